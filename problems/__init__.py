@@ -1,0 +1,36 @@
+"""What is to be solved: ordering problems of pruned networks, their costs, files and generators (NumPy only)."""
+
+from problems.errors import ProblemError
+from problems.evaluation import (
+    OBJECTIVES,
+    AccessCost,
+    Evaluation,
+    Objective,
+    evaluate,
+    evaluate_batch,
+    objective_named,
+)
+from problems.instances import instance_from_dict, instance_to_dict, read_instance, write_instance
+from problems.order import Order
+from problems.problem import Access, Block, Classes, Problem, Reader
+
+__all__ = [
+    "OBJECTIVES",
+    "Access",
+    "AccessCost",
+    "Block",
+    "Classes",
+    "Evaluation",
+    "Objective",
+    "Order",
+    "Problem",
+    "ProblemError",
+    "Reader",
+    "evaluate",
+    "evaluate_batch",
+    "instance_from_dict",
+    "instance_to_dict",
+    "objective_named",
+    "read_instance",
+    "write_instance",
+]

@@ -1,0 +1,137 @@
+"""Seeded random instances: correlated masks, planted intervals, nested and disjoint families, concatenations.
+
+Every function returns the same `Problem` for the same arguments. The families of one block differ in what is
+known about them: `planted_intervals`, `nested_masks` and `disjoint_masks` have an order without any copy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from problems.errors import ProblemError
+from problems.problem import Access, Block, Problem
+
+
+def random_masks(
+    num_channels: int, num_accesses: int, *, keep: float = 0.5, correlation: float = 0.0, seed: int = 0
+) -> Problem:
+    """One block; every access keeps the highest-scoring channels of its own score.
+
+    The scores of two accesses have the given correlation: a shared normal part and an individual one, as
+    trained weights show (a channel that matters to one consumer tends to matter to the next).
+
+    Parameters
+    ----------
+    num_channels, num_accesses
+        Size of the instance.
+    keep
+        Share of channels each access keeps, in (0, 1]; at least one channel is kept.
+    correlation
+        Between 0 (independent masks) and 1 (all masks equal).
+    seed
+        Of the random generator.
+
+    Raises
+    ------
+    ProblemError
+        If `keep` or `correlation` is out of range.
+    """
+    rng = np.random.default_rng(seed)
+    scores = _correlated_scores(rng, num_accesses, num_channels, correlation)
+    return _one_block(_top(scores, keep), f"random-{num_channels}x{num_accesses}-k{keep}-c{correlation}-s{seed}")
+
+
+def planted_intervals(num_channels: int, num_accesses: int, *, seed: int = 0) -> Problem:
+    """One block; the kept sets are random intervals of a hidden line whose channels were then shuffled."""
+    rng = np.random.default_rng(seed)
+    ends = np.sort(rng.integers(0, num_channels + 1, size=(num_accesses, 2)), axis=1)
+    ends[:, 1] = np.maximum(ends[:, 1], ends[:, 0] + 1)
+    ends -= (ends[:, 1:] > num_channels).astype(ends.dtype)
+    line = np.arange(num_channels)
+    kept = (line >= ends[:, :1]) & (line < ends[:, 1:])
+    return _one_block(kept[:, rng.permutation(num_channels)], f"planted-{num_channels}x{num_accesses}-s{seed}")
+
+
+def nested_masks(num_channels: int, num_accesses: int, *, seed: int = 0) -> Problem:
+    """One block; each kept set contains the next one."""
+    rng = np.random.default_rng(seed)
+    sizes = np.sort(rng.integers(1, num_channels + 1, size=num_accesses))[::-1]
+    rank = rng.permutation(num_channels)
+    return _one_block(rank[np.newaxis] < sizes[:, np.newaxis], f"nested-{num_channels}x{num_accesses}-s{seed}")
+
+
+def disjoint_masks(num_channels: int, num_accesses: int, *, seed: int = 0) -> Problem:
+    """One block; no channel is kept by two accesses.
+
+    Raises
+    ------
+    ProblemError
+        If there are fewer channels than accesses.
+    """
+    if num_channels < num_accesses:
+        raise ProblemError(f"{num_accesses} disjoint accesses need at least as many channels, not {num_channels}")
+    rng = np.random.default_rng(seed)
+    owner = np.concatenate([np.arange(num_accesses), rng.integers(0, num_accesses, num_channels - num_accesses)])
+    kept = rng.permutation(owner)[np.newaxis] == np.arange(num_accesses)[:, np.newaxis]
+    return _one_block(kept, f"disjoint-{num_channels}x{num_accesses}-s{seed}")
+
+
+def random_concat(
+    num_blocks: int,
+    num_channels: int,
+    num_accesses: int,
+    *,
+    keep: float = 0.5,
+    correlation: float = 0.0,
+    pinned: float = 0.0,
+    seed: int = 0,
+) -> Problem:
+    """Several blocks; every access reads a random concatenation of them, sometimes one block twice.
+
+    Parameters
+    ----------
+    num_blocks, num_channels, num_accesses
+        Size of the instance; `num_channels` is the size of each block.
+    keep, correlation
+        As in `random_masks`, over all positions of an access.
+    pinned
+        Probability that a block is pinned; half of the other blocks' share again is not removable.
+    seed
+        Of the random generator.
+    """
+    rng = np.random.default_rng(seed)
+    blocks = []
+    for b in range(num_blocks):
+        is_pinned = bool(rng.random() < pinned)
+        blocks.append(Block(f"block{b}", num_channels, pinned=is_pinned, removable=bool(rng.random() >= pinned / 2)))
+    shared = rng.standard_normal((num_blocks, num_channels))
+    accesses = []
+    for a in range(num_accesses):
+        length = int(rng.integers(1, min(num_blocks, 3) + 1))
+        reads = tuple(int(b) for b in rng.choice(num_blocks, size=length, replace=bool(rng.random() < 0.2)))
+        own = rng.standard_normal(length * num_channels)
+        scores = np.sqrt(correlation) * shared[list(reads)].ravel() + np.sqrt(1 - correlation) * own
+        accesses.append(Access(f"access{a}", reads, _top(scores[np.newaxis], keep)[0]))
+    return Problem(tuple(blocks), tuple(accesses), f"concat-{num_blocks}x{num_channels}x{num_accesses}-s{seed}")
+
+
+def _correlated_scores(rng: np.random.Generator, rows: int, columns: int, correlation: float) -> np.ndarray:
+    if not 0 <= correlation <= 1:
+        raise ProblemError(f"correlation is {correlation}; it must lie between 0 and 1")
+    own = rng.standard_normal((rows, columns))
+    return np.sqrt(correlation) * rng.standard_normal(columns) + np.sqrt(1 - correlation) * own
+
+
+def _top(scores: np.ndarray, keep: float) -> np.ndarray:
+    """The highest-scoring share of each row; bool, same shape."""
+    if not 0 < keep <= 1:
+        raise ProblemError(f"keep is {keep}; it must lie above 0 and at most at 1")
+    count = max(1, round(keep * scores.shape[1]))
+    kept = np.zeros(scores.shape, dtype=bool)
+    np.put_along_axis(kept, np.argsort(-scores, axis=1, kind="stable")[:, :count], True, axis=1)
+    return kept
+
+
+def _one_block(kept: np.ndarray, name: str) -> Problem:
+    accesses = tuple(Access(f"access{a}", (0,), row) for a, row in enumerate(kept))
+    return Problem((Block("block0", kept.shape[1]),), accesses, name)

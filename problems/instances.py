@@ -1,0 +1,151 @@
+"""The instance file: a `Problem` as JSON, versioned, validated on load, exact on the way back.
+
+    {"format": "upscale_opt.instance", "version": 1, "name": "layer1",
+     "blocks": [{"name": "layer1.0", "pinned": false, "removable": true, "channels": [[12, [0, 2]], [3, []]]}],
+     "accesses": [{"name": "layer1.0.conv1", "blocks": [0], "channel_size": 1}]}
+
+``channels`` lists the block's channels as runs ``[count, readers]``: `count` consecutive channels that exactly
+these readers keep. Readers number the (access, slot) pairs in file order. An instance whose channels are sorted
+by signature therefore has one entry per class. Accesses will gain optional cost tables; version 1 has none.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from problems.errors import ProblemError
+from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
+from problems.problem import Access, Block, Problem
+
+FORMAT = "upscale_opt.instance"
+VERSION = 1
+
+
+def write_instance(problem: Problem, path: str | Path) -> None:
+    """Write a problem to a file, atomically.
+
+    Raises
+    ------
+    ProblemError
+        If the path cannot be written.
+    """
+    document = instance_to_dict(problem)
+    head = {key: document[key] for key in ("format", "version", "name")}
+    lines = [json.dumps(head)[:-1] + ","]
+    for key in ("blocks", "accesses"):
+        rows = ",\n".join("  " + json.dumps(entry) for entry in document[key])
+        lines.append(f' "{key}": [\n{rows}\n ]' + ("," if key == "blocks" else "}"))
+    write_text_atomically("\n".join(lines) + "\n", path)
+
+
+def read_instance(path: str | Path) -> Problem:
+    """Read a problem from a file.
+
+    Raises
+    ------
+    ProblemError
+        If the file cannot be read, is newer than this program, or a field is wrong; the message names the field.
+    """
+    document = read_json(path, file_format=FORMAT, version=VERSION)
+    try:
+        return instance_from_dict(document)
+    except ProblemError as error:
+        raise ProblemError(f"{path}: {error}") from error
+
+
+def instance_to_dict(problem: Problem) -> dict[str, Any]:
+    """The JSON object of a problem, with plain Python values only."""
+    blocks = []
+    for b, block in enumerate(problem.blocks):
+        readers = problem.readers_of(b)
+        bits = np.array([problem.reads[r] for r in readers], dtype=bool).reshape(len(readers), block.size)
+        changes = np.flatnonzero((bits[:, 1:] != bits[:, :-1]).any(axis=0)) + 1
+        starts = np.concatenate([[0], changes])
+        counts = np.diff(np.concatenate([starts, [block.size]]))
+        channels = [
+            [int(count), [r for r, kept in zip(readers, bits[:, start], strict=True) if kept]]
+            for start, count in zip(starts, counts, strict=True)
+        ]
+        blocks.append(
+            {"name": block.name, "pinned": block.pinned, "removable": block.removable, "channels": channels}
+        )
+    accesses = [
+        {"name": access.name, "blocks": list(access.blocks), "channel_size": access.channel_size}
+        for access in problem.accesses
+    ]
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": problem.name,
+        "blocks": blocks,
+        "accesses": accesses,
+    }
+
+
+def instance_from_dict(document: dict[str, Any]) -> Problem:
+    """The problem of a JSON object; see `read_instance` for the errors."""
+    reject_unknown_fields(document, {"format", "version", "name", "blocks", "accesses"}, "the instance")
+    name = require_field(document, "name", str, "the instance")
+    raw_accesses = require_field(document, "accesses", list, "the instance")
+    raw_blocks = require_field(document, "blocks", list, "the instance")
+
+    access_blocks: list[tuple[int, ...]] = []
+    for a, raw in enumerate(raw_accesses):
+        where = f"accesses[{a}]"
+        indices = require_field(raw, "blocks", list, where)
+        reject_unknown_fields(raw, {"name", "blocks", "channel_size"}, where)
+        if not all(type(b) is int and 0 <= b < len(raw_blocks) for b in indices):
+            raise ProblemError(f"{where}: field 'blocks' must list indices from 0 to {len(raw_blocks) - 1}")
+        access_blocks.append(tuple(indices))
+    readers = [(a, slot, b) for a, blocks in enumerate(access_blocks) for slot, b in enumerate(blocks)]
+
+    blocks = []
+    kept_by_reader: dict[int, np.ndarray] = {}
+    for b, raw in enumerate(raw_blocks):
+        own = [r for r, (_, _, block) in enumerate(readers) if block == b]
+        block, reads = _block_from_dict(raw, own, f"blocks[{b}]")
+        blocks.append(block)
+        kept_by_reader.update(reads)
+
+    accesses = []
+    for a, raw in enumerate(raw_accesses):
+        pieces = [kept_by_reader[r] for r, (access, _, _) in enumerate(readers) if access == a]
+        accesses.append(
+            Access(
+                require_field(raw, "name", str, f"accesses[{a}]"),
+                access_blocks[a],
+                np.concatenate(pieces) if pieces else np.zeros(0, dtype=bool),
+                require_field(raw, "channel_size", int, f"accesses[{a}]"),
+            )
+        )
+    return Problem(tuple(blocks), tuple(accesses), name)
+
+
+def _block_from_dict(raw: Any, readers: list[int], where: str) -> tuple[Block, dict[int, np.ndarray]]:
+    """A block, and per reader of it the channels kept."""
+    runs = require_field(raw, "channels", list, where)
+    reject_unknown_fields(raw, {"name", "pinned", "removable", "channels"}, where)
+    counts, kept = [], []
+    for i, run in enumerate(runs):
+        field = f"{where}: field 'channels[{i}]'"
+        if not (isinstance(run, list) and len(run) == 2 and type(run[0]) is int and isinstance(run[1], list)):
+            raise ProblemError(f"{field} must be [count, list of readers]")
+        if run[0] < 1:
+            raise ProblemError(f"{field} counts {run[0]} channels; a run has at least one")
+        if not set(map(str, run[1])) <= set(map(str, readers)) or len(set(map(str, run[1]))) != len(run[1]):
+            raise ProblemError(f"{field} names readers {run[1]}; each must be one of {readers}, once")
+        counts.append(run[0])
+        kept.append([r in run[1] for r in readers])
+    size = sum(counts)
+    block = Block(
+        require_field(raw, "name", str, where),
+        size,
+        pinned=require_field(raw, "pinned", bool, where),
+        removable=require_field(raw, "removable", bool, where),
+    )
+    bits = np.repeat(np.array(kept, dtype=bool).reshape(len(counts), len(readers)), counts, axis=0)
+    return block, {r: bits[:, i] for i, r in enumerate(readers)}

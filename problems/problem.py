@@ -1,0 +1,318 @@
+"""The ordering problem: blocks of channels, the accesses that read them, and their signature classes.
+
+A `Problem` is one segment of a pruned network. Its decision is one permutation per block (`Order`); what an
+order costs is defined in `problems.evaluation` and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from problems.errors import ProblemError
+
+
+@dataclass(frozen=True)
+class Block:
+    """A maximal set of channels that may be permuted freely among themselves.
+
+    Parameters
+    ----------
+    name
+        What users see; unique within a problem.
+    size
+        Number of channels before anything is removed, at least 1.
+    pinned
+        The channels stay where they are and none is removed (identity order). Default False.
+    removable
+        Channels that no access keeps are not stored. Ignored for pinned blocks. Default True.
+    """
+
+    name: str
+    size: int
+    pinned: bool = False
+    removable: bool = True
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ProblemError(f"block {self.name!r} has size {self.size}; give it at least one channel")
+
+
+@dataclass(frozen=True, eq=False)
+class Access:
+    """A consumer that reads the concatenation of some blocks and keeps a subset of its positions.
+
+    Parameters
+    ----------
+    name
+        What users see; unique within a problem.
+    blocks
+        Indices into ``Problem.blocks``, in the order of the concatenation. A block may occur more than once
+        (``cat([x, x])``) and each occurrence keeps its own channels.
+    kept
+        Boolean, shape (sum of the sizes of the blocks,): which input positions, in original order, are kept.
+        At least one. Stored as a read-only copy.
+    channel_size
+        Elements of the consumer's input per channel and pixel: 1, or the spatial size behind a flatten. It
+        multiplies every cost of the access. Default 1.
+    """
+
+    name: str
+    blocks: tuple[int, ...]
+    kept: np.ndarray
+    channel_size: int = 1
+
+    def __post_init__(self) -> None:
+        kept = np.array(self.kept, dtype=bool)
+        if kept.ndim != 1:
+            raise ProblemError(f"access {self.name!r}: kept must be one-dimensional, not {kept.ndim}-dimensional")
+        if not kept.any():
+            raise ProblemError(f"access {self.name!r} keeps nothing; keep at least one channel")
+        if self.channel_size < 1:
+            raise ProblemError(f"access {self.name!r}: channel_size is {self.channel_size}; it must be at least 1")
+        kept.flags.writeable = False
+        object.__setattr__(self, "kept", kept)
+        object.__setattr__(self, "blocks", tuple(int(b) for b in self.blocks))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Access):
+            return NotImplemented
+        same = (self.name, self.blocks, self.channel_size) == (other.name, other.blocks, other.channel_size)
+        return same and np.array_equal(self.kept, other.kept)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.blocks, self.channel_size, self.kept.tobytes()))
+
+    @property
+    def num_kept(self) -> int:
+        """Number of kept channels, |K|."""
+        return int(self.kept.sum())
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One occurrence of a block in an access: `access` reads `block` as its `slot`-th input."""
+
+    access: int
+    slot: int
+    block: int
+
+
+@dataclass(frozen=True, eq=False)
+class Classes:
+    """The signature classes of a problem: stored channels of one block that the same readers keep.
+
+    Channels of a class are interchangeable, and for the objectives of `problems.evaluation` some optimal
+    order keeps every class contiguous (docs/model.md). In a pinned block, where nothing moves, a class is a
+    maximal run of equal signature instead, and the classes are listed in their fixed order.
+
+    Attributes
+    ----------
+    block
+        int, shape (num_classes,): the block of each class; classes are grouped by block, in block order.
+    weight
+        int, shape (num_classes,): number of channels in each class.
+    signature
+        bool, shape (num_classes, num_readers): ``signature[s, r]`` says that reader r keeps class s.
+    members
+        One int array per class: its channels, ascending.
+    """
+
+    block: np.ndarray
+    weight: np.ndarray
+    signature: np.ndarray
+    members: tuple[np.ndarray, ...]
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def of_block(self, block: int) -> np.ndarray:
+        """Indices of the classes of one block, ascending."""
+        return np.flatnonzero(self.block == block)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One segment: blocks, and the accesses that read concatenations of them.
+
+    Construction validates; solvers work on `classes`, which hold the stored channels only.
+
+    Raises
+    ------
+    ProblemError
+        If names repeat, a block index is out of range, or a kept array has the wrong length.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> blocks = (Block("conv1", 4),)
+    >>> accesses = (Access("a", (0,), np.array([1, 0, 1, 0])), Access("b", (0,), np.array([0, 0, 1, 1])))
+    >>> problem = Problem(blocks, accesses, name="conv1")
+    >>> print(problem)
+    conv1: 1 block, 4 channels (3 stored), 2 accesses, 3 classes
+    >>> [stored.tolist() for stored in problem.stored]
+    [[0, 2, 3]]
+    """
+
+    blocks: tuple[Block, ...]
+    accesses: tuple[Access, ...]
+    name: str = "problem"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "blocks", tuple(self.blocks))
+        object.__setattr__(self, "accesses", tuple(self.accesses))
+        _require_unique("block", [block.name for block in self.blocks])
+        _require_unique("access", [access.name for access in self.accesses])
+        for access in self.accesses:
+            if not access.blocks:
+                raise ProblemError(f"access {access.name!r} reads no block; give it at least one")
+            if min(access.blocks) < 0 or max(access.blocks) >= len(self.blocks):
+                raise ProblemError(
+                    f"access {access.name!r} reads block {max(access.blocks, key=abs)}, "
+                    f"but there are only {len(self.blocks)} blocks"
+                )
+            width = sum(self.blocks[b].size for b in access.blocks)
+            if len(access.kept) != width:
+                raise ProblemError(
+                    f"access {access.name!r}: kept has length {len(access.kept)}, but its blocks have {width} channels"
+                )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {_count(len(self.blocks), 'block')}, {_count(self.num_channels, 'channel')} "
+            f"({self.num_stored} stored), {_count(len(self.accesses), 'access', 'accesses')}, "
+            f"{_count(len(self.classes), 'class', 'classes')}"
+        )
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of all blocks before anything is removed."""
+        return sum(block.size for block in self.blocks)
+
+    @property
+    def num_stored(self) -> int:
+        """Channels of all blocks that an order places."""
+        return sum(len(stored) for stored in self.stored)
+
+    @cached_property
+    def readers(self) -> tuple[Reader, ...]:
+        """Every (access, slot) pair, access by access; the columns of `Classes.signature`."""
+        return tuple(
+            Reader(a, slot, block)
+            for a, access in enumerate(self.accesses)
+            for slot, block in enumerate(access.blocks)
+        )
+
+    @cached_property
+    def reads(self) -> tuple[np.ndarray, ...]:
+        """Per reader, a Boolean view of shape (size of its block,): the channels it keeps."""
+        pieces: list[np.ndarray] = []
+        for access in self.accesses:
+            bounds = np.cumsum([self.blocks[b].size for b in access.blocks])[:-1]
+            pieces.extend(np.split(access.kept, bounds))
+        return tuple(pieces)
+
+    def readers_of(self, block: int) -> list[int]:
+        """Indices into `readers` of the occurrences of one block."""
+        return self._readers_by_block[block]
+
+    @cached_property
+    def _readers_by_block(self) -> tuple[list[int], ...]:
+        by_block: tuple[list[int], ...] = tuple([] for _ in self.blocks)
+        for r, reader in enumerate(self.readers):
+            by_block[reader.block].append(r)
+        return by_block
+
+    @cached_property
+    def stored(self) -> tuple[np.ndarray, ...]:
+        """Per block, the channels an order must place, ascending.
+
+        All of them in a pinned or non-removable block, else those that some access keeps. A removable block
+        that nobody keeps anything of stores its first channel, because a tensor never vanishes.
+        """
+        stored = []
+        for b, block in enumerate(self.blocks):
+            if block.pinned or not block.removable:
+                stored.append(np.arange(block.size))
+                continue
+            kept_by_any = np.zeros(block.size, dtype=bool)
+            for r in self.readers_of(b):
+                kept_by_any |= self.reads[r]
+            kept_by_any[0] |= not kept_by_any.any()
+            stored.append(np.flatnonzero(kept_by_any))
+        return tuple(stored)
+
+    @cached_property
+    def classes(self) -> Classes:
+        """The signature classes, computed vectorised; see `Classes`."""
+        block_idx: list[int] = []
+        signatures: list[np.ndarray] = []
+        members: list[np.ndarray] = []
+        for b, block in enumerate(self.blocks):
+            own = self.readers_of(b)
+            stored = self.stored[b]
+            bits = np.zeros((len(stored), len(self.readers)), dtype=bool)
+            for r in own:
+                bits[:, r] = self.reads[r][stored]
+            labels = _run_labels(bits) if block.pinned else _class_labels(bits)
+            by_label = np.argsort(labels, kind="stable")
+            starts = np.flatnonzero(np.diff(labels[by_label], prepend=-1))
+            members.extend(np.split(stored[by_label], starts[1:]))
+            signatures.append(bits[by_label[starts]])
+            block_idx.extend([b] * len(starts))
+        signature = np.concatenate(signatures) if signatures else np.zeros((0, 0), dtype=bool)
+        weight = np.array([len(m) for m in members], dtype=np.int64)
+        return Classes(np.array(block_idx, dtype=np.int64), weight, signature, tuple(members))
+
+    def restricted(self, accesses: Sequence[int]) -> Problem:
+        """The same blocks, stored channels included, with only some of the accesses.
+
+        Channels that only dropped accesses keep stay stored (they still lie between the others), so the optimum
+        of a restriction bounds the sum of those accesses' costs in the full problem. Pinned blocks stay pinned.
+        """
+        blocks, maps = [], []
+        for block, stored in zip(self.blocks, self.stored, strict=True):
+            blocks.append(Block(block.name, len(stored), pinned=block.pinned, removable=False))
+            maps.append(stored)
+        chosen = []
+        first_reader = np.cumsum([0] + [len(access.blocks) for access in self.accesses])
+        for a in accesses:
+            access = self.accesses[a]
+            kept = np.concatenate(
+                [self.reads[first_reader[a] + slot][maps[b]] for slot, b in enumerate(access.blocks)]
+            )
+            chosen.append(Access(access.name, access.blocks, kept, access.channel_size))
+        return Problem(tuple(blocks), tuple(chosen), self.name)
+
+
+def _require_unique(kind: str, names: list[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ProblemError(f"two {kind} entries are named {name!r}; names must be unique")
+        seen.add(name)
+
+
+def _class_labels(bits: np.ndarray) -> np.ndarray:
+    """Label equal rows equally, labels in order of first appearance; shape (num_rows,)."""
+    if len(bits) == 0:
+        return np.zeros(0, dtype=np.int64)
+    packed = np.ascontiguousarray(np.packbits(bits, axis=1)) if bits.shape[1] else np.zeros((len(bits), 1), np.uint8)
+    rows = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
+    _, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[inverse]
+
+
+def _run_labels(bits: np.ndarray) -> np.ndarray:
+    """Label maximal runs of equal consecutive rows 0, 1, 2, ...; shape (num_rows,)."""
+    changes = (bits[1:] != bits[:-1]).any(axis=1)
+    return np.concatenate([[0], np.cumsum(changes)])
+
+
+def _count(number: int, singular: str, plural: str | None = None) -> str:
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
