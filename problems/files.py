@@ -12,7 +12,12 @@ from problems.errors import ProblemError
 
 
 def write_text_atomically(text: str, path: str | Path) -> None:
-    """Write a text file in one step: a reader sees the old content or the new, never a part.
+    """As `write_bytes_atomically`, for text in UTF-8."""
+    write_bytes_atomically(text.encode("utf-8"), path)
+
+
+def write_bytes_atomically(content: bytes, path: str | Path) -> None:
+    """Write a file in one step: a reader sees the old content or the new, never a part.
 
     Raises
     ------
@@ -26,8 +31,8 @@ def write_text_atomically(text: str, path: str | Path) -> None:
         raise ProblemError(f"cannot write {path}: {error.strerror}; choose a writable path") from error
     try:
         os.fchmod(handle, 0o666 & ~_umask())
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         os.replace(temporary, path)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,192 @@
+"""Integer-coded channels: which channels of which tensors are the same thing, resolved into blocks.
+
+While a network is traced every produced channel gets an integer. Elementwise operations *tie* integers, slices
+*cut* between neighbours, unknown operations *pin* them. `ChannelTable.resolve` turns all of that into blocks
+(DESIGN of the problem: docs/model.md) with a handful of array operations; there is no loop over channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from problems import Block
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """The channel axis of one tensor during tracing.
+
+    Attributes
+    ----------
+    axis
+        Which dimension of the tensor the channels are on.
+    channels
+        int64, shape (number of channels,): the integer of each channel.
+    size
+        Consecutive entries of the axis per channel: 1, or the spatial size behind a flatten.
+    """
+
+    axis: int
+    channels: np.ndarray
+    size: int = 1
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Why channels stay where they are."""
+
+    reason: str
+    node: str
+    num_channels: int
+
+
+@dataclass(frozen=True, eq=False)
+class Resolution:
+    """What the channels of a network amount to.
+
+    Attributes
+    ----------
+    blocks
+        The blocks, in the order in which their first channels were produced.
+    block_of, index_of
+        int64, shape (num integers,): block of each integer and its index within that block.
+    producers
+        Per block, the name of the operation that produced its first channel.
+    """
+
+    blocks: tuple[Block, ...]
+    block_of: np.ndarray
+    index_of: np.ndarray
+    producers: tuple[str, ...]
+
+    def sequence(self, channels: np.ndarray) -> tuple[int, ...]:
+        """The blocks that an array of channels is the concatenation of.
+
+        Raises
+        ------
+        AssertionError
+            If it is no concatenation of whole blocks: an internal error.
+        """
+        block, index = self.block_of[channels], self.index_of[channels]
+        breaks = (block[1:] != block[:-1]) | (index[1:] != index[:-1] + 1)
+        starts = np.concatenate([[0], np.flatnonzero(breaks) + 1])
+        lengths = np.diff(np.concatenate([starts, [len(channels)]]))
+        sequence = tuple(int(b) for b in block[starts])
+        whole = index[starts].max(initial=0) == 0 and all(
+            length == self.blocks[b].size for b, length in zip(sequence, lengths, strict=True)
+        )
+        if not whole:
+            raise AssertionError("a tensor is not a concatenation of whole blocks")
+        return sequence
+
+
+@dataclass
+class ChannelTable:
+    """Collects channels, ties, cuts and pins; `resolve` when the whole network has been seen."""
+
+    pins: list[Pin] = field(default_factory=list)
+    _size: int = 0
+    _starts: list[int] = field(default_factory=list)
+    _names: list[str] = field(default_factory=list)
+    _ties: list[np.ndarray] = field(default_factory=list)
+    _cuts: list[tuple[int, int]] = field(default_factory=list)
+    _pinned: list[np.ndarray] = field(default_factory=list)
+    _needed: list[np.ndarray] = field(default_factory=list)
+
+    def produce(self, num_channels: int, name: str) -> np.ndarray:
+        """New channels of the producer `name`; int64, shape (num_channels,)."""
+        channels = np.arange(self._size, self._size + num_channels)
+        self._starts.append(self._size)
+        self._names.append(name)
+        self._size += num_channels
+        return channels
+
+    def tie(self, first: np.ndarray, second: np.ndarray) -> None:
+        """Channels at equal positions of both arrays (same shape) must move together."""
+        if first is not second:
+            self._ties.append(np.stack([first, second]))
+
+    def cut(self, channels: np.ndarray, position: int) -> None:
+        """Channels before and from `position` on must not change places."""
+        if 0 < position < len(channels):
+            self._cuts.append((int(channels[position - 1]), int(channels[position])))
+
+    def pin(self, channels: np.ndarray, reason: str, node: str) -> None:
+        """The channels keep their places and none is removed."""
+        self._pinned.append(channels)
+        self.pins.append(Pin(reason, node, len(channels)))
+
+    def need(self, channels: np.ndarray) -> None:
+        """The channels may move but none may be removed."""
+        self._needed.append(channels)
+
+    def resolve(self) -> Resolution:
+        """Blocks: maximal chains of tie classes that are neighbours in every producer that holds them."""
+        tie = self._tie_classes()
+        producer = np.repeat(np.arange(len(self._starts)), np.diff([*self._starts, self._size]))
+        num_classes = int(tie.max(initial=-1)) + 1
+
+        pinned = np.zeros(num_classes, dtype=bool)
+        for channels in self._pinned:
+            pinned[tie[channels]] = True
+        # A tie that maps two channels of one producer onto each other: nothing sensible can move.
+        by_producer = np.unique(producer * num_classes + tie, return_counts=True)
+        pinned[by_producer[0][by_producer[1] > 1] % max(1, num_classes)] = True
+        needed = np.zeros(num_classes, dtype=bool)
+        for channels in self._needed:
+            needed[tie[channels]] = True
+
+        chain = self._chains(tie, producer, num_classes)
+        first = np.full(num_classes, self._size)
+        np.minimum.at(first, tie, np.arange(self._size))
+        # Number blocks by their first channel, and classes within a block likewise.
+        by_first = np.argsort(first)
+        block_start = np.full(chain.max(initial=-1) + 1, self._size)
+        np.minimum.at(block_start, chain, first)
+        rank = np.empty(len(block_start), dtype=np.int64)
+        rank[np.argsort(block_start)] = np.arange(len(block_start))
+        block = rank[chain]
+        order = by_first[np.argsort(block[by_first], kind="stable")]
+        sizes = np.bincount(block, minlength=len(block_start))
+        index = np.empty(num_classes, dtype=np.int64)
+        index[order] = np.arange(num_classes) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+
+        block_pinned = np.bincount(block, weights=pinned, minlength=len(sizes)) > 0
+        block_needed = np.bincount(block, weights=needed, minlength=len(sizes)) > 0
+        block_start = np.sort(block_start)
+        owners = producer[block_start]
+        blocks = []
+        for b, (start, size, owner) in enumerate(zip(block_start, sizes, owners, strict=True)):
+            offset = int(start) - self._starts[owner]
+            whole = offset == 0 and size == np.diff([*self._starts, self._size])[owner]
+            name = self._names[owner] if whole else f"{self._names[owner]}[{offset}:{offset + size}]"
+            blocks.append(Block(name, int(size), pinned=bool(block_pinned[b]), removable=not bool(block_needed[b])))
+        return Resolution(tuple(blocks), block[tie], index[tie], tuple(self._names[p] for p in owners))
+
+    def _tie_classes(self) -> np.ndarray:
+        """Label of the tie class of every channel; int64, shape (num channels,)."""
+        if not self._ties:
+            return np.arange(self._size)
+        first, second = np.concatenate(self._ties, axis=1)
+        graph = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(self._size, self._size))
+        return connected_components(graph, directed=False)[1].astype(np.int64)
+
+    def _chains(self, tie: np.ndarray, producer: np.ndarray, num_classes: int) -> np.ndarray:
+        """Label of the block of every tie class; int64, shape (num_classes,)."""
+        neighbours = producer[1:] == producer[:-1]
+        left, right = tie[:-1][neighbours], tie[1:][neighbours]
+        pairs, counts = np.unique(left * num_classes + right, return_counts=True)
+        left, right = pairs // max(1, num_classes), pairs % max(1, num_classes)
+        occurrences = np.bincount(tie, minlength=num_classes)
+        linked = (counts == occurrences[left]) & (counts == occurrences[right])
+        if self._cuts:
+            cuts = tie[np.array(self._cuts)]
+            linked &= ~np.isin(pairs, cuts[:, 0] * num_classes + cuts[:, 1])
+        graph = coo_array(
+            (np.ones(linked.sum(), dtype=bool), (left[linked], right[linked])), shape=(num_classes, num_classes)
+        )
+        return connected_components(graph, directed=False)[1].astype(np.int64)

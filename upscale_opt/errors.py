@@ -1,0 +1,23 @@
+"""The errors of the top floor; each message is one sentence that says what to do."""
+
+from __future__ import annotations
+
+
+class UpscaleError(Exception):
+    """Bad input or a request that cannot be carried out; the command line exits with code 2."""
+
+
+class ModelError(UpscaleError):
+    """A model that cannot be built, loaded, traced or run."""
+
+
+class MaskError(UpscaleError):
+    """A mask, or an amount, that does not fit the model."""
+
+
+class PlanError(UpscaleError):
+    """A plan that does not fit the model, or a plan file that cannot be used."""
+
+
+class VerificationError(UpscaleError):
+    """An export that does not compute what the masked model computes; the command line exits with code 1."""

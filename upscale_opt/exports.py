@@ -1,0 +1,173 @@
+"""What an export is: a new module, the plan it carries out, and which part of every parameter it holds.
+
+Keeping the parameters' slices as data (`ParameterSlice`) means that the same export can be filled from another
+state_dict of the original model: a verification's random one, or a trained one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import fx
+
+from problems import ProblemError
+from problems.files import write_bytes_atomically
+from upscale_opt.errors import PlanError
+from upscale_opt.plans import Plan, save_plan
+from upscale_opt.tracing import Graph
+
+WEIGHTS_FILE = "model.safetensors"
+PLAN_FILE = "plan.json"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome of a verification.
+
+    Attributes
+    ----------
+    relative_error
+        max |export - masked| / max |masked| over all outputs, in float64.
+    variation
+        max |difference between the outputs of two random inputs| / max |output|; above `SENSITIVITY`, or the
+        comparison would prove nothing.
+    negative_control
+        Relative error after two kept columns of one consumer are swapped; above `SENSITIVITY`. None where no
+        consumer keeps two columns that differ.
+    first_difference
+        Path of the first module whose output differs, or None.
+    message
+        What is wrong, in one sentence; None if the export is right.
+    """
+
+    relative_error: float
+    variation: float
+    negative_control: float | None
+    first_difference: str | None = None
+    message: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the export is right."""
+        return self.message is None
+
+    def __str__(self) -> str:
+        return f"verified, relative error {self.relative_error:.1e}" if self.passed else f"NOT verified: {self.message}"
+
+
+@dataclass(frozen=True, eq=False)
+class ParameterSlice:
+    """Which part of an original parameter an export holds.
+
+    Attributes
+    ----------
+    rows
+        int64 indices along dimension 0, or None for all.
+    columns
+        int64 indices along dimension 1, or None for all.
+    mask
+        bool over the original dimension 1: columns that are not kept are zero (over-read, or partly masked behind a
+        flatten); None if there is nothing to zero.
+    """
+
+    rows: np.ndarray | None = None
+    columns: np.ndarray | None = None
+    mask: np.ndarray | None = None
+
+    def of(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The slice of a tensor of the original shape; a new tensor."""
+        result = tensor.detach()
+        if self.rows is not None:
+            result = result[torch.from_numpy(self.rows).to(tensor.device)]
+        if self.mask is not None and not self.mask.all():
+            keep = torch.from_numpy(self.mask).to(tensor.device)
+            result = torch.where(keep.reshape(1, -1, *[1] * (tensor.ndim - 2)), result, 0)
+        if self.columns is not None:
+            result = result[:, torch.from_numpy(self.columns).to(tensor.device)]
+        return result.clone(memory_format=torch.contiguous_format)
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """A pruned and reordered model.
+
+    Attributes
+    ----------
+    module
+        The new GraphModule, with the original module names.
+    plan
+        What it was made from.
+    graph
+        The trace of the original model.
+    slices
+        Parameter or buffer name to the part of the original it holds; names not listed are unchanged.
+    verification
+        What `upscale_opt.verify` found, or None if it was not asked.
+    """
+
+    module: fx.GraphModule
+    plan: Plan
+    graph: Graph
+    slices: Mapping[str, ParameterSlice]
+    verification: Verification | None = None
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Run the exported module."""
+        return self.module(*inputs)
+
+    def __str__(self) -> str:
+        before = sum(p.numel() for p in self.graph.module.parameters())
+        after = sum(p.numel() for p in self.module.parameters())
+        verified = "not verified" if self.verification is None else str(self.verification)
+        return f"{after:,} of {before:,} parameters; {self.plan}; {verified}"
+
+    def state_of(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The export's state_dict that corresponds to a state_dict of the original model.
+
+        Raises
+        ------
+        PlanError
+            If an entry is missing.
+        """
+        state = {}
+        for name in self.module.state_dict():
+            if name not in state_dict:
+                raise PlanError(f"the state_dict lacks {name!r}; it belongs to another model")
+            state[name] = self.slices.get(name, ParameterSlice()).of(state_dict[name])
+        return state
+
+    def save(self, directory: str | Path) -> None:
+        """Write ``plan.json`` and ``model.safetensors`` (the pruned state_dict) into a directory, made if needed.
+
+        Raises
+        ------
+        PlanError
+            If the directory cannot be written.
+        """
+        directory = Path(directory)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PlanError(f"cannot write {directory}: {error.strerror}; choose a writable directory") from error
+        state = {name: tensor.contiguous().cpu() for name, tensor in self.module.state_dict().items()}
+        try:
+            write_bytes_atomically(save(_unshared(state)), directory / WEIGHTS_FILE)
+        except ProblemError as error:
+            raise PlanError(str(error)) from error
+        save_plan(self.plan, directory / PLAN_FILE)
+
+
+def _unshared(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies of tensors that share memory: safetensors stores each on its own."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in state.items():
+        result[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
+        seen.add(tensor.data_ptr())
+    return result

@@ -1,0 +1,84 @@
+"""From a traced model and its masks to one ordering problem per segment.
+
+A segment is a connected component of blocks and the consumers that read them; it is named after its first
+producer in execution order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from problems import Access, Problem
+from upscale_opt.tracing import Graph, Read
+
+
+def extract(graph: Graph, masks: Mapping[str, np.ndarray]) -> dict[str, Problem]:
+    """The ordering problem of every segment.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    masks
+        A mask for every consumer (`upscale_opt.masks.effective_masks`); one that is missing keeps everything.
+
+    Returns
+    -------
+    dict
+        Segment name to problem, in execution order. Every block of the network is in exactly one.
+    """
+    segments = _segments(graph)
+    names = _names(graph, segments)
+    problems = {}
+    for segment, name in enumerate(names):
+        members = np.flatnonzero(segments == segment)
+        local = {int(b): i for i, b in enumerate(members)}
+        accesses = tuple(
+            Access(
+                read.name,
+                tuple(local[b] for b in read.input.blocks),
+                kept_channels(graph, read, masks),
+                read.input.size,
+            )
+            for read in graph.reads
+            if segments[read.input.blocks[0]] == segment
+        )
+        problems[name] = Problem(tuple(graph.blocks[b] for b in members), accesses, name)
+    return problems
+
+
+def kept_channels(graph: Graph, read: Read, masks: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The channels a read keeps, bool, in original positions; behind a flatten, those with any kept feature."""
+    width = sum(graph.blocks[b].size for b in read.input.blocks)
+    mask = masks.get(read.weight)
+    if mask is None:
+        return np.ones(width, dtype=bool)
+    return mask.reshape(width, read.input.size).any(axis=1)
+
+
+def _segments(graph: Graph) -> np.ndarray:
+    """Segment of every block, numbered by first block; int, shape (num_blocks,)."""
+    first = [read.input.blocks[0] for read in graph.reads for _ in read.input.blocks]
+    other = [b for read in graph.reads for b in read.input.blocks]
+    size = len(graph.blocks)
+    links = coo_array((np.ones(len(first), dtype=bool), (first, other)), shape=(size, size))
+    labels = connected_components(links, directed=False)[1]
+    _, starts, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    rank = np.empty(len(starts), dtype=np.int64)
+    rank[np.argsort(starts)] = np.arange(len(starts))
+    return rank[inverse]
+
+
+def _names(graph: Graph, segments: np.ndarray) -> list[str]:
+    names: list[str] = []
+    for start in np.unique(segments, return_index=True)[1]:
+        producer = graph.producers[start]
+        name, number = producer, 2
+        while name in names:
+            name, number = f"{producer}#{number}", number + 1
+        names.append(name)
+    return names

@@ -1,0 +1,178 @@
+"""Masks: which input channels each consumer keeps, as Boolean arrays keyed by weight name.
+
+``masks["layer1.0.conv1.weight"]`` has one entry per input channel (input feature for a linear layer), True = kept.
+`l2_masks` makes the paper's masks, `normalise_masks` accepts what people have, and `effective_masks` joins both
+with channels that are already zero in the weights.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from upscale_opt.amounts import num_removed, require_amount
+from upscale_opt.errors import MaskError
+from upscale_opt.tracing import Graph
+
+Masks = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class EffectiveMasks:
+    """A mask for every consumer of a network, and what had to be said about them.
+
+    Attributes
+    ----------
+    masks
+        Weight name to Boolean array, for every consumer, masked or not.
+    messages
+        One sentence per mask that had to be changed (a consumer keeps at least one channel).
+    """
+
+    masks: Masks
+    messages: tuple[str, ...]
+
+
+def l2_masks(graph: Graph, amount: float | str = 0.5) -> Masks:
+    """Per-consumer L2 masks: the unconstrained input-side pruning of UPSCALE (Wan et al., ICML 2023, section 4).
+
+    Every groups = 1 convolution that does not read the network input removes its input channels of smallest L2
+    norm; linear layers are left alone.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    amount
+        Share of channels to remove, in [0, 1); see `upscale_opt.amounts.num_removed`.
+
+    Raises
+    ------
+    MaskError
+        If the amount is outside [0, 1).
+    """
+    require_amount(amount)
+    masks = {}
+    for name, read in graph.consumers.items():
+        if read.is_convolution and not read.reads_network_input:
+            norms = _column_norms(graph, name)
+            removed = np.argsort(norms, kind="stable")[: num_removed(amount, len(norms))]
+            masks[name] = np.ones(len(norms), dtype=bool)
+            masks[name][removed] = False
+    return masks
+
+
+def normalise_masks(graph: Graph, masks: Mapping[str, Any] | Iterable[tuple[str, int]]) -> Masks:
+    """Masks in the house's form from what people have.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    masks
+        A mapping from weight names or module names to Boolean arrays or tensors, or to lists of *kept* indices; or
+        UPSCALE's iterable of (parameter name, *pruned* channel) pairs.
+
+    Returns
+    -------
+    dict
+        Weight name to Boolean array, for the consumers named only.
+
+    Raises
+    ------
+    MaskError
+        If a name is no consumer of the network (the message has near matches), or a length or index is wrong.
+    """
+    if isinstance(masks, Mapping):
+        return {
+            (weight := _weight_name(graph, name)): _boolean(weight, mask, _num_inputs(graph, weight))
+            for name, mask in masks.items()
+        }
+    result: Masks = {}
+    for name, channel in masks:
+        weight = _weight_name(graph, name)
+        length = _num_inputs(graph, weight)
+        if not 0 <= channel < length:
+            raise MaskError(f"channel {channel} of {weight} does not exist; it has {length} input channels")
+        result.setdefault(weight, np.ones(length, dtype=bool))[channel] = False
+    return result
+
+
+def effective_masks(graph: Graph, masks: Mapping[str, np.ndarray] | None = None) -> EffectiveMasks:
+    """A mask for every consumer: the given ones, less input channels whose weights are all zero.
+
+    A consumer that would keep nothing keeps its channel of largest L2 norm (the first on ties), and a message
+    says so.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    masks
+        As `normalise_masks` returns them. Default: none given.
+    """
+    given = masks or {}
+    result: Masks = {}
+    messages = []
+    for name in graph.consumers:
+        norms = _column_norms(graph, name)
+        mask = given.get(name, np.ones(len(norms), dtype=bool)) & (norms > 0)
+        if not mask.any():
+            best = int(norms.argmax())
+            mask = np.zeros(len(norms), dtype=bool)
+            mask[best] = True
+            messages.append(f"the mask of {name} keeps nothing; its strongest channel, {best}, is kept")
+        result[name] = mask
+    return EffectiveMasks(result, tuple(messages))
+
+
+def _column_norms(graph: Graph, weight: str) -> np.ndarray:
+    """L2 norm of every input channel of a weight; float64, shape (inputs,)."""
+    tensor = graph.module.get_parameter(weight).detach()
+    columns = tensor.to(torch.float32) if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    dims = tuple(d for d in range(tensor.ndim) if d != 1)
+    return torch.linalg.vector_norm(columns, dim=dims).double().cpu().numpy()
+
+
+def _num_inputs(graph: Graph, weight: str) -> int:
+    return graph.module.get_parameter(weight).shape[1]
+
+
+def _weight_name(graph: Graph, name: str) -> str:
+    if name in graph.consumers:
+        return name
+    if f"{name}.weight" in graph.consumers:
+        return f"{name}.weight"
+    near = difflib.get_close_matches(name, list(graph.consumers), n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"maskable are {', '.join(list(graph.consumers)[:5])}, ..."
+    raise MaskError(f"{name!r} is no convolution (groups = 1) or linear layer that the network calls; {hint}")
+
+
+def _boolean(weight: str, mask: Any, length: int) -> np.ndarray:
+    if isinstance(mask, torch.Tensor):
+        mask = mask.detach().cpu().numpy()
+    array = np.asarray(mask)
+    if array.dtype != bool and isinstance(mask, Sequence):
+        return _from_indices(weight, array, length)
+    if array.shape != (length,):
+        raise MaskError(f"the mask of {weight} has shape {array.shape}; it must have length {length}")
+    if array.dtype != bool and not np.isin(array, (0, 1)).all():
+        raise MaskError(f"the mask of {weight} must be Boolean, or a list of kept channels")
+    return array.astype(bool)
+
+
+def _from_indices(weight: str, indices: np.ndarray, length: int) -> np.ndarray:
+    mask = np.zeros(length, dtype=bool)
+    if indices.size == 0:
+        return mask
+    if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer):
+        raise MaskError(f"the mask of {weight} must be Boolean, or a list of kept channels")
+    if indices.min() < 0 or indices.max() >= length:
+        raise MaskError(f"the mask of {weight} keeps channel {indices.max()}; it has {length} input channels")
+    mask[indices] = True
+    return mask

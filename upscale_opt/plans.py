@@ -1,0 +1,282 @@
+"""The plan: the orders, read modes and masks of one model, as plain data with a file format.
+
+A plan is what an export needs besides the model, and what re-creates a pruned model from its architecture and a
+state_dict. It can be computed on one machine and used on another that has no OR-Tools. Format: docs/formats.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from problems import Evaluation, Order, Problem, ProblemError, evaluate
+from problems.evaluation import COPY, OVER_READ, VIEW
+from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
+from upscale_opt.errors import PlanError
+
+if TYPE_CHECKING:
+    from solvers import Result
+
+FORMAT = "upscale_opt.plan"
+VERSION = 1
+READ_MODES = (VIEW, OVER_READ, COPY)
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """How to build the model again.
+
+    Attributes
+    ----------
+    name
+        A torchvision name or ``path/to/file.py:factory``.
+    weights
+        None for random weights, ``DEFAULT``, or the path of a checkpoint.
+    seed
+        Seed of the random weights.
+    input_shape
+        Shape of the example input, batch included.
+    """
+
+    name: str
+    weights: str | None = None
+    seed: int = 0
+    input_shape: tuple[int, ...] = (1, 3, 224, 224)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Orders, read modes and masks of one model.
+
+    Attributes
+    ----------
+    masks
+        Weight name to Boolean array, True = kept, for every consumer.
+    orders
+        Block name to int64 array: the channels stored, in order.
+    reads
+        Access name to read mode: ``view``, ``over-read`` or ``copy``.
+    model
+        How to build the model, if that is known.
+    """
+
+    masks: Mapping[str, np.ndarray]
+    orders: Mapping[str, np.ndarray]
+    reads: Mapping[str, str]
+    model: ModelReference | None = field(default=None)
+
+    def __str__(self) -> str:
+        modes = list(self.reads.values())
+        return ", ".join(f"{modes.count(mode)} {mode}" for mode in READ_MODES) + f" in {len(self.orders)} blocks"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Plan) and plan_to_dict(self) == plan_to_dict(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def plan(
+    problems: Mapping[str, Problem],
+    masks: Mapping[str, np.ndarray],
+    results: Mapping[str, Result],
+    *,
+    model: ModelReference | None = None,
+) -> Plan:
+    """The plan that carries out a solver's results.
+
+    Parameters
+    ----------
+    problems
+        Segment name to problem (`upscale_opt.extract`).
+    masks
+        The masks the problems were made from.
+    results
+        Segment name to result (`solvers.solve`); read modes are those its objective chooses.
+    model
+        How to build the model, to be stored along.
+
+    Raises
+    ------
+    PlanError
+        If a segment has no result.
+    """
+    missing = [name for name in problems if name not in results]
+    if missing:
+        raise PlanError(f"segment {missing[0]!r} has no result; solve every segment before making a plan")
+    evaluations = {name: results[name].evaluation for name in problems}
+    return _assemble(problems, masks, {name: results[name].order for name in problems}, evaluations, model)
+
+
+def baseline_plan(
+    problems: Mapping[str, Problem], masks: Mapping[str, np.ndarray], *, model: ModelReference | None = None
+) -> Plan:
+    """The paper's naive export (Wan et al., ICML 2023): nothing reordered, channels gathered in front of consumers.
+
+    A consumer that keeps the whole stored input needs no selection and gets none; every other one gathers, even
+    where its channels happen to be contiguous.
+    """
+    orders = {name: Order.identity(problem) for name, problem in problems.items()}
+    evaluations = {name: evaluate(problem, orders[name]) for name, problem in problems.items()}
+    made = _assemble(problems, masks, orders, evaluations, model)
+    whole = {
+        access.name: access.num_kept == sum(len(problem.stored[b]) for b in access.blocks)
+        for problem in problems.values()
+        for access in problem.accesses
+    }
+    reads = {name: VIEW if whole[name] else COPY for name in made.reads}
+    return Plan(made.masks, made.orders, reads, model)
+
+
+def require_fitting(plan: Plan, problems: Mapping[str, Problem]) -> None:
+    """Check a plan's orders and read modes against the problems of a model.
+
+    Raises
+    ------
+    PlanError
+        If a block or access is missing, an order is no permutation of the stored channels, or a `view` is none.
+    """
+    for name, problem in problems.items():
+        for block in problem.blocks:
+            if block.name not in plan.orders:
+                raise PlanError(f"the plan has no order for block {block.name!r}; it was made for another model")
+        try:
+            evaluation = evaluate(problem, Order([plan.orders[block.name] for block in problem.blocks]), "span")
+        except ProblemError as error:
+            raise PlanError(f"the plan does not fit segment {name!r}: {error}") from error
+        for access in evaluation.accesses:
+            mode = plan.reads.get(access.name)
+            if mode not in READ_MODES:
+                raise PlanError(f"the plan has no read mode for {access.name!r}; it was made for another model")
+            if mode == VIEW and access.span != access.kept:
+                raise PlanError(f"the plan reads {access.name!r} as a view, but its channels are not contiguous")
+
+
+def save_plan(plan: Plan, path: str | Path) -> None:
+    """Write a plan to a file, atomically.
+
+    Raises
+    ------
+    PlanError
+        If the path cannot be written.
+    """
+    document = plan_to_dict(plan)
+    lines = []
+    for key, value in document.items():
+        if isinstance(value, dict) and key != "model":
+            rows = ",\n".join(f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in value.items())
+            lines.append(f' "{key}": {{\n{rows}\n }}')
+        else:
+            lines.append(f' "{key}": {json.dumps(value)}')
+    try:
+        write_text_atomically("{\n" + ",\n".join(lines) + "\n}\n", path)
+    except ProblemError as error:
+        raise PlanError(str(error)) from error
+
+
+def read_plan(path: str | Path) -> Plan:
+    """Read a plan from a file.
+
+    Raises
+    ------
+    PlanError
+        If the file cannot be read, is newer than this program, or a field is wrong; the message names the field.
+    """
+    try:
+        document = read_json(path, file_format=FORMAT, version=VERSION)
+    except ProblemError as error:
+        raise PlanError(str(error)) from error
+    try:
+        return plan_from_dict(document)
+    except ProblemError as error:
+        raise PlanError(f"{path}: {error}") from error
+
+
+def plan_to_dict(plan: Plan) -> dict[str, Any]:
+    """The JSON object of a plan, with plain Python values only."""
+    model = None
+    if plan.model is not None:
+        model = {
+            "name": plan.model.name,
+            "weights": plan.model.weights,
+            "seed": plan.model.seed,
+            "input_shape": list(plan.model.input_shape),
+        }
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": model,
+        "masks": {
+            name: {"length": len(mask), "kept": np.flatnonzero(mask).tolist()} for name, mask in plan.masks.items()
+        },
+        "orders": {name: np.asarray(order).tolist() for name, order in plan.orders.items()},
+        "reads": dict(plan.reads),
+    }
+
+
+def plan_from_dict(document: dict[str, Any]) -> Plan:
+    """The plan of a JSON object.
+
+    Raises
+    ------
+    ProblemError
+        If a field is missing or wrong; the message names it.
+    """
+    reject_unknown_fields(document, {"format", "version", "model", "masks", "orders", "reads"}, "the plan")
+    raw_model = require_field(document, "model", (dict, type(None)), "the plan")
+    masks = {}
+    for name, raw in require_field(document, "masks", dict, "the plan").items():
+        where = f"the plan's mask {name!r}"
+        length = require_field(raw, "length", int, where)
+        kept = _indices(require_field(raw, "kept", list, where), f"{where}: field 'kept'")
+        if length < 1 or (kept.size and kept.max() >= length):
+            raise ProblemError(f"{where}: field 'length' is {length}, too small for its kept channels")
+        masks[name] = np.zeros(length, dtype=bool)
+        masks[name][kept] = True
+    orders = {
+        name: _indices(raw, f"the plan's order {name!r}")
+        for name, raw in require_field(document, "orders", dict, "the plan").items()
+    }
+    reads = require_field(document, "reads", dict, "the plan")
+    for name, mode in reads.items():
+        if mode not in READ_MODES:
+            raise ProblemError(f"the plan reads {name!r} as {mode!r}; read modes are {', '.join(READ_MODES)}")
+    return Plan(masks, orders, reads, None if raw_model is None else _model_from_dict(raw_model))
+
+
+def _model_from_dict(raw: dict[str, Any]) -> ModelReference:
+    where = "the plan's model"
+    reject_unknown_fields(raw, {"name", "weights", "seed", "input_shape"}, where)
+    shape = require_field(raw, "input_shape", list, where)
+    if not shape or not all(type(n) is int and n > 0 for n in shape):
+        raise ProblemError(f"{where}: field 'input_shape' must list positive whole numbers")
+    return ModelReference(
+        require_field(raw, "name", str, where),
+        require_field(raw, "weights", (str, type(None)), where),
+        require_field(raw, "seed", int, where),
+        tuple(shape),
+    )
+
+
+def _indices(raw: Any, where: str) -> np.ndarray:
+    if not isinstance(raw, list) or not all(type(i) is int and i >= 0 for i in raw):
+        raise ProblemError(f"{where} must be a list of channel indices")
+    return np.array(raw, dtype=np.int64)
+
+
+def _assemble(
+    problems: Mapping[str, Problem],
+    masks: Mapping[str, np.ndarray],
+    orders: Mapping[str, Order],
+    evaluations: Mapping[str, Evaluation],
+    model: ModelReference | None,
+) -> Plan:
+    channels = {
+        block.name: orders[name][b] for name, problem in problems.items() for b, block in enumerate(problem.blocks)
+    }
+    reads = {access.name: access.mode for name in problems for access in evaluations[name].accesses}
+    return Plan(dict(masks), channels, reads, model)

@@ -1,0 +1,49 @@
+"""Selections: what an export puts in front of a consumer to hand it its channels.
+
+A view or an over-read is a ``torch.narrow``; a copy is a `Gather`, which keeps the memory format.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class Gather(nn.Module):
+    """Selects channels along one axis, by the fastest gather that keeps the memory format.
+
+    A channels_last tensor is gathered as a matrix of pixels by channels: ``index_select(1, ...)`` on it is many
+    times slower and silently returns a contiguous tensor, which spoils the format for everything that follows.
+
+    Parameters
+    ----------
+    index
+        int64, shape (number of entries,): which entries of the axis, in order. A buffer that moves with the module
+        but is not part of its state_dict, since the plan holds it.
+    axis
+        Which axis.
+    """
+
+    index: torch.Tensor
+
+    def __init__(self, index: torch.Tensor, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+        self.register_buffer("index", index, persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Shape (..., len(index), ...) with `axis` selected."""
+        if self.axis == 1 and x.ndim == 4 and is_channels_last(x):
+            batch, channels, height, width = x.shape
+            pixels = x.permute(0, 2, 3, 1).reshape(-1, channels).index_select(1, self.index)
+            return pixels.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
+        return x.index_select(self.axis, self.index)
+
+    def extra_repr(self) -> str:
+        """What `print` shows."""
+        return f"num_selected={len(self.index)}, axis={self.axis}"
+
+
+def is_channels_last(x: torch.Tensor) -> bool:
+    """Whether a 4-dimensional tensor is stored pixel by pixel (and not also channel by channel)."""
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()

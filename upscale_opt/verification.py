@@ -1,0 +1,280 @@
+"""Does an export compute what the masked model computes? In float64, with everything random that could hide an error.
+
+Fresh networks have BatchNorm statistics of 0 and 1, shifts of 0, and sometimes outputs of order 1e-10: comparing
+those proves nothing. A `Verifier` therefore gives a copy of the masked model random statistics, affine parameters
+and biases, sends the same values through the export's parameter slices, and compares outputs relatively. Two more
+checks keep it honest: the output must vary with the input, and swapping two kept columns must show.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves
+
+from upscale_opt.errors import VerificationError
+from upscale_opt.exports import Exported, Verification
+from upscale_opt.masks import effective_masks
+from upscale_opt.rewriting import stored_positions
+from upscale_opt.tracing import Graph, as_tuple, trace
+
+TOLERANCE = 1e-9
+SENSITIVITY = 1e-6
+
+
+def verify(
+    model: nn.Module,
+    exported: Exported,
+    example_inputs: torch.Tensor | Sequence[Any],
+    *,
+    seed: int = 0,
+) -> Verification:
+    """Compare an export with the masked model in float64; returns the outcome, pass or fail.
+
+    Parameters
+    ----------
+    model
+        The original model in eval mode; it is not changed.
+    exported
+        The export.
+    example_inputs
+        A tensor or the tuple of positional inputs; random values of the same shapes are used, two samples each.
+    seed
+        Of the random values.
+    """
+    return Verifier(model, example_inputs, exported.graph, exported.plan.masks, seed=seed).check(exported)
+
+
+class Verifier:
+    """The masked model with random parameters, and its outputs; checks any number of exports of it.
+
+    Parameters
+    ----------
+    model
+        The original model in eval mode; it is not changed.
+    example_inputs
+        A tensor or the tuple of positional inputs.
+    graph
+        Its trace.
+    masks
+        The masks; consumers without one keep everything.
+    seed
+        Of the random parameters and inputs.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example_inputs: torch.Tensor | Sequence[Any],
+        graph: Graph | None = None,
+        masks: Mapping[str, np.ndarray] | None = None,
+        *,
+        seed: int = 0,
+    ) -> None:
+        self.model = model
+        self.graph = graph or trace(model, example_inputs)
+        self.masks = dict(masks) if masks is not None else effective_masks(self.graph).masks
+        generator = torch.Generator().manual_seed(seed)
+        self.inputs = _random_inputs(as_tuple(example_inputs), generator)
+        self.masked = masked_copy(self.graph.module, self.masks).double()
+        with torch.no_grad():
+            _randomise(self.masked, self.inputs, generator)
+            self.outputs = _tensors(self.masked(*self.inputs))
+        self.state = self.masked.state_dict()
+
+    def check(self, exported: Exported) -> Verification:
+        """Compare one export; returns the outcome, pass or fail."""
+        stale = self._first_foreign_weight(exported)
+        if stale is not None:
+            message = f"{stale} does not hold the model's weights; export the model again"
+            return Verification(float("nan"), 0.0, None, stale, message)
+        module = copy.deepcopy(exported.module).double()
+        module.load_state_dict(exported.state_of(self.state))
+        error = self._error(module)
+        variation = _variation(self.outputs)
+        if not error <= TOLERANCE:
+            first = self._first_difference(module, exported)
+            message = f"relative error {error:.1e} is above {TOLERANCE:g}; the first module that differs is {first}"
+            return Verification(error, variation, None, first, message)
+        if not variation > SENSITIVITY:
+            message = "the output does not vary with the input, so nothing is proven; check the model and input shape"
+            return Verification(error, variation, None, None, message)
+        control = self._negative_control(module)
+        if control is not None and not control > SENSITIVITY:
+            message = f"swapping two kept columns changes the output by {control:.1e} only, so nothing is proven"
+            return Verification(error, variation, control, None, message)
+        return Verification(error, variation, control)
+
+    def require(self, exported: Exported) -> Verification:
+        """As `check`, but raise if the export is wrong.
+
+        Raises
+        ------
+        VerificationError
+            The message names the first module that differs.
+        """
+        verification = self.check(exported)
+        if verification.message is not None:
+            raise VerificationError(verification.message)
+        return verification
+
+    def _first_foreign_weight(self, exported: Exported) -> str | None:
+        """The first parameter of the export that is not the slice of the masked model's own."""
+        own = self.graph.module.state_dict()
+        expected = exported.state_of(own)
+        for name, tensor in exported.module.state_dict().items():
+            if tensor.shape != expected[name].shape or not torch.equal(tensor, expected[name].to(tensor.device)):
+                return name
+        return None
+
+    def _error(self, module: nn.Module) -> float:
+        with torch.no_grad():
+            return max(
+                (_relative_error(a, b) for a, b in zip(_tensors(module(*self.inputs)), self.outputs, strict=True)),
+                default=float("nan"),
+            )
+
+    def _negative_control(self, module: fx.GraphModule) -> float | None:
+        """Largest error over a few swaps of two kept columns, late consumers first."""
+        largest: float | None = None
+        for read in reversed(self.graph.reads):
+            weight = module.get_parameter(read.weight)
+            columns = weight.detach().flatten(2).norm(dim=2).norm(dim=0) if weight.ndim > 2 else weight.norm(dim=0)
+            kept = torch.nonzero(columns).flatten()
+            if len(kept) < 2 * read.input.size:
+                continue
+            first, second = int(kept[0]), int(kept[-1])
+            if torch.equal(weight[:, first], weight[:, second]):
+                continue
+            swapped = weight.detach().clone()
+            swapped[:, [first, second]] = weight.detach()[:, [second, first]]
+            original = weight.detach().clone()
+            with torch.no_grad():
+                weight.copy_(swapped)
+                largest = max(largest or 0.0, self._error(module))
+                weight.copy_(original)
+            if largest > SENSITIVITY:
+                break
+        return largest
+
+    def _first_difference(self, module: fx.GraphModule, exported: Exported) -> str:
+        """The first module whose output differs, channels matched through the layouts."""
+        expected = _outputs_by_node(self.masked, self.inputs)
+        found = _outputs_by_node(module, self.inputs)
+        for node in self.masked.graph.nodes:
+            if node.op != "call_module" or node.name not in found:
+                continue
+            a, b = found[node.name], expected[node.name]
+            layout = self.graph.layouts.get(node.name)
+            if layout is not None:
+                index = stored_positions(self.graph, exported.plan, layout)
+                b = b.index_select(layout.axis, torch.from_numpy(index).to(b.device))
+            if a.shape != b.shape or not _relative_error(a, b) <= TOLERANCE:
+                return str(node.target)
+        return "the output"
+
+
+def masked_copy(model: Any, masks: Mapping[str, np.ndarray]) -> Any:
+    """A copy of a model with the input channels that the masks drop set to zero: the masked model.
+
+    Parameters
+    ----------
+    model
+        Any module; it is not changed.
+    masks
+        Weight name to Boolean array, True = kept.
+    """
+    masked = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, mask in masks.items():
+            weight = masked.get_parameter(name)
+            weight[:, torch.from_numpy(~mask).to(weight.device)] = 0
+    return masked
+
+
+def _random_inputs(inputs: tuple[Any, ...], generator: torch.Generator) -> tuple[Any, ...]:
+    """Two random samples of every input; inputs that are no floating-point tensors are kept."""
+    random = []
+    for x in inputs:
+        if isinstance(x, torch.Tensor) and x.is_floating_point():
+            shape = (2, *x.shape[1:]) if x.ndim > 1 else x.shape
+            x = torch.randn(shape, generator=generator, dtype=torch.float64).to(x.device)
+        random.append(x)
+    return tuple(random)
+
+
+def _randomise(model: nn.Module, inputs: tuple[Any, ...], generator: torch.Generator) -> None:
+    """Random affine parameters, biases and statistics, in place.
+
+    The statistics are those of the random input, jittered: random ones without regard to the activations would
+    let the signal vanish or explode in a deep network.
+    """
+
+    def uniform(like: torch.Tensor, low: float, high: float) -> torch.Tensor:
+        return torch.empty(like.shape, dtype=like.dtype).uniform_(low, high, generator=generator).to(like.device)
+
+    norms = [m for m in model.modules() if isinstance(m, (_BatchNorm, nn.LayerNorm, nn.GroupNorm))]
+    for module in model.modules():
+        bias = getattr(module, "bias", None)
+        if isinstance(bias, nn.Parameter):
+            bias.copy_(uniform(bias, -0.2, 0.2))
+    for norm in norms:
+        if isinstance(norm.weight, nn.Parameter):
+            norm.weight.copy_(uniform(norm.weight, 0.5, 1.5))
+    batch_norms = [m for m in norms if isinstance(m, _BatchNorm) and m.track_running_stats]
+    momenta = [m.momentum for m in batch_norms]
+    for norm in batch_norms:
+        norm.momentum = 1.0
+        norm.train()
+    model(*inputs)
+    for norm, momentum in zip(batch_norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+        mean, var = norm.running_mean, norm.running_var
+        if mean is not None and var is not None:
+            mean.add_(uniform(mean, -0.3, 0.3) * var.sqrt())
+            var.mul_(uniform(var, 0.5, 1.5)).add_(1e-3 * var.mean() + 1e-12)
+
+
+def _tensors(outputs: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
+
+
+def _relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
+    if a.shape != b.shape:
+        return float("inf")
+    if b.numel() == 0:
+        return 0.0
+    scale = float(b.abs().max())
+    difference = float((a - b).abs().max())
+    return difference / scale if scale > 0 else float("inf") if difference > 0 else 0.0
+
+
+def _variation(outputs: list[torch.Tensor]) -> float:
+    """How much the outputs differ between the two samples, relative to their size."""
+    pairs = [(y[:1], y[1:2]) for y in outputs if y.ndim > 0 and y.shape[0] == 2]
+    return max(
+        (float((a - b).abs().max() / y.abs().max()) for (a, b), y in zip(pairs, outputs) if y.any()), default=0.0
+    )
+
+
+def _outputs_by_node(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, torch.Tensor]:
+    """Tensor output of every node, by node name."""
+    outputs: dict[str, torch.Tensor] = {}
+
+    class Recorder(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            result = super().run_node(n)
+            if isinstance(result, torch.Tensor):
+                outputs[n.name] = result.clone()
+            return result
+
+    with torch.no_grad():
+        Recorder(module).run(*inputs)
+    return outputs
