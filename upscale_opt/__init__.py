@@ -1,0 +1,114 @@
+"""Optimal channel reordering of pruned networks: trace, mask, solve, export, verify, profile.
+
+The public names below are imported on first use, so that `import upscale_opt` and `solve --instance` load no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from upscale_opt.comparison import Comparison, compare
+    from upscale_opt.errors import MaskError, ModelError, PlanError, UpscaleError, VerificationError
+    from upscale_opt.exporter import export, load
+    from upscale_opt.exports import Exported, Verification
+    from upscale_opt.extraction import extract
+    from upscale_opt.masks import effective_masks, l2_masks, normalise_masks
+    from upscale_opt.models import load_model
+    from upscale_opt.pictures import save_picture
+    from upscale_opt.plans import ModelReference, Plan, baseline_plan, plan, read_plan, save_plan
+    from upscale_opt.profiling import Profile, profile, profile_interleaved
+    from upscale_opt.tracing import Graph, trace
+    from upscale_opt.verification import masked_copy, verify
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "comparison": ("Comparison", "compare"),
+    "errors": ("MaskError", "ModelError", "PlanError", "UpscaleError", "VerificationError"),
+    "exporter": ("export", "load"),
+    "exports": ("Exported", "Verification"),
+    "extraction": ("extract",),
+    "masks": ("effective_masks", "l2_masks", "normalise_masks"),
+    "models": ("load_model",),
+    "pictures": ("save_picture",),
+    "plans": ("ModelReference", "Plan", "baseline_plan", "plan", "read_plan", "save_plan"),
+    "profiling": ("Profile", "profile", "profile_interleaved"),
+    "tracing": ("Graph", "trace"),
+    "verification": ("masked_copy", "verify"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Comparison",
+    "Exported",
+    "Graph",
+    "MaskError",
+    "ModelError",
+    "ModelReference",
+    "Plan",
+    "PlanError",
+    "Profile",
+    "UpscaleError",
+    "Verification",
+    "VerificationError",
+    "baseline_plan",
+    "compare",
+    "effective_masks",
+    "export",
+    "extract",
+    "l2_masks",
+    "load",
+    "load_model",
+    "masked_copy",
+    "normalise_masks",
+    "plan",
+    "profile",
+    "profile_interleaved",
+    "read_plan",
+    "save_picture",
+    "save_plan",
+    "trace",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME_OF])
+
+
+def _require_own_floors() -> None:
+    """The lower floors have generic names: say so if a different `problems` or `solvers` is in the way.
+
+    Under ``python -m upscale_opt`` this is an error of the command line: one sentence, exit code 2.
+    """
+    home = Path(__file__).resolve().parent.parent
+    for name in ("problems", "solvers"):
+        spec = importlib.util.find_spec(name)
+        origin = Path(spec.origin).resolve() if spec is not None and spec.origin else None
+        if origin == home / name / "__init__.py":
+            continue
+        intruder = origin or (next(iter(spec.submodule_search_locations or []), None) if spec else None)
+        message = (
+            f"upscale_opt needs its own package '{name}', but {intruder} is in the way; "
+            "rename it, or run from another directory"
+            if intruder
+            else f"upscale_opt needs its own package '{name}', which is missing; install upscale-opt again"
+        )
+        if "-m" in sys.orig_argv and sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] == [__name__]:
+            print(f"error: {message}", file=sys.stderr)
+            raise SystemExit(2)
+        raise ImportError(message)
+
+
+_require_own_floors()

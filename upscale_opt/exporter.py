@@ -26,7 +26,7 @@ def export(
     *,
     masks: Mapping[str, np.ndarray] | None = None,
     baseline: bool = False,
-    verify: bool = True,
+    verify: bool | Verifier = True,
     graph: Graph | None = None,
 ) -> Exported:
     """Carry out a plan: a new, smaller model that computes what the masked model computes.
@@ -44,7 +44,8 @@ def export(
     baseline
         Use the masks only: original order, a gather in front of every consumer (the paper's naive export).
     verify
-        Compare with the masked model in float64 (`upscale_opt.verify`). Default True.
+        Compare with the masked model in float64 (`upscale_opt.verify`). Default True. Exports of the same masked
+        model may share one `Verifier`.
     graph
         The model's trace, if it is at hand already.
 
@@ -67,9 +68,10 @@ def export(
         plan = baseline_plan(problems, chosen_masks, model=plan.model if plan else None)
     require_fitting(plan, problems)
     exported = rewrite(graph, plan)
-    if not verify:
+    if verify is False:
         return exported
-    verification = Verifier(model, example_inputs, graph, plan.masks).require(exported)
+    verifier = Verifier(model, example_inputs, graph, plan.masks) if verify is True else verify
+    verification = verifier.require(exported)
     return replace(exported, verification=verification)
 
 

@@ -57,7 +57,8 @@ def kept_channels(graph: Graph, read: Read, masks: Mapping[str, np.ndarray]) -> 
     mask = masks.get(read.weight)
     if mask is None:
         return np.ones(width, dtype=bool)
-    return mask.reshape(width, read.input.size).any(axis=1)
+    kept: np.ndarray = np.asarray(mask).reshape(width, read.input.size)
+    return np.logical_or.reduce(kept, axis=1)
 
 
 def _segments(graph: Graph) -> np.ndarray:

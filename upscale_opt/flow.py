@@ -75,6 +75,10 @@ class Flow:
         """Layout of what a node computes; None if it has no channels that are followed."""
         return self.layouts.get(node.name) if isinstance(node, fx.Node) else None
 
+    def source(self, node: fx.Node) -> Any:
+        """The first argument of a node: what it works on."""
+        return node.args[0]
+
     def input_layouts(self, node: fx.Node) -> list[Layout]:
         """Layouts of all inputs of a node that have one."""
         return [layout for x in node.all_input_nodes if (layout := self.layout(x)) is not None]

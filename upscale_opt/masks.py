@@ -148,7 +148,8 @@ def _weight_name(graph: Graph, name: str) -> str:
         return name
     if f"{name}.weight" in graph.consumers:
         return f"{name}.weight"
-    near = difflib.get_close_matches(name, list(graph.consumers), n=3)
+    known = [*graph.consumers, *(weight.removesuffix(".weight") for weight in graph.consumers)]
+    near = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"maskable are {', '.join(list(graph.consumers)[:5])}, ..."
     raise MaskError(f"{name!r} is no convolution (groups = 1) or linear layer that the network calls; {hint}")
 
@@ -172,7 +173,8 @@ def _from_indices(weight: str, indices: np.ndarray, length: int) -> np.ndarray:
         return mask
     if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer):
         raise MaskError(f"the mask of {weight} must be Boolean, or a list of kept channels")
-    if indices.min() < 0 or indices.max() >= length:
-        raise MaskError(f"the mask of {weight} keeps channel {indices.max()}; it has {length} input channels")
+    outside = indices[(indices < 0) | (indices >= length)]
+    if outside.size:
+        raise MaskError(f"the mask of {weight} keeps channel {outside[0]}, which does not exist; it has {length}")
     mask[indices] = True
     return mask

@@ -117,7 +117,7 @@ class _Rewriter:
         """Move the bounds of a channel slice to where its blocks are stored now."""
         node = self.nodes[channel_slice.node]
         source = node.args[0]
-        layout = self.graph.layouts[source.name]  # type: ignore[union-attr]
+        layout = self.graph.layouts[source.name]
         sizes = [self.graph.blocks[b].size for b in layout.blocks]
         stored = [len(self.plan.orders[self.graph.blocks[b].name]) for b in layout.blocks]
         before = np.concatenate([[0], np.cumsum(sizes)]).tolist()

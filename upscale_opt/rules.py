@@ -26,10 +26,11 @@ Rule = Callable[[Flow, fx.Node], Layout | None]
 
 def convolution(flow: Flow, node: fx.Node) -> Layout | None:
     """groups = 1: reads its input, produces new channels; depthwise: channels pass; other groups: pinned."""
-    module, x = flow.module(node), flow.layout(node.args[0])
+    module, x = flow.module(node), flow.layout(flow.source(node))
     dims = module.weight.ndim
-    fits = x is not None and x.axis == 1 and x.size == 1 and len(flow.shape(node.args[0])) == dims
-    if not fits or len(x.channels) != module.in_channels:
+    if x is None or x.axis != 1 or x.size != 1 or len(flow.shape(flow.source(node))) != dims:
+        return flow.unknown(node)
+    if len(x.channels) != module.in_channels:
         return flow.unknown(node)
     if module.groups == 1:
         return flow.consume(node, x, module.out_channels)
@@ -41,8 +42,8 @@ def convolution(flow: Flow, node: fx.Node) -> Layout | None:
 
 def linear(flow: Flow, node: fx.Node) -> Layout | None:
     """Reads its input along the last axis and produces new channels there."""
-    module, x = flow.module(node), flow.layout(node.args[0])
-    ndim = len(flow.shape(node.args[0]))
+    module, x = flow.module(node), flow.layout(flow.source(node))
+    ndim = len(flow.shape(flow.source(node)))
     if x is None or x.axis != ndim - 1 or len(x.channels) * x.size != module.in_features:
         return flow.unknown(node)
     return flow.consume(node, x, module.out_features)
@@ -50,7 +51,7 @@ def linear(flow: Flow, node: fx.Node) -> Layout | None:
 
 def batch_norm(flow: Flow, node: fx.Node) -> Layout | None:
     """Statistics and affine parameters follow the channels."""
-    module, x = flow.module(node), flow.layout(node.args[0])
+    module, x = flow.module(node), flow.layout(flow.source(node))
     if x is None or x.axis != 1 or len(x.channels) * x.size != module.num_features:
         return flow.unknown(node)
     flow.follow(node, x)
@@ -93,8 +94,8 @@ def pooling(num_spatial: int) -> Rule:
     """Spatial operators over the last `num_spatial` axes leave the channels alone."""
 
     def rule(flow: Flow, node: fx.Node) -> Layout | None:
-        x = flow.layout(node.args[0])
-        if x is None or not flow.is_tensor(node) or x.axis >= len(flow.shape(node.args[0])) - num_spatial:
+        x = flow.layout(flow.source(node))
+        if x is None or not flow.is_tensor(node) or x.axis >= len(flow.shape(flow.source(node))) - num_spatial:
             return flow.unknown(node)
         return x
 
@@ -110,7 +111,7 @@ def flatten(flow: Flow, node: fx.Node) -> Layout | None:
     else:
         start = flow.argument(node, 1, "start_dim", 0)
         end = flow.argument(node, 2, "end_dim", -1)
-    x, shape = flow.layout(node.args[0]), flow.shape(node.args[0])
+    x, shape = flow.layout(flow.source(node)), flow.shape(flow.source(node))
     if x is None or not isinstance(start, int) or not isinstance(end, int):
         return flow.unknown(node)
     start, end = start % len(shape), end % len(shape)
@@ -123,8 +124,9 @@ def flatten(flow: Flow, node: fx.Node) -> Layout | None:
 
 def reshape(flow: Flow, node: fx.Node) -> Layout | None:
     """Only ``x.view(n, -1)``, a flatten from the channel axis on; any other reshape pins."""
-    x, shape, result = flow.layout(node.args[0]), flow.shape(node.args[0]), flow.shape(node)
-    sizes = node.args[1:] if not isinstance(node.args[1], (tuple, list)) else tuple(node.args[1])
+    x, shape, result = flow.layout(flow.source(node)), flow.shape(flow.source(node)), flow.shape(node)
+    given = tuple(node.args[1:])
+    sizes = tuple(given[0]) if given and isinstance(given[0], (tuple, list)) else given
     if x is None or x.axis != 1 or len(sizes) != 2 or sizes[1] != -1 or result[0] != shape[0]:
         return flow.unknown(node)
     return Layout(1, x.channels, x.size * math.prod(shape[2:]))
@@ -132,7 +134,7 @@ def reshape(flow: Flow, node: fx.Node) -> Layout | None:
 
 def reduction(flow: Flow, node: fx.Node) -> Layout | None:
     """Over other axes the channels stay; over the channel axis all of them are needed, in any order."""
-    x, shape = flow.layout(node.args[0]), flow.shape(node.args[0])
+    x, shape = flow.layout(flow.source(node)), flow.shape(flow.source(node))
     if x is None:
         return flow.unknown(node)
     dims = flow.argument(node, 1, "dim", None)
@@ -165,13 +167,13 @@ def concat(flow: Flow, node: fx.Node) -> Layout | None:
 
 def get_item(flow: Flow, node: fx.Node) -> Layout | None:
     """Slices with constant bounds cut the channels; anything else along the channel axis pins."""
-    source, index = node.args
+    source, index = flow.source(node), flow.argument(node, 1, "index", None)
     x = flow.layout(source)
     if x is None:
         return flow.opaque(node)
     if not flow.is_tensor(source):
         return None
-    entries = list(index) if isinstance(index, tuple) else [index]
+    entries: list[Any] = list(index) if isinstance(index, tuple) else [index]
     given = len(entries)
     ndim = len(flow.shape(source))
     ellipses = [i for i, entry in enumerate(entries) if entry is Ellipsis]
@@ -197,7 +199,7 @@ def get_item(flow: Flow, node: fx.Node) -> Layout | None:
 
 def narrow(flow: Flow, node: fx.Node) -> Layout | None:
     """As a slice with constant bounds."""
-    x, shape = flow.layout(node.args[0]), flow.shape(node.args[0])
+    x, shape = flow.layout(flow.source(node)), flow.shape(flow.source(node))
     dim, start, length = (flow.argument(node, i, name, None) for i, name in ((1, "dim"), (2, "start"), (3, "length")))
     if x is None or type(dim) is not int:
         return flow.unknown(node)
@@ -219,7 +221,7 @@ def get_attribute(flow: Flow, node: fx.Node) -> Layout | None:
 
 def shape_of(flow: Flow, node: fx.Node) -> Layout | None:
     """The size of a tensor: whoever uses its number of channels pins them."""
-    source = node.args[0]
+    source = flow.source(node)
     x = flow.layout(source)
     if x is None:
         return None

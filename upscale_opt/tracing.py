@@ -20,7 +20,7 @@ from problems import Block
 from upscale_opt.channels import Layout, Pin
 from upscale_opt.errors import ModelError
 from upscale_opt.flow import ChannelSlice, Flow
-from upscale_opt.rules import METHOD_RULES, MODULE_RULES, rule_of_function
+from upscale_opt.rules import METHOD_RULES, MODULE_RULES, elementwise, rule_of_function
 
 NETWORK_INPUT = "network input"
 NETWORK_OUTPUT = "network output"
@@ -122,8 +122,9 @@ class Graph:
 
     @property
     def unsupported(self) -> tuple[Pin, ...]:
-        """Pins other than those of the network's own inputs and outputs: what users may want to look at."""
-        return tuple(pin for pin in self.pins if pin.reason not in (NETWORK_INPUT, NETWORK_OUTPUT))
+        """Pins other than those of the network's own inputs and outputs, one per node: what users may look at."""
+        by_node = {pin.node: pin for pin in self.pins if pin.reason not in (NETWORK_INPUT, NETWORK_OUTPUT)}
+        return tuple(by_node.values())
 
 
 def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Graph:
@@ -259,9 +260,26 @@ class _ShapeRecorder(nn.Module):
                 recorder.shapes[n.name] = tuple(result.shape) if isinstance(result, torch.Tensor) else None
                 return result
 
+            def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+                # Meta kernels of normalisations are slow, and what keeps its shape needs none.
+                module = self.fetch_attr(str(target))
+                if len(args) == 1 and not kwargs and _keeps_shape(module, args[0]):
+                    return args[0]
+                return super().call_module(target, args, kwargs)
+
         interpreter = Recorder(self.traced)
         interpreter.extra_traceback = False
         interpreter.run(*inputs)
+
+
+def _keeps_shape(module: nn.Module, x: Any) -> bool:
+    """Whether a module is known to return a tensor of the shape of `x`, and to accept it."""
+    rule = MODULE_RULES.get(type(module))
+    if not isinstance(x, torch.Tensor) or module._forward_hooks or module._forward_pre_hooks:
+        return False
+    return rule is elementwise or (
+        isinstance(module, nn.BatchNorm2d) and x.ndim == 4 and x.shape[1] == module.num_features
+    )
 
 
 def _shapes(traced: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, Any]:

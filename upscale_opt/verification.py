@@ -9,13 +9,14 @@ checks keep it honest: the output must vary with the input, and swapping two kep
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
 from upscale_opt.errors import VerificationError
@@ -212,8 +213,8 @@ def _random_inputs(inputs: tuple[Any, ...], generator: torch.Generator) -> tuple
 def _randomise(model: nn.Module, inputs: tuple[Any, ...], generator: torch.Generator) -> None:
     """Random affine parameters, biases and statistics, in place.
 
-    The statistics are those of the random input, jittered: random ones without regard to the activations would
-    let the signal vanish or explode in a deep network.
+    The statistics are those of the random input, jittered, and every convolution and linear layer is scaled so that
+    its output has unit variance: otherwise the signal vanishes or explodes in a deep network, or drowns in biases.
     """
 
     def uniform(like: torch.Tensor, low: float, high: float) -> torch.Tensor:
@@ -232,7 +233,10 @@ def _randomise(model: nn.Module, inputs: tuple[Any, ...], generator: torch.Gener
     for norm in batch_norms:
         norm.momentum = 1.0
         norm.train()
+    hooks = [m.register_forward_hook(_scale_once()) for m in model.modules() if isinstance(m, (_ConvNd, nn.Linear))]
     model(*inputs)
+    for hook in hooks:
+        hook.remove()
     for norm, momentum in zip(batch_norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
@@ -240,6 +244,26 @@ def _randomise(model: nn.Module, inputs: tuple[Any, ...], generator: torch.Gener
         if mean is not None and var is not None:
             mean.add_(uniform(mean, -0.3, 0.3) * var.sqrt())
             var.mul_(uniform(var, 0.5, 1.5)).add_(1e-3 * var.mean() + 1e-12)
+
+
+def _scale_once() -> Callable[[Any, Any, torch.Tensor], torch.Tensor]:
+    """A forward hook that scales the module's weight to unit output variance at its first call."""
+    scaled = False
+
+    def hook(module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        nonlocal scaled
+        if scaled:
+            return output
+        scaled = True
+        shape = [1, -1] + [1] * (output.ndim - 2) if isinstance(module, _ConvNd) else [-1]
+        bias = 0 if module.bias is None else module.bias.reshape(shape)
+        scale = (output - bias).std()
+        if not scale > 0:
+            return output
+        module.weight.div_(scale)
+        return (output - bias) / scale + bias
+
+    return hook
 
 
 def _tensors(outputs: Any) -> list[torch.Tensor]:

@@ -1,0 +1,51 @@
+"""What several test files need: a plan of random orders, so that exports are tested without any solver."""
+
+import numpy as np
+import pytest
+
+from problems import Order, evaluate
+from upscale_opt import effective_masks, extract, trace
+from upscale_opt.plans import Plan
+
+
+def random_masks(graph, rng, keep=0.5):
+    """Every consumer, linear layers and readers of the network input too, keeps random input features."""
+    sizes = {name: graph.module.get_parameter(name).shape[1] for name in graph.consumers}
+    given = {name: rng.random(size) < keep for name, size in sizes.items()}
+    return effective_masks(graph, given).masks
+
+
+def random_plan(problems, masks, rng, objective):
+    """Random orders, carried out in the read modes that an objective chooses."""
+    orders = {
+        name: Order(
+            [
+                stored if block.pinned else rng.permutation(stored)
+                for block, stored in zip(problem.blocks, problem.stored, strict=True)
+            ]
+        )
+        for name, problem in problems.items()
+    }
+    channels = {
+        block.name: orders[name][b] for name, problem in problems.items() for b, block in enumerate(problem.blocks)
+    }
+    reads = {
+        access.name: access.mode
+        for name, problem in problems.items()
+        for access in evaluate(problem, orders[name], objective).accesses
+    }
+    return Plan(masks, channels, reads)
+
+
+@pytest.fixture
+def planned():
+    """A function: model and inputs to (graph, masks, problems, plan), all random from a seed."""
+
+    def build(model, inputs, *, seed=0, keep=0.5, objective="copies"):
+        rng = np.random.default_rng(seed)
+        graph = trace(model, inputs)
+        masks = random_masks(graph, rng, keep)
+        problems = extract(graph, masks)
+        return graph, masks, problems, random_plan(problems, masks, rng, objective)
+
+    return build

@@ -1,0 +1,208 @@
+"""Tests of the command line: documents, exit codes, one-sentence errors, nothing half-written."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from problems import write_instance
+from problems.generators import random_masks
+from upscale_opt.__main__ import main
+
+ROOT = Path(__file__).resolve().parents[2]
+SHAPE = ("--input-shape", "1,3,8,8")
+NETS = f"{ROOT / 'tests' / 'upscale_opt' / 'networks.py'}"
+
+
+def upscale_opt(*arguments, cwd=ROOT):
+    command = [sys.executable, "-m", "upscale_opt", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment)
+
+
+def test_solve_writes_table_document_plan_and_export(tmp_path):
+    """Everything `solve` can write, checked against the documented format; then export from the plan."""
+    plan, document, directory = tmp_path / "plan.json", tmp_path / "out.json", tmp_path / "export"
+    model = ("--model", f"{NETS}:Residual", *SHAPE)
+    result = upscale_opt("solve", *model, "--save-plan", plan, "--json", document, "--export", directory)
+    assert result.returncode == 0, result.stderr
+    assert "greedy" in result.stdout and "cp-sat" in result.stdout and "stem" in result.stdout
+    found = json.loads(document.read_text())
+    assert {"model", "amount", "objective", "environment", "segments", "totals", "trace_seconds", "verified"} <= set(
+        found
+    )
+    assert list(found["totals"]) == ["greedy", "cp-sat"] == list(found["verified"])
+    assert set(found["totals"]["greedy"]) == {"objective", "bound", "copies", "copied_channels", "seconds"}
+    segment = next(segment for segment in found["segments"] if segment["name"] == "stem")
+    assert (segment["channels"], segment["accesses"]) == (16, 4)
+    assert list(segment["solvers"]["cp-sat"]) == [
+        *("objective", "bound", "gap", "status", "seconds", "views", "over_reads", "copies", "copied_channels"),
+        *("span", "runs"),
+    ]
+    assert segment["solvers"]["cp-sat"]["status"] == "OPTIMAL"
+    assert max(found["verified"].values()) <= 1e-9
+    assert sorted(path.name for path in directory.iterdir()) == ["model.safetensors", "plan.json"]
+
+    again = upscale_opt("export", "--plan", plan, "--verify", "--json", document)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(document.read_text())["verified"]["plan"] <= 1e-9
+
+
+def test_export_profile_compare_and_show(tmp_path):
+    model = ("--model", f"{NETS}:Inverted", *SHAPE)
+    exported = upscale_opt("export", *model, "--solver", "greedy", "--export", tmp_path / "e")
+    assert exported.returncode == 0, exported.stderr
+    profiled = upscale_opt("profile", "--plan", tmp_path / "e" / "plan.json", "--json", tmp_path / "p.json")
+    assert profiled.returncode == 0, profiled.stderr
+    assert list(json.loads((tmp_path / "p.json").read_text())["latency"]) == ["unpruned", "baseline", "planned"]
+    compared = upscale_opt("compare", *model, "--json", tmp_path / "c.json")
+    assert compared.returncode == 0, compared.stderr
+    assert list(json.loads((tmp_path / "c.json").read_text())["latency"]) == [
+        "unpruned",
+        "baseline",
+        "greedy",
+        "cp-sat",
+    ]
+    shown = upscale_opt("show", *model, "--out", tmp_path / "pictures")
+    assert shown.returncode == 0, shown.stderr
+    pictures = sorted((tmp_path / "pictures").iterdir())
+    assert [path.name for path in pictures] == ["expand.png", "stem.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+
+
+def test_instances_are_solved_and_shown(tmp_path):
+    write_instance(random_masks(24, 4), tmp_path / "a.json")
+    solved = upscale_opt("solve", "--instance", tmp_path / "a.json", "--objective", "span", "--json", tmp_path / "o")
+    assert solved.returncode == 0, solved.stderr
+    found = json.loads((tmp_path / "o").read_text())
+    assert found["model"] is None and found["segments"][0]["accesses"] == 4
+    shown = upscale_opt("show", "--instance", tmp_path / "a.json", "--out", tmp_path)
+    assert shown.returncode == 0 and shown.stdout.strip().endswith(".png")
+
+
+def _bad_inputs(tmp_path):
+    """Every kind of bad input: arguments, and what the one sentence must contain."""
+    newer = tmp_path / "newer.json"
+    newer.write_text('{"format": "upscale_opt.instance", "version": 99}')
+    (tmp_path / "newer_plan.json").write_text('{"format": "upscale_opt.plan", "version": 99}')
+    (tmp_path / "corrupt.json").write_text("{")
+    (tmp_path / "garbage.pt").write_bytes(b"garbage")
+    (tmp_path / "short.json").write_text('{"down.weight": [true, false]}')
+    (tmp_path / "absent.json").write_text('{"nowhere.weight": [0]}')
+    net = ("--model", f"{NETS}:Residual", *SHAPE)
+    return [
+        (("solve", "--model", "resnet5O"), "did you mean"),
+        (("solve", *net, "--weights", tmp_path / "garbage.pt"), "weights_only=True"),
+        (("solve", *net, "--weights", tmp_path / "nothing.pt"), "cannot read the checkpoint"),
+        (("solve", *net, "--masks", tmp_path / "short.json"), "down.weight"),
+        (("solve", *net, "--masks", tmp_path / "absent.json"), "nowhere.weight"),
+        (("solve", *net, "--amount", "1"), "outside [0, 1)"),
+        (("solve", *net, "--amount", "-0.5"), "outside [0, 1)"),
+        (("solve", "--model", f"{NETS}:Residual", "--input-shape", "1,4,8,8"), "choose another input shape"),
+        (("solve", "--model", f"{NETS}:Residual", "--input-shape", "1,3,eight"), "write it like 1,3,224,224"),
+        (("solve", "--instance", tmp_path / "corrupt.json"), "not valid JSON"),
+        (("solve", "--instance", newer), "newer"),
+        (("export", "--plan", tmp_path / "corrupt.json"), "not valid JSON"),
+        (("export", "--plan", tmp_path / "newer_plan.json"), "newer"),
+        (("solve", *net, "--json", tmp_path / "no" / "such" / "directory.json"), "cannot write"),
+        (("solve", *net, "--save-plan", tmp_path), "is a directory"),
+        (("solve", *net, "--export", tmp_path / "garbage.pt"), "cannot write"),
+        (("solve", *net, "--solver", "oracle"), "there is no solver 'oracle'"),
+        (("solve", *net, "--objective", "beauty"), "there is no objective 'beauty'"),
+        (("solve", *net, "--time-limit", "0"), "above 0"),
+        (("solve", *net, "--device", "abacus"), "there is no device"),
+        (("solve",), "either --model or --instance"),
+    ]
+
+
+@pytest.mark.parametrize("case", range(21))
+def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, case, monkeypatch, capsys):
+    arguments, message = _bad_inputs(tmp_path)[case]
+    before = {path.name for path in tmp_path.iterdir()}
+    monkeypatch.setattr(sys, "argv", ["upscale-opt", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    captured = capsys.readouterr()
+    assert stop.value.code == 2, captured.err
+    assert message in captured.err and "Traceback" not in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
+    assert captured.out == ""
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_a_failed_verification_is_exit_code_1(monkeypatch, capsys):
+    """A rewriting that forgets to reorder one weight: found, named, exit code 1."""
+    from upscale_opt import rewriting
+
+    honest = rewriting._Rewriter._slice_consumer
+
+    def wrong(self, read, columns):
+        honest(self, read, columns[::-1] if read.name == "down" else columns)
+
+    monkeypatch.setattr(rewriting._Rewriter, "_slice_consumer", wrong)
+    monkeypatch.setattr(sys, "argv", ["upscale-opt", "solve", "--model", f"{NETS}:Residual", *SHAPE])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    captured = capsys.readouterr()
+    assert stop.value.code == 1 and "first module that differs is down" in captured.err
+
+
+def test_an_emptied_consumer_keeps_its_best_channel_and_says_so(tmp_path):
+    (tmp_path / "masks.json").write_text('{"down": []}')
+    model = ("--model", f"{NETS}:Residual", *SHAPE, "--solver", "greedy")
+    result = upscale_opt("solve", *model, "--masks", tmp_path / "masks.json", "--json", tmp_path / "out.json")
+    assert result.returncode == 0, result.stderr
+    assert "down.weight keeps nothing" in result.stderr
+    assert "down.weight keeps nothing" in json.loads((tmp_path / "out.json").read_text())["messages"][0]
+
+
+def test_an_interrupt_keeps_what_is_solved(tmp_path):
+    """Ctrl-C during a long search: exit code 130, and a document that can be read."""
+    write_instance(random_masks(400, 12), tmp_path / "hard.json")
+    document = tmp_path / "out.json"
+    command = [sys.executable, "-m", "upscale_opt", "solve", "--instance", str(tmp_path / "hard.json")]
+    command += ["--objective", "span", "--time-limit", "300", "--json", str(document)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    time.sleep(8)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert json.loads(document.read_text())["interrupted"]
+
+
+def test_an_interrupted_model_keeps_its_finished_segments(tmp_path, monkeypatch, capsys):
+    from upscale_opt import segments
+
+    calls = []
+    honest = segments.solve
+
+    def stops_at_seven(problem, **options):
+        calls.append(problem.name)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        return honest(problem, **options)
+
+    monkeypatch.setattr(segments, "solve", stops_at_seven)
+    document = tmp_path / "out.json"
+    arguments = ["solve", "--model", f"{NETS}:Residual", *SHAPE, "--json", str(document)]
+    monkeypatch.setattr(sys, "argv", ["upscale-opt", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 130
+    assert "interrupted after 3 of 7 segments" in capsys.readouterr().err
+    found = json.loads(document.read_text())
+    assert [segment["name"] for segment in found["segments"]] == ["x", "stem", "blocks.0.conv1"]
+
+
+def test_help_names_every_command():
+    result = upscale_opt("--help")
+    assert result.returncode == 0
+    assert all(command in result.stdout for command in ("solve", "compare", "export", "profile", "show"))

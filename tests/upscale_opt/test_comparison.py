@@ -1,0 +1,58 @@
+"""Tests of the whole road in one call, and of the measuring."""
+
+import networks
+import numpy as np
+import pytest
+
+from upscale_opt import ModelError, compare, l2_masks, profile, profile_interleaved, trace
+
+
+def test_compare_gives_results_exports_and_latencies():
+    model, inputs = networks.make(networks.Residual)
+    masks = l2_masks(trace(model, inputs), 0.5)
+    comparison = compare(model, inputs, masks, solvers=("greedy", "cp-sat"), runs=3)
+    assert comparison.solvers == ("greedy", "cp-sat")
+    assert list(comparison.latencies) == ["unpruned", "baseline", "greedy", "cp-sat"]
+    assert all(exported.verification.passed for exported in comparison.exports.values())
+    for results in comparison.solutions.values():
+        assert results["cp-sat"].objective <= results["greedy"].objective
+    text = str(comparison)
+    assert "stem" in text and "unpruned" in text
+
+
+def test_profiles_have_the_figures_they_name():
+    model, inputs = networks.make(networks.Residual)
+    measured = profile(model, inputs, runs=5)
+    assert len(measured.seconds) == 5 and min(measured.seconds) > 0
+    assert measured.median == float(np.median(measured.seconds))
+    assert measured.mean == pytest.approx(np.mean(measured.seconds)) and measured.std >= 0 and measured.iqr >= 0
+    assert measured.environment["torch"] and measured.device == "cpu"
+    assert measured.to_dict()["seconds"] == list(measured.seconds)
+
+
+def test_interleaved_profiles_take_turns():
+    """A B A B: the order of calls is recorded by the models themselves."""
+    import torch
+
+    calls = []
+
+    class Recorder(torch.nn.Module):
+        def __init__(self, name):
+            super().__init__()
+            self.name = name
+
+        def forward(self, x):
+            if not calls or calls[-1] != self.name:
+                calls.append(self.name)
+            for _ in range(2000):
+                x = x + 1
+            return x
+
+    profile_interleaved({"a": Recorder("a"), "b": Recorder("b")}, torch.zeros(1), runs=4)
+    assert calls == ["a", "b"] * 5  # warm-up, then four rounds
+
+
+def test_one_run_is_no_measurement():
+    model, inputs = networks.make(networks.Residual)
+    with pytest.raises(ModelError, match="at least 2 runs"):
+        profile(model, inputs, runs=1)

@@ -1,0 +1,70 @@
+"""Tests of who imports what: torch only when needed, and a clear word if a foreign package is in the way."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments, cwd=ROOT, **kwargs):
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, **kwargs)
+
+
+def test_importing_upscale_opt_loads_no_torch():
+    result = run("-c", "import sys, upscale_opt; assert 'torch' not in sys.modules; dir(upscale_opt)")
+    assert result.returncode == 0, result.stderr
+
+
+def test_solving_an_instance_loads_no_torch(tmp_path):
+    from problems import write_instance
+    from problems.generators import random_masks
+
+    write_instance(random_masks(20, 4), tmp_path / "a.json")
+    script = (
+        "import sys, runpy\n"
+        f"sys.argv = ['upscale-opt', 'solve', '--instance', {str(tmp_path / 'a.json')!r}]\n"
+        "try:\n    runpy.run_module('upscale_opt', run_name='__main__')\n"
+        "except SystemExit as stop:\n    assert not stop.code, stop.code\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    result = run("-c", script)
+    assert result.returncode == 0, result.stderr
+    assert "greedy" in result.stdout and "cp-sat" in result.stdout
+
+
+def test_every_public_name_resolves():
+    result = run("-c", "import upscale_opt\nfor name in upscale_opt.__all__: getattr(upscale_opt, name)")
+    assert result.returncode == 0, result.stderr
+
+
+def test_imports_only_go_down():
+    """problems knows neither solvers nor upscale_opt; solvers does not know upscale_opt; neither knows torch."""
+    forbidden = {
+        "problems": {"solvers", "upscale_opt", "torch", "scipy", "ortools"},
+        "solvers": {"upscale_opt", "torch"},
+    }
+    for package, names in forbidden.items():
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+                found = {module.partition(".")[0] for module in modules} & names
+                assert not found, f"{path} imports {found}"
+
+
+@pytest.mark.parametrize("layout", ["solvers.py", "problems/__init__.py"])
+def test_a_foreign_package_in_the_way_is_named(tmp_path, layout):
+    intruder = tmp_path / layout
+    intruder.parent.mkdir(exist_ok=True)
+    intruder.write_text("")
+    path = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    program = run("-m", "upscale_opt", "solve", "--model", "resnet18", cwd=tmp_path, env=path)
+    assert program.returncode == 2
+    assert str(intruder) in program.stderr and "Traceback" not in program.stderr
+    assert len(program.stderr.strip().splitlines()) == 1
+    library = run("-c", "import upscale_opt", cwd=tmp_path, env=path)
+    assert "ImportError: upscale_opt needs its own package" in library.stderr and str(intruder) in library.stderr

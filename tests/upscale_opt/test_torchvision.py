@@ -1,0 +1,41 @@
+"""Tests on torchvision's networks: nothing pinned but inputs and outputs, exports exact at three amounts."""
+
+import pytest
+import torch
+
+from solvers import solve
+from upscale_opt import ModelReference, effective_masks, export, extract, l2_masks, load_model, plan, trace
+
+QUICK = ("resnet18", "squeezenet1_1", "mobilenet_v3_small", "densenet121", "googlenet")
+REST = (
+    *("resnet34", "resnet50", "resnet101", "wide_resnet50_2", "vgg16_bn", "alexnet", "mobilenet_v2"),
+    *("mnasnet1_0", "efficientnet_b0", "efficientnet_v2_s", "inception_v3"),
+)
+AMOUNTS = (0.1, 0.5, 0.9)
+
+
+def check(name, amount, solver, time_limit):
+    size = 299 if name == "inception_v3" else 224
+    x = torch.zeros(1, 3, size, size)
+    model = load_model(ModelReference(name))
+    graph = trace(model, x)
+    assert graph.unsupported == ()
+    masks = effective_masks(graph, l2_masks(graph, amount)).masks
+    problems = extract(graph, masks)
+    results = {segment: solve(problem, solver=solver, time_limit=time_limit) for segment, problem in problems.items()}
+    exported = export(model, x, plan(problems, masks, results), graph=graph)
+    assert exported.verification.relative_error <= 1e-9
+    assert exported.verification.negative_control > 1e-6
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_greedy_exports_of_quick_networks_are_exact(name):
+    check(name, 0.5, "greedy", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", ["greedy", "cp-sat"])
+@pytest.mark.parametrize("amount", AMOUNTS)
+@pytest.mark.parametrize("name", QUICK + REST)
+def test_exports_are_exact(name, amount, solver):
+    check(name, amount, solver, 5)

@@ -1,0 +1,238 @@
+"""The whole road in one call: trace, mask, solve with several solvers, export, verify, and measure.
+
+`prepare` and `export_all` are its stages; the command line uses the same ones.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from problems import Objective, Problem, objective_named
+from upscale_opt import reports
+from upscale_opt.exporter import export
+from upscale_opt.exports import Exported
+from upscale_opt.extraction import extract
+from upscale_opt.masks import effective_masks, normalise_masks
+from upscale_opt.plans import ModelReference, plan
+from upscale_opt.profiling import Profile, profile_interleaved
+from upscale_opt.segments import Solutions, each_solution
+from upscale_opt.tracing import Graph, trace
+from upscale_opt.verification import Verifier
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A traced and masked model.
+
+    Attributes
+    ----------
+    model, example_inputs
+        As given.
+    graph
+        The trace.
+    masks
+        Weight name to Boolean array, for every consumer.
+    messages
+        What had to be said about the masks.
+    problems
+        Segment name to problem.
+    trace_seconds
+        Seconds for trace, masks and extraction.
+    """
+
+    model: nn.Module
+    example_inputs: torch.Tensor | Sequence[Any]
+    graph: Graph
+    masks: Mapping[str, np.ndarray]
+    messages: tuple[str, ...]
+    problems: Mapping[str, Problem]
+    trace_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Solvers compared on one masked model.
+
+    Attributes
+    ----------
+    prepared
+        The traced and masked model.
+    solutions
+        Segment name to solver name to `solvers.Result`.
+    exports
+        Variant (``baseline`` or a solver's name) to verified export.
+    latencies
+        ``unpruned``, ``baseline`` and every solver's name to the measured latency; empty if it was not measured.
+    objective
+        Name of the objective.
+    """
+
+    prepared: Prepared
+    solutions: Solutions
+    exports: Mapping[str, Exported]
+    latencies: Mapping[str, Profile]
+    objective: str
+
+    @property
+    def solvers(self) -> tuple[str, ...]:
+        """The solvers' names."""
+        return tuple(name for name in self.exports if name != "baseline")
+
+    def __str__(self) -> str:
+        title = f"objective {self.objective}"
+        text = reports.table(self.prepared.problems, self.solutions, self.solvers, title=title)
+        return f"{text}\n{reports.latency_table(self.latencies)}" if self.latencies else text
+
+
+def prepare(
+    model: nn.Module,
+    example_inputs: torch.Tensor | Sequence[Any],
+    masks: Mapping[str, Any] | Iterable[tuple[str, int]] | None = None,
+    *,
+    graph: Graph | None = None,
+    started: float | None = None,
+) -> Prepared:
+    """Trace a model, settle its masks and extract its ordering problems.
+
+    Parameters
+    ----------
+    model
+        In eval mode.
+    example_inputs
+        A tensor or the tuple of positional inputs.
+    masks
+        As `upscale_opt.normalise_masks` accepts them. Default: only what is zero in the weights is dropped.
+    graph
+        The model's trace, if it is at hand already.
+    started
+        ``time.perf_counter()`` at the start of tracing, if that was earlier.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be traced.
+    MaskError
+        If a mask does not fit the model.
+    """
+    started = time.perf_counter() if started is None else started
+    graph = graph or trace(model, example_inputs)
+    settled = effective_masks(graph, normalise_masks(graph, masks or {}))
+    problems = extract(graph, settled.masks)
+    seconds = time.perf_counter() - started
+    return Prepared(model, example_inputs, graph, settled.masks, settled.messages, problems, seconds)
+
+
+def export_all(
+    prepared: Prepared,
+    solutions: Solutions,
+    solvers: Sequence[str],
+    *,
+    reference: ModelReference | None = None,
+    baseline: bool = False,
+    verify: bool = True,
+    progress: bool = False,
+) -> dict[str, Exported]:
+    """Export every solver's plan, and the baseline if asked, each verified against the same masked model.
+
+    Raises
+    ------
+    VerificationError
+        If an export differs from the masked model.
+    """
+    verifier = None
+    if verify:
+        verifier = Verifier(prepared.model, prepared.example_inputs, prepared.graph, prepared.masks)
+    exports = {}
+    variants = (["baseline"] if baseline else []) + list(solvers)
+    for name in tqdm(
+        variants, desc="export and verify", unit="export", disable=None if progress else True, leave=False
+    ):
+        chosen = None
+        if name != "baseline":
+            results = {segment: solutions[segment][name] for segment in prepared.problems}
+            chosen = plan(prepared.problems, prepared.masks, results, model=reference)
+        exports[name] = export(
+            prepared.model,
+            prepared.example_inputs,
+            chosen,
+            masks=prepared.masks if chosen is None else None,
+            baseline=chosen is None,
+            verify=verifier if verifier is not None else False,
+            graph=prepared.graph,
+        )
+    return exports
+
+
+def compare(
+    model: nn.Module,
+    example_inputs: torch.Tensor | Sequence[Any],
+    masks: Mapping[str, Any] | Iterable[tuple[str, int]] | None = None,
+    solvers: Sequence[str] = ("greedy", "cp-sat"),
+    *,
+    objective: str | Objective = "copies",
+    time_limit: float = 10.0,
+    seed: int = 0,
+    verify: bool = True,
+    measure: bool = True,
+    runs: int | None = None,
+    progress: bool = False,
+) -> Comparison:
+    """Compare solvers on one masked model: objectives with bounds, verified exports, measured latencies.
+
+    Parameters
+    ----------
+    model
+        In eval mode; it is not changed.
+    example_inputs
+        A tensor or the tuple of positional inputs; latencies are measured with them, on their device.
+    masks
+        As `upscale_opt.normalise_masks` accepts them. Default: only what is zero in the weights is dropped.
+    solvers
+        Registered names.
+    objective
+        Name or `problems.Objective`.
+    time_limit
+        Seconds per segment and solver.
+    seed
+        Of the solvers.
+    verify
+        Check every export in float64.
+    measure
+        Measure the latency of the unpruned model, the baseline and every export, interleaved.
+    runs
+        Figures per variant; see `upscale_opt.profile_interleaved`.
+    progress
+        Show progress bars on standard error.
+
+    Raises
+    ------
+    UpscaleError
+        If the model cannot be traced, a mask does not fit, or an export is wrong.
+    """
+    prepared = prepare(model, example_inputs, masks)
+    solutions: Solutions = {}
+    for segment, name, result in each_solution(
+        prepared.problems, solvers, objective=objective, time_limit=time_limit, seed=seed, progress=progress
+    ):
+        solutions.setdefault(segment, {})[name] = result
+    exports = export_all(prepared, solutions, solvers, baseline=True, verify=verify, progress=progress)
+    latencies: Mapping[str, Profile] = {}
+    if measure:
+        latencies = measure_all(prepared, exports, runs=runs, progress=progress)
+    return Comparison(prepared, solutions, exports, latencies, objective_named(objective).name)
+
+
+def measure_all(
+    prepared: Prepared, exports: Mapping[str, Exported], *, runs: int | None = None, progress: bool = False
+) -> dict[str, Profile]:
+    """Latency of the unpruned model and of every export, interleaved."""
+    models = {"unpruned": prepared.model, **{name: exported.module for name, exported in exports.items()}}
+    return profile_interleaved(models, prepared.example_inputs, runs=runs, progress=progress)

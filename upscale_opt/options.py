@@ -1,0 +1,137 @@
+"""The command line's options: their types and help, what they mean, and checks before any work starts."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from problems import ProblemError, objective_named
+from problems.files import write_text_atomically
+from solvers import SolverError, solver_names
+from upscale_opt.errors import MaskError, UpscaleError
+
+Model = Annotated[str | None, typer.Option(help="A torchvision model, or path/to/file.py:factory.")]
+Weights = Annotated[str | None, typer.Option(help="DEFAULT, or the path of a checkpoint. [default: random weights]")]
+Amount = Annotated[str, typer.Option(help="Share of input channels each convolution drops, in [0, 1).")]
+Masks = Annotated[
+    Path | None, typer.Option(help="JSON file of masks (weight name to kept channels), or a plan. Replaces --amount.")
+]
+InputShape = Annotated[str, typer.Option(help="Shape of the example input, batch included.")]
+Solvers = Annotated[
+    list[str], typer.Option("--solver", help="Solver to compare with greedy; may repeat. One of those registered.")
+]
+ObjectiveName = Annotated[str, typer.Option("--objective", help="copies, runs, span or traffic.")]
+TimeLimit = Annotated[float, typer.Option(help="Seconds per segment and solver.")]
+Seed = Annotated[int, typer.Option(help="Seed of random weights and of the solvers.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
+JsonPath = Annotated[Path | None, typer.Option("--json", help="Write everything to this JSON file.")]
+Verify = Annotated[bool, typer.Option(help="Check every export against the masked model in float64.")]
+Instance = Annotated[Path | None, typer.Option(help="Solve an instance file instead of a model; loads no torch.")]
+PlanIn = Annotated[Path | None, typer.Option("--plan", help="A plan file saved before.")]
+PlanOut = Annotated[Path | None, typer.Option("--save-plan", help="Write the best solver's plan to this file.")]
+ExportDirectory = Annotated[
+    Path | None, typer.Option("--export", help="Write the best export (plan and pruned weights) to this directory.")
+]
+Segment = Annotated[str | None, typer.Option(help="Only this segment.")]
+PictureDirectory = Annotated[Path, typer.Option("--out", help="Directory for the PNG files.")]
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """``1,3,224,224`` as a tuple.
+
+    Raises
+    ------
+    UpscaleError
+        If it is not a list of positive whole numbers.
+    """
+    parts = text.replace("x", ",").split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise UpscaleError(f"input shape {text!r} is not understood; write it like 1,3,224,224")
+    return tuple(int(part) for part in parts)
+
+
+def chosen_solvers(names: list[str]) -> list[str]:
+    """The solvers to run: greedy first, each once.
+
+    Raises
+    ------
+    SolverError
+        If a name is not registered.
+    """
+    chosen = list(dict.fromkeys(["greedy", *names]))
+    for name in chosen:
+        if name not in solver_names():
+            raise SolverError(f"there is no solver {name!r}; choose from {', '.join(solver_names())}")
+    return chosen
+
+
+def require_settings(objective: str, time_limit: float) -> None:
+    """Raise unless the objective exists and the time limit is positive."""
+    objective_named(objective)
+    if not time_limit > 0:
+        raise UpscaleError(f"--time-limit is {time_limit:g}; give a number of seconds above 0")
+
+
+def require_writable(*paths: Path | None) -> None:
+    """Raise unless every output file could be written; nothing is created."""
+    for path in paths:
+        if path is None:
+            continue
+        if path.is_dir():
+            raise UpscaleError(f"cannot write {path}: it is a directory; name a file")
+        _probe(path.parent, path)
+
+
+def require_directory(path: Path | None) -> None:
+    """Raise unless an output directory exists or can be made; it is made."""
+    if path is None:
+        return
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UpscaleError(f"cannot write to {path}: {error.strerror}; choose a writable directory") from error
+    _probe(path, path)
+
+
+def _probe(directory: Path, path: Path) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise UpscaleError(f"cannot write {path}: {error.strerror}; choose a writable path") from error
+
+
+def write_json(document: dict[str, Any], path: Path | None) -> None:
+    """Write the JSON document, if a path was given."""
+    if path is not None:
+        write_text_atomically(json.dumps(document, indent=1) + "\n", path)
+
+
+def read_masks(path: Path) -> dict[str, Any]:
+    """Masks from a JSON file: a plan, or an object of weight names to kept channels or Booleans.
+
+    Raises
+    ------
+    MaskError
+        If the file cannot be read or holds something else.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MaskError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise MaskError(f"{path} is not valid JSON ({error})") from error
+    if isinstance(document, dict) and "format" in document:
+        from upscale_opt.plans import plan_from_dict
+
+        try:
+            return dict(plan_from_dict(document).masks)
+        except ProblemError as error:
+            raise MaskError(f"{path}: {error}") from error
+    if not isinstance(document, dict) or not all(isinstance(mask, list) for mask in document.values()):
+        raise MaskError(f"{path} must hold an object of weight names to lists of kept channels")
+    return document

@@ -1,0 +1,185 @@
+"""How long a model takes: interleaved runs, medians and spread, with the environment they were measured in.
+
+CPU: `torch.utils.benchmark`. CUDA, as in the UPSCALE paper (Wan et al., ICML 2023, section 5): a TorchScript trace,
+100 runs, device time from the profiler; CUDA events are recorded beside it.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils import benchmark
+from tqdm import tqdm
+
+from upscale_opt.environment import environment
+from upscale_opt.errors import ModelError
+from upscale_opt.tracing import as_tuple
+
+MINIMUM_BLOCK_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Measured latency of one model.
+
+    Attributes
+    ----------
+    seconds
+        Seconds per forward pass, one figure per run (on CPU, a run is a block of passes long enough to time).
+    device
+        ``cpu`` or the CUDA device.
+    backend
+        ``eager`` or ``torchscript``.
+    device_seconds
+        Mean device time per pass from the profiler, on CUDA; None on CPU.
+    environment
+        Machine and versions.
+    """
+
+    seconds: tuple[float, ...]
+    device: str
+    backend: str
+    device_seconds: float | None
+    environment: Mapping[str, Any]
+
+    @property
+    def median(self) -> float:
+        """Median seconds per pass."""
+        return float(np.median(self.seconds))
+
+    @property
+    def iqr(self) -> float:
+        """Distance between the quartiles, in seconds."""
+        low, high = np.percentile(self.seconds, (25, 75))
+        return float(high - low)
+
+    @property
+    def mean(self) -> float:
+        """Mean seconds per pass."""
+        return float(np.mean(self.seconds))
+
+    @property
+    def std(self) -> float:
+        """Standard deviation over runs, in seconds."""
+        return float(np.std(self.seconds))
+
+    def __str__(self) -> str:
+        runs = f"{len(self.seconds)} runs, {self.backend}, {self.device}"
+        return f"median {1e3 * self.median:.2f} ms, IQR {1e3 * self.iqr:.2f} ms ({runs})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, raw figures included."""
+        return {
+            "median": self.median,
+            "iqr": self.iqr,
+            "mean": self.mean,
+            "std": self.std,
+            "device": self.device,
+            "backend": self.backend,
+            "device_seconds": self.device_seconds,
+            "seconds": list(self.seconds),
+        }
+
+
+def profile(
+    model: nn.Module, example_inputs: torch.Tensor | Sequence[Any], *, runs: int | None = None, progress: bool = False
+) -> Profile:
+    """Latency of one model, on the device of its inputs; see `profile_interleaved`."""
+    return profile_interleaved({"model": model}, example_inputs, runs=runs, progress=progress)["model"]
+
+
+def profile_interleaved(
+    models: Mapping[str, nn.Module],
+    example_inputs: torch.Tensor | Sequence[Any],
+    *,
+    runs: int | None = None,
+    progress: bool = False,
+) -> dict[str, Profile]:
+    """Latency of several models measured in turn (A B C A B C ...), so that drift hits all alike.
+
+    Parameters
+    ----------
+    models
+        Name to model, in eval mode, on the device of the inputs.
+    example_inputs
+        A tensor or the tuple of positional inputs.
+    runs
+        Figures per model. Default: 10 on CPU, 100 on CUDA.
+    progress
+        Show a progress bar on standard error.
+
+    Raises
+    ------
+    ModelError
+        If there are fewer than two runs.
+    """
+    inputs = as_tuple(example_inputs)
+    device = next((x.device for x in inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
+    runs = (100 if device.type == "cuda" else 10) if runs is None else runs
+    if runs < 2:
+        raise ModelError(f"a latency needs at least 2 runs, not {runs}")
+    with torch.inference_mode():
+        if device.type == "cuda":
+            return _on_cuda(models, inputs, device, runs, progress)
+        return _on_cpu(models, inputs, runs, progress)
+
+
+def _on_cpu(models: Mapping[str, nn.Module], inputs: tuple[Any, ...], runs: int, progress: bool) -> dict[str, Profile]:
+    timers, numbers = {}, {}
+    for name, model in models.items():
+        timers[name] = benchmark.Timer(
+            "model(*inputs)", globals={"model": model, "inputs": inputs}, num_threads=torch.get_num_threads()
+        )
+        timers[name].timeit(1)
+        once = timers[name].timeit(1).median
+        numbers[name] = max(1, round(MINIMUM_BLOCK_SECONDS / max(once, 1e-9)))
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    for _ in tqdm(range(runs), desc="profile", unit="round", disable=None if progress else True, leave=False):
+        for name, timer in timers.items():
+            seconds[name].append(timer.timeit(numbers[name]).median)
+    where = environment()
+    return {name: Profile(tuple(figures), "cpu", "eager", None, where) for name, figures in seconds.items()}
+
+
+def _on_cuda(
+    models: Mapping[str, nn.Module], inputs: tuple[Any, ...], device: torch.device, runs: int, progress: bool
+) -> dict[str, Profile]:
+    traced: dict[str, Callable[..., Any]] = {}
+    for name, model in models.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # the paper's protocol is TorchScript
+            traced[name] = torch.jit.trace(copy.deepcopy(model), inputs, check_trace=False)
+        for _ in range(10):
+            traced[name](*inputs)
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    for _ in tqdm(range(runs), desc="profile", unit="round", disable=None if progress else True, leave=False):
+        for name, call in traced.items():
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            torch.cuda.synchronize(device)
+            start.record()
+            call(*inputs)
+            end.record()
+            torch.cuda.synchronize(device)
+            seconds[name].append(start.elapsed_time(end) / 1e3)
+    where, label = environment(), torch.cuda.get_device_name(device)
+    return {
+        name: Profile(tuple(figures), label, "torchscript", _device_seconds(traced[name], inputs, device, runs), where)
+        for name, figures in seconds.items()
+    }
+
+
+def _device_seconds(call: Callable[..., Any], inputs: tuple[Any, ...], device: torch.device, runs: int) -> float:
+    """Mean device time per pass as the profiler counts it."""
+    activities = [torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities) as profiler:
+        for _ in range(runs):
+            call(*inputs)
+        torch.cuda.synchronize(device)
+    return sum(event.self_device_time_total for event in profiler.key_averages()) / runs / 1e6

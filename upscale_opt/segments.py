@@ -1,0 +1,56 @@
+"""Solving every segment of a network with every solver; knows no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from tqdm import tqdm
+
+from problems import Objective, Problem
+from solvers import Result, solve
+
+Solutions = dict[str, dict[str, Result]]
+"""Segment name to solver name to result."""
+
+
+def each_solution(
+    problems: Mapping[str, Problem],
+    solvers: Sequence[str] = ("greedy", "cp-sat"),
+    *,
+    objective: str | Objective = "copies",
+    time_limit: float = 10.0,
+    seed: int = 0,
+    progress: bool = False,
+) -> Iterator[tuple[str, str, Result]]:
+    """Yield (segment, solver, result) one by one, so that an interrupted run keeps what it has.
+
+    Parameters
+    ----------
+    problems
+        Segment name to problem.
+    solvers
+        Registered names.
+    objective
+        Name or `Objective`.
+    time_limit
+        Seconds per segment and solver.
+    seed
+        Of the solvers.
+    progress
+        Show a progress bar on standard error.
+    """
+    jobs = [(segment, name) for segment in problems for name in solvers]
+    with tqdm(jobs, desc="solve", unit="run", disable=None if progress else True, leave=False) as bar:
+        for segment, name in bar:
+            bar.set_postfix_str(f"{segment} {name}", refresh=False)
+            yield (
+                segment,
+                name,
+                solve(problems[segment], solver=name, objective=objective, time_limit=time_limit, seed=seed),
+            )
+
+
+def best_solver(solutions: Solutions, solvers: Sequence[str]) -> str:
+    """The solver of smallest total objective; the last one on ties (exact solvers are listed after greedy)."""
+    totals = {name: sum(results[name].objective for results in solutions.values()) for name in solvers}
+    return min(reversed(solvers), key=totals.__getitem__)
