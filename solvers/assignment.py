@@ -1,0 +1,102 @@
+"""Runs without search: a bound from assigning every class its successor, and an order from joining the cycles.
+
+The assignment relaxes the circuit of `run_model`; its cycles are patched into one, cheapest exchange first (Karp,
+"A patching algorithm for the nonsymmetric traveling-salesman problem", SIAM J. Comput. 8, 1979).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from problems import Order, Problem
+from solvers.rows import class_bits
+
+
+def assigned_runs(problem: Problem) -> tuple[int, Order]:
+    """A bound on the number of runs, and an order made from the assignment behind it.
+
+    Blocks are treated one by one: a run that may have begun in the block before costs nothing at a block's start.
+
+    Examples
+    --------
+    >>> from problems.generators import disjoint_masks
+    >>> bound, order = assigned_runs(disjoint_masks(8, 3))
+    >>> bound, sorted(order[0].tolist())
+    (3, [0, 1, 2, 3, 4, 5, 6, 7])
+    """
+    bound = 0
+    sequence: list[int] = []
+    for b, block in enumerate(problem.blocks):
+        own = problem.classes.of_block(b)
+        first, step = arc_costs(problem, b)
+        continues = [r for r in problem.readers_of(b) if _may_continue(problem, r)]
+        first = first - class_bits(problem, b, continues).sum(axis=1)
+        if block.pinned:
+            bound += int(first[0] + np.diagonal(step, 1).sum())
+            sequence.extend(own)
+            continue
+        cost = np.zeros((len(own) + 1,) * 2)
+        cost[1:, 1:] = step
+        cost[0, 1:] = first
+        np.fill_diagonal(cost, cost.max(initial=0.0) * (len(own) + 2) + 1)
+        nodes, successor = linear_sum_assignment(cost)
+        bound += round(float(cost[nodes, successor].sum()))
+        sequence.extend(own[_patched(cost, successor) - 1])
+    return bound, Order.of_classes(problem, sequence)
+
+
+def arc_costs(problem: Problem, block: int) -> tuple[np.ndarray, np.ndarray]:
+    """Runs started by each class of a block if it comes first, and if it follows another (row) one.
+
+    Returns
+    -------
+    tuple
+        int64 arrays of shapes (num_classes,) and (num_classes, num_classes).
+    """
+    bits = class_bits(problem, block, problem.readers_of(block)).astype(np.int64)
+    return bits.sum(axis=1), (1 - bits) @ bits.T
+
+
+def _may_continue(problem: Problem, r: int) -> bool:
+    """Whether a run of reader r might have begun in the block before it."""
+    return problem.readers[r].slot > 0 and bool(problem.reads[r - 1].any())
+
+
+def _patched(cost: np.ndarray, successor: np.ndarray) -> np.ndarray:
+    """Join the cycles of an assignment into one; the nodes that follow node 0, in order."""
+    successor = successor.copy()
+    cycle = _cycles(successor)
+    sizes = np.bincount(cycle)
+    for _ in range(len(sizes) - 1):
+        smallest = int(np.where(sizes > 0, sizes, len(cycle) + 1).argmin())
+        inside, outside = np.flatnonzero(cycle == smallest), np.flatnonzero(cycle != smallest)
+        change = (
+            cost[np.ix_(inside, successor[outside])]
+            + cost[np.ix_(outside, successor[inside])].T
+            - cost[inside, successor[inside]][:, np.newaxis]
+            - cost[outside, successor[outside]]
+        )
+        i, j = np.unravel_index(int(change.argmin()), change.shape)
+        u, v = inside[i], outside[j]
+        successor[[u, v]] = successor[[v, u]]
+        sizes[cycle[v]] += sizes[smallest]
+        sizes[smallest] = 0
+        cycle[inside] = cycle[v]
+    nodes = [int(successor[0])]
+    while nodes[-1]:
+        nodes.append(int(successor[nodes[-1]]))
+    return np.array(nodes[:-1], dtype=np.int64)
+
+
+def _cycles(successor: np.ndarray) -> np.ndarray:
+    """Number the cycles of a permutation; int64, the cycle of each node."""
+    cycle = np.full(len(successor), -1, dtype=np.int64)
+    count = 0
+    for node in range(len(successor)):
+        if cycle[node] < 0:
+            while cycle[node] < 0:
+                cycle[node] = count
+                node = int(successor[node])
+            count += 1
+    return cycle

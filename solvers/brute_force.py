@@ -1,0 +1,118 @@
+"""The oracle: every distinct arrangement of every block, on single channels, priced by `evaluate_batch`.
+
+It knows nothing of classes being contiguous; only channels that the same readers keep are interchangeable.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from problems import Order, Problem, evaluate_batch
+from solvers.errors import SolverError
+from solvers.task import Finding, Task
+
+
+@dataclass(frozen=True)
+class BruteForce:
+    """Tries everything; for tests and tiny problems.
+
+    Parameters
+    ----------
+    max_arrangements
+        Larger problems are refused. Default 2 million.
+    chunk
+        Arrangements priced at once; memory grows with it. Default 16 384.
+    """
+
+    max_arrangements: int = 2_000_000
+    chunk: int = 16_384
+    name: ClassVar[str] = "brute-force"
+    exact: ClassVar[bool] = True
+
+    def solve(self, task: Task) -> Finding:
+        """The best of all arrangements, or of those tried before the deadline.
+
+        Raises
+        ------
+        SolverError
+            If there are more than `max_arrangements`.
+        """
+        problem = task.problem
+        total = num_arrangements(problem)
+        if total > self.max_arrangements:
+            raise SolverError(
+                f"brute-force: {problem.name} has {total:.3g} arrangements, more than the {self.max_arrangements} it "
+                "may try; use 'placed-sets' or 'cp-sat', or raise max_arrangements"
+            )
+        labels = [_arrangements(_class_sizes(problem, b)) for b in range(len(problem.blocks))]
+        best_value, best = task.start_value, task.start
+        tried = 0
+        while tried < total and not task.expired:
+            flat = np.arange(tried, min(tried + self.chunk, total))
+            picks = np.unravel_index(flat, [len(rows) for rows in labels])
+            orders = [_channels(problem, b, rows[pick]) for b, (rows, pick) in enumerate(zip(labels, picks))]
+            values = evaluate_batch(problem, orders, task.objective)
+            tried += len(flat)
+            least = int(values.argmin())
+            if values[least] < best_value:
+                best_value, best = int(values[least]), Order(rows[least] for rows in orders)
+                task.report(best_value, task.trivial_bound)
+        done = tried >= total
+        return Finding(
+            best,
+            bound=best_value if done else task.trivial_bound,
+            optimal=done,
+            objective=best_value,
+            stats={"arrangements": total, "tried": tried},
+        )
+
+
+def num_arrangements(problem: Problem) -> int:
+    """Number of distinct arrangements over all blocks, as an exact integer.
+
+    Examples
+    --------
+    >>> from problems.generators import disjoint_masks
+    >>> num_arrangements(disjoint_masks(4, 4))
+    24
+    """
+    total = 1
+    for b in range(len(problem.blocks)):
+        sizes = _class_sizes(problem, b)
+        if not problem.blocks[b].pinned:
+            total *= math.factorial(sum(sizes)) // math.prod(math.factorial(size) for size in sizes)
+    return total
+
+
+def _class_sizes(problem: Problem, block: int) -> list[int]:
+    """Class sizes of a block; a pinned block is one class, since it has one arrangement."""
+    if problem.blocks[block].pinned:
+        return [len(problem.stored[block])]
+    return problem.classes.weight[problem.classes.of_block(block)].tolist()
+
+
+def _arrangements(sizes: list[int]) -> np.ndarray:
+    """All distinct sequences with so many of each label; int16, shape (number of them, sum of sizes)."""
+    left = np.array([sizes], dtype=np.int16)
+    prefix = np.zeros((1, 0), dtype=np.int16)
+    for _ in range(sum(sizes)):
+        row, label = np.nonzero(left)
+        prefix = np.concatenate([prefix[row], label[:, np.newaxis].astype(np.int16)], axis=1)
+        left = left[row]
+        left[np.arange(len(row)), label] -= 1
+    return prefix
+
+
+def _channels(problem: Problem, block: int, labels: np.ndarray) -> np.ndarray:
+    """Label sequences as orders: the k-th channel of a class stands where its label occurs for the k-th time."""
+    if problem.blocks[block].pinned:
+        return np.broadcast_to(problem.stored[block], labels.shape)
+    members = np.concatenate([problem.classes.members[s] for s in problem.classes.of_block(block)])
+    channels = np.empty(labels.shape, dtype=np.int64)
+    where = np.argsort(labels, axis=1, kind="stable")
+    np.put_along_axis(channels, where, np.broadcast_to(members, labels.shape), axis=1)
+    return channels

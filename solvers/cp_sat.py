@@ -1,0 +1,67 @@
+"""The solver `cp-sat`: constraint programs in OR-Tools CP-SAT, one per family of objectives, on signature classes.
+
+Which access is a view (`view_model`), where every class lies (`span_model`), which class follows which (`run_model`).
+OR-Tools is imported when a solve starts, not before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from solvers.errors import SolverError
+from solvers.incumbent import Incumbent
+from solvers.task import Finding, Task
+
+
+@dataclass(frozen=True)
+class CpSat:
+    """Exact where time allows; always with a bound, never worse than greedy.
+
+    With one worker, a seed and `max_deterministic_time` a run is reproducible as long as the time limit does not
+    strike first; several workers are not.
+
+    Parameters
+    ----------
+    num_workers
+        Threads of the search. Default 1.
+    max_deterministic_time
+        Limit of the search in CP-SAT's deterministic seconds, all searches of a solve together. Default none.
+    group_work
+        How much the bound from groups of accesses may cost, in visited states of the DP. Default 3 million.
+    log
+        Print CP-SAT's log. Default False.
+
+    Raises
+    ------
+    SolverError
+        If a limit makes no sense.
+    """
+
+    num_workers: int = 1
+    max_deterministic_time: float | None = None
+    group_work: int = 3_000_000
+    log: bool = False
+    name: ClassVar[str] = "cp-sat"
+    exact: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 1:
+            raise SolverError(f"cp-sat: num_workers is {self.num_workers}; give at least 1")
+        if self.max_deterministic_time is not None and not self.max_deterministic_time > 0:
+            raise SolverError(f"cp-sat: max_deterministic_time is {self.max_deterministic_time}; give more than 0")
+
+    def solve(self, task: Task) -> Finding:
+        """The best order found until the deadline, with the best bound proven."""
+        incumbent = Incumbent(task)
+        stats: dict[str, int | float] = {"classes": len(task.problem.classes)}
+        if not incumbent.closed and not task.expired:
+            if task.objective.counts_runs:
+                from solvers.run_model import solve_runs as search
+            elif task.objective.alpha is None:
+                from solvers.view_model import solve_views as search
+            else:
+                from solvers.span_model import solve_spans as search
+            stats.update(search(task, self, incumbent))
+        bound = min(incumbent.bound, incumbent.value)
+        return Finding(incumbent.order, bound, optimal=incumbent.closed, objective=incumbent.value, stats=stats)

@@ -1,0 +1,116 @@
+"""The entrance: `solve` hands a problem to a solver and its finding to the gate.
+
+It also keeps the promise that an exact solver is never worse than greedy or than the hint.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from problems import Objective, Order, Problem, ProblemError, evaluate, objective_named
+from solvers.errors import SolverError
+from solvers.gate import result_of
+from solvers.greedy import greedy_order
+from solvers.registry import solver_named
+from solvers.result import Progress, Result
+from solvers.task import Solver, Task
+
+
+def solve(
+    problem: Problem,
+    *,
+    solver: str | Solver = "cp-sat",
+    objective: str | Objective = "copies",
+    time_limit: float = 10.0,
+    seed: int = 0,
+    hint: Order | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Result:
+    """Look for the order of least cost.
+
+    An exact solver starts from greedy's order and from the hint: its result is never worse than either, and it is
+    exactly greedy's order (or the hint, if that is better) where nothing better was found. An optimal order is the
+    nearest to the original one among those known. A heuristic ignores the hint.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    solver
+        One of `solver_names`, or a configured solver such as ``CpSat(num_workers=2)``.
+    objective
+        Name or `problems.Objective`.
+    time_limit
+        Seconds for everything; may be infinite. Heuristics ignore it.
+    seed
+        Of every random choice.
+    hint
+        An order to start from, for example of an earlier run.
+    progress
+        Called with a `Progress` on every improvement, perhaps from another thread. Exceptions stop the solve.
+
+    Returns
+    -------
+    Result
+        The order, its value, bound and status.
+
+    Raises
+    ------
+    SolverError
+        If the solver is unknown, the time limit is not above 0, the hint is no valid order, the problem is too large
+        for the solver, or the solver's answer did not pass the gate.
+    problems.ProblemError
+        If the objective is unknown.
+
+    Examples
+    --------
+    >>> from problems.generators import planted_intervals
+    >>> result = solve(planted_intervals(64, 5), solver="cp-sat")
+    >>> result.objective, result.bound, str(result.status)
+    (0, 0, 'OPTIMAL')
+    """
+    started = time.perf_counter()
+    chosen = solver_named(solver)
+    goal = objective_named(objective)
+    if math.isnan(time_limit) or time_limit <= 0:
+        raise SolverError(f"the time limit is {time_limit} s; give a number above 0")
+    if hint is not None:
+        try:
+            hint.require_valid(problem)
+        except ProblemError as error:
+            raise SolverError(f"the hint is no order of this problem: {error}") from error
+
+    known = _known_orders(problem, hint) if chosen.exact else [Order.identity(problem)]
+    task = Task(
+        problem,
+        goal,
+        start=_best_start(problem, goal, known),
+        started=started,
+        deadline=started + time_limit,
+        seed=seed,
+        hint=hint,
+        progress=progress,
+    )
+    finding = chosen.solve(task)
+    return result_of(
+        problem,
+        goal,
+        finding,
+        solver=chosen.name,
+        runtime=time.perf_counter() - started,
+        start=task.start if chosen.exact else None,
+        alternatives=known if chosen.exact else None,
+    )
+
+
+def _known_orders(problem: Problem, hint: Order | None) -> list[Order]:
+    """Greedy's order, the hint, and the identity."""
+    return [greedy_order(problem)] + ([] if hint is None else [hint]) + [Order.identity(problem)]
+
+
+def _best_start(problem: Problem, objective: Objective, known: list[Order]) -> Order:
+    """The first order, or a strictly better one of the others (the identity, which comes last, is no start)."""
+    candidates = known[:-1] or known
+    return min(candidates, key=lambda order: evaluate(problem, order, objective).value)

@@ -1,0 +1,140 @@
+"""The one gate: every finding becomes a `Result` here, or an error that names the solver.
+
+Nothing a solver says is taken on trust: the order must be a permutation, its value is computed again, and the bound
+must not lie above it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from problems import Objective, Order, Problem, ProblemError, evaluate
+from solvers.errors import SolverError
+from solvers.result import Result, Status
+from solvers.task import Finding
+
+
+def result_of(
+    problem: Problem,
+    objective: Objective,
+    finding: Finding,
+    *,
+    solver: str,
+    runtime: float,
+    start: Order | None = None,
+    alternatives: Iterable[Order] | None = None,
+) -> Result:
+    """Check a finding and make the result of it.
+
+    Parameters
+    ----------
+    problem, objective
+        What was solved.
+    finding
+        What the solver claims.
+    solver
+        Its name.
+    runtime
+        Seconds the solve took.
+    start
+        An order the result must not be worse than: it is returned unless the solver's is strictly better.
+    alternatives
+        Other orders known; None for a heuristic, whose order is left as it is. If the finding is optimal, the one
+        nearest to the original order among those of the same value, the finding's and its reversals is returned.
+
+    Raises
+    ------
+    SolverError
+        If the order is not valid, its value is not the one claimed, the bound exceeds it, or it is claimed to be
+        optimal though the solver's own bound is smaller. This is an error in the solver, not in the problem.
+    """
+    try:
+        value = evaluate(problem, finding.order, objective).value
+    except ProblemError as error:
+        raise SolverError(f"solver {solver!r} returned no valid order: {error}; please report this") from error
+    if finding.objective is not None and finding.objective != value:
+        raise SolverError(
+            f"solver {solver!r} claims {objective.name} {finding.objective}, but its order has {value}; "
+            "please report this"
+        )
+    bound = None if finding.bound is None else int(finding.bound)
+    if bound is not None and bound > value:
+        raise SolverError(
+            f"solver {solver!r} claims that no order is below {bound}, but its own has {value}; please report this"
+        )
+    if finding.optimal and bound is not None and bound < value:
+        raise SolverError(
+            f"solver {solver!r} claims its {objective.name} {value} to be optimal, but bounds it by {bound} only; "
+            "please report this"
+        )
+    order = finding.order
+    if start is not None and (start_value := evaluate(problem, start, objective).value) <= value:
+        if start_value < value and finding.optimal:
+            raise SolverError(
+                f"solver {solver!r} claims {value} to be optimal, but its start has {start_value}; please report this"
+            )
+        if bound is not None and bound > start_value:
+            raise SolverError(
+                f"solver {solver!r} claims that no order is below {bound}, but its start has {start_value}; "
+                "please report this"
+            )
+        order, value = start, start_value
+    optimal = finding.optimal or bound == value
+    if optimal:
+        bound = value
+    if optimal and alternatives is not None:
+        order = _nearest(problem, objective, value, order, alternatives)
+    return Result(
+        order=order,
+        objective=value,
+        bound=bound,
+        status=Status.OPTIMAL if optimal else Status.FEASIBLE,
+        runtime=runtime,
+        solver=solver,
+        evaluation=evaluate(problem, order, objective),
+        stats=dict(finding.stats),
+    )
+
+
+def displacement(problem: Problem, order: Order) -> int:
+    """How far an order is from the original one: sum over channels of ``|position - original rank|``.
+
+    Examples
+    --------
+    >>> from problems.generators import random_masks
+    >>> problem = random_masks(4, 1, keep=1.0)
+    >>> displacement(problem, Order([[0, 2, 1, 3]])), displacement(problem, Order.identity(problem))
+    (2, 0)
+    """
+    return sum(_displacement(stored, own) for stored, own in zip(problem.stored, order.channels, strict=True))
+
+
+def _displacement(stored: np.ndarray, channels: np.ndarray) -> int:
+    return int(np.abs(np.searchsorted(stored, channels) - np.arange(len(channels))).sum())
+
+
+def _nearest(problem: Problem, objective: Objective, value: int, found: Order, alternatives: Iterable[Order]) -> Order:
+    """The order of the given value nearest to the original one, among those known and their reversals."""
+    best = found
+    for other in alternatives:
+        if displacement(problem, other) >= displacement(problem, best):
+            continue
+        if evaluate(problem, other, objective).value == value:
+            best = other
+    return _turned(problem, objective, value, best)
+
+
+def _turned(problem: Problem, objective: Objective, value: int, order: Order) -> Order:
+    """Reverse single blocks of an order where that brings it nearer to the original and costs nothing."""
+    channels = list(order.channels)
+    for b, block in enumerate(problem.blocks):
+        turned = channels[b][::-1]
+        stored = problem.stored[b]
+        if block.pinned or _displacement(stored, turned) >= _displacement(stored, channels[b]):
+            continue
+        trial = Order([*channels[:b], turned, *channels[b + 1 :]])
+        if evaluate(problem, trial, objective).value == value:
+            channels[b] = turned
+    return Order(channels)

@@ -1,0 +1,70 @@
+"""The solvers by name: what `solve` and the command line accept.
+
+A name stands for a factory that makes a solver with its default configuration; users may add their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from solvers.brute_force import BruteForce
+from solvers.cp_sat import CpSat
+from solvers.errors import SolverError
+from solvers.greedy import Greedy
+from solvers.identity import Identity
+from solvers.placed_sets import PlacedSets
+from solvers.task import Solver
+
+_FACTORIES: dict[str, Callable[[], Solver]] = {
+    "identity": Identity,
+    "greedy": Greedy,
+    "brute-force": BruteForce,
+    "placed-sets": PlacedSets,
+    "cp-sat": CpSat,
+}
+
+
+def register(name: str, factory: Callable[[], Solver]) -> None:
+    """Make a solver known under a name.
+
+    Parameters
+    ----------
+    name
+        What users type.
+    factory
+        Called without arguments; returns an object with `name`, `exact` and ``solve(task)``, see `solvers.task`.
+
+    Raises
+    ------
+    SolverError
+        If the name is taken.
+    """
+    if name in _FACTORIES:
+        raise SolverError(f"there is a solver {name!r} already; register yours under another name")
+    _FACTORIES[name] = factory
+
+
+def solver_names() -> tuple[str, ...]:
+    """Names that `solve` accepts, in order of registration.
+
+    Examples
+    --------
+    >>> solver_names()[:5]
+    ('identity', 'greedy', 'brute-force', 'placed-sets', 'cp-sat')
+    """
+    return tuple(_FACTORIES)
+
+
+def solver_named(solver: str | Solver) -> Solver:
+    """The solver of a name with its default configuration; a configured solver passes through.
+
+    Raises
+    ------
+    SolverError
+        If no solver has that name; the message lists those there are.
+    """
+    if not isinstance(solver, str):
+        return solver
+    if solver not in _FACTORIES:
+        raise SolverError(f"there is no solver {solver!r}; choose one of {', '.join(_FACTORIES)}")
+    return _FACTORIES[solver]()

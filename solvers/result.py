@@ -1,0 +1,86 @@
+"""What a solve returns: the order, its value, the proven bound and how the run went.
+
+`Result` is made by the gate (`solvers.gate`) and by nobody else, so its fields agree with each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from problems import Evaluation, Order
+
+
+class Status(StrEnum):
+    """How good the order is known to be: proven optimal, or merely feasible."""
+
+    OPTIMAL = "OPTIMAL"
+    FEASIBLE = "FEASIBLE"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a solver knows while it runs.
+
+    Attributes
+    ----------
+    seconds
+        Since the start of the solve.
+    objective
+        Value of the best order so far.
+    bound
+        No order has a smaller value than this; None while nothing is known.
+    """
+
+    seconds: float
+    objective: int
+    bound: int | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """An order with what is known about it.
+
+    Attributes
+    ----------
+    order
+        The order found.
+    objective
+        Its value, re-evaluated with `problems.evaluate`.
+    bound
+        No order has a smaller value than this; None if the solver knows none.
+    gap
+        ``(objective - bound) / max(1, objective)``; None where the bound is None.
+    status
+        `Status.OPTIMAL` if the bound meets the objective.
+    runtime
+        Seconds, everything included.
+    solver
+        Name of the solver.
+    stats
+        Figures of the solver's own (counts, sizes), for reports; keys differ between solvers.
+    evaluation
+        Read mode, span, runs and cost of every access under the order.
+    """
+
+    order: Order
+    objective: int
+    bound: int | None
+    status: Status
+    runtime: float
+    solver: str
+    evaluation: Evaluation
+    stats: dict[str, Any] = field(default_factory=dict)
+    gap: float | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        gap = None if self.bound is None else (self.objective - self.bound) / max(1, self.objective)
+        object.__setattr__(self, "gap", gap)
+
+    def __str__(self) -> str:
+        bound = "no bound" if self.bound is None else f"bound {self.bound}, gap {self.gap:.1%}"
+        return (
+            f"{self.solver}: {self.evaluation.objective} {self.objective} {self.status} ({bound}) "
+            f"in {self.runtime:.2f} s; {self.evaluation}"
+        )
