@@ -34,6 +34,7 @@ class EventBlock:
         self._weight, self._bits, self._parts = merged_classes(weight, bits)
         self._opens = [2 * i for i, row in enumerate(rows) if not row.left]
         self._closes = [2 * i + 1 for i, row in enumerate(rows) if not row.right]
+        self._common = self._bits.T.astype(np.int64) @ self._bits > 0
         self._before: dict[tuple[int, int], cp_model.BoolVarT] = {}
         self._left: dict[tuple[int, int], cp_model.BoolVarT] = {}
         self._right: dict[tuple[int, int], cp_model.BoolVarT] = {}
@@ -117,50 +118,40 @@ class EventBlock:
 
     def _share_classes(self) -> None:
         """before[open i, close j] if rows i and j keep a common class, i = j included."""
-        common = self._bits.T.astype(np.int64) @ self._bits > 0
         for e in self._opens:
             for f in self._closes:
-                if common[e // 2, f // 2]:
+                if self._common[e // 2, f // 2]:
                     self._model.add_bool_or(self._before[e, f])
 
     def _place_left(self) -> None:
         """left[s, i] implies before[open j, open i] for the rows j that keep s; not for i open from the start."""
         for s, kept in enumerate(self._bits):
-            others = np.flatnonzero(kept).tolist()
+            keepers = [2 * j for j in np.flatnonzero(kept).tolist() if not self._rows[j].left]
             for e in self._opens:
-                i = e // 2
-                if kept[i]:
-                    continue
-                literal = self._model.new_bool_var(f"left[{s},{i}]")
-                self._left[s, i] = literal
-                for j in others:
-                    if not self._rows[j].left:
-                        self._model.add_implication(literal, self._before[2 * j, e])
+                if not kept[e // 2]:
+                    literal = self._model.new_bool_var(f"left[{s},{e // 2}]")
+                    self._left[s, e // 2] = literal
+                    self._model.add_bool_and(self._before[f, e] for f in keepers).only_enforce_if(literal)
 
     def _place_right(self) -> None:
-        """right[s, i] implies before[close i, close j] for every row j that keeps s; none for a row open to the end."""
+        """right[s, i] implies before[close i, close j] for the rows j that keep s; not for i open until the end."""
         for s, kept in enumerate(self._bits):
-            others = np.flatnonzero(kept).tolist()
-            for f in self._closes:
-                i = f // 2
-                if kept[i]:
-                    continue
-                literal = self._model.new_bool_var(f"right[{s},{i}]")
-                self._right[s, i] = literal
-                for j in others:
-                    if not self._rows[j].right:
-                        self._model.add_implication(literal, self._before[f, 2 * j + 1])
+            keepers = [2 * j + 1 for j in np.flatnonzero(kept).tolist() if not self._rows[j].right]
+            for e in self._closes:
+                if not kept[e // 2]:
+                    literal = self._model.new_bool_var(f"right[{s},{e // 2}]")
+                    self._right[s, e // 2] = literal
+                    self._model.add_bool_and(self._before[e, f] for f in keepers).only_enforce_if(literal)
 
     def _place_between(self) -> None:
-        """left[s, i] and right[s, j] imply before[close j, open i]."""
+        """left[s, i] and right[s, j] imply before[close j, open i]: not both, if i and j keep a common class."""
         for (s, i), left in self._left.items():
-            for j in range(len(self._rows)):
-                if (s, j) in self._right:
-                    right = self._right[s, j]
-                    if i == j:
-                        self._model.add_bool_or(~left, ~right)
-                    else:
-                        self._model.add_bool_or(~left, ~right, self._before[2 * j + 1, 2 * i])
+            rights = [j for j in range(len(self._rows)) if (s, j) in self._right]
+            excluded = [~self._right[s, j] for j in rights if self._common[i, j]]
+            self._model.add_bool_and(excluded).only_enforce_if(left)
+            for j in rights:
+                if not self._common[i, j]:
+                    self._model.add_bool_or(~left, ~self._right[s, j], self._before[2 * j + 1, 2 * i])
 
     def _break_reversal(self) -> None:
         """before[open i, open j] or before[close i, close j] for the two largest rows, if the block may be reversed."""

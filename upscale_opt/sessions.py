@@ -1,0 +1,230 @@
+"""One run of the command line: a setting, a search, and the stages of a model, with what is left by an interrupt.
+
+torch is imported inside the functions that need it, so that ``solve --instance`` does without.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from problems import Problem
+from upscale_opt import options, reports
+from upscale_opt.amounts import require_amount
+from upscale_opt.errors import ModelError, UpscaleError
+from upscale_opt.segments import Solutions, each_solution
+
+if TYPE_CHECKING:
+    from upscale_opt.comparison import Prepared
+    from upscale_opt.exports import Exported
+    from upscale_opt.plans import ModelReference, Plan
+
+
+@dataclass(frozen=True)
+class Search:
+    """How segments are solved."""
+
+    solvers: list[str]
+    objective: str
+    time_limit: float
+    seed: int
+
+    def run(self, problems: Any) -> Any:
+        """Yield (segment, solver, result)."""
+        return each_solution(
+            problems,
+            self.solvers,
+            objective=self.objective,
+            time_limit=self.time_limit,
+            seed=self.seed,
+            progress=True,
+        )
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Which model, with which masks, where."""
+
+    model: str
+    weights: str | None
+    amount: str
+    masks: Path | None
+    input_shape: str
+    seed: int
+    device: str
+
+
+class Run:
+    """One model through the stages; an interrupt between stages leaves the segments solved so far in the JSON."""
+
+    def __init__(self, setting: Setting, search: Search, json: Path | None) -> None:
+        self.setting, self.search, self.json = setting, search, json
+        self.prepared, self.reference = prepare_model(setting)
+        self.solutions: Solutions = {}
+        for message in self.prepared.messages:
+            print(f"note: {message}", file=sys.stderr)
+
+    def solve(self) -> None:
+        """Every segment, every solver."""
+        try:
+            for segment, name, result in self.search.run(self.prepared.problems):
+                self.solutions.setdefault(segment, {})[name] = result
+        except KeyboardInterrupt:
+            self._interrupted()
+            raise
+
+    def export(self, *, verify: bool, baseline: bool = False, only: str | None = None) -> dict[str, Exported]:
+        """Every solver's plan carried out and verified."""
+        from upscale_opt.comparison import export_all
+
+        solvers = [only] if only is not None else self.search.solvers
+        try:
+            return export_all(
+                self.prepared,
+                self.solutions,
+                solvers,
+                reference=self.reference,
+                baseline=baseline,
+                verify=verify,
+                progress=True,
+            )
+        except KeyboardInterrupt:
+            self._interrupted()
+            raise
+
+    def report(self, exports: dict[str, Exported], **extra: Any) -> None:
+        """Table, what was verified, what is pinned, and the JSON document."""
+        setting, objective = self.setting, self.search.objective
+        source = f"masks {setting.masks}" if setting.masks else f"amount {setting.amount}"
+        title = f"{setting.model}, {source}, objective {objective}"
+        say(reports.table(self.prepared.problems, self.solutions, self.search.solvers, title=title))
+        errors = self._errors(exports)
+        if errors:
+            figures = ", ".join(f"{name} {error:.1e}" for name, error in errors.items())
+            say(f"verified against the masked model in float64, relative error: {figures}")
+        else:
+            say("not verified (--no-verify)")
+        for pin in self.prepared.graph.unsupported:
+            say(f"pinned: {pin.num_channels} channels at {pin.node} ({pin.reason})")
+        self.write(exports, **extra)
+
+    def write(self, exports: dict[str, Exported], **extra: Any) -> None:
+        """The JSON document, if it was asked for."""
+        options.write_json(self._document(self._errors(exports), **extra), self.json)
+
+    def _errors(self, exports: dict[str, Exported]) -> dict[str, float]:
+        return {name: e.verification.relative_error for name, e in exports.items() if e.verification is not None}
+
+    def _document(self, verified: dict[str, float], **extra: Any) -> dict[str, Any]:
+        return reports.document(
+            self.prepared.problems,
+            self.solutions,
+            self.search.solvers,
+            model=self.setting.model,
+            amount=None if self.setting.masks else float(require_amount(self.setting.amount)),
+            objective=self.search.objective,
+            trace_seconds=self.prepared.trace_seconds,
+            verified=verified,
+            messages=list(self.prepared.messages),
+            pinned=[vars(pin) for pin in self.prepared.graph.unsupported],
+            **extra,
+        )
+
+    def _interrupted(self) -> None:
+        options.write_json(self._document({}, interrupted=True), self.json)
+        done = len(reports.complete(self.solutions, self.search.solvers))
+        kept = f"; they are in {self.json}" if self.json else ""
+        print(f"interrupted after {done} of {len(self.prepared.problems)} segments{kept}", file=sys.stderr)
+
+
+def solve_instance(problem: Problem, search: Search, json: Path | None) -> None:
+    """Solve one problem, print the table and write the document."""
+    problems = {problem.name: problem}
+    solutions: Solutions = {problem.name: {}}
+
+    def document(**extra: Any) -> dict[str, Any]:
+        return reports.document(
+            problems, solutions, search.solvers, model=None, amount=None, objective=search.objective, **extra
+        )
+
+    try:
+        for _, name, result in search.run(problems):
+            solutions[problem.name][name] = result
+    except KeyboardInterrupt:
+        options.write_json(document(interrupted=True), json)
+        raise
+    say(reports.table(problems, solutions, search.solvers, title=f"{problem}, objective {search.objective}"))
+    options.write_json(document(), json)
+
+
+def prepare_model(setting: Setting) -> tuple[Prepared, ModelReference]:
+    """Build, trace and mask the model of a setting."""
+    from upscale_opt.comparison import prepare
+    from upscale_opt.masks import l2_masks
+    from upscale_opt.plans import ModelReference
+    from upscale_opt.tracing import trace
+
+    require_amount(setting.amount)
+    given = options.read_masks(setting.masks) if setting.masks is not None else None
+    shape = options.parse_shape(setting.input_shape)
+    reference = ModelReference(setting.model, setting.weights, setting.seed, shape)
+    network, x = load_model_and_input(reference, setting.device)
+    started = time.perf_counter()
+    graph = trace(network, x)
+    masks = l2_masks(graph, setting.amount) if given is None else given
+    return prepare(network, x, masks, graph=graph, started=started), reference
+
+
+def load_model_and_input(reference: ModelReference, device: str) -> tuple[Any, Any]:
+    """The model and a random input, on the device."""
+    import torch
+
+    from upscale_opt.models import load_model
+
+    try:
+        where = torch.device(device)
+    except RuntimeError as error:
+        raise ModelError(f"there is no device {device!r}; choose cpu, cuda or cuda:N") from error
+    if where.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError(f"device {device!r} is not available here; choose cpu")
+    x = torch.randn(reference.input_shape, generator=torch.Generator().manual_seed(reference.seed))
+    return load_model(reference).to(where), x.to(where)
+
+
+def reference_of(
+    plan: Plan | None, model: str | None, weights: str | None, input_shape: str, seed: int
+) -> ModelReference:
+    """What a plan says of its model, unless the command line says something else."""
+    from upscale_opt.plans import ModelReference
+
+    stored = plan.model if plan is not None else None
+    if stored is None:
+        return ModelReference(required_model(model), weights, seed, options.parse_shape(input_shape))
+    return ModelReference(model or stored.name, weights or stored.weights, stored.seed, stored.input_shape)
+
+
+def export_by_plan(
+    path: Path, model: str | None, weights: str | None, input_shape: str, device: str, *, verify: bool
+) -> Exported:
+    """Export by a plan file; the plan says which model, unless the command line does."""
+    from upscale_opt.exporter import export as run_export
+    from upscale_opt.plans import read_plan
+
+    plan = read_plan(path)
+    network, x = load_model_and_input(reference_of(plan, model, weights, input_shape, 0), device)
+    return run_export(network, x, plan, verify=verify)
+
+
+def required_model(model: str | None) -> str:
+    """The model's name, which must have been given."""
+    if model is None:
+        raise UpscaleError("give --model: a torchvision name, or path/to/file.py:factory")
+    return model
+
+
+def say(text: str) -> None:
+    """Print to standard output at once."""
+    print(text, flush=True)
