@@ -215,9 +215,7 @@ def evaluate(problem: Problem, order: Order, objective: str | Objective = "copie
     return Evaluation(chosen.name, sum(access.cost for access in accesses), tuple(accesses))
 
 
-def evaluate_batch(
-    problem: Problem, orders: Sequence[np.ndarray], objective: str | Objective = "copies"
-) -> np.ndarray:
+def evaluate_batch(problem: Problem, orders: Sequence[np.ndarray], objective: str | Objective = "copies") -> np.ndarray:
     """Values of many orders at once. Does not check that they are permutations.
 
     Parameters
@@ -246,9 +244,7 @@ def _measure(problem: Problem, a: int, orders: Sequence[np.ndarray]) -> tuple[np
     """First position, span and runs of access `a` under each order; int64, shape (num_orders,) each."""
     access = problem.accesses[a]
     offset = sum(len(other.blocks) for other in problem.accesses[:a])
-    kept = np.concatenate(
-        [problem.reads[offset + slot][orders[b]] for slot, b in enumerate(access.blocks)], axis=1
-    )
+    kept = np.concatenate([problem.reads[offset + slot][orders[b]] for slot, b in enumerate(access.blocks)], axis=1)
     width = kept.shape[1]
     start = kept.argmax(axis=1)
     span = width - kept[:, ::-1].argmax(axis=1) - start

@@ -70,9 +70,7 @@ def instance_to_dict(problem: Problem) -> dict[str, Any]:
             [int(count), [r for r, kept in zip(readers, bits[:, start], strict=True) if kept]]
             for start, count in zip(starts, counts, strict=True)
         ]
-        blocks.append(
-            {"name": block.name, "pinned": block.pinned, "removable": block.removable, "channels": channels}
-        )
+        blocks.append({"name": block.name, "pinned": block.pinned, "removable": block.removable, "channels": channels})
     accesses = [
         {"name": access.name, "blocks": list(access.blocks), "channel_size": access.channel_size}
         for access in problem.accesses

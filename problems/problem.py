@@ -201,9 +201,7 @@ class Problem:
     def readers(self) -> tuple[Reader, ...]:
         """Every (access, slot) pair, access by access; the columns of `Classes.signature`."""
         return tuple(
-            Reader(a, slot, block)
-            for a, access in enumerate(self.accesses)
-            for slot, block in enumerate(access.blocks)
+            Reader(a, slot, block) for a, access in enumerate(self.accesses) for slot, block in enumerate(access.blocks)
         )
 
     @cached_property
@@ -281,9 +279,7 @@ class Problem:
         first_reader = np.cumsum([0] + [len(access.blocks) for access in self.accesses])
         for a in accesses:
             access = self.accesses[a]
-            kept = np.concatenate(
-                [self.reads[first_reader[a] + slot][maps[b]] for slot, b in enumerate(access.blocks)]
-            )
+            kept = np.concatenate([self.reads[first_reader[a] + slot][maps[b]] for slot, b in enumerate(access.blocks)])
             chosen.append(Access(access.name, access.blocks, kept, access.channel_size))
         return Problem(tuple(blocks), tuple(chosen), self.name)
 

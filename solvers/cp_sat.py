@@ -9,47 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from solvers.errors import SolverError
 from solvers.incumbent import Incumbent
+from solvers.settings import SearchSettings
 from solvers.task import Finding, Task
 
 
 @dataclass(frozen=True)
-class CpSat:
+class CpSat(SearchSettings):
     """Exact where time allows; always with a bound, never worse than greedy.
 
     With one worker, a seed and `max_deterministic_time` a run is reproducible as long as the time limit does not
-    strike first; several workers are not.
-
-    Parameters
-    ----------
-    num_workers
-        Threads of the search. Default 1.
-    max_deterministic_time
-        Limit of the search in CP-SAT's deterministic seconds, all searches of a solve together. Default none.
-    group_work
-        How much the bound from groups of accesses may cost, in visited states of the DP. Default 3 million.
-    log
-        Print CP-SAT's log. Default False.
-
-    Raises
-    ------
-    SolverError
-        If a limit makes no sense.
+    strike first; several workers are not. Parameters and errors are those of `SearchSettings`.
     """
 
-    num_workers: int = 1
-    max_deterministic_time: float | None = None
-    group_work: int = 3_000_000
-    log: bool = False
     name: ClassVar[str] = "cp-sat"
     exact: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        if self.num_workers < 1:
-            raise SolverError(f"cp-sat: num_workers is {self.num_workers}; give at least 1")
-        if self.max_deterministic_time is not None and not self.max_deterministic_time > 0:
-            raise SolverError(f"cp-sat: max_deterministic_time is {self.max_deterministic_time}; give more than 0")
 
     def solve(self, task: Task) -> Finding:
         """The best order found until the deadline, with the best bound proven."""

@@ -6,6 +6,7 @@ left of a row lies before the row opens, one right of it after it closes, and ot
 
 from __future__ import annotations
 
+import time
 from itertools import combinations
 
 import numpy as np
@@ -13,6 +14,10 @@ from ortools.sat.python import cp_model
 
 from solvers.rows import Row, merged_classes
 from solvers.search import Values
+
+
+class OutOfTimeError(Exception):
+    """The deadline passed while a model was built; there is nothing to search."""
 
 
 class EventBlock:
@@ -26,10 +31,20 @@ class EventBlock:
         The block's rows.
     weight, bits
         The block's classes: int of shape (num_classes,), bool of shape (num_classes, num_rows).
+    deadline
+        A `time.perf_counter` reading.
+
+    Raises
+    ------
+    OutOfTimeError
+        If the deadline passes.
     """
 
-    def __init__(self, model: cp_model.CpModel, rows: list[Row], weight: np.ndarray, bits: np.ndarray) -> None:
+    def __init__(
+        self, model: cp_model.CpModel, rows: list[Row], weight: np.ndarray, bits: np.ndarray, *, deadline: float
+    ) -> None:
         self._model = model
+        self._deadline = deadline
         self._rows = rows
         self._weight, self._bits, self._parts = merged_classes(weight, bits)
         self._opens = [2 * i for i, row in enumerate(rows) if not row.left]
@@ -89,6 +104,10 @@ class EventBlock:
         """The classes (before merging) so that those that look the same to all rows stand together."""
         return self._unmerged(np.argsort(self._ranks(position), kind="stable"))
 
+    def _require_time(self) -> None:
+        if time.perf_counter() >= self._deadline:
+            raise OutOfTimeError
+
     def _unmerged(self, sequence: np.ndarray) -> np.ndarray:
         return np.concatenate([self._parts[s] for s in sequence])
 
@@ -113,6 +132,7 @@ class EventBlock:
             literal = self._model.new_bool_var(f"before[{e},{f}]")
             self._before[e, f], self._before[f, e] = literal, ~literal
         for e, f, g in combinations(sorted(events), 3):
+            self._require_time()
             for x, y, z in ((e, f, g), (e, g, f)):
                 self._model.add_bool_or(~self._before[x, y], ~self._before[y, z], self._before[x, z])
 
@@ -126,6 +146,7 @@ class EventBlock:
     def _place_left(self) -> None:
         """left[s, i] implies before[open j, open i] for the rows j that keep s; not for i open from the start."""
         for s, kept in enumerate(self._bits):
+            self._require_time()
             keepers = [2 * j for j in np.flatnonzero(kept).tolist() if not self._rows[j].left]
             for e in self._opens:
                 if not kept[e // 2]:
@@ -136,6 +157,7 @@ class EventBlock:
     def _place_right(self) -> None:
         """right[s, i] implies before[close i, close j] for the rows j that keep s; not for i open until the end."""
         for s, kept in enumerate(self._bits):
+            self._require_time()
             keepers = [2 * j + 1 for j in np.flatnonzero(kept).tolist() if not self._rows[j].right]
             for e in self._closes:
                 if not kept[e // 2]:
@@ -146,6 +168,7 @@ class EventBlock:
     def _place_between(self) -> None:
         """left[s, i] and right[s, j] imply before[close j, open i]: not both, if i and j keep a common class."""
         for (s, i), left in self._left.items():
+            self._require_time()
             rights = [j for j in range(len(self._rows)) if (s, j) in self._right]
             excluded = [~self._right[s, j] for j in rights if self._common[i, j]]
             self._model.add_bool_and(excluded).only_enforce_if(left)

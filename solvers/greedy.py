@@ -23,10 +23,11 @@ MAX_EXPANSIONS = 50_000
 class Greedy:
     """The baseline of the literature; its bound is the trivial one.
 
-    Same choices as the authors' program (apple-upscale 0.1.1), ties included, with two differences. Theirs
-    enumerates all induced paths, which explodes on sparse graphs of many accesses: this one cuts branches that cannot
-    win, which changes nothing, and stops after `max_expansions`, which may. A channel that an access reads twice
-    (``cat([x, x])``) counts once.
+    Same choices as the authors' program (apple-upscale 0.1.1), with three differences. Theirs enumerates all induced
+    paths, which explodes on sparse graphs of many accesses: this one cuts branches that cannot win, which changes
+    nothing, and stops after `max_expansions`, which may. Ties between equally heavy paths go to the lowest access
+    index; theirs follow the iteration order of Python sets, which is the same up to eight accesses and hash order
+    beyond. A channel that an access reads twice (``cat([x, x])``) counts once.
 
     Parameters
     ----------

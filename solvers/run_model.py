@@ -6,8 +6,6 @@ saves one. `assignment` gives a first bound and a first order.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from ortools.sat.python import cp_model
 
@@ -15,10 +13,8 @@ from problems import Order, Problem
 from solvers.assignment import arc_costs, assigned_runs
 from solvers.incumbent import Incumbent
 from solvers.search import Values, run_search
+from solvers.settings import SearchSettings
 from solvers.task import Task
-
-if TYPE_CHECKING:
-    from solvers.cp_sat import CpSat
 
 MAX_ARCS = 40_000
 """Beyond so many arcs in a block only the cheapest successors of every class are offered (and the bound is the
@@ -27,7 +23,7 @@ assignment's)."""
 _NEIGHBOURS = 12
 
 
-def solve_runs(task: Task, config: CpSat, incumbent: Incumbent) -> dict[str, int | float]:
+def solve_runs(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict[str, int | float]:
     """Minimise runs; improves the incumbent, returns figures for reports."""
     bound, order = assigned_runs(task.problem)
     incumbent.raise_bound(min(bound, incumbent.value))

@@ -10,15 +10,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ortools.sat.python import cp_model
 
 from solvers.errors import SolverError
+from solvers.settings import SearchSettings
 from solvers.task import Task
-
-if TYPE_CHECKING:
-    from solvers.cp_sat import CpSat
 
 _WAIT_SECONDS = 0.05
 Values = Callable[[Any], int]
@@ -52,7 +50,7 @@ class Outcome:
 def run_search(
     model: cp_model.CpModel,
     task: Task,
-    config: CpSat,
+    config: SearchSettings,
     *,
     on_solution: Callable[[Values], None] | None = None,
     deterministic_time: float | None = None,

@@ -7,28 +7,25 @@ copy. Exact optima of groups of accesses give the inequalities that the relaxati
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 import numpy as np
 from ortools.sat.python import cp_model
 
 from problems import Order
 from solvers.chains import offer_chains
-from solvers.event_block import EventBlock
+from solvers.event_block import EventBlock, OutOfTimeError
 from solvers.groups import Group, combined_bound, solved_groups
 from solvers.incumbent import Incumbent
 from solvers.rows import class_bits, span_rows
 from solvers.search import Values, run_search
+from solvers.settings import SearchSettings
 from solvers.task import Task
-
-if TYPE_CHECKING:
-    from solvers.cp_sat import CpSat
 
 _CHAIN_SHARE = 0.2
 _GROUP_SHARE = 0.3
 
 
-def solve_spans(task: Task, config: CpSat, incumbent: Incumbent) -> dict[str, int | float]:
+def solve_spans(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict[str, int | float]:
     """Minimise over-reading and copying; improves the incumbent, returns figures for reports."""
     offer_chains(task, incumbent, deadline=_share(task, _CHAIN_SHARE))
     groups = solved_groups(task, work=config.group_work, deadline=_share(task, _GROUP_SHARE))
@@ -40,7 +37,10 @@ def solve_spans(task: Task, config: CpSat, incumbent: Incumbent) -> dict[str, in
     }
     if incumbent.closed or task.expired:
         return stats
-    model = SpanModel(task, groups, incumbent.order)
+    try:
+        model = SpanModel(task, groups, incumbent.order)
+    except OutOfTimeError:
+        return stats
     incumbent.offer(model.tidied(incumbent.order))
     if incumbent.closed or task.expired:
         return stats
@@ -91,7 +91,9 @@ class SpanModel:
                 continue
             own = problem.classes.of_block(b)
             bits = class_bits(problem, b, (row.reader for row in rows))
-            block = self._blocks[b] = EventBlock(self.model, rows, problem.classes.weight[own], bits)
+            block = self._blocks[b] = EventBlock(
+                self.model, rows, problem.classes.weight[own], bits, deadline=task.deadline
+            )
             for i, row in enumerate(rows):
                 excess[row.access] = excess[row.access] + block.excess(i)
             block.hint(self._class_positions(start, b))

@@ -8,7 +8,6 @@ Benders decomposition). Exact when the proposal passes; every proposal's cost is
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from ortools.sat.python import cp_model
@@ -19,13 +18,11 @@ from solvers.consecutive import consecutive_order
 from solvers.incumbent import Incumbent
 from solvers.rows import class_bits, span_rows
 from solvers.search import Outcome, run_search
+from solvers.settings import SearchSettings
 from solvers.task import Task
 
-if TYPE_CHECKING:
-    from solvers.cp_sat import CpSat
 
-
-def solve_views(task: Task, config: CpSat, incumbent: Incumbent) -> dict[str, int | float]:
+def solve_views(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict[str, int | float]:
     """Minimise the price of the accesses that are not views; improves the incumbent, returns figures for reports."""
     model = ViewModel(task)
     test = ViewTest(task)
@@ -78,7 +75,7 @@ class ViewModel:
         self._minimise_copies()
         self._hint()
 
-    def search(self, config: CpSat, *, deterministic_time: float | None) -> Outcome:
+    def search(self, config: SearchSettings, *, deterministic_time: float | None) -> Outcome:
         """The cheapest set of views that no conflict known so far forbids."""
         return run_search(self._model, self._task, config, deterministic_time=deterministic_time)
 

@@ -86,6 +86,23 @@ class Comparison:
         """The solvers' names."""
         return tuple(name for name in self.exports if name != "baseline")
 
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of docs/formats.md, latencies included: every figure of every segment and solver."""
+        verified = {name: e.verification.relative_error for name, e in self.exports.items() if e.verification}
+        return reports.document(
+            self.prepared.problems,
+            self.solutions,
+            self.solvers,
+            model=type(self.prepared.model).__name__,
+            amount=None,
+            objective=self.objective,
+            trace_seconds=self.prepared.trace_seconds,
+            verified=verified,
+            messages=list(self.prepared.messages),
+            pinned=[vars(pin) for pin in self.prepared.graph.unsupported],
+            latency={name: profile.to_dict() for name, profile in self.latencies.items()},
+        )
+
     def __str__(self) -> str:
         title = f"objective {self.objective}"
         text = reports.table(self.prepared.problems, self.solutions, self.solvers, title=title)

@@ -8,6 +8,7 @@ with channels that are already zero in the weights.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -120,23 +121,24 @@ def effective_masks(graph: Graph, masks: Mapping[str, np.ndarray] | None = None)
     result: Masks = {}
     messages = []
     for name in graph.consumers:
-        norms = _column_norms(graph, name)
-        mask = given.get(name, np.ones(len(norms), dtype=bool)) & (norms > 0)
+        # The largest magnitude, because a sum of squares of tiny weights is zero; NaN is not zero.
+        used = _column_norms(graph, name, order=math.inf) != 0
+        mask = given.get(name, np.ones(len(used), dtype=bool)) & used
         if not mask.any():
-            best = int(norms.argmax())
-            mask = np.zeros(len(norms), dtype=bool)
+            best = int(_column_norms(graph, name).argmax())
+            mask = np.zeros(len(used), dtype=bool)
             mask[best] = True
             messages.append(f"the mask of {name} keeps nothing; its strongest channel, {best}, is kept")
         result[name] = mask
     return EffectiveMasks(result, tuple(messages))
 
 
-def _column_norms(graph: Graph, weight: str) -> np.ndarray:
-    """L2 norm of every input channel of a weight; float64, shape (inputs,)."""
+def _column_norms(graph: Graph, weight: str, *, order: float = 2) -> np.ndarray:
+    """Norm of every input channel of a weight; float64, shape (inputs,)."""
     tensor = graph.module.get_parameter(weight).detach()
     columns = tensor.to(torch.float32) if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
     dims = tuple(d for d in range(tensor.ndim) if d != 1)
-    return torch.linalg.vector_norm(columns, dim=dims).double().cpu().numpy()
+    return torch.linalg.vector_norm(columns, order, dim=dims).double().cpu().numpy()
 
 
 def _num_inputs(graph: Graph, weight: str) -> int:

@@ -235,7 +235,10 @@ def shape_of(flow: Flow, node: fx.Node) -> Layout | None:
     fine = harmless(dim) or (
         dim is None
         and all(
-            user.op == "call_function" and user.target is operator.getitem and harmless(user.args[1]) for user in users
+            user.op == "call_function"
+            and user.target is operator.getitem
+            and (harmless(user.args[1]) or not user.users)  # unpacking a size makes nodes that nobody uses
+            for user in users
         )
     )
     if not fine:

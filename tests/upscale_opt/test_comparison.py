@@ -1,5 +1,7 @@
 """Tests of the whole road in one call, and of the measuring."""
 
+import json
+
 import networks
 import numpy as np
 import pytest
@@ -16,6 +18,9 @@ def test_compare_gives_results_exports_and_latencies():
     assert all(exported.verification.passed for exported in comparison.exports.values())
     for results in comparison.solutions.values():
         assert results["cp-sat"].objective <= results["greedy"].objective
+    document = json.loads(json.dumps(comparison.to_dict()))
+    assert list(document["latency"]) == list(comparison.latencies)
+    assert {segment["name"] for segment in document["segments"]} == set(comparison.prepared.problems)
     text = str(comparison)
     assert "stem" in text and "unpruned" in text
 

@@ -132,6 +132,22 @@ def test_a_subclass_of_a_known_module_is_unknown():
     assert all(block.pinned for block in graph.blocks)
 
 
+def test_unpacking_a_size_pins_only_if_the_number_of_channels_is_used():
+    class Net(nn.Module):
+        def __init__(self, used):
+            super().__init__()
+            self.a, self.b, self.used = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1), used
+
+        def forward(self, x):
+            x = self.a(x)
+            _, c, h, _ = x.size()
+            return self.b(x) * (c if self.used else h)
+
+    for used in (False, True):
+        graph = trace(Net(used).eval(), torch.zeros(1, 3, 4, 4))
+        assert next(block for block in graph.blocks if block.name == "a").pinned == used
+
+
 def test_keyword_inputs_are_understood():
     class Net(nn.Module):
         def __init__(self):
