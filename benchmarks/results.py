@@ -17,13 +17,14 @@ DIRECTORY = Path(__file__).parent / "results"
 
 
 def commit() -> str:
-    """The short commit hash of the working tree, with ``+`` if it has changes."""
-    root = Path(__file__).parent
+    """The short commit hash of the working tree, with ``+`` if it has changes other than results."""
+    root = Path(__file__).parent.parent
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
-    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    changes = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
+    return git("rev-parse", "--short", "HEAD") + ("+" if changes else "")
 
 
 def save(name: str, rows: Sequence[dict[str, Any]], summary: str) -> str:

@@ -9,19 +9,18 @@ checks keep it honest: the output must vary with the input, and swapping two kep
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
 from upscale_opt.errors import VerificationError
 from upscale_opt.exports import Exported, Verification
 from upscale_opt.masks import effective_masks
+from upscale_opt.randomisation import random_inputs, randomise
 from upscale_opt.rewriting import stored_positions
 from upscale_opt.tracing import Graph, as_tuple, trace
 
@@ -82,10 +81,10 @@ class Verifier:
         self.graph = graph or trace(model, example_inputs)
         self.masks = dict(masks) if masks is not None else effective_masks(self.graph).masks
         generator = torch.Generator().manual_seed(seed)
-        self.inputs = _random_inputs(as_tuple(example_inputs), generator)
+        self.inputs = random_inputs(as_tuple(example_inputs), generator)
         self.masked = masked_copy(self.graph.module, self.masks).double()
         with torch.no_grad():
-            _randomise(self.masked, self.inputs, generator)
+            randomise(self.masked, self.inputs, generator)
             self.outputs = _tensors(self.masked(*self.inputs))
         self.state = self.masked.state_dict()
 
@@ -197,73 +196,6 @@ def masked_copy(model: Any, masks: Mapping[str, np.ndarray]) -> Any:
             weight = masked.get_parameter(name)
             weight[:, torch.from_numpy(~mask).to(weight.device)] = 0
     return masked
-
-
-def _random_inputs(inputs: tuple[Any, ...], generator: torch.Generator) -> tuple[Any, ...]:
-    """Two random samples of every input; inputs that are no floating-point tensors are kept."""
-    random = []
-    for x in inputs:
-        if isinstance(x, torch.Tensor) and x.is_floating_point():
-            shape = (2, *x.shape[1:]) if x.ndim > 1 else x.shape
-            x = torch.randn(shape, generator=generator, dtype=torch.float64).to(x.device)
-        random.append(x)
-    return tuple(random)
-
-
-def _randomise(model: nn.Module, inputs: tuple[Any, ...], generator: torch.Generator) -> None:
-    """Random affine parameters, biases and statistics, in place.
-
-    The statistics are those of the random input, jittered, and every convolution and linear layer is scaled so that
-    its output has unit variance: otherwise the signal vanishes or explodes in a deep network, or drowns in biases.
-    """
-
-    def uniform(like: torch.Tensor, low: float, high: float) -> torch.Tensor:
-        return torch.empty(like.shape, dtype=like.dtype).uniform_(low, high, generator=generator).to(like.device)
-
-    norms = [m for m in model.modules() if isinstance(m, (_BatchNorm, nn.LayerNorm, nn.GroupNorm))]
-    for module in model.modules():
-        bias = getattr(module, "bias", None)
-        if isinstance(bias, nn.Parameter):
-            bias.copy_(uniform(bias, -0.2, 0.2))
-    for norm in norms:
-        if isinstance(norm.weight, nn.Parameter):
-            norm.weight.copy_(uniform(norm.weight, 0.5, 1.5))
-    batch_norms = [m for m in norms if isinstance(m, _BatchNorm) and m.track_running_stats]
-    momenta = [m.momentum for m in batch_norms]
-    for norm in batch_norms:
-        norm.momentum = 1.0
-        norm.train()
-    hooks = [m.register_forward_hook(_scale_once()) for m in model.modules() if isinstance(m, (_ConvNd, nn.Linear))]
-    model(*inputs)
-    for hook in hooks:
-        hook.remove()
-    for norm, momentum in zip(batch_norms, momenta, strict=True):
-        norm.momentum = momentum
-        norm.eval()
-        mean, var = norm.running_mean, norm.running_var
-        if mean is not None and var is not None:
-            mean.add_(uniform(mean, -0.3, 0.3) * var.sqrt())
-            var.mul_(uniform(var, 0.5, 1.5)).add_(1e-3 * var.mean() + 1e-12)
-
-
-def _scale_once() -> Callable[[Any, Any, torch.Tensor], torch.Tensor]:
-    """A forward hook that scales the module's weight to unit output variance at its first call."""
-    scaled = False
-
-    def hook(module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
-        nonlocal scaled
-        if scaled:
-            return output
-        scaled = True
-        shape = [1, -1] + [1] * (output.ndim - 2) if isinstance(module, _ConvNd) else [-1]
-        bias = 0 if module.bias is None else module.bias.reshape(shape)
-        scale = (output - bias).std()
-        if not scale > 0:
-            return output
-        module.weight.div_(scale)
-        return (output - bias) / scale + bias
-
-    return hook
 
 
 def _tensors(outputs: Any) -> list[torch.Tensor]:
