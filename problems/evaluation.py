@@ -46,7 +46,10 @@ class Objective:
     def __post_init__(self) -> None:
         if self.counts_runs != (self.alpha is None and self.gamma is None):
             raise ProblemError(f"objective {self.name!r}: give alpha, gamma or both, or count runs and give neither")
-        if any(price is not None and price < 0 for price in (self.alpha, self.gamma)):
+        prices = [price for price in (self.alpha, self.gamma) if price is not None]
+        if not all(isinstance(price, (int, np.integer)) for price in prices):
+            raise ProblemError(f"objective {self.name!r}: alpha and gamma must be whole numbers; scale them")
+        if any(price < 0 for price in prices):
             raise ProblemError(f"objective {self.name!r}: alpha and gamma must not be negative")
 
     def costs(self, access: Access, span: np.ndarray, runs: np.ndarray) -> np.ndarray:

@@ -19,6 +19,9 @@ def write_text_atomically(text: str, path: str | Path) -> None:
 def write_bytes_atomically(content: bytes, path: str | Path) -> None:
     """Write a file in one step: a reader sees the old content or the new, never a part.
 
+    A symbolic link stays, and the file it names is written. What is no regular file (a device, a pipe) cannot be
+    replaced without destroying it, and is written to directly.
+
     Raises
     ------
     ProblemError
@@ -26,14 +29,18 @@ def write_bytes_atomically(content: bytes, path: str | Path) -> None:
     """
     path = Path(path)
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+            return
+        target = Path(os.path.realpath(path))
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     except OSError as error:
         raise ProblemError(f"cannot write {path}: {error.strerror}; choose a writable path") from error
     try:
         os.fchmod(handle, 0o666 & ~_umask())
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
         raise ProblemError(f"cannot write {path}: {error.strerror}; choose a writable path") from error

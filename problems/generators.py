@@ -98,7 +98,14 @@ def random_concat(
         Probability that a block is pinned; half of the other blocks' share again is not removable.
     seed
         Of the random generator.
+
+    Raises
+    ------
+    ProblemError
+        If `keep`, `correlation` or `pinned` is out of range.
     """
+    _require_share("correlation", correlation)
+    _require_share("pinned", pinned)
     rng = np.random.default_rng(seed)
     blocks = []
     for b in range(num_blocks):
@@ -116,10 +123,14 @@ def random_concat(
 
 
 def _correlated_scores(rng: np.random.Generator, rows: int, columns: int, correlation: float) -> np.ndarray:
-    if not 0 <= correlation <= 1:
-        raise ProblemError(f"correlation is {correlation}; it must lie between 0 and 1")
+    _require_share("correlation", correlation)
     own = rng.standard_normal((rows, columns))
     return np.sqrt(correlation) * rng.standard_normal(columns) + np.sqrt(1 - correlation) * own
+
+
+def _require_share(name: str, share: float) -> None:
+    if not 0 <= share <= 1:
+        raise ProblemError(f"{name} is {share}; it must lie between 0 and 1")
 
 
 def _top(scores: np.ndarray, keep: float) -> np.ndarray:

@@ -19,7 +19,7 @@ import numpy as np
 
 from problems.errors import ProblemError
 from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
-from problems.problem import Access, Block, Problem
+from problems.problem import MAX_SIZE, Access, Block, Problem
 
 FORMAT = "upscale_opt.instance"
 VERSION = 1
@@ -96,8 +96,10 @@ def instance_from_dict(document: dict[str, Any]) -> Problem:
         where = f"accesses[{a}]"
         indices = require_field(raw, "blocks", list, where)
         reject_unknown_fields(raw, {"name", "blocks", "channel_size"}, where)
-        if not all(type(b) is int and 0 <= b < len(raw_blocks) for b in indices):
-            raise ProblemError(f"{where}: field 'blocks' must list indices from 0 to {len(raw_blocks) - 1}")
+        if not indices or not all(type(b) is int and 0 <= b < len(raw_blocks) for b in indices):
+            raise ProblemError(
+                f"{where}: field 'blocks' must list indices into the {len(raw_blocks)} blocks, from 0, at least one"
+            )
         access_blocks.append(tuple(indices))
     readers = [(a, slot, b) for a, blocks in enumerate(access_blocks) for slot, b in enumerate(blocks)]
 
@@ -134,6 +136,8 @@ def _block_from_dict(raw: Any, readers: list[int], where: str) -> tuple[Block, d
             raise ProblemError(f"{field} must be [count, list of readers]")
         if run[0] < 1:
             raise ProblemError(f"{field} counts {run[0]} channels; a run has at least one")
+        if run[0] > MAX_SIZE:
+            raise ProblemError(f"{field} counts {run[0]} channels; a block has at most {MAX_SIZE}")
         if not set(map(str, run[1])) <= set(map(str, readers)) or len(set(map(str, run[1]))) != len(run[1]):
             raise ProblemError(f"{field} names readers {run[1]}; each must be one of {readers}, once")
         counts.append(run[0])

@@ -21,6 +21,11 @@ class Order:
         Per block an int array: ``channels[b][k]`` is the channel (original index) stored at position k of block
         b, as in ``weight[channels[b]]``. Kept as read-only int64 copies.
 
+    Raises
+    ------
+    ProblemError
+        If something is not a whole number. Whether the order fits a problem is for `require_valid`.
+
     Examples
     --------
     >>> order = Order(([2, 0, 1],))
@@ -33,7 +38,10 @@ class Order:
     def __init__(self, channels: Iterable[Sequence[int] | np.ndarray]) -> None:
         arrays = []
         for block in channels:
-            array = np.array(block, dtype=np.int64)
+            given = np.asarray(block)
+            if given.size and given.dtype.kind not in "iu":
+                raise ProblemError(f"an order lists channel numbers, not {given.dtype.name}; give whole numbers")
+            array = given.astype(np.int64)
             array.flags.writeable = False
             arrays.append(array)
         object.__setattr__(self, "channels", tuple(arrays))

@@ -14,6 +14,9 @@ import numpy as np
 
 from problems.errors import ProblemError
 
+MAX_SIZE = 2**24
+"""Most channels of a block, and most elements of a channel: beyond any tensor, and safe in int64 sums."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -39,6 +42,10 @@ class Block:
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ProblemError(f"block {self.name!r} has size {self.size}; give it at least one channel")
+        if self.size > MAX_SIZE:
+            raise ProblemError(f"block {self.name!r} has size {self.size}; it can have at most {MAX_SIZE} channels")
+        object.__setattr__(self, "pinned", bool(self.pinned))
+        object.__setattr__(self, "removable", bool(self.removable))
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +78,15 @@ class Access:
             raise ProblemError(f"access {self.name!r}: kept must be one-dimensional, not {kept.ndim}-dimensional")
         if not kept.any():
             raise ProblemError(f"access {self.name!r} keeps nothing; keep at least one channel")
-        if self.channel_size < 1:
-            raise ProblemError(f"access {self.name!r}: channel_size is {self.channel_size}; it must be at least 1")
+        size = self.channel_size
+        if not isinstance(size, (int, np.integer)) or not 1 <= size <= MAX_SIZE:
+            raise ProblemError(
+                f"access {self.name!r}: channel_size is {size}; it must be at least 1, at most {MAX_SIZE}, and whole"
+            )
         kept.flags.writeable = False
         object.__setattr__(self, "kept", kept)
         object.__setattr__(self, "blocks", tuple(int(b) for b in self.blocks))
+        object.__setattr__(self, "channel_size", int(size))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Access):

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from problems import OBJECTIVES, Access, Block, Objective, Order, Problem, ProblemError, evaluate, evaluate_batch
 from problems.evaluation import COPY, OVER_READ, VIEW
@@ -10,8 +12,8 @@ from problems.generators import random_concat
 PRICES = {"copies": (None, 1), "span": (1, None), "traffic": (1, 2)}
 
 
-def naive_costs(problem, order, objective):
-    """(mode, start, span, runs, cost) per access, straight from the definitions."""
+def naive_costs(problem, order, objective, prices=None):
+    """(mode, start, span, runs, cost) per access, straight from the definitions; `prices` is (alpha, gamma)."""
     found = []
     for access in problem.accesses:
         kept, offset = [], 0
@@ -24,7 +26,7 @@ def naive_costs(problem, order, objective):
         if objective == "runs":
             mode, cost = (VIEW if runs == 1 else COPY), runs
         else:
-            alpha, gamma = PRICES[objective]
+            alpha, gamma = prices or PRICES[objective]
             options = {VIEW: 0} if span == count else {}
             if alpha is not None and span > count:
                 options[OVER_READ] = alpha * (span - count) * access.channel_size
@@ -70,6 +72,33 @@ def test_evaluate_agrees_with_the_definitions(objective):
         assert evaluation.runs == sum(cost[3] for cost in expected)
 
 
+@given(
+    prices=st.tuples(st.none() | st.integers(0, 5), st.none() | st.integers(0, 5)).filter(lambda p: p != (None, None)),
+    seed=st.integers(0, 10**6),
+)
+@example(prices=(0, None), seed=0)
+@example(prices=(None, 0), seed=0)
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_custom_prices_mean_what_the_formula_says(prices, seed):
+    """Any alpha and gamma, either of them infinite, several blocks, blocks read twice, large channels."""
+    rng = np.random.default_rng(seed)
+    problem = with_sizes(random_concat(3, 5, 4, pinned=0.3, keep=0.4, seed=seed), rng)
+    order = random_order(problem, rng)
+    evaluation = evaluate(problem, order, Objective("custom", alpha=prices[0], gamma=prices[1]))
+    found = [(a.mode, a.start, a.span, a.runs, a.cost) for a in evaluation.accesses]
+    assert found == naive_costs(problem, order, "custom", prices)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_largest_channels_do_not_overflow(objective):
+    """Costs are whole numbers of 64 bits; the largest channel size allowed leaves room for them."""
+    kept = np.array([1, 0, 1, 0, 0, 0, 1], dtype=bool)
+    problem = Problem((Block("x", 7, removable=False),), (Access("a", (0,), kept, 2**24),))
+    expected = naive_costs(problem, Order.identity(problem), objective)[0]
+    cost = evaluate(problem, Order.identity(problem), objective).accesses[0]
+    assert (cost.mode, cost.cost) == (expected[0], expected[4])
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_batch_is_many_single_evaluations(objective):
     rng = np.random.default_rng(1)
@@ -102,6 +131,8 @@ def test_a_tie_between_reading_over_and_copying_is_read_over():
         (lambda: Objective("o"), "give alpha, gamma or both"),
         (lambda: Objective("o", alpha=1, counts_runs=True), "give alpha, gamma or both"),
         (lambda: Objective("o", alpha=-1), "must not be negative"),
+        (lambda: Objective("o", gamma=-1), "must not be negative"),
+        (lambda: Objective("o", alpha=0.5), "'o': alpha and gamma must be whole numbers"),
     ],
 )
 def test_objectives_without_meaning_are_refused(make, message):

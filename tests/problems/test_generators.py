@@ -30,6 +30,16 @@ def test_planted_families_have_an_order_without_copies(make):
         assert evaluate_batch(problem, [problem.stored[0][ranks]], "copies").min() == 0
 
 
+def test_concatenations_are_of_every_kind():
+    """Pinned and non-removable blocks, blocks read twice, and accesses of several blocks all come up."""
+    problems = [random_concat(3, 5, 4, pinned=0.5, seed=seed) for seed in range(30)]
+    blocks = [block for problem in problems for block in problem.blocks]
+    reads = [access.blocks for problem in problems for access in problem.accesses]
+    assert {(block.pinned, block.removable) for block in blocks} == {(p, r) for p in (0, 1) for r in (0, 1)}
+    assert any(len(set(read)) < len(read) for read in reads) and {len(read) for read in reads} == {1, 2, 3}
+    assert not any(block.pinned or not block.removable for block in random_concat(9, 5, 4, seed=1).blocks)
+
+
 def test_every_access_keeps_its_share():
     problem = random_masks(30, 6, keep=0.4, seed=1)
     assert [access.num_kept for access in problem.accesses] == [12] * 6
@@ -55,6 +65,12 @@ def test_disjoint_sets_do_not_meet_and_nested_ones_contain_each_other():
     [
         (lambda: random_masks(5, 2, keep=0), "keep is 0"),
         (lambda: random_masks(5, 2, correlation=2), "correlation is 2"),
+        (lambda: random_masks(5, 2, keep=1.1), "keep is 1.1"),
+        (lambda: random_masks(5, 2, correlation=-0.1), "correlation is -0.1"),
+        (lambda: random_masks(5, 2, correlation=float("nan")), "correlation is nan"),
+        (lambda: random_concat(2, 5, 2, keep=0), "keep is 0"),
+        (lambda: random_concat(2, 5, 2, correlation=2), "correlation is 2"),
+        (lambda: random_concat(2, 5, 2, pinned=-1), "pinned is -1"),
         (lambda: disjoint_masks(3, 4), "at least as many channels"),
     ],
 )

@@ -1,12 +1,12 @@
 """Tests of problems: validation, stored channels, signature classes, restrictions, orders."""
 
-from itertools import permutations
+from itertools import pairwise, permutations, product
 
 import numpy as np
 import pytest
 
-from problems import Access, Block, Order, Problem, ProblemError, evaluate, evaluate_batch
-from problems.generators import random_concat, random_masks
+from problems import OBJECTIVES, Access, Block, Objective, Order, Problem, ProblemError, evaluate, evaluate_batch
+from problems.generators import random_concat
 
 
 def one_block(rows, **block):
@@ -21,13 +21,18 @@ def one_block(rows, **block):
         (lambda: Block("x", 0), "block 'x' has size 0"),
         (lambda: Access("a", (0,), np.zeros(3, dtype=bool)), "access 'a' keeps nothing"),
         (lambda: Access("a", (0,), np.ones((2, 2))), "'a': kept must be one-dimensional"),
-        (lambda: Access("a", (0,), np.ones(3), channel_size=0), "channel_size is 0"),
+        (lambda: Block("x", 2**24 + 1), "block 'x' has size 16777217; it can have at most 16777216"),
+        (lambda: Access("a", (0,), np.ones(3), channel_size=0), "'a': channel_size is 0"),
+        (lambda: Access("a", (0,), np.ones(3), channel_size=2**24 + 1), "'a': channel_size is 16777217"),
+        (lambda: Access("a", (0,), np.ones(3), channel_size=1.5), "'a': channel_size is 1.5"),
         (lambda: Problem((Block("x", 3),), (Access("a", (), np.ones(3)),)), "'a' reads no block"),
         (lambda: Problem((Block("x", 3),), (Access("a", (1,), np.ones(3)),)), "reads block 1"),
         (lambda: Problem((Block("x", 3),), (Access("a", (-1,), np.ones(3)),)), "reads block -1"),
         (lambda: Problem((Block("x", 3),), (Access("a", (0,), np.ones(4)),)), "length 4, but its blocks have 3"),
         (lambda: Problem((Block("x", 3), Block("x", 3)), ()), "two block entries are named 'x'"),
         (lambda: one_block([[1, 1]]).restricted([0, 0]), "two access entries"),
+        (lambda: Order([[0.5, 1]]), "channel numbers, not float64"),
+        (lambda: Order([["conv1"]]), "channel numbers, not str"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(make, message):
@@ -109,16 +114,78 @@ def test_an_order_of_classes_expands_members():
     assert Order.of_classes(problem, [1, 0])[0].tolist() == [1, 0, 2]
 
 
-@pytest.mark.parametrize("objective", ["copies", "span", "traffic"])
+def all_orders(problem):
+    """Per block an array of shape (num_orders, stored channels): every valid order of the problem."""
+    choices = [
+        [stored] if block.pinned else [np.array(p) for p in permutations(stored)]
+        for block, stored in zip(problem.blocks, problem.stored, strict=True)
+    ]
+    return [np.array(rows) for rows in zip(*product(*choices), strict=True)]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_optimum_of_a_restriction_bounds_those_accesses_in_every_order(objective):
-    """For every order of the full problem, the accesses chosen cost at least the restriction's optimum."""
-    for seed in range(10):
-        problem = random_masks(6, 4, keep=0.5, seed=seed)
+    """And is what they cost in the best order of the full problem, because its stored channels stay."""
+    for seed in range(15):
+        problem = random_concat(2, 4, 4, keep=0.5, pinned=0.2, seed=seed)
         chosen = [0, 2, 3]
         part = problem.restricted(chosen)
-        count = len(problem.stored[0])
-        ranks = np.array(list(permutations(range(count))))
-        optimum = evaluate_batch(part, [ranks], objective).min()
-        for rank in ranks[::37]:
-            costs = evaluate(problem, Order([problem.stored[0][rank]]), objective).accesses
-            assert sum(costs[a].cost for a in chosen) >= optimum
+        assert [len(stored) for stored in part.stored] == [len(stored) for stored in problem.stored]
+        optimum = evaluate_batch(part, all_orders(part), objective).min()
+        same_blocks = Problem(problem.blocks, tuple(problem.accesses[a] for a in chosen))
+        costs = evaluate_batch(same_blocks, all_orders(problem), objective)
+        assert costs.min() == optimum
+
+
+def contiguous_orders(problem):
+    """As `all_orders`, but only those that keep every class contiguous."""
+    classes = problem.classes
+    choices = []
+    for b, block in enumerate(problem.blocks):
+        own = classes.of_block(b)
+        sequences = [own] if block.pinned else permutations(own)
+        choices.append([np.concatenate([classes.members[s] for s in sequence]) for sequence in sequences])
+    return [np.array(rows) for rows in zip(*product(*choices), strict=True)]
+
+
+@pytest.mark.parametrize(
+    "objective", [*OBJECTIVES.values(), Objective("mixed", alpha=2, gamma=3)], ids=lambda o: o.name
+)
+def test_some_optimal_order_keeps_classes_contiguous(objective):
+    """Theorems 1 and 2 of docs/model.md: several blocks, pinned and non-removable ones, blocks read twice."""
+    shorter = 0
+    for seed in range(40):
+        problem = random_concat(2, 5 if seed % 2 else 4, 3, keep=0.5, pinned=0.3, seed=seed)
+        orders, few = all_orders(problem), contiguous_orders(problem)
+        shorter += len(few[0]) < len(orders[0])
+        assert evaluate_batch(problem, few, objective).min() == evaluate_batch(problem, orders, objective).min()
+    assert shorter > 10
+
+
+def excess(problem, cost):
+    """Smallest sum of `cost(span - kept)`: over all orders, and over those that keep classes contiguous."""
+    return tuple(
+        min(
+            sum(cost(a.span - a.kept) for a in evaluate(problem, Order(rows), "span").accesses)
+            for rows in zip(*orders, strict=True)
+        )
+        for orders in (all_orders(problem), contiguous_orders(problem))
+    )
+
+
+def test_costs_that_are_not_concave_or_decrease_may_split_a_class():
+    """The two examples of docs/model.md: both conditions of Theorem 1 are needed."""
+    blocks = (Block("x", 3, removable=False), Block("p", 1, pinned=True))
+    accesses = (Access("a", (1, 0), np.array([1, 1, 0, 0])), Access("b", (0, 1), np.array([1, 0, 0, 1])))
+    assert excess(Problem(blocks, accesses), lambda unwanted: unwanted**2) == (2, 4)
+    assert excess(Problem(blocks, accesses), lambda unwanted: unwanted) == (2, 2)
+    falling = one_block([[1, 0, 0], [0, 1, 1]])
+    assert excess(falling, lambda unwanted: -unwanted) == (-1, 0)
+    assert excess(falling, lambda unwanted: unwanted) == (0, 0)
+
+
+def test_classes_of_a_pinned_block_are_its_runs():
+    """In a pinned block equal channels apart from each other are different classes, in their fixed order."""
+    problem = one_block([[1, 0, 1, 1]], pinned=True)
+    assert [members.tolist() for members in problem.classes.members] == [[0], [1], [2, 3]]
+    assert all(problem.classes.members[s][-1] < problem.classes.members[t][0] for s, t in pairwise(range(3)))
