@@ -104,9 +104,11 @@ def load(
             raise PlanError("the plan does not say the input shape; give example_inputs")
         example_inputs = torch.zeros(plan.model.input_shape)
     exported = export(model, example_inputs, plan, verify=False)
-    target = exported.module.state_dict()
+    constants = exported.graph.constants
+    target = {name: tensor for name, tensor in exported.module.state_dict().items() if name not in constants}
     if all(name in state_dict and state_dict[name].shape == tensor.shape for name, tensor in target.items()):
-        state = {name: state_dict[name] for name in target}
+        pruned = {name: state_dict[name] for name in target}
+        exported.module.load_state_dict({**exported.module.state_dict(), **pruned})
     else:
         original = model.state_dict()
         for name in target:
@@ -115,8 +117,7 @@ def load(
                     f"the state_dict is neither the original model's nor the export's: {name!r} is missing or has "
                     "another shape"
                 )
-        state = exported.state_of(state_dict)
-    exported.module.load_state_dict(state)
+        exported.module.load_state_dict(exported.state_of(state_dict))
     return exported
 
 

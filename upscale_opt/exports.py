@@ -136,7 +136,10 @@ class Exported:
             If an entry is missing.
         """
         state = {}
-        for name in self.module.state_dict():
+        for name, own in self.module.state_dict().items():
+            if name in self.graph.constants:
+                state[name] = own
+                continue
             if name not in state_dict:
                 raise PlanError(f"the state_dict lacks {name!r}; it belongs to another model")
             state[name] = self.slices.get(name, ParameterSlice()).of(state_dict[name])

@@ -83,6 +83,8 @@ def require_writable(*paths: Path | None) -> None:
             continue
         if path.is_dir():
             raise UpscaleError(f"cannot write {path}: it is a directory; name a file")
+        if path.exists() and not path.is_file():
+            continue  # a device or pipe is written to directly
         _probe(path.parent, path)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from problems import Evaluation, Order, Problem, ProblemError, evaluate
 from problems.evaluation import COPY, OVER_READ, VIEW
 from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
+from problems.problem import MAX_SIZE
 from upscale_opt.errors import PlanError
 
 if TYPE_CHECKING:
@@ -233,7 +234,9 @@ def plan_from_dict(document: dict[str, Any]) -> Plan:
         where = f"the plan's mask {name!r}"
         length = require_field(raw, "length", int, where)
         kept = _indices(require_field(raw, "kept", list, where), f"{where}: field 'kept'")
-        if length < 1 or (kept.size and kept.max() >= length):
+        if not 1 <= length <= MAX_SIZE:
+            raise ProblemError(f"{where}: field 'length' is {length}; it must lie between 1 and {MAX_SIZE}")
+        if kept.size and kept.max() >= length:
             raise ProblemError(f"{where}: field 'length' is {length}, too small for its kept channels")
         masks[name] = np.zeros(length, dtype=bool)
         masks[name][kept] = True
@@ -263,7 +266,7 @@ def _model_from_dict(raw: dict[str, Any]) -> ModelReference:
 
 
 def _indices(raw: Any, where: str) -> np.ndarray:
-    if not isinstance(raw, list) or not all(type(i) is int and i >= 0 for i in raw):
+    if not isinstance(raw, list) or not all(type(i) is int and 0 <= i < MAX_SIZE for i in raw):
         raise ProblemError(f"{where} must be a list of channel indices")
     return np.array(raw, dtype=np.int64)
 

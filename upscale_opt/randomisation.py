@@ -52,7 +52,7 @@ def randomise(model: nn.Module, inputs: tuple[Any, ...], generator: torch.Genera
             hooks.append(module.register_forward_pre_hook(_set_statistics_once(generator)))
         elif isinstance(module, (_ConvNd, nn.Linear)):
             hooks.append(module.register_forward_hook(_scale_once()))
-    model(*inputs)
+    model(*(x.clone() if isinstance(x, torch.Tensor) else x for x in inputs))
     for hook in hooks:
         hook.remove()
 

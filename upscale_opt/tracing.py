@@ -7,7 +7,8 @@ says so: an export is always right, at worst not faster.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -92,6 +93,9 @@ class Graph:
         Module path of every groups = 1 convolution and linear layer, with the layout of its output.
     pins
         What is pinned, and by which operator.
+    constants
+        Names of tensors that are part of the code (``x + torch.tensor(0.5)``): in the traced module's state_dict, but
+        not in the model's.
     """
 
     module: fx.GraphModule
@@ -103,6 +107,7 @@ class Graph:
     followers: Mapping[str, TensorLayout]
     produced: Mapping[str, TensorLayout]
     pins: tuple[Pin, ...]
+    constants: frozenset[str]
 
     def __str__(self) -> str:
         pinned = sum(block.size for block in self.blocks if block.pinned)
@@ -145,21 +150,50 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
     inputs = as_tuple(example_inputs)
     if model.training:
         raise ModelError("the model is in training mode; call model.eval() first")
+    attributes = set(vars(model))
     try:
-        traced = fx.symbolic_trace(model)
+        traced = fx.GraphModule(model, _Tracer().trace(model))
     except Exception as error:
         raise ModelError(
             f"torch.fx cannot trace {type(model).__name__} ({_first_line(error)}); "
             "move data-dependent control flow into a module that torch.fx treats as a leaf"
         ) from error
+    finally:
+        # torch.fx leaves the tensors it finds in the code as attributes of the model; the GraphModule has its own.
+        for name in set(vars(model)) - attributes:
+            delattr(model, name)
     _put_inputs_first(traced)
     flow = Flow(traced, _shapes(traced, inputs))
-    return _graph(flow, _run_rules(flow))
+    constants = frozenset(traced.state_dict()) - frozenset(model.state_dict())
+    return _graph(flow, _run_rules(flow), constants)
 
 
 def as_tuple(example_inputs: torch.Tensor | Sequence[Any]) -> tuple[Any, ...]:
     """Example inputs as the tuple of positional arguments."""
     return (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
+
+
+def _in_place(function: Callable[[Any, Any], Any]) -> Callable[[fx.Proxy, Any], Any]:
+    def method(self: fx.Proxy, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    return method
+
+
+class _Proxy(fx.Proxy):
+    """torch.fx turns ``x += y`` into ``x = x + y``, which is another thing if somebody else holds `x`."""
+
+    __iadd__ = _in_place(operator.iadd)
+    __isub__ = _in_place(operator.isub)
+    __imul__ = _in_place(operator.imul)
+    __itruediv__ = _in_place(operator.itruediv)
+
+
+class _Tracer(fx.Tracer):
+    """torch.fx's tracer, with in-place operators kept in place."""
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
 
 def _put_inputs_first(traced: fx.GraphModule) -> None:
@@ -203,7 +237,7 @@ def _apply_rule(flow: Flow, node: fx.Node) -> Layout | None:
     return flow.unknown(node) if rule is None or not (node.args or node.kwargs) else rule(flow, node)
 
 
-def _graph(flow: Flow, network_inputs: list[np.ndarray]) -> Graph:
+def _graph(flow: Flow, network_inputs: list[np.ndarray], constants: frozenset[str]) -> Graph:
     """Resolve the channels into blocks."""
     resolution = flow.table.resolve()
     sequences: dict[int, tuple[int, ...]] = {}
@@ -240,6 +274,7 @@ def _graph(flow: Flow, network_inputs: list[np.ndarray]) -> Graph:
         {name: final(layout) for name, layout in flow.followers.items()},
         {name: final(layout) for name, layout in flow.outputs.items()},
         tuple(flow.table.pins),
+        constants,
     )
 
 

@@ -82,10 +82,10 @@ class Verifier:
         self.masks = dict(masks) if masks is not None else effective_masks(self.graph).masks
         generator = torch.Generator().manual_seed(seed)
         self.inputs = random_inputs(as_tuple(example_inputs), generator)
-        self.masked = masked_copy(self.graph.module, self.masks).double()
+        self.masked = masked_copy(model, self.masks).double()
         with torch.no_grad():
             randomise(self.masked, self.inputs, generator)
-            self.outputs = _tensors(self.masked(*self.inputs))
+            self.outputs = _tensors(self.masked(*_clones(self.inputs)))
         self.state = self.masked.state_dict()
 
     def check(self, exported: Exported) -> Verification:
@@ -126,8 +126,7 @@ class Verifier:
 
     def _first_foreign_weight(self, exported: Exported) -> str | None:
         """The first parameter of the export that is not the slice of the masked model's own."""
-        own = self.graph.module.state_dict()
-        expected = exported.state_of(own)
+        expected = exported.state_of(self.model.state_dict())
         for name, tensor in exported.module.state_dict().items():
             if tensor.shape != expected[name].shape or not torch.equal(tensor, expected[name].to(tensor.device)):
                 return name
@@ -136,7 +135,10 @@ class Verifier:
     def _error(self, module: nn.Module) -> float:
         with torch.no_grad():
             return max(
-                (_relative_error(a, b) for a, b in zip(_tensors(module(*self.inputs)), self.outputs, strict=True)),
+                (
+                    _relative_error(a, b)
+                    for a, b in zip(_tensors(module(*_clones(self.inputs))), self.outputs, strict=True)
+                ),
                 default=float("nan"),
             )
 
@@ -165,9 +167,11 @@ class Verifier:
 
     def _first_difference(self, module: fx.GraphModule, exported: Exported) -> str:
         """The first module whose output differs, channels matched through the layouts."""
-        expected = _outputs_by_node(self.masked, self.inputs)
+        traced = copy.deepcopy(self.graph.module).double()
+        traced.load_state_dict({name: self.state.get(name, own) for name, own in traced.state_dict().items()})
+        expected = _outputs_by_node(traced, self.inputs)
         found = _outputs_by_node(module, self.inputs)
-        for node in self.masked.graph.nodes:
+        for node in traced.graph.nodes:
             if node.op != "call_module" or node.name not in found:
                 continue
             a, b = found[node.name], expected[node.name]
@@ -196,6 +200,11 @@ def masked_copy(model: Any, masks: Mapping[str, np.ndarray]) -> Any:
             weight = masked.get_parameter(name)
             weight[:, torch.from_numpy(~mask).to(weight.device)] = 0
     return masked
+
+
+def _clones(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Copies of the tensors among the inputs: a network may change its input in place."""
+    return tuple(x.clone() if isinstance(x, torch.Tensor) else x for x in inputs)
 
 
 def _tensors(outputs: Any) -> list[torch.Tensor]:
@@ -232,5 +241,5 @@ def _outputs_by_node(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[st
             return result
 
     with torch.no_grad():
-        Recorder(module).run(*inputs)
+        Recorder(module).run(*_clones(inputs))
     return outputs

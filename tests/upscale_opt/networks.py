@@ -166,6 +166,24 @@ class Two(nn.Module):
         return self.d(torch.cat([a, c], 1)), (self.e(c.amax((2, 3))),)
 
 
+class InPlace(nn.Module):
+    """In-place arithmetic that other holders of the tensor see, a view among them, and a constant in the code."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 1)
+        self.a, self.b = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+        self.head = nn.Conv2d(11, 4, 1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        early, part = self.a(x), x[:, 2:5]
+        x *= early
+        x += torch.tensor(0.5)
+        functional.relu(part, inplace=True)
+        return self.head(torch.cat([part, self.b(x) + x], 1))
+
+
 def make(kind, seed=0):
     """A network in eval mode, and its example inputs."""
     torch.manual_seed(seed)
@@ -175,4 +193,4 @@ def make(kind, seed=0):
     return kind().eval(), inputs
 
 
-ALL = (Residual, Dense, Inverted, Flattened, Sliced, Shared, Odd, Two)
+ALL = (Residual, Dense, Inverted, Flattened, Sliced, Shared, Odd, Two, InPlace)

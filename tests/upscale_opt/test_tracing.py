@@ -168,6 +168,10 @@ def test_the_model_is_neither_run_nor_changed():
     calls = []
     model.forward = lambda x, _forward=model.forward: (calls.append(type(x)), _forward(x))[1]
     trace(model, inputs)
+    code, code_inputs = networks.make(networks.InPlace)
+    attributes = set(vars(code))
+    assert trace(code, code_inputs).constants
+    assert set(vars(code)) == attributes
     assert all("Proxy" in kind.__name__ for kind in calls)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 

@@ -1,0 +1,48 @@
+"""Tests that every defect of a plan file is one sentence that names it."""
+
+import json
+
+import networks
+import pytest
+
+from upscale_opt import PlanError, read_plan, save_plan
+from upscale_opt.plans import plan_to_dict
+
+DEFECTS = {
+    "lacks the field 'orders'": lambda d: d.pop("orders"),
+    "unknown field 'colour'": lambda d: d.update(colour="red"),
+    "field 'masks' must be dict": lambda d: d.update(masks=[]),
+    "mask 'down.weight' lacks the field 'kept'": lambda d: d["masks"]["down.weight"].pop("kept"),
+    "mask 'down.weight': field 'length' is 1000000000000;": lambda d: d["masks"]["down.weight"].update(length=10**12),
+    "field 'length' is 2, too small": lambda d: d["masks"]["down.weight"].update(length=2, kept=[5]),
+    "field 'kept' must be a list of channel indices": lambda d: d["masks"]["down.weight"].update(kept=[10**30]),
+    "order 'stem' must be a list of channel indices": lambda d: d["orders"].update(stem=[0.5]),
+    "reads 'down' as 'glance'": lambda d: d["reads"].update(down="glance"),
+    "the plan's model lacks the field 'name'": lambda d: d.update(
+        model={"weights": None, "seed": 0, "input_shape": [1]}
+    ),
+    "field 'input_shape' must list positive": lambda d: d.update(
+        model={"name": "a", "weights": None, "seed": 0, "input_shape": []}
+    ),
+    "newer than the 1": lambda d: d.update(version=2),
+    "no upscale_opt.plan file": lambda d: d.update(format="upscale_opt.instance"),
+}
+
+
+@pytest.mark.parametrize("message", DEFECTS)
+def test_every_defect_is_named(message, planned, tmp_path):
+    document = plan_to_dict(planned(*networks.make(networks.Residual))[-1])
+    DEFECTS[message](document)
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(PlanError) as caught:
+        read_plan(path)
+    assert message in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_plans_that_cannot_be_written_or_read_say_so(planned, tmp_path):
+    plan = planned(*networks.make(networks.Residual))[-1]
+    with pytest.raises(PlanError, match="choose a writable path"):
+        save_plan(plan, tmp_path / "no" / "plan.json")
+    with pytest.raises(PlanError, match="cannot read"):
+        read_plan(tmp_path / "absent.json")
