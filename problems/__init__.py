@@ -1,5 +1,6 @@
 """What is to be solved: ordering problems of pruned networks, their costs, files and generators (NumPy only)."""
 
+from problems.costs import CostTable, Curve
 from problems.errors import ProblemError
 from problems.evaluation import (
     OBJECTIVES,
@@ -8,6 +9,7 @@ from problems.evaluation import (
     Objective,
     evaluate,
     evaluate_batch,
+    in_units,
     objective_named,
 )
 from problems.instances import instance_from_dict, instance_to_dict, read_instance, write_instance
@@ -20,6 +22,8 @@ __all__ = [
     "AccessCost",
     "Block",
     "Classes",
+    "CostTable",
+    "Curve",
     "Evaluation",
     "Objective",
     "Order",
@@ -28,6 +32,7 @@ __all__ = [
     "Reader",
     "evaluate",
     "evaluate_batch",
+    "in_units",
     "instance_from_dict",
     "instance_to_dict",
     "objective_named",

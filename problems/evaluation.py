@@ -15,16 +15,18 @@ from problems.errors import ProblemError
 from problems.order import Order
 from problems.problem import Access, Problem
 
-VIEW, OVER_READ, COPY = "view", "over-read", "copy"
+VIEW, OVER_READ, PIECES, COPY = "view", "over-read", "pieces", "copy"
+_NEVER = np.int64(2**62)
 
 
 @dataclass(frozen=True)
 class Objective:
-    """How the cost of an access follows from its span and runs.
+    """How the cost of an access follows from its span and runs: one of three kinds.
 
-    An access that keeps k channels within a span of s pays ``channel_size * min(alpha * (s - k), gamma * k)``:
-    the price of over-reading, or of copying. ``None`` stands for infinity. With `counts_runs` it pays its number
-    of contiguous runs instead, whatever its channel size, and is carried out as a copy unless there is one run.
+    *Prices*: an access that keeps k channels within a span of s pays ``channel_size * min(alpha * (s - k), gamma *
+    k)``, the price of over-reading or of copying; ``None`` stands for infinity. *Runs*: it pays its number of
+    contiguous runs, whatever its channel size, and is carried out as a copy unless there is one run. *Tables*: it
+    pays the time of its cheapest read mode by its `CostTable`, in ticks (`Problem.ticks` make a nanosecond).
 
     Parameters
     ----------
@@ -36,44 +38,82 @@ class Objective:
         Price of one copied channel; None if copying is not allowed.
     counts_runs
         Count runs instead.
+    uses_tables
+        Look the costs up in the accesses' tables instead.
     """
 
     name: str
     alpha: int | None = None
     gamma: int | None = None
     counts_runs: bool = False
+    uses_tables: bool = False
 
     def __post_init__(self) -> None:
-        if self.counts_runs != (self.alpha is None and self.gamma is None):
-            raise ProblemError(f"objective {self.name!r}: give alpha, gamma or both, or count runs and give neither")
+        priced = self.alpha is not None or self.gamma is not None
+        if priced + self.counts_runs + self.uses_tables != 1:
+            raise ProblemError(f"objective {self.name!r}: give alpha, gamma or both, or count runs, or use tables")
         prices = [price for price in (self.alpha, self.gamma) if price is not None]
         if not all(isinstance(price, (int, np.integer)) for price in prices):
             raise ProblemError(f"objective {self.name!r}: alpha and gamma must be whole numbers; scale them")
         if any(price < 0 for price in prices):
             raise ProblemError(f"objective {self.name!r}: alpha and gamma must not be negative")
 
-    def costs(self, access: Access, span: np.ndarray, runs: np.ndarray) -> np.ndarray:
-        """Cost of one access for each entry of `span` and `runs` (same shape, int64)."""
+    def costs(self, access: Access, span: np.ndarray, runs: np.ndarray, *, ticks: int = 1) -> np.ndarray:
+        """Cost of one access for each entry of `span` and `runs` (same shape, int64).
+
+        Parameters
+        ----------
+        access
+            The access.
+        span, runs
+            int, same shape.
+        ticks
+            Ticks per nanosecond (`Problem.ticks`), for tables.
+
+        Raises
+        ------
+        ProblemError
+            If tables are used and the access has none.
+        """
         if self.counts_runs:
             return runs
-        over_read, copied = self._prices(access, span)
-        return access.channel_size * np.minimum(over_read, copied)
+        costs: np.ndarray = np.minimum.reduce(
+            list(self._by_mode(access, np.asarray(span), np.asarray(runs), ticks).values())
+        )
+        return costs
 
-    def mode(self, access: Access, span: int) -> str:
-        """The read mode the objective chooses: `view`, `over-read` or `copy` (over-read on a tie)."""
+    def mode(self, access: Access, span: int, runs: int, *, ticks: int = 1) -> str:
+        """The read mode the objective chooses: `view`, `over-read`, `pieces` or `copy`, the first of the cheapest."""
         if span == access.num_kept:
             return VIEW
         if self.counts_runs:
             return COPY
-        over_read, copied = self._prices(access, np.array(span))
-        return OVER_READ if over_read <= copied else COPY
+        by_mode = self._by_mode(access, np.array(span), np.array(runs), ticks)
+        return min(by_mode, key=lambda mode: int(by_mode[mode]))
 
-    def _prices(self, access: Access, span: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        never = np.int64(2**62) // access.channel_size
-        excess = np.asarray(span - access.num_kept)
-        over_read = np.where(excess > 0, never, 0) if self.alpha is None else self.alpha * excess
-        copied = never if self.gamma is None else self.gamma * access.num_kept
-        return over_read, np.broadcast_to(np.int64(copied), excess.shape)
+    def _by_mode(self, access: Access, span: np.ndarray, runs: np.ndarray, ticks: int) -> dict[str, np.ndarray]:
+        """Cost of every mode but `view` (an over-read of nothing); a huge number where one is not offered."""
+        if not self.uses_tables:
+            never = _NEVER // access.channel_size
+            excess = span - access.num_kept
+            over_read = np.where(excess > 0, never, 0) if self.alpha is None else self.alpha * excess
+            copied = never if self.gamma is None else self.gamma * access.num_kept
+            size = access.channel_size
+            return {OVER_READ: size * over_read, COPY: size * np.broadcast_to(np.int64(copied), excess.shape)}
+        table = access.table
+        if table is None:
+            raise ProblemError(
+                f"access {access.name!r} has no cost table; add one, or choose an objective other than {self.name!r}"
+            )
+        by_mode = {OVER_READ: table.read.ticks(span, per_nanosecond=ticks)}
+        contiguous = table.read.ticks(np.array(access.num_kept), per_nanosecond=ticks)
+        if table.pieces is not None:
+            offered = (runs >= 2) & (runs <= table.pieces.points[-1])
+            joined = table.pieces.ticks(np.where(offered, runs, 2), per_nanosecond=ticks)
+            by_mode[PIECES] = np.where(offered, contiguous + joined, _NEVER)
+        if table.copy is not None:
+            by_mode[COPY] = np.broadcast_to(contiguous + ticks * table.copy, span.shape)
+        return by_mode
 
 
 OBJECTIVES: dict[str, Objective] = {
@@ -83,9 +123,10 @@ OBJECTIVES: dict[str, Objective] = {
         Objective("runs", counts_runs=True),
         Objective("span", alpha=1),
         Objective("traffic", alpha=1, gamma=2),
+        Objective("latency", uses_tables=True),
     )
 }
-"""The objectives by name: copied channels; contiguous runs; over-read channels; channels moved needlessly."""
+"""The objectives by name: copied channels; contiguous runs; over-read channels; channels moved needlessly; time."""
 
 
 def objective_named(objective: str | Objective) -> Objective:
@@ -112,7 +153,7 @@ class AccessCost:
     name
         The access.
     mode
-        `view`, `over-read` or `copy`.
+        `view`, `over-read`, `pieces` or `copy`.
     start, span
         The smallest contiguous range of the stored input that holds the kept channels: its first position and
         its length, in channels.
@@ -121,7 +162,7 @@ class AccessCost:
     runs
         Number of maximal contiguous runs of kept channels.
     cost
-        What it adds to the objective.
+        What it adds to the objective; for tables in ticks.
     """
 
     name: str
@@ -135,17 +176,36 @@ class AccessCost:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The value of an order for one objective, and what each access contributes."""
+    """The value of an order for one objective, and what each access contributes.
+
+    Attributes
+    ----------
+    objective
+        Its name.
+    value
+        Sum of the accesses' costs; for tables in ticks.
+    accesses
+        What each access does and pays.
+    ticks
+        Units of `value` that make one of the objective: ticks per nanosecond for tables, otherwise 1.
+    """
 
     objective: str
     value: int
     accesses: tuple[AccessCost, ...]
+    ticks: int = 1
 
     def __str__(self) -> str:
+        pieces = f"{self.pieces} in pieces, " if self.pieces else ""
         return (
-            f"{self.objective} {self.value}: {self.views} views, {self.over_reads} over-reads, "
-            f"{self.copies} copies ({self.copied_channels} channels)"
+            f"{self.objective} {in_units(self.value, self.ticks)}: {self.views} views, {self.over_reads} over-reads, "
+            f"{pieces}{self.copies} copies ({self.copied_channels} channels)"
         )
+
+    @property
+    def pieces(self) -> int:
+        """Number of accesses that join their contiguous runs first."""
+        return sum(access.mode == PIECES for access in self.accesses)
 
     @property
     def views(self) -> int:
@@ -178,6 +238,17 @@ class Evaluation:
         return sum(access.runs for access in self.accesses)
 
 
+def in_units(value: int, ticks: int) -> int | float:
+    """A value in units of its objective (nanoseconds for tables): whole if it is, otherwise rounded.
+
+    Examples
+    --------
+    >>> in_units(12, 4), in_units(13, 4), in_units(13, 1)
+    (3, 3.25, 13)
+    """
+    return value // ticks if value % ticks == 0 else value / ticks
+
+
 def evaluate(problem: Problem, order: Order, objective: str | Objective = "copies") -> Evaluation:
     """Value of an order, with the read mode, span, runs and cost of every access.
 
@@ -207,15 +278,16 @@ def evaluate(problem: Problem, order: Order, objective: str | Objective = "copie
         accesses.append(
             AccessCost(
                 access.name,
-                chosen.mode(access, int(span[0])),
+                chosen.mode(access, int(span[0]), int(runs[0]), ticks=problem.ticks),
                 int(start[0]),
                 int(span[0]),
                 access.num_kept,
                 int(runs[0]),
-                int(chosen.costs(access, span, runs)[0]),
+                int(chosen.costs(access, span, runs, ticks=problem.ticks)[0]),
             )
         )
-    return Evaluation(chosen.name, sum(access.cost for access in accesses), tuple(accesses))
+    ticks = problem.ticks if chosen.uses_tables else 1
+    return Evaluation(chosen.name, sum(access.cost for access in accesses), tuple(accesses), ticks)
 
 
 def evaluate_batch(problem: Problem, orders: Sequence[np.ndarray], objective: str | Objective = "copies") -> np.ndarray:
@@ -233,13 +305,13 @@ def evaluate_batch(problem: Problem, orders: Sequence[np.ndarray], objective: st
     Returns
     -------
     np.ndarray
-        int64, shape (num_orders,).
+        int64, shape (num_orders,); for tables in ticks.
     """
     chosen = objective_named(objective)
     total = np.zeros(len(orders[0]), dtype=np.int64)
     for a, access in enumerate(problem.accesses):
         _, span, runs = _measure(problem, a, orders)
-        total += chosen.costs(access, span, runs)
+        total += chosen.costs(access, span, runs, ticks=problem.ticks)
     return total
 
 

@@ -2,12 +2,16 @@
 
 Every function returns the same `Problem` for the same arguments. The families of one block differ in what is
 known about them: `planted_intervals`, `nested_masks` and `disjoint_masks` have an order without any copy.
+`with_tables` adds cost tables to any of them.
 """
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
+from problems.costs import CostTable, Curve
 from problems.errors import ProblemError
 from problems.problem import Access, Block, Problem
 
@@ -120,6 +124,42 @@ def random_concat(
         scores = np.sqrt(correlation) * shared[list(reads)].ravel() + np.sqrt(1 - correlation) * own
         accesses.append(Access(f"access{a}", reads, _top(scores[np.newaxis], keep)[0]))
     return Problem(tuple(blocks), tuple(accesses), f"concat-{num_blocks}x{num_channels}x{num_accesses}-s{seed}")
+
+
+def with_tables(problem: Problem, *, concave: bool = True, seed: int = 0) -> Problem:
+    """The same problem with a random cost table for every access.
+
+    Grids are multiples of 8 and the ends. Concave tables have falling slopes, and a copy that costs as much as over-
+    reading a random share of the channels. The others have the launch floor and the steps of real kernels, and pieces.
+
+    Parameters
+    ----------
+    problem
+        The problem; tables it has are replaced.
+    concave
+        Whether costs are concave in the span.
+    seed
+        Of the random generator.
+
+    Examples
+    --------
+    >>> problem = with_tables(random_masks(32, 2))
+    >>> [access.table.read.is_concave for access in problem.accesses]
+    [True, True]
+    """
+    rng = np.random.default_rng(seed)
+    accesses = []
+    for access in problem.accesses:
+        width = sum(len(problem.stored[b]) for b in access.blocks)
+        spans = np.unique([1, *range(8, width, 8), width])
+        slopes = rng.integers(0, 12, len(spans) - 1) + (20 if concave else 0)
+        slopes = np.sort(slopes)[::-1] if concave else slopes * rng.integers(0, 3, len(slopes))
+        costs = int(rng.integers(100, 2000)) + np.concatenate([[0], np.cumsum(slopes * np.diff(spans))])
+        copy = int((costs[-1] - costs[0]) * rng.uniform(0.2, 1.2))
+        pieces = None if concave else Curve((2, 5), (copy // 3, copy))
+        table = CostTable(Curve(spans, costs), copy, pieces)
+        accesses.append(dataclasses.replace(access, table=table))
+    return Problem(problem.blocks, tuple(accesses), problem.name)
 
 
 def _correlated_scores(rng: np.random.Generator, rows: int, columns: int, correlation: float) -> np.ndarray:

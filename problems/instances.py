@@ -1,28 +1,33 @@
 """The instance file: a `Problem` as JSON, versioned, validated on load, exact on the way back.
 
-    {"format": "upscale_opt.instance", "version": 1, "name": "layer1",
+    {"format": "upscale_opt.instance", "version": 2, "name": "layer1",
      "blocks": [{"name": "layer1.0", "pinned": false, "removable": true, "channels": [[12, [0, 2]], [3, []]]}],
      "accesses": [{"name": "layer1.0.conv1", "blocks": [0], "channel_size": 1}]}
 
 ``channels`` lists the block's channels as runs ``[count, readers]``: `count` consecutive channels that exactly
-these readers keep. Readers number the (access, slot) pairs in file order. An instance whose channels are sorted
-by signature therefore has one entry per class. Accesses will gain optional cost tables; version 1 has none.
+these readers keep. Readers number the (access, slot) pairs in file order; where a block has many, their set is
+written as a hexadecimal number whose bit i stands for the block's i-th reader. An instance whose channels are sorted
+by signature therefore has one entry per class. Since version 2 an access may have a cost table.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from problems.costs import CostTable, Curve
 from problems.errors import ProblemError
 from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
 from problems.problem import MAX_SIZE, Access, Block, Problem
 
 FORMAT = "upscale_opt.instance"
-VERSION = 1
+VERSION = 2
+_MOST_LISTED = 8
+"""A block with more readers than this has its signatures written as hexadecimal numbers."""
 
 
 def write_instance(problem: Problem, path: str | Path) -> None:
@@ -67,14 +72,13 @@ def instance_to_dict(problem: Problem) -> dict[str, Any]:
         starts = np.concatenate([[0], changes])
         counts = np.diff(np.concatenate([starts, [block.size]]))
         channels = [
-            [int(count), [r for r, kept in zip(readers, bits[:, start], strict=True) if kept]]
-            for start, count in zip(starts, counts, strict=True)
+            [int(count), _signature(readers, bits[:, start])] for start, count in zip(starts, counts, strict=True)
         ]
         blocks.append({"name": block.name, "pinned": block.pinned, "removable": block.removable, "channels": channels})
-    accesses = [
-        {"name": access.name, "blocks": list(access.blocks), "channel_size": access.channel_size}
-        for access in problem.accesses
-    ]
+    accesses: list[dict[str, Any]] = []
+    for access in problem.accesses:
+        entry = {"name": access.name, "blocks": list(access.blocks), "channel_size": access.channel_size}
+        accesses.append(entry if access.table is None else {**entry, "table": _table_to_dict(access.table)})
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -82,6 +86,20 @@ def instance_to_dict(problem: Problem) -> dict[str, Any]:
         "blocks": blocks,
         "accesses": accesses,
     }
+
+
+def _signature(readers: list[int], kept: np.ndarray) -> list[int] | str:
+    """The readers that keep a channel, as a list or as a hexadecimal number."""
+    if len(readers) <= _MOST_LISTED:
+        return [r for r, keeps in zip(readers, kept, strict=True) if keeps]
+    return f"{sum(1 << i for i in np.flatnonzero(kept).tolist()):x}"
+
+
+def _table_to_dict(table: CostTable) -> dict[str, Any]:
+    document: dict[str, Any] = {"spans": list(table.read.points), "costs": list(table.read.costs), "copy": table.copy}
+    if table.pieces is not None:
+        document |= {"runs": list(table.pieces.points), "pieces": list(table.pieces.costs)}
+    return document
 
 
 def instance_from_dict(document: dict[str, Any]) -> Problem:
@@ -95,7 +113,7 @@ def instance_from_dict(document: dict[str, Any]) -> Problem:
     for a, raw in enumerate(raw_accesses):
         where = f"accesses[{a}]"
         indices = require_field(raw, "blocks", list, where)
-        reject_unknown_fields(raw, {"name", "blocks", "channel_size"}, where)
+        reject_unknown_fields(raw, {"name", "blocks", "channel_size", "table"}, where)
         if not indices or not all(type(b) is int and 0 <= b < len(raw_blocks) for b in indices):
             raise ProblemError(
                 f"{where}: field 'blocks' must list indices into the {len(raw_blocks)} blocks, from 0, at least one"
@@ -120,9 +138,25 @@ def instance_from_dict(document: dict[str, Any]) -> Problem:
                 access_blocks[a],
                 np.concatenate(pieces) if pieces else np.zeros(0, dtype=bool),
                 require_field(raw, "channel_size", int, f"accesses[{a}]"),
+                _table_from_dict(raw["table"], f"accesses[{a}]: table") if "table" in raw else None,
             )
         )
     return Problem(tuple(blocks), tuple(accesses), name)
+
+
+def _table_from_dict(raw: Any, where: str) -> CostTable:
+    """The cost table of an access."""
+    lists = [require_field(raw, field, list, where) for field in ("spans", "costs")]
+    copy = require_field(raw, "copy", (int, type(None)), where)
+    if ("runs" in raw) != ("pieces" in raw):
+        raise ProblemError(f"{where}: the fields 'runs' and 'pieces' go together")
+    if "runs" in raw:
+        lists += [require_field(raw, field, list, where) for field in ("runs", "pieces")]
+    reject_unknown_fields(raw, {"spans", "costs", "copy", "runs", "pieces"}, where)
+    try:
+        return CostTable(Curve(*lists[:2]), copy, Curve(*lists[2:]) if "runs" in raw else None)
+    except ProblemError as error:
+        raise ProblemError(f"{where}: {error}") from error
 
 
 def _block_from_dict(raw: Any, readers: list[int], where: str) -> tuple[Block, dict[int, np.ndarray]]:
@@ -132,16 +166,14 @@ def _block_from_dict(raw: Any, readers: list[int], where: str) -> tuple[Block, d
     counts, kept = [], []
     for i, run in enumerate(runs):
         field = f"{where}: field 'channels[{i}]'"
-        if not (isinstance(run, list) and len(run) == 2 and type(run[0]) is int and isinstance(run[1], list)):
-            raise ProblemError(f"{field} must be [count, list of readers]")
+        if not (isinstance(run, list) and len(run) == 2 and type(run[0]) is int and isinstance(run[1], (list, str))):
+            raise ProblemError(f"{field} must be [count, list of readers or their bits in hexadecimal]")
         if run[0] < 1:
             raise ProblemError(f"{field} counts {run[0]} channels; a run has at least one")
         if run[0] > MAX_SIZE:
             raise ProblemError(f"{field} counts {run[0]} channels; a block has at most {MAX_SIZE}")
-        if not set(map(str, run[1])) <= set(map(str, readers)) or len(set(map(str, run[1]))) != len(run[1]):
-            raise ProblemError(f"{field} names readers {run[1]}; each must be one of {readers}, once")
         counts.append(run[0])
-        kept.append([r in run[1] for r in readers])
+        kept.append(_kept_by(run[1], readers, field))
     size = sum(counts)
     block = Block(
         require_field(raw, "name", str, where),
@@ -151,3 +183,16 @@ def _block_from_dict(raw: Any, readers: list[int], where: str) -> tuple[Block, d
     )
     bits = np.repeat(np.array(kept, dtype=bool).reshape(len(counts), len(readers)), counts, axis=0)
     return block, {r: bits[:, i] for i, r in enumerate(readers)}
+
+
+def _kept_by(signature: list[Any] | str, readers: list[int], field: str) -> list[bool]:
+    """Which of a block's readers a signature names."""
+    if isinstance(signature, str):
+        if not re.fullmatch("[0-9a-f]+", signature) or int(signature, 16) >> len(readers):
+            raise ProblemError(
+                f"{field} has the signature {signature!r}; it must be {len(readers)} bits in hexadecimal"
+            )
+        return [bool(int(signature, 16) >> i & 1) for i in range(len(readers))]
+    if not set(map(str, signature)) <= set(map(str, readers)) or len(set(map(str, signature))) != len(signature):
+        raise ProblemError(f"{field} names readers {signature}; each must be one of {readers}, once")
+    return [r in signature for r in readers]

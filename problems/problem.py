@@ -6,12 +6,14 @@ order costs is defined in `problems.evaluation` and nowhere else.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from problems.costs import MAX_TICKS, CostTable
 from problems.errors import ProblemError
 
 MAX_SIZE = 2**24
@@ -64,13 +66,17 @@ class Access:
         At least one. Stored as a read-only copy.
     channel_size
         Elements of the consumer's input per channel and pixel: 1, or the spatial size behind a flatten. It
-        multiplies every cost of the access. Default 1.
+        multiplies every cost of the access but those of its table. Default 1.
+    table
+        What the access costs in time, for the objective `latency`; None if that is not known. Its spans count
+        channels, whatever their size.
     """
 
     name: str
     blocks: tuple[int, ...]
     kept: np.ndarray
     channel_size: int = 1
+    table: CostTable | None = None
 
     def __post_init__(self) -> None:
         kept = np.array(self.kept, dtype=bool)
@@ -91,7 +97,12 @@ class Access:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Access):
             return NotImplemented
-        same = (self.name, self.blocks, self.channel_size) == (other.name, other.blocks, other.channel_size)
+        same = (self.name, self.blocks, self.channel_size, self.table) == (
+            other.name,
+            other.blocks,
+            other.channel_size,
+            other.table,
+        )
         return same and np.array_equal(self.kept, other.kept)
 
     def __hash__(self) -> int:
@@ -154,7 +165,8 @@ class Problem:
     Raises
     ------
     ProblemError
-        If names repeat, a block index is out of range, or a kept array has the wrong length.
+        If names repeat, a block index is out of range, a kept array has the wrong length, or a cost table does not
+        reach from the kept channels of its access to the stored ones.
 
     Examples
     --------
@@ -190,6 +202,24 @@ class Problem:
                 raise ProblemError(
                     f"access {access.name!r}: kept has length {len(access.kept)}, but its blocks have {width} channels"
                 )
+            if access.table is not None:
+                width = sum(len(self.stored[b]) for b in access.blocks)
+                if not access.table.read.covers(access.num_kept, width):
+                    raise ProblemError(
+                        f"access {access.name!r}: its cost table reaches from {access.table.read.points[0]} to "
+                        f"{access.table.read.points[-1]}, its spans from {access.num_kept} to {width}; extend the grid"
+                    )
+        self._require_exact_sums()
+
+    def _require_exact_sums(self) -> None:
+        """Raise unless a tick is a sensible fraction of a nanosecond and sums of costs in ticks fit 2^52."""
+        tables = [access.table for access in self.accesses if access.table is not None]
+        most = sum(t.read.costs[-1] + (t.copy or 0) + (t.pieces.costs[-1] if t.pieces else 0) for t in tables)
+        if self.ticks > MAX_TICKS or self.ticks * most > 2**52:
+            raise ProblemError(
+                f"the cost tables need {self.ticks} ticks per nanosecond for {most} ns in all, more than exact "
+                f"arithmetic holds ({MAX_TICKS} ticks, 2^52 altogether); put their grids on multiples of 8"
+            )
 
     def __str__(self) -> str:
         return (
@@ -207,6 +237,11 @@ class Problem:
     def num_stored(self) -> int:
         """Channels of all blocks that an order places."""
         return sum(len(stored) for stored in self.stored)
+
+    @cached_property
+    def ticks(self) -> int:
+        """Ticks per nanosecond: what makes every interpolated cost of every table a whole number (1 without tables)."""
+        return math.lcm(*(access.table.denominator for access in self.accesses if access.table is not None))
 
     @cached_property
     def readers(self) -> tuple[Reader, ...]:
@@ -291,7 +326,7 @@ class Problem:
         for a in accesses:
             access = self.accesses[a]
             kept = np.concatenate([self.reads[first_reader[a] + slot][maps[b]] for slot, b in enumerate(access.blocks)])
-            chosen.append(Access(access.name, access.blocks, kept, access.channel_size))
+            chosen.append(Access(access.name, access.blocks, kept, access.channel_size, access.table))
         return Problem(tuple(blocks), tuple(chosen), self.name)
 
 
