@@ -273,9 +273,9 @@ class _Path:
 
     def _uncovered(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Weight covered by neither of two sets; shape (sets, sets)."""
-        missed = [int(self._weight.sum()) - np.where(sets < 0, 0, self._inside[sets]) for sets in (first, second)]
-        covered = int(self._weight.sum()) - missed[1].astype(self._dtype)
-        return missed[0].astype(self._dtype)[:, np.newaxis] - covered + self._both(first, second)
+        missed: np.ndarray = int(self._weight.sum()) - np.where(first < 0, 0, self._inside[first])
+        covered: np.ndarray = np.where(second < 0, 0, self._inside[second])
+        return missed.astype(self._dtype)[:, np.newaxis] - covered.astype(self._dtype) + self._both(first, second)
 
 
 class _Side:

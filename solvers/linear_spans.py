@@ -6,12 +6,14 @@ rows do. A block that none of them reaches leaves the sum open.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
 from problems import Order, Problem
 from solvers.chain_path import cheapest_chains, num_states, rows_meet
+from solvers.level_spans import LevelSpans, ends_of
 from solvers.linear_order import LinearOrder, cheapest_sequence
 from solvers.meeting_search import search_meetings
 from solvers.rows import Row, class_bits, merged_classes, span_rows
@@ -28,9 +30,9 @@ class LeastSum:
     Attributes
     ----------
     cost
-        Its value, proven.
+        Its value, proven, or a bound on it.
     order
-        An order that has it.
+        An order that has it if every block was solved.
     """
 
     cost: int
@@ -65,30 +67,38 @@ class LinearSpans:
                 self._blocks[b] = rows, own, problem.classes.weight[own], bits
         self._solved: dict[tuple[int, tuple[int, ...]], tuple[int, np.ndarray]] = {}
 
-    def solvable(self, prices: np.ndarray) -> bool:
-        """Whether every block can be solved exactly with these prices (int, shape (num_accesses,))."""
-        return all(self._method(b, self._slopes(b, prices)) is not None for b in self._blocks)
+    def unsolvable(self, prices: np.ndarray) -> list[int]:
+        """The blocks that no method solves exactly with such prices (int, shape (num_accesses,))."""
+        return [b for b in self._blocks if self._method(b, self._slopes(b, prices)) is None]
 
-    def least(self, prices: np.ndarray) -> LeastSum | None:
-        """The least sum of price times excess; None if the deadline passed.
+    def least(
+        self, prices: np.ndarray, known: Order, levels: LevelSpans | None = None, bounded: Collection[int] = ()
+    ) -> LeastSum | None:
+        """The least sum of price times excess, or a bound on it; None if the deadline passed.
 
         Parameters
         ----------
         prices
-            int64, shape (num_accesses,), not negative; `solvable` must hold.
+            int64, shape (num_accesses,), not negative.
+        known
+            Its part is taken for blocks that are bounded.
+        levels, bounded
+            Bounds for the blocks `bounded`; the others must not be `unsolvable`.
         """
         total = int(prices @ self.fixed)
-        sequence: list[int] = []
-        for b in range(len(self._problem.blocks)):
-            if b not in self._blocks:
-                sequence.extend(self._problem.classes.of_block(b))
+        channels = list(known.channels)
+        for b in self._blocks:
+            slope = self._slopes(b, prices)
+            if b in bounded:
+                assert levels is not None
+                total += levels.least(b, slope)
                 continue
-            part = self._block(b, self._slopes(b, prices))
+            part = self._block(b, slope)
             if part is None:
                 return None
             total += part[0]
-            sequence.extend(part[1])
-        return LeastSum(total, Order.of_classes(self._problem, sequence))
+            channels[b] = np.concatenate([self._problem.classes.members[s] for s in part[1]])
+        return LeastSum(total, Order(channels))
 
     def _slopes(self, b: int, prices: np.ndarray) -> np.ndarray:
         return prices[[row.access for row in self._blocks[b][0]]]
@@ -98,7 +108,7 @@ class LinearSpans:
         rows, _, weight, bits = self._blocks[b]
         paying = np.flatnonzero(slope)
         _, merged, _ = merged_classes(weight, bits[:, paying])
-        left, right = (np.array([getattr(rows[i], end) for i in paying], dtype=bool) for end in ("left", "right"))
+        left, right = ends_of([rows[i] for i in paying])
         if len(merged) <= _FEW_CLASSES:
             return "sets"
         if rows_meet(merged, left, right) and num_states(slope[paying], left, right) <= self._max_states:
@@ -114,7 +124,7 @@ class LinearSpans:
             rows, own, weight, bits = self._blocks[b]
             paying = np.flatnonzero(slope)
             merged_weight, merged, parts = merged_classes(weight, bits[:, paying])
-            left, right = (np.array([getattr(rows[i], end) for i in paying], dtype=bool) for end in ("left", "right"))
+            left, right = ends_of([rows[i] for i in paying])
             unit = int(np.gcd.reduce(slope[paying])) if len(paying) else 1
             best = _METHODS[self._method(b, slope) or "sets"](
                 merged_weight, merged, slope[paying] // unit, left, right, deadline=self._deadline

@@ -28,17 +28,12 @@ class PairOfChains:
         Raises
         ------
         SolverError
-            If the objective counts runs, or too many accesses of a block differ.
+            If the objective counts runs.
         """
         if task.objective.counts_runs:
             raise SolverError("pair-of-chains: runs do not depend on spans; use 'cp-sat' or 'placed-sets'")
         incumbent = Incumbent(task)
         search = SpanSearch(task, incumbent)
-        if not search.solvable():
-            raise SolverError(
-                f"pair-of-chains: a block of {task.problem.name} is read by more accesses than it can pair; "
-                "use 'auto' or 'cp-sat'"
-            )
         search.run()
         bound = min(incumbent.bound, incumbent.value)
         stats: dict[str, int | float] = {"nodes": search.num_nodes, "classes": len(task.problem.classes)}

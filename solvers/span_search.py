@@ -50,17 +50,15 @@ class SpanSearch:
     def __init__(self, task: Task, incumbent: Incumbent) -> None:
         self._task, self._incumbent = task, incumbent
         self._costs = least_costs(task.problem, task.objective)
-        self._relaxation = relaxation_of(task.problem, deadline=task.deadline)
+        steepest = [steepest_line(costs, 0, int(np.searchsorted(costs, costs[-1]))) for costs in self._costs]
+        slope = np.array([math.floor(_SCALE * line) for line in steepest], dtype=np.int64)
+        self._relaxation = relaxation_of(task.problem, slope, lambda: incumbent.order, deadline=task.deadline)
         self._kept = np.array([access.num_kept for access in task.problem.accesses])
         self._root = _Node(
             span_rows(task.problem).fixed.copy(), np.array([len(costs) - 1 for costs in self._costs], dtype=np.int64)
         )
         self._no_cap = _SCALE * sum(int(costs[-1]) + 1 for costs in self._costs) * 4
         self.num_nodes = 0
-
-    def solvable(self) -> bool:
-        """Whether the root can be solved."""
-        return self._relaxation.solvable(self._lines(self._root))
 
     def run(self) -> bool:
         """Search; whether the incumbent is proven optimal."""
@@ -110,7 +108,7 @@ class SpanSearch:
     def _solve(self, node: _Node) -> tuple[int, int | None, int] | None:
         """Bound of a node, the access its lines cheat most and where to split its range; None out of time."""
         lines = self._lines(node)
-        relaxed: Relaxed | None = self._relaxation.solve(lines) if self._relaxation.solvable(lines) else None
+        relaxed: Relaxed | None = self._relaxation.solve(lines)
         if relaxed is None:
             return None
         self.num_nodes += 1

@@ -1,0 +1,77 @@
+"""Proves that the bounds from levels never exceed the optimum, with and without the multipliers that tighten them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from solver_instances import one_block, several_blocks
+from test_pair_of_chains import Rows
+
+from problems import OBJECTIVES, Problem
+from problems.generators import random_masks, with_tables
+from solvers import level_bounds, level_spans, solve
+from solvers.chain_path import rows_meet
+from solvers.level_bounds import Levels, least_total
+from solvers.linear_order import cheapest_sequence
+
+
+@pytest.fixture(params=[False, True], ids=["all sets paired", "few sets paired"])
+def _few_pairs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param:
+        monkeypatch.setattr(level_bounds, "_PAIRED_SETS", 2)
+        monkeypatch.setattr(level_bounds, "_POOLED_SETS", 2)
+
+
+@pytest.mark.usefixtures("_few_pairs")
+def test_levels_bound_the_least_sum_of_any_slopes_and_anchors() -> None:
+    tight = 0
+    for seed in range(150):
+        rows = Rows(seed, dense=True)
+        if not rows_meet(rows.bits, rows.left, rows.right):
+            continue
+        levels = Levels(rows.weight, rows.bits, rows.left, rows.right)
+        levels.improve(deadline=np.inf)
+        assert (levels.reached <= levels.most).all()
+        truth = cheapest_sequence(rows.weight, rows.bits, rows.slope, rows.left, rows.right)
+        assert truth is not None
+        caps = np.full(len(rows.slope), 10**6)
+        bound = int(caps.sum()) + least_total(levels.most, int(rows.weight.sum()), rows.slope, caps)
+        assert bound <= truth.cost
+        tight += bound == truth.cost
+    assert tight >= 40
+
+
+@pytest.fixture
+def _only_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No exact method takes any block, and groups are small."""
+    monkeypatch.setattr("solvers.linear_spans.LinearSpans._method", lambda *_: None)
+    monkeypatch.setattr("solvers.relaxations.MOST_ROWS", 0)
+    monkeypatch.setattr(level_spans, "MOST_ROWS", 3)
+
+
+@pytest.mark.usefixtures("_only_levels")
+@pytest.mark.parametrize("objective", ["copies", "span", "traffic", "latency"])
+def test_the_search_with_levels_stays_below_the_optimum(objective: str) -> None:
+    for seed in range(30):
+        for problem in (one_block(seed), several_blocks(seed)):
+            problem = with_tables(problem, seed=seed)
+            found = solve(problem, solver="pair-of-chains", objective=objective, time_limit=0.5)
+            truth = _optimum(problem, objective)
+            assert found.bound is not None and found.bound <= truth <= found.objective
+
+
+def _optimum(problem: Problem, objective: str) -> int:
+    solver = "cp-sat" if not OBJECTIVES[objective].uses_tables else "brute-force"
+    return solve(problem, solver=solver, objective=objective, time_limit=60).objective
+
+
+def test_random_masks_with_many_accesses_are_nearly_closed() -> None:
+    problem = random_masks(256, 17, keep=0.5, seed=1)
+    found = solve(problem, solver="pair-of-chains", objective="span", time_limit=20)
+    assert found.gap is not None and found.gap < 0.1
+
+
+def test_nothing_is_built_after_the_deadline() -> None:
+    levels = Levels(np.ones(3, dtype=int), np.eye(3, dtype=bool), *np.zeros((2, 3), dtype=bool))
+    levels.improve(deadline=0.0)
+    assert levels.num_tables == 0 and levels.most.tolist() == [3, 3, 0]
