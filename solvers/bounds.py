@@ -17,7 +17,8 @@ def trivial_bound(problem: Problem, objective: Objective) -> int:
 
     For runs: 1, or the exact number if all blocks of the access are pinned. Otherwise the cost at the smallest span
     the access can have: its kept channels, the channels in pinned blocks it must cover, and those of whole blocks
-    between the ones it keeps channels of. That is 0 for an access that reads one block, unless it is pinned.
+    between the ones it keeps channels of. That is 0 for an access that reads one block, unless it is pinned. If there
+    are such channels it has two runs at least.
 
     Examples
     --------
@@ -34,8 +35,11 @@ def trivial_bound(problem: Problem, objective: Objective) -> int:
             for access, cost in zip(problem.accesses, identity.accesses, strict=True)
         )
     fixed = span_rows(problem).fixed
-    nothing = np.zeros(1, dtype=np.int64)
     return sum(
-        int(objective.costs(access, access.num_kept + fixed[a : a + 1], nothing, ticks=problem.ticks)[0])
-        for a, access in enumerate(problem.accesses)
+        int(
+            objective.costs(
+                access, np.array([access.num_kept + gap]), np.array([2 if gap else 1]), ticks=problem.ticks
+            )[0]
+        )
+        for access, gap in zip(problem.accesses, fixed.tolist(), strict=True)
     )

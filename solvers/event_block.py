@@ -7,7 +7,7 @@ left of a row lies before the row opens, one right of it after it closes, and ot
 from __future__ import annotations
 
 import time
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 from ortools.sat.python import cp_model
@@ -33,6 +33,8 @@ class EventBlock:
         The block's classes: int of shape (num_classes,), bool of shape (num_classes, num_rows).
     deadline
         A `time.perf_counter` reading.
+    merge
+        Take classes that look the same to all rows together. Otherwise they are placed apart, in the order given.
 
     Raises
     ------
@@ -41,12 +43,23 @@ class EventBlock:
     """
 
     def __init__(
-        self, model: cp_model.CpModel, rows: list[Row], weight: np.ndarray, bits: np.ndarray, *, deadline: float
+        self,
+        model: cp_model.CpModel,
+        rows: list[Row],
+        weight: np.ndarray,
+        bits: np.ndarray,
+        *,
+        deadline: float,
+        merge: bool = True,
     ) -> None:
         self._model = model
         self._deadline = deadline
         self._rows = rows
         self._weight, self._bits, self._parts = merged_classes(weight, bits)
+        self._twins: list[np.ndarray] = []
+        if not merge:
+            self._twins = self._parts
+            self._weight, self._bits, self._parts = weight, bits, list(np.arange(len(weight))[:, np.newaxis])
         self._opens = [2 * i for i, row in enumerate(rows) if not row.left]
         self._closes = [2 * i + 1 for i, row in enumerate(rows) if not row.right]
         self._common = self._bits.T.astype(np.int64) @ self._bits > 0
@@ -59,6 +72,7 @@ class EventBlock:
         self._place_right()
         self._place_between()
         self._break_reversal()
+        self._order_twins()
 
     def excess(self, i: int) -> cp_model.LinearExprT:
         """sum(weight[s] * (1 - left[s, i] - right[s, i]) for s not kept): what row i covers and does not keep."""
@@ -81,6 +95,8 @@ class EventBlock:
         if self._reversal is not None and not any(event[e] < event[f] for e, f in self._reversal):
             rank = len(rank) - 1 - rank
             event = self._event_ranks(rank)
+        for twins in self._twins:
+            rank[twins] = np.sort(rank[twins])
         for (e, f), literal in self._before.items():
             if e < f:
                 self._model.add_hint(literal, event[e] < event[f])
@@ -175,6 +191,16 @@ class EventBlock:
             for j in rights:
                 if not self._common[i, j]:
                     self._model.add_bool_or(~left, ~self._right[s, j], self._before[2 * j + 1, 2 * i])
+
+    def _order_twins(self) -> None:
+        """left[t, i] implies left[s, i] and right[s, i] implies right[t, i], for twins s before t (same rows)."""
+        for twins in self._twins:
+            for s, t in pairwise(twins.tolist()):
+                for i in range(len(self._rows)):
+                    if (s, i) in self._left:
+                        self._model.add_implication(self._left[t, i], self._left[s, i])
+                    if (s, i) in self._right:
+                        self._model.add_implication(self._right[s, i], self._right[t, i])
 
     def _break_reversal(self) -> None:
         """before[open i, open j] or before[close i, close j] for the two largest rows, if the block may be reversed."""
