@@ -13,10 +13,9 @@ import numpy as np
 from ortools.sat.python import cp_model
 
 from problems import Order
-from solvers.event_block import OutOfTimeError
 from solvers.formulation import Formulation
 from solvers.read_modes import ReadModes
-from solvers.search import Values
+from solvers.search import OutOfTimeError, Values
 from solvers.task import Task
 
 

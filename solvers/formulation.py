@@ -62,10 +62,18 @@ class Formulation:
         return Order(channels)
 
     def positions(self, order: Order, b: int) -> np.ndarray:
-        """Position of the first channel of every unit of a block; int64, shape (units of the block,)."""
+        """Position of the first channel of every unit of a block; int64, shape (units of the block,).
+
+        Single channels that the same readers keep are exchanged so that they stand in the order of the units.
+        """
         position = np.empty(self.problem.blocks[b].size, dtype=np.int64)
         position[order[b]] = np.arange(len(order[b]))
-        return np.array([position[self.units.members[s]].min() for s in self.units.of_block(b)], dtype=np.int64)
+        own = self.units.of_block(b)
+        first = np.array([position[self.units.members[s]].min() for s in own], dtype=np.int64)
+        if self.single_channels and not self.problem.blocks[b].pinned:
+            starts = np.flatnonzero((self.units.signature[own[1:]] != self.units.signature[own[:-1]]).any(axis=1)) + 1
+            first = np.concatenate([np.sort(twins) for twins in np.split(first, starts)])
+        return first
 
     def tidied(self, order: Order) -> Order:
         """An order made of whole units, each at the place of its first channel in the given one."""

@@ -243,7 +243,8 @@ def _costs_by_excess(problem: Problem, objective: Objective, a: int) -> Costs:
     most = sum(len(problem.stored[b]) for b in access.blocks) - access.num_kept
     excess = np.arange(most + 1)
     ticks = problem.ticks if objective.uses_tables else 1
-    least = objective.costs(access, access.num_kept + excess, np.where(excess > 0, 2, 1), ticks=ticks)
+    runs = np.where((excess > 0) & (access.num_kept > 1), 2, 1)
+    least = objective.costs(access, access.num_kept + excess, runs, ticks=ticks)
     if objective.uses_tables:
         assert access.table is not None
         over_read = access.table.read.ticks(access.num_kept + excess, per_nanosecond=ticks)

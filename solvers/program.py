@@ -13,10 +13,9 @@ from typing import Protocol
 from ortools.sat.python import cp_model
 
 from problems import Order
-from solvers.event_block import OutOfTimeError
 from solvers.formulation import Formulation
 from solvers.incumbent import Incumbent
-from solvers.search import Values, run_search
+from solvers.search import OutOfTimeError, Values, run_search
 from solvers.settings import SearchSettings
 from solvers.task import Task
 

@@ -22,6 +22,10 @@ _WAIT_SECONDS = 0.05
 Values = Callable[[Any], int]
 
 
+class OutOfTimeError(Exception):
+    """The deadline passed while a model was built; there is nothing to search."""
+
+
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """What a run of CP-SAT says.
