@@ -20,6 +20,7 @@ class Milp:
     cost) may have added; where costs are counted in millions the gap may stay open by that much. Where tables are not
     concave it is one on concave costs below the true ones. SciPy passes no start on to HiGHS, and a running HiGHS
     cannot be interrupted: Ctrl-C takes effect when the time limit strikes, which HiGHS looks at now and then only.
+    HiGHS may print a line of its own to standard output (`transformNewIntegerFeasibleSolution`), SciPy or not.
 
     Parameters
     ----------

@@ -151,6 +151,24 @@ def test_a_concave_cost_below_gives_a_bound_where_single_channels_are_too_many(n
     assert seen >= 10
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_large_costs_in_fine_ticks_leave_bounds_valid(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    accesses = []
+    for access in random_masks(20, 3, seed=seed).accesses:
+        steps = rng.integers(0, 100_000, 4)
+        curve = Curve((1, 8, 13, 17, 20), 10**6 + np.cumsum([0, *(np.sort(steps)[::-1] if seed % 2 else steps)]))
+        accesses.append(dataclasses.replace(access, table=CostTable(curve, copy=int(steps.max()))))
+    problem = Problem((Block("x", 20),), tuple(accesses))
+    results = [solve(problem, solver=name, objective=LATENCY, time_limit=120) for name in SOLVERS]
+    exact = [result for result in results if result.solver != "milp"]
+    assert problem.ticks > 100
+    assert {(result.objective, result.status) for result in exact} == {(exact[0].objective, Status.OPTIMAL)}
+    for result in results:
+        check(result, exact[0].objective)
+        assert result.gap is not None and result.gap < 1e-5
+
+
 @pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("time_limit", [1e-9, 0.02, 0.2])
 def test_cut_off_they_return_no_worse_than_greedy_and_a_bound_below_the_optimum(name: str, time_limit: float) -> None:
