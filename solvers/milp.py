@@ -63,7 +63,7 @@ class Milp:
 
             program = OrderProgram(task.problem, task.objective, max_single_channels=self.max_single_channels)
             self._require_small(task, program.largest_block)
-            outcome = program.solve(task.remaining, value)
+            outcome = program.solve(value, deadline=task.deadline)
             stats = {"units": program.num_units, "binaries": program.num_binaries, "minorant": int(program.minorant)}
             if outcome.order is not None and (found := task.value(outcome.order)) < value:
                 value, order = found, outcome.order

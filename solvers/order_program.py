@@ -7,6 +7,7 @@ that the access keeps, or behind them all; the others are read along, or the acc
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -68,8 +69,8 @@ class OrderProgram:
         """The most units of a block that may be reordered."""
         return max((len(self._units[b]) for b, block in enumerate(self._problem.blocks) if not block.pinned), default=0)
 
-    def solve(self, seconds: float, known: int) -> Outcome:
-        """Run HiGHS for so many seconds; `known` is the value of some order."""
+    def solve(self, known: int, *, deadline: float) -> Outcome:
+        """Run HiGHS until the deadline, a `time.perf_counter` reading; `known` is the value of some order."""
         self._rows = LinearRows()
         self._before: dict[int, np.ndarray] = {}
         for b, block in enumerate(self._problem.blocks):
@@ -83,7 +84,9 @@ class OrderProgram:
         for a in range(len(self._problem.accesses)):
             self._pay(a, unit)
         self.num_binaries = int(np.concatenate(self._rows.integer).sum())
-        result = self._rows.minimise(seconds)
+        if time.perf_counter() >= deadline:
+            return Outcome(None, None)
+        result = self._rows.minimise(deadline - time.perf_counter())
         order = None if result.x is None else self._read(result.x)
         bound = result.mip_dual_bound
         if bound is None or not np.isfinite(bound) or bound > most / unit + 1:
