@@ -3,10 +3,13 @@
 from solvers.bounds import trivial_bound
 from solvers.brute_force import BruteForce
 from solvers.cp_sat import CpSat
+from solvers.cp_sat_direct import CpSatDirect
+from solvers.cp_sat_events import CpSatEvents
 from solvers.dispatch import solve
 from solvers.errors import SolverError
 from solvers.greedy import Greedy, greedy_order
 from solvers.identity import Identity
+from solvers.milp import Milp
 from solvers.pair_of_chains import PairOfChains
 from solvers.placed_sets import PlacedSets
 from solvers.registry import register, solver_names
@@ -16,9 +19,12 @@ from solvers.task import Finding, Solver, Task
 __all__ = [
     "BruteForce",
     "CpSat",
+    "CpSatDirect",
+    "CpSatEvents",
     "Finding",
     "Greedy",
     "Identity",
+    "Milp",
     "PairOfChains",
     "PlacedSets",
     "Progress",

@@ -16,7 +16,8 @@ def trivial_bound(problem: Problem, objective: Objective) -> int:
 
     For runs: 1, or the exact number if all blocks of the access are pinned. Otherwise the cost at the smallest span
     the access can have: its kept channels, the channels in pinned blocks it must cover, and those of whole blocks
-    between the ones it keeps channels of. That is 0 for an access that reads one block, unless it is pinned.
+    between the ones it keeps channels of. That is 0 for an access that reads one block, unless it is pinned. If there
+    are such channels it has two runs at least.
 
     Examples
     --------

@@ -1,6 +1,7 @@
 """The solver `cp-sat`: constraint programs in OR-Tools CP-SAT, one per family of objectives, on signature classes.
 
-Which access is a view (`view_model`), where every class lies (`span_model`), which class follows which (`run_model`).
+Which access is a view (`view_model`), where every class lies (`span_model`, also for tables), which class follows which
+(`run_model`).
 OR-Tools is imported when a solve starts, not before.
 """
 
@@ -32,7 +33,7 @@ class CpSat(SearchSettings):
         if not incumbent.closed and not task.expired:
             if task.objective.counts_runs:
                 from solvers.run_model import solve_runs as search
-            elif task.objective.alpha is None:
+            elif task.objective.alpha is None and not task.objective.uses_tables:
                 from solvers.view_model import solve_views as search
             else:
                 from solvers.span_model import solve_spans as search

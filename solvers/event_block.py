@@ -1,23 +1,20 @@
-"""One block in the span model: the order of the events "row opens" and "row closes", and where classes lie to them.
+"""One block in event order: the order of the events "row opens" and "row closes", and the cell every class lies in.
 
-The order of all classes need not be decided: it is enough to know in which order the rows open and close. A class
-left of a row lies before the row opens, one right of it after it closes, and otherwise inside it, at a price.
+Between two neighbouring events is a cell; before the first and after the last one, too. In a cell the same rows are
+open, so that the order within it does not matter. A class goes to a cell where all rows that keep it are open, and
+every other row that is open there covers it in vain.
 """
 
 from __future__ import annotations
 
 import time
-from itertools import combinations
+from itertools import pairwise
 
 import numpy as np
 from ortools.sat.python import cp_model
 
 from solvers.rows import Row, merged_classes
-from solvers.search import Values
-
-
-class OutOfTimeError(Exception):
-    """The deadline passed while a model was built; there is nothing to search."""
+from solvers.search import OutOfTimeError, Values
 
 
 class EventBlock:
@@ -33,6 +30,8 @@ class EventBlock:
         The block's classes: int of shape (num_classes,), bool of shape (num_classes, num_rows).
     deadline
         A `time.perf_counter` reading.
+    merge
+        Take classes that look the same to all rows together. Otherwise they are placed apart, in the order given.
 
     Raises
     ------
@@ -41,32 +40,38 @@ class EventBlock:
     """
 
     def __init__(
-        self, model: cp_model.CpModel, rows: list[Row], weight: np.ndarray, bits: np.ndarray, *, deadline: float
+        self,
+        model: cp_model.CpModel,
+        rows: list[Row],
+        weight: np.ndarray,
+        bits: np.ndarray,
+        *,
+        deadline: float,
+        merge: bool = True,
     ) -> None:
         self._model = model
         self._deadline = deadline
         self._rows = rows
         self._weight, self._bits, self._parts = merged_classes(weight, bits)
-        self._opens = [2 * i for i, row in enumerate(rows) if not row.left]
-        self._closes = [2 * i + 1 for i, row in enumerate(rows) if not row.right]
-        self._common = self._bits.T.astype(np.int64) @ self._bits > 0
-        self._before: dict[tuple[int, int], cp_model.BoolVarT] = {}
-        self._left: dict[tuple[int, int], cp_model.BoolVarT] = {}
-        self._right: dict[tuple[int, int], cp_model.BoolVarT] = {}
-        self._order_events()
-        self._share_classes()
-        self._place_left()
-        self._place_right()
-        self._place_between()
+        self._twins: list[np.ndarray] = []
+        if not merge:
+            self._twins = self._parts
+            self._weight, self._bits, self._parts = weight, bits, list(np.arange(len(weight))[:, np.newaxis])
+        self._opens = {i: f"open {i}" for i, row in enumerate(rows) if not row.left}
+        self._closes = {i: f"close {i}" for i, row in enumerate(rows) if not row.right}
+        self._events = [*self._opens.values(), *self._closes.values()]
+        self._passed = self._order_events()
+        self._open_before_close()
+        self._cell = self._choose_cells()
+        self._keepers_are_open()
+        self._covered = self._count_covered()
         self._break_reversal()
+        self._order_twins()
 
     def excess(self, i: int) -> cp_model.LinearExprT:
-        """sum(weight[s] * (1 - left[s, i] - right[s, i]) for s not kept): what row i covers and does not keep."""
-        total: cp_model.LinearExprT = 0
-        for s in np.flatnonzero(~self._bits[:, i]).tolist():
-            sides = self._left.get((s, i), 0) + self._right.get((s, i), 0)
-            total = total + int(self._weight[s]) * (1 - sides)
-        return total
+        """sum(weight[s] * covered[s, i] for s not kept): what row i covers and does not keep."""
+        own = np.flatnonzero(~self._bits[:, i]).tolist()
+        return cp_model.LinearExpr.weighted_sum([self._covered[s, i] for s in own], self._weight[own].tolist())
 
     def hint(self, position: np.ndarray) -> None:
         """Hint at an order of the block's classes.
@@ -76,111 +81,124 @@ class EventBlock:
         position
             int, shape (num_classes,): where each class (before merging) stands.
         """
-        rank = self._ranks(position)
-        event = self._event_ranks(rank)
-        if self._reversal is not None and not any(event[e] < event[f] for e, f in self._reversal):
+        first = np.array([position[part].min() for part in self._parts])
+        rank = np.argsort(np.argsort(first, kind="stable"), kind="stable")
+        event = self._event_places(rank)
+        if (
+            self._may_be_reversed()
+            and event[f"open {self._largest}"] + event[f"close {self._largest}"] > len(event) - 1
+        ):
             rank = len(rank) - 1 - rank
-            event = self._event_ranks(rank)
-        for (e, f), literal in self._before.items():
-            if e < f:
-                self._model.add_hint(literal, event[e] < event[f])
-        for (s, i), literal in self._left.items():
-            self._model.add_hint(literal, bool(rank[s] < event[2 * i]))
-        for (s, i), literal in self._right.items():
-            self._model.add_hint(literal, bool(rank[s] > event[2 * i + 1]))
+            event = self._event_places(rank)
+        for e, literals in self._passed.items():
+            for k, literal in enumerate(literals[1:-1], start=1):
+                self._model.add_hint(literal, event[e] < k)
+        edges = self._edges(rank)
+        cell = np.array([sum(edges[e] < own for e in self._events) for own in rank])
+        for twins in self._twins:
+            cell[twins] = np.sort(cell[twins])
+        for s, literals in enumerate(self._cell):
+            for k, literal in enumerate(literals):
+                self._model.add_hint(literal, k == cell[s])
+        for (s, i), literal in self._covered.items():
+            opened = event.get(f"open {i}", -1) < cell[s]
+            self._model.add_hint(literal, bool(opened and event.get(f"close {i}", len(event)) >= cell[s]))
 
     def sequence(self, values: Values) -> np.ndarray:
         """The classes (before merging) in an order that costs no more than the solution says."""
-        events = self._opens + self._closes
-        place = {e: sum(values(self._before[f, e]) for f in events if f != e) for e in events}
-        after = np.full(len(self._weight), -1)
-        for s, kept in enumerate(self._bits):
-            passed = [place[2 * i] for i in np.flatnonzero(kept).tolist() if not self._rows[i].left]
-            passed += [place[f] for f in self._closes if (s, f // 2) in self._right and values(self._right[s, f // 2])]
-            after[s] = max(passed, default=-1)
-        return self._unmerged(np.argsort(after, kind="stable"))
-
-    def tidied(self, position: np.ndarray) -> np.ndarray:
-        """The classes (before merging) so that those that look the same to all rows stand together."""
-        return self._unmerged(np.argsort(self._ranks(position), kind="stable"))
+        cell = [next(k for k, literal in enumerate(literals) if values(literal)) for literals in self._cell]
+        return np.concatenate([self._parts[s] for s in np.argsort(cell, kind="stable")])
 
     def _require_time(self) -> None:
         if time.perf_counter() >= self._deadline:
             raise OutOfTimeError
 
-    def _unmerged(self, sequence: np.ndarray) -> np.ndarray:
-        return np.concatenate([self._parts[s] for s in sequence])
+    def _order_events(self) -> dict[str, list[cp_model.LiteralT]]:
+        """passed[e, k] <= passed[e, k + 1], sum(passed[e, k] for e) = k: the events before cell k, of 0 to num."""
+        num = len(self._events)
+        passed: dict[str, list[cp_model.LiteralT]] = {}
+        for e in self._events:
+            between = [self._model.new_bool_var(f"passed[{e},{k}]") for k in range(1, num)]
+            passed[e] = [False, *between, True]
+            for earlier, later in pairwise(between):
+                self._model.add_implication(earlier, later)
+        for k in range(1, num):
+            self._model.add(sum(passed[e][k] for e in self._events) == k)
+        return passed
 
-    def _ranks(self, position: np.ndarray) -> np.ndarray:
-        """Rank of each merged class by its first part."""
-        first = np.array([position[part].min() for part in self._parts])
-        return np.argsort(np.argsort(first, kind="stable"), kind="stable")
+    def _open_before_close(self) -> None:
+        """passed[close i, k] implies passed[open i, k - 1]."""
+        for i, e in self._opens.items():
+            if i in self._closes:
+                for k in range(1, len(self._events)):
+                    self._model.add_implication(self._passed[self._closes[i]][k], self._passed[e][k - 1])
 
-    def _event_ranks(self, rank: np.ndarray) -> dict[int, float]:
-        """Where events fall among classes: just before the first kept, just after the last."""
-        event: dict[int, float] = {}
-        for i in range(len(self._rows)):
-            kept = rank[self._bits[:, i]]
-            event[2 * i] = kept.min() - 0.5 + 0.2 * (i + 1) / (len(self._rows) + 1)
-            event[2 * i + 1] = kept.max() + 0.2 + 0.2 * (i + 1) / (len(self._rows) + 1)
-        return event
+    def _choose_cells(self) -> list[list[cp_model.IntVar]]:
+        """sum(cell[s, k] for k) = 1."""
+        cells = []
+        for s in range(len(self._weight)):
+            own = [self._model.new_bool_var(f"cell[{s},{k}]") for k in range(len(self._events) + 1)]
+            self._model.add_exactly_one(own)
+            cells.append(own)
+        return cells
 
-    def _order_events(self) -> None:
-        """before[e, f] = not before[f, e]; before[e, f] and before[f, g] imply before[e, g]; rows open, then close."""
-        events = self._opens + self._closes
-        for e, f in combinations(sorted(events), 2):
-            literal = self._model.new_bool_var(f"before[{e},{f}]")
-            self._before[e, f], self._before[f, e] = literal, ~literal
-        for e, f, g in combinations(sorted(events), 3):
-            self._require_time()
-            for x, y, z in ((e, f, g), (e, g, f)):
-                self._model.add_bool_or(~self._before[x, y], ~self._before[y, z], self._before[x, z])
-
-    def _share_classes(self) -> None:
-        """before[open i, close j] if rows i and j keep a common class, i = j included."""
-        for e in self._opens:
-            for f in self._closes:
-                if self._common[e // 2, f // 2]:
-                    self._model.add_bool_or(self._before[e, f])
-
-    def _place_left(self) -> None:
-        """left[s, i] implies before[open j, open i] for the rows j that keep s; not for i open from the start."""
+    def _keepers_are_open(self) -> None:
+        """cell[s, k] implies passed[open i, k] and not passed[close i, k], for the rows i that keep s."""
         for s, kept in enumerate(self._bits):
             self._require_time()
-            keepers = [2 * j for j in np.flatnonzero(kept).tolist() if not self._rows[j].left]
-            for e in self._opens:
-                if not kept[e // 2]:
-                    literal = self._model.new_bool_var(f"left[{s},{e // 2}]")
-                    self._left[s, e // 2] = literal
-                    self._model.add_bool_and(self._before[f, e] for f in keepers).only_enforce_if(literal)
+            keepers = np.flatnonzero(kept).tolist()
+            for k, literal in enumerate(self._cell[s]):
+                for i in keepers:
+                    if i in self._opens:
+                        self._model.add_implication(literal, self._passed[self._opens[i]][k])
+                    if i in self._closes:
+                        self._model.add_implication(literal, ~self._literal(self._closes[i], k))
 
-    def _place_right(self) -> None:
-        """right[s, i] implies before[close i, close j] for the rows j that keep s; not for i open until the end."""
+    def _count_covered(self) -> dict[tuple[int, int], cp_model.IntVar]:
+        """cell[s, k] and passed[open i, k] and not passed[close i, k] imply covered[s, i]; s not kept by i."""
+        covered = {}
         for s, kept in enumerate(self._bits):
             self._require_time()
-            keepers = [2 * j + 1 for j in np.flatnonzero(kept).tolist() if not self._rows[j].right]
-            for e in self._closes:
-                if not kept[e // 2]:
-                    literal = self._model.new_bool_var(f"right[{s},{e // 2}]")
-                    self._right[s, e // 2] = literal
-                    self._model.add_bool_and(self._before[e, f] for f in keepers).only_enforce_if(literal)
-
-    def _place_between(self) -> None:
-        """left[s, i] and right[s, j] imply before[close j, open i]: not both, if i and j keep a common class."""
-        for (s, i), left in self._left.items():
-            self._require_time()
-            rights = [j for j in range(len(self._rows)) if (s, j) in self._right]
-            excluded = [~self._right[s, j] for j in rights if self._common[i, j]]
-            self._model.add_bool_and(excluded).only_enforce_if(left)
-            for j in rights:
-                if not self._common[i, j]:
-                    self._model.add_bool_or(~left, ~self._right[s, j], self._before[2 * j + 1, 2 * i])
+            for i in np.flatnonzero(~kept).tolist():
+                literal = covered[s, i] = self._model.new_bool_var(f"covered[{s},{i}]")
+                for k, cell in enumerate(self._cell[s]):
+                    shut = [~self._literal(self._opens[i], k)] if i in self._opens else []
+                    shut += [self._literal(self._closes[i], k)] if i in self._closes else []
+                    self._model.add_bool_or(literal, ~cell, *shut)
+        return covered
 
     def _break_reversal(self) -> None:
-        """before[open i, open j] or before[close i, close j] for the two largest rows, if the block may be reversed."""
-        self._reversal: list[tuple[int, int]] | None = None
-        if len(self._rows) < 2 or any(row.left or row.right for row in self._rows):
-            return
-        i, j = np.argsort(-(self._weight @ self._bits), kind="stable")[:2].tolist()
-        self._reversal = [(2 * i, 2 * j), (2 * i + 1, 2 * j + 1)]
-        self._model.add_bool_or(*(self._before[pair] for pair in self._reversal))
+        """rank[open i] + rank[close i] <= num - 1 for the largest row i, if the block may be reversed."""
+        self._largest = int(np.argmax(self._weight @ self._bits)) if self._rows else 0
+        if self._may_be_reversed():
+            both = self._passed[f"open {self._largest}"] + self._passed[f"close {self._largest}"]
+            self._model.add(sum(both) >= len(self._events) + 1)
+
+    def _order_twins(self) -> None:
+        """sum(k * cell[s, k]) <= sum(k * cell[t, k]), for twins s before t (same rows)."""
+        for twins in self._twins:
+            for s, t in pairwise(twins.tolist()):
+                here, there = (sum(k * literal for k, literal in enumerate(self._cell[own])) for own in (s, t))
+                self._model.add(here <= there)
+
+    def _may_be_reversed(self) -> bool:
+        return bool(self._rows) and not any(row.left or row.right for row in self._rows)
+
+    def _literal(self, e: str, k: int) -> cp_model.BoolVarT:
+        """passed[e, k], in a form that can be negated."""
+        literal = self._passed[e][k]
+        return self._model.new_constant(int(literal)) if isinstance(literal, bool) else literal
+
+    def _edges(self, rank: np.ndarray) -> dict[str, float]:
+        """Where events fall among classes: just before the first kept, just after the last; all different."""
+        edges: dict[str, float] = {}
+        for i in range(len(self._rows)):
+            kept, shift = rank[self._bits[:, i]], 0.2 * (i + 1) / (len(self._rows) + 1)
+            edges[f"open {i}"] = kept.min() - 0.5 + shift
+            edges[f"close {i}"] = kept.max() + 0.2 + shift
+        return {e: edges[e] for e in self._events}
+
+    def _event_places(self, rank: np.ndarray) -> dict[str, int]:
+        """Place of every event among the events."""
+        edges = self._edges(rank)
+        return {e: k for k, e in enumerate(sorted(edges, key=edges.__getitem__))}

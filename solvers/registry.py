@@ -9,9 +9,12 @@ from collections.abc import Callable
 
 from solvers.brute_force import BruteForce
 from solvers.cp_sat import CpSat
+from solvers.cp_sat_direct import CpSatDirect
+from solvers.cp_sat_events import CpSatEvents
 from solvers.errors import SolverError
 from solvers.greedy import Greedy
 from solvers.identity import Identity
+from solvers.milp import Milp
 from solvers.pair_of_chains import PairOfChains
 from solvers.placed_sets import PlacedSets
 from solvers.task import Solver
@@ -23,6 +26,9 @@ _FACTORIES: dict[str, Callable[[], Solver]] = {
     "placed-sets": PlacedSets,
     "pair-of-chains": PairOfChains,
     "cp-sat": CpSat,
+    "cp-sat-direct": CpSatDirect,
+    "cp-sat-events": CpSatEvents,
+    "milp": Milp,
 }
 
 

@@ -22,6 +22,10 @@ _WAIT_SECONDS = 0.05
 Values = Callable[[Any], int]
 
 
+class OutOfTimeError(Exception):
+    """The deadline passed while a model was built; there is nothing to search."""
+
+
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """What a run of CP-SAT says.
@@ -96,11 +100,12 @@ def run_search(
             f"CP-SAT answers {solver.status_name(status)} for {task.problem.name} "
             f"({model.validate() or 'valid model'}); please report this with the instance"
         )
+    optimal, objective = status == cp_model.OPTIMAL, round(solver.objective_value)
     return Outcome(
-        status == cp_model.OPTIMAL,
+        optimal,
         solver.value,
-        round(solver.objective_value),
-        _safe_bound(solver.best_objective_bound),
+        objective,
+        objective if optimal else _safe_bound(solver.best_objective_bound),
         solver.deterministic_time,
     )
 

@@ -1,0 +1,81 @@
+"""The solver `milp`: a mixed integer program solved by HiGHS through SciPy.
+
+It shares nothing with the constraint programs but the problem, which makes it a check on them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from solvers.errors import SolverError
+from solvers.task import Finding, Task
+
+
+@dataclass(frozen=True)
+class Milp:
+    """Orders classes pair by pair, with one binary variable each; for every objective but `runs`. See `order_program`.
+
+    Never worse than greedy. The bound is HiGHS's, lowered by what its tolerances (a millionth of the largest possible
+    cost) may have added; where costs are counted in millions the gap may stay open by that much. Where tables are not
+    concave it is one on concave costs below the true ones. SciPy passes no start on to HiGHS, and a running HiGHS
+    cannot be interrupted: Ctrl-C takes effect when the time limit strikes, which HiGHS looks at now and then only.
+    HiGHS may print a line of its own to standard output (`transformNewIntegerFeasibleSolution`), SciPy or not.
+
+    Parameters
+    ----------
+    max_units
+        Classes (or single channels) per block; the constraints grow with the cube. Default 80 (160 000 constraints).
+    max_single_channels
+        If tables are not concave and there are no more channels than this in blocks that may be reordered, single
+        channels are ordered. Default 24.
+
+    Examples
+    --------
+    >>> from problems.generators import random_masks
+    >>> from solvers import solve
+    >>> print(solve(random_masks(12, 3), solver=Milp(), objective="span").status)
+    OPTIMAL
+    """
+
+    max_units: int = 80
+    max_single_channels: int = 24
+    name: ClassVar[str] = "milp"
+    exact: ClassVar[bool] = True
+
+    def solve(self, task: Task) -> Finding:
+        """The best order found until the deadline and the bound proven, or the start and the trivial bound.
+
+        Raises
+        ------
+        SolverError
+            If the objective counts runs, or a block has too many classes.
+        """
+        if task.objective.counts_runs:
+            raise SolverError(
+                f"milp: objective {task.objective.name!r} counts runs, which its program does not; "
+                "use 'cp-sat' or 'cp-sat-direct'"
+            )
+        value, order, bound = task.start_value, task.start, task.trivial_bound
+        stats: dict[str, int | float] = {}
+        if bound < value and not task.expired:
+            from solvers.order_program import OrderProgram
+
+            program = OrderProgram(task.problem, task.objective, max_single_channels=self.max_single_channels)
+            self._require_small(task, program.largest_block)
+            outcome = program.solve(value, deadline=task.deadline)
+            stats = {"units": program.num_units, "binaries": program.num_binaries, "minorant": int(program.minorant)}
+            if outcome.order is not None and (found := task.value(outcome.order)) < value:
+                value, order = found, outcome.order
+            if outcome.bound is not None:
+                bound = max(bound, outcome.bound)
+            task.report(value, min(bound, value))
+        bound = min(bound, value)
+        return Finding(order, bound, optimal=bound == value, objective=value, stats=stats)
+
+    def _require_small(self, task: Task, units: int) -> None:
+        if units > self.max_units:
+            raise SolverError(
+                f"milp: {task.problem.name} has a block of {units} classes, more than the {self.max_units} it may "
+                "have; use 'cp-sat' or raise max_units"
+            )
