@@ -15,6 +15,7 @@ from problems.evaluation import (
 from problems.instances import instance_from_dict, instance_to_dict, read_instance, write_instance
 from problems.order import Order
 from problems.problem import Access, Block, Classes, Problem, Reader
+from problems.proofs import Conflict, GroupCost, Potentials, Proof, read_proof, write_proof
 
 __all__ = [
     "OBJECTIVES",
@@ -22,13 +23,17 @@ __all__ = [
     "AccessCost",
     "Block",
     "Classes",
+    "Conflict",
     "CostTable",
     "Curve",
     "Evaluation",
+    "GroupCost",
     "Objective",
     "Order",
+    "Potentials",
     "Problem",
     "ProblemError",
+    "Proof",
     "Reader",
     "evaluate",
     "evaluate_batch",
@@ -37,5 +42,7 @@ __all__ = [
     "instance_to_dict",
     "objective_named",
     "read_instance",
+    "read_proof",
     "write_instance",
+    "write_proof",
 ]

@@ -5,7 +5,8 @@ Values are always those of `problems.evaluate`, never a model's.
 
 from __future__ import annotations
 
-from problems import Order
+from problems import Order, Proof
+from solvers.proofs import Reason, search_proof, trivial_proof
 from solvers.task import Task
 
 
@@ -25,6 +26,7 @@ class Incumbent:
         self.order = task.start
         self.value = task.start_value
         self.bound = min(task.trivial_bound, self.value)
+        self._reason: Reason = lambda bound: trivial_proof(task.problem, task.objective, bound)
 
     @property
     def closed(self) -> bool:
@@ -40,8 +42,16 @@ class Incumbent:
         self._task.report(self.value, min(self.bound, self.value))
         return True
 
-    def raise_bound(self, bound: int) -> None:
-        """Take a proven bound if it is better."""
+    def raise_bound(self, bound: int, reason: Reason | None = None) -> None:
+        """Take a proven bound if it is better; the reason is asked if a proof of it is wanted in the end."""
         if bound > self.bound:
             self.bound = bound
+            self._reason = reason or self._plainly
             self._task.report(self.value, self.bound)
+
+    def proof(self) -> Proof | None:
+        """Why the bound holds; None if nobody wants to know."""
+        return self._reason(self.bound) if self._task.want_proof else None
+
+    def _plainly(self, bound: int) -> Proof:
+        return search_proof(self._task.objective, bound, "the search ruled out everything cheaper")
