@@ -15,19 +15,20 @@ from problems.evaluation import (
 from problems.instances import instance_from_dict, instance_to_dict, read_instance, write_instance
 from problems.order import Order
 from problems.problem import Access, Block, Classes, Problem, Reader
-from problems.proofs import Conflict, GroupCost, Potentials, Proof, read_proof, write_proof
+from problems.proof_files import read_proof, write_proof
+from problems.proofs import Claim, Kind, Potentials, Proof
 
 __all__ = [
     "OBJECTIVES",
     "Access",
     "AccessCost",
     "Block",
+    "Claim",
     "Classes",
-    "Conflict",
     "CostTable",
     "Curve",
     "Evaluation",
-    "GroupCost",
+    "Kind",
     "Objective",
     "Order",
     "Potentials",

@@ -1,8 +1,9 @@
-"""The checker: re-evaluates any order of any instance, and checks the witnesses of any proof; knows no solver.
+"""The checker: re-evaluates any order of any instance, and checks the claims of any proof; knows no solver.
 
     python -m problems.checking INSTANCE [--order FILE | --solution FILE] [--proof FILE]
 
-prints a line per statement and ends with exit code 0 (nothing is wrong), 1 (something is) or 2 (bad input).
+prints a line per statement (verified, on trust, or WRONG) and ends with exit code 0 (nothing is wrong), 1 (something
+is) or 2 (bad input).
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,21 @@ from problems.files import read_any_json, read_json, require_field
 from problems.instances import read_instance
 from problems.order import Order
 from problems.problem import MAX_SIZE, Problem
-from problems.proof_checks import check_proof
-from problems.proofs import read_proof
-from problems.verdicts import Standing, Statement, Verdict
-
-__all__ = ["Standing", "Statement", "Verdict", "check_order", "check_proof", "main"]
+from problems.proof_checks import Standing, Statement, check_proof
+from problems.proof_files import read_proof
+from problems.proofs import Proof
 
 
-def check_order(problem: Problem, order: Order, objective: str | Objective, value: int | None = None) -> Verdict:
+def check_order(
+    problem: Problem, order: Order, objective: str | Objective, value: int | None = None
+) -> tuple[Statement, ...]:
     """Whether an order is one of the problem and has the value claimed (in ticks for tables).
 
     Examples
     --------
     >>> from problems.generators import random_masks
     >>> problem = random_masks(8, 2)
-    >>> print(check_order(problem, Order.identity(problem), "span", 2))
+    >>> print(*check_order(problem, Order.identity(problem), "span", 2), sep="\\n")
     verified: the order places every stored channel once and leaves pinned blocks alone
     WRONG: its span is 2 (it is 1)
     """
@@ -43,12 +43,12 @@ def check_order(problem: Problem, order: Order, objective: str | Objective, valu
     try:
         order.require_valid(problem)
     except ProblemError as error:
-        return Verdict((Statement(text, Standing.WRONG, str(error)),))
+        return (Statement(text, Standing.WRONG, str(error)),)
     valid = Statement(text, Standing.VERIFIED)
     found = evaluate(problem, order, goal).value
     if value is None or value == found:
-        return Verdict((valid, Statement(f"its {goal.name} is {found}", Standing.VERIFIED)))
-    return Verdict((valid, Statement(f"its {goal.name} is {value}", Standing.WRONG, f"it is {found}")))
+        return valid, Statement(f"its {goal.name} is {found}", Standing.VERIFIED)
+    return valid, Statement(f"its {goal.name} is {value}", Standing.WRONG, f"it is {found}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     orders.add_argument("--solution", type=Path, help="A file of best-known solutions (NAME.sol.json).")
     parser.add_argument("--proof", type=Path, help="A proof file.")
     parser.add_argument("--objective", help="Of the order. [default: the proof's, otherwise all that apply]")
-    parser.add_argument("--value", type=int, help="What the order is claimed to have.")
+    parser.add_argument("--value", type=int, help="What the order is claimed to have; needs --objective or --proof.")
     given = parser.parse_args(arguments)
     try:
         statements = _statements(given)
@@ -75,31 +75,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _statements(given: argparse.Namespace) -> list[Statement]:
     """Everything that was asked for, checked."""
     problem = read_instance(given.instance)
-    statements = [Statement(f"{given.instance} is an instance: {problem}", Standing.VERIFIED)]
     proof = None if given.proof is None else read_proof(given.proof)
-    found: dict[str, list[Statement]] = {}
-    if given.order is not None:
-        order = _read_order(given.order, problem)
-        goals: list[str | Objective] = [given.objective] if given.objective else [proof.objective] if proof else []
-        goals = goals or [g for g in OBJECTIVES.values() if not g.uses_tables or all(a.table for a in problem.accesses)]
-        if given.value is not None and len(goals) > 1:
-            raise ProblemError("--value needs to know of which objective; give --objective")
-        for goal in goals:
-            found[objective_named(goal).name] = list(check_order(problem, order, goal, given.value).statements)
-    elif given.solution is not None:
-        for goal, order, value in _read_solutions(given.solution, problem):
-            found[goal] = list(check_order(problem, order, goal, value).statements)
-    statements += dict.fromkeys(chain.from_iterable(found.values()))
-    if proof is not None:
-        own = check_proof(problem, proof).statements
-        statements += own
-        met = f"its {proof.objective.name} is {proof.bound}"
-        if own[-1].standing is Standing.VERIFIED and any(
-            statement.text == met and statement.standing is Standing.VERIFIED
-            for statement in found.get(proof.objective.name, [])
-        ):
-            statements.append(Statement(f"no order is better for {proof.objective.name}", Standing.VERIFIED))
-    return statements
+    statements = [Statement(f"{given.instance} is an instance: {problem}", Standing.VERIFIED)]
+    for objective, order, value in _orders(given, problem, proof):
+        statements += [own for own in check_order(problem, order, objective, value) if own not in statements]
+        if proof is not None and proof.objective == objective and statements[-1].standing is Standing.VERIFIED:
+            statements += _below(proof, evaluate(problem, order, objective).value)
+    return statements if proof is None else [*statements, *check_proof(problem, proof)]
+
+
+def _below(proof: Proof, value: int) -> list[Statement]:
+    """What an order's value says about a proof: it is refuted, or the order is optimal if it is right."""
+    if value < proof.bound:
+        return [Statement(f"the bound {proof.bound} is not above it", Standing.WRONG)]
+    return [Statement("it meets the bound: no order is better if the proof holds", Standing.VERIFIED)][
+        value > proof.bound :
+    ]
+
+
+def _orders(
+    given: argparse.Namespace, problem: Problem, proof: Proof | None
+) -> list[tuple[Objective, Order, int | None]]:
+    """Objective, order and claimed value of everything to evaluate."""
+    if given.solution is not None:
+        return _read_solutions(given.solution, problem)
+    if given.order is None:
+        return []
+    order = _read_order(given.order, problem)
+    tables = all(access.table is not None for access in problem.accesses)
+    goals = [goal for goal in OBJECTIVES.values() if tables or not goal.uses_tables]
+    if given.objective or proof is not None:
+        goals = [objective_named(given.objective) if given.objective else proof.objective]  # type: ignore[union-attr]
+    if given.value is not None and len(goals) > 1:
+        raise ProblemError("--value needs to know of which objective; give --objective")
+    return [(goal, order, given.value) for goal in goals]
 
 
 def _read_order(path: Path, problem: Problem) -> Order:
@@ -111,15 +120,15 @@ def _read_order(path: Path, problem: Problem) -> Order:
     return Order([_channels(by_block[block.name], f"{path}: orders[{block.name!r}]") for block in problem.blocks])
 
 
-def _read_solutions(path: Path, problem: Problem) -> list[tuple[str, Order, int]]:
+def _read_solutions(path: Path, problem: Problem) -> list[tuple[Objective, Order, int | None]]:
     """Objective, order and claimed value of every solution in a file."""
     document = read_json(path, file_format="upscale_opt.solutions", version=1)
-    found = []
+    found: list[tuple[Objective, Order, int | None]] = []
     for goal, raw in require_field(document, "solutions", dict, str(path)).items():
         where = f"{path}: solutions.{goal}"
         blocks = require_field(raw, "order", list, where)
         order = Order([_channels(own, f"{where}: order[{b}]") for b, own in enumerate(blocks)])
-        found.append((objective_named(goal).name, order, require_field(raw, "value", int, where)))
+        found.append((objective_named(goal), order, require_field(raw, "value", int, where)))
     return found
 
 

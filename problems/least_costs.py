@@ -1,7 +1,7 @@
 """What accesses must cost at least: alone, when they are no views, and together if there are few of them.
 
-The checker's own exact methods for small problems: a dynamic program over the classes laid out so far for prices and
-for runs, and trying out everything for tables. They share no code with the solvers.
+The checker's own exact methods for small problems: a dynamic program over the classes laid out so far for prices, and
+trying out everything for runs and tables. They share no code with the solvers.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from problems.problem import Problem
 from problems.view_sets import Part, can_all_be_views, parts_of
 
 MAX_CLASSES = 14
-"""Classes per block that the dynamic programs take on."""
+"""Classes per block that the dynamic program takes on."""
 
 MAX_STATES = 2**22
-"""States that they may visit for one problem (some seconds)."""
+"""States that it may visit for one problem (some seconds)."""
 
 MAX_ORDERS = 50_000
 """Orders that are tried out."""
@@ -70,11 +70,7 @@ def least_cost(problem: Problem, objective: Objective) -> LeastCost:
     lower = sum(costs_alone(problem, objective))
     upper = evaluate(problem, Order.identity(problem), objective).value
     exact = None
-    if objective.counts_runs:
-        found = _least_runs(problem)
-        lower = max(lower, found or 0)
-        exact = found if all(len(access.blocks) == 1 for access in problem.accesses) else None
-    elif not objective.uses_tables:
+    if not objective.counts_runs and not objective.uses_tables:
         exact = _least_price(problem, objective)
     if exact is None and lower < upper:
         exact = _tried_out(problem, objective)
@@ -96,11 +92,13 @@ def _least_price(problem: Problem, objective: Objective) -> int | None:
     for copied in _subsets(len(accesses)) if objective.gamma is not None else [()]:
         read = [a for a in range(len(accesses)) if a not in copied]
         total = sum(copy[a] for a in copied)
+        left -= 64
+        if left < 0:
+            return None
         if best is not None and total >= best:
             continue
         if objective.alpha is None:
             feasible = can_all_be_views(problem, read)
-            left -= 64
             if feasible is None:
                 return None
             excess = 0 if feasible else None
@@ -116,8 +114,6 @@ def _least_price(problem: Problem, objective: Objective) -> int | None:
                 excess += own[1]
         if excess is not None and (best is None or total + excess < best):
             best = total + excess
-        if left < 0:
-            return None
     return best
 
 
@@ -150,48 +146,6 @@ def _least_excess(parts: list[tuple[Part, int]]) -> tuple[int, int | None]:
             after = before | 1 << s
             best[after] = np.minimum(best[after], best[before] + weight[s] * price[s, before])
     return num, int(best[-1])
-
-
-def _least_runs(problem: Problem) -> int | None:
-    """A bound on the runs, exact for a single block that is read once by each access; None if it is too large.
-
-    Every block is laid out for itself; a run that could go on from the block before costs nothing at its start.
-    """
-    total, reader = 0, 0
-    reads: dict[int, list[tuple[np.ndarray, bool]]] = {}
-    for access in problem.accesses:
-        for slot, b in enumerate(access.blocks):
-            may_go_on = slot > 0 and bool(problem.reads[reader - 1].any())
-            reads.setdefault(b, []).append((problem.reads[reader][problem.stored[b]], may_go_on))
-            reader += 1
-    for b, own in reads.items():
-        bits = np.stack([kept for kept, _ in own])
-        goes_on = np.array([go for _, go in own])
-        if problem.blocks[b].pinned:
-            starts = (bits[:, 1:] & ~bits[:, :-1]).sum() + (bits[:, 0] & ~goes_on).sum()
-            total += int(starts)
-            continue
-        cells = np.unique(bits, axis=1).astype(np.int64)
-        if cells.shape[1] > MAX_CLASSES:
-            return None
-        total += _fewest_starts(cells, goes_on)
-    return total
-
-
-def _fewest_starts(cells: np.ndarray, goes_on: np.ndarray) -> int:
-    """Fewest places where a row of `cells` (rows, classes) begins a run, over the orders of the classes."""
-    num = cells.shape[1]
-    step = (1 - cells).T @ cells
-    sets = np.arange(1 << num)
-    size = sum(sets >> s & 1 for s in range(num))
-    best = np.full((1 << num, num), 2**40)
-    for s in range(num):
-        best[1 << s, s] = (cells[:, s] * ~goes_on).sum()
-    for k in range(1, num):
-        for s in range(num):
-            before = sets[(size == k) & (sets >> s & 1 == 0)]
-            best[before | 1 << s, s] = (best[before] + step[:, s]).min(axis=1)
-    return int(best[-1].min())
 
 
 def _tried_out(problem: Problem, objective: Objective) -> int | None:

@@ -1,4 +1,4 @@
-"""Checking a proof: every witness, and whether the witnesses give the bound; the why is in docs/model.md.
+"""Checking a proof: every claim by itself, then whether the claims give the bound; the why is in docs/model.md.
 
 Everything is computed from the problem anew: the consecutive-ones test, the least costs of groups, what giving up views
 costs. No solver is asked.
@@ -7,185 +7,212 @@ costs. No solver is asked.
 from __future__ import annotations
 
 import math
-from fractions import Fraction
+from dataclasses import dataclass
+from enum import StrEnum
 from itertools import combinations
 
 import numpy as np
 
 from problems.errors import ProblemError
-from problems.giving_up import cheapest_to_give_up
-from problems.least_costs import cost_unless_view, costs_alone, least_cost
+from problems.implications import implied_bound, members_of, premiums
+from problems.least_costs import LeastCost, costs_alone, least_cost
 from problems.problem import Problem
-from problems.proofs import Conflict, GroupCost, Potentials, Proof
-from problems.verdicts import Standing, Statement, Verdict
+from problems.proofs import Claim, Kind, Potentials, Proof, fingerprint
 from problems.view_sets import can_all_be_views
 
 MAX_SUBSETS = 20_000
 """Sets of accesses that are tested for one conflict."""
 
 
-def check_proof(problem: Problem, proof: Proof) -> Verdict:
-    """Check every witness of a proof, and whether they give the bound.
+class Standing(StrEnum):
+    """What the checker found out about a statement."""
+
+    VERIFIED = "verified"
+    UNCHECKED = "on trust"
+    WRONG = "WRONG"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement, how it stands, and why (may be empty)."""
+
+    text: str
+    standing: Standing
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.standing.value}: {self.text}" + (f" ({self.reason})" if self.reason else "")
+
+
+def check_proof(problem: Problem, proof: Proof) -> tuple[Statement, ...]:
+    """Check every claim of a proof, and whether they give the bound; the last statement is the bound.
+
+    A proof of another instance is wrong as a whole and not looked at any further.
 
     Raises
     ------
     ProblemError
-        If the proof names accesses or blocks that the problem does not have, or needs tables that it lacks.
+        If the proof needs cost tables that the problem lacks.
+
+    Examples
+    --------
+    >>> from problems import OBJECTIVES, Access, Block
+    >>> reads = ([1, 1, 0], [0, 1, 1], [1, 0, 1])
+    >>> problem = Problem((Block("x", 3),), tuple(Access(f"a{i}", (0,), np.array(k)) for i, k in enumerate(reads)))
+    >>> claim = Claim("conflict", 2, accesses=("a0", "a1", "a2"), views=2)
+    >>> for statement in check_proof(problem, Proof.of(problem, OBJECTIVES["copies"], 2, [claim])):
+    ...     print(statement)
+    verified: the proof is one of this instance
+    verified: at most 2 of a0, a1 and a2 can be views: together they cost at least 2
+    verified: every order has copies >= 2
     """
+    text = "the proof is one of this instance"
+    ticks = problem.ticks if proof.objective.uses_tables else 1
+    if proof.fingerprint != fingerprint(problem) or proof.ticks != ticks:
+        return (Statement(text, Standing.WRONG, f"it is one of {proof.instance}, with other blocks or accesses"),)
     check = _Check(problem, proof)
-    statements = [check.conflict(own) for own in proof.conflicts]
-    statements += [check.group(own) for own in proof.groups]
-    if proof.groups:
-        statements.append(check.multipliers())
-    statements += [check.potentials(own) for own in proof.potentials]
-    return Verdict((*statements, check.bound(statements)))
+    claims = [check.claim(claim) for claim in proof.claims]
+    return (Statement(text, Standing.VERIFIED), *claims, check.bound(claims))
 
 
 class _Check:
-    """One problem and one proof."""
+    """One problem and one proof of it."""
 
     def __init__(self, problem: Problem, proof: Proof) -> None:
         self._problem = problem
         self._proof = proof
         self._goal = proof.objective
         self._alone = costs_alone(problem, self._goal)
-        self._index = {access.name: a for a, access in enumerate(problem.accesses)}
+        self._premium = premiums(problem, self._goal, self._alone)
         self._can_be_views: dict[tuple[int, ...], bool | None] = {}
+        self._least: dict[tuple[int, ...], LeastCost] = {}
 
-    def conflict(self, conflict: Conflict) -> Statement:
+    def claim(self, claim: Claim) -> Statement:
+        """How a claim stands, by its kind."""
+        try:
+            accesses = members_of(self._problem, claim)
+            if claim.kind is Kind.CONFLICT:
+                standing, reason = self._conflict(claim, accesses)
+            elif claim.kind is Kind.TRIVIAL:
+                alone = sum(self._alone[a] for a in accesses)
+                standing, reason = _verdict(claim.bound <= alone, f"it is {alone}")
+            elif claim.potentials:
+                standing, reason = self._potentials(claim)
+            else:
+                standing, reason = self._solved(claim, accesses)
+        except ProblemError as error:
+            standing, reason = Standing.WRONG, str(error)
+        return Statement(claim.words(self._proof.ticks), standing, reason)
+
+    def bound(self, claims: list[Statement]) -> Statement:
+        """The claims must give the bound: the verified ones, or else those on trust as well."""
+        proof, problem, goal = self._proof, self._problem, self._goal
+        by_standing = {
+            standing: [claim for claim, own in zip(proof.claims, claims) if own.standing is standing]
+            for standing in Standing
+        }
+        verified = implied_bound(problem, goal, by_standing[Standing.VERIFIED], enough=proof.bound)
+        if verified.bound >= proof.bound:
+            return Statement(proof.statement, Standing.VERIFIED)
+        own = self._least_cost(tuple(range(len(problem.accesses))))
+        if proof.bound <= own.lower:
+            return Statement(proof.statement, Standing.VERIFIED, "by the checker's own search")
+        if proof.bound > own.upper:
+            return Statement(proof.statement, Standing.WRONG, f"one has {own.upper}")
+        believed = [*by_standing[Standing.VERIFIED], *by_standing[Standing.UNCHECKED]]
+        trusted = implied_bound(problem, goal, believed, enough=proof.bound)
+        known = f"{max(verified.bound, own.lower)} is verified"
+        if trusted.bound >= proof.bound:
+            return Statement(
+                proof.statement, Standing.UNCHECKED, f"{known}, the rest rests on claims that only a re-run can check"
+            )
+        if not trusted.complete:
+            return Statement(
+                proof.statement, Standing.UNCHECKED, f"{known}; too many conflicts to weigh against each other"
+            )
+        return Statement(proof.statement, Standing.WRONG, f"the claims give {trusted.bound}")
+
+    def _conflict(self, claim: Claim, accesses: tuple[int, ...]) -> tuple[Standing, str]:
         """Every set of one access more than may be views must not be views together."""
-        accesses = self._accesses(conflict.accesses)
-        text = f"{conflict} can be views together"
-        count = math.comb(len(accesses), conflict.views + 1)
-        if count > MAX_SUBSETS:
-            return Statement(text, Standing.UNCHECKED, f"{count} sets to test")
-        unknown = 0
-        for chosen in combinations(accesses, conflict.views + 1):
+        views = claim.views or 0
+        needed = sorted(self._premium[a] for a in accesses)[: len(accesses) - views]
+        least = sum(self._alone[a] for a in accesses) + sum(needed)
+        if claim.bound > least:
+            return Standing.WRONG, f"that costs {least}"
+        if math.comb(len(accesses), views + 1) > MAX_SUBSETS:
+            return Standing.UNCHECKED, f"more than {MAX_SUBSETS} sets to test"
+        hard = 0
+        for chosen in combinations(accesses, views + 1):
             possible = self._views(chosen)
             if possible:
-                names = ", ".join(self._problem.accesses[a].name for a in chosen)
-                return Statement(text, Standing.WRONG, f"{names} can")
-            unknown += possible is None
-        if unknown:
-            return Statement(text, Standing.UNCHECKED, f"{unknown} sets are too hard to test")
-        smaller = combinations(accesses, conflict.views) if math.comb(len(accesses), conflict.views) <= count else ()
-        minimal = all(self._views(chosen) is not False for chosen in smaller)
-        return Statement(text, Standing.VERIFIED, "" if minimal else "in fact fewer can")
+                return Standing.WRONG, f"{', '.join(self._problem.accesses[a].name for a in chosen)} can"
+            hard += possible is None
+        return (Standing.UNCHECKED, f"{hard} sets are too hard to test") if hard else (Standing.VERIFIED, "")
 
-    def group(self, group: GroupCost) -> Statement:
-        """The accesses of a group, alone with all stored channels, must cost so much."""
-        names = ", ".join(group.accesses)
-        text = f"{names} together cost at least {group.cost}"
-        own = least_cost(self._problem.restricted(self._accesses(group.accesses)), self._goal)
-        if group.cost <= own.lower:
-            return Statement(text, Standing.VERIFIED)
-        if group.cost > own.upper:
-            return Statement(text, Standing.WRONG, f"{own.upper} is enough")
-        return Statement(text, Standing.UNCHECKED, "too large a group to solve here")
+    def _solved(self, claim: Claim, accesses: tuple[int, ...]) -> tuple[Standing, str]:
+        """The accesses, alone with all stored channels, must cost so much."""
+        own = self._least_cost(accesses)
+        if claim.bound <= own.lower:
+            return Standing.VERIFIED, ""
+        if claim.bound > own.upper:
+            return Standing.WRONG, f"{own.upper} is enough"
+        return Standing.UNCHECKED, "too large to solve here"
 
-    def multipliers(self) -> Statement:
-        """For every access the multipliers of its groups must add up to at most 1."""
-        text = "no access counts more than once over the groups"
-        worst = max(range(len(self._alone)), key=lambda a: self._load()[a])
-        if self._load()[worst] > 1:
-            name = self._problem.accesses[worst].name
-            return Statement(text, Standing.WRONG, f"{name} counts {self._load()[worst]} times")
-        return Statement(text, Standing.VERIFIED)
-
-    def potentials(self, own: Potentials) -> Statement:
+    def _potentials(self, claim: Claim) -> tuple[Standing, str]:
         """leave[i] + enter[j] must not exceed the runs that begin at class j when it follows class i."""
-        text = f"no order of block {own.block} undercuts its potentials, {sum(own.leave) + sum(own.enter)} runs"
-        if not self._goal.counts_runs:
-            return Statement(text, Standing.WRONG, f"potentials say nothing about {self._goal.name}")
-        starts = self._starts(own.block)
-        if len(own.leave) != len(starts):
-            return Statement(text, Standing.WRONG, f"{len(own.leave)} potentials for {len(starts)} nodes")
-        excess = np.add.outer(np.array(own.leave), np.array(own.enter)) - starts
-        np.fill_diagonal(excess, 0)
-        if (excess > 0).any():
-            i, j = np.unravel_index(int(excess.argmax()), excess.shape)
-            return Statement(text, Standing.WRONG, f"node {i} followed by node {j} begins {starts[i, j]} runs only")
-        return Statement(text, Standing.VERIFIED)
+        if not self._goal.counts_runs or claim.accesses:
+            return Standing.WRONG, "potentials bound the runs of all accesses, nothing else"
+        total = 0
+        given = {own.block: own for own in claim.potentials}
+        for b, block in enumerate(self._problem.blocks):
+            starts = self._starts(b)
+            own = given.pop(block.name, None)
+            if block.pinned:
+                total += int(np.diagonal(starts, 1).sum())
+            elif own is not None:
+                if flaw := _undercut(starts, own):
+                    return Standing.WRONG, f"block {block.name}: {flaw}"
+                total += sum(own.leave) + sum(own.enter)
+        if given:
+            return Standing.WRONG, f"there is no block {next(iter(given))!r}"
+        return _verdict(claim.bound <= total, f"the potentials add up to {total}")
 
-    def bound(self, statements: list[Statement]) -> Statement:
-        """The witnesses must give the bound, or a search: that is repeated here if the problem is small."""
-        proof = self._proof
-        text = f"no order has a {self._goal.name} below {proof.bound}"
-        standings = {statement.standing for statement in statements}
-        given = max(sum(self._alone), self._from_groups(), self._from_potentials())
-        conflicts = self._from_conflicts() if proof.conflicts and given < proof.bound else given
-        enough = max(given, conflicts or 0) >= proof.bound
-        if enough and standings <= {Standing.VERIFIED}:
-            return Statement(text, Standing.VERIFIED)
-        own = least_cost(self._problem, self._goal)
-        if proof.bound > own.upper:
-            return Statement(text, Standing.WRONG, f"one has {own.upper}")
-        if Standing.WRONG in standings:
-            return Statement(text, Standing.WRONG, "it rests on something wrong")
-        if not enough and proof.search is None and conflicts is not None:
-            return Statement(text, Standing.WRONG, f"the witnesses give {max(given, conflicts)}")
-        if proof.bound <= own.lower:
-            return Statement(text, Standing.VERIFIED, "by a search of the checker's own")
-        if enough:
-            return Statement(text, Standing.UNCHECKED, "it rests on statements that are not")
-        if conflicts is None:
-            return Statement(text, Standing.UNCHECKED, "too many conflicts to weigh against each other")
-        return Statement(text, Standing.UNCHECKED, "it rests on a search: run the solver again")
+    def _least_cost(self, accesses: tuple[int, ...]) -> LeastCost:
+        """Between which numbers the least cost of some accesses lies, in ticks of the whole problem; remembered."""
+        if accesses not in self._least:
+            part = self._problem.restricted(accesses)
+            own = least_cost(part, self._goal)
+            scale = self._problem.ticks // part.ticks if self._goal.uses_tables else 1
+            self._least[accesses] = LeastCost(own.lower * scale, own.upper * scale)
+        return self._least[accesses]
 
     def _views(self, accesses: tuple[int, ...]) -> bool | None:
         if accesses not in self._can_be_views:
             self._can_be_views[accesses] = can_all_be_views(self._problem, accesses)
         return self._can_be_views[accesses]
 
-    def _load(self) -> list[Fraction]:
-        """Per access the sum of its groups' multipliers."""
-        load = [Fraction(0)] * len(self._alone)
-        for group in self._proof.groups:
-            for a in self._accesses(group.accesses):
-                load[a] += group.multiplier
-        return load
-
-    def _from_groups(self) -> int:
-        """ceil(sum of multiplier * cost, and what is left of each access at its cost alone)."""
-        total = sum((group.multiplier * group.cost for group in self._proof.groups), Fraction(0))
-        total += sum((1 - load) * alone for load, alone in zip(self._load(), self._alone, strict=True))
-        return math.ceil(total)
-
-    def _from_potentials(self) -> int:
-        """Sum over the blocks; a pinned block has the runs it has, another one without potentials counts 0."""
-        if not self._proof.potentials:
-            return 0
-        given = {own.block: sum(own.leave) + sum(own.enter) for own in self._proof.potentials}
-        for block in self._problem.blocks:
-            if block.pinned:
-                starts = self._starts(block.name)
-                given[block.name] = int(np.diagonal(starts, 1).sum())
-        return sum(given.values())
-
-    def _from_conflicts(self) -> int | None:
-        """Every access at its cost alone, and the cheapest ones that are no views; None if that is too hard."""
-        demands = [(frozenset(self._accesses(c.accesses)), len(c.accesses) - c.views) for c in self._proof.conflicts]
-        extra = [max(0, cost_unless_view(self._problem, self._goal, a) - alone) for a, alone in enumerate(self._alone)]
-        least = cheapest_to_give_up(demands, extra, enough=max(0, self._proof.bound - sum(self._alone)))
-        return None if least is None else sum(self._alone) + least[0]
-
-    def _starts(self, name: str) -> np.ndarray:
+    def _starts(self, b: int) -> np.ndarray:
         """Runs that begin at node j when it follows node i; int64, shape (num_classes + 1,) * 2, nodes as in proofs."""
-        names = [block.name for block in self._problem.blocks]
-        if name not in names:
-            raise ProblemError(f"the proof names the block {name!r}, which {self._problem.name} does not have")
-        b = names.index(name)
         classes = self._problem.classes
-        starts = np.zeros((len(classes.of_block(b)) + 1,) * 2, dtype=np.int64)
+        own = classes.of_block(b)
+        starts = np.zeros((len(own) + 1,) * 2, dtype=np.int64)
         for r in self._problem.readers_of(b):
-            kept = np.concatenate([[False], classes.signature[classes.of_block(b), r]])
+            kept = np.concatenate([[False], classes.signature[own, r]])
             starts += ~kept[:, np.newaxis] & kept
             if self._problem.readers[r].slot > 0 and self._problem.reads[r - 1].any():
                 starts[0] -= kept  # its run may have begun in the block before
         return starts
 
-    def _accesses(self, names: tuple[str, ...]) -> tuple[int, ...]:
-        for name in names:
-            if name not in self._index:
-                raise ProblemError(f"the proof names the access {name!r}, which {self._problem.name} does not have")
-        return tuple(sorted(self._index[name] for name in names))
+
+def _verdict(right: bool, otherwise: str) -> tuple[Standing, str]:
+    return (Standing.VERIFIED, "") if right else (Standing.WRONG, otherwise)
+
+
+def _undercut(starts: np.ndarray, own: Potentials) -> str:
+    """What is wrong with the potentials of a block; empty if nothing is."""
+    if len(own.leave) != len(starts):
+        return f"{len(own.leave)} potentials for {len(starts)} nodes"
+    excess = np.add.outer(np.array(own.leave), np.array(own.enter)) - starts
+    np.fill_diagonal(excess, 0)
+    i, j = np.unravel_index(int(excess.argmax()), excess.shape)
+    return f"node {i} followed by node {j} begins {starts[i, j]} runs only" if excess[i, j] > 0 else ""

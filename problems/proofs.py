@@ -1,96 +1,43 @@
-"""Proofs of bounds as plain data: what a solver proved, in words, and the witnesses that `problems.checking` checks.
+"""Proofs of bounds as plain data: claims that together show that no order costs less, in words a person can check.
 
-A proof says that no order of a problem costs less than its bound. It may rest on accesses that cannot all be views, on
-the least costs of groups of accesses, on potentials (for runs), or on a search that only a re-run can check.
+A claim says what some accesses cost together at least, whatever the order. Its kind says what `problems.checking` can
+do about it: compute it anew, check its witness, or take it on trust and say so.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from fractions import Fraction
-from pathlib import Path
-from typing import Any
 
 from problems.errors import ProblemError
-from problems.evaluation import OBJECTIVES, Objective
-from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
-
-FORMAT = "upscale_opt.proof"
-VERSION = 1
+from problems.evaluation import Objective, in_units
+from problems.instances import instance_to_dict
+from problems.problem import Problem
 
 
-@dataclass(frozen=True)
-class Conflict:
-    """At most so many of some accesses can be views under one order.
+class Kind(StrEnum):
+    """How a claim is known, and what is needed to check it."""
 
-    Parameters
-    ----------
-    accesses
-        Names, each once, at least one.
-    views
-        From 0 to one less than their number (the default): then the accesses conflict as a whole.
-
-    Raises
-    ------
-    ProblemError
-        If names repeat or `views` is out of range.
-    """
-
-    accesses: tuple[str, ...]
-    views: int
-
-    def __init__(self, accesses: Iterable[str], views: int | None = None) -> None:
-        object.__setattr__(self, "accesses", _distinct(accesses, "a conflict"))
-        object.__setattr__(self, "views", len(self.accesses) - 1 if views is None else int(views))
-        if not 0 <= self.views < len(self.accesses):
-            raise ProblemError(
-                f"a conflict of {len(self.accesses)} accesses allows {self.views} views; "
-                "it must forbid something and allow no less than none"
-            )
-
-    def __str__(self) -> str:
-        return f"at most {self.views} of {', '.join(self.accesses)}"
-
-
-@dataclass(frozen=True)
-class GroupCost:
-    """No order makes a group of accesses cost less, whatever the other accesses cost.
-
-    Parameters
-    ----------
-    accesses
-        Names, each once, at least one.
-    cost
-        At least 0; for tables in ticks.
-    multiplier
-        With which the group counts, at least 0. Over the groups of a proof the multipliers of the groups that hold an
-        access may add up to 1; what is left of each access counts with its cost alone.
-
-    Raises
-    ------
-    ProblemError
-        If names repeat or a number is negative.
-    """
-
-    accesses: tuple[str, ...]
-    cost: int
-    multiplier: Fraction = Fraction(1)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "accesses", _distinct(self.accesses, "a group"))
-        object.__setattr__(self, "cost", int(self.cost))
-        object.__setattr__(self, "multiplier", Fraction(self.multiplier))
-        if self.cost < 0 or self.multiplier < 0:
-            raise ProblemError(f"a group has cost {self.cost} and multiplier {self.multiplier}; neither is below 0")
+    TRIVIAL = "trivial"
+    """What each of the accesses costs alone: computed anew."""
+    CONFLICT = "conflict"
+    """At most so many of the accesses can be views: the consecutive-ones test, repeated."""
+    GROUP = "group"
+    """The exact least cost of the accesses, all others left out: solved again if they are few."""
+    RELAXATION = "relaxation"
+    """The optimum of an easier problem: checked by potentials if it has them, otherwise on trust."""
+    SEARCH = "search"
+    """An exhaustive search: on trust, unless the instance is small enough to solve it again."""
 
 
 @dataclass(frozen=True)
 class Potentials:
-    """Prices for leaving and entering the classes of a block that no succession of classes undercuts.
+    """Prices for leaving and entering the classes of a block that no succession of classes undercuts (for runs).
 
     Node 0 is the border of the block, node i its i-th class (classes in order of their first stored channel). Runs
     that begin at class j when it follows i are at least ``leave[i] + enter[j]``, so their sum bounds the block's runs.
@@ -123,23 +70,29 @@ class Potentials:
 
 
 @dataclass(frozen=True)
-class Proof:
-    """No order costs less than `bound`, and why.
+class Claim:
+    """What some accesses cost together at least, whatever the order and whatever the other accesses cost.
 
     Parameters
     ----------
-    objective
-        What is minimised.
+    kind
+        One of `Kind`.
     bound
         At least 0; for tables in ticks.
-    method
-        Short name: ``trivial``, ``conflicts``, ``groups``, ``assignment``, ``search``, ...
     text
-        One or a few sentences a person can check.
-    conflicts, groups, potentials
-        Witnesses. The bound is the best that one of these kinds gives, or what every access costs alone.
-    search
-        Figures (states, nodes, ...) of a search that proved what the witnesses do not; None if there was none.
+        How it is known, as a phrase ("CP-SAT closed the order of the accesses' ends"). May be empty where the kind
+        says it all.
+    accesses
+        Their names, each once. Default: all of the instance.
+    views
+        For a conflict, and only there: how many of the accesses can be views at most; fewer than all.
+    share
+        With which the claim counts when claims about several sets of accesses are added up (`implied_bound`); from
+        0 to 1. Default 1.
+    potentials
+        Witness of a relaxation of `runs`.
+    figures
+        Size of a search or relaxation: states, nodes, branches, ...
 
     Raises
     ------
@@ -148,162 +101,146 @@ class Proof:
 
     Examples
     --------
-    >>> proof = Proof(OBJECTIVES["copies"], 3, "conflicts", "One of a, b, c is copied.", (Conflict("abc"),))
-    >>> print(proof)
-    copies >= 3 (conflicts): One of a, b, c is copied.
+    >>> print(Claim("search", 7, "every pair of chains was priced", ("a", "b"), figures={"states": 2704156}))
+    a and b together cost at least 7: every pair of chains was priced (states 2 704 156)
+    >>> print(Claim("conflict", 64, accesses=("a", "b", "c"), views=1))
+    at most 1 of a, b and c can be views: together they cost at least 64
+    """
+
+    kind: Kind
+    bound: int
+    text: str = ""
+    accesses: tuple[str, ...] = ()
+    views: int | None = None
+    share: Fraction = Fraction(1)
+    potentials: tuple[Potentials, ...] = ()
+    figures: Mapping[str, int | float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "kind", Kind(self.kind))
+        except ValueError as error:
+            raise ProblemError(f"there is no claim of kind {self.kind!r}; choose one of {', '.join(Kind)}") from error
+        object.__setattr__(self, "bound", int(self.bound))
+        object.__setattr__(self, "accesses", tuple(self.accesses))
+        object.__setattr__(self, "share", Fraction(self.share))
+        object.__setattr__(self, "potentials", tuple(self.potentials))
+        object.__setattr__(self, "figures", dict(self.figures))
+        if self.bound < 0 or not 0 <= self.share <= 1:
+            raise ProblemError(
+                f"a claim has bound {self.bound} and share {self.share}; no cost is below 0, no share above 1"
+            )
+        if len(set(self.accesses)) != len(self.accesses):
+            raise ProblemError(f"a claim names the accesses {list(self.accesses)}; name each once")
+        if (self.kind is Kind.CONFLICT) != (self.views is not None):
+            raise ProblemError("a claim says how many views are possible if, and only if, it is a conflict")
+        if self.views is not None and not 0 <= self.views < len(self.accesses):
+            raise ProblemError(
+                f"a conflict of {len(self.accesses)} accesses allows {self.views} views; it must forbid some"
+            )
+        blocks = [own.block for own in self.potentials]
+        if len(set(blocks)) != len(blocks) or (blocks and self.kind is not Kind.RELAXATION):
+            raise ProblemError("potentials belong to relaxations, one set per block")
+        for name, figure in self.figures.items():
+            if isinstance(figure, bool) or not isinstance(figure, (int, float)) or not math.isfinite(figure):
+                raise ProblemError(f"figure {name!r} of a claim is {figure!r}; give a finite number")
+
+    def words(self, ticks: int = 1) -> str:
+        """The claim as a sentence without a full stop; `ticks` make a unit of the bound."""
+        least = in_units(self.bound, ticks)
+        *others, last = self.accesses or ("all accesses",)
+        who = f"{', '.join(others)} and {last}" if others else last
+        several = len(self.accesses) != 1
+        if self.kind is Kind.CONFLICT:
+            possible = f"at most {self.views} of {who} can be views" if several else f"{who} cannot be a view"
+            said = f"{possible}: {'together they cost' if several else 'it costs'} at least {least}"
+        elif self.kind is Kind.TRIVIAL:
+            said = f"each for itself, {who} cost at least {least}" if several else f"{who} costs at least {least}"
+        else:
+            said = f"{who} {'together cost' if several else 'costs'} at least {least}"
+        share = f" (counted {self.share} times)" if self.share not in (0, 1) else ""
+        sizes = ", ".join(f"{name.replace('_', ' ')} {_grouped(figure)}" for name, figure in self.figures.items())
+        return f"{said}{share}" + (f": {self.text}" if self.text else "") + (f" ({sizes})" if sizes else "")
+
+    def __str__(self) -> str:
+        return self.words()
+
+
+@dataclass(frozen=True)
+class Proof:
+    """No order of an instance costs less than `bound`, because of claims.
+
+    Parameters
+    ----------
+    objective
+        What is minimised.
+    bound
+        At least 0; for tables in ticks.
+    claims
+        What is claimed; `problems.implied_bound` says how claims give a bound.
+    solver
+        Who proved it.
+    instance, fingerprint
+        Name and `fingerprint` of the instance: a proof of one instance says nothing about another.
+    ticks
+        Units of the bounds that make one of the objective: ticks per nanosecond for tables, otherwise 1.
+
+    Raises
+    ------
+    ProblemError
+        If the bound is negative or nothing is claimed.
     """
 
     objective: Objective
     bound: int
-    method: str
-    text: str
-    conflicts: tuple[Conflict, ...] = ()
-    groups: tuple[GroupCost, ...] = ()
-    potentials: tuple[Potentials, ...] = ()
-    search: Mapping[str, int | float] | None = field(default=None)
+    claims: tuple[Claim, ...]
+    solver: str
+    instance: str
+    fingerprint: str
+    ticks: int = 1
 
     def __post_init__(self) -> None:
-        for kind in ("conflicts", "groups", "potentials"):
-            object.__setattr__(self, kind, tuple(getattr(self, kind)))
         object.__setattr__(self, "bound", int(self.bound))
-        if self.bound < 0:
-            raise ProblemError(f"the bound of a proof is {self.bound}; no cost is below 0")
-        if not self.method or not self.text:
-            raise ProblemError("a proof needs a method and a text")
-        blocks = [own.block for own in self.potentials]
-        if len(set(blocks)) != len(blocks):
-            raise ProblemError("a proof has two sets of potentials for one block; give one")
-        if self.search is not None:
-            object.__setattr__(self, "search", dict(self.search))
-            for name, figure in self.search.items():
-                if isinstance(figure, bool) or not isinstance(figure, (int, float)) or not math.isfinite(figure):
-                    raise ProblemError(f"figure {name!r} of a search is {figure!r}; give a finite number")
+        object.__setattr__(self, "claims", tuple(self.claims))
+        if self.bound < 0 or self.ticks < 1:
+            raise ProblemError(f"a proof has bound {self.bound} in ticks of 1/{self.ticks}; no cost is below 0")
+        if not self.claims:
+            raise ProblemError("a proof needs at least one claim")
+
+    @classmethod
+    def of(
+        cls, problem: Problem, objective: Objective, bound: int, claims: Iterable[Claim], *, solver: str = "nobody"
+    ) -> Proof:
+        """The proof of a bound for a problem at hand.
+
+        Examples
+        --------
+        >>> from problems import OBJECTIVES
+        >>> from problems.generators import random_masks
+        >>> print(Proof.of(random_masks(8, 2), OBJECTIVES["span"], 0, [Claim("trivial", 0)], solver="greedy"))
+        random-8x2-0.5-0: every order has span >= 0 (greedy)
+          each for itself, all accesses cost at least 0
+        """
+        ticks = problem.ticks if objective.uses_tables else 1
+        return cls(objective, bound, tuple(claims), solver, problem.name, fingerprint(problem), ticks)
 
     def __str__(self) -> str:
-        return f"{self.objective.name} >= {self.bound} ({self.method}): {self.text}"
+        head = f"{self.instance}: {self.statement} ({self.solver})"
+        return "\n  ".join([head, *(claim.words(self.ticks) for claim in self.claims)])
+
+    @property
+    def statement(self) -> str:
+        """What is proven, in words; nanoseconds for tables."""
+        return f"every order has {self.objective.name} >= {in_units(self.bound, self.ticks)}"
 
 
-def write_proof(proof: Proof, path: str | Path) -> None:
-    """Write a proof to a file, atomically.
-
-    Raises
-    ------
-    ProblemError
-        If the path cannot be written.
-    """
-    write_text_atomically(json.dumps(proof_to_dict(proof), indent=1) + "\n", path)
+def fingerprint(problem: Problem) -> str:
+    """SHA-256 in hexadecimal of the problem's blocks and accesses, names included; its own name does not count."""
+    document = instance_to_dict(problem)
+    content = json.dumps([document["blocks"], document["accesses"]], separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
-def read_proof(path: str | Path) -> Proof:
-    """Read a proof from a file.
-
-    Raises
-    ------
-    ProblemError
-        If the file cannot be read, is newer than this program, or a field is wrong; the message names the field.
-    """
-    document = read_json(path, file_format=FORMAT, version=VERSION)
-    try:
-        return proof_from_dict(document)
-    except ProblemError as error:
-        raise ProblemError(f"{path}: {error}") from error
-
-
-def proof_to_dict(proof: Proof) -> dict[str, Any]:
-    """The JSON object of a proof, with plain Python values only."""
-    goal = proof.objective
-    known = OBJECTIVES.get(goal.name) == goal
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "objective": goal.name if known else {"name": goal.name, "alpha": goal.alpha, "gamma": goal.gamma},
-        "bound": proof.bound,
-        "method": proof.method,
-        "text": proof.text,
-        "conflicts": [{"accesses": list(own.accesses), "views": own.views} for own in proof.conflicts],
-        "groups": [
-            {"accesses": list(own.accesses), "cost": own.cost, "multiplier": str(own.multiplier)}
-            for own in proof.groups
-        ],
-        "potentials": [
-            {"block": own.block, "leave": list(own.leave), "enter": list(own.enter)} for own in proof.potentials
-        ],
-        "search": None if proof.search is None else dict(proof.search),
-    }
-
-
-def proof_from_dict(document: dict[str, Any]) -> Proof:
-    """The proof of a JSON object; see `read_proof` for the errors."""
-    where = "the proof"
-    lists = ("conflicts", "groups", "potentials")
-    fields = {"format", "version", "objective", "bound", "method", "text", "search", *lists}
-    reject_unknown_fields(document, fields, where)
-    raw = {kind: require_field(document, kind, list, where) for kind in lists}
-    return Proof(
-        _objective(require_field(document, "objective", (str, dict), where)),
-        require_field(document, "bound", int, where),
-        require_field(document, "method", str, where),
-        require_field(document, "text", str, where),
-        tuple(_conflict(entry, f"conflicts[{i}]") for i, entry in enumerate(raw["conflicts"])),
-        tuple(_group(entry, f"groups[{i}]") for i, entry in enumerate(raw["groups"])),
-        tuple(_potentials(entry, f"potentials[{i}]") for i, entry in enumerate(raw["potentials"])),
-        require_field(document, "search", (dict, type(None)), where),
-    )
-
-
-def _objective(raw: str | dict[str, Any]) -> Objective:
-    if isinstance(raw, str):
-        if raw not in OBJECTIVES:
-            raise ProblemError(f"the proof: field 'objective' is {raw!r}; it must be one of {', '.join(OBJECTIVES)}")
-        return OBJECTIVES[raw]
-    where = "the proof: objective"
-    reject_unknown_fields(raw, {"name", "alpha", "gamma"}, where)
-    prices = [require_field(raw, price, (int, type(None)), where) for price in ("alpha", "gamma")]
-    return Objective(require_field(raw, "name", str, where), *prices)
-
-
-def _conflict(raw: Any, where: str) -> Conflict:
-    names = _names(raw, where)
-    reject_unknown_fields(raw, {"accesses", "views"}, where)
-    return _named(where, lambda: Conflict(names, require_field(raw, "views", int, where)))
-
-
-def _group(raw: Any, where: str) -> GroupCost:
-    names = _names(raw, where)
-    reject_unknown_fields(raw, {"accesses", "cost", "multiplier"}, where)
-    cost = require_field(raw, "cost", int, where)
-    multiplier = require_field(raw, "multiplier", str, where)
-    if not re.fullmatch(r"[0-9]{1,40}(/0*[1-9][0-9]{0,39})?", multiplier):
-        raise ProblemError(f"{where}: field 'multiplier' is {multiplier!r}; write a fraction like 1/2")
-    return _named(where, lambda: GroupCost(names, cost, Fraction(multiplier)))
-
-
-def _potentials(raw: Any, where: str) -> Potentials:
-    prices = [require_field(raw, side, list, where) for side in ("leave", "enter")]
-    reject_unknown_fields(raw, {"block", "leave", "enter"}, where)
-    for side, own in zip(("leave", "enter"), prices):
-        if not all(type(price) is int and abs(price) < 2**52 for price in own):
-            raise ProblemError(f"{where}: field {side!r} must list whole numbers below 2^52")
-    return _named(where, lambda: Potentials(require_field(raw, "block", str, where), prices[0], prices[1]))
-
-
-def _names(raw: Any, where: str) -> tuple[str, ...]:
-    names = require_field(raw, "accesses", list, where)
-    if not all(isinstance(name, str) for name in names):
-        raise ProblemError(f"{where}: field 'accesses' must list names")
-    return tuple(names)
-
-
-def _named(where: str, make: Any) -> Any:
-    """Make a witness; errors say where it stands."""
-    try:
-        return make()
-    except ProblemError as error:
-        raise error if str(error).startswith(where) else ProblemError(f"{where}: {error}") from error
-
-
-def _distinct(names: Iterable[str], what: str) -> tuple[str, ...]:
-    found = tuple(names)
-    if not found or len(set(found)) != len(found):
-        raise ProblemError(f"{what} names the accesses {list(found)}; name at least one, each once")
-    return found
+def _grouped(figure: int | float) -> str:
+    """A figure with its digits in groups of three: 2 704 156, or 0.25."""
+    return f"{figure:,}".replace(",", " ") if isinstance(figure, int) else f"{figure:.4g}"

@@ -44,5 +44,5 @@ class CpSat(SearchSettings):
             optimal=incumbent.closed,
             objective=incumbent.value,
             stats=stats,
-            proof=incumbent.proof(),
+            claims=incumbent.claims(),
         )

@@ -6,15 +6,13 @@ must not lie above it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import numpy as np
 
-from problems import Objective, Order, Problem, ProblemError, Proof, evaluate
-from solvers.bounds import trivial_bound
+from problems import Objective, Order, Problem, ProblemError, evaluate
 from solvers.errors import SolverError
-from solvers.proofs import search_proof, trivial_proof
+from solvers.proofs import proof_of
 from solvers.result import Result, Status
 from solvers.task import Finding
 
@@ -48,8 +46,7 @@ def result_of(
         Other orders known; None for a heuristic, whose order is left as it is. If the finding is optimal, the one
         nearest to the original order among those of the same value, the finding's and its reversals is returned.
     want_proof
-        Whether the result says why its bound holds. A proof of another bound than the result's is replaced by a plain
-        statement of who proved it.
+        Whether the result says why its bound holds.
 
     Raises
     ------
@@ -102,22 +99,8 @@ def result_of(
         solver=solver,
         evaluation=evaluate(problem, order, objective),
         stats=dict(finding.stats),
-        proof=_proof(problem, objective, finding, bound, solver) if want_proof and bound is not None else None,
+        proof=proof_of(problem, objective, finding, bound, solver=solver) if want_proof and bound is not None else None,
     )
-
-
-def _proof(problem: Problem, objective: Objective, finding: Finding, bound: int, solver: str) -> Proof:
-    """The finding's proof if it is one of this bound; otherwise a plain statement."""
-    if finding.proof is not None and (finding.proof.objective, finding.proof.bound) == (objective, bound):
-        return finding.proof
-    if bound <= trivial_bound(problem, objective):
-        return trivial_proof(problem, objective, bound)
-    figures = {
-        name: figure
-        for name, figure in finding.stats.items()
-        if isinstance(figure, (int, float)) and not isinstance(figure, bool) and math.isfinite(figure)
-    }
-    return search_proof(objective, bound, f"the solver {solver} proved this bound", **figures)
 
 
 def displacement(problem: Problem, order: Order) -> int:

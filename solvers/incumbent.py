@@ -5,8 +5,8 @@ Values are always those of `problems.evaluate`, never a model's.
 
 from __future__ import annotations
 
-from problems import Order, Proof
-from solvers.proofs import Reason, search_proof, trivial_proof
+from problems import Claim, Order
+from solvers.proofs import Reason
 from solvers.task import Task
 
 
@@ -26,7 +26,7 @@ class Incumbent:
         self.order = task.start
         self.value = task.start_value
         self.bound = min(task.trivial_bound, self.value)
-        self._reason: Reason = lambda bound: trivial_proof(task.problem, task.objective, bound)
+        self._reasons: dict[str, tuple[int, Reason]] = {}
 
     @property
     def closed(self) -> bool:
@@ -42,16 +42,26 @@ class Incumbent:
         self._task.report(self.value, min(self.bound, self.value))
         return True
 
-    def raise_bound(self, bound: int, reason: Reason | None = None) -> None:
-        """Take a proven bound if it is better; the reason is asked if a proof of it is wanted in the end."""
+    def raise_bound(self, bound: int, reason: Reason | None = None, *, method: str = "") -> None:
+        """Take a proven bound if it is better.
+
+        Parameters
+        ----------
+        bound
+            The bound.
+        reason
+            Asked for the claims behind it if a proof is wanted in the end.
+        method
+            The reason replaces earlier ones of the same method; those of other methods stay beside it.
+        """
         if bound > self.bound:
             self.bound = bound
-            self._reason = reason or self._plainly
+            if reason is not None:
+                self._reasons[method] = (bound, reason)
             self._task.report(self.value, self.bound)
 
-    def proof(self) -> Proof | None:
-        """Why the bound holds; None if nobody wants to know."""
-        return self._reason(self.bound) if self._task.want_proof else None
-
-    def _plainly(self, bound: int) -> Proof:
-        return search_proof(self._task.objective, bound, "the search ruled out everything cheaper")
+    def claims(self) -> tuple[Claim, ...]:
+        """Why the bound holds, as far as reasons were given; nothing if nobody wants to know."""
+        if not self._task.want_proof:
+            return ()
+        return tuple(claim for bound, reason in self._reasons.values() for claim in reason(bound))

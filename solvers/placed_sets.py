@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from problems import Objective, Order, Problem
 from solvers.block_ends import best_ends
 from solvers.errors import SolverError
 from solvers.linear_order import LinearOrder, cheapest_sequence
-from solvers.proofs import whole_group_proof
+from solvers.proofs import claim
 from solvers.rows import Row, class_bits, merged_classes, span_rows
 from solvers.run_order import RunOrders
 from solvers.task import Finding, Task
@@ -103,12 +103,10 @@ class PlacedSets:
 
     def _proven(self, task: Task, best: Order, value: int, stats: dict[str, int], states: int) -> Finding:
         """The finding of an optimum."""
-        proof = None
-        if task.want_proof and value > task.trivial_bound:
-            what = "A dynamic program over the sets of classes placed so far compared all orders of whole classes"
-            figures = {"states": states, **stats}
-            proof = whole_group_proof(task.problem, task.objective, value, what, **figures)
-        return Finding(best, value, optimal=True, objective=value, stats=stats, proof=proof)
+        text = "dynamic program over the sets of classes placed so far"
+        figures: dict[str, Any] = {"states": states, **stats}
+        claims = [claim(task.problem, "search", value, text, **figures)] if task.want_proof else []
+        return Finding(best, value, optimal=True, objective=value, stats=stats, claims=claims)
 
     def _require_small(self, problem: Problem, sizes: list[int], limit: int) -> None:
         if max(sizes, default=0) > limit:

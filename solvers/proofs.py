@@ -1,114 +1,104 @@
-"""How solvers say why their bounds hold: one line each to make a `problems.Proof`, and where the reasons are kept.
+"""How a solver says why its bound holds: it attaches claims to its finding, and the gate makes the proof of them.
 
-A solver that proves something by search attaches ``search_proof(task.objective, bound, "what was searched", states=n)``
-to its finding; witnesses that `problems.checking` can check are better. Reasons are asked only if somebody wants them.
+    Finding(order, 31, claims=(
+        claim(problem, "search", 22, "path over pairs of chains", [0, 3, 4], states=2_704_156),
+        claim(problem, "relaxation", 9, "bisection of multipliers", [1, 2], states=59_049, rounds=12),
+    ))
+
+says that accesses 0, 3 and 4 cost at least 22 together and accesses 1 and 2 at least 9: disjoint claims add up
+(`problems.implications` has the rules). Kinds: `trivial`, `conflict`, `group`, `relaxation` and `search`; without
+accesses a claim is about all of them. Claims need not be complete: where they do not give the bound, the gate adds that
+the solver searched, with the figures of its stats; so a solver without claims has a proof as well. Where claims take
+work, make them only if ``task.want_proof``, or hand `Incumbent.raise_bound` a function that does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 
 import numpy as np
 
-from problems import Conflict, GroupCost, Objective, Potentials, Problem, Proof, in_units
+from problems import Claim, Kind, Objective, Problem, Proof
+from problems.implications import implied_bound
+from solvers.bounds import trivial_bound
+from solvers.task import Finding
 
-Reason = Callable[[int], Proof]
-"""Makes the proof of a bound."""
+Reason = Callable[[int], Sequence[Claim]]
+"""Makes the claims behind a bound."""
 
-_MOST_NAMED = 6
-"""Witnesses that a text spells out."""
+_MAX_NODES = 5_000
 
 
-def search_proof(objective: Objective, bound: int, text: str, **figures: int | float) -> Proof:
-    """A proof that only a re-run can check.
+def claim(
+    problem: Problem,
+    kind: Kind | str,
+    bound: int,
+    text: str = "",
+    accesses: Iterable[int] = (),
+    *,
+    views: int | None = None,
+    share: Fraction | int = 1,
+    **figures: int | float,
+) -> Claim:
+    """A claim about some accesses, by their indices.
 
     Parameters
     ----------
-    objective, bound
-        What was proven.
-    text
-        What was searched, as a sentence without a full stop.
+    problem
+        Names the accesses.
+    kind, bound, text
+        How it is known, what the accesses cost together at least (in ticks for tables), and the method in words.
+    accesses
+        Indices. Default: all.
+    views, share
+        As in `problems.Claim`.
     figures
-        The size of the search: states, nodes, deterministic time, ...
+        The size of what was done: states, nodes, branches, rounds, ...
 
     Examples
     --------
-    >>> from problems import OBJECTIVES
-    >>> print(search_proof(OBJECTIVES["span"], 7, "every pair of chains was priced", states=900))
-    span >= 7 (search): every pair of chains was priced (states: 900); only a re-run can check this.
+    >>> from problems.generators import random_masks
+    >>> print(claim(random_masks(8, 3), "search", 7, "every pair of chains was priced", [0, 2], states=900))
+    a0 and a2 together cost at least 7: every pair of chains was priced (states 900)
     """
-    sizes = ", ".join(f"{name.replace('_', ' ')}: {figure:.6g}" for name, figure in figures.items())
-    text = f"{text} ({sizes})" if sizes else text
-    return Proof(objective, bound, "search", f"{text}; only a re-run can check this.", search=figures)
+    names = tuple(problem.accesses[a].name for a in sorted(accesses))
+    return Claim(Kind(kind), bound, text, names, views, Fraction(share), figures=figures)
 
 
-def trivial_proof(problem: Problem, objective: Objective, bound: int) -> Proof:
-    """The bound that needs no witness: what every access costs if it has the order for itself."""
-    amount = in_units(bound, problem.ticks if objective.uses_tables else 1)
-    each = "of the accesses costs" if len(problem.accesses) > 1 else "access costs"
-    text = f"Even if each {each} the least it can alone, the {objective.name} is {amount}."
-    return Proof(objective, bound, "trivial", text.replace("each access costs", "the access costs"))
+def proof_of(problem: Problem, objective: Objective, finding: Finding, bound: int, *, solver: str) -> Proof:
+    """The proof of a bound: a finding's claims if they give it, otherwise also that the solver searched.
+
+    Parameters
+    ----------
+    problem, objective, solver
+        What was solved, and by whom.
+    finding
+        Its claims and stats are used.
+    bound
+        What is to be proven; it may lie above the finding's own bound, if an order of that value was known.
+    """
+    claims = list(finding.claims)
+    if bound <= trivial_bound(problem, objective):
+        claims = [claim(problem, Kind.TRIVIAL, bound)]
+    elif implied_bound(problem, objective, claims, enough=bound, max_nodes=_MAX_NODES).bound < bound:
+        figures = {name: figure for name, figure in finding.stats.items() if _is_figure(figure)}
+        claims.append(claim(problem, Kind.SEARCH, bound, f"search by {solver}", **figures))
+    return Proof.of(problem, objective, bound, claims, solver=solver)
 
 
-def conflicts_proof(objective: Objective, bound: int, conflicts: Sequence[Conflict], *, always: int = 0) -> Proof:
-    """Limits on how many of some accesses can be views: the cheapest ones to give up, and what is always paid."""
-    listed = "; ".join(map(str, conflicts[:_MOST_NAMED]))
-    more = f"; and {len(conflicts) - _MOST_NAMED} more such limits" if len(conflicts) > _MOST_NAMED else ""
-    paid = f" besides {always} that every order costs" if always else ""
-    text = (
-        f"No order makes more accesses views than {listed}{more}. The cheapest accesses to give up as views, so that "
-        f"this holds, cost {bound - always}{paid}."
-    )
-    return Proof(objective, bound, "conflicts", text, conflicts=tuple(conflicts))
-
-
-def groups_proof(problem: Problem, objective: Objective, bound: int, groups: Sequence[GroupCost]) -> Proof:
-    """Exact optima of groups of accesses, weighted so that no access counts more than once."""
-    ticks = problem.ticks if objective.uses_tables else 1
-    costs = [
-        f"{group.multiplier} x {in_units(group.cost, ticks)} for {', '.join(group.accesses)}"
-        for group in groups[:_MOST_NAMED]
-    ]
-    more = f"; and {len(groups) - _MOST_NAMED} more groups" if len(groups) > _MOST_NAMED else ""
-    text = (
-        f"Groups of accesses cost at least, whatever the others do: {'; '.join(costs)}{more}. No access counts "
-        f"more than once; with the rest of each at what it costs alone this is {in_units(bound, ticks)}, rounded up."
-    )
-    return Proof(objective, bound, "groups", text, groups=tuple(groups))
-
-
-def whole_group_proof(problem: Problem, objective: Objective, bound: int, text: str, **figures: int | float) -> Proof:
-    """An exact method's proof, stated as the least cost of all accesses together: checkable where they are few."""
-    named = search_proof(objective, bound, text, **figures)
-    everyone = GroupCost(tuple(access.name for access in problem.accesses), bound)
-    return Proof(objective, bound, "placed sets", named.text, groups=(everyone,), search=named.search)
-
-
-def potentials_proof(problem: Problem, objective: Objective, bound: int, prices: Sequence[Potentials]) -> Proof:
-    """The dual of the assignment of a successor to every class, block by block."""
-    sums = ", ".join(f"{sum(own.leave) + sum(own.enter)} in {own.block}" for own in prices[:_MOST_NAMED])
-    more = f", and {len(prices) - _MOST_NAMED} more blocks" if len(prices) > _MOST_NAMED else ""
-    text = (
-        f"If every class chose its successor freely, runs would begin {bound} times: prices for leaving and entering "
-        f"the classes, which no succession undercuts, add up to {sums or '0'}{more}"
-    )
-    pinned = any(block.pinned for block in problem.blocks)
-    text += ", the rest being the runs of pinned blocks." if pinned else "."
-    return Proof(objective, bound, "assignment", text, potentials=tuple(prices))
-
-
-def exact_multipliers(
+def group_claims(
     problem: Problem, members: Sequence[tuple[int, ...]], costs: Sequence[int], alone: np.ndarray, weight: np.ndarray
-) -> tuple[int, list[GroupCost]]:
-    """Turn a linear program's multipliers into fractions that are exactly feasible.
+) -> list[Claim]:
+    """Claims about groups, with a linear program's multipliers turned into shares that are exactly feasible.
 
     Parameters
     ----------
     problem
         Names the accesses.
     members, costs
-        Groups of accesses and their least costs.
+        Groups of accesses, not all of them, and their least costs.
     alone
         int, shape (num_accesses,): least cost of each access on its own.
     weight
@@ -116,20 +106,25 @@ def exact_multipliers(
 
     Returns
     -------
-    tuple
-        The bound, and the groups with a multiplier above 0.
+    list of Claim
+        Those of the groups that count, for the best rounding tried.
     """
-    best: tuple[int, list[GroupCost]] = (int(alone.sum()), [])
+    best: tuple[int, list[Fraction]] = (int(alone.sum()), [Fraction(0)] * len(members))
     for largest in (60, 5000, 10**6, 10**9):
-        fractions = [Fraction(float(y)).limit_denominator(largest) for y in weight]
-        load = [sum((y for y, own in zip(fractions, members) if a in own), Fraction(0)) for a in range(len(alone))]
+        shares = [Fraction(float(y)).limit_denominator(largest) for y in weight]
+        load = [sum((y for y, own in zip(shares, members) if a in own), Fraction(0)) for a in range(len(alone))]
         scale = max([Fraction(1), *load])
-        fractions = [y / scale for y in fractions]
-        total = sum(alone.tolist()) + sum(
-            y * (cost - sum(int(alone[a]) for a in own)) for y, own, cost in zip(fractions, members, costs)
-        )
-        bound = -int(-total // 1)
+        shares = [y / scale for y in shares]
+        gains = (y * (cost - int(alone[list(own)].sum())) for y, own, cost in zip(shares, members, costs))
+        bound = math.ceil(int(alone.sum()) + sum(gains, Fraction(0)))
         if bound > best[0]:
-            names = [tuple(problem.accesses[a].name for a in own) for own in members]
-            best = bound, [GroupCost(own, cost, y) for own, cost, y in zip(names, costs, fractions) if y > 0]
-    return best
+            best = bound, shares
+    return [
+        claim(problem, Kind.GROUP, cost, "", own, share=share)
+        for own, cost, share in zip(members, costs, best[1])
+        if share > 0
+    ]
+
+
+def _is_figure(figure: object) -> bool:
+    return isinstance(figure, (int, float)) and not isinstance(figure, bool) and math.isfinite(figure)

@@ -12,8 +12,8 @@ from ortools.sat.python import cp_model
 from problems import Order, Problem
 from solvers.assignment import arc_costs, assigned_runs
 from solvers.incumbent import Incumbent
-from solvers.proofs import potentials_proof, search_proof
-from solvers.run_potentials import run_potentials
+from solvers.proofs import claim
+from solvers.run_potentials import potentials_claim
 from solvers.search import Values, run_search
 from solvers.settings import SearchSettings
 from solvers.task import Task
@@ -30,7 +30,8 @@ def solve_runs(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict
     bound, order = assigned_runs(task.problem)
     incumbent.raise_bound(
         min(bound, incumbent.value),
-        lambda bound: potentials_proof(task.problem, task.objective, bound, run_potentials(task.problem)),
+        lambda bound: [potentials_claim(task.problem, bound)],
+        method="assignment",
     )
     incumbent.offer(order)
     incumbent.offer(class_order(task.problem, task.start))
@@ -53,13 +54,16 @@ def solve_runs(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict
         if model.complete:
             incumbent.raise_bound(
                 min(outcome.bound, incumbent.value),
-                lambda bound: search_proof(
-                    task.objective,
-                    bound,
-                    "CP-SAT ruled out every cheaper circuit through the classes of each block",
-                    arcs=model.num_arcs,
-                    deterministic_time=outcome.deterministic_time,
-                ),
+                lambda bound: [
+                    claim(
+                        task.problem,
+                        "search",
+                        bound,
+                        "CP-SAT over the circuits through the classes of each block",
+                        arcs=model.num_arcs,
+                        branches=outcome.num_branches,
+                    )
+                ],
             )
     return {**stats, "deterministic_time": outcome.deterministic_time}
 

@@ -8,8 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from problems import Potentials, Problem
+from problems import Claim, Kind, Potentials, Problem
 from solvers.assignment import block_arcs, successors
+
+
+def potentials_claim(problem: Problem, bound: int) -> Claim:
+    """The assignment's bound on runs, with its witness."""
+    text = "if every class chose its successor freely; shown by prices for leaving and entering the classes"
+    return Claim(Kind.RELAXATION, bound, text, potentials=run_potentials(problem))
 
 
 def run_potentials(problem: Problem) -> tuple[Potentials, ...]:

@@ -11,12 +11,12 @@ import time
 import numpy as np
 from ortools.sat.python import cp_model
 
-from problems import Order, Proof
+from problems import Claim, Order
 from solvers.chains import offer_chains
 from solvers.event_block import EventBlock, OutOfTimeError
 from solvers.groups import Group, combined_bound, group_weights, solved_groups
 from solvers.incumbent import Incumbent
-from solvers.proofs import exact_multipliers, groups_proof, search_proof
+from solvers.proofs import claim, group_claims
 from solvers.rows import class_bits, span_rows
 from solvers.search import Values, run_search
 from solvers.settings import SearchSettings
@@ -32,7 +32,8 @@ def solve_spans(task: Task, config: SearchSettings, incumbent: Incumbent) -> dic
     groups = solved_groups(task, work=config.group_work, deadline=_share(task, _GROUP_SHARE))
     incumbent.raise_bound(
         min(combined_bound(groups, _single_costs(task)), incumbent.value),
-        lambda bound: _group_proof(task, groups, bound),
+        lambda _: _group_claims(task, groups),
+        method="groups",
     )
     stats: dict[str, int | float] = {
         "chain_value": incumbent.value,
@@ -59,26 +60,25 @@ def solve_spans(task: Task, config: SearchSettings, incumbent: Incumbent) -> dic
         incumbent.offer(model.order(outcome.values))
         incumbent.raise_bound(
             min(outcome.bound, incumbent.value),
-            lambda bound: search_proof(
-                task.objective,
-                bound,
-                "CP-SAT ruled out every cheaper order of the accesses' ends",
-                groups=len(groups),
-                deterministic_time=outcome.deterministic_time,
-            ),
+            lambda bound: [
+                claim(
+                    task.problem,
+                    "search",
+                    bound,
+                    "CP-SAT over the orders of the accesses' ends, with exact costs of groups as cuts",
+                    groups=len(groups),
+                    branches=outcome.num_branches,
+                )
+            ],
         )
     return {**stats, "deterministic_time": outcome.deterministic_time}
 
 
-def _group_proof(task: Task, groups: list[Group], bound: int) -> Proof:
+def _group_claims(task: Task, groups: list[Group]) -> list[Claim]:
     """The groups that count, with exact multipliers."""
     alone = _single_costs(task)
     members, costs = [group.accesses for group in groups], [group.cost for group in groups]
-    exact, counted = exact_multipliers(task.problem, members, costs, alone, group_weights(groups, alone)[0])
-    if exact < bound:
-        text = "a linear program combined the exact costs of groups of accesses"
-        return search_proof(task.objective, bound, text, groups=len(groups))
-    return groups_proof(task.problem, task.objective, bound, counted)
+    return group_claims(task.problem, members, costs, alone, group_weights(groups, alone)[0])
 
 
 def _share(task: Task, share: float) -> float:

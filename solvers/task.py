@@ -7,12 +7,12 @@ with `solvers.register` and everything it returns passes the gate.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
-from problems import AccessCost, Objective, Order, Problem, Proof, evaluate
+from problems import AccessCost, Claim, Objective, Order, Problem, evaluate
 from solvers.bounds import trivial_bound
 from solvers.result import Progress
 
@@ -99,9 +99,8 @@ class Finding:
         The value the solver computed in its own way, to be checked by the gate; None if it computed none.
     stats
         Figures for reports.
-    proof
-        Why the bound holds, if the task wants to know; `solvers.proofs` makes it in one line. Without one the gate says
-        plainly that the solver proved it.
+    claims
+        Why the bound holds, if the task wants to know; see `solvers.proofs`. The gate fills in what they lack.
     """
 
     order: Order
@@ -109,7 +108,7 @@ class Finding:
     optimal: bool = False
     objective: int | None = None
     stats: dict[str, Any] = field(default_factory=dict)
-    proof: Proof | None = None
+    claims: Sequence[Claim] = ()
 
 
 class Solver(Protocol):

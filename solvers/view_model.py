@@ -21,7 +21,7 @@ from solvers.rows import class_bits, span_rows
 from solvers.search import Outcome, run_search
 from solvers.settings import SearchSettings
 from solvers.task import Task
-from solvers.view_proof import Limit, conflicts_reason
+from solvers.view_proof import Limit, conflict_claims
 
 
 def solve_views(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict[str, int | float]:
@@ -98,7 +98,7 @@ class ViewModel:
     def reason(self) -> Reason:
         """Why a bound holds: of the conflicts known now those it needs."""
         known = list(self._limits)
-        return lambda bound: conflicts_reason(self._task.problem, self._task.objective, bound, known)
+        return lambda bound: conflict_claims(self._task.problem, self._task.objective, bound, known)
 
     def _forbid_small_conflicts(self) -> None:
         """sum(view[a] for a in S) <= limit, for the sets S of pairwise or triplewise conflicting accesses."""

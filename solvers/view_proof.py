@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from problems import Conflict, Objective, Problem, Proof
+from problems import Claim, Kind, Objective, Problem
 from problems.giving_up import Demand, cheapest_to_give_up
-from problems.least_costs import cost_unless_view, costs_alone
-from solvers.proofs import conflicts_proof, search_proof
+from problems.implications import premiums
+from problems.least_costs import costs_alone
+from solvers.proofs import claim
 
 Limit = tuple[int, tuple[int, ...]]
 """At most so many of these accesses are views."""
@@ -21,8 +22,8 @@ _MAX_NODES = 5_000
 _MOST_SECONDS = 1.0
 
 
-def conflicts_reason(problem: Problem, objective: Objective, bound: int, limits: Sequence[Limit]) -> Proof:
-    """The proof of a bound on the price of accesses that are no views.
+def conflict_claims(problem: Problem, objective: Objective, bound: int, limits: Sequence[Limit]) -> list[Claim]:
+    """The claims behind a bound on the price of accesses that are no views.
 
     Parameters
     ----------
@@ -31,18 +32,20 @@ def conflicts_reason(problem: Problem, objective: Objective, bound: int, limits:
     bound
         What was proven.
     limits
-        All that the search knew. If they cannot be sifted within a second or so, the proof holds no witness.
+        All that the search knew. If they cannot be sifted within a second or so, the claim holds no witness.
     """
     alone = costs_alone(problem, objective)
-    price = [max(0, cost_unless_view(problem, objective, a) - cost) for a, cost in enumerate(alone)]
+    premium = premiums(problem, objective, alone)
     deadline = time.perf_counter() + _MOST_SECONDS
-    needed = _needed(limits, price, bound - sum(alone), deadline=deadline)
+    needed = _needed(limits, premium, bound - sum(alone), deadline=deadline)
     if needed is None:
-        text = "CP-SAT weighed sets of accesses that cannot all be views against each other"
-        return search_proof(objective, bound, text, conflicts=len(limits))
-    names = [access.name for access in problem.accesses]
-    conflicts = [Conflict((names[a] for a in sorted(own)), len(own) - need) for own, need in needed]
-    return conflicts_proof(objective, bound, conflicts, always=sum(alone))
+        text = "CP-SAT weighed sets of accesses that cannot all be views"
+        return [claim(problem, Kind.SEARCH, bound, text, conflicts=len(limits))]
+    claims = []
+    for own, need in needed:
+        least = sum(alone[a] for a in own) + sum(sorted(premium[a] for a in own)[:need])
+        claims.append(claim(problem, Kind.CONFLICT, least, "", own, views=len(own) - need))
+    return claims
 
 
 def _needed(limits: Sequence[Limit], price: Sequence[int], bound: int, *, deadline: float) -> list[Demand] | None:
