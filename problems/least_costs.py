@@ -18,7 +18,7 @@ from problems.order import Order
 from problems.problem import Problem
 from problems.view_sets import Part, can_all_be_views, parts_of
 
-MAX_CLASSES = 14
+MAX_CLASSES = 16
 """Classes per block that the dynamic program takes on."""
 
 MAX_STATES = 2**22

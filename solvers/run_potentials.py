@@ -14,7 +14,7 @@ from solvers.assignment import block_arcs, successors
 
 def potentials_claim(problem: Problem, bound: int) -> Claim:
     """The assignment's bound on runs, with its witness."""
-    text = "if every class chose its successor freely; shown by prices for leaving and entering the classes"
+    text = "even if every class chose its successor freely, as prices for leaving and entering the classes show"
     return Claim(Kind.RELAXATION, bound, text, potentials=run_potentials(problem))
 
 
