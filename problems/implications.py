@@ -59,7 +59,7 @@ def implied_bound(
     >>> from problems import OBJECTIVES
     >>> from problems.generators import random_masks
     >>> problem = random_masks(8, 3)
-    >>> two = [Claim("group", 4, accesses=("a0", "a1")), Claim("search", 5, accesses=("a1", "a2"))]
+    >>> two = [Claim("group", 4, accesses=("access0", "access1")), Claim("search", 5, accesses=("access1", "access2"))]
     >>> implied_bound(problem, OBJECTIVES["span"], two, enough=9)
     Implied(bound=5, complete=True)
     """

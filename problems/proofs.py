@@ -218,7 +218,7 @@ class Proof:
         >>> from problems import OBJECTIVES
         >>> from problems.generators import random_masks
         >>> print(Proof.of(random_masks(8, 2), OBJECTIVES["span"], 0, [Claim("trivial", 0)], solver="greedy"))
-        random-8x2-0.5-0: every order has span >= 0 (greedy)
+        random-8x2-k0.5-c0.0-s0: every order has span >= 0 (greedy)
           each for itself, all accesses cost at least 0
         """
         ticks = problem.ticks if objective.uses_tables else 1

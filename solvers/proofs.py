@@ -61,7 +61,7 @@ def claim(
     --------
     >>> from problems.generators import random_masks
     >>> print(claim(random_masks(8, 3), "search", 7, "every pair of chains was priced", [0, 2], states=900))
-    a0 and a2 together cost at least 7: every pair of chains was priced (states 900)
+    access0 and access2 together cost at least 7: every pair of chains was priced (states 900)
     """
     names = tuple(problem.accesses[a].name for a in sorted(accesses))
     return Claim(Kind(kind), bound, text, names, views, Fraction(share), figures=figures)
