@@ -21,7 +21,7 @@ from solvers.run_potentials import run_potentials
 from solvers.task import Task
 from solvers.view_model import ViewTest
 
-CP_SAT = CpSat(max_deterministic_time=2.0)
+CP_SAT = CpSat(max_deterministic_time=0.5)
 SOLVERS = ["identity", "greedy", "brute-force", "placed-sets", CP_SAT]
 
 
