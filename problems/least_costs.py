@@ -24,6 +24,9 @@ MAX_CLASSES = 16
 MAX_STATES = 2**22
 """States that it may visit for one problem (some seconds)."""
 
+MAX_VIEW_STATES = 2_000
+"""States per block in which a set of accesses is tested to be views."""
+
 MAX_ORDERS = 50_000
 """Orders that are tried out."""
 
@@ -98,7 +101,8 @@ def _least_price(problem: Problem, objective: Objective) -> int | None:
         if best is not None and total >= best:
             continue
         if objective.alpha is None:
-            feasible = can_all_be_views(problem, read)
+            left -= MAX_STATES >> 10
+            feasible = can_all_be_views(problem, read, max_states=MAX_VIEW_STATES)
             if feasible is None:
                 return None
             excess = 0 if feasible else None

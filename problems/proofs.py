@@ -19,6 +19,9 @@ from problems.evaluation import Objective, in_units
 from problems.instances import instance_to_dict
 from problems.problem import Problem
 
+MAX_BOUND = 2**62
+"""No bound is higher: costs are summed in int64."""
+
 
 class Kind(StrEnum):
     """How a claim is known, and what is needed to check it."""
@@ -126,7 +129,7 @@ class Claim:
         object.__setattr__(self, "share", Fraction(self.share))
         object.__setattr__(self, "potentials", tuple(self.potentials))
         object.__setattr__(self, "figures", dict(self.figures))
-        if self.bound < 0 or not 0 <= self.share <= 1:
+        if not 0 <= self.bound <= MAX_BOUND or not 0 <= self.share <= 1:
             raise ProblemError(
                 f"a claim has bound {self.bound} and share {self.share}; no cost is below 0, no share above 1"
             )
@@ -202,7 +205,7 @@ class Proof:
     def __post_init__(self) -> None:
         object.__setattr__(self, "bound", int(self.bound))
         object.__setattr__(self, "claims", tuple(self.claims))
-        if self.bound < 0 or self.ticks < 1:
+        if not 0 <= self.bound <= MAX_BOUND or self.ticks < 1:
             raise ProblemError(f"a proof has bound {self.bound} in ticks of 1/{self.ticks}; no cost is below 0")
         if not self.claims:
             raise ProblemError("a proof needs at least one claim")

@@ -32,7 +32,8 @@ def conflict_claims(problem: Problem, objective: Objective, bound: int, limits: 
     bound
         What was proven.
     limits
-        All that the search knew. If they cannot be sifted within a second or so, the claim holds no witness.
+        All that the search knew. Those that are not needed are left out, as far as that is found in a second or so. If
+        they cannot be weighed against each other at all, a search is claimed.
     """
     alone = costs_alone(problem, objective)
     premium = premiums(problem, objective, alone)
@@ -49,19 +50,20 @@ def conflict_claims(problem: Problem, objective: Objective, bound: int, limits: 
 
 
 def _needed(limits: Sequence[Limit], price: Sequence[int], bound: int, *, deadline: float) -> list[Demand] | None:
-    """A short list of limits that make giving up views cost so much; None if that is not found in time."""
+    """A short list of limits that make giving up views cost so much, all if time is short; None if that is too hard."""
     known = [(frozenset(accesses), len(accesses) - most) for most, accesses in limits]
+    answer = cheapest_to_give_up(known, price, enough=bound, max_nodes=_MAX_NODES)
+    if answer is None or answer[0] < bound:
+        return None
     chosen: list[Demand] = []
     while True:
         answer = cheapest_to_give_up(chosen, price, enough=bound, max_nodes=_MAX_NODES)
         if answer is None or time.perf_counter() >= deadline:
-            return None
+            return known
         least, given_up = answer
         if least >= bound:
             break
         violated = [demand for demand in known if len(demand[0] & given_up) < demand[1]]
-        if not violated:
-            return None
         chosen += _apart(violated, given_up, price)
     for demand in list(chosen):
         if time.perf_counter() >= deadline:

@@ -16,6 +16,8 @@ from upscale_opt import options
 from upscale_opt.errors import UpscaleError
 from upscale_opt.segments import Solutions
 
+_MOST_LINES = 12
+
 
 def proof_text(problems: Mapping[str, Problem], solutions: Solutions, solvers: Sequence[str]) -> str:
     """What was proven about every segment with at least two accesses, and how it compares with the best order found."""
@@ -27,7 +29,9 @@ def proof_text(problems: Mapping[str, Problem], solutions: Solutions, solvers: S
         head, *claims = str(proof).splitlines()
         value = in_units(best.objective, best.evaluation.ticks)
         optimal = ": optimal" if best.objective == proof.bound else ""
-        lines += [f"{head}; the best found, by {best.solver}, has {value}{optimal}", *claims]
+        lines += [f"{head}; the best found, by {best.solver}, has {value}{optimal}", *claims[:_MOST_LINES]]
+        if len(claims) > _MOST_LINES:
+            lines.append(f"  and {len(claims) - _MOST_LINES} more claims, which --save-proof writes")
     return "\n".join(lines)
 
 

@@ -44,6 +44,7 @@ def test_claims_read_as_sentences():
     [
         {"kind": "guess", "bound": 1},
         {"kind": "search", "bound": -1},
+        {"kind": "search", "bound": 10**400},
         {"kind": "search", "bound": 1, "share": Fraction(3, 2)},
         {"kind": "search", "bound": 1, "accesses": ("a", "a")},
         {"kind": "search", "bound": 1, "accesses": ("a", "b"), "views": 1},
