@@ -15,20 +15,26 @@ from problems.evaluation import (
 from problems.instances import instance_from_dict, instance_to_dict, read_instance, write_instance
 from problems.order import Order
 from problems.problem import Access, Block, Classes, Problem, Reader
+from problems.proof_files import read_proof, write_proof
+from problems.proofs import Claim, Kind, Potentials, Proof
 
 __all__ = [
     "OBJECTIVES",
     "Access",
     "AccessCost",
     "Block",
+    "Claim",
     "Classes",
     "CostTable",
     "Curve",
     "Evaluation",
+    "Kind",
     "Objective",
     "Order",
+    "Potentials",
     "Problem",
     "ProblemError",
+    "Proof",
     "Reader",
     "evaluate",
     "evaluate_batch",
@@ -37,5 +43,7 @@ __all__ = [
     "instance_to_dict",
     "objective_named",
     "read_instance",
+    "read_proof",
     "write_instance",
+    "write_proof",
 ]

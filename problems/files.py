@@ -63,12 +63,7 @@ def read_json(path: str | Path, *, file_format: str, version: int) -> dict[str, 
     ProblemError
         If the file cannot be read, is not JSON, is of another format, or newer than `version`.
     """
-    try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ProblemError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ProblemError(f"{path} is not valid JSON ({error}); write it anew") from error
+    document = read_any_json(path)
     if not isinstance(document, dict) or document.get("format") != file_format:
         raise ProblemError(f"{path} is no {file_format} file: its field 'format' does not say so")
     found = document.get("version")
@@ -79,6 +74,22 @@ def read_json(path: str | Path, *, file_format: str, version: int) -> dict[str, 
             f"{path} has version {found}, newer than the {version} this program reads; upgrade upscale_opt"
         )
     return document
+
+
+def read_any_json(path: str | Path) -> Any:
+    """What a JSON file holds, whatever it is.
+
+    Raises
+    ------
+    ProblemError
+        If the file cannot be read or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ProblemError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ProblemError(f"{path} is not valid JSON ({error}); write it anew") from error
 
 
 def require_field(document: Any, field: str, kind: type | tuple[type, ...], where: str) -> Any:

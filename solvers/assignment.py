@@ -29,21 +29,39 @@ def assigned_runs(problem: Problem) -> tuple[int, Order]:
     sequence: list[int] = []
     for b, block in enumerate(problem.blocks):
         own = problem.classes.of_block(b)
-        first, step = arc_costs(problem, b)
-        continues = [r for r in problem.readers_of(b) if _may_continue(problem, r)]
-        first = first - class_bits(problem, b, continues).sum(axis=1)
+        cost = block_arcs(problem, b)
         if block.pinned:
-            bound += int(first[0] + np.diagonal(step, 1).sum())
+            bound += int(np.diagonal(cost, 1).sum())
             sequence.extend(own)
             continue
-        cost = np.zeros((len(own) + 1,) * 2)
-        cost[1:, 1:] = step
-        cost[0, 1:] = first
-        np.fill_diagonal(cost, cost.max(initial=0.0) * (len(own) + 2) + 1)
-        nodes, successor = linear_sum_assignment(cost)
-        bound += round(float(cost[nodes, successor].sum()))
+        successor = successors(cost)
+        bound += int(cost[np.arange(len(cost)), successor].sum())
         sequence.extend(own[_patched(cost, successor) - 1])
     return bound, Order.of_classes(problem, sequence)
+
+
+def block_arcs(problem: Problem, block: int) -> np.ndarray:
+    """Runs that begin at one node when it follows another (row) one.
+
+    Node 0 is the block's border, the others are its classes. What may continue a run of the block before begins none.
+
+    Returns
+    -------
+    np.ndarray
+        int64, shape (num_classes + 1, num_classes + 1); the diagonal is dearer than any tour.
+    """
+    first, step = arc_costs(problem, block)
+    continues = [r for r in problem.readers_of(block) if _may_continue(problem, r)]
+    cost = np.zeros((len(first) + 1,) * 2, dtype=np.int64)
+    cost[1:, 1:] = step
+    cost[0, 1:] = first - class_bits(problem, block, continues).sum(axis=1)
+    np.fill_diagonal(cost, cost.max(initial=0) * (len(cost) + 1) + 1)
+    return cost
+
+
+def successors(cost: np.ndarray) -> np.ndarray:
+    """The cheapest choice of a successor for every node, each once; int, shape (num_nodes,)."""
+    return linear_sum_assignment(cost)[1]
 
 
 def arc_costs(problem: Problem, block: int) -> tuple[np.ndarray, np.ndarray]:

@@ -39,4 +39,11 @@ class CpSat(SearchSettings):
                 from solvers.span_model import solve_spans as search
             stats.update(search(task, self, incumbent))
         bound = min(incumbent.bound, incumbent.value)
-        return Finding(incumbent.order, bound, optimal=incumbent.closed, objective=incumbent.value, stats=stats)
+        return Finding(
+            incumbent.order,
+            bound,
+            optimal=incumbent.closed,
+            objective=incumbent.value,
+            stats=stats,
+            claims=incumbent.claims(),
+        )

@@ -43,6 +43,15 @@ class CpSatDirect(SearchSettings):
             from solvers.program import search_formulations
 
             programs = formulations(task, counts_pieces=True)
-            stats |= search_formulations(task, self, incumbent, programs, DirectModel)
+            stats |= search_formulations(
+                task, self, incumbent, programs, DirectModel, method="CP-SAT over the places of the classes"
+            )
         bound = min(incumbent.bound, incumbent.value)
-        return Finding(incumbent.order, bound, optimal=incumbent.closed, objective=incumbent.value, stats=stats)
+        return Finding(
+            incumbent.order,
+            bound,
+            optimal=incumbent.closed,
+            objective=incumbent.value,
+            stats=stats,
+            claims=incumbent.claims(),
+        )

@@ -56,6 +56,15 @@ class CpSatEvents(SearchSettings):
         stats: dict[str, int | float] = {"classes": len(task.problem.classes)}
         if not incumbent.closed and not task.expired:
             programs = formulations(task, counts_pieces=False)
-            stats |= search_formulations(task, self, incumbent, programs, EventModel)
+            stats |= search_formulations(
+                task, self, incumbent, programs, EventModel, method="CP-SAT over the orders of the accesses' ends"
+            )
         bound = min(incumbent.bound, incumbent.value)
-        return Finding(incumbent.order, bound, optimal=incumbent.closed, objective=incumbent.value, stats=stats)
+        return Finding(
+            incumbent.order,
+            bound,
+            optimal=incumbent.closed,
+            objective=incumbent.value,
+            stats=stats,
+            claims=incumbent.claims(),
+        )

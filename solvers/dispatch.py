@@ -27,6 +27,7 @@ def solve(
     seed: int = 0,
     hint: Order | None = None,
     progress: Callable[[Progress], None] | None = None,
+    proof: bool = False,
 ) -> Result:
     """Look for the order of least cost.
 
@@ -50,6 +51,8 @@ def solve(
         An order to start from, for example of an earlier run.
     progress
         Called with a `Progress` on every improvement, perhaps from another thread. Exceptions stop the solve.
+    proof
+        Say why the bound holds, as `Result.proof`. Writing it may take a second beyond the time limit.
 
     Returns
     -------
@@ -92,6 +95,7 @@ def solve(
         seed=seed,
         hint=hint,
         progress=progress,
+        want_proof=proof,
     )
     finding = chosen.solve(task)
     return result_of(
@@ -102,6 +106,7 @@ def solve(
         runtime=time.perf_counter() - started,
         start=task.start if chosen.exact else None,
         alternatives=known if chosen.exact else None,
+        want_proof=proof,
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from problems import Objective, Order, Problem, ProblemError, evaluate
 from solvers.errors import SolverError
+from solvers.proofs import proof_of
 from solvers.result import Result, Status
 from solvers.task import Finding
 
@@ -25,6 +26,7 @@ def result_of(
     runtime: float,
     start: Order | None = None,
     alternatives: Iterable[Order] | None = None,
+    want_proof: bool = False,
 ) -> Result:
     """Check a finding and make the result of it.
 
@@ -43,6 +45,8 @@ def result_of(
     alternatives
         Other orders known; None for a heuristic, whose order is left as it is. If the finding is optimal, the one
         nearest to the original order among those of the same value, the finding's and its reversals is returned.
+    want_proof
+        Whether the result says why its bound holds.
 
     Raises
     ------
@@ -95,6 +99,7 @@ def result_of(
         solver=solver,
         evaluation=evaluate(problem, order, objective),
         stats=dict(finding.stats),
+        proof=proof_of(problem, objective, finding, bound, solver=solver) if want_proof and bound is not None else None,
     )
 
 

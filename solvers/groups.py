@@ -87,8 +87,20 @@ def combined_bound(groups: list[Group], single: np.ndarray) -> int:
     >>> combined_bound([Group((0, 1), 4), Group((1, 2), 4), Group((0, 2), 4)], np.zeros(3, dtype=int))
     6
     """
+    y, gain = group_weights(groups, single)
+    return max(int(single.sum()), math.ceil(float(gain @ y + single.sum()) * (1 - 1e-12) - 1e-6))
+
+
+def group_weights(groups: list[Group], single: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How much every group counts in the best combination, and what it adds to its accesses' own costs.
+
+    Returns
+    -------
+    tuple
+        float arrays of shape (num_groups,); no access counts more than once, up to rounding.
+    """
     if not groups:
-        return int(single.sum())
+        return np.zeros(0), np.zeros(0)
     from scipy.optimize import linprog
 
     member = np.zeros((len(groups), len(single)))
@@ -99,10 +111,9 @@ def combined_bound(groups: list[Group], single: np.ndarray) -> int:
     gain = least - member @ single
     answer = linprog(-gain, A_ub=member.T, b_ub=np.ones(len(single)), bounds=(0, None), method="highs")
     if answer.x is None:
-        return int(single.sum())
+        return np.zeros(len(groups)), gain
     y = np.clip(answer.x, 0, None)
-    y /= max(1.0, float((member.T @ y).max(initial=0.0)))
-    return max(int(single.sum()), math.ceil(float(gain @ y + single.sum()) * (1 - 1e-12) - 1e-6))
+    return y / max(1.0, float((member.T @ y).max(initial=0.0))), gain
 
 
 class _GroupSizes:

@@ -5,7 +5,8 @@ Values are always those of `problems.evaluate`, never a model's.
 
 from __future__ import annotations
 
-from problems import Order
+from problems import Claim, Order
+from solvers.proofs import Reason
 from solvers.task import Task
 
 
@@ -25,6 +26,7 @@ class Incumbent:
         self.order = task.start
         self.value = task.start_value
         self.bound = min(task.trivial_bound, self.value)
+        self._reasons: dict[str, tuple[int, Reason]] = {}
 
     @property
     def closed(self) -> bool:
@@ -40,8 +42,26 @@ class Incumbent:
         self._task.report(self.value, min(self.bound, self.value))
         return True
 
-    def raise_bound(self, bound: int) -> None:
-        """Take a proven bound if it is better."""
+    def raise_bound(self, bound: int, reason: Reason | None = None, *, method: str = "") -> None:
+        """Take a proven bound if it is better.
+
+        Parameters
+        ----------
+        bound
+            The bound.
+        reason
+            Asked for the claims behind it if a proof is wanted in the end.
+        method
+            The reason replaces earlier ones of the same method; those of other methods stay beside it.
+        """
         if bound > self.bound:
             self.bound = bound
+            if reason is not None:
+                self._reasons[method] = (bound, reason)
             self._task.report(self.value, self.bound)
+
+    def claims(self) -> tuple[Claim, ...]:
+        """Why the bound holds, as far as reasons were given; nothing if nobody wants to know."""
+        if not self._task.want_proof:
+            return ()
+        return tuple(claim for bound, reason in self._reasons.values() for claim in reason(bound))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from problems import Objective, Order, Problem
 from solvers.block_ends import best_ends
 from solvers.errors import SolverError
 from solvers.linear_order import LinearOrder, cheapest_sequence
+from solvers.proofs import claim
 from solvers.rows import Row, class_bits, merged_classes, span_rows
 from solvers.run_order import RunOrders
 from solvers.task import Finding, Task
@@ -77,7 +78,7 @@ class PlacedSets:
                 best_value = task.value(best)
                 task.report(best_value, min(bound, best_value))
         stats = {"copied_subsets": tried, "classes": max(linear.num_classes, default=0)}
-        return Finding(best, best_value, optimal=True, objective=best_value, stats=stats)
+        return self._proven(task, best, best_value, stats, sum(1 << num for num in linear.num_classes))
 
     def _solve_runs(self, task: Task) -> Finding:
         problem, classes = task.problem, task.problem.classes
@@ -98,7 +99,14 @@ class PlacedSets:
         best = Order.of_classes(problem, sequence)
         value = task.value(best)
         task.report(value, value)
-        return Finding(best, value, optimal=True, objective=value, stats={"classes": max(sizes, default=0)})
+        return self._proven(task, best, value, {"classes": max(sizes, default=0)}, sum(n << n for n in sizes))
+
+    def _proven(self, task: Task, best: Order, value: int, stats: dict[str, int], states: int) -> Finding:
+        """The finding of an optimum."""
+        text = "dynamic program over the sets of classes placed so far"
+        figures: dict[str, Any] = {"states": states, **stats}
+        claims = [claim(task.problem, "search", value, text, **figures)] if task.want_proof else []
+        return Finding(best, value, optimal=True, objective=value, stats=stats, claims=claims)
 
     def _require_small(self, problem: Problem, sizes: list[int], limit: int) -> None:
         if max(sizes, default=0) > limit:

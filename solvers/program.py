@@ -8,13 +8,15 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from ortools.sat.python import cp_model
 
-from problems import Order
+from problems import Claim, Order, Problem
 from solvers.formulation import Formulation
 from solvers.incumbent import Incumbent
+from solvers.proofs import claim
 from solvers.search import OutOfTimeError, Values, run_search
 from solvers.settings import SearchSettings
 from solvers.task import Task
@@ -26,6 +28,8 @@ def search_formulations(
     incumbent: Incumbent,
     programs: Sequence[Formulation],
     build: Callable[[Formulation, Task, Order], OrderProgram],
+    *,
+    method: str,
 ) -> dict[str, int | float]:
     """Build and solve programs one after another, sharing the time evenly; improves the incumbent.
 
@@ -37,6 +41,8 @@ def search_formulations(
         What `formulations` said.
     build
         Makes a program of a formulation, the task with its own deadline, and the order to hint at.
+    method
+        What is searched, in words, for proofs.
 
     Returns
     -------
@@ -68,12 +74,18 @@ def search_formulations(
         if outcome.bound is not None and outcome.values is not None:
             incumbent.offer(program.order(outcome.values))
             if form.bounds:
-                incumbent.raise_bound(min(-(-outcome.bound // form.scale), incumbent.value))
+                bound, branches = min(-(-outcome.bound // form.scale), incumbent.value), outcome.num_branches
+                incumbent.raise_bound(bound, partial(_searched, task.problem, method, branches))
     return {
         "units": len(programs[0].units),
         "minorant": int(len(programs) > 1),
         "deterministic_time": deterministic,
     }
+
+
+def _searched(problem: Problem, method: str, branches: int, bound: int) -> list[Claim]:
+    """What a program's bound rests on."""
+    return [claim(problem, "search", bound, method, branches=branches)]
 
 
 class OrderProgram(Protocol):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from problems import Evaluation, Order
+from problems import Evaluation, Order, Proof
 
 
 class Status(StrEnum):
@@ -62,6 +62,8 @@ class Result:
         Figures of the solver's own (counts, sizes), for reports; keys differ between solvers.
     evaluation
         Read mode, span, runs and cost of every access under the order.
+    proof
+        Why the bound holds; None unless it was asked for, or if there is no bound.
     """
 
     order: Order
@@ -72,6 +74,7 @@ class Result:
     solver: str
     evaluation: Evaluation
     stats: dict[str, Any] = field(default_factory=dict)
+    proof: Proof | None = None
     gap: float | None = field(init=False)
 
     def __post_init__(self) -> None:

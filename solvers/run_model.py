@@ -12,6 +12,8 @@ from ortools.sat.python import cp_model
 from problems import Order, Problem
 from solvers.assignment import arc_costs, assigned_runs
 from solvers.incumbent import Incumbent
+from solvers.proofs import claim
+from solvers.run_potentials import potentials_claim
 from solvers.search import Values, run_search
 from solvers.settings import SearchSettings
 from solvers.task import Task
@@ -26,7 +28,11 @@ _NEIGHBOURS = 12
 def solve_runs(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict[str, int | float]:
     """Minimise runs; improves the incumbent, returns figures for reports."""
     bound, order = assigned_runs(task.problem)
-    incumbent.raise_bound(min(bound, incumbent.value))
+    incumbent.raise_bound(
+        min(bound, incumbent.value),
+        lambda bound: [potentials_claim(task.problem, bound)],
+        method="assignment",
+    )
     incumbent.offer(order)
     incumbent.offer(class_order(task.problem, task.start))
     stats: dict[str, int | float] = {"assignment_bound": bound, "assignment_value": incumbent.value}
@@ -46,7 +52,19 @@ def solve_runs(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict
     if outcome.bound is not None and outcome.values is not None:
         incumbent.offer(model.order(outcome.values))
         if model.complete:
-            incumbent.raise_bound(min(outcome.bound, incumbent.value))
+            incumbent.raise_bound(
+                min(outcome.bound, incumbent.value),
+                lambda bound: [
+                    claim(
+                        task.problem,
+                        "search",
+                        bound,
+                        "CP-SAT over the circuits through the classes of each block",
+                        arcs=model.num_arcs,
+                        branches=outcome.num_branches,
+                    )
+                ],
+            )
     return {**stats, "deterministic_time": outcome.deterministic_time}
 
 

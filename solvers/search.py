@@ -42,6 +42,8 @@ class Outcome:
         Proven bound on the model's objective; None if there is none.
     deterministic_time
         Deterministic seconds used.
+    num_branches
+        Branches of the search tree.
     """
 
     optimal: bool
@@ -49,6 +51,7 @@ class Outcome:
     objective: int | None
     bound: int | None
     deterministic_time: float
+    num_branches: int = 0
 
 
 def run_search(
@@ -107,6 +110,7 @@ def run_search(
         objective,
         objective if optimal else _safe_bound(solver.best_objective_bound),
         solver.deterministic_time,
+        solver.num_branches,
     )
 
 

@@ -10,13 +10,14 @@ import time
 
 import numpy as np
 
-from problems import Order
+from problems import Claim, Order
 from solvers.chains import offer_chains
 from solvers.event_model import EventModel
 from solvers.formulation import Formulation, formulations
-from solvers.groups import Group, combined_bound, solved_groups
+from solvers.groups import Group, combined_bound, group_weights, solved_groups
 from solvers.incumbent import Incumbent
 from solvers.program import search_formulations
+from solvers.proofs import group_claims
 from solvers.rows import span_rows
 from solvers.settings import SearchSettings
 from solvers.task import Task
@@ -32,13 +33,27 @@ def solve_spans(task: Task, config: SearchSettings, incumbent: Incumbent) -> dic
     groups: list[Group] = []
     if not task.objective.uses_tables:
         groups = solved_groups(task, work=config.group_work, deadline=_share(task, _GROUP_SHARE))
-        incumbent.raise_bound(min(combined_bound(groups, _single_costs(task)), incumbent.value))
+        incumbent.raise_bound(
+            min(combined_bound(groups, _single_costs(task)), incumbent.value),
+            lambda _: _group_claims(task, groups),
+            method="groups",
+        )
         stats |= {"groups": len(groups), "group_bound": incumbent.bound}
 
     def build(form: Formulation, own: Task, start: Order) -> EventModel:
         return EventModel(form, own, start, groups)
 
-    return stats | search_formulations(task, config, incumbent, formulations(task, counts_pieces=False), build)
+    method = "CP-SAT over the orders of the accesses' ends, with exact costs of groups as cuts"
+    return stats | search_formulations(
+        task, config, incumbent, formulations(task, counts_pieces=False), build, method=method
+    )
+
+
+def _group_claims(task: Task, groups: list[Group]) -> list[Claim]:
+    """The groups that count, with exact multipliers."""
+    alone = _single_costs(task)
+    members, costs = [group.accesses for group in groups], [group.cost for group in groups]
+    return group_claims(task.problem, members, costs, alone, group_weights(groups, alone)[0])
 
 
 def _share(task: Task, share: float) -> float:

@@ -7,12 +7,12 @@ with `solvers.register` and everything it returns passes the gate.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
-from problems import AccessCost, Objective, Order, Problem, evaluate
+from problems import AccessCost, Claim, Objective, Order, Problem, evaluate
 from solvers.bounds import trivial_bound
 from solvers.result import Progress
 
@@ -35,6 +35,8 @@ class Task:
         The user's order, or None.
     progress
         Called with a `Progress` on every improvement, or None.
+    want_proof
+        Whether the finding shall say why its bound holds.
     """
 
     problem: Problem
@@ -45,6 +47,7 @@ class Task:
     seed: int = 0
     hint: Order | None = None
     progress: Callable[[Progress], None] | None = None
+    want_proof: bool = False
 
     @cached_property
     def start_value(self) -> int:
@@ -96,6 +99,8 @@ class Finding:
         The value the solver computed in its own way, to be checked by the gate; None if it computed none.
     stats
         Figures for reports.
+    claims
+        Why the bound holds, if the task wants to know; see `solvers.proofs`. The gate fills in what they lack.
     """
 
     order: Order
@@ -103,6 +108,7 @@ class Finding:
     optimal: bool = False
     objective: int | None = None
     stats: dict[str, Any] = field(default_factory=dict)
+    claims: Sequence[Claim] = ()
 
 
 class Solver(Protocol):

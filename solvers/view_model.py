@@ -16,10 +16,12 @@ from problems import Order, evaluate
 from solvers.conflicts import at_most, conflicting_accesses
 from solvers.consecutive import consecutive_order
 from solvers.incumbent import Incumbent
+from solvers.proofs import Reason
 from solvers.rows import class_bits, span_rows
 from solvers.search import Outcome, run_search
 from solvers.settings import SearchSettings
 from solvers.task import Task
+from solvers.view_proof import Limit, conflict_claims
 
 
 def solve_views(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict[str, int | float]:
@@ -35,7 +37,7 @@ def solve_views(task: Task, config: SearchSettings, incumbent: Incumbent) -> dic
         deterministic += outcome.deterministic_time
         rounds += 1
         if outcome.bound is not None:
-            incumbent.raise_bound(min(outcome.bound, incumbent.value))
+            incumbent.raise_bound(min(outcome.bound, incumbent.value), model.reason())
         if outcome.values is None:
             break
         views = model.views(outcome)
@@ -59,8 +61,6 @@ class ViewModel:
     ----------
     price
         int, shape (num_accesses,): cost of an access that is no view.
-    num_conflicts
-        Constraints so far.
     """
 
     def __init__(self, task: Task) -> None:
@@ -70,7 +70,7 @@ class ViewModel:
         gamma = task.objective.gamma or 0
         self.price = np.array([gamma * a.channel_size * a.num_kept for a in problem.accesses], dtype=np.int64)
         self._view = [self._model.new_bool_var(f"view[{access.name}]") for access in problem.accesses]
-        self.num_conflicts = 0
+        self._limits: list[Limit] = []
         self._forbid_small_conflicts()
         self._minimise_copies()
         self._hint()
@@ -86,14 +86,25 @@ class ViewModel:
 
     def add_conflict(self, accesses: Iterable[int]) -> None:
         """not view[a] for some a in the conflict."""
-        self._model.add_bool_or([~self._view[a] for a in accesses])
-        self.num_conflicts += 1
+        conflict = tuple(accesses)
+        self._model.add_bool_or([~self._view[a] for a in conflict])
+        self._limits.append((len(conflict) - 1, conflict))
+
+    @property
+    def num_conflicts(self) -> int:
+        """Constraints so far."""
+        return len(self._limits)
+
+    def reason(self) -> Reason:
+        """Why a bound holds: of the conflicts known now those it needs."""
+        known = list(self._limits)
+        return lambda bound: conflict_claims(self._task.problem, self._task.objective, bound, known)
 
     def _forbid_small_conflicts(self) -> None:
         """sum(view[a] for a in S) <= limit, for the sets S of pairwise or triplewise conflicting accesses."""
         for limit, accesses in at_most(conflicting_accesses(self._task.problem, span_rows(self._task.problem))):
             self._model.add(sum(self._view[a] for a in accesses) <= limit)
-            self.num_conflicts += 1
+            self._limits.append((limit, accesses))
 
     def _minimise_copies(self) -> None:
         """minimise sum(price[a] * (1 - view[a]))."""
@@ -129,16 +140,17 @@ class ViewTest:
         for a in views:
             if self._fixed[a]:
                 return [a]
-        for i in range(len(self._blocks)):
+        conflicting = False
+        for i in range(len(self._blocks)):  # in a later block fewer of them may conflict
             if self._sequence(i, views) is not None:
                 continue
-            core = [a for a in views if a in self._blocks[i][2]]
-            for a in list(core):
-                without = [other for other in core if other != a]
+            conflicting = True
+            views = [a for a in views if a in self._blocks[i][2]]
+            for a in list(views):
+                without = [other for other in views if other != a]
                 if self._sequence(i, without) is None:
-                    core = without
-            return core
-        return None
+                    views = without
+        return views if conflicting else None
 
     def extended(self, views: list[int], price: np.ndarray) -> list[int]:
         """Add further accesses, most expensive first, as long as all can be views."""

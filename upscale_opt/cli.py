@@ -6,15 +6,16 @@ inside the functions that need it, so that ``solve --instance`` and ``--help`` d
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from problems import Order, read_instance
-from upscale_opt import options, reports
+from problems import Order, Problem, read_instance
+from upscale_opt import options, proofs, reports
 from upscale_opt.errors import UpscaleError
-from upscale_opt.segments import best_solver
+from upscale_opt.segments import Solutions, best_solver
 from upscale_opt.sessions import (
     Run,
     Search,
@@ -54,6 +55,8 @@ def solve(
     verify: options.Verify = True,
     save_plan: options.PlanOut = None,
     export: options.ExportDirectory = None,
+    proof: options.Proof = False,
+    save_proof: options.ProofPath = None,
     json: options.JsonPath = None,
 ) -> None:
     """Trace, mask, and order every segment with greedy and other solvers; verify the exports; print the table."""
@@ -63,12 +66,14 @@ def solve(
     options.require_settings(objective, time_limit)
     options.require_writable(json, save_plan)
     options.require_directory(export)
-    search = Search(solvers, objective, time_limit, seed)
+    proofs.require_proof_path(save_proof, single=instance is not None)
+    search = Search(solvers, objective, time_limit, seed, proof=proof or save_proof is not None)
     if instance is not None:
         if save_plan is not None or export is not None:
             raise UpscaleError("an instance has no model to plan or export; leave out --save-plan and --export")
         problem = read_instance(instance)
-        solve_instance(problem, search, json)
+        solutions = solve_instance(problem, search, json)
+        _prove({problem.name: problem}, solutions, solvers, proof, save_proof)
         return
     assert model is not None
     setting = Setting(model, weights, amount, masks, input_shape, seed, device)
@@ -76,6 +81,7 @@ def solve(
     run.solve()
     exports = run.export(verify=verify)
     run.report(exports)
+    _prove(run.prepared.problems, run.solutions, solvers, proof, save_proof)
     best = best_solver(run.solutions, solvers)
     if save_plan is not None:
         from upscale_opt.plans import save_plan as write_plan
@@ -85,6 +91,17 @@ def solve(
     if export is not None:
         exports[best].save(export)
         say(f"export of {best}: {export}")
+
+
+def _prove(
+    problems: Mapping[str, Problem], solutions: Solutions, solvers: list[str], proof: bool, save_proof: Path | None
+) -> None:
+    """What --proof and --save-proof ask for."""
+    if proof:
+        say(proofs.proof_text(problems, solutions, solvers))
+    if save_proof is not None:
+        proofs.save_proofs(problems, solutions, solvers, save_proof)
+        say(f"proofs: {save_proof}")
 
 
 @app.command()

@@ -36,6 +36,14 @@ PlanOut = Annotated[Path | None, typer.Option("--save-plan", help="Write the bes
 ExportDirectory = Annotated[
     Path | None, typer.Option("--export", help="Write the best export (plan and pruned weights) to this directory.")
 ]
+Proof = Annotated[bool, typer.Option("--proof", help="Say what was proven and how, segment by segment.")]
+ProofPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--save-proof",
+        help="Write the proofs, with instances and orders, to this directory; or an instance's to a .json.",
+    ),
+]
 Segment = Annotated[str | None, typer.Option(help="Only this segment.")]
 PictureDirectory = Annotated[Path, typer.Option("--out", help="Directory for the PNG files.")]
 

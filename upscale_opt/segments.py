@@ -21,6 +21,7 @@ def each_solution(
     time_limit: float = 10.0,
     seed: int = 0,
     progress: bool = False,
+    proof: bool = False,
 ) -> Iterator[tuple[str, str, Result]]:
     """Yield (segment, solver, result) one by one, so that an interrupted run keeps what it has.
 
@@ -38,6 +39,8 @@ def each_solution(
         Of the solvers.
     progress
         Show a progress bar on standard error.
+    proof
+        Let the results say why their bounds hold.
     """
     jobs = [(segment, name) for segment in problems for name in solvers]
     with tqdm(jobs, desc="solve", unit="run", disable=None if progress else True, leave=False) as bar:
@@ -46,7 +49,14 @@ def each_solution(
             yield (
                 segment,
                 name,
-                solve(problems[segment], solver=name, objective=objective, time_limit=time_limit, seed=seed),
+                solve(
+                    problems[segment],
+                    solver=name,
+                    objective=objective,
+                    time_limit=time_limit,
+                    seed=seed,
+                    proof=proof,
+                ),
             )
 
 

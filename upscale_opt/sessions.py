@@ -31,6 +31,7 @@ class Search:
     objective: str
     time_limit: float
     seed: int
+    proof: bool = False
 
     def run(self, problems: Any) -> Any:
         """Yield (segment, solver, result)."""
@@ -41,6 +42,7 @@ class Search:
             time_limit=self.time_limit,
             seed=self.seed,
             progress=True,
+            proof=self.proof,
         )
 
 
@@ -140,8 +142,8 @@ class Run:
         print(f"interrupted after {done} of {len(self.prepared.problems)} segments{kept}", file=sys.stderr)
 
 
-def solve_instance(problem: Problem, search: Search, json: Path | None) -> None:
-    """Solve one problem, print the table and write the document."""
+def solve_instance(problem: Problem, search: Search, json: Path | None) -> Solutions:
+    """Solve one problem, print the table and write the document; returns the results under the problem's name."""
     problems = {problem.name: problem}
     solutions: Solutions = {problem.name: {}}
 
@@ -158,6 +160,7 @@ def solve_instance(problem: Problem, search: Search, json: Path | None) -> None:
         raise
     say(reports.table(problems, solutions, search.solvers, title=f"{problem}, objective {search.objective}"))
     options.write_json(document(), json)
+    return solutions
 
 
 def prepare_model(setting: Setting) -> tuple[Prepared, ModelReference]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from problems import write_instance
+from problems.checking import main as check_proofs
 from problems.generators import random_masks
 from upscale_opt.__main__ import main
 
@@ -85,6 +86,50 @@ def test_instances_are_solved_and_shown(tmp_path):
     assert shown.returncode == 0 and shown.stdout.strip().endswith(".png")
 
 
+def test_proofs_are_printed_and_checked(tmp_path):
+    """An instance: the words, a single file, a directory; the checker, another program, verifies what was written."""
+    instance = tmp_path / "a.json"
+    write_instance(random_masks(24, 4), instance)
+    command = ("solve", "--instance", instance, "--proof", "--save-proof")
+    solved = upscale_opt(*command, tmp_path / "p.json")
+    assert solved.returncode == 0, solved.stderr
+    assert "every order has copies >= " in solved.stdout and ": optimal" in solved.stdout
+    assert "  at most 2 of access0, access1, access2 and access3 can be views: " in solved.stdout
+    into_directory = upscale_opt(*command, tmp_path / "d", "--objective", "span")
+    assert into_directory.returncode == 0, into_directory.stderr
+    stem = json.loads(instance.read_text())["name"]
+    assert {path.name for path in (tmp_path / "d").iterdir()} == {
+        *(f"{stem}.json", f"{stem}.proof.json", f"{stem}.order.json"),
+    }
+    directory = tmp_path / "d"
+    for arguments in (
+        (instance, "--proof", tmp_path / "p.json"),
+        (
+            *(directory / f"{stem}.json", "--order", directory / f"{stem}.order.json"),
+            *("--proof", directory / f"{stem}.proof.json"),
+        ),
+    ):
+        checked = subprocess.run(
+            [sys.executable, "-m", "problems.checking", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+        )
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        assert checked.stdout.splitlines()[-1].partition(":")[0] in ("verified", "on trust")
+
+
+def test_a_models_proofs_fill_a_directory(tmp_path):
+    """One proof a segment, each with its instance, all verified by the checker."""
+    model = ("--model", f"{NETS}:Residual", *SHAPE)
+    solved = upscale_opt("solve", *model, "--proof", "--save-proof", tmp_path / "d", "--no-verify")
+    assert solved.returncode == 0, solved.stderr
+    assert "stem: every order has copies >= " in solved.stdout
+    proofs = sorted((tmp_path / "d").glob("*.proof.json"))
+    assert "stem.proof.json" in [path.name for path in proofs]
+    for path in proofs:
+        stem = path.name.removesuffix(".proof.json")
+        names = [str(tmp_path / "d" / f"{stem}{ending}.json") for ending in ("", ".order", ".proof")]
+        assert check_proofs([names[0], "--order", names[1], "--proof", names[2]]) == 0
+
+
 def _bad_inputs(tmp_path):
     """Every kind of bad input: arguments, and what the one sentence must contain."""
     newer = tmp_path / "newer.json"
@@ -112,6 +157,8 @@ def _bad_inputs(tmp_path):
         (("solve", *net, "--json", tmp_path / "no" / "such" / "directory.json"), "cannot write"),
         (("solve", *net, "--save-plan", tmp_path), "is a directory"),
         (("solve", *net, "--export", tmp_path / "garbage.pt"), "cannot write"),
+        (("solve", *net, "--save-proof", tmp_path / "p.json"), "name a directory"),
+        (("solve", *net, "--save-proof", tmp_path / "garbage.pt"), "cannot write"),
         (("solve", *net, "--solver", "oracle"), "there is no solver 'oracle'"),
         (("solve", *net, "--objective", "beauty"), "there is no objective 'beauty'"),
         (("solve", *net, "--time-limit", "0"), "above 0"),

@@ -26,7 +26,7 @@ def test_solving_an_instance_loads_no_torch(tmp_path):
     write_instance(random_masks(20, 4), tmp_path / "a.json")
     script = (
         "import sys, runpy\n"
-        f"sys.argv = ['upscale-opt', 'solve', '--instance', {str(tmp_path / 'a.json')!r}]\n"
+        f"sys.argv = ['upscale-opt', 'solve', '--instance', {str(tmp_path / 'a.json')!r}, '--proof']\n"
         "try:\n    runpy.run_module('upscale_opt', run_name='__main__')\n"
         "except SystemExit as stop:\n    assert not stop.code, stop.code\n"
         "assert 'torch' not in sys.modules\n"

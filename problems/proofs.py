@@ -1,0 +1,249 @@
+"""Proofs of bounds as plain data: claims that together show that no order costs less, in words a person can check.
+
+A claim says what some accesses cost together at least, whatever the order. Its kind says what `problems.checking` can
+do about it: compute it anew, check its witness, or take it on trust and say so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fractions import Fraction
+
+from problems.errors import ProblemError
+from problems.evaluation import Objective, in_units
+from problems.instances import instance_to_dict
+from problems.problem import Problem
+
+MAX_BOUND = 2**62
+"""No bound is higher: costs are summed in int64."""
+
+
+class Kind(StrEnum):
+    """How a claim is known, and what is needed to check it."""
+
+    TRIVIAL = "trivial"
+    """What each of the accesses costs alone: computed anew."""
+    CONFLICT = "conflict"
+    """At most so many of the accesses can be views: the consecutive-ones test, repeated."""
+    GROUP = "group"
+    """The exact least cost of the accesses, all others left out: solved again if they are few."""
+    RELAXATION = "relaxation"
+    """The optimum of an easier problem: checked by potentials if it has them, otherwise on trust."""
+    SEARCH = "search"
+    """An exhaustive search: on trust, unless the instance is small enough to solve it again."""
+
+
+@dataclass(frozen=True)
+class Potentials:
+    """Prices for leaving and entering the classes of a block that no succession of classes undercuts (for runs).
+
+    Node 0 is the border of the block, node i its i-th class (classes in order of their first stored channel). Runs
+    that begin at class j when it follows i are at least ``leave[i] + enter[j]``, so their sum bounds the block's runs.
+
+    Parameters
+    ----------
+    block
+        Name.
+    leave, enter
+        Whole numbers, one per node.
+
+    Raises
+    ------
+    ProblemError
+        If there are not equally many of both.
+    """
+
+    block: str
+    leave: tuple[int, ...]
+    enter: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for side in ("leave", "enter"):
+            object.__setattr__(self, side, tuple(int(price) for price in getattr(self, side)))
+        if len(self.leave) != len(self.enter) or len(self.leave) < 2:
+            raise ProblemError(
+                f"potentials of block {self.block!r}: {len(self.leave)} to leave and {len(self.enter)} to enter; give "
+                "one of each for the border and every class"
+            )
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What some accesses cost together at least, whatever the order and whatever the other accesses cost.
+
+    Parameters
+    ----------
+    kind
+        One of `Kind`.
+    bound
+        At least 0; for tables in ticks.
+    text
+        How it is known, as a phrase ("CP-SAT closed the order of the accesses' ends"). May be empty where the kind
+        says it all.
+    accesses
+        Their names, each once. Default: all of the instance.
+    views
+        For a conflict, and only there: how many of the accesses can be views at most; fewer than all.
+    share
+        With which the claim counts when claims about several sets of accesses are added up (`implied_bound`); from
+        0 to 1. Default 1.
+    potentials
+        Witness of a relaxation of `runs`.
+    figures
+        Size of a search or relaxation: states, nodes, branches, ...
+
+    Raises
+    ------
+    ProblemError
+        If a field makes no sense.
+
+    Examples
+    --------
+    >>> print(Claim("search", 7, "every pair of chains was priced", ("a", "b"), figures={"states": 2704156}))
+    a and b together cost at least 7: every pair of chains was priced (states 2 704 156)
+    >>> print(Claim("conflict", 64, accesses=("a", "b", "c"), views=1))
+    at most 1 of a, b and c can be views: together they cost at least 64
+    """
+
+    kind: Kind
+    bound: int
+    text: str = ""
+    accesses: tuple[str, ...] = ()
+    views: int | None = None
+    share: Fraction = Fraction(1)
+    potentials: tuple[Potentials, ...] = ()
+    figures: Mapping[str, int | float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "kind", Kind(self.kind))
+        except ValueError as error:
+            raise ProblemError(f"there is no claim of kind {self.kind!r}; choose one of {', '.join(Kind)}") from error
+        object.__setattr__(self, "bound", int(self.bound))
+        object.__setattr__(self, "accesses", tuple(self.accesses))
+        object.__setattr__(self, "share", Fraction(self.share))
+        object.__setattr__(self, "potentials", tuple(self.potentials))
+        object.__setattr__(self, "figures", dict(self.figures))
+        if not 0 <= self.bound <= MAX_BOUND or not 0 <= self.share <= 1:
+            raise ProblemError(
+                f"a claim has bound {self.bound} and share {self.share}; no cost is below 0, no share above 1"
+            )
+        if len(set(self.accesses)) != len(self.accesses):
+            raise ProblemError(f"a claim names the accesses {list(self.accesses)}; name each once")
+        if (self.kind is Kind.CONFLICT) != (self.views is not None):
+            raise ProblemError("a claim says how many views are possible if, and only if, it is a conflict")
+        if self.views is not None and not 0 <= self.views < len(self.accesses):
+            raise ProblemError(
+                f"a conflict of {len(self.accesses)} accesses allows {self.views} views; it must forbid some"
+            )
+        blocks = [own.block for own in self.potentials]
+        if len(set(blocks)) != len(blocks) or (blocks and self.kind is not Kind.RELAXATION):
+            raise ProblemError("potentials belong to relaxations, one set per block")
+        for name, figure in self.figures.items():
+            if isinstance(figure, bool) or not isinstance(figure, (int, float)) or not math.isfinite(figure):
+                raise ProblemError(f"figure {name!r} of a claim is {figure!r}; give a finite number")
+
+    def words(self, ticks: int = 1) -> str:
+        """The claim as a sentence without a full stop; `ticks` make a unit of the bound."""
+        least = in_units(self.bound, ticks)
+        *others, last = self.accesses or ("all accesses",)
+        who = f"{', '.join(others)} and {last}" if others else last
+        several = len(self.accesses) != 1
+        if self.kind is Kind.CONFLICT:
+            possible = f"at most {self.views} of {who} can be views" if several else f"{who} cannot be a view"
+            said = f"{possible}: {'together they cost' if several else 'it costs'} at least {least}"
+        elif self.kind is Kind.TRIVIAL:
+            said = f"each for itself, {who} cost at least {least}" if several else f"{who} costs at least {least}"
+        else:
+            said = f"{who} {'together cost' if several else 'costs'} at least {least}"
+        share = f" (counted {self.share} times)" if self.share not in (0, 1) else ""
+        sizes = ", ".join(f"{name.replace('_', ' ')} {_grouped(figure)}" for name, figure in self.figures.items())
+        return f"{said}{share}" + (f": {self.text}" if self.text else "") + (f" ({sizes})" if sizes else "")
+
+    def __str__(self) -> str:
+        return self.words()
+
+
+@dataclass(frozen=True)
+class Proof:
+    """No order of an instance costs less than `bound`, because of claims.
+
+    Parameters
+    ----------
+    objective
+        What is minimised.
+    bound
+        At least 0; for tables in ticks.
+    claims
+        What is claimed; `problems.implied_bound` says how claims give a bound.
+    solver
+        Who proved it.
+    instance, fingerprint
+        Name and `fingerprint` of the instance: a proof of one instance says nothing about another.
+    ticks
+        Units of the bounds that make one of the objective: ticks per nanosecond for tables, otherwise 1.
+
+    Raises
+    ------
+    ProblemError
+        If the bound is negative or nothing is claimed.
+    """
+
+    objective: Objective
+    bound: int
+    claims: tuple[Claim, ...]
+    solver: str
+    instance: str
+    fingerprint: str
+    ticks: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bound", int(self.bound))
+        object.__setattr__(self, "claims", tuple(self.claims))
+        if not 0 <= self.bound <= MAX_BOUND or self.ticks < 1:
+            raise ProblemError(f"a proof has bound {self.bound} in ticks of 1/{self.ticks}; no cost is below 0")
+        if not self.claims:
+            raise ProblemError("a proof needs at least one claim")
+
+    @classmethod
+    def of(
+        cls, problem: Problem, objective: Objective, bound: int, claims: Iterable[Claim], *, solver: str = "nobody"
+    ) -> Proof:
+        """The proof of a bound for a problem at hand.
+
+        Examples
+        --------
+        >>> from problems import OBJECTIVES
+        >>> from problems.generators import random_masks
+        >>> print(Proof.of(random_masks(8, 2), OBJECTIVES["span"], 0, [Claim("trivial", 0)], solver="greedy"))
+        random-8x2-k0.5-c0.0-s0: every order has span >= 0 (greedy)
+          each for itself, all accesses cost at least 0
+        """
+        ticks = problem.ticks if objective.uses_tables else 1
+        return cls(objective, bound, tuple(claims), solver, problem.name, fingerprint(problem), ticks)
+
+    def __str__(self) -> str:
+        head = f"{self.instance}: {self.statement} ({self.solver})"
+        return "\n  ".join([head, *(claim.words(self.ticks) for claim in self.claims)])
+
+    @property
+    def statement(self) -> str:
+        """What is proven, in words; nanoseconds for tables."""
+        return f"every order has {self.objective.name} >= {in_units(self.bound, self.ticks)}"
+
+
+def fingerprint(problem: Problem) -> str:
+    """SHA-256 in hexadecimal of the problem's blocks and accesses, names included; its own name does not count."""
+    document = instance_to_dict(problem)
+    content = json.dumps([document["blocks"], document["accesses"]], separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _grouped(figure: int | float) -> str:
+    """A figure with its digits in groups of three: 2 704 156, or 0.25."""
+    return f"{figure:,}".replace(",", " ") if isinstance(figure, int) else f"{figure:.4g}"
