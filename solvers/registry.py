@@ -12,6 +12,7 @@ from solvers.cp_sat import CpSat
 from solvers.errors import SolverError
 from solvers.greedy import Greedy
 from solvers.identity import Identity
+from solvers.local_search import LocalSearch
 from solvers.placed_sets import PlacedSets
 from solvers.task import Solver
 
@@ -21,6 +22,7 @@ _FACTORIES: dict[str, Callable[[], Solver]] = {
     "brute-force": BruteForce,
     "placed-sets": PlacedSets,
     "cp-sat": CpSat,
+    "local-search": LocalSearch,
 }
 
 
