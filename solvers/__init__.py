@@ -8,6 +8,7 @@ from solvers.errors import SolverError
 from solvers.greedy import Greedy, greedy_order
 from solvers.identity import Identity
 from solvers.local_search import LocalSearch
+from solvers.neighbourhoods import LargeNeighbourhoods
 from solvers.placed_sets import PlacedSets
 from solvers.registry import register, solver_names
 from solvers.result import Progress, Result, Status
@@ -19,6 +20,7 @@ __all__ = [
     "Finding",
     "Greedy",
     "Identity",
+    "LargeNeighbourhoods",
     "LocalSearch",
     "PlacedSets",
     "Progress",

@@ -38,15 +38,15 @@ class ChainPair:
 
     def __init__(self, rows: BlockRows, chains: tuple[np.ndarray, np.ndarray]) -> None:
         self._rows = rows
-        self._bits = rows.paying_bits
-        self._weight = rows.weight.astype(np.float64)
-        self._slope = rows.slope.astype(np.float64)
-        self._base = [float(self._slope[anchored].sum()) for anchored in (rows.left, rows.right)]
+        self.bits = rows.paying_bits
+        self.weight = rows.weight.astype(np.float64)
+        self.slope = rows.slope.astype(np.float64)
+        self._base = [float(self.slope[anchored].sum()) for anchored in (rows.left, rows.right)]
         self.movable = [np.sort(chain) for chain in chains]
-        self._mass = [self._bits[:, own] * self._weight[:, np.newaxis] for own in self.movable]
+        self._mass = [self.bits[:, own] * self.weight[:, np.newaxis] for own in self.movable]
         self.chains = [chains[0].copy(), chains[1].copy()]
-        self._levels: list[np.ndarray] = [np.zeros(0)] * 2
-        self._depth: list[np.ndarray] = [np.zeros(0, dtype=np.int64)] * 2
+        self.levels: list[np.ndarray] = [np.zeros(0)] * 2
+        self.depth: list[np.ndarray] = [np.zeros(0, dtype=np.int64)] * 2
         self._second: list[np.ndarray] = [np.zeros(0, dtype=np.int64)] * 2
         for side in (0, 1):
             self._measure(side)
@@ -123,16 +123,16 @@ class ChainPair:
             float64 of whole numbers, shape (n, n) for a chain of n rows: entry (k, i) is the price if row
             ``movable[side][i]`` is taken out and put back with k rows before it.
         """
-        own, other = self._levels[side], self._levels[1 - side]
+        own, other = self.levels[side], self.levels[1 - side]
         num = len(own) - 1
-        slope = self._slope[self.movable[side]]
+        slope = self.slope[self.movable[side]]
         place = np.argsort(self.chains[side])
         passed = np.arange(num)[:, np.newaxis] > place
         levels = np.where(passed, own[1:, np.newaxis] - slope, own[:-1, np.newaxis])[:, np.newaxis]
         low = np.minimum(levels, other[:, np.newaxis])
         high = np.minimum(levels + slope, other[:, np.newaxis])
         everything = np.bincount(
-            self._depth[side] * len(other) + self._depth[1 - side], self._weight, (num + 1) * len(other)
+            self.depth[side] * len(other) + self.depth[1 - side], self.weight, (num + 1) * len(other)
         ).reshape(num + 1, len(other), 1)
         behind, last = self._keeping(side, place)
         without = np.where(passed[:, np.newaxis], everything[1:], everything[:-1]) - behind
@@ -149,18 +149,18 @@ class ChainPair:
 
     def sequence(self) -> np.ndarray:
         """The classes from left to right; int, shape (num_classes,)."""
-        price = [self._levels[side][self._depth[side]] for side in (0, 1)]
+        price = [self.levels[side][self.depth[side]] for side in (0, 1)]
         most = self._rows.num_rows + 2
-        place = np.where(price[0] <= price[1], self._depth[0] - most, most - self._depth[1])
+        place = np.where(price[0] <= price[1], self.depth[0] - most, most - self.depth[1])
         return np.argsort(place, kind="stable")
 
     def _measure(self, side: int) -> None:
         """Levels of the chain, and for every class the largest and second largest rank of its rows, from 1."""
         chain = self.chains[side]
-        self._levels[side] = self._base[side] + np.concatenate([[0.0], np.cumsum(self._slope[chain])])
-        ranks = self._bits[:, chain] * np.arange(1, len(chain) + 1)
-        self._depth[side] = ranks.max(axis=1, initial=0)
-        ranks[ranks == self._depth[side][:, np.newaxis]] = 0
+        self.levels[side] = self._base[side] + np.concatenate([[0.0], np.cumsum(self.slope[chain])])
+        ranks = self.bits[:, chain] * np.arange(1, len(chain) + 1)
+        self.depth[side] = ranks.max(axis=1, initial=0)
+        ranks[ranks == self.depth[side][:, np.newaxis]] = 0
         self._second[side] = ranks.max(axis=1, initial=0)
 
     def _keeping(self, side: int, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -169,9 +169,9 @@ class ChainPair:
         Two arrays of shape (n, m, n), rows last: the classes that a row behind i keeps too, and those that i is the
         last to open. `place` is the rank of every row in the chain, from 0.
         """
-        num, num_other = len(place), len(self._levels[1 - side])
-        opened = np.flatnonzero(self._depth[side])
-        depth, there, weight = self._depth[side][opened] - 1, self._depth[1 - side][opened], self._weight[opened]
+        num, num_other = len(place), len(self.levels[1 - side])
+        opened = np.flatnonzero(self.depth[side])
+        depth, there, weight = self.depth[side][opened] - 1, self.depth[1 - side][opened], self.weight[opened]
         cells = csc_matrix(
             (np.ones(len(opened)), depth * num_other + there, np.arange(len(opened) + 1)),
             shape=(num * num_other, len(opened)),
@@ -185,5 +185,5 @@ class ChainPair:
         return behind, last
 
     def _total(self) -> int:
-        here = [self._levels[side][self._depth[side]] for side in (0, 1)]
-        return int(np.minimum(*here) @ self._weight)
+        here = [self.levels[side][self.depth[side]] for side in (0, 1)]
+        return int(np.minimum(*here) @ self.weight)

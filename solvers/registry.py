@@ -13,6 +13,7 @@ from solvers.errors import SolverError
 from solvers.greedy import Greedy
 from solvers.identity import Identity
 from solvers.local_search import LocalSearch
+from solvers.neighbourhoods import LargeNeighbourhoods
 from solvers.placed_sets import PlacedSets
 from solvers.task import Solver
 
@@ -23,6 +24,7 @@ _FACTORIES: dict[str, Callable[[], Solver]] = {
     "placed-sets": PlacedSets,
     "cp-sat": CpSat,
     "local-search": LocalSearch,
+    "lns": LargeNeighbourhoods,
 }
 
 

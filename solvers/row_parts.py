@@ -1,4 +1,4 @@
-"""A block taken apart: rows that share classes, directly or through others, belong together, and the rest is independent.
+"""A block taken apart: rows that share classes, directly or through others, belong together; the rest is independent.
 
 Parts are placed one after another, so that no row covers classes of another part.
 """

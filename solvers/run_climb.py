@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from problems import Order
+from problems import Order, Problem
 from solvers.assignment import assigned_runs
 from solvers.block_rows import class_sequence
 from solvers.class_path import ClassPath
@@ -82,7 +82,7 @@ class RunClimb:
             readers = self._task.problem.readers_of(b)
             self._paths[b] = ClassPath(class_bits(self._task.problem, b, readers))
         path = self._paths[b]
-        path.place(local, *self._ends(b))
+        path.place(local, *end_costs(self._task.problem, self._sequences, b))
         path.descend(self._task.deadline)
         best, acceptance = path.sequence(), Acceptance(path.length, self._rng)
         made = 0
@@ -98,18 +98,35 @@ class RunClimb:
         self._sequences[b] = own[best]
         return max(1, made)
 
-    def _ends(self, b: int) -> tuple[np.ndarray, np.ndarray]:
-        """Runs that begin with each class if it comes first, and runs that begin behind it if it comes last."""
-        problem, own = self._task.problem, self._own[b]
-        first, last = np.zeros(len(own), dtype=np.int64), np.zeros(len(own), dtype=np.int64)
-        signature = problem.classes.signature
-        for r in problem.readers_of(b):
-            reader = problem.readers[r]
-            kept = signature[own, r]
-            continues = reader.slot > 0 and signature[self._sequences[problem.readers[r - 1].block][-1], r - 1]
-            if not continues:
-                first += kept
-            if r + 1 < len(problem.readers) and problem.readers[r + 1].access == reader.access:
-                following = self._sequences[problem.readers[r + 1].block][0]
-                last += signature[following, r + 1] & ~kept
-        return first, last
+
+def end_costs(problem: Problem, sequences: list[np.ndarray], block: int) -> tuple[np.ndarray, np.ndarray]:
+    """What the first and the last class of a block cost in runs, the other blocks held fast.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    sequences
+        Per block its classes from left to right.
+    block
+        The block.
+
+    Returns
+    -------
+    tuple
+        int64, shape (classes of the block,) each: runs that begin with a class if it comes first, and runs that begin
+        in the next block behind a class if it comes last.
+    """
+    own = problem.classes.of_block(block)
+    first, last = np.zeros(len(own), dtype=np.int64), np.zeros(len(own), dtype=np.int64)
+    signature = problem.classes.signature
+    for r in problem.readers_of(block):
+        reader = problem.readers[r]
+        kept = signature[own, r]
+        continues = reader.slot > 0 and signature[sequences[problem.readers[r - 1].block][-1], r - 1]
+        if not continues:
+            first += kept
+        if r + 1 < len(problem.readers) and problem.readers[r + 1].access == reader.access:
+            following = sequences[problem.readers[r + 1].block][0]
+            last += signature[following, r + 1] & ~kept
+    return first, last

@@ -20,9 +20,9 @@ from solvers.event_order import EventOrder
 from solvers.incumbent import Incumbent
 from solvers.rows import span_rows
 from solvers.seriation import barycentre_sequence, spectral_sequences
+from solvers.span_curves import SpanCurves
 from solvers.task import Task
 
-_LARGEST_SLOPE = 10_000
 _BEND_SHARE = 0.5
 _OFFER_SECONDS = 0.2
 
@@ -43,7 +43,7 @@ class SpanClimb:
         self._rng = np.random.default_rng(task.seed)
         spans = span_rows(task.problem)
         self._fixed = spans.fixed
-        self._curves = _Curves(task)
+        self._curves = SpanCurves(task)
         blocks = span_blocks(task.problem, spans)
         self._parts = [_Part(block, class_sequence(task.problem, incumbent.order, block.block)) for block in blocks]
         self._value = self._true_value()
@@ -189,56 +189,3 @@ class _Part:
         kind = ChainPair if self._all_meet or rows.meet else EventOrder
         self._climber, self._slope = kind.of_sequence(rows, self.sequence), slope
         return self._climber
-
-
-class _Curves:
-    """What every access pays by its excess (pieces counted as two runs), and lines through that.
-
-    Attributes
-    ----------
-    straight
-        All are straight lines.
-    """
-
-    def __init__(self, task: Task) -> None:
-        problem, objective = task.problem, task.objective
-        self.straight = not objective.uses_tables and objective.gamma is None
-        self._curves = []
-        for access in problem.accesses:
-            excess = np.arange(sum(len(problem.stored[b]) for b in access.blocks) - access.num_kept + 1)
-            runs = np.where(excess > 0, 2, 1)
-            self._curves.append(objective.costs(access, access.num_kept + excess, runs, ticks=problem.ticks))
-        price = np.array([access.channel_size for access in problem.accesses], dtype=np.int64)
-        self._price = price // np.gcd.reduce(price) if len(price) else price
-
-    def value(self, excess: np.ndarray) -> int:
-        """Sum of the costs; excess is int, shape (num_accesses,)."""
-        return sum(int(curve[e]) for curve, e in zip(self._curves, excess.tolist()))
-
-    def slopes(self, access: np.ndarray, excess: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Whole numbers in proportion to the slopes of the accesses' lines; int64, same shape as `access`.
-
-        Parameters
-        ----------
-        access, excess
-            int, shape (num_rows,): the accesses and their present excess.
-        rng
-            If given, one or two lines lead to a random other excess, or are flat.
-        """
-        if self.straight:
-            return self._price[access]
-        rises = np.array([self._rise(a, e, e) for a, e in zip(access.tolist(), excess.tolist())])
-        if rng is not None:
-            for i in rng.integers(len(access), size=int(rng.integers(1, 3))).tolist():
-                flat = rises[i] > 0 and rng.random() < 0.5
-                a = int(access[i])
-                rises[i] = 0 if flat else self._rise(a, int(excess[i]), int(rng.integers(len(self._curves[a]))))
-        largest = float(rises.max(initial=0.0))
-        return np.rint(rises * (_LARGEST_SLOPE / largest if largest > 0 else 0.0)).astype(np.int64)
-
-    def _rise(self, a: int, excess: int, other: int) -> float:
-        """Slope of the line from one excess of an access to another, or around it if it is the same."""
-        curve = self._curves[a]
-        reach = max(1, len(curve) // 50) if excess == other else 0
-        low, high = max(0, min(excess, other) - reach), min(len(curve) - 1, max(excess, other) + reach)
-        return max(0.0, (int(curve[high]) - int(curve[low])) / max(1, high - low))

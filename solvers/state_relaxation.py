@@ -139,6 +139,7 @@ class _Relaxation:
         self._most = rows.weight * int(rows.slope.sum()) * self._scale
         self.bound = int((self._least // self._scale).sum())
         self.cost, self.sequence = 2**62, np.arange(len(rows.weight))
+        self._best = self._least.astype(np.float64)
         self._start()
 
     @property
@@ -183,7 +184,6 @@ class _Relaxation:
         kept = self._rows.bits[self.sequence]
         opened = np.logical_or.accumulate(kept, axis=0) | self._rows.left
         unclosed = np.logical_or.accumulate(kept[::-1], axis=0)[::-1] | self._rows.right
-        self._best = np.empty(len(everything))
         self._best[self.sequence] = (opened & unclosed) @ self._rows.slope
         self._best *= self._rows.weight * self._scale
 
