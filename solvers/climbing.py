@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-_WARMTH = 3e-4
+_WARMTH = 6e-3
 _FRUITLESS = 150
 
 
@@ -63,6 +63,8 @@ class Acceptance:
         Random numbers.
     num_parts
         A state is made of so many parts, and steps change one at a time.
+    warmth
+        How much worse, as a share of the best price, a state may be that is accepted one time in three. Default 0.006.
 
     Attributes
     ----------
@@ -72,11 +74,11 @@ class Acceptance:
         Steps since the best one improved.
     """
 
-    def __init__(self, price: int, rng: np.random.Generator, *, num_parts: int = 1) -> None:
+    def __init__(self, price: int, rng: np.random.Generator, *, num_parts: int = 1, warmth: float = _WARMTH) -> None:
         self.current = self.best = price
         self.idle = 0
         self._rng = rng
-        self._warmth = _WARMTH / num_parts
+        self._warmth = warmth / num_parts
 
     def accepts(self, price: int) -> bool:
         """Decide on a state; it becomes the present one if accepted, and the best one if it is."""

@@ -92,7 +92,7 @@ class _SpanWindows:
         self._meet = [block.rows.meet for block in self._blocks]
         for block, sequence in zip(self._blocks, self._sequences):
             np.add.at(self._excess, block.access, block.rows.covered(sequence) - block.rows.weight @ block.rows.bits)
-        self._value = self._curves.value(self._excess)
+        self._value = self._true_value()
 
     def run(self) -> int:
         """Search until the deadline or in vain for long enough; returns the number of neighbourhoods."""
@@ -134,20 +134,28 @@ class _SpanWindows:
     def _take(self, i: int, sequence: np.ndarray) -> bool:
         """Take a sequence of a block unless it is worse; says whether it is better."""
         block: SpanBlock = self._blocks[i]
+        before = self._sequences[i], self._excess
         change = block.rows.covered(sequence) - block.rows.covered(self._sequences[i])
-        excess = self._excess.copy()
-        np.add.at(excess, block.access, change)
-        value = self._curves.value(excess)
+        self._sequences[i], self._excess = sequence, self._excess.copy()
+        np.add.at(self._excess, block.access, change)
+        value = self._true_value()
         if value > self._value:
+            self._sequences[i], self._excess = before
             return False
         better = value < self._value
-        self._sequences[i], self._excess, self._value = sequence, excess, value
+        self._value = value
         if better:
-            problem = self._task.problem
-            classes = {b: problem.classes.of_block(b) for b in range(len(problem.blocks))}
-            classes.update({own.block: own.own[order] for own, order in zip(self._blocks, self._sequences)})
-            self._incumbent.offer(Order.of_classes(problem, np.concatenate(list(classes.values())).tolist()))
+            self._incumbent.offer(self._order())
         return better
+
+    def _true_value(self) -> int:
+        return self._curves.value(self._excess) if self._curves.exact else self._task.value(self._order())
+
+    def _order(self) -> Order:
+        problem = self._task.problem
+        classes = {b: problem.classes.of_block(b) for b in range(len(problem.blocks))}
+        classes.update({own.block: own.own[order] for own, order in zip(self._blocks, self._sequences)})
+        return Order.of_classes(problem, np.concatenate(list(classes.values())).tolist())
 
 
 class _RunWindows:

@@ -19,6 +19,7 @@ from solvers.task import Task
 
 _MOST_ASSIGNED = 3000
 _TURN_STEPS = 50
+_WARMTH = 3e-4
 
 
 class RunClimb:
@@ -84,7 +85,7 @@ class RunClimb:
         path = self._paths[b]
         path.place(local, *end_costs(self._task.problem, self._sequences, b))
         path.descend(self._task.deadline)
-        best, acceptance = path.sequence(), Acceptance(path.length, self._rng)
+        best, acceptance = path.sequence(), Acceptance(path.length, self._rng, warmth=_WARMTH)
         made = 0
         while made < _TURN_STEPS and len(own) > 2 and not self._task.expired:
             made += 1

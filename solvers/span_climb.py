@@ -120,7 +120,9 @@ class SpanClimb:
         return excess
 
     def _true_value(self) -> int:
-        return self._curves.value(self._excess())
+        return (
+            self._curves.value(self._excess()) if self._curves.exact else self._task.value(self._order(self._states()))
+        )
 
     def _states(self) -> list[Any]:
         return [part.snapshot() for part in self._parts]
@@ -129,12 +131,15 @@ class SpanClimb:
         """Hand the order of some states to the incumbent, unless one was handed over a moment ago."""
         if not often and time.perf_counter() - self._offered < _OFFER_SECONDS:
             return
+        self._incumbent.offer(self._order(states))
+        self._offered = time.perf_counter()
+
+    def _order(self, states: list[Any]) -> Order:
         problem = self._task.problem
         sequences = {b: problem.classes.of_block(b) for b in range(len(problem.blocks))}
         for part, state in zip(self._parts, states):
             sequences[part.block.block] = part.block.own[state[0]]
-        self._incumbent.offer(Order.of_classes(problem, np.concatenate(list(sequences.values())).tolist()))
-        self._offered = time.perf_counter()
+        return Order.of_classes(problem, np.concatenate(list(sequences.values())).tolist())
 
 
 class _Part:

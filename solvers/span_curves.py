@@ -15,21 +15,26 @@ _NEAR = 50
 
 
 class SpanCurves:
-    """What every access pays by its excess (pieces counted as two runs), and lines through that.
+    """What every access pays by its excess if nothing is read in pieces, and lines through that.
 
     Attributes
     ----------
     straight
         All are straight lines.
+    exact
+        They are what the accesses pay; otherwise joining pieces may be cheaper, if there are few.
     """
 
     def __init__(self, task: Task) -> None:
         problem, objective = task.problem, task.objective
         self.straight = not objective.uses_tables and objective.gamma is None
+        tables = [access.table for access in problem.accesses if objective.uses_tables]
+        most = max((table.pieces.points[-1] for table in tables if table and table.pieces), default=0)
+        self.exact = most == 0
         self._curves = []
         for access in problem.accesses:
             excess = np.arange(sum(len(problem.stored[b]) for b in access.blocks) - access.num_kept + 1)
-            runs = np.where(excess > 0, 2, 1)
+            runs = np.where(excess > 0, most + 1, 1)
             self._curves.append(objective.costs(access, access.num_kept + excess, runs, ticks=problem.ticks))
         price = np.array([access.channel_size for access in problem.accesses], dtype=np.int64)
         self._price = price // np.gcd.reduce(price) if len(price) else price

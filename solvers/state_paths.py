@@ -1,7 +1,9 @@
 """Paths through the states of a block's rows on which classes gain something: the subproblem of the state relaxation.
 
-A class may as well lie where the last of its rows opens, where the first of them closes, or in a valley between: a
-state that is entered by a closing and left by an opening. Nowhere else on a path does it gain anything here.
+All rows of a class are open on a stretch of a path. Every event changes the slope of the open rows. The leftmost
+cheapest state of the stretch is its first one, entered by the opening of a row of the class; or its last one, left by
+the closing of one; or one that is dearer on both sides: a valley, entered by a closing and left by an opening. So
+nothing is lost if a class gains only at the first and the last state of its stretch and in valleys.
 """
 
 from __future__ import annotations
