@@ -9,7 +9,9 @@ from solvers.dispatch import solve
 from solvers.errors import SolverError
 from solvers.greedy import Greedy, greedy_order
 from solvers.identity import Identity
+from solvers.local_search import LocalSearch
 from solvers.milp import Milp
+from solvers.neighbourhoods import LargeNeighbourhoods
 from solvers.pair_of_chains import PairOfChains
 from solvers.placed_sets import PlacedSets
 from solvers.registry import register, solver_names
@@ -24,6 +26,8 @@ __all__ = [
     "Finding",
     "Greedy",
     "Identity",
+    "LargeNeighbourhoods",
+    "LocalSearch",
     "Milp",
     "PairOfChains",
     "PlacedSets",

@@ -14,7 +14,9 @@ from solvers.cp_sat_events import CpSatEvents
 from solvers.errors import SolverError
 from solvers.greedy import Greedy
 from solvers.identity import Identity
+from solvers.local_search import LocalSearch
 from solvers.milp import Milp
+from solvers.neighbourhoods import LargeNeighbourhoods
 from solvers.pair_of_chains import PairOfChains
 from solvers.placed_sets import PlacedSets
 from solvers.task import Solver
@@ -29,6 +31,8 @@ _FACTORIES: dict[str, Callable[[], Solver]] = {
     "cp-sat-direct": CpSatDirect,
     "cp-sat-events": CpSatEvents,
     "milp": Milp,
+    "local-search": LocalSearch,
+    "lns": LargeNeighbourhoods,
 }
 
 

@@ -1,0 +1,75 @@
+"""The solver `local-search`: good orders for every objective on instances that exact methods cannot finish.
+
+Spans by chains and events (`span_climb`), runs as tours through the classes (`run_climb`), copies as sets of views
+(`view_climb`). It stops at the deadline, or when it has searched in vain for long enough.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from problems import Order
+from solvers.errors import SolverError
+from solvers.greedy import greedy_order
+from solvers.incumbent import Incumbent
+from solvers.task import Finding, Task
+
+
+@dataclass(frozen=True)
+class LocalSearch:
+    """A heuristic with the trivial bound; never worse than greedy, the identity or the hint.
+
+    A run that ends before the deadline is reproducible.
+
+    Parameters
+    ----------
+    patience
+        Fruitless steps before it gives up: per row of the blocks for spans, per class for runs, per access for
+        copies. Default 100.
+
+    Raises
+    ------
+    SolverError
+        If the patience is below 1.
+    """
+
+    patience: int = 100
+    name: ClassVar[str] = "local-search"
+    exact: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.patience < 1:
+            raise SolverError(f"local-search: the patience is {self.patience}; give at least 1")
+
+    def solve(self, task: Task) -> Finding:
+        """The best order found until the deadline."""
+        incumbent = Incumbent(task)
+        starts = self._starts(task)
+        for start in starts:
+            incumbent.offer(start)
+        steps = 0
+        if not incumbent.closed and not task.expired:
+            steps = self._search(task, incumbent, starts)
+        bound = min(incumbent.bound, incumbent.value)
+        return Finding(
+            incumbent.order, bound, optimal=incumbent.closed, objective=incumbent.value, stats={"steps": steps}
+        )
+
+    def _starts(self, task: Task) -> list[Order]:
+        """Greedy's order, the hint and the identity."""
+        given = [] if task.hint is None else [task.hint]
+        return [*given, *([] if task.expired else [greedy_order(task.problem)]), Order.identity(task.problem)]
+
+    def _search(self, task: Task, incumbent: Incumbent, starts: list[Order]) -> int:
+        if task.objective.counts_runs:
+            from solvers.run_climb import RunClimb
+
+            return RunClimb(task, incumbent).run(self.patience)
+        if task.objective.alpha is None and not task.objective.uses_tables:
+            from solvers.view_climb import climb_views
+
+            return climb_views(task, incumbent, patience=self.patience)
+        from solvers.span_climb import SpanClimb
+
+        return SpanClimb(task, incumbent).run(starts, self.patience)
