@@ -28,7 +28,7 @@ from problems.solutions import Solution
 from solvers import SolverError, solve, solver_names
 
 SOLVERS = (
-    *("identity", "greedy", "local-search", "placed-sets"),
+    *("identity", "greedy", "local-search", "placed-sets", "pair-of-chains"),
     *("cp-sat", "cp-sat-direct", "cp-sat-events", "milp", "auto"),
 )
 """Compared by default, as far as they are registered."""
@@ -163,6 +163,29 @@ def summarise(rows: Sequence[Row], known: dict[tuple[str, str], Solution | None]
     return table
 
 
+def contradictions(rows: Sequence[Row], known: dict[tuple[str, str], Solution | None]) -> list[str]:
+    """Claims that cannot both be true: a bound above a value somebody has; a sentence each."""
+    claims: list[tuple[int, str, tuple[str, str]]] = []
+    best: dict[tuple[str, str], int] = {}
+    for key, solution in known.items():
+        if solution is not None:
+            best[key] = solution.value
+            if solution.bound is not None:
+                claims.append((solution.bound, f"{solution.bound_solver} (best known)", key))
+    for row in rows:
+        key = (row["instance"], row["objective"])
+        if row["value"]:
+            best[key] = min(int(row["value"]), best.get(key, int(row["value"])))
+        if row["bound"]:
+            claims.append((int(row["bound"]), row["solver"], key))
+    return [
+        f"{solver} claims that {objective} of {instance} is at least {bound}, but there is an order of {best[key]}"
+        for bound, solver, key in claims
+        for instance, objective in [key]
+        if bound > best[key]
+    ]
+
+
 def report(rows: Sequence[Row], *, name: str, absent: Sequence[str], complete: bool) -> str:
     """Write the Markdown file and the performance profile; returns the Markdown."""
     known = {
@@ -179,6 +202,8 @@ def report(rows: Sequence[Row], *, name: str, absent: Sequence[str], complete: b
         f"Solves of commit {', '.join(commits)}. *Gap*: (value - best known) / max(1, value); it is of the solves that "
         "the solver did not refuse. *Proven* is of all instances. Times are of the whole solve, checks included.",
     ]
+    for sentence in contradictions(rows, known):
+        lines += ["", f"**Contradiction**: {sentence}."]
     for objective in dict.fromkeys(row["objective"] for row in rows):
         own = [row for row in rows if row["objective"] == objective]
         lines += ["", f"## {objective}", "", markdown_table(summarise(own, known))]

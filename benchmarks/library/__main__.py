@@ -16,7 +16,7 @@ from problems import OBJECTIVES, ProblemError
 from problems.collection import LIBRARY, Collection
 from solvers import solver_names
 
-PREFERRED = ("auto", "placed-sets", "cp-sat")
+PREFERRED = ("auto", "pair-of-chains", "placed-sets", "cp-sat")
 """Solvers tried by default, as far as they are registered."""
 
 
@@ -28,7 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--build", action="store_true", help="write the instances (needs scikit-learn; 10 minutes)")
     parser.add_argument("--update", action="store_true", help="solve what is not proven, keep what is better")
     parser.add_argument(
-        "--solver", action="append", choices=solver_names(), help="may repeat [auto, placed-sets, cp-sat]"
+        "--solver",
+        action="append",
+        choices=solver_names(),
+        help="may repeat [auto, pair-of-chains, placed-sets, cp-sat]",
     )
     parser.add_argument("--time-limit", type=float, default=10.0, help="seconds per solve [10]")
     parser.add_argument("--seed", type=int, default=0, help="of the solvers [0]")

@@ -113,7 +113,9 @@ def graph_candidates(
         if correlation is None:
             masks = l2_masks(graph, amount)
         else:
-            masks = correlated_masks(graph, amount, correlation, seed=[origin.seed, zlib.crc32(origin.model.encode())])
+            masks = correlated_masks(
+                graph, amount, correlation, seed=[origin.seed, zlib.crc32(f"{origin.model}".encode())]
+            )
         problems = extract(graph, effective_masks(graph, masks).masks)
         directory = f"{origin.family}-{amount}"
         for segment, name in segments.items():

@@ -113,6 +113,24 @@ def test_summaries_count_proofs_gaps_and_losses():
     assert (y["refused"], y["instances"], y["beats best known"], y["worst gap"]) == (1, 2, 1, "-100.0%")
 
 
+def test_a_bound_above_a_value_is_reported():
+    """Of a solver above the best known, and of the best known above a solver's order; equal ones are fine."""
+
+    def row(instance, value, bound):
+        names = {"objective": "span", "instance": instance, "solver": "x"}
+        return {**names, "value": value, "bound": bound}
+
+    def best(value, bound):
+        return Solution(Order([[0]]), value, bound, "y", "y", "0", "2026-11-21")
+
+    known = {("a", "span"): best(5, 5), ("b", "span"): best(5, 5), ("c", "span"): best(5, 4), ("d", "span"): None}
+    rows = [row("a", "7", "6"), row("b", "4", "3"), row("c", "5", "5"), row("d", "3", ""), row("d", "", "")]
+    found = solvers.contradictions(rows, known)
+    assert len(found) == 2
+    assert "x claims that span of a is at least 6, but there is an order of 5" in found
+    assert "y (best known) claims that span of b is at least 5, but there is an order of 4" in found
+
+
 def test_ratios_are_of_proofs_only():
     rows = [
         {"instance": i, "solver": s, "status": status, "seconds": seconds}
