@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import random
 import statistics
 import sys
@@ -35,7 +36,7 @@ SOLVERS = (
 
 COLUMNS = (
     *("objective", "family", "instance", "solver", "status", "value", "bound", "seconds"),
-    *("time_limit", "seed", "commit"),
+    *("time_limit", "seed", "commit", "load"),
 )
 KEY = ("objective", "instance", "solver", "time_limit", "seed")
 """Columns that say what a row is of."""
@@ -104,7 +105,7 @@ def measure(wanted: Sequence[Row], path: Path) -> bool:
     stamp = commit()
     try:
         for row in tqdm(todo, unit="solve"):
-            line = csv_text([{**dict.fromkeys(COLUMNS, ""), **row, **_solved(row), "commit": stamp}])
+            line = csv_text([{**dict.fromkeys(COLUMNS, ""), **row, **_solved(row), "commit": stamp, "load": _load()}])
             with path.open("a") as file:
                 file.write(line.split("\n", 1)[1])
     except KeyboardInterrupt:
@@ -193,6 +194,7 @@ def report(rows: Sequence[Row], *, name: str, absent: Sequence[str], complete: b
     }
     limits = sorted({row["time_limit"] for row in rows})
     commits = sorted({row["commit"] for row in rows})
+    loads = [float(row["load"]) for row in rows if row["load"]]
     lines = [
         f"Solvers on samples of the instance library: {len({row['instance'] for row in rows})} instances, "
         f"{len(rows)} solves, time limit {' and '.join(limits)} s each, one thread."
@@ -200,7 +202,8 @@ def report(rows: Sequence[Row], *, name: str, absent: Sequence[str], complete: b
         + (f" Not registered, hence absent: {', '.join(absent)}." if absent else ""),
         "",
         f"Solves of commit {', '.join(commits)}. *Gap*: (value - best known) / max(1, value); it is of the solves that "
-        "the solver did not refuse. *Proven* is of all instances. Times are of the whole solve, checks included.",
+        "the solver did not refuse. *Proven* is of all instances. Times are of the whole solve, checks included."
+        + (f" Load average of the machine meanwhile: {min(loads):.1f} to {max(loads):.1f}." if loads else ""),
     ]
     for sentence in contradictions(rows, known):
         lines += ["", f"**Contradiction**: {sentence}."]
@@ -218,6 +221,11 @@ def _chosen(rows: Sequence[Row], wanted: Sequence[Row]) -> list[Row]:
     by_key = {tuple(row[column] for column in KEY): row for row in rows}
     keys = [tuple(row[column] for column in KEY) for row in wanted]
     return [by_key[key] for key in keys if key in by_key]
+
+
+def _load() -> str:
+    """Processes that want to run, averaged over the last minute; empty where the system does not say."""
+    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
 
 
 def _solved(row: Row) -> Row:

@@ -75,6 +75,12 @@ def test_families_are_selected_by_name_or_group():
         names("l3")
 
 
+def test_the_description_has_the_number_of_instances_of_every_family():
+    text = (DIRECTORY / "README.md").read_text()
+    for family in LIBRARY.families:
+        assert f"`{family}` ({len(_exactly(family))})" in text
+
+
 def test_wrong_names_have_near_matches():
     with pytest.raises(ProblemError, match=r"did you mean .*resnet50/l2-0.50/layer2"):
         load("resnet50/l2-0.5/layer2")
