@@ -7,6 +7,7 @@ from solvers.dispatch import solve
 from solvers.errors import SolverError
 from solvers.greedy import Greedy, greedy_order
 from solvers.identity import Identity
+from solvers.pair_of_chains import PairOfChains
 from solvers.placed_sets import PlacedSets
 from solvers.registry import register, solver_names
 from solvers.result import Progress, Result, Status
@@ -18,6 +19,7 @@ __all__ = [
     "Finding",
     "Greedy",
     "Identity",
+    "PairOfChains",
     "PlacedSets",
     "Progress",
     "Result",

@@ -6,9 +6,8 @@ bounds of their own; these are what a heuristic, or a run that was cut off at on
 
 from __future__ import annotations
 
-import numpy as np
-
 from problems import Objective, Order, Problem, evaluate
+from solvers.least_costs import least_costs
 from solvers.rows import span_rows
 
 
@@ -34,8 +33,4 @@ def trivial_bound(problem: Problem, objective: Objective) -> int:
             for access, cost in zip(problem.accesses, identity.accesses, strict=True)
         )
     fixed = span_rows(problem).fixed
-    nothing = np.zeros(1, dtype=np.int64)
-    return sum(
-        int(objective.costs(access, access.num_kept + fixed[a : a + 1], nothing, ticks=problem.ticks)[0])
-        for a, access in enumerate(problem.accesses)
-    )
+    return sum(int(costs[excess]) for costs, excess in zip(least_costs(problem, objective), fixed, strict=True))
