@@ -17,14 +17,15 @@ DIRECTORY = Path(__file__).parent / "results"
 
 
 def commit() -> str:
-    """The short commit hash of the working tree, with ``+`` if it has changes other than results; perhaps "unknown"."""
+    """The short commit hash of the working tree, or "unknown"; with ``+`` if more than results and solutions changed."""
     root = Path(__file__).parent.parent
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        changes = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
+        results = (":!benchmarks/results", ":(exclude,glob)problems/library/**/*.sol.json")
+        changes = git("status", "--porcelain", "--untracked-files=no", "--", ".", *results)
         return git("rev-parse", "--short", "HEAD") + ("+" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
