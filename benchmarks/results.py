@@ -17,7 +17,7 @@ DIRECTORY = Path(__file__).parent / "results"
 
 
 def commit() -> str:
-    """The short commit hash of the working tree, or "unknown"; with ``+`` if more than results and solutions changed."""
+    """The short commit hash, or "unknown"; with ``+`` if more than results and solutions changed since."""
     root = Path(__file__).parent.parent
 
     def git(*arguments: str) -> str:
