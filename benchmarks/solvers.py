@@ -124,7 +124,8 @@ def read_rows(path: Path) -> list[Row]:
 def summarise(rows: Sequence[Row], known: dict[tuple[str, str], Solution | None]) -> list[Row]:
     """One row per family and solver of the rows of one objective.
 
-    The gap of a solve is ``(value - best known) / max(1, value)``; it is negative where the library is beaten.
+    *Wrong* are bounds above a value somebody has, see `judged`. The gap of a solve is ``(value - best known) / max(1,
+    value)``; it is negative where the library is beaten.
 
     Parameters
     ----------
@@ -152,6 +153,7 @@ def summarise(rows: Sequence[Row], known: dict[tuple[str, str], Solution | None]
                     "solver": solver,
                     "instances": len(own),
                     "refused": len(own) - len(solved),
+                    "wrong": sum(row["status"] == "WRONG" for row in own),
                     "proven": f"{sum(row['status'] == 'OPTIMAL' for row in own) / max(1, len(own)):.0%}",
                     "mean gap": f"{statistics.mean(gaps):.1%}" if gaps else "",
                     "worst gap": f"{max(gaps):.1%}" if gaps else "",
@@ -164,27 +166,38 @@ def summarise(rows: Sequence[Row], known: dict[tuple[str, str], Solution | None]
     return table
 
 
-def contradictions(rows: Sequence[Row], known: dict[tuple[str, str], Solution | None]) -> list[str]:
-    """Claims that cannot both be true: a bound above a value somebody has; a sentence each."""
-    claims: list[tuple[int, str, tuple[str, str]]] = []
-    best: dict[tuple[str, str], int] = {}
+def judged(rows: Sequence[Row], known: dict[tuple[str, str], Solution | None]) -> tuple[list[Row], list[str]]:
+    """The rows, with status ``WRONG`` where a bound lies above a value somebody has, and a sentence for each of them.
+
+    The best-known solutions are judged in the same way, but only by a sentence.
+
+    Parameters
+    ----------
+    rows
+        As `read_rows` returns them.
+    known
+        (instance, objective) to best-known solution.
+    """
+    best = {key: solution.value for key, solution in known.items() if solution is not None}
+    for row in rows:
+        if row["value"]:
+            key = (row["instance"], row["objective"])
+            best[key] = min(int(row["value"]), best.get(key, int(row["value"])))
+    result, sentences = [], []
     for key, solution in known.items():
-        if solution is not None:
-            best[key] = solution.value
-            if solution.bound is not None:
-                claims.append((solution.bound, f"{solution.bound_solver} (best known)", key))
+        if solution is not None and solution.bound is not None and solution.bound > best[key]:
+            sentences.append(_contradiction(f"{solution.bound_solver} (best known)", key, solution.bound, best[key]))
     for row in rows:
         key = (row["instance"], row["objective"])
-        if row["value"]:
-            best[key] = min(int(row["value"]), best.get(key, int(row["value"])))
-        if row["bound"]:
-            claims.append((int(row["bound"]), row["solver"], key))
-    return [
-        f"{solver} claims that {objective} of {instance} is at least {bound}, but there is an order of {best[key]}"
-        for bound, solver, key in claims
-        for instance, objective in [key]
-        if bound > best[key]
-    ]
+        wrong = bool(row["bound"]) and int(row["bound"]) > best[key]
+        result.append({**row, "status": "WRONG"} if wrong else row)
+        if wrong:
+            sentences.append(_contradiction(row["solver"], key, int(row["bound"]), best[key]))
+    return result, sentences
+
+
+def _contradiction(solver: str, key: tuple[str, str], bound: int, value: int) -> str:
+    return f"{solver} claims that {key[1]} of {key[0]} is at least {bound}, but there is an order of {value}"
 
 
 def report(rows: Sequence[Row], *, name: str, absent: Sequence[str], complete: bool) -> str:
@@ -205,8 +218,16 @@ def report(rows: Sequence[Row], *, name: str, absent: Sequence[str], complete: b
         "the solver did not refuse. *Proven* is of all instances. Times are of the whole solve, checks included."
         + (f" Load average of the machine meanwhile: {min(loads):.1f} to {max(loads):.1f}." if loads else ""),
     ]
-    for sentence in contradictions(rows, known):
-        lines += ["", f"**Contradiction**: {sentence}."]
+    rows, wrong = judged(rows, known)
+    if wrong:
+        lines += [
+            "",
+            "## Wrong bounds",
+            "",
+            "These solves do not count as proven.",
+            "",
+            *(f"- {line}." for line in wrong),
+        ]
     for objective in dict.fromkeys(row["objective"] for row in rows):
         own = [row for row in rows if row["objective"] == objective]
         lines += ["", f"## {objective}", "", markdown_table(summarise(own, known))]

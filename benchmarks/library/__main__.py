@@ -16,7 +16,7 @@ from problems import OBJECTIVES, ProblemError
 from problems.collection import LIBRARY, Collection
 from solvers import solver_names
 
-PREFERRED = ("auto", "pair-of-chains", "placed-sets", "cp-sat")
+PREFERRED = ("auto", "pair-of-chains", "cp-sat")
 """Solvers tried by default, as far as they are registered."""
 
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--solver",
         action="append",
         choices=solver_names(),
-        help="may repeat [auto, pair-of-chains, placed-sets, cp-sat]",
+        help="may repeat [auto, pair-of-chains, cp-sat]",
     )
     parser.add_argument("--time-limit", type=float, default=10.0, help="seconds per solve [10]")
     parser.add_argument("--seed", type=int, default=0, help="of the solvers [0]")

@@ -125,7 +125,8 @@ def test_a_bound_above_a_value_is_reported():
 
     known = {("a", "span"): best(5, 5), ("b", "span"): best(5, 5), ("c", "span"): best(5, 4), ("d", "span"): None}
     rows = [row("a", "7", "6"), row("b", "4", "3"), row("c", "5", "5"), row("d", "3", ""), row("d", "", "")]
-    found = solvers.contradictions(rows, known)
+    marked, found = solvers.judged(rows, known)
+    assert [row.get("status") for row in marked] == ["WRONG", None, None, None, None]
     assert len(found) == 2
     assert "x claims that span of a is at least 6, but there is an order of 5" in found
     assert "y (best known) claims that span of b is at least 5, but there is an order of 4" in found
