@@ -27,7 +27,7 @@ def signature_form(problem: Problem) -> Problem:
     >>> from problems.generators import random_masks
     >>> problem = signature_form(random_masks(6, 2))
     >>> [access.kept.astype(int).tolist() for access in problem.accesses]
-    [[0, 1, 1, 0, 0, 1], [0, 0, 0, 1, 1, 1]]
+    [[0, 0, 1, 0, 1, 1], [0, 0, 0, 1, 1, 1]]
     """
     sorted_channels = []
     for b, block in enumerate(problem.blocks):
