@@ -17,14 +17,18 @@ DIRECTORY = Path(__file__).parent / "results"
 
 
 def commit() -> str:
-    """The short commit hash of the working tree, with ``+`` if it has changes other than results."""
+    """The short commit hash, or "unknown"; with ``+`` if more than results and solutions changed since."""
     root = Path(__file__).parent.parent
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
-    changes = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
-    return git("rev-parse", "--short", "HEAD") + ("+" if changes else "")
+    try:
+        results = (":!benchmarks/results", ":(exclude,glob)problems/library/**/*.sol.json")
+        changes = git("status", "--porcelain", "--untracked-files=no", "--", ".", *results)
+        return git("rev-parse", "--short", "HEAD") + ("+" if changes else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def save(name: str, rows: Sequence[dict[str, Any]], summary: str) -> str:
@@ -40,30 +44,48 @@ def save(name: str, rows: Sequence[dict[str, Any]], summary: str) -> str:
         Sentences above the table.
     """
     DIRECTORY.mkdir(exist_ok=True)
-    columns = list(rows[0])
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text_atomically(buffer.getvalue(), DIRECTORY / f"{name}.csv")
+    write_text_atomically(csv_text(rows), DIRECTORY / f"{name}.csv")
+    return save_markdown(name, [summary, "", markdown_table(rows)])
+
+
+def save_markdown(name: str, lines: Sequence[str]) -> str:
+    """Write ``results/NAME.md``: the first line, where and how it was measured, and the other lines; returns it all."""
+    DIRECTORY.mkdir(exist_ok=True)
+    markdown = "\n".join([lines[0], "", provenance(f"python -m benchmarks.{name}"), *lines[1:], ""])
+    write_text_atomically(markdown, DIRECTORY / f"{name}.md")
+    return markdown
+
+
+def provenance(command: str) -> str:
+    """A sentence with date, machine, versions, commit and command."""
     where = environment()
     versions = ", ".join(f"{package} {where[package]}" for package in ("torch", "torchvision", "ortools", "numpy"))
-    markdown = "\n".join(
+    torch = f"{where['torch_threads']} torch threads, GPU: {where['gpu'] or 'none'}; " if "gpu" in where else ""
+    return (
+        f"Measured {datetime.date.today()} on {where['machine']}, {where['cores']} cores, {torch}"
+        f"Python {where['python']}, {versions}; commit {commit()}. Command: `{command}`."
+    )
+
+
+def csv_text(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as CSV with a header."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as a Markdown table with a header."""
+    columns = list(rows[0])
+    return "\n".join(
         [
-            summary,
-            "",
-            f"Measured {datetime.date.today()} on {where['machine']}, {where['cores']} cores, "
-            f"{where.get('torch_threads')} torch threads, GPU: {where.get('gpu') or 'none'}; Python {where['python']}, "
-            f"{versions}; commit {commit()}. Command: `python -m benchmarks.{name}`.",
-            "",
             "| " + " | ".join(columns) + " |",
             "|" + "---|" * len(columns),
             *("| " + " | ".join(_cell(row[column]) for column in columns) + " |" for row in rows),
-            "",
         ]
     )
-    write_text_atomically(markdown, DIRECTORY / f"{name}.md")
-    return markdown
 
 
 def _cell(value: Any) -> str:

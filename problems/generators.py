@@ -1,8 +1,8 @@
-"""Seeded random instances: correlated masks, planted intervals, nested and disjoint families, concatenations.
+"""Seeded random instances: correlated masks, random matrices, planted intervals, nested and disjoint families, concats.
 
 Every function returns the same `Problem` for the same arguments. The families of one block differ in what is
-known about them: `planted_intervals`, `nested_masks` and `disjoint_masks` have an order without any copy.
-`with_tables` adds cost tables to any of them.
+known about them: `planted_intervals`, `nested_masks` and `disjoint_masks` have an order without any copy, and
+`planted_outliers` is some channels away from one. `with_tables` adds cost tables to any of them.
 """
 
 from __future__ import annotations
@@ -45,15 +45,70 @@ def random_masks(
     return _one_block(_top(scores, keep), f"random-{num_channels}x{num_accesses}-k{keep}-c{correlation}-s{seed}")
 
 
+def random_matrix(num_channels: int, num_accesses: int, *, density: float = 0.5, seed: int = 0) -> Problem:
+    """One block; every access keeps every channel with the same probability, independently.
+
+    The classical random 0-1 matrix of the consecutive-ones literature, a row per access. An access that would keep
+    nothing keeps one channel.
+
+    Parameters
+    ----------
+    num_channels, num_accesses
+        Size of the matrix: columns and rows.
+    density
+        Probability of a one, between 0 and 1.
+    seed
+        Of the random generator.
+
+    Raises
+    ------
+    ProblemError
+        If `density` is out of range.
+    """
+    _require_share("density", density)
+    rng = np.random.default_rng(seed)
+    kept = rng.random((num_accesses, num_channels)) < density
+    spare = rng.integers(num_channels, size=num_accesses)
+    kept[np.arange(num_accesses), spare] |= ~kept.any(axis=1)
+    return _one_block(kept, f"matrix-{num_accesses}x{num_channels}-d{density}-s{seed}")
+
+
 def planted_intervals(num_channels: int, num_accesses: int, *, seed: int = 0) -> Problem:
     """One block; the kept sets are random intervals of a hidden line whose channels were then shuffled."""
     rng = np.random.default_rng(seed)
-    ends = np.sort(rng.integers(0, num_channels + 1, size=(num_accesses, 2)), axis=1)
-    ends[:, 1] = np.maximum(ends[:, 1], ends[:, 0] + 1)
-    ends -= (ends[:, 1:] > num_channels).astype(ends.dtype)
-    line = np.arange(num_channels)
-    kept = (line >= ends[:, :1]) & (line < ends[:, 1:])
+    kept = _intervals(rng, num_channels, num_accesses)
     return _one_block(kept[:, rng.permutation(num_channels)], f"planted-{num_channels}x{num_accesses}-s{seed}")
+
+
+def planted_outliers(num_channels: int, num_accesses: int, *, outliers: int, seed: int = 0) -> Problem:
+    """One block; random intervals of a hidden line, but some channels are kept at random instead.
+
+    An access that would keep nothing keeps one channel.
+
+    Parameters
+    ----------
+    num_channels, num_accesses
+        Size of the instance.
+    outliers
+        Number of channels that each access keeps with probability one half, wherever its interval is.
+    seed
+        Of the random generator.
+
+    Raises
+    ------
+    ProblemError
+        If there are more outliers than channels.
+    """
+    if not 0 <= outliers <= num_channels:
+        raise ProblemError(f"outliers is {outliers}; it must lie between 0 and the {num_channels} channels")
+    rng = np.random.default_rng(seed)
+    kept = _intervals(rng, num_channels, num_accesses)
+    chosen = rng.choice(num_channels, size=outliers, replace=False)
+    kept[:, chosen] = rng.random((num_accesses, outliers)) < 0.5
+    spare = rng.integers(num_channels, size=num_accesses)
+    kept[np.arange(num_accesses), spare] |= ~kept.any(axis=1)
+    name = f"outliers-{num_channels}x{num_accesses}-k{outliers}-s{seed}"
+    return _one_block(kept[:, rng.permutation(num_channels)], name)
 
 
 def nested_masks(num_channels: int, num_accesses: int, *, seed: int = 0) -> Problem:
@@ -126,11 +181,12 @@ def random_concat(
     return Problem(tuple(blocks), tuple(accesses), f"concat-{num_blocks}x{num_channels}x{num_accesses}-s{seed}")
 
 
-def with_tables(problem: Problem, *, concave: bool = True, seed: int = 0) -> Problem:
+def with_tables(problem: Problem, *, concave: bool = True, points: int | None = None, seed: int = 0) -> Problem:
     """The same problem with a random cost table for every access.
 
-    Grids are multiples of 8 and the ends. Concave tables have falling slopes, and a copy that costs as much as over-
-    reading a random share of the channels. The others have the launch floor and the steps of real kernels, and pieces.
+    Grids are multiples of 8 (all, or some of them) and the ends. Concave tables have falling slopes, and a copy that
+    costs as much as over-reading a random share of the channels. The others have the launch floor and the steps of
+    real kernels, and pieces.
 
     Parameters
     ----------
@@ -138,8 +194,15 @@ def with_tables(problem: Problem, *, concave: bool = True, seed: int = 0) -> Pro
         The problem; tables it has are replaced.
     concave
         Whether costs are concave in the span.
+    points
+        Most points of a grid, at least 2, spread evenly. Default: no limit.
     seed
         Of the random generator.
+
+    Raises
+    ------
+    ProblemError
+        If `points` is less than 2.
 
     Examples
     --------
@@ -147,11 +210,15 @@ def with_tables(problem: Problem, *, concave: bool = True, seed: int = 0) -> Pro
     >>> [access.table.read.is_concave for access in problem.accesses]
     [True, True]
     """
+    if points is not None and points < 2:
+        raise ProblemError(f"points is {points}; a grid has at least 2, its ends")
     rng = np.random.default_rng(seed)
     accesses = []
     for access in problem.accesses:
         width = sum(len(problem.stored[b]) for b in access.blocks)
         spans = np.unique([1, *range(8, width, 8), width])
+        if points is not None and points < len(spans):
+            spans = spans[np.linspace(0, len(spans) - 1, points).round().astype(np.int64)]
         slopes = rng.integers(0, 12, len(spans) - 1) + (20 if concave else 0)
         slopes = np.sort(slopes)[::-1] if concave else slopes * rng.integers(0, 3, len(slopes))
         costs = int(rng.integers(100, 2000)) + np.concatenate([[0], np.cumsum(slopes * np.diff(spans))])
@@ -160,6 +227,15 @@ def with_tables(problem: Problem, *, concave: bool = True, seed: int = 0) -> Pro
         table = CostTable(Curve(spans, costs), copy, pieces)
         accesses.append(dataclasses.replace(access, table=table))
     return Problem(problem.blocks, tuple(accesses), problem.name)
+
+
+def _intervals(rng: np.random.Generator, num_channels: int, num_accesses: int) -> np.ndarray:
+    """Random intervals of a line, none empty; bool, shape (num_accesses, num_channels)."""
+    ends = np.sort(rng.integers(0, num_channels + 1, size=(num_accesses, 2)), axis=1)
+    ends[:, 1] = np.maximum(ends[:, 1], ends[:, 0] + 1)
+    ends -= (ends[:, 1:] > num_channels).astype(ends.dtype)
+    line = np.arange(num_channels)
+    return (line >= ends[:, :1]) & (line < ends[:, 1:])
 
 
 def _correlated_scores(rng: np.random.Generator, rows: int, columns: int, correlation: float) -> np.ndarray:

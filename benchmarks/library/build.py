@@ -1,0 +1,79 @@
+"""Building the library: every candidate whose content is new, as a file, and the index of them all.
+
+Solutions of instances that stay are kept; those of instances that changed or went are removed with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from benchmarks.digits import NETWORKS
+from benchmarks.library.candidates import Candidate
+from benchmarks.library.classical import classical_candidates
+from benchmarks.library.networks import MODELS, digits_candidates, torchvision_candidates
+from problems import ProblemError, write_instance
+from problems.collection import Collection, Entry
+
+
+def build(
+    collection: Collection, *, models: tuple[str, ...] = MODELS, digits: tuple[str, ...] = tuple(NETWORKS)
+) -> int:
+    """Write all instances and the index; returns the number of instances.
+
+    The index is written last: an interrupted build leaves the old one, which may list instances that changed.
+
+    Parameters
+    ----------
+    collection
+        Where to.
+    models
+        Names of torchvision networks.
+    digits
+        Names of networks that `benchmarks.digits` trains.
+    """
+    entries: dict[str, Entry] = {}
+    hashes: set[str] = set()
+    for candidate in _candidates(models, digits):
+        entry = candidate.entry
+        if entry.hash in hashes:
+            continue
+        if entry.name in entries:
+            raise ProblemError(f"two instances are named {entry.name!r}; name one of them otherwise")
+        hashes.add(entry.hash)
+        entries[entry.name] = entry
+        path = collection.directory / f"{entry.name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_instance(candidate.problem, path)
+    _remove_stale(collection, entries)
+    collection.write_index(entries.values())
+    return len(entries)
+
+
+def _candidates(models: tuple[str, ...], digits: tuple[str, ...]) -> Iterator[Candidate]:
+    yield from classical_candidates()
+    shapes: set[object] = set()
+    for name in tqdm(models, desc="networks", unit="network"):
+        yield from torchvision_candidates(name, shapes)
+    shapes = set()  # weights are trained, so that a known shape is no reason to leave a segment out
+    for name in tqdm(digits, desc="training", unit="network"):
+        yield from digits_candidates(name, shapes)
+
+
+def _remove_stale(collection: Collection, entries: dict[str, Entry]) -> None:
+    """Remove files of instances that are no more, and solutions of those whose content changed."""
+    try:
+        before = collection.entries
+    except ProblemError:
+        before = {}
+    changed = {name for name, entry in before.items() if name not in entries or entries[name].hash != entry.hash}
+    for name in changed:
+        (collection.directory / f"{name}.sol.json").unlink(missing_ok=True)
+        if name not in entries:
+            (collection.directory / f"{name}.json").unlink(missing_ok=True)
+    for directory in sorted({Path(name).parent for name in changed}, reverse=True):
+        own = collection.directory / directory
+        if own.is_dir() and not any(own.iterdir()):
+            own.rmdir()

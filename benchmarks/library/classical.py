@@ -1,0 +1,50 @@
+"""Classical instances, from generators: planted intervals, with and without outliers, random matrices, concats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from benchmarks.library.candidates import Candidate, Origin
+from problems import Problem
+from problems.generators import planted_intervals, planted_outliers, random_concat, random_matrix
+
+PLANTED = ((16, 8), (32, 12), (64, 16), (128, 24), (256, 40))
+"""Channels and accesses."""
+
+OUTLIERS = ((32, 10, 1), (32, 10, 2), (32, 10, 4), (64, 16, 2), (64, 16, 4), (64, 16, 8), (128, 24, 4), (128, 24, 8))
+"""Channels, accesses, and channels that fit nobody's interval."""
+
+SQUARE = {8: 3, 10: 3, 13: 10, 16: 10, 20: 10, 24: 5, 32: 5}
+"""Size of the square matrix to number of seeds; one half of the entries are ones."""
+
+SPARSE = ((20, 40, 0.1), (40, 40, 0.05), (40, 40, 0.1), (50, 100, 0.02), (50, 100, 0.05), (100, 100, 0.02))
+"""Accesses, channels, and share of ones: for the objective `runs`."""
+
+CONCATS = ((3, 8, 5), (3, 24, 6), (5, 16, 8))
+"""Blocks, channels of each, accesses."""
+
+
+def classical_candidates() -> Iterator[Candidate]:
+    """All classical instances."""
+    for n, a in PLANTED:
+        yield from _seeds(3, "planted", f"{a}x{n}", planted_intervals, n, a)
+    for n, a, k in OUTLIERS:
+        yield from _seeds(3, "outliers", f"{a}x{n}-k{k}", planted_outliers, n, a, outliers=k)
+    for n, number in SQUARE.items():
+        yield from _seeds(number, "random", f"{n}x{n}", random_matrix, n, n, density=0.5)
+    for a, n, density in SPARSE:
+        yield from _seeds(3, "sparse", f"{a}x{n}-d{density:.2f}", random_matrix, n, a, density=density)
+    for b, n, a in CONCATS:
+        yield from _seeds(3, "concat", f"{a}x{b}x{n}", random_concat, b, n, a, pinned=0.2)
+
+
+def _seeds(
+    number: int, kind: str, size: str, generator: Callable[..., Problem], *sizes: int, **options: Any
+) -> Iterator[Candidate]:
+    """The instances of one size with the seeds 0 to `number` - 1."""
+    for seed in range(number):
+        arguments = [*map(str, sizes), *(f"{name}={value}" for name, value in options.items()), f"seed={seed}"]
+        source = f"problems.generators.{generator.__name__}({', '.join(arguments)})"
+        problem = generator(*sizes, **options, seed=seed)
+        yield Candidate.of(problem, f"classical/{kind}/{size}-s{seed}", Origin(f"classical/{kind}", source, seed))

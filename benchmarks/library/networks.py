@@ -1,0 +1,165 @@
+"""Instances from networks: torchvision's with random weights, and the small ones that `benchmarks.digits` trains.
+
+Every segment in which two accesses keep different channels is a candidate, unless an earlier segment has the same
+shape: then it differs in nothing but the draw.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.digits import NETWORKS, trained
+from benchmarks.library.candidates import Candidate, Origin, shape, short_names, timed
+from problems.signatures import masks_differ
+from upscale_opt import Graph, ModelReference, effective_masks, extract, l2_masks, load_model, trace
+from upscale_opt.amounts import num_removed
+
+AMOUNTS = ("0.10", "0.25", "0.50", "0.75", "0.90")
+CORRELATIONS = (0.3, 0.7, 0.95)
+SEED = 0
+
+MODELS = (
+    *("resnet18", "resnet50", "resnet101", "squeezenet1_1", "shufflenet_v2_x1_0", "googlenet", "inception_v3"),
+    *("densenet121", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "mnasnet1_3"),
+    *("efficientnet_b0", "efficientnet_b3", "efficientnet_v2_s", "maxvit_t"),
+    *("regnet_x_400mf", "regnet_x_1_6gf", "regnet_y_800mf", "regnet_y_3_2gf"),
+)
+"""One to three sizes of every architecture that has segments to order; library/README.md says what is left out."""
+
+CONCAVE = ("l2-0.50", "corr-0.70-0.50", "trained-0.50")
+"""Directories whose instances are stored with concave cost tables, too."""
+
+STEPS = ("l2-0.50",)
+"""Directories whose instances are stored with cost tables that have floors and steps, too."""
+
+
+def torchvision_candidates(name: str, shapes: set[object]) -> Iterator[Candidate]:
+    """The candidates of one torchvision network, in all mask families and amounts.
+
+    Parameters
+    ----------
+    name
+        Of the network.
+    shapes
+        Shapes of segments there are already; those of the network are added.
+    """
+    graph = traced(load_model(ModelReference(name, seed=SEED)), 299 if name == "inception_v3" else 224)
+    segments = new_segments(graph, shapes)
+    for correlation in (None, *CORRELATIONS):
+        family = "l2" if correlation is None else f"corr-{correlation:.2f}"
+        origin = Origin(family, f"torchvision.models.{name}", SEED, name)
+        yield from graph_candidates(graph, segments, origin, correlation=correlation)
+
+
+def digits_candidates(name: str, shapes: set[object]) -> Iterator[Candidate]:
+    """The candidates of one of the networks of `benchmarks.digits`, which is trained first; parameters as above."""
+    network = trained(name, seed=SEED)
+    graph = traced(network.model, 8, channels=1)
+    source = f"benchmarks.digits.{NETWORKS[name].__name__}, test accuracy {network.accuracy:.3f}"
+    yield from graph_candidates(graph, new_segments(graph, shapes), Origin("trained", source, SEED, name))
+
+
+def traced(model: nn.Module, size: int, *, channels: int = 3) -> Graph:
+    """The graph of a network for a square input."""
+    return trace(model, torch.zeros(1, channels, size, size))
+
+
+def new_segments(graph: Graph, shapes: set[object]) -> dict[str, str]:
+    """The segments with at least two accesses, the first of each shape, with their names in the library.
+
+    Parameters
+    ----------
+    graph
+        The traced network.
+    shapes
+        Shapes there are already, of segments that are left out; the new ones are added.
+    """
+    segments = {name: problem for name, problem in extract(graph, {}).items() if len(problem.accesses) >= 2}
+    names = short_names(segments)
+    chosen = {}
+    for segment, problem in segments.items():
+        if shape(problem) not in shapes and not all(block.pinned for block in problem.blocks):
+            shapes.add(shape(problem))
+            chosen[segment] = names[segment]
+    return chosen
+
+
+def graph_candidates(
+    graph: Graph, segments: dict[str, str], origin: Origin, *, correlation: float | None = None
+) -> Iterator[Candidate]:
+    """The candidates of a traced network in one mask family, at all amounts.
+
+    Two accesses of one block have a perfect order whatever they keep. Such segments are taken once, with the masks of
+    the weights and without cost tables.
+
+    Parameters
+    ----------
+    graph
+        The traced network.
+    segments
+        Names of segments, and their names in the library.
+    origin
+        Of the candidates, but for amount and segment; its family names the directories.
+    correlation
+        Between the scores of the consumers of one block; None for the L2 norms of the weights.
+    """
+    for amount in AMOUNTS:
+        if correlation is None:
+            masks = l2_masks(graph, amount)
+        else:
+            masks = correlated_masks(
+                graph, amount, correlation, seed=[origin.seed, zlib.crc32(f"{origin.model}".encode())]
+            )
+        problems = extract(graph, effective_masks(graph, masks).masks)
+        directory = f"{origin.family}-{amount}"
+        for segment, name in segments.items():
+            problem = problems[segment]
+            trivial = len(problem.accesses) == 2 and len(problem.blocks) == 1
+            if not masks_differ(problem) or (trivial and correlation is not None):
+                continue
+            own = dataclasses.replace(origin, amount=amount, segment=segment)
+            candidate = Candidate.of(problem, f"{origin.model}/{directory}/{name}", own)
+            yield candidate
+            if directory in CONCAVE and not trivial:
+                yield timed(candidate, concave=True)
+            if directory in STEPS and not trivial:
+                yield timed(candidate, concave=False)
+
+
+def correlated_masks(
+    graph: Graph, amount: str, correlation: float, *, seed: int | list[int] = 0
+) -> dict[str, np.ndarray]:
+    """Masks from scores that the consumers of one block partly share.
+
+    The score of a channel for a consumer is ``sqrt(correlation) * shared + sqrt(1 - correlation) * own``, both normal;
+    `shared` belongs to the channel of the block, `own` to the consumer too. The lowest scores are removed, in exactly
+    the number and of exactly the consumers that `upscale_opt.l2_masks` has. Scores do not depend on the amount, so
+    that a smaller amount removes a subset.
+
+    Parameters
+    ----------
+    graph
+        The traced network.
+    amount
+        Share of channels to remove.
+    correlation
+        Between 0 and 1.
+    seed
+        Of the scores.
+    """
+    rng = np.random.default_rng(seed)
+    shared = [rng.standard_normal(block.size) for block in graph.blocks]
+    masks = {}
+    for weight, read in graph.consumers.items():
+        channels = np.concatenate([shared[b] for b in read.input.blocks]).repeat(read.input.size)
+        scores = np.sqrt(correlation) * channels + np.sqrt(1 - correlation) * rng.standard_normal(len(channels))
+        if read.is_convolution and not read.reads_network_input:
+            masks[weight] = np.ones(len(scores), dtype=bool)
+            masks[weight][np.argsort(scores, kind="stable")[: num_removed(amount, len(scores))]] = False
+    return masks

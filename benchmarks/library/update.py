@@ -1,0 +1,155 @@
+"""Improving the best-known solutions: a better order or a better bound replaces what is there, nothing else does.
+
+Every file is written in one step after each solve, so an interrupted run loses one solve and a new one goes on:
+what nobody has solved comes first, then what is not proven, the widest gap first.
+"""
+
+from __future__ import annotations
+
+import datetime
+import fnmatch
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+from problems import Problem, ProblemError, evaluate
+from problems.collection import Collection
+from problems.solutions import Solution, write_solutions
+from solvers import Result, SolverError, solve
+from upscale_opt import __version__
+
+
+@dataclass(frozen=True)
+class Job:
+    """One objective of one instance, and how urgent it is: the gap, or 2 where nothing is known."""
+
+    name: str
+    objective: str
+    urgency: float
+
+
+def update(
+    collection: Collection,
+    solvers: Sequence[str],
+    *,
+    time_limit: float = 10.0,
+    seed: int = 0,
+    only: str = "*",
+    objectives: Sequence[str] | None = None,
+    missing: bool = False,
+) -> Counter[str]:
+    """Solve what is not proven yet, and keep what is better.
+
+    Parameters
+    ----------
+    collection
+        The library.
+    solvers
+        Names, tried in this order until one has a proof; each starts from the best order known.
+    time_limit
+        Seconds per solve.
+    seed
+        Of the solvers.
+    only
+        Pattern of instance names, as in a shell.
+    objectives
+        Only these. Default: all that apply.
+    missing
+        Only what nobody has solved yet.
+
+    Returns
+    -------
+    Counter
+        How many jobs are ``jobs``, ``new``, ``better value``, ``better bound``, ``proven``, and how many solves a
+        solver ``refused``; of the jobs done if Ctrl-C ended the run.
+
+    Raises
+    ------
+    ProblemError
+        If a file is wrong, or a solver contradicts itself or what is known; the message names the instance.
+    """
+    counts: Counter[str] = Counter()
+    todo = jobs(collection, only=only, objectives=objectives, missing=missing)
+    try:
+        with tqdm(todo, desc="solve", unit="job") as bar:
+            for job in bar:
+                bar.set_postfix_str(f"{job.name} {job.objective}", refresh=False)
+                counts.update(_improve(collection, job, solvers, time_limit=time_limit, seed=seed))
+    except KeyboardInterrupt:
+        counts["interrupted"] = 1
+    return counts
+
+
+def jobs(
+    collection: Collection, *, only: str = "*", objectives: Sequence[str] | None = None, missing: bool = False
+) -> list[Job]:
+    """What is not proven, the most urgent first; parameters as of `update`."""
+    found: list[Job] = []
+    for name in fnmatch.filter(collection.names(), only):
+        known = collection.solutions(name) if collection.solutions_path(name).exists() else {}
+        for objective in collection.objectives(name):
+            solution = known.get(objective)
+            if (objectives is None or objective in objectives) and (
+                solution is None or not (solution.proven or missing)
+            ):
+                found.append(
+                    Job(name, objective, 2.0 if solution is None else 1.0 if solution.gap is None else solution.gap)
+                )
+    return sorted(found, key=lambda job: -job.urgency)
+
+
+def _improve(collection: Collection, job: Job, solvers: Sequence[str], *, time_limit: float, seed: int) -> Counter[str]:
+    """Run the solvers on one job and write what they improve; the counts of `update`."""
+    problem = collection.load(job.name)
+    everything = collection.solutions(job.name, problem)
+    before, counts = everything.get(job.objective), Counter({"jobs": 1})
+    known = _best_start(problem, job.objective, everything)
+    for solver in solvers:
+        if known is not None and known.proven:
+            break
+        hint = None if known is None else known.order
+        try:
+            result = solve(problem, solver=solver, objective=job.objective, time_limit=time_limit, seed=seed, hint=hint)
+        except SolverError as error:
+            if "please report" in str(error):
+                raise ProblemError(f"{job.name}, {job.objective}: {error}") from error
+            counts["refused"] += 1
+            continue
+        found = _solution(result)
+        try:
+            known = found if known is None else known.joined(found)
+        except ProblemError as error:
+            raise ProblemError(f"{job.name}, {job.objective}, solver {solver}: {error}") from error
+    if known is not None and known is not before:
+        # Read again: another process may have improved the same file meanwhile.
+        everything = collection.solutions(job.name, problem)
+        current = everything.get(job.objective)
+        known = known if current is None else current.joined(known)
+        write_solutions({**everything, job.objective: known}, problem, collection.solutions_path(job.name))
+    if known is not None:
+        counts["new"] += before is None
+        counts["better value"] += before is not None and known.value < before.value
+        counts["better bound"] += before is not None and known.bound != before.bound
+        counts["proven"] += known.proven
+    return counts
+
+
+def _best_start(problem: Problem, objective: str, everything: Mapping[str, Solution]) -> Solution | None:
+    """The solution known for the objective, or with the order of another objective where that is strictly better."""
+    known = everything.get(objective)
+    for other in everything.values():
+        value = evaluate(problem, other.order, objective).value
+        if known is None or value < known.value:
+            bounds = (None, None) if known is None else (known.bound, known.bound_solver)
+            known = Solution(other.order, value, bounds[0], other.solver, bounds[1], other.version, other.date)
+    return known
+
+
+def _solution(result: Result) -> Solution:
+    """What a solver found, as a solution of today."""
+    proven_by = None if result.bound is None else result.solver
+    today = datetime.date.today().isoformat()
+    order = result.order
+    return Solution(order, result.objective, result.bound, result.solver, proven_by, __version__, today)

@@ -1,0 +1,275 @@
+"""Solvers side by side on the instance library: proofs, gaps to the best known and times, family by family.
+
+A seeded sample of every family is solved by every solver for every objective that applies. Each solve is appended to
+``results/solvers.csv`` at once, and solves that are there already are not repeated, so an interrupted run goes on where
+it was; ``--fresh`` begins anew. Solvers share the time limit, greedy's start and the gate, and run one after the other.
+
+    python -m benchmarks.solvers --per-family 3 --time-limit 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import random
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks.profiles import performance_profile
+from benchmarks.results import DIRECTORY, commit, csv_text, markdown_table, save_markdown
+from problems import OBJECTIVES, ProblemError
+from problems.collection import LIBRARY
+from problems.solutions import Solution
+from solvers import SolverError, solve, solver_names
+
+SOLVERS = (
+    *("identity", "greedy", "local-search", "placed-sets", "pair-of-chains"),
+    *("cp-sat", "cp-sat-direct", "cp-sat-events", "milp", "auto"),
+)
+"""Compared by default, as far as they are registered."""
+
+COLUMNS = (
+    *("objective", "family", "instance", "solver", "status", "value", "bound", "seconds"),
+    *("time_limit", "seed", "commit", "load"),
+)
+KEY = ("objective", "instance", "solver", "time_limit", "seed")
+"""Columns that say what a row is of."""
+
+Row = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what is missing, print and save the tables."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.solvers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--time-limit", type=float, default=1.0, help="seconds per solve [1]")
+    parser.add_argument("--per-family", type=int, default=3, help="instances of each family [3]")
+    parser.add_argument("--solvers", nargs="+", default=SOLVERS)
+    parser.add_argument("--objectives", nargs="+", default=tuple(OBJECTIVES), choices=tuple(OBJECTIVES))
+    parser.add_argument("--families", nargs="+", default=LIBRARY.families, choices=LIBRARY.families)
+    parser.add_argument("--seed", type=int, default=0, help="of the sample and of the solvers [0]")
+    parser.add_argument("--fresh", action="store_true", help="forget earlier results")
+    parser.add_argument("--name", default="solvers", help="of the files in benchmarks/results [solvers]")
+    given = parser.parse_args(arguments)
+    path = DIRECTORY / f"{given.name}.csv"
+    try:
+        if given.fresh:
+            path.unlink(missing_ok=True)
+        wanted = [
+            {
+                "objective": objective,
+                "family": family,
+                "instance": name,
+                "solver": solver,
+                "time_limit": str(given.time_limit),
+                "seed": str(given.seed),
+            }
+            for family in given.families
+            for name in sample(family, given.per_family, seed=given.seed)
+            for objective in LIBRARY.objectives(name)
+            if objective in given.objectives
+            for solver in given.solvers
+            if solver in solver_names()
+        ]
+        finished = measure(wanted, path)
+        absent = [solver for solver in given.solvers if solver not in solver_names()]
+        rows = _chosen(read_rows(path), wanted)
+        if rows:
+            print(report(rows, name=given.name, absent=absent, complete=finished))
+        return 0 if finished else 130
+    except ProblemError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def sample(family: str, number: int, *, seed: int = 0) -> list[str]:
+    """So many instances of one family (all of them if there are fewer), always the same for the same seed."""
+    names = [name for name in LIBRARY.names() if LIBRARY.entry(name).family == family]
+    return sorted(random.Random(f"{seed} {family}").sample(names, min(number, len(names))))
+
+
+def measure(wanted: Sequence[Row], path: Path) -> bool:
+    """Run the solves that the file does not have yet and append them; returns whether all are done."""
+    done = {tuple(row[column] for column in KEY) for row in read_rows(path)}
+    todo = [row for row in wanted if tuple(row[column] for column in KEY) not in done]
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists():
+        path.write_text(",".join(COLUMNS) + "\n")
+    stamp = commit()
+    try:
+        for row in tqdm(todo, unit="solve"):
+            line = csv_text([{**dict.fromkeys(COLUMNS, ""), **row, **_solved(row), "commit": stamp, "load": _load()}])
+            with path.open("a") as file:
+                file.write(line.split("\n", 1)[1])
+    except KeyboardInterrupt:
+        return False
+    return True
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of the CSV file; none if it does not exist."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def summarise(rows: Sequence[Row], known: dict[tuple[str, str], Solution | None]) -> list[Row]:
+    """One row per family and solver of the rows of one objective.
+
+    *Wrong* are bounds above a value somebody has, see `judged`. The gap of a solve is ``(value - best known) / max(1,
+    value)``; it is negative where the library is beaten.
+
+    Parameters
+    ----------
+    rows
+        As `read_rows` returns them, of one objective.
+    known
+        (instance, objective) to best-known solution.
+    """
+    greedy = {row["instance"]: int(row["value"]) for row in rows if row["solver"] == "greedy" and row["value"]}
+    table = []
+    for family in dict.fromkeys(row["family"] for row in rows):
+        for solver in dict.fromkeys(row["solver"] for row in rows):
+            own = [row for row in rows if (row["family"], row["solver"]) == (family, solver)]
+            solved = [row for row in own if row["status"] != "refused"]
+            gaps = []
+            for row in solved:
+                best = known[row["instance"], row["objective"]]
+                if best is not None:
+                    gaps.append((int(row["value"]) - best.value) / max(1, int(row["value"])))
+            seconds = [float(row["seconds"]) for row in solved]
+            worse = sum(int(row["value"]) > greedy.get(row["instance"], int(row["value"])) for row in solved)
+            table.append(
+                {
+                    "family": family,
+                    "solver": solver,
+                    "instances": len(own),
+                    "refused": len(own) - len(solved),
+                    "wrong": sum(row["status"] == "WRONG" for row in own),
+                    "proven": f"{sum(row['status'] == 'OPTIMAL' for row in own) / max(1, len(own)):.0%}",
+                    "mean gap": f"{statistics.mean(gaps):.1%}" if gaps else "",
+                    "worst gap": f"{max(gaps):.1%}" if gaps else "",
+                    "beats best known": sum(gap < 0 for gap in gaps),
+                    "worse than greedy": worse,
+                    "median s": statistics.median(seconds) if seconds else "",
+                    "worst s": max(seconds) if seconds else "",
+                }
+            )
+    return table
+
+
+def judged(rows: Sequence[Row], known: dict[tuple[str, str], Solution | None]) -> tuple[list[Row], list[str]]:
+    """The rows, with status ``WRONG`` where a bound lies above a value somebody has, and a sentence for each of them.
+
+    The best-known solutions are judged in the same way, but only by a sentence.
+
+    Parameters
+    ----------
+    rows
+        As `read_rows` returns them.
+    known
+        (instance, objective) to best-known solution.
+    """
+    best = {key: solution.value for key, solution in known.items() if solution is not None}
+    for row in rows:
+        if row["value"]:
+            key = (row["instance"], row["objective"])
+            best[key] = min(int(row["value"]), best.get(key, int(row["value"])))
+    result, sentences = [], []
+    for key, solution in known.items():
+        if solution is not None and solution.bound is not None and solution.bound > best[key]:
+            sentences.append(_contradiction(f"{solution.bound_solver} (best known)", key, solution.bound, best[key]))
+    for row in rows:
+        key = (row["instance"], row["objective"])
+        wrong = bool(row["bound"]) and int(row["bound"]) > best[key]
+        result.append({**row, "status": "WRONG"} if wrong else row)
+        if wrong:
+            sentences.append(_contradiction(row["solver"], key, int(row["bound"]), best[key]))
+    return result, sentences
+
+
+def _contradiction(solver: str, key: tuple[str, str], bound: int, value: int) -> str:
+    return f"{solver} claims that {key[1]} of {key[0]} is at least {bound}, but there is an order of {value}"
+
+
+def report(rows: Sequence[Row], *, name: str, absent: Sequence[str], complete: bool) -> str:
+    """Write the Markdown file and the performance profile; returns the Markdown."""
+    known = {
+        (row["instance"], row["objective"]): LIBRARY.solutions(row["instance"]).get(row["objective"]) for row in rows
+    }
+    limits = sorted({row["time_limit"] for row in rows})
+    commits = sorted({row["commit"] for row in rows})
+    loads = [float(row["load"]) for row in rows if row["load"]]
+    lines = [
+        f"Solvers on samples of the instance library: {len({row['instance'] for row in rows})} instances, "
+        f"{len(rows)} solves, time limit {' and '.join(limits)} s each, one thread."
+        + ("" if complete else " The run was interrupted; this is what it has.")
+        + (f" Not registered, hence absent: {', '.join(absent)}." if absent else ""),
+        "",
+        f"Solves of commit {', '.join(commits)}. *Gap*: (value - best known) / max(1, value); it is of the solves that "
+        "the solver did not refuse. *Proven* is of all instances. Times are of the whole solve, checks included."
+        + (f" Load average of the machine meanwhile: {min(loads):.1f} to {max(loads):.1f}." if loads else ""),
+    ]
+    rows, wrong = judged(rows, known)
+    if wrong:
+        lines += [
+            "",
+            "## Wrong bounds",
+            "",
+            "These solves do not count as proven.",
+            "",
+            *(f"- {line}." for line in wrong),
+        ]
+    for objective in dict.fromkeys(row["objective"] for row in rows):
+        own = [row for row in rows if row["objective"] == objective]
+        lines += ["", f"## {objective}", "", markdown_table(summarise(own, known))]
+    performance_profile(rows, DIRECTORY / f"{name}.png")
+    lines += ["", "## Performance profile", "", f"![Performance profile]({name}.png)", ""]
+    lines += ["Share of instances proven optimal within a factor of the fastest solver's time, per objective."]
+    return save_markdown(name, lines)
+
+
+def _chosen(rows: Sequence[Row], wanted: Sequence[Row]) -> list[Row]:
+    """The rows that were asked for; the last of each kind, in the order asked for."""
+    by_key = {tuple(row[column] for column in KEY): row for row in rows}
+    keys = [tuple(row[column] for column in KEY) for row in wanted]
+    return [by_key[key] for key in keys if key in by_key]
+
+
+def _load() -> str:
+    """Processes that want to run, averaged over the last minute; empty where the system does not say."""
+    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+
+
+def _solved(row: Row) -> Row:
+    """What came of one solve."""
+    problem = LIBRARY.load(row["instance"])
+    try:
+        result = solve(
+            problem,
+            solver=row["solver"],
+            objective=row["objective"],
+            time_limit=float(row["time_limit"]),
+            seed=int(row["seed"]),
+        )
+    except SolverError:
+        return {"status": "refused"}
+    bound = "" if result.bound is None else result.bound
+    return {
+        "status": str(result.status),
+        "value": result.objective,
+        "bound": bound,
+        "seconds": f"{result.runtime:.4f}",
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,225 @@
+"""The public instance library: `load` an instance by name, list the `names`, look up the `best_known` solution.
+
+    >>> problem = load("resnet50/l2-0.50/layer2")
+
+``library/index.json`` says where every instance comes from; ``library/README.md`` describes the families.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from problems.errors import ProblemError
+from problems.evaluation import OBJECTIVES, objective_named
+from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
+from problems.instances import read_instance
+from problems.problem import Problem
+from problems.solutions import Solution, read_solutions
+
+FORMAT = "upscale_opt.library"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the index says of one instance.
+
+    Attributes
+    ----------
+    name
+        What `load` takes.
+    family
+        How the masks were made, for example ``l2`` or ``classical/random``.
+    source
+        What the instance was made from: a model's builder, or a call of a generator.
+    model, amount, segment
+        The network, the share of channels removed, and the module that produces the segment's first block; None
+        for instances that come from no network.
+    seed
+        Of the weights, the scores or the generator.
+    hash
+        `problems.signatures.content_hash`.
+    blocks, channels, accesses, classes
+        Its size; `channels` counts the stored ones.
+    tables
+        Whether the accesses have cost tables, for the objective `latency`.
+    """
+
+    name: str
+    family: str
+    source: str
+    model: str | None
+    amount: str | None
+    segment: str | None
+    seed: int
+    hash: str
+    blocks: int
+    channels: int
+    accesses: int
+    classes: int
+    tables: bool
+
+
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys((field.name for field in fields(Entry)), int),
+    **dict.fromkeys(("name", "family", "source", "hash"), str),
+    **dict.fromkeys(("model", "amount", "segment"), (str, type(None))),
+    "tables": bool,
+}
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A directory of instances with an index; the functions of this module use the one that comes with the package."""
+
+    directory: Path
+
+    @cached_property
+    def entries(self) -> dict[str, Entry]:
+        """What the index says, by name, in the order of the index.
+
+        Raises
+        ------
+        ProblemError
+            If the index cannot be read or a field is wrong; the message names it.
+        """
+        path = self.directory / "index.json"
+        document = read_json(path, file_format=FORMAT, version=VERSION)
+        try:
+            reject_unknown_fields(document, {"format", "version", "instances"}, "the index")
+            found: dict[str, Entry] = {}
+            for i, raw in enumerate(require_field(document, "instances", list, "the index")):
+                where = f"instances[{i}]"
+                values = {name: require_field(raw, name, kind, where) for name, kind in _KINDS.items()}
+                reject_unknown_fields(raw, set(_KINDS), where)
+                if found.setdefault(values["name"], entry := Entry(**values)) is not entry:
+                    raise ProblemError(f"{where}: field 'name' is {values['name']!r} a second time")
+            return found
+        except ProblemError as error:
+            raise ProblemError(f"{path}: {error}") from error
+
+    @cached_property
+    def families(self) -> tuple[str, ...]:
+        """The families, in the order of the index."""
+        return tuple(dict.fromkeys(entry.family for entry in self.entries.values()))
+
+    def names(self, family: str | None = None) -> list[str]:
+        """As `problems.collection.names`."""
+        if family is None:
+            return list(self.entries)
+        found = [name for name, entry in self.entries.items() if f"{entry.family}/".startswith(f"{family}/")]
+        if not found:
+            raise ProblemError(f"the library has no family {family!r}; choose one of {', '.join(self.families)}")
+        return found
+
+    def load(self, name: str) -> Problem:
+        """As `problems.collection.load`."""
+        return read_instance(self.path(name))
+
+    def solutions(self, name: str, problem: Problem | None = None) -> dict[str, Solution]:
+        """As `problems.collection.solutions`; the problem, if it is at hand, saves reading it."""
+        path = self.solutions_path(name)
+        return read_solutions(path, problem or self.load(name)) if path.exists() else {}
+
+    def objectives(self, name: str) -> tuple[str, ...]:
+        """The objectives an instance is there for: `latency` if it has cost tables, otherwise all the others."""
+        tables = self.entry(name).tables
+        return tuple(objective.name for objective in OBJECTIVES.values() if objective.uses_tables == tables)
+
+    def entry(self, name: str) -> Entry:
+        """What the index says of one instance.
+
+        Raises
+        ------
+        ProblemError
+            If there is no instance of that name; the message has near matches.
+        """
+        if name not in self.entries:
+            near = difflib.get_close_matches(name, self.entries, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else "problems.collection.names() lists them"
+            raise ProblemError(f"the library has no instance {name!r}; {hint}")
+        return self.entries[name]
+
+    def path(self, name: str) -> Path:
+        """The instance file of a name; errors as of `entry`."""
+        return self.directory / f"{self.entry(name).name}.json"
+
+    def solutions_path(self, name: str) -> Path:
+        """The file of the best-known solutions of a name, which need not exist; errors as of `entry`."""
+        return self.directory / f"{self.entry(name).name}.sol.json"
+
+    def write_index(self, entries: Iterable[Entry]) -> None:
+        """Write the index, atomically; the entries in use are those read before."""
+        lines = ",\n".join("  " + json.dumps(asdict(entry)) for entry in entries)
+        head = json.dumps({"format": FORMAT, "version": VERSION})
+        write_text_atomically(f'{head[:-1]},\n "instances": [\n{lines}\n ]}}\n', self.directory / "index.json")
+
+
+LIBRARY = Collection(Path(__file__).parent / "library")
+"""The library that comes with the package."""
+
+
+def load(name: str) -> Problem:
+    """An instance of the library.
+
+    Parameters
+    ----------
+    name
+        One of `names`.
+
+    Raises
+    ------
+    ProblemError
+        If there is none of that name (the message has near matches), or its file cannot be read.
+
+    Examples
+    --------
+    >>> print(load("resnet50/l2-0.50/layer2"))
+    resnet50/l2-0.50/layer2: 1 block, 512 channels (502 stored), 5 accesses, 31 classes
+    """
+    return LIBRARY.load(name)
+
+
+def names(family: str | None = None) -> list[str]:
+    """The names of the library's instances; those of one family, or of a group of families such as ``classical``.
+
+    Raises
+    ------
+    ProblemError
+        If there is no such family; the message lists those there are.
+
+    Examples
+    --------
+    >>> names("classical/random")[:2]
+    ['classical/random/8x8-s0', 'classical/random/8x8-s1']
+    """
+    return LIBRARY.names(family)
+
+
+def best_known(name: str, objective: str) -> Solution | None:
+    """The best order known of an instance for an objective, its value and bound; None if nobody has solved it.
+
+    Raises
+    ------
+    ProblemError
+        If there is no instance of that name or no such objective, or the file of the solutions is wrong: every order
+        is checked and its value computed again.
+
+    Examples
+    --------
+    >>> solution = best_known("classical/random/8x8-s0", "copies")
+    >>> solution.value, solution.proven
+    (14, True)
+    """
+    return LIBRARY.solutions(name).get(objective_named(objective).name)
+
+
+def solutions(name: str) -> dict[str, Solution]:
+    """The best solutions known of an instance, by objective; errors as of `best_known`."""
+    return LIBRARY.solutions(name)

@@ -1,0 +1,88 @@
+"""Instances up to the order of their channels: the form the library stores, and a hash of what matters.
+
+Channels of a class are interchangeable, and where they lay originally does not matter to any objective.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+
+from problems.costs import CostTable
+from problems.problem import Access, Problem
+
+
+def signature_form(problem: Problem) -> Problem:
+    """The same problem with the channels of every unpinned block sorted by signature.
+
+    Signatures are compared as binary numbers whose bit i stands for the block's i-th reader, so the channels that
+    nobody keeps come first. A file of the result has one entry per class.
+
+    Examples
+    --------
+    >>> from problems.generators import random_masks
+    >>> problem = signature_form(random_masks(6, 2))
+    >>> [access.kept.astype(int).tolist() for access in problem.accesses]
+    [[0, 0, 1, 0, 1, 1], [0, 0, 0, 1, 1, 1]]
+    """
+    sorted_channels = []
+    for b, block in enumerate(problem.blocks):
+        readers = problem.readers_of(b)
+        if block.pinned or not readers:
+            sorted_channels.append(np.arange(block.size))
+        else:
+            sorted_channels.append(np.lexsort([problem.reads[r] for r in readers]))
+    pieces = iter(problem.reads)
+    accesses = [
+        dataclasses.replace(access, kept=np.concatenate([next(pieces)[sorted_channels[b]] for b in access.blocks]))
+        for access in problem.accesses
+    ]
+    return Problem(problem.blocks, tuple(accesses), problem.name)
+
+
+def content_hash(problem: Problem) -> str:
+    """SHA-256, in hexadecimal, of what the problem asks.
+
+    Two problems have the same hash if they have the same blocks and accesses, in the same order, and differ only in
+    names, in the order of channels within unpinned blocks, and in channels that are not stored. Independent of the
+    file format and of its version.
+
+    Examples
+    --------
+    >>> from problems.generators import random_masks
+    >>> problem = random_masks(6, 2)
+    >>> content_hash(problem) == content_hash(signature_form(problem))
+    True
+    """
+    classes = signature_form(problem).classes
+    blocks = []
+    for b, block in enumerate(problem.blocks):
+        own = classes.of_block(b)
+        bits = np.packbits(classes.signature[own][:, problem.readers_of(b)], axis=1, bitorder="little")
+        runs = [[int(weight), row.tobytes().hex()] for weight, row in zip(classes.weight[own], bits, strict=True)]
+        blocks.append([block.pinned, runs])
+    accesses = [[access.blocks, access.channel_size, _table(access)] for access in problem.accesses]
+    return hashlib.sha256(json.dumps([blocks, accesses], separators=(",", ":")).encode()).hexdigest()
+
+
+def masks_differ(problem: Problem) -> bool:
+    """Whether two accesses keep different channels of one unpinned block: otherwise there is nothing to order."""
+    for b, block in enumerate(problem.blocks):
+        readers = problem.readers_of(b)
+        if block.pinned or len({problem.readers[r].access for r in readers}) < 2:
+            continue
+        if any(not np.array_equal(problem.reads[readers[0]], problem.reads[r]) for r in readers[1:]):
+            return True
+    return False
+
+
+def _table(access: Access) -> list[Any] | None:
+    table: CostTable | None = access.table
+    if table is None:
+        return None
+    pieces = None if table.pieces is None else [table.pieces.points, table.pieces.costs]
+    return [table.read.points, table.read.costs, table.copy, pieces]

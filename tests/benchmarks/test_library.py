@@ -1,0 +1,170 @@
+"""Tests that a build writes what the index says, and that updates only ever improve, whatever interrupts them."""
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+
+from benchmarks.library import build as building
+from benchmarks.library import update as updating
+from benchmarks.library.__main__ import main
+from benchmarks.library.candidates import Candidate, Origin, short_names, timed
+from benchmarks.library.classical import classical_candidates
+from problems import ProblemError
+from problems.collection import LIBRARY, Collection
+from problems.generators import random_masks
+from problems.solutions import Solution, write_solutions
+from solvers import solve
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A library of five small instances, one of them with tables."""
+    monkeypatch.setattr(building, "classical_candidates", lambda: iter(candidates(range(4))))
+    building.build(Collection(tmp_path), models=(), digits=())
+    return Collection(tmp_path)
+
+
+def candidates(seeds):
+    plain = []
+    for seed in seeds:
+        plain.append(Candidate.of(random_masks(16, 4, seed=seed), f"x/m-s{seed}", Origin("x", "random_masks", seed)))
+    return [*plain, timed(plain[0], concave=True)]
+
+
+def everything(collection):
+    return {name: collection.solutions(name) for name in collection.names()}
+
+
+def test_the_committed_classical_instances_are_what_the_generators_make():
+    expected = {name: LIBRARY.entry(name) for name in LIBRARY.names("classical")}
+    assert {candidate.entry.name: candidate.entry for candidate in classical_candidates()} == expected
+
+
+def test_a_build_writes_instances_and_index(small):
+    assert small.names() == ["x/m-s0", "x/m-s1", "x/m-s2", "x/m-s3", "x/m-s0-concave"]
+    for candidate in candidates(range(4)):
+        assert small.load(candidate.problem.name) == candidate.problem
+    assert small.objectives("x/m-s0-concave") == ("latency",)
+
+
+def test_duplicates_are_dropped_and_equal_names_refused(tmp_path, monkeypatch):
+    first, second = candidates(range(1))[0], candidates(range(1, 2))[0]
+    renamed = dataclasses.replace(first, problem=dataclasses.replace(first.problem, name="x/again"))
+    monkeypatch.setattr(building, "classical_candidates", lambda: iter([first, renamed]))
+    assert building.build(Collection(tmp_path), models=(), digits=()) == 1
+    clash = dataclasses.replace(second, problem=dataclasses.replace(second.problem, name="x/m-s0"))
+    monkeypatch.setattr(building, "classical_candidates", lambda: iter([first, clash]))
+    with pytest.raises(ProblemError, match="two instances are named 'x/m-s0'"):
+        building.build(Collection(tmp_path), models=(), digits=())
+
+
+def test_a_new_build_keeps_solutions_of_what_stays_and_removes_the_others(small, monkeypatch):
+    updating.update(small, ["greedy"])
+    stays, goes = candidates([1])[0], small.path("x/m-s0")
+    changes = Candidate.of(random_masks(16, 4, seed=99), "x/m-s2", Origin("x", "random_masks", 99))
+    monkeypatch.setattr(building, "classical_candidates", lambda: iter([stays, changes]))
+    building.build(Collection(small.directory), models=(), digits=())
+    again = Collection(small.directory)
+    assert set(again.solutions("x/m-s1")) == set(again.objectives("x/m-s1"))
+    assert again.solutions("x/m-s2") == {} and not goes.exists()
+    assert len(list(small.directory.rglob("*.json"))) == 4
+
+
+def test_updates_never_worsen(small):
+    """Weak after strong changes no file; strong after weak improves; every objective is solved."""
+    weak = functools.partial(updating.update, small, ["identity"])
+    strong = functools.partial(updating.update, small, ["pair-of-chains", "placed-sets", "cp-sat"], time_limit=20)
+    weak()
+    before = everything(small)
+    counts = strong()
+    after = everything(small)
+    for name, known in before.items():
+        assert set(known) == set(small.objectives(name))
+        for objective, solution in known.items():
+            assert after[name][objective].value <= solution.value
+            assert (after[name][objective].bound or 0) >= (solution.bound or 0)
+    assert counts["better value"] > 0 and all(s.proven for known in after.values() for s in known.values())
+    files = {path: path.read_bytes() for path in small.directory.rglob("*.json")}
+    assert weak()["jobs"] == 0
+    assert {path: path.read_bytes() for path in small.directory.rglob("*.json")} == files
+
+
+def test_a_weak_solver_does_not_touch_an_unproven_better_order(small):
+    name = "x/m-s1"
+    problem = small.load(name)
+    best = solve(problem, solver="placed-sets", objective="span", time_limit=60)
+    known = Solution(best.order, best.objective, None, "placed-sets", None, "0.1.0", "2026-11-21")
+    write_solutions({"span": known}, problem, small.solutions_path(name))
+    updating.update(small, ["identity"], only=name, objectives=["span"])
+    found = small.solutions(name)["span"]
+    assert (found.value, found.solver, found.proven) == (best.objective, "placed-sets", False)
+    assert np.array_equal(np.sort(found.order[0]), problem.stored[0])
+
+
+def test_orders_of_other_objectives_are_tried_first(small):
+    """An order without copies has span 0, too, and keeps the name of who found it."""
+    candidate = next(c for c in classical_candidates() if c.origin.family == "classical/planted")
+    collection = Collection(small.directory / "planted")
+    collection.directory.mkdir()
+    (collection.directory / candidate.problem.name).parent.mkdir(parents=True)
+    building.write_instance(candidate.problem, collection.directory / f"{candidate.problem.name}.json")
+    collection.write_index([candidate.entry])
+    updating.update(collection, ["cp-sat"], objectives=["copies"], time_limit=20)
+    updating.update(collection, ["greedy"], objectives=["span"])
+    found = collection.solutions(candidate.problem.name)["span"]
+    assert (found.value, found.solver) == (0, "cp-sat")
+
+
+def test_an_interrupt_keeps_what_was_solved_and_the_next_run_goes_on(small, monkeypatch):
+    calls = []
+
+    def interrupted(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) > 3:
+            raise KeyboardInterrupt
+        return solve(*arguments, **options)
+
+    monkeypatch.setattr(updating, "solve", interrupted)
+    assert updating.update(small, ["greedy"])["interrupted"] == 1
+    assert sum(len(known) for known in everything(small).values()) == 3
+    monkeypatch.setattr(updating, "solve", solve)
+    jobs = updating.jobs(small)
+    assert [job.urgency for job in jobs[:14]] == [2.0] * 14
+    updating.update(small, ["greedy"], missing=True)
+    assert sum(len(known) for known in everything(small).values()) == 17
+    assert updating.jobs(small, missing=True) == []
+
+
+def test_refusals_are_counted_and_defects_of_solvers_stop_the_run(small, monkeypatch):
+    from solvers import SolverError
+
+    def refuse(*_, **__):
+        raise SolverError("too large; choose another")
+
+    monkeypatch.setattr(updating, "solve", refuse)
+    assert updating.update(small, ["greedy"], only="x/m-s0")["refused"] == 4
+
+    def defective(*_, **__):
+        raise SolverError("claims nonsense; please report this")
+
+    monkeypatch.setattr(updating, "solve", defective)
+    with pytest.raises(ProblemError, match=r"x/m-s0, copies: claims nonsense"):
+        updating.update(small, ["greedy"], only="x/m-s0")
+
+
+def test_the_command(small, capsys):
+    assert main(["--update", "--solver", "greedy", "--directory", str(small.directory), "--only", "x/m-s0"]) == 0
+    assert "4 jobs" in capsys.readouterr().out
+    assert set(small.solutions("x/m-s0")) == set(small.objectives("x/m-s0")) and not small.solutions("x/m-s1")
+    assert main(["--update", "--directory", str(small.directory / "nowhere")]) == 2
+    with pytest.raises(SystemExit):
+        main([])
+
+
+def test_names_are_short_unique_and_safe_for_files():
+    segments = ["a.0.conv", "a.1.conv", "a.10.conv", "b", "b.c#2"]
+    names = short_names(segments)
+    assert list(names) == segments and len(set(names.values())) == 5
+    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-_") for name in names.values())
