@@ -1,5 +1,6 @@
 """How ordering problems are solved: `solve` and the solvers behind it (NumPy; OR-Tools only when it is used)."""
 
+from solvers.auto import Auto
 from solvers.bounds import trivial_bound
 from solvers.brute_force import BruteForce
 from solvers.cp_sat import CpSat
@@ -19,6 +20,7 @@ from solvers.result import Progress, Result, Status
 from solvers.task import Finding, Solver, Task
 
 __all__ = [
+    "Auto",
     "BruteForce",
     "CpSat",
     "CpSatDirect",

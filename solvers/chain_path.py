@@ -11,14 +11,13 @@ import math
 import time
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations
 
 import numpy as np
 
 from solvers.linear_order import LinearOrder
 
-MAX_STATES = 700_000_000
-"""Most states of the path: 3 GB in 32 bits."""
+MAX_ROWS = 20
+"""Most rows of a chain: a million sets with their predecessors."""
 
 
 def rows_meet(bits: np.ndarray, left: np.ndarray, right: np.ndarray) -> bool:
@@ -115,14 +114,16 @@ def lattice(anchored: np.ndarray) -> Lattice:
 @lru_cache(maxsize=32)
 def _subsets(num: int) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
     """Subsets of `num` things by size, and for each the indices of its subsets with one thing less."""
-    layers, before = [np.zeros(1, dtype=np.int64)], [np.zeros((1, 0), dtype=np.int64)]
+    masks = np.arange(1 << num, dtype=np.int64)
+    size = np.bitwise_count(masks)
     index = np.zeros(1 << num, dtype=np.int64)
-    for size in range(1, num + 1):
-        chosen = np.array(list(combinations(range(num), size)), dtype=np.int64)
-        masks = (np.int64(1) << chosen).sum(axis=1)
-        before.append(index[masks[:, np.newaxis] ^ (np.int64(1) << chosen)])
-        index[masks] = np.arange(len(masks))
-        layers.append(masks)
+    layers, before = [], []
+    for k in range(num + 1):
+        layer = masks[size == k]
+        index[layer] = np.arange(len(layer))
+        member = np.nonzero(layer[:, np.newaxis] >> np.arange(num) & 1)[1].reshape(len(layer), k)
+        before.append(index[layer[:, np.newaxis] ^ (np.int64(1) << member)])
+        layers.append(layer)
     return tuple(layers), tuple(before)
 
 

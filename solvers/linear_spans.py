@@ -6,13 +6,14 @@ rows do. A block that none of them reaches leaves the sum open.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
 from problems import Order, Problem
-from solvers.chain_path import cheapest_chains, num_states, rows_meet
+from solvers.chain_path import MAX_ROWS, cheapest_chains, num_states, rows_meet
 from solvers.level_spans import LevelSpans, ends_of
 from solvers.linear_order import LinearOrder, cheapest_sequence
 from solvers.meeting_search import search_meetings
@@ -21,6 +22,8 @@ from solvers.rows import Row, class_bits, merged_classes, span_rows
 _FEW_CLASSES = 12
 _MOST_CLASSES = 18
 _MOST_ROWS = 12
+_MOST_STATES = 700_000_000
+_STATES_PER_SECOND = 3_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +51,12 @@ class LinearSpans:
         The problem.
     deadline
         A `time.perf_counter` reading.
-    max_states
-        Most states of a path or a DP.
     """
 
-    def __init__(self, problem: Problem, *, deadline: float = np.inf, max_states: int = 700_000_000) -> None:
+    def __init__(self, problem: Problem, *, deadline: float = np.inf) -> None:
         self._problem = problem
         self._deadline = deadline
-        self._max_states = max_states
+        self._max_states = min(_MOST_STATES, _STATES_PER_SECOND * max(0.0, deadline - time.perf_counter()))
         spans = span_rows(problem)
         self.fixed = spans.fixed
         self._blocks: dict[int, tuple[list[Row], np.ndarray, np.ndarray, np.ndarray]] = {}
@@ -111,7 +112,8 @@ class LinearSpans:
         left, right = ends_of([rows[i] for i in paying])
         if len(merged) <= _FEW_CLASSES:
             return "sets"
-        if rows_meet(merged, left, right) and num_states(slope[paying], left, right) <= self._max_states:
+        few = len(paying) - min(left.sum(), right.sum()) <= MAX_ROWS
+        if few and rows_meet(merged, left, right) and num_states(slope[paying], left, right) <= self._max_states:
             return "chains"
         if len(merged) <= _MOST_CLASSES and 1 << len(merged) <= self._max_states:
             return "sets"

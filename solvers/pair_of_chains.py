@@ -37,4 +37,11 @@ class PairOfChains:
         search.run()
         bound = min(incumbent.bound, incumbent.value)
         stats: dict[str, int | float] = {"nodes": search.num_nodes, "classes": len(task.problem.classes)}
-        return Finding(incumbent.order, bound, optimal=incumbent.closed, objective=incumbent.value, stats=stats)
+        return Finding(
+            incumbent.order,
+            bound,
+            optimal=incumbent.closed,
+            objective=incumbent.value,
+            stats=stats,
+            claims=incumbent.claims(),
+        )

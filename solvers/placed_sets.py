@@ -49,8 +49,10 @@ class PlacedSets:
         Raises
         ------
         SolverError
-            If a block has too many classes, or the blocks too many combinations of ends.
+            If a block has too many classes, or the blocks too many combinations of ends; if costs come from tables.
         """
+        if task.objective.uses_tables:
+            raise SolverError("placed-sets: it prices channels, not cost tables; use 'auto' or 'pair-of-chains'")
         if task.objective.counts_runs:
             return self._solve_runs(task)
         return self._solve_spans(task)

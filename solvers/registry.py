@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from solvers.auto import Auto
 from solvers.brute_force import BruteForce
 from solvers.cp_sat import CpSat
 from solvers.cp_sat_direct import CpSatDirect
@@ -33,6 +34,7 @@ _FACTORIES: dict[str, Callable[[], Solver]] = {
     "milp": Milp,
     "local-search": LocalSearch,
     "lns": LargeNeighbourhoods,
+    "auto": Auto,
 }
 
 

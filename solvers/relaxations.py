@@ -63,6 +63,10 @@ class Relaxation(Protocol):
     def capped(self) -> bool:
         """Whether caps are used; otherwise lines must stay below the costs without them."""
 
+    @property
+    def method(self) -> str:
+        """What it does, in words, for proofs."""
+
     def solve(self, lines: Lines) -> Relaxed | None:
         """The least total; None if the deadline passed."""
 
@@ -98,6 +102,7 @@ class _Subsets:
     """One free block and few accesses: `SubsetSpans`."""
 
     capped = True
+    method = "a shortest path over pairs of chains for all subsets of accesses"
 
     def __init__(self, spans: SubsetSpans) -> None:
         self._spans = spans
@@ -125,8 +130,11 @@ class _Blocks:
     def __init__(self, problem: Problem, slope: np.ndarray, known: Callable[[], Order], deadline: float) -> None:
         self._spans = LinearSpans(problem, deadline=deadline)
         self._known = known
+        self.method = "exact orders of blocks"
         self.bounded = self._spans.unsolvable(slope)
         self.levels = LevelSpans(problem, self.bounded)
+        if self.bounded:
+            self.method = f"levels of {len(self.bounded)} blocks and exact orders of the others"
         now = time.perf_counter()
         self.levels.improve(deadline=now + _SHARE_FOR_LEVELS * (deadline - now))
 
@@ -139,6 +147,7 @@ class _Levels:
     """One block that many accesses read: `LevelSpans`."""
 
     capped = True
+    method = "levels of pairs of chains"
 
     def __init__(self, problem: Problem, levels: LevelSpans, known: Callable[[], Order]) -> None:
         spans = span_rows(problem)

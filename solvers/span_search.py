@@ -17,6 +17,7 @@ import numpy as np
 from problems import evaluate
 from solvers.incumbent import Incumbent
 from solvers.least_costs import least_costs, steepest_line
+from solvers.proofs import claim
 from solvers.relaxations import Lines, Relaxed, relaxation_of
 from solvers.rows import span_rows
 from solvers.task import Task
@@ -60,13 +61,21 @@ class SpanSearch:
         self._no_cap = _SCALE * sum(int(costs[-1]) + 1 for costs in self._costs) * 4
         self.num_nodes = 0
 
+    def _raise(self, bound: int) -> None:
+        """Take a bound on all nodes, with its reason."""
+        method = f"branch and bound over ranges of the accesses' spans, {self._relaxation.method} in every node"
+        self._incumbent.raise_bound(
+            min(bound, self._incumbent.value),
+            lambda proven: [claim(self._task.problem, "search", proven, method, nodes=self.num_nodes)],
+        )
+
     def run(self) -> bool:
         """Search; whether the incumbent is proven optimal."""
         ticket = count()
         heap: list[tuple[int, int, _Node]] = [(self._incumbent.bound, next(ticket), self._root)]
         floor = self._incumbent.value
         while heap and heap[0][0] < self._incumbent.value:
-            self._incumbent.raise_bound(min(heap[0][0], floor, self._incumbent.value))
+            self._raise(min(heap[0][0], floor))
             bound, _, node = heapq.heappop(heap)
             solved = None if self._task.expired else self._solve(node)
             if solved is None:
@@ -80,7 +89,7 @@ class SpanSearch:
                 continue
             for child in _halves(node, cheated, split):
                 heapq.heappush(heap, (own_bound, next(ticket), child))
-        self._incumbent.raise_bound(min(floor, self._incumbent.value))
+        self._raise(floor)
         return self._incumbent.closed
 
     def _lines(self, node: _Node) -> Lines:

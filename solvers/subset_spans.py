@@ -6,6 +6,8 @@ Where rows share no class, the price of a set of rows is bounded by those of its
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from problems import Order, Problem
@@ -19,6 +21,7 @@ MOST_ROWS = 16
 """Rows whose subsets are priced at once."""
 
 _MOST_PAIRS = 700_000_000
+_PAIRS_PER_SECOND = 10_000_000
 _FEW_CLASSES = 16
 
 
@@ -49,7 +52,8 @@ class SubsetSpans:
     def solvable(self, slope: np.ndarray) -> bool:
         """Whether the rows that pay are few enough (slope: int64, shape (num_accesses,))."""
         paying = slope[self._access]
-        return num_pairs(paying[paying > 0]) <= _MOST_PAIRS
+        left = max(0.0, self._deadline - time.perf_counter())
+        return num_pairs(paying[paying > 0]) <= min(_MOST_PAIRS, _PAIRS_PER_SECOND * left)
 
     def least(self, constant: np.ndarray, slope: np.ndarray, cap: np.ndarray) -> tuple[int, Order] | None:
         """A bound on the total and a good order, exact unless a set of rows could not be priced.

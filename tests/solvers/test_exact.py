@@ -6,7 +6,14 @@ import pytest
 from solver_instances import ALL_OBJECTIVES, one_block, several_blocks
 
 from problems import Objective, Problem
-from problems.generators import disjoint_masks, nested_masks, planted_intervals, random_concat, random_masks
+from problems.generators import (
+    disjoint_masks,
+    nested_masks,
+    planted_intervals,
+    random_concat,
+    random_masks,
+    with_tables,
+)
 from solvers import BruteForce, CpSat, SolverError, Status, solve
 from solvers.brute_force import num_arrangements
 
@@ -106,6 +113,11 @@ def test_too_large_instances_are_refused_with_a_remedy() -> None:
         solve(random_masks(256, 6), solver="placed-sets", objective="runs")
     with pytest.raises(SolverError, match=r"combinations.*cp-sat"):
         solve(random_concat(6, 10, 12, seed=1), solver="placed-sets", objective="runs")
+
+
+def test_placed_sets_refuses_cost_tables() -> None:
+    with pytest.raises(SolverError, match=r"tables.*pair-of-chains"):
+        solve(with_tables(random_masks(8, 2)), solver="placed-sets", objective="latency")
 
 
 def test_oracles_cut_off_return_the_start_and_a_valid_bound() -> None:

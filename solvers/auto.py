@@ -1,0 +1,131 @@
+"""The solver `auto`, the default: takes a problem apart and gives every part to the methods that suit it.
+
+Accesses whose cost is constant are left out, groups that do not touch are solved one by one. Copies go to the
+constraint program over views, runs to the tours, spans first to a local search where they are large, then to the branch
+and bound over spans, and what is still open goes to the search for better orders.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from solvers.components import Component, components, joined
+from solvers.cp_sat import CpSat
+from solvers.incumbent import Incumbent
+from solvers.local_search import LocalSearch
+from solvers.neighbourhoods import LargeNeighbourhoods
+from solvers.rows import span_rows
+from solvers.span_search import SpanSearch
+from solvers.task import Finding, Solver, Task
+
+_FEW_ROWS = 12
+_FIRST_SHARE = 0.25
+_SEARCH_SHARE = 0.7
+
+
+@dataclass(frozen=True)
+class Auto:
+    """Chooses the method by size and objective; never worse than greedy, always with a bound.
+
+    Parameters
+    ----------
+    cp_sat
+        The constraint programs for copies and runs, with their own settings.
+
+    Examples
+    --------
+    >>> from problems.generators import random_masks
+    >>> from solvers import solve
+    >>> result = solve(random_masks(256, 7, seed=1), solver=Auto(), objective="traffic")
+    >>> result.gap, str(result.status)
+    (0.0, 'OPTIMAL')
+    """
+
+    cp_sat: CpSat = field(default_factory=CpSat)
+    name: ClassVar[str] = "auto"
+    exact: ClassVar[bool] = True
+
+    def solve(self, task: Task) -> Finding:
+        """The best order found until the deadline, with the best bound proven."""
+        incumbent = Incumbent(task)
+        parts = [] if incumbent.closed else components(task.problem)
+        stats: dict[str, Any] = {"classes": len(task.problem.classes), "parts": len(parts)}
+        if len(parts) == 1 and parts[0].problem is task.problem:
+            stats |= self._solve_part(task, incumbent)
+        elif parts:
+            stats |= self._solve_parts(task, incumbent, parts)
+        elif not incumbent.closed:
+            incumbent.raise_bound(incumbent.value)
+        return Finding(
+            incumbent.order,
+            min(incumbent.bound, incumbent.value),
+            optimal=incumbent.closed,
+            objective=incumbent.value,
+            stats=stats,
+            claims=incumbent.claims(),
+        )
+
+    def _solve_parts(self, task: Task, incumbent: Incumbent, parts: list[Component]) -> dict[str, Any]:
+        """Every component with its share of the time, by its number of accesses; small ones first."""
+        alone = {a: cost.cost for a, cost in enumerate(task.costs(task.start))}
+        inside = {a for part in parts for a in part.accesses}
+        bound = sum(cost for a, cost in alone.items() if a not in inside)
+        orders = {part.accesses: part.order_of(task.problem, task.start) for part in parts}
+        waiting = sorted(parts, key=lambda part: len(part.accesses))
+        stats: dict[str, Any] = {}
+        for k, part in enumerate(waiting):
+            share = len(part.accesses) ** 2 / sum(len(other.accesses) ** 2 for other in waiting[k:])
+            own = dataclasses.replace(
+                task,
+                problem=part.problem,
+                start=orders[part.accesses],
+                deadline=time.perf_counter() + share * task.remaining,
+                hint=None,
+                progress=None,
+                want_proof=False,
+            )
+            best = Incumbent(own)
+            if not best.closed:
+                stats |= self._solve_part(own, best)
+            orders[part.accesses] = best.order
+            bound += min(best.bound, best.value) * (task.problem.ticks // part.problem.ticks)
+            incumbent.offer(joined(task.problem, [(other, orders[other.accesses]) for other in parts]))
+        incumbent.raise_bound(min(bound, incumbent.value))
+        return stats
+
+    def _solve_part(self, task: Task, incumbent: Incumbent) -> dict[str, Any]:
+        """One problem that does not fall apart; improves the incumbent, returns figures for reports."""
+        objective = task.objective
+        if objective.counts_runs or (objective.alpha is None and not objective.uses_tables):
+            return self._run(self.cp_sat, task, incumbent)
+        rows = span_rows(task.problem).rows
+        stats: dict[str, Any] = {}
+        if len(rows) > _FEW_ROWS:
+            stats |= self._run(LocalSearch(), _until(task, _FIRST_SHARE), incumbent)
+        if not incumbent.closed:
+            search = SpanSearch(_until(task, _SEARCH_SHARE), incumbent)
+            search.run()
+            stats["nodes"] = search.num_nodes
+        if not incumbent.closed and not task.expired:
+            solver = LargeNeighbourhoods(first=LocalSearch(patience=300))
+            stats |= self._run(solver, dataclasses.replace(task, seed=task.seed + 1), incumbent)
+        return stats
+
+    def _run(self, solver: Solver, task: Task, incumbent: Incumbent) -> dict[str, Any]:
+        """Hand over to another solver, with what is known."""
+        found = solver.solve(dataclasses.replace(task, start=incumbent.order, hint=incumbent.order))
+        incumbent.offer(found.order)
+        if found.bound is not None:
+            claims = found.claims
+            incumbent.raise_bound(min(found.bound, incumbent.value), lambda _: claims, method=solver.name)
+        return found.stats
+
+
+def _until(task: Task, share: float) -> Task:
+    """The same task with a share of the time that is left; without limit if there is none."""
+    deadline = time.perf_counter() + share * task.remaining if math.isfinite(task.deadline) else task.deadline
+    return dataclasses.replace(task, deadline=deadline)
