@@ -13,16 +13,23 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from problems import Order, Problem
 from solvers.components import Component, components, joined
+from solvers.consecutive import consecutive_order
 from solvers.cp_sat import CpSat
 from solvers.incumbent import Incumbent
+from solvers.level_spans import ends_of
 from solvers.local_search import LocalSearch
 from solvers.neighbourhoods import LargeNeighbourhoods
-from solvers.rows import span_rows
+from solvers.placed_sets import LinearRest, PlacedSets
+from solvers.rows import class_bits, span_rows
 from solvers.span_search import SpanSearch
 from solvers.task import Finding, Solver, Task
 
 _FEW_ROWS = 12
+_FEW_CLASSES = 16
+_MOST_CLASSES = 20
+_SECONDS_FOR_MOST = 15.0
 _FIRST_SHARE = 0.25
 _SEARCH_SHARE = 0.7
 
@@ -104,7 +111,14 @@ class Auto:
             return self._run(self.cp_sat, task, incumbent)
         rows = span_rows(task.problem).rows
         stats: dict[str, Any] = {}
-        if len(rows) > _FEW_ROWS:
+        views = _all_views(task.problem)
+        if views is not None:
+            incumbent.offer(views)
+        if incumbent.closed:
+            return stats
+        if self._few_classes(task):
+            stats |= self._run(PlacedSets(max_classes=_MOST_CLASSES), task, incumbent)
+        if len(rows) > _FEW_ROWS and not incumbent.closed:
             stats |= self._run(LocalSearch(), _until(task, _FIRST_SHARE), incumbent)
         if not incumbent.closed:
             search = SpanSearch(_until(task, _SEARCH_SHARE), incumbent)
@@ -115,6 +129,13 @@ class Auto:
             stats |= self._run(solver, dataclasses.replace(task, seed=task.seed + 1), incumbent)
         return stats
 
+    def _few_classes(self, task: Task) -> bool:
+        """Whether the sets of placed classes are few enough, and no access may be copied."""
+        if task.objective.uses_tables or task.objective.gamma is not None:
+            return False
+        sizes = LinearRest(task.problem, task.objective.alpha).num_classes
+        return max(sizes, default=0) <= (_MOST_CLASSES if task.remaining >= _SECONDS_FOR_MOST else _FEW_CLASSES)
+
     def _run(self, solver: Solver, task: Task, incumbent: Incumbent) -> dict[str, Any]:
         """Hand over to another solver, with what is known."""
         found = solver.solve(dataclasses.replace(task, start=incumbent.order, hint=incumbent.order))
@@ -123,6 +144,22 @@ class Auto:
             claims = found.claims
             incumbent.raise_bound(min(found.bound, incumbent.value), lambda _: claims, method=solver.name)
         return found.stats
+
+
+def _all_views(problem: Problem) -> Order | None:
+    """An order in which no access covers more than it must, if there is one: rows consecutive in every block."""
+    spans = span_rows(problem)
+    sequence: list[int] = []
+    for b in range(len(problem.blocks)):
+        own, rows = problem.classes.of_block(b), spans.of_block(b)
+        if rows:
+            left, right = ends_of(rows)
+            found = consecutive_order(class_bits(problem, b, (row.reader for row in rows)), left, right)
+            if found is None:
+                return None
+            own = own[found]
+        sequence.extend(own.tolist())
+    return Order.of_classes(problem, sequence)
 
 
 def _until(task: Task, share: float) -> Task:

@@ -161,7 +161,7 @@ class _Part:
         self._all_meet = block.rows.meet
         self._climber: Climber | None = None
         self._slope = np.zeros(0, dtype=np.int64)
-        self._state: Any = None
+        self._state: tuple[Climber, Any] | None = None
         self.place(sequence)
 
     def place(self, sequence: np.ndarray) -> None:
@@ -184,12 +184,14 @@ class _Part:
             climber.kick(rng)
         descend(climber, rng, deadline)
         self.place(climber.sequence())
-        self._state = climber.state()
+        self._state = climber, climber.state()
 
     def _prepared(self, slope: np.ndarray) -> Climber:
         if self._climber is not None and self._state is not None and np.array_equal(slope, self._slope):
-            self._climber.restore(self._state)
-            return self._climber
+            owner, state = self._state
+            if owner is self._climber:  # a state recalled from other slopes belongs to another climber
+                self._climber.restore(state)
+                return self._climber
         rows = replace(self.block.rows, slope=slope)
         kind = ChainPair if self._all_meet or rows.meet else EventOrder
         self._climber, self._slope = kind.of_sequence(rows, self.sequence), slope

@@ -115,3 +115,10 @@ def test_a_problem_without_accesses_is_no_trouble() -> None:
     for objective in ALL_OBJECTIVES:
         result = solve(problem, solver="local-search", objective=objective)
         assert np.array_equal(np.sort(result.order[0]), problem.stored[0])
+
+
+def test_states_of_one_climber_are_never_given_to_another() -> None:
+    """Which rows pay decides whether all that pay meet, so that the kind of climber changes during a search."""
+    problem = random_masks(512, 13, keep=0.1, seed=3)
+    found = solve(problem, solver="local-search", objective="traffic", time_limit=3, seed=0)
+    assert found.objective <= solve(problem, solver="greedy", objective="traffic").objective
