@@ -21,7 +21,7 @@ from solvers.task import Solver, Task
 def solve(
     problem: Problem,
     *,
-    solver: str | Solver = "cp-sat",
+    solver: str | Solver = "auto",
     objective: str | Objective = "copies",
     time_limit: float = 10.0,
     seed: int = 0,
@@ -33,7 +33,7 @@ def solve(
 
     An exact solver starts from greedy's order and from the hint: its result is never worse than either, and it is
     exactly greedy's order (or the hint, if that is better) where nothing better was found. An optimal order is the
-    nearest to the original one among those known. A heuristic ignores the hint.
+    nearest to the original one among those known. `greedy` and `identity` ignore the hint.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def solve(
     objective
         Name or `problems.Objective`.
     time_limit
-        Seconds for everything; may be infinite. Heuristics ignore it.
+        Seconds for everything; may be infinite. `greedy` and `identity` take what they need.
     seed
         Of every random choice.
     hint
@@ -70,7 +70,7 @@ def solve(
     Examples
     --------
     >>> from problems.generators import planted_intervals
-    >>> result = solve(planted_intervals(64, 5), solver="cp-sat")
+    >>> result = solve(planted_intervals(64, 5))
     >>> result.objective, result.bound, str(result.status)
     (0, 0, 'OPTIMAL')
     """

@@ -36,7 +36,7 @@ app = typer.Typer(
     add_completion=False,
 )
 DEFAULT_SHAPE = "1,3,224,224"
-DEFAULT_SOLVERS = ["cp-sat"]
+DEFAULT_SOLVERS = ["auto"]
 
 
 @app.command()

@@ -192,7 +192,7 @@ def compare(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],
     masks: Mapping[str, Any] | Iterable[tuple[str, int]] | None = None,
-    solvers: Sequence[str] = ("greedy", "cp-sat"),
+    solvers: Sequence[str] = ("greedy", "auto"),
     *,
     objective: str | Objective = "copies",
     time_limit: float = 10.0,

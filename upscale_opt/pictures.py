@@ -26,7 +26,7 @@ def save_picture(problem: Problem, orders: dict[str, Order], path: str | Path, *
     problem
         The segment.
     orders
-        Panel title to order, such as ``{"original": Order.identity(problem), "cp-sat": result.order}``.
+        Panel title to order, such as ``{"original": Order.identity(problem), "auto": result.order}``.
     path
         Where the PNG goes.
     objective

@@ -15,7 +15,7 @@ Solutions = dict[str, dict[str, Result]]
 
 def each_solution(
     problems: Mapping[str, Problem],
-    solvers: Sequence[str] = ("greedy", "cp-sat"),
+    solvers: Sequence[str] = ("greedy", "auto"),
     *,
     objective: str | Objective = "copies",
     time_limit: float = 10.0,

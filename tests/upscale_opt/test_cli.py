@@ -32,20 +32,20 @@ def test_solve_writes_table_document_plan_and_export(tmp_path):
     model = ("--model", f"{NETS}:Residual", *SHAPE)
     result = upscale_opt("solve", *model, "--save-plan", plan, "--json", document, "--export", directory)
     assert result.returncode == 0, result.stderr
-    assert "greedy" in result.stdout and "cp-sat" in result.stdout and "stem" in result.stdout
+    assert "greedy" in result.stdout and "auto" in result.stdout and "stem" in result.stdout
     found = json.loads(document.read_text())
     assert {"model", "amount", "objective", "environment", "segments", "totals", "trace_seconds", "verified"} <= set(
         found
     )
-    assert list(found["totals"]) == ["greedy", "cp-sat"] == list(found["verified"])
+    assert list(found["totals"]) == ["greedy", "auto"] == list(found["verified"])
     assert set(found["totals"]["greedy"]) == {"objective", "bound", "copies", "copied_channels", "seconds"}
     segment = next(segment for segment in found["segments"] if segment["name"] == "stem")
     assert (segment["channels"], segment["accesses"]) == (16, 4)
-    assert list(segment["solvers"]["cp-sat"]) == [
+    assert list(segment["solvers"]["auto"]) == [
         *("objective", "bound", "gap", "status", "seconds", "views", "over_reads", "copies", "copied_channels"),
         *("span", "runs"),
     ]
-    assert segment["solvers"]["cp-sat"]["status"] == "OPTIMAL"
+    assert segment["solvers"]["auto"]["status"] == "OPTIMAL"
     assert max(found["verified"].values()) <= 1e-9
     assert sorted(path.name for path in directory.iterdir()) == ["model.safetensors", "plan.json"]
 
@@ -67,7 +67,7 @@ def test_export_profile_compare_and_show(tmp_path):
         "unpruned",
         "baseline",
         "greedy",
-        "cp-sat",
+        "auto",
     ]
     shown = upscale_opt("show", *model, "--out", tmp_path / "pictures")
     assert shown.returncode == 0, shown.stderr
