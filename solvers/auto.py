@@ -59,7 +59,7 @@ class Auto:
     def solve(self, task: Task) -> Finding:
         """The best order found until the deadline, with the best bound proven."""
         incumbent = Incumbent(task)
-        parts = [] if incumbent.closed else components(task.problem)
+        parts = [] if incumbent.closed else components(task.problem, for_runs=task.objective.counts_runs)
         stats: dict[str, Any] = {"classes": len(task.problem.classes), "parts": len(parts)}
         if len(parts) == 1 and parts[0].problem is task.problem:
             stats |= self._solve_part(task, incumbent)
