@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from problems import Claim
+from problems import Claim, Order
 from solvers.block_rows import class_sequence
 from solvers.incumbent import Incumbent
 from solvers.proofs import claim
+from solvers.run_climb import RunClimb
 from solvers.task import Task
 from solvers.tour_cuts import violated_cuts
 from solvers.tour_graph import RunGraph
@@ -29,6 +30,9 @@ MAX_CLASSES = 2500
 """Blocks of more classes are left to others: the search holds a few matrices of all pairs of them."""
 
 _TIME = 0.8
+_CLIMB = 2.0
+_NODE_CLIMB = 0.1
+_NODES_A_CLIMB = 4
 _MOST_CUTS = 200
 _MOST_COLUMNS = 2000
 _IDLE_CUTS = 8
@@ -37,6 +41,7 @@ _PROGRESS = SCALE // 20
 _NODE_ROUNDS = 12
 _SURE = 0.95
 _SHARE = 0.1
+_PATIENCE = 100
 _ROUNDING_ERROR = 1e-6
 
 
@@ -84,6 +89,8 @@ def solve_run_tours(task: Task, incumbent: Incumbent, *, most_programs: int | No
     until = time.perf_counter() + _TIME * task.remaining
     tours = RunTours(replace(task, deadline=until), incumbent, most_programs=most_programs)
     tours.root()
+    tours.climb(_CLIMB)
+    tours.root()
     tours.dive()
     tours.branch()
     return tours
@@ -113,6 +120,7 @@ class RunTours:
         self.graph = RunGraph.of(task.problem)
         self.choices = Choices.of(self.graph)
         self.programs = self.nodes = 0
+        self._suggested: Order | None = None
         sequences = [class_sequence(task.problem, incumbent.order, own.block) for own in self.graph.blocks]
         self._program = TourProgram(self.graph, sequences)
 
@@ -126,6 +134,16 @@ class RunTours:
         if not self.graph.blocks or self.stopped:
             return
         self._relax(self.choices, rounds=None, at_root=True)
+
+    def climb(self, share: float) -> None:
+        """Search around the order that the last point suggests, for some steps per class."""
+        if self._suggested is None or self.stopped:
+            return
+        order, self._suggested = self._suggested, None
+        task = replace(self._task, start=order, progress=None)
+        found = Incumbent(task)
+        RunClimb(task, found, assign=False).run(_PATIENCE, most_steps=share * len(task.problem.classes))
+        self._incumbent.offer(found.order)
 
     def dive(self) -> None:
         """Make an order by forcing the surest edges of the relaxation, a few at a time."""
@@ -169,6 +187,8 @@ class RunTours:
         if relaxed.bound > self._cutoff:
             return []
         self._offer_rounded(relaxed)
+        if self.nodes % _NODES_A_CLIMB == 0:
+            self.climb(_NODE_CLIMB)
         if relaxed.bound > self._cutoff:
             return []
         edge = self._branching_edge(choices, relaxed)
@@ -262,7 +282,9 @@ class RunTours:
 
     def _offer_rounded(self, relaxed: _Relaxed) -> None:
         """Offer the order that a point suggests."""
-        self._incumbent.offer(self.graph.order(rounded_sequences(self.graph, relaxed.edges, relaxed.point.x)))
+        order = self.graph.order(rounded_sequences(self.graph, relaxed.edges, relaxed.point.x))
+        self._incumbent.offer(order)
+        self._suggested = order
 
     def _raise_bound(self, bound: int) -> None:
         self._incumbent.raise_bound(min(bound, self._incumbent.value), self._reason(), method="tours")
