@@ -31,12 +31,13 @@ MAX_CLASSES = 2500
 
 _TIME = 0.8
 _CLIMB = 2.0
-_NODE_CLIMB = 0.1
-_NODES_A_CLIMB = 4
+_NODE_CLIMB = 0.5
+_NODES_A_CLIMB = 3
 _MOST_CUTS = 200
 _MOST_COLUMNS = 2000
 _IDLE_CUTS = 8
 _STALLED = 8
+_NODE_STALLED = 3
 _PROGRESS = SCALE // 20
 _NODE_ROUNDS = 12
 _SURE = 0.95
@@ -119,7 +120,7 @@ class RunTours:
         self._most = math.inf if most_programs is None else most_programs
         self.graph = RunGraph.of(task.problem)
         self.choices = Choices.of(self.graph)
-        self.programs = self.nodes = 0
+        self.programs = self.nodes = self._climbs = 0
         self._suggested: Order | None = None
         sequences = [class_sequence(task.problem, incumbent.order, own.block) for own in self.graph.blocks]
         self._program = TourProgram(self.graph, sequences)
@@ -136,14 +137,17 @@ class RunTours:
         self._relax(self.choices, rounds=None, at_root=True)
 
     def climb(self, share: float) -> None:
-        """Search around the order that the last point suggests, for some steps per class."""
-        if self._suggested is None or self.stopped:
-            return
-        order, self._suggested = self._suggested, None
-        task = replace(self._task, start=order, progress=None)
-        found = Incumbent(task)
-        RunClimb(task, found, assign=False).run(_PATIENCE, most_steps=share * len(task.problem.classes))
-        self._incumbent.offer(found.order)
+        """Search around the order that the last point suggests and around the best one, for some steps per class."""
+        starts = [self._suggested, self._incumbent.order]
+        for start in starts if starts[0] != starts[1] else starts[:1]:
+            if start is None or self.stopped:
+                continue
+            self._climbs += 1
+            task = replace(self._task, start=start, progress=None, seed=self._task.seed + self._climbs)
+            found = Incumbent(task)
+            RunClimb(task, found, assign=False).run(_PATIENCE, most_steps=share * len(task.problem.classes))
+            self._incumbent.offer(found.order)
+        self._suggested = None
 
     def dive(self) -> None:
         """Make an order by forcing the surest edges of the relaxation, a few at a time."""
@@ -267,7 +271,7 @@ class RunTours:
             if whole and point.lacking > _ROUNDING_ERROR:
                 self._program.make_lacking_dearer()
                 continue
-            limit = stalled >= _STALLED or (rounds is not None and done + 1 >= rounds)
+            limit = stalled >= (_STALLED if at_root else _NODE_STALLED) or (rounds is not None and done + 1 >= rounds)
             if not (cuts or new) or limit:
                 return _Relaxed(point, edges, best, whole)
         return None
