@@ -27,6 +27,9 @@ assignment's)."""
 
 _NEIGHBOURS = 12
 _PROGRAMS_A_SECOND = 100
+_SECONDS_AN_ARC = 2e-5
+_BUILD_SECONDS = 1.0
+"""About how long building a model takes: with the arcs that are left, and for large blocks."""
 
 
 def solve_runs(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict[str, int | float]:
@@ -48,7 +51,7 @@ def solve_runs(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict
     )
     if tours is not None:
         stats |= {"programs": tours.programs, "nodes": tours.nodes}
-    if incumbent.closed or task.expired:
+    if incumbent.closed or task.remaining < (_BUILD_SECONDS if tours is None else _SECONDS_AN_ARC * tours.num_arcs):
         return stats
     model = RunModel(task, incumbent.order, tours)
     stats |= {"arcs": model.num_arcs}

@@ -1,7 +1,7 @@
 """Runs by branch and cut: the bound of a linear program over tours, dives for good orders, and branching to close it.
 
 Most instances are closed at the root, because the distances are small whole numbers and runs are half a whole bound.
-Every bound is checked in whole numbers; see `solvers.tour_program`.
+Every bound is checked in whole numbers; see `solvers.tour_prices`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from solvers.run_climb import RunClimb
 from solvers.task import Task
 from solvers.tour_cuts import violated_cuts
 from solvers.tour_graph import RunGraph
-from solvers.tour_program import SCALE, Certified, Choices, Edges, Point, TourProgram
+from solvers.tour_prices import SCALE, Certified, Choices, certified
+from solvers.tour_program import Edges, Point, TourProgram
 from solvers.tour_rounding import rounded_sequences
 
 MAX_CLASSES = 2500
 """Blocks of more classes are left to others: the search holds a few matrices of all pairs of them."""
 
-_TIME = 0.8
+_TIME = 0.9
 _CLIMB = 2.0
 _NODE_CLIMB = 0.5
 _NODES_A_CLIMB = 3
@@ -40,7 +41,6 @@ _STALLED = 8
 _NODE_STALLED = 3
 _PROGRESS = SCALE // 20
 _NODE_ROUNDS = 12
-_SURE = 0.95
 _SHARE = 0.1
 _PATIENCE = 100
 _ROUNDING_ERROR = 1e-6
@@ -129,6 +129,11 @@ class RunTours:
     def stopped(self) -> bool:
         """Whether there is nothing left to do, or nothing left to do it with."""
         return self._incumbent.closed or self._task.expired or self.programs >= self._most
+
+    @property
+    def num_arcs(self) -> int:
+        """Edges left, in both directions."""
+        return int(sum(allowed.sum() for allowed in self.choices.allowed))
 
     def root(self) -> None:
         """Raise the bound as far as cuts go, and drop edges that no better order uses."""
@@ -248,15 +253,15 @@ class RunTours:
             if solved is None:
                 return None
             point, edges = solved
-            certified = self._program.certified(point.prices, choices)
-            stalled = 0 if certified.bound > best + _PROGRESS else stalled + 1
-            best = max(best, certified.bound)
+            proven = certified(self.graph, self._program.cuts, point.prices, choices)
+            stalled = 0 if proven.bound > best + _PROGRESS else stalled + 1
+            best = max(best, proven.bound)
             if at_root:
                 self._raise_bound(_runs(best))
-            self._narrow(choices, certified)
+            self._narrow(choices, proven)
             if best > self._cutoff:
                 return _Relaxed(point, edges, best, False)
-            new = self._program.offer(certified, most=_MOST_COLUMNS)
+            new = self._program.offer(proven, most=_MOST_COLUMNS)
             self._program.drop(point.prices, patience=_IDLE_CUTS)
             cuts = 0
             at = 0
@@ -276,10 +281,10 @@ class RunTours:
                 return _Relaxed(point, edges, best, whole)
         return None
 
-    def _narrow(self, choices: Choices, certified: Certified) -> None:
+    def _narrow(self, choices: Choices, proven: Certified) -> None:
         """Drop edges that would lift the bound above the cutoff, force those whose absence would."""
-        room = self._cutoff - certified.bound
-        for i, reduced in enumerate(certified.reduced):
+        room = self._cutoff - proven.bound
+        for i, reduced in enumerate(proven.reduced):
             free = choices.allowed[i] & ~choices.forced[i]
             choices.allowed[i][free & (reduced > max(0, room))] = False
             choices.forced[i][free & (-reduced > max(0, room))] = True
