@@ -15,6 +15,7 @@ from problems import Order, Problem
 from solvers.assignment import arc_costs, assigned_runs
 from solvers.incumbent import Incumbent
 from solvers.proofs import claim
+from solvers.run_climb import RunClimb
 from solvers.run_potentials import potentials_claim
 from solvers.run_tours import RunTours, solve_run_tours
 from solvers.search import Values, run_search
@@ -27,6 +28,7 @@ assignment's)."""
 
 _NEIGHBOURS = 12
 _PROGRAMS_A_SECOND = 100
+_PATIENCE = 100
 _SECONDS_AN_ARC = 2e-5
 _BUILD_SECONDS = 1.0
 """About how long building a model takes: with the arcs that are left, and for large blocks."""
@@ -51,7 +53,10 @@ def solve_runs(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict
     )
     if tours is not None:
         stats |= {"programs": tours.programs, "nodes": tours.nodes}
-    if incumbent.closed or task.remaining < (_BUILD_SECONDS if tours is None else _SECONDS_AN_ARC * tours.num_arcs):
+    if incumbent.closed:
+        return stats
+    if task.remaining < (_BUILD_SECONDS if tours is None else _SECONDS_AN_ARC * tours.choices.num_arcs):
+        RunClimb(task, incumbent, assign=False).run(_PATIENCE)
         return stats
     model = RunModel(task, incumbent.order, tours)
     stats |= {"arcs": model.num_arcs}

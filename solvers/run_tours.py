@@ -23,7 +23,7 @@ from solvers.run_climb import RunClimb
 from solvers.task import Task
 from solvers.tour_cuts import violated_cuts
 from solvers.tour_graph import RunGraph
-from solvers.tour_prices import SCALE, Certified, Choices, certified
+from solvers.tour_prices import SCALE, Choices, certified
 from solvers.tour_program import Edges, Point, TourProgram
 from solvers.tour_rounding import rounded_sequences
 
@@ -130,11 +130,6 @@ class RunTours:
         """Whether there is nothing left to do, or nothing left to do it with."""
         return self._incumbent.closed or self._task.expired or self.programs >= self._most
 
-    @property
-    def num_arcs(self) -> int:
-        """Edges left, in both directions."""
-        return int(sum(allowed.sum() for allowed in self.choices.allowed))
-
     def root(self) -> None:
         """Raise the bound as far as cuts go, and drop edges that no better order uses."""
         if not self.graph.blocks or self.stopped:
@@ -240,7 +235,7 @@ class RunTours:
             whole = int((x[surest] > 1 - _ROUNDING_ERROR).sum())
             more = max(1, int(np.ceil(_SHARE * (len(surest) - whole))))
             for k in surest[: whole + more].tolist():
-                _force_edge(choices, i, int(u[k]), int(v[k]), self.graph.blocks[i].degree)
+                choices.force(i, int(u[k]), int(v[k]), self.graph.blocks[i].degree)
 
     def _relax(self, choices: Choices, *, rounds: int | None, at_root: bool = False) -> _Relaxed | None:
         """Solve the relaxation with cuts and columns; narrows the choices; None if out of time."""
@@ -258,7 +253,7 @@ class RunTours:
             best = max(best, proven.bound)
             if at_root:
                 self._raise_bound(_runs(best))
-            self._narrow(choices, proven)
+            choices.narrow(proven, self._cutoff)
             if best > self._cutoff:
                 return _Relaxed(point, edges, best, False)
             new = self._program.offer(proven, most=_MOST_COLUMNS)
@@ -280,14 +275,6 @@ class RunTours:
             if not (cuts or new) or limit:
                 return _Relaxed(point, edges, best, whole)
         return None
-
-    def _narrow(self, choices: Choices, proven: Certified) -> None:
-        """Drop edges that would lift the bound above the cutoff, force those whose absence would."""
-        room = self._cutoff - proven.bound
-        for i, reduced in enumerate(proven.reduced):
-            free = choices.allowed[i] & ~choices.forced[i]
-            choices.allowed[i][free & (reduced > max(0, room))] = False
-            choices.forced[i][free & (-reduced > max(0, room))] = True
 
     def _offer_rounded(self, relaxed: _Relaxed) -> None:
         """Offer the order that a point suggests."""
@@ -312,14 +299,3 @@ class RunTours:
 def _runs(bound: int) -> int:
     """Runs of an order with at least so many changes, in units of 1 / SCALE; they are half the changes."""
     return -(-bound // (2 * SCALE))
-
-
-def _force_edge(choices: Choices, i: int, u: int, v: int, degree: np.ndarray) -> None:
-    """Force an edge if its nodes can bear it; edges of nodes that are complete are no longer allowed."""
-    forced, allowed = choices.forced[i], choices.allowed[i]
-    if not allowed[u, v] or forced[u].sum() >= degree[u] or forced[v].sum() >= degree[v]:
-        return
-    forced[[u, v], [v, u]] = True
-    for node in (u, v):
-        if forced[node].sum() >= degree[node]:
-            allowed[node] = allowed[:, node] = forced[node]

@@ -37,9 +37,32 @@ class Choices:
             forced.append(np.zeros_like(free))
         return cls(tuple(allowed), tuple(forced))
 
+    @property
+    def num_arcs(self) -> int:
+        """Allowed edges, in both directions."""
+        return int(sum(own.sum() for own in self.allowed))
+
     def copy(self) -> Choices:
         """Arrays of its own."""
         return Choices(tuple(m.copy() for m in self.allowed), tuple(m.copy() for m in self.forced))
+
+    def narrow(self, proven: Certified, cutoff: int) -> None:
+        """Drop edges that would lift the bound above the cutoff, and force those whose absence would, in place."""
+        room = max(0, cutoff - proven.bound)
+        for allowed, forced, reduced in zip(self.allowed, self.forced, proven.reduced):
+            free = allowed & ~forced
+            allowed[free & (reduced > room)] = False
+            forced[free & (-reduced > room)] = True
+
+    def force(self, i: int, u: int, v: int, degree: np.ndarray) -> None:
+        """Force an edge of graph i if its nodes can bear it, and drop the other edges of complete nodes, in place."""
+        forced, allowed = self.forced[i], self.allowed[i]
+        if not allowed[u, v] or forced[u].sum() >= degree[u] or forced[v].sum() >= degree[v]:
+            return
+        forced[[u, v], [v, u]] = True
+        for node in (u, v):
+            if forced[node].sum() >= degree[node]:
+                allowed[node] = allowed[:, node] = forced[node]
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,8 @@ from solvers.tour_graph import RunGraph
 from solvers.tour_prices import SCALE, Certified, Choices, Prices
 
 _NEAR = 6
+_DEAREST = 2.0**36
+"""Sums of prices up to this are exact, also as floating-point numbers."""
 
 Edges = tuple[np.ndarray, np.ndarray]
 """Tails and heads, tails below heads."""
@@ -164,7 +166,7 @@ class TourProgram:
         return point, edges
 
     def _rounded(self, equal: np.ndarray, cuts: np.ndarray) -> Prices:
-        whole = np.rint(equal * SCALE).astype(np.int64)
+        whole = np.rint(np.clip(equal * SCALE, -_DEAREST, _DEAREST)).astype(np.int64)
         nodes = tuple(whole[a:b] for a, b in zip(self._offset, self._offset[1:]))
         tails, heads = [], []
         at = self._offset[-1]
@@ -173,7 +175,7 @@ class TourProgram:
             tails.append(whole[at : at + tail])
             heads.append(whole[at + tail : at + tail + head])
             at += tail + head
-        return Prices(nodes, tuple(tails), tuple(heads), np.maximum(0, np.rint(cuts * SCALE)).astype(np.int64))
+        return Prices(nodes, tuple(tails), tuple(heads), np.rint(np.clip(cuts * SCALE, 0, _DEAREST)).astype(np.int64))
 
     def offer(self, certified: Certified, *, most: int) -> int:
         """Make columns of the edges and links with the most negative reduced costs; says how many are new."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import threading
 import time
 
 import numpy as np
@@ -164,6 +167,14 @@ def test_cut_short_it_is_valid_and_reproducible(programs: int) -> None:
         assert incumbent.bound <= truth.objective <= incumbent.value
         found.append((incumbent.order, incumbent.value, incumbent.bound))
     assert found[0] == found[1]
+
+
+def test_ctrl_c_passes_through() -> None:
+    timer = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        solve(random_masks(1024, 24, correlation=0.3), objective="runs", time_limit=120)
+    timer.join()
 
 
 @pytest.mark.parametrize("seconds", [1e-9, 0.01, 0.05, 0.2])
