@@ -72,8 +72,8 @@ def arc_costs(problem: Problem, block: int) -> tuple[np.ndarray, np.ndarray]:
     tuple
         int64 arrays of shapes (num_classes,) and (num_classes, num_classes).
     """
-    bits = class_bits(problem, block, problem.readers_of(block)).astype(np.int64)
-    return bits.sum(axis=1), (1 - bits) @ bits.T
+    bits = class_bits(problem, block, problem.readers_of(block)).astype(np.float32)
+    return bits.sum(axis=1).astype(np.int64), ((1 - bits) @ bits.T).astype(np.int64)
 
 
 def _may_continue(problem: Problem, r: int) -> bool:

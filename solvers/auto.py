@@ -29,8 +29,10 @@ from solvers.task import Finding, Solver, Task
 _FEW_ROWS = 12
 _FEW_CLASSES = 16
 _MOST_CLASSES = 20
+_MOST_CLASSES_COPIED = 18
 _SECONDS_FOR_MOST = 15.0
 _FIRST_SHARE = 0.25
+_COPIED_SHARE = 0.3
 _SEARCH_SHARE = 0.7
 
 
@@ -59,7 +61,7 @@ class Auto:
     def solve(self, task: Task) -> Finding:
         """The best order found until the deadline, with the best bound proven."""
         incumbent = Incumbent(task)
-        parts = [] if incumbent.closed else components(task.problem)
+        parts = [] if incumbent.closed else components(task.problem, for_runs=task.objective.counts_runs)
         stats: dict[str, Any] = {"classes": len(task.problem.classes), "parts": len(parts)}
         if len(parts) == 1 and parts[0].problem is task.problem:
             stats |= self._solve_part(task, incumbent)
@@ -117,7 +119,8 @@ class Auto:
         if incumbent.closed:
             return stats
         if self._few_classes(task):
-            stats |= self._run(PlacedSets(max_classes=_MOST_CLASSES), task, incumbent)
+            share = 1.0 if task.objective.gamma is None else _COPIED_SHARE
+            stats |= self._run(PlacedSets(max_classes=_MOST_CLASSES), _until(task, share), incumbent)
         if len(rows) > _FEW_ROWS and not incumbent.closed:
             stats |= self._run(LocalSearch(), _until(task, _FIRST_SHARE), incumbent)
         if not incumbent.closed:
@@ -130,11 +133,14 @@ class Auto:
         return stats
 
     def _few_classes(self, task: Task) -> bool:
-        """Whether the sets of placed classes are few enough, and no access may be copied."""
-        if task.objective.uses_tables or task.objective.gamma is not None:
+        """Whether the sets of placed classes are few enough; fewer where they are tried for sets of copied accesses."""
+        if task.objective.uses_tables:
             return False
         sizes = LinearRest(task.problem, task.objective.alpha).num_classes
-        return max(sizes, default=0) <= (_MOST_CLASSES if task.remaining >= _SECONDS_FOR_MOST else _FEW_CLASSES)
+        most = _FEW_CLASSES
+        if task.remaining >= _SECONDS_FOR_MOST:
+            most = _MOST_CLASSES if task.objective.gamma is None else _MOST_CLASSES_COPIED
+        return max(sizes, default=0) <= most
 
     def _run(self, solver: Solver, task: Task, incumbent: Incumbent) -> dict[str, Any]:
         """Hand over to another solver, with what is known."""

@@ -17,6 +17,19 @@ from solvers.rows import span_rows
 
 
 @dataclass(frozen=True, eq=False)
+class Read:
+    """An occurrence of a block whose order makes a difference to an access.
+
+    `kept` is bool over the stored channels; `bound` says that the ends of the block make a difference too.
+    """
+
+    access: int
+    block: int
+    kept: np.ndarray
+    bound: bool
+
+
+@dataclass(frozen=True, eq=False)
 class Component:
     """A group of accesses that can be ordered on its own.
 
@@ -26,10 +39,13 @@ class Component:
         Their indices, ascending.
     problem
         These accesses alone; all stored channels of the whole are there.
+    reads
+        What ties them together.
     """
 
     accesses: tuple[int, ...]
     problem: Problem
+    reads: tuple[Read, ...] = ()
 
     def order_of(self, whole: Problem, order: Order) -> Order:
         """The part of an order of the whole problem that concerns the component: the same, renumbered."""
@@ -43,10 +59,18 @@ class Component:
         return Order(channels)
 
 
-def components(problem: Problem) -> list[Component]:
+def components(problem: Problem, *, for_runs: bool = False) -> list[Component]:
     """The groups of accesses that matter to each other; accesses of constant cost are in none.
 
-    Blocks with anchored rows, and pinned ones, hold all accesses that read them together.
+    Accesses that keep channels of several occurrences of blocks are bound to the ends of some of them: they go together
+    with all accesses that read these blocks.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    for_runs
+        Costs are numbers of runs: blocks between the first and the last that an access reads matter too.
 
     Examples
     --------
@@ -54,37 +78,44 @@ def components(problem: Problem) -> list[Component]:
     >>> [component.accesses for component in components(disjoint_masks(6, 3))]
     [(0,), (1,), (2,)]
     """
-    spans = span_rows(problem)
-    links: list[tuple[int, int]] = []
-    moved: set[int] = set()
-    num = len(problem.accesses)
-    for b in range(len(problem.blocks)):
-        rows = spans.of_block(b)
-        stored = problem.stored[b]
-        kept = {row.reader: problem.reads[row.reader][stored] for row in rows}
-        rows = [row for row in rows if not kept[row.reader].all()]
-        moved.update(row.access for row in rows)
-        if any(row.left or row.right for row in rows):
-            links.extend((num + b, row.access) for row in rows)
-    offset = num + len(problem.blocks)
-    for b in range(len(problem.blocks)):
-        rows = [row for row in spans.of_block(b) if row.access in moved]
-        stored = problem.stored[b]
-        for row in rows:
-            kept = problem.reads[row.reader][stored]
-            if not kept.all():
-                links.extend((row.access, offset + int(k)) for k in np.flatnonzero(kept))
-        offset += len(stored)
-    if not moved:
+    reads = _moving_reads(problem, for_runs=for_runs)
+    if not reads:
         return []
-    first, second = np.array(links).T
-    graph = coo_array((np.ones(len(links)), (first, second)), shape=(offset, offset))
-    label = connected_components(graph, directed=False)[1][:num]
-    chosen = np.array(sorted(moved))
-    groups = [tuple(chosen[label[chosen] == own].tolist()) for own in dict.fromkeys(label[chosen].tolist())]
+    num, num_blocks = len(problem.accesses), len(problem.blocks)
+    bound = {read.block for read in reads if read.bound}
+    start = num + num_blocks + np.cumsum([0] + [len(stored) for stored in problem.stored])
+    links = [np.array([[num + read.block], [read.access]]) for read in reads if read.block in bound]
+    for read in reads:
+        channels = start[read.block] + np.flatnonzero(read.kept)
+        links.append(np.stack([channels, np.full(len(channels), read.access)]))
+    first, second = np.concatenate(links, axis=1)
+    graph = coo_array((np.ones(len(first)), (first, second)), shape=(start[-1], start[-1]))
+    label = connected_components(graph, directed=False)[1]
+    moved = sorted({read.access for read in reads})
+    groups = [tuple(a for a in moved if label[a] == own) for own in dict.fromkeys(label[moved].tolist())]
     if len(groups) == 1 and len(groups[0]) == num:
         return [Component(groups[0], problem)]
-    return [Component(group, problem.restricted(group)) for group in groups]
+    return [
+        Component(group, problem.restricted(group), tuple(read for read in reads if read.access in group))
+        for group in groups
+    ]
+
+
+def _moving_reads(problem: Problem, *, for_runs: bool) -> list[Read]:
+    """The occurrences of unpinned blocks of which some stored channels are kept, and some are not."""
+    if for_runs:
+        met = [r for r in range(len(problem.readers)) if problem.reads[r].any()]
+        slots = np.bincount([problem.readers[r].access for r in met], minlength=len(problem.accesses))
+        found = [(r, bool(slots[problem.readers[r].access] > 1)) for r in met]
+    else:
+        found = [(row.reader, row.left or row.right) for row in span_rows(problem).rows]
+    reads = []
+    for r, is_bound in found:
+        reader = problem.readers[r]
+        kept = problem.reads[r][problem.stored[reader.block]]
+        if not problem.blocks[reader.block].pinned and not kept.all():
+            reads.append(Read(reader.access, reader.block, kept, is_bound))
+    return reads
 
 
 def joined(problem: Problem, parts: list[tuple[Component, Order]]) -> Order:
@@ -95,29 +126,20 @@ def joined(problem: Problem, parts: list[tuple[Component, Order]]) -> Order:
     """
     if len(parts) == 1 and parts[0][0].problem is problem:
         return parts[0][1]
-    spans = span_rows(problem)
     channels = []
     for b, block in enumerate(problem.blocks):
         stored = problem.stored[b]
-        if block.pinned:
-            channels.append(stored)
-            continue
         left_over = np.ones(len(stored), dtype=bool)
         own: list[np.ndarray] = []
-        whole: np.ndarray | None = None
         for component, order in parts:
-            rows = [row for row in spans.of_block(b) if row.access in component.accesses]
-            if not rows:
+            reads = [read for read in component.reads if read.block == b]
+            if not reads or block.pinned:
                 continue
-            sequence = order.channels[b]
-            if any(row.left or row.right for row in rows):
-                whole = sequence
-            kept = np.zeros(len(stored), dtype=bool)
-            for row in rows:
-                kept |= problem.reads[row.reader][stored]
-            chosen = sequence[kept[sequence] & left_over[sequence]]
+            kept = np.logical_or.reduce([read.kept for read in reads])
+            if any(read.bound for read in reads):
+                kept[:] = True
+            chosen = order[b][(kept & left_over)[order[b]]]
             left_over[chosen] = False
             own.append(chosen)
-        own.append(np.flatnonzero(left_over))
-        channels.append(stored[whole if whole is not None else np.concatenate(own)])
+        channels.append(stored[np.concatenate([*own, np.flatnonzero(left_over)])])
     return Order(channels)

@@ -1,7 +1,7 @@
 """The solver `cp-sat`: constraint programs in OR-Tools CP-SAT, one per family of objectives, on signature classes.
 
 Which access is a view (`view_model`), where every class lies (`span_model`, also for tables), which class follows which
-(`run_model`).
+(`run_tours`, then `run_model`).
 OR-Tools is imported when a solve starts, not before.
 """
 

@@ -6,6 +6,7 @@ others never exceeds what its rows pay among them.
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -13,6 +14,8 @@ import numpy as np
 from problems import Problem
 from solvers.level_bounds import MOST_ROWS, Levels, least_total
 from solvers.rows import Row, class_bits, merged_classes, span_rows
+
+_SETS_PER_SECOND = 10_000_000
 
 
 class LevelSpans:
@@ -24,9 +27,12 @@ class LevelSpans:
         The problem.
     blocks
         Blocks that may be reordered and that some rows read.
+    seconds
+        Time that `improve` will have; with little of it groups are small.
     """
 
-    def __init__(self, problem: Problem, blocks: list[int]) -> None:
+    def __init__(self, problem: Problem, blocks: list[int], *, seconds: float = math.inf) -> None:
+        most_rows = min(MOST_ROWS, max(1, int(math.log2(1 + _SETS_PER_SECOND * min(seconds, 1000.0)))))
         spans = span_rows(problem)
         self._groups: dict[int, list[tuple[np.ndarray, int, np.ndarray, Levels]]] = {}
         for b in blocks:
@@ -36,7 +42,7 @@ class LevelSpans:
             bits = class_bits(problem, b, (row.reader for row in rows))
             left, right = ends_of(rows)
             self._groups[b] = []
-            for group in _groups(bits, left, right):
+            for group in _groups(bits, left, right, most_rows):
                 merged_weight, merged, _ = merged_classes(weight, bits[:, group])
                 levels = Levels(merged_weight, merged, left[group], right[group])
                 kept = merged_weight @ merged
@@ -75,8 +81,8 @@ def ends_of(rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
     return left, np.array([row.right for row in rows], dtype=bool)
 
 
-def _groups(bits: np.ndarray, left: np.ndarray, right: np.ndarray) -> list[np.ndarray]:
-    """Rows in groups of at most `MOST_ROWS` that fit together pairwise, large groups first."""
+def _groups(bits: np.ndarray, left: np.ndarray, right: np.ndarray, most_rows: int) -> list[np.ndarray]:
+    """Rows in groups of limited size that fit together pairwise, large groups first."""
     share = bits.T.astype(np.int64) @ bits > 0
     fits = share | (left[:, np.newaxis] & left) | (right[:, np.newaxis] & right)
     rest = list(range(len(left)))
@@ -84,7 +90,7 @@ def _groups(bits: np.ndarray, left: np.ndarray, right: np.ndarray) -> list[np.nd
     while rest:
         group: list[int] = []
         for row in sorted(rest, key=lambda r: -int(fits[r, rest].sum())):
-            if len(group) < MOST_ROWS and fits[row, group].all():
+            if len(group) < most_rows and fits[row, group].all():
                 group.append(row)
         groups.append(np.array(sorted(group)))
         rest = [row for row in rest if row not in group]

@@ -132,11 +132,12 @@ class _Blocks:
         self._known = known
         self.method = "exact orders of blocks"
         self.bounded = self._spans.unsolvable(slope)
-        self.levels = LevelSpans(problem, self.bounded)
+        now = time.perf_counter()
+        seconds = _SHARE_FOR_LEVELS * max(0.0, deadline - now)
+        self.levels = LevelSpans(problem, self.bounded, seconds=seconds)
         if self.bounded:
             self.method = f"levels of {len(self.bounded)} blocks and exact orders of the others"
-        now = time.perf_counter()
-        self.levels.improve(deadline=now + _SHARE_FOR_LEVELS * (deadline - now))
+        self.levels.improve(deadline=now + seconds)
 
     def solve(self, lines: Lines) -> Relaxed | None:
         least = self._spans.least(lines.slope, self._known(), self.levels if self.bounded else None, self.bounded)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from problems import Evaluation, Order, Proof
+from problems import Evaluation, Order, Proof, in_units
 
 
 class Status(StrEnum):
@@ -82,8 +82,9 @@ class Result:
         object.__setattr__(self, "gap", gap)
 
     def __str__(self) -> str:
-        bound = "no bound" if self.bound is None else f"bound {self.bound}, gap {self.gap:.1%}"
+        ticks = self.evaluation.ticks
+        bound = "no bound" if self.bound is None else f"bound {in_units(self.bound, ticks)}, gap {self.gap:.1%}"
         return (
-            f"{self.solver}: {self.evaluation.objective} {self.objective} {self.status} ({bound}) "
+            f"{self.solver}: {self.evaluation.objective} {in_units(self.objective, ticks)} {self.status} ({bound}) "
             f"in {self.runtime:.2f} s; {self.evaluation}"
         )

@@ -6,6 +6,8 @@ With the blocks before and after held fast, the sequence of one block is a short
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from problems import Order, Problem
@@ -28,15 +30,17 @@ class RunClimb:
     Parameters
     ----------
     task, incumbent
-        The problem, and the best order, which is where the search starts; a cheaper one is made by assignment.
+        The problem, and the best order, which is where the search starts.
+    assign
+        Make a cheaper one by assignment first, if that is possible.
     """
 
-    def __init__(self, task: Task, incumbent: Incumbent) -> None:
+    def __init__(self, task: Task, incumbent: Incumbent, *, assign: bool = True) -> None:
         self._task, self._incumbent = task, incumbent
         self._rng = np.random.default_rng(task.seed)
         problem = task.problem
         self._own = [problem.classes.of_block(b) for b in range(len(problem.blocks))]
-        if max(map(len, self._own)) <= _MOST_ASSIGNED:
+        if assign and max(map(len, self._own)) <= _MOST_ASSIGNED:
             bound, order = assigned_runs(problem)
             incumbent.raise_bound(min(bound, incumbent.value))
             incumbent.offer(order)
@@ -46,15 +50,18 @@ class RunClimb:
         ]
         self._paths: dict[int, ClassPath] = {}
 
-    def run(self, patience: int) -> int:
-        """Search until the deadline, or for `patience` fruitless steps per class; returns the number of steps."""
+    def run(self, patience: int, *, most_steps: float = math.inf) -> int:
+        """Search until the deadline, or for `patience` fruitless steps per class; returns the number of steps.
+
+        It also stops at the end of the round through the blocks in which it makes `most_steps` altogether.
+        """
         problem = self._task.problem
         free = [b for b, own in enumerate(self._own) if len(own) > 1 and not problem.blocks[b].pinned]
         if not free:
             return 0
         value = self._task.value(self._order())
         idle = steps = 0
-        while idle < patience * sum(len(self._own[b]) for b in free):
+        while steps < most_steps and idle < patience * sum(len(self._own[b]) for b in free):
             for b in self._rng.permutation(free).tolist():
                 if self._task.expired or self._incumbent.closed:
                     return steps

@@ -1,10 +1,12 @@
 """Which class follows which: a circuit through the classes of every block, for the number of runs.
 
 An arc costs the readers that start a run at its head; where blocks meet in a concatenation, a run that continues
-saves one. `assignment` gives a first bound and a first order.
+saves one. `run_tours` comes first: it closes most instances, and leaves few arcs of the others.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from ortools.sat.python import cp_model
@@ -13,7 +15,9 @@ from problems import Order, Problem
 from solvers.assignment import arc_costs, assigned_runs
 from solvers.incumbent import Incumbent
 from solvers.proofs import claim
+from solvers.run_climb import RunClimb
 from solvers.run_potentials import potentials_claim
+from solvers.run_tours import RunTours, solve_run_tours
 from solvers.search import Values, run_search
 from solvers.settings import SearchSettings
 from solvers.task import Task
@@ -23,6 +27,11 @@ MAX_ARCS = 40_000
 assignment's)."""
 
 _NEIGHBOURS = 12
+_PROGRAMS_A_SECOND = 100
+_PATIENCE = 100
+_SECONDS_AN_ARC = 2e-5
+_BUILD_SECONDS = 1.0
+"""About how long building a model takes: with the arcs that are left, and for large blocks."""
 
 
 def solve_runs(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict[str, int | float]:
@@ -38,7 +47,18 @@ def solve_runs(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict
     stats: dict[str, int | float] = {"assignment_bound": bound, "assignment_value": incumbent.value}
     if incumbent.closed or task.expired:
         return stats
-    model = RunModel(task, incumbent.order)
+    limit = config.max_deterministic_time
+    tours = solve_run_tours(
+        task, incumbent, most_programs=None if limit is None else math.ceil(_PROGRAMS_A_SECOND * limit)
+    )
+    if tours is not None:
+        stats |= {"programs": tours.programs, "nodes": tours.nodes}
+    if incumbent.closed:
+        return stats
+    if task.remaining < (_BUILD_SECONDS if tours is None else _SECONDS_AN_ARC * tours.choices.num_arcs):
+        RunClimb(task, incumbent, assign=False).run(_PATIENCE)
+        return stats
+    model = RunModel(task, incumbent.order, tours)
     stats |= {"arcs": model.num_arcs}
 
     def on_solution(values: Values) -> None:
@@ -59,7 +79,7 @@ def solve_runs(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict
                         task.problem,
                         "search",
                         bound,
-                        "CP-SAT over the circuits through the classes of each block",
+                        "CP-SAT over the circuits through the classes of each block, without arcs that prices forbid",
                         arcs=model.num_arcs,
                         branches=outcome.num_branches,
                     )
@@ -86,17 +106,29 @@ def _sequence(problem: Problem, order: Order, b: int) -> np.ndarray:
 class RunModel:
     """The model; `model` is the CP-SAT part of it.
 
+    Parameters
+    ----------
+    task
+        What to solve.
+    start
+        The hint.
+    tours
+        Its choices limit the arcs to those of the start and of better orders; None for all.
+
     Attributes
     ----------
     complete
-        All arcs are offered, so the model's bound is one for the problem.
+        All arcs that a better order may use are offered, so the model's bound is one for the problem.
     num_arcs
         Over all blocks.
     """
 
-    def __init__(self, task: Task, start: Order) -> None:
+    def __init__(self, task: Task, start: Order, tours: RunTours | None = None) -> None:
         self._problem = task.problem
         self._start = start
+        self._allowed: dict[int, np.ndarray] = {}
+        if tours is not None:
+            self._allowed = {own.block: free for own, free in zip(tours.graph.blocks, tours.choices.allowed)}
         self._rng = np.random.default_rng(task.seed)
         self.model = cp_model.CpModel()
         self.complete = True
@@ -139,7 +171,11 @@ class RunModel:
         num = len(first)
         own = self._problem.classes.of_block(b)
         sequence = np.searchsorted(own, _sequence(self._problem, self._start, b))
-        offered = self._offered(step, sequence)
+        offered = self._offered(b, step, sequence)
+        begins, ends = np.ones(num, dtype=bool), np.ones(num, dtype=bool)
+        if b in self._allowed:
+            begins, ends = self._allowed[b][num, :num].copy(), self._allowed[b][-1, :num].copy()
+            begins[sequence[0]] = ends[sequence[-1]] = True
         tails, heads = np.nonzero(offered)
         chosen = set(zip(sequence.tolist(), sequence[1:].tolist()))
         arcs: list[tuple[int, int, cp_model.IntVar]] = []
@@ -153,6 +189,10 @@ class RunModel:
             enter, leave = self.model.new_bool_var(""), self.model.new_bool_var("")
             self.model.add_hint(enter, s == sequence[0])
             self.model.add_hint(leave, s == sequence[-1])
+            if not begins[s]:
+                self.model.add(enter == 0)
+            if not ends[s]:
+                self.model.add(leave == 0)
             arcs += [(0, s + 1, enter), (s + 1, 0, leave)]
             price += [int(first[s]), 0]
             self._first.setdefault(b, []).append(enter)
@@ -162,18 +202,20 @@ class RunModel:
         self._arcs[b] = arcs
         self.num_arcs += len(arcs)
 
-    def _offered(self, step: np.ndarray, sequence: np.ndarray) -> np.ndarray:
+    def _offered(self, b: int, step: np.ndarray, sequence: np.ndarray) -> np.ndarray:
         """Which arcs between classes the model has, ties broken at random; bool, shape (num_classes, num_classes)."""
         num = len(step)
         offered = ~np.eye(num, dtype=bool)
-        if num * (num - 1) > MAX_ARCS:
+        if b in self._allowed:
+            offered &= self._allowed[b][:num, :num]
+        if np.count_nonzero(offered) > MAX_ARCS:
             self.complete = False
             priced = np.where(offered, step, step.max(initial=0) + 1) + self._rng.random(step.shape)
-            offered[:] = False
-            np.put_along_axis(offered, np.argsort(priced, axis=1, kind="stable")[:, :_NEIGHBOURS], True, axis=1)
-            np.put_along_axis(offered, np.argsort(priced, axis=0, kind="stable")[:_NEIGHBOURS], True, axis=0)
-            offered[sequence[:-1], sequence[1:]] = True
-            np.fill_diagonal(offered, False)
+            near = np.zeros_like(offered)
+            np.put_along_axis(near, np.argsort(priced, axis=1, kind="stable")[:, :_NEIGHBOURS], True, axis=1)
+            np.put_along_axis(near, np.argsort(priced, axis=0, kind="stable")[:_NEIGHBOURS], True, axis=0)
+            offered &= near
+        offered[sequence[:-1], sequence[1:]] = True
         return offered
 
     def _save_between_blocks(self) -> None:

@@ -77,7 +77,7 @@ class SpanSearch:
         while heap and heap[0][0] < self._incumbent.value:
             self._raise(min(heap[0][0], floor))
             bound, _, node = heapq.heappop(heap)
-            solved = None if self._task.expired else self._solve(node)
+            solved = None if self._task.expired and self.num_nodes else self._solve(node)
             if solved is None:
                 return False
             own_bound, cheated, split = solved

@@ -22,7 +22,7 @@ MOST_ROWS = 16
 
 _MOST_PAIRS = 700_000_000
 _PAIRS_PER_SECOND = 10_000_000
-_FEW_CLASSES = 16
+_FEW_CLASSES = 12
 
 
 class SubsetSpans:
@@ -82,7 +82,9 @@ class SubsetSpans:
             if table.exact[best]:
                 break
             known = int(totals[table.exact].min())
-            if not table.refine(best, enough=int(table.cost[best]) + known - int(totals[best])):
+            part = table.smallest_open(best)
+            enough = int(table.cost[best]) + known - int(totals[best]) if part == best else None
+            if not table.refine(part, enough=enough):
                 break
         sequence = self._own[table.sequence(best)]
         order = Order.of_classes(
@@ -140,7 +142,16 @@ class _Table:
         self._orders: dict[int, np.ndarray] = {}
         self._bound_others()
 
-    def refine(self, subset: int, *, enough: int) -> bool:
+    def smallest_open(self, subset: int) -> int:
+        """A smallest part of a subset that is not exact: cheap to price, and it bounds the subset and many others."""
+        while True:
+            smaller = subset & ~(1 << np.flatnonzero(subset >> np.arange(len(self._slope)) & 1))
+            open_ones = smaller[~self.exact[smaller]]
+            if not len(open_ones):
+                return subset
+            subset = int(open_ones[self.cost[open_ones].argmin()])
+
+    def refine(self, subset: int, *, enough: int | None) -> bool:
         """Price one subset exactly, or prove that it costs enough; False if the deadline passed first.
 
         Its bound is raised in either case.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from upscale_opt.comparison import Comparison, compare
+    from upscale_opt.cost_model import AnalyticCosts, CostModel, Workload
     from upscale_opt.errors import MaskError, ModelError, PlanError, UpscaleError, VerificationError
     from upscale_opt.exporter import export, load
     from upscale_opt.exports import Exported, Verification
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "comparison": ("Comparison", "compare"),
+    "cost_model": ("AnalyticCosts", "CostModel", "Workload"),
     "errors": ("MaskError", "ModelError", "PlanError", "UpscaleError", "VerificationError"),
     "exporter": ("export", "load"),
     "exports": ("Exported", "Verification"),
@@ -44,7 +46,9 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AnalyticCosts",
     "Comparison",
+    "CostModel",
     "Exported",
     "Graph",
     "MaskError",
@@ -56,6 +60,7 @@ __all__ = [
     "UpscaleError",
     "Verification",
     "VerificationError",
+    "Workload",
     "baseline_plan",
     "compare",
     "effective_masks",

@@ -235,7 +235,8 @@ def show(
         problems = {problem.name: problem}
     else:
         assert model is not None
-        problems = dict(prepare_model(Setting(model, weights, amount, masks, input_shape, seed, device))[0].problems)
+        setting = Setting(model, weights, amount, masks, input_shape, seed, device)
+        problems = dict(prepare_model(setting, objective)[0].problems)
     if segment is not None and segment not in problems:
         raise UpscaleError(f"there is no segment {segment!r}; there are {', '.join(list(problems)[:8])}, ...")
     chosen = {

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from problems import Objective, Problem, objective_named
 from upscale_opt import reports
+from upscale_opt.cost_model import AnalyticCosts, CostModel
 from upscale_opt.exporter import export
 from upscale_opt.exports import Exported
 from upscale_opt.extraction import extract
@@ -24,7 +25,7 @@ from upscale_opt.masks import effective_masks, normalise_masks
 from upscale_opt.plans import ModelReference, plan
 from upscale_opt.profiling import Profile, profile_interleaved
 from upscale_opt.segments import Solutions, each_solution
-from upscale_opt.tracing import Graph, trace
+from upscale_opt.tracing import Graph, as_tuple, trace
 from upscale_opt.verification import Verifier
 
 
@@ -46,6 +47,8 @@ class Prepared:
         Segment name to problem.
     trace_seconds
         Seconds for trace, masks and extraction.
+    costs
+        Where the problems' cost tables come from; None if they have none.
     """
 
     model: nn.Module
@@ -55,6 +58,7 @@ class Prepared:
     messages: tuple[str, ...]
     problems: Mapping[str, Problem]
     trace_seconds: float
+    costs: CostModel | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +100,7 @@ class Comparison:
             model=type(self.prepared.model).__name__,
             amount=None,
             objective=self.objective,
+            costs=self.prepared.costs,
             trace_seconds=self.prepared.trace_seconds,
             verified=verified,
             messages=list(self.prepared.messages),
@@ -105,7 +110,9 @@ class Comparison:
 
     def __str__(self) -> str:
         title = f"objective {self.objective}"
-        text = reports.table(self.prepared.problems, self.solutions, self.solvers, title=title)
+        text = reports.table(
+            self.prepared.problems, self.solutions, self.solvers, title=title, costs=self.prepared.costs
+        )
         return f"{text}\n{reports.latency_table(self.latencies)}" if self.latencies else text
 
 
@@ -116,6 +123,8 @@ def prepare(
     *,
     graph: Graph | None = None,
     started: float | None = None,
+    objective: str | Objective = "copies",
+    costs: CostModel | None = None,
 ) -> Prepared:
     """Trace a model, settle its masks and extract its ordering problems.
 
@@ -131,6 +140,10 @@ def prepare(
         The model's trace, if it is at hand already.
     started
         ``time.perf_counter()`` at the start of tracing, if that was earlier.
+    objective
+        What the problems are for: one that uses tables gets them.
+    costs
+        Where the tables come from. Default: `AnalyticCosts` for the device of the example inputs.
 
     Raises
     ------
@@ -142,9 +155,12 @@ def prepare(
     started = time.perf_counter() if started is None else started
     graph = graph or trace(model, example_inputs)
     settled = effective_masks(graph, normalise_masks(graph, masks or {}))
-    problems = extract(graph, settled.masks)
+    chosen = None
+    if objective_named(objective).uses_tables:
+        chosen = costs if costs is not None else AnalyticCosts.for_device(_device_kind(example_inputs))
+    problems = extract(graph, settled.masks, costs=chosen)
     seconds = time.perf_counter() - started
-    return Prepared(model, example_inputs, graph, settled.masks, settled.messages, problems, seconds)
+    return Prepared(model, example_inputs, graph, settled.masks, settled.messages, problems, seconds, chosen)
 
 
 def export_all(
@@ -195,6 +211,7 @@ def compare(
     solvers: Sequence[str] = ("greedy", "auto"),
     *,
     objective: str | Objective = "copies",
+    costs: CostModel | None = None,
     time_limit: float = 10.0,
     seed: int = 0,
     verify: bool = True,
@@ -216,6 +233,8 @@ def compare(
         Registered names.
     objective
         Name or `problems.Objective`.
+    costs
+        Where cost tables come from if the objective uses them. Default: `AnalyticCosts` for the device.
     time_limit
         Seconds per segment and solver.
     seed
@@ -234,7 +253,7 @@ def compare(
     UpscaleError
         If the model cannot be traced, a mask does not fit, or an export is wrong.
     """
-    prepared = prepare(model, example_inputs, masks)
+    prepared = prepare(model, example_inputs, masks, objective=objective, costs=costs)
     solutions: Solutions = {}
     for segment, name, result in each_solution(
         prepared.problems, solvers, objective=objective, time_limit=time_limit, seed=seed, progress=progress
@@ -245,6 +264,11 @@ def compare(
     if measure:
         latencies = measure_all(prepared, exports, runs=runs, progress=progress)
     return Comparison(prepared, solutions, exports, latencies, objective_named(objective).name)
+
+
+def _device_kind(example_inputs: torch.Tensor | Sequence[Any]) -> str:
+    """``torch.device.type`` of the first tensor among the inputs; ``cpu`` without any."""
+    return next((x.device.type for x in as_tuple(example_inputs) if isinstance(x, torch.Tensor)), "cpu")
 
 
 def measure_all(

@@ -6,17 +6,20 @@ producer in execution order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from problems import Access, Problem
+from upscale_opt.cost_model import CostModel, Workload
 from upscale_opt.tracing import Graph, Read
 
 
-def extract(graph: Graph, masks: Mapping[str, np.ndarray]) -> dict[str, Problem]:
+def extract(graph: Graph, masks: Mapping[str, np.ndarray], *, costs: CostModel | None = None) -> dict[str, Problem]:
     """The ordering problem of every segment.
 
     Parameters
@@ -25,6 +28,8 @@ def extract(graph: Graph, masks: Mapping[str, np.ndarray]) -> dict[str, Problem]
         The traced model.
     masks
         A mask for every consumer (`upscale_opt.masks.effective_masks`); one that is missing keeps everything.
+    costs
+        Where cost tables come from, for objectives that need them. Default: no tables.
 
     Returns
     -------
@@ -33,7 +38,8 @@ def extract(graph: Graph, masks: Mapping[str, np.ndarray]) -> dict[str, Problem]
     """
     segments = _segments(graph)
     names = _names(graph, segments)
-    problems = {}
+    problems: dict[str, Problem] = {}
+    num_stored = np.zeros(len(graph.blocks), dtype=np.int64)
     for segment, name in enumerate(names):
         members = np.flatnonzero(segments == segment)
         local = {int(b): i for i, b in enumerate(members)}
@@ -47,8 +53,21 @@ def extract(graph: Graph, masks: Mapping[str, np.ndarray]) -> dict[str, Problem]
             for read in graph.reads
             if segments[read.input.blocks[0]] == segment
         )
-        problems[name] = Problem(tuple(graph.blocks[b] for b in members), accesses, name)
-    return problems
+        problem = Problem(tuple(graph.blocks[b] for b in members), accesses, name)
+        num_stored[members] = [len(stored) for stored in problem.stored]
+        problems[name] = problem
+    if costs is None:
+        return problems
+    reads = {read.name: read for read in graph.reads}
+    return {
+        name: replace(
+            problem,
+            accesses=tuple(
+                _with_table(access, graph, reads[access.name], num_stored, costs) for access in problem.accesses
+            ),
+        )
+        for name, problem in problems.items()
+    }
 
 
 def kept_channels(graph: Graph, read: Read, masks: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -59,6 +78,28 @@ def kept_channels(graph: Graph, read: Read, masks: Mapping[str, np.ndarray]) -> 
         return np.ones(width, dtype=bool)
     kept: np.ndarray = np.asarray(mask).reshape(width, read.input.size)
     return np.logical_or.reduce(kept, axis=1)
+
+
+def workload(graph: Graph, read: Read, num_outputs: int) -> Workload:
+    """What a consumer that stores `num_outputs` of its outputs does per call, by the shapes of the trace."""
+    weight = graph.module.get_parameter(read.weight)
+    width = sum(graph.blocks[b].size for b in read.input.blocks)
+    kernel = math.prod(weight.shape[1:]) // width
+    output_elements = math.prod(read.output_shape) // weight.shape[0] * num_outputs
+    return Workload(
+        input_elements=math.prod(read.input_shape) // width,
+        weight_elements=kernel * num_outputs,
+        output_elements=output_elements,
+        flops=2 * kernel * output_elements,
+        element_bytes=weight.element_size(),
+    )
+
+
+def _with_table(access: Access, graph: Graph, read: Read, num_stored: np.ndarray, costs: CostModel) -> Access:
+    outputs = int(num_stored[list(graph.produced[read.module].blocks)].sum())
+    stored = int(num_stored[list(read.input.blocks)].sum())
+    table = costs.table(workload(graph, read, outputs), kept=access.num_kept, stored=stored)
+    return replace(access, table=table)
 
 
 def _segments(graph: Graph) -> np.ndarray:

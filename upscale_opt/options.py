@@ -24,7 +24,7 @@ InputShape = Annotated[str, typer.Option(help="Shape of the example input, batch
 Solvers = Annotated[
     list[str], typer.Option("--solver", help="Solver to compare with greedy; may repeat. One of those registered.")
 ]
-ObjectiveName = Annotated[str, typer.Option("--objective", help="copies, runs, span or traffic.")]
+ObjectiveName = Annotated[str, typer.Option("--objective", help="copies, runs, span, traffic or latency.")]
 TimeLimit = Annotated[float, typer.Option(help="Seconds per segment and solver.")]
 Seed = Annotated[int, typer.Option(help="Seed of random weights and of the solvers.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]

@@ -12,10 +12,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from problems import Evaluation, Order, Problem, evaluate
-from problems.evaluation import COPY, OVER_READ, VIEW
+from problems.evaluation import COPY, OVER_READ, PIECES, VIEW
 from upscale_opt.errors import UpscaleError
 
-COLOURS = {"not read": "#ffffff", "dropped": "#e4e7eb", VIEW: "#2a9d8f", OVER_READ: "#e9b44c", COPY: "#d1495b"}
+COLOURS = {
+    "not read": "#ffffff",
+    "dropped": "#e4e7eb",
+    VIEW: "#2a9d8f",
+    OVER_READ: "#e9b44c",
+    PIECES: "#7b68b5",
+    COPY: "#d1495b",
+}
 
 
 def save_picture(problem: Problem, orders: dict[str, Order], path: str | Path, *, objective: str = "copies") -> None:

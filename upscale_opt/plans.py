@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from problems import Evaluation, Order, Problem, ProblemError, evaluate
-from problems.evaluation import COPY, OVER_READ, VIEW
+from problems.evaluation import COPY, OVER_READ, PIECES, VIEW
 from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
 from problems.problem import MAX_SIZE
 from upscale_opt.errors import PlanError
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from solvers import Result
 
 FORMAT = "upscale_opt.plan"
-VERSION = 1
-READ_MODES = (VIEW, OVER_READ, COPY)
+VERSION = 2
+READ_MODES = (VIEW, OVER_READ, PIECES, COPY)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Plan:
     orders
         Block name to int64 array: the channels stored, in order.
     reads
-        Access name to read mode: ``view``, ``over-read`` or ``copy``.
+        Access name to read mode: ``view``, ``over-read``, ``pieces`` or ``copy``.
     model
         How to build the model, if that is known.
     """

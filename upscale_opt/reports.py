@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from problems import Problem
+from problems import Problem, in_units
 from solvers import Result
 from upscale_opt.environment import environment
-from upscale_opt.segments import Solutions
+from upscale_opt.segments import Solutions, total_in_units
 
 if TYPE_CHECKING:
+    from upscale_opt.cost_model import CostModel
     from upscale_opt.profiling import Profile
 
 HEURISTICS = ("identity", "greedy")
+MODES = ("views", "over_reads", "pieces", "copies")
 
 
 def complete(solutions: Solutions, solvers: Sequence[str]) -> Solutions:
@@ -36,14 +39,21 @@ def document(
     objective: str,
     trace_seconds: float | None = None,
     verified: Mapping[str, float] | None = None,
+    costs: CostModel | str | None = None,
     **extra: Any,
 ) -> dict[str, Any]:
-    """The JSON document of a run; segments without a result from every solver are left out."""
+    """The JSON document of a run; segments without a result from every solver are left out.
+
+    Objectives and bounds are in units of the objective: nanoseconds where `costs`, which name the source of the
+    tables, are not None.
+    """
     solved = complete(solutions, solvers)
     return {
         "model": model,
         "amount": amount,
         "objective": objective,
+        "costs": cost_name(costs),
+        "cost_model": None if costs is None or isinstance(costs, str) else str(costs),
         "environment": environment(),
         "segments": [
             {
@@ -62,8 +72,26 @@ def document(
     }
 
 
-def table(problems: Mapping[str, Problem], solutions: Solutions, solvers: Sequence[str], *, title: str) -> str:
-    """Solvers side by side, one row per segment with at least two accesses, totals over all segments."""
+def cost_name(costs: CostModel | str | None) -> str | None:
+    """The source of cost tables in one word; None without any."""
+    return costs if costs is None or isinstance(costs, str) else costs.name
+
+
+def table(
+    problems: Mapping[str, Problem],
+    solutions: Solutions,
+    solvers: Sequence[str],
+    *,
+    title: str,
+    costs: CostModel | str | None = None,
+) -> str:
+    """Solvers side by side, one row per segment with at least two accesses, totals over all segments.
+
+    With `costs`, the source of cost tables, objectives are nanoseconds and every read mode is counted.
+    """
+    if costs is not None:
+        title = f"{title} in nanoseconds, costs: {cost_name(costs)}"
+    modes = MODES if costs is not None else ("copies",)
     solved = complete(solutions, solvers)
     grid = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_footer=True, pad_edge=False)
     shown = [segment for segment in solved if len(problems[segment].accesses) > 1]
@@ -75,10 +103,12 @@ def table(problems: Mapping[str, Problem], solutions: Solutions, solvers: Sequen
         grid.add_column(heading, justify="right", no_wrap=True)
     for name in solvers:
         total = totals[name]
-        grid.add_column(f"{name}\nobjective", justify="right", footer=str(total["objective"]), no_wrap=True)
-        grid.add_column("\ncopies", justify="right", footer=str(total["copies"]), no_wrap=True)
+        heading = "objective" if costs is None else "ns"
+        grid.add_column(f"{name}\n{heading}", justify="right", footer=_figure(total["objective"]), no_wrap=True)
+        for mode in modes:
+            grid.add_column(f"\n{mode.replace('_', '-')}", justify="right", footer=str(total[mode]), no_wrap=True)
         if name not in HEURISTICS:
-            grid.add_column("\nbound", justify="right", footer=_or_dash(total["bound"]), no_wrap=True)
+            grid.add_column("\nbound", justify="right", footer=_figure(total["bound"]), no_wrap=True)
             grid.add_column("\ngap", justify="right", footer=_gap(total), no_wrap=True)
             grid.add_column("\nstatus", no_wrap=True)
         grid.add_column("\nseconds", justify="right", footer=f"{total['seconds']:.2f}", no_wrap=True)
@@ -86,9 +116,10 @@ def table(problems: Mapping[str, Problem], solutions: Solutions, solvers: Sequen
         problem = problems[segment]
         row = [segment, str(problem.num_channels), str(len(problem.accesses)), str(len(problem.classes))]
         for name in solvers:
-            row += _cells(solved[segment][name], exact=name not in HEURISTICS)
+            row += _cells(solved[segment][name], modes, exact=name not in HEURISTICS)
         grid.add_row(*row)
-    return render(grid)
+    source = f"\ncosts: {cost_name(costs)} ({costs})" if costs is not None and not isinstance(costs, str) else ""
+    return render(grid) + source
 
 
 def latency_table(latencies: Mapping[str, Profile]) -> str:
@@ -113,37 +144,43 @@ def render(grid: Table) -> str:
 
 def _solver_entry(result: Result) -> dict[str, Any]:
     evaluation = result.evaluation
+    ticks = evaluation.ticks
     return {
-        "objective": result.objective,
-        "bound": result.bound,
+        "objective": in_units(result.objective, ticks),
+        "bound": None if result.bound is None else in_units(result.bound, ticks),
         "gap": result.gap,
         "status": str(result.status.value),
         "seconds": result.runtime,
         "views": evaluation.views,
         "over_reads": evaluation.over_reads,
+        "pieces": evaluation.pieces,
         "copies": evaluation.copies,
         "copied_channels": evaluation.copied_channels,
         "span": evaluation.span,
         "runs": evaluation.runs,
+        "reads": {access.name: access.mode for access in evaluation.accesses},
     }
 
 
 def _totals(results: list[Result]) -> dict[str, Any]:
-    bounds = [result.bound for result in results]
+    bounds = [None if r.bound is None else Fraction(r.bound, r.evaluation.ticks) for r in results]
+    objective = total_in_units(results)
+    bound = sum((own for own in bounds if own is not None), Fraction(0)) if None not in bounds else None
     return {
-        "objective": sum(result.objective for result in results),
-        "bound": sum(bound for bound in bounds if bound is not None) if None not in bounds else None,
-        "copies": sum(result.evaluation.copies for result in results),
+        "objective": in_units(*objective.as_integer_ratio()),
+        "bound": None if bound is None else in_units(*bound.as_integer_ratio()),
+        **{mode: sum(getattr(result.evaluation, mode) for result in results) for mode in MODES},
         "copied_channels": sum(result.evaluation.copied_channels for result in results),
         "seconds": sum(result.runtime for result in results),
     }
 
 
-def _cells(result: Result, *, exact: bool) -> list[str]:
-    cells = [str(result.objective), str(result.evaluation.copies)]
+def _cells(result: Result, modes: Sequence[str], *, exact: bool) -> list[str]:
+    entry = _solver_entry(result)
+    cells = [_figure(entry["objective"]), *(str(entry[mode]) for mode in modes)]
     if exact:
         gap = "-" if result.gap is None else f"{100 * result.gap:.1f} %"
-        cells += [_or_dash(result.bound), gap, str(result.status.value)]
+        cells += [_figure(entry["bound"]), gap, str(result.status.value)]
     return [*cells, f"{result.runtime:.2f}"]
 
 
@@ -153,5 +190,5 @@ def _gap(total: Mapping[str, Any]) -> str:
     return f"{100 * (total['objective'] - total['bound']) / max(1, total['objective']):.1f} %"
 
 
-def _or_dash(value: Any) -> str:
-    return "-" if value is None else str(value)
+def _figure(value: float | None) -> str:
+    return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.3f}"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from problems.evaluation import COPY
+from problems.evaluation import COPY, PIECES
 from upscale_opt.exports import Exported, ParameterSlice
 from upscale_opt.extraction import kept_channels
 from upscale_opt.flow import ChannelSlice
@@ -61,14 +61,15 @@ class _Rewriter:
         original = self._stored(layout)
         kept = kept_channels(self.graph, read, self.plan.masks)[original]
         positions = np.flatnonzero(kept)
-        if self.plan.reads[read.name] != COPY:
+        mode = self.plan.reads[read.name]
+        if mode not in (COPY, PIECES):
             positions = np.arange(positions[0], positions[-1] + 1)
         node = self.nodes[read.node]
-        if self.plan.reads[read.name] == COPY:
-            self._select(node, read, self._gather(read, positions), ())
-        elif len(positions) < len(kept):
-            bounds = (layout.axis, int(positions[0]) * layout.size, len(positions) * layout.size)
-            self._select(node, read, torch.narrow, bounds)
+        with self.module.graph.inserting_before(node):
+            if mode == COPY:
+                node.update_arg(0, self.module.graph.call_module(self._gather(read, positions), (node.args[0],)))
+            elif len(positions) < len(kept):
+                node.update_arg(0, self._joined(node.args[0], layout, positions))
         self._slice_consumer(read, original[positions])
 
     def _gather(self, read: Read, positions: np.ndarray) -> str:
@@ -79,14 +80,16 @@ class _Rewriter:
         self.module.add_submodule(path, Gather(index.to(weight.device), read.input.axis))
         return path
 
-    def _select(self, node: fx.Node, read: Read, target: Any, arguments: tuple[int, ...]) -> None:
-        source = node.args[0]
-        with self.module.graph.inserting_before(node):
-            if isinstance(target, str):
-                selection = self.module.graph.call_module(target, (source,))
-            else:
-                selection = self.module.graph.call_function(target, (source, *arguments))
-        node.update_arg(0, selection)
+    def _joined(self, source: Any, layout: TensorLayout, positions: np.ndarray) -> fx.Node:
+        """The contiguous runs of ascending positions, one after the other; a single one is a view."""
+        runs = np.split(positions, np.flatnonzero(np.diff(positions) != 1) + 1)
+        pieces = [
+            self.module.graph.call_function(
+                torch.narrow, (source, layout.axis, int(run[0]) * layout.size, len(run) * layout.size)
+            )
+            for run in runs
+        ]
+        return pieces[0] if len(pieces) == 1 else self.module.graph.call_function(torch.cat, (pieces, layout.axis))
 
     def _slice_consumer(self, read: Read, columns: np.ndarray) -> None:
         rows = self._stored(self.graph.produced[read.module])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 
 from tqdm import tqdm
 
@@ -60,7 +61,12 @@ def each_solution(
             )
 
 
+def total_in_units(results: Sequence[Result]) -> Fraction:
+    """Sum of the objectives in units (nanoseconds for tables): segments may count in different ticks."""
+    return sum((Fraction(result.objective, result.evaluation.ticks) for result in results), Fraction(0))
+
+
 def best_solver(solutions: Solutions, solvers: Sequence[str]) -> str:
     """The solver of smallest total objective; the last one on ties (exact solvers are listed after greedy)."""
-    totals = {name: sum(results[name].objective for results in solutions.values()) for name in solvers}
+    totals = {name: total_in_units([results[name] for results in solutions.values()]) for name in solvers}
     return min(reversed(solvers), key=totals.__getitem__)

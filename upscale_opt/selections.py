@@ -1,6 +1,7 @@
 """Selections: what an export puts in front of a consumer to hand it its channels.
 
-A view or an over-read is a ``torch.narrow``; a copy is a `Gather`, which keeps the memory format.
+A view or an over-read is a ``torch.narrow``, pieces are a ``torch.cat`` of some; a copy is a `Gather`, which keeps
+the memory format.
 """
 
 from __future__ import annotations

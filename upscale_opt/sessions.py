@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from problems import Problem
+from problems import Problem, objective_named
 from upscale_opt import options, reports
 from upscale_opt.amounts import require_amount
 from upscale_opt.errors import ModelError, UpscaleError
@@ -64,7 +64,7 @@ class Run:
 
     def __init__(self, setting: Setting, search: Search, json: Path | None) -> None:
         self.setting, self.search, self.json = setting, search, json
-        self.prepared, self.reference = prepare_model(setting)
+        self.prepared, self.reference = prepare_model(setting, search.objective)
         self.solutions: Solutions = {}
         for message in self.prepared.messages:
             print(f"note: {message}", file=sys.stderr)
@@ -102,7 +102,8 @@ class Run:
         setting, objective = self.setting, self.search.objective
         source = f"masks {setting.masks}" if setting.masks else f"amount {setting.amount}"
         title = f"{setting.model}, {source}, objective {objective}"
-        say(reports.table(self.prepared.problems, self.solutions, self.search.solvers, title=title))
+        costs = self.prepared.costs
+        say(reports.table(self.prepared.problems, self.solutions, self.search.solvers, title=title, costs=costs))
         errors = self._errors(exports)
         if errors:
             figures = ", ".join(f"{name} {error:.1e}" for name, error in errors.items())
@@ -128,6 +129,7 @@ class Run:
             model=self.setting.model,
             amount=None if self.setting.masks else float(require_amount(self.setting.amount)),
             objective=self.search.objective,
+            costs=self.prepared.costs,
             trace_seconds=self.prepared.trace_seconds,
             verified=verified,
             messages=list(self.prepared.messages),
@@ -146,10 +148,18 @@ def solve_instance(problem: Problem, search: Search, json: Path | None) -> Solut
     """Solve one problem, print the table and write the document; returns the results under the problem's name."""
     problems = {problem.name: problem}
     solutions: Solutions = {problem.name: {}}
+    costs = "instance" if objective_named(search.objective).uses_tables else None
 
     def document(**extra: Any) -> dict[str, Any]:
         return reports.document(
-            problems, solutions, search.solvers, model=None, amount=None, objective=search.objective, **extra
+            problems,
+            solutions,
+            search.solvers,
+            model=None,
+            amount=None,
+            objective=search.objective,
+            costs=costs,
+            **extra,
         )
 
     try:
@@ -158,13 +168,17 @@ def solve_instance(problem: Problem, search: Search, json: Path | None) -> Solut
     except KeyboardInterrupt:
         options.write_json(document(interrupted=True), json)
         raise
-    say(reports.table(problems, solutions, search.solvers, title=f"{problem}, objective {search.objective}"))
+    say(
+        reports.table(
+            problems, solutions, search.solvers, title=f"{problem}, objective {search.objective}", costs=costs
+        )
+    )
     options.write_json(document(), json)
     return solutions
 
 
-def prepare_model(setting: Setting) -> tuple[Prepared, ModelReference]:
-    """Build, trace and mask the model of a setting."""
+def prepare_model(setting: Setting, objective: str) -> tuple[Prepared, ModelReference]:
+    """Build, trace and mask the model of a setting; its problems have what the objective needs."""
     from upscale_opt.comparison import prepare
     from upscale_opt.masks import l2_masks
     from upscale_opt.plans import ModelReference
@@ -178,7 +192,7 @@ def prepare_model(setting: Setting) -> tuple[Prepared, ModelReference]:
     started = time.perf_counter()
     graph = trace(network, x)
     masks = l2_masks(graph, setting.amount) if given is None else given
-    return prepare(network, x, masks, graph=graph, started=started), reference
+    return prepare(network, x, masks, graph=graph, started=started, objective=objective), reference
 
 
 def load_model_and_input(reference: ModelReference, device: str) -> tuple[Any, Any]:

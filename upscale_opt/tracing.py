@@ -50,6 +50,8 @@ class Read:
         Module path.
     input
         Layout of what it reads.
+    input_shape, output_shape
+        Shapes of what it reads and computes, for the example inputs.
     is_convolution
         Whether it is a convolution; linear layers are not masked by default.
     reads_network_input
@@ -60,6 +62,8 @@ class Read:
     node: str
     module: str
     input: TensorLayout
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
     is_convolution: bool
     reads_network_input: bool
 
@@ -260,6 +264,8 @@ def _graph(flow: Flow, network_inputs: list[np.ndarray], constants: frozenset[st
                 node.name,
                 module,
                 layout,
+                flow.shape(flow.source(node)),
+                flow.shape(node),
                 not isinstance(flow.module(node), nn.Linear),
                 not inputs.isdisjoint(layout.blocks),
             )

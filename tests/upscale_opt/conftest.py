@@ -41,11 +41,11 @@ def random_plan(problems, masks, rng, objective):
 def planned():
     """A function: model and inputs to (graph, masks, problems, plan), all random from a seed."""
 
-    def build(model, inputs, *, seed=0, keep=0.5, objective="copies"):
+    def build(model, inputs, *, seed=0, keep=0.5, objective="copies", costs=None):
         rng = np.random.default_rng(seed)
         graph = trace(model, inputs)
         masks = random_masks(graph, rng, keep)
-        problems = extract(graph, masks)
+        problems = extract(graph, masks, costs=costs)
         return graph, masks, problems, random_plan(problems, masks, rng, objective)
 
     return build

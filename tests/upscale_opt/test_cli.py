@@ -12,7 +12,7 @@ import pytest
 
 from problems import write_instance
 from problems.checking import main as check_proofs
-from problems.generators import random_masks
+from problems.generators import random_masks, with_tables
 from upscale_opt.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,13 +38,17 @@ def test_solve_writes_table_document_plan_and_export(tmp_path):
         found
     )
     assert list(found["totals"]) == ["greedy", "auto"] == list(found["verified"])
-    assert set(found["totals"]["greedy"]) == {"objective", "bound", "copies", "copied_channels", "seconds"}
+    assert set(found["totals"]["greedy"]) == {
+        *("objective", "bound", "views", "over_reads", "pieces", "copies", "copied_channels", "seconds"),
+    }
+    assert found["costs"] is None and found["cost_model"] is None
     segment = next(segment for segment in found["segments"] if segment["name"] == "stem")
     assert (segment["channels"], segment["accesses"]) == (16, 4)
     assert list(segment["solvers"]["auto"]) == [
-        *("objective", "bound", "gap", "status", "seconds", "views", "over_reads", "copies", "copied_channels"),
-        *("span", "runs"),
+        *("objective", "bound", "gap", "status", "seconds", "views", "over_reads", "pieces", "copies"),
+        *("copied_channels", "span", "runs", "reads"),
     ]
+    assert set(segment["solvers"]["auto"]["reads"].values()) <= {"view", "copy"}
     assert segment["solvers"]["auto"]["status"] == "OPTIMAL"
     assert max(found["verified"].values()) <= 1e-9
     assert sorted(path.name for path in directory.iterdir()) == ["model.safetensors", "plan.json"]
@@ -84,6 +88,80 @@ def test_instances_are_solved_and_shown(tmp_path):
     assert found["model"] is None and found["segments"][0]["accesses"] == 4
     shown = upscale_opt("show", "--instance", tmp_path / "a.json", "--out", tmp_path)
     assert shown.returncode == 0 and shown.stdout.strip().endswith(".png")
+
+
+def _latency_of(found, solver):
+    """Check what a latency document says of one solver; returns its modes over all segments."""
+    entries = [segment["solvers"][solver] for segment in found["segments"]]
+    modes = [mode for entry in entries for mode in entry["reads"].values()]
+    total = found["totals"][solver]
+    for key, mode in (("views", "view"), ("over_reads", "over-read"), ("pieces", "pieces"), ("copies", "copy")):
+        assert total[key] == modes.count(mode) == sum(entry[key] for entry in entries)
+    assert total["objective"] == sum(entry["objective"] for entry in entries)
+    assert all(entry["bound"] is None or entry["bound"] <= entry["objective"] for entry in entries)
+    return modes
+
+
+def test_latency_of_a_model_is_solved_reported_and_verified(tmp_path):
+    """Nanoseconds per segment and in all, what every access does, and that nothing was measured."""
+    model = ("--model", f"{NETS}:Residual", *SHAPE, "--objective", "latency")
+    solved = upscale_opt("solve", *model, "--json", tmp_path / "o.json", "--save-plan", tmp_path / "p.json")
+    assert solved.returncode == 0, solved.stderr
+    assert "objective latency in nanoseconds, costs: analytic" in solved.stdout
+    assert "not measured" in solved.stdout
+    assert all(heading in solved.stdout for heading in (" ns ", "views", "over-reads", "pieces", "copies", "gap"))
+    found = json.loads((tmp_path / "o.json").read_text())
+    assert (found["objective"], found["costs"]) == ("latency", "analytic")
+    assert "2000 ns a launch" in found["cost_model"]
+    assert len(_latency_of(found, "greedy")) == len(_latency_of(found, "auto")) == 9
+    assert found["totals"]["auto"]["objective"] <= found["totals"]["greedy"]["objective"]
+    assert max(found["verified"].values()) <= 1e-9
+    again = upscale_opt("export", "--plan", tmp_path / "p.json")
+    assert again.returncode == 0 and "verified" in again.stdout
+
+
+def test_latency_with_pieces_is_exported_and_loaded_again(tmp_path, monkeypatch, capsys):
+    """On a device where joining is free: pieces in the report, the plan and the export, all verified."""
+    from upscale_opt import AnalyticCosts
+
+    joins = AnalyticCosts(piece_ns=0, bytes_per_ns=1000, gather_bytes_per_ns=1, flops_per_ns=1)
+    monkeypatch.setattr(AnalyticCosts, "for_device", classmethod(lambda cls, kind: joins))
+    model = ["--model", f"{NETS}:Residual", *SHAPE, "--objective", "latency", "--json", str(tmp_path / "o.json")]
+    for command in (
+        ["solve", *model, "--export", str(tmp_path / "e")],
+        ["export", "--plan", str(tmp_path / "e" / "plan.json")],
+        ["show", *model[:-2], "--out", str(tmp_path / "pictures")],
+    ):
+        monkeypatch.setattr(sys, "argv", ["upscale-opt", *command])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == 0, capsys.readouterr().err
+    found = json.loads((tmp_path / "o.json").read_text())
+    assert "pieces" in _latency_of(found, "auto") and max(found["verified"].values()) <= 1e-9
+    assert "pieces" in json.loads((tmp_path / "e" / "plan.json").read_text())["reads"].values()
+    assert (tmp_path / "pictures" / "stem.png").exists()
+
+
+def test_an_instance_with_tables_that_are_not_concave_says_how_far_the_bound_is(tmp_path):
+    """Value, bound and gap in nanoseconds, whatever the ticks; the value is what evaluating the order gives."""
+    problem = with_tables(random_masks(40, 5), concave=False)
+    assert problem.ticks > 1 and not all(access.table.read.is_concave for access in problem.accesses)
+    write_instance(problem, tmp_path / "a.json")
+    solved = upscale_opt(
+        *("solve", "--instance", tmp_path / "a.json", "--objective", "latency", "--json", tmp_path / "o.json"),
+        *("--time-limit", "2"),
+    )
+    assert solved.returncode == 0, solved.stderr
+    assert "objective latency in nanoseconds, costs: instance" in solved.stdout
+    found = json.loads((tmp_path / "o.json").read_text())
+    assert (found["costs"], found["cost_model"]) == ("instance", None)
+    entry = found["segments"][0]["solvers"]["auto"]
+    _latency_of(found, "auto")
+    worst = sum(access.table.read.costs[-1] for access in problem.accesses)
+    least = sum(access.table.read.costs[0] for access in problem.accesses)
+    assert least <= entry["bound"] <= entry["objective"] <= worst
+    assert entry["gap"] == pytest.approx((entry["objective"] - entry["bound"]) / entry["objective"])
+    assert f"{100 * entry['gap']:.1f} %" in solved.stdout
 
 
 def test_proofs_are_printed_and_checked(tmp_path):
@@ -136,6 +214,7 @@ def _bad_inputs(tmp_path):
     newer.write_text('{"format": "upscale_opt.instance", "version": 99}')
     (tmp_path / "newer_plan.json").write_text('{"format": "upscale_opt.plan", "version": 99}')
     (tmp_path / "corrupt.json").write_text("{")
+    write_instance(random_masks(8, 2), tmp_path / "untimed.json")
     (tmp_path / "garbage.pt").write_bytes(b"garbage")
     (tmp_path / "short.json").write_text('{"down.weight": [true, false]}')
     (tmp_path / "absent.json").write_text('{"nowhere.weight": [0]}')
@@ -164,10 +243,11 @@ def _bad_inputs(tmp_path):
         (("solve", *net, "--time-limit", "0"), "above 0"),
         (("solve", *net, "--device", "abacus"), "there is no device"),
         (("solve",), "either --model or --instance"),
+        (("solve", "--instance", tmp_path / "untimed.json", "--objective", "latency"), "has no cost table"),
     ]
 
 
-@pytest.mark.parametrize("case", range(21))
+@pytest.mark.parametrize("case", range(24))
 def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, case, monkeypatch, capsys):
     arguments, message = _bad_inputs(tmp_path)[case]
     before = {path.name for path in tmp_path.iterdir()}

@@ -6,7 +6,8 @@ import networks
 import numpy as np
 import pytest
 
-from upscale_opt import ModelError, compare, l2_masks, profile, profile_interleaved, trace
+from problems import Objective
+from upscale_opt import AnalyticCosts, ModelError, compare, l2_masks, profile, profile_interleaved, trace
 
 
 def test_compare_gives_results_exports_and_latencies():
@@ -23,6 +24,26 @@ def test_compare_gives_results_exports_and_latencies():
     assert {segment["name"] for segment in document["segments"]} == set(comparison.prepared.problems)
     text = str(comparison)
     assert "stem" in text and "unpruned" in text
+
+
+def test_latency_is_compared_with_the_costs_given():
+    """Analytic tables by default; own ones if given; verified; the document says where they come from."""
+    model, inputs = networks.make(networks.Residual)
+    masks = l2_masks(trace(model, inputs), 0.5)
+    comparison = compare(model, inputs, masks, objective="latency", measure=False)
+    assert comparison.prepared.costs == AnalyticCosts()
+    assert all(exported.verification.passed for exported in comparison.exports.values())
+    document = json.loads(json.dumps(comparison.to_dict()))
+    assert (document["objective"], document["costs"]) == ("latency", "analytic")
+    assert "costs: analytic" in str(comparison) and "not measured" in str(comparison)
+
+    joins = AnalyticCosts(piece_ns=0, bytes_per_ns=1000, gather_bytes_per_ns=1, flops_per_ns=1)
+    time = Objective("time", uses_tables=True)
+    own = compare(model, inputs, masks, objective=time, costs=joins, measure=False).to_dict()
+    assert own["totals"]["greedy"]["pieces"] > 0 and own["totals"]["greedy"]["copies"] == 0
+    assert own["cost_model"] == str(joins)
+    plain = compare(model, inputs, masks, ("greedy",), measure=False)
+    assert plain.prepared.costs is None and plain.to_dict()["costs"] is None
 
 
 def test_profiles_have_the_figures_they_name():

@@ -8,11 +8,24 @@ import numpy as np
 import pytest
 import torch
 
-from upscale_opt import PlanError, VerificationError, export, load, masked_copy, read_plan, save_plan, trace
+from problems import Order, evaluate
+from upscale_opt import (
+    AnalyticCosts,
+    PlanError,
+    VerificationError,
+    export,
+    load,
+    masked_copy,
+    read_plan,
+    save_plan,
+    trace,
+)
 from upscale_opt.plans import Plan
 from upscale_opt.selections import Gather
 
 OBJECTIVES = ("copies", "span", "traffic", "runs")
+JOINS = AnalyticCosts(launch_ns=0, piece_ns=0, bytes_per_ns=1000, gather_bytes_per_ns=1, flops_per_ns=1)
+"""Joining is free and everything else is dear: pieces wherever there is more than one run."""
 
 
 @pytest.mark.parametrize("kind", networks.ALL)
@@ -25,6 +38,57 @@ def test_random_orders_and_masks_export_exactly(kind, objective, planned):
         exported = export(model, inputs, plan)
         assert exported.verification.passed and exported.verification.relative_error <= 1e-9
         assert exported.verification.negative_control is None or exported.verification.negative_control > 1e-6
+
+
+@pytest.mark.parametrize("kind", networks.ALL)
+def test_reads_in_pieces_export_exactly(kind, planned):
+    """Concatenations of contiguous runs, also of whole channels behind a flatten, against the masked model."""
+    model, inputs = networks.make(kind)
+    for seed, keep in enumerate((0.15, 0.5, 0.9)):
+        plan = planned(model, inputs, seed=seed, keep=keep, objective="latency", costs=JOINS)[-1]
+        assert set(plan.reads.values()) <= {"view", "pieces"}
+        exported = export(model, inputs, plan)
+        assert exported.verification.passed and exported.verification.relative_error <= 1e-9
+        if keep == 0.5:
+            assert "pieces" in plan.reads.values()
+
+
+def test_pieces_are_as_many_narrows_as_there_are_runs(planned):
+    """And a plan may ask for pieces where there is a single run, or for any mode but a view anywhere."""
+    model, inputs = networks.make(networks.Residual)
+    _, masks, problems, plan = planned(model, inputs, objective="latency", costs=JOINS)
+    exported = export(model, inputs, plan)
+    nodes = {node.name: node for node in exported.module.graph.nodes}
+    for problem in problems.values():
+        order = Order([plan.orders[block.name] for block in problem.blocks])
+        for access in evaluate(problem, order).accesses:
+            if plan.reads[access.name] == "pieces":
+                joined = nodes[access.name.replace(".", "_")].args[0]
+                assert joined.target is torch.cat and len(joined.args[0]) == access.runs
+                widths = [piece.args[3] for piece in joined.args[0]]
+                assert sum(widths) == access.kept and min(widths) > 0
+    for mode in ("pieces", "over-read", "copy"):
+        same = export(model, inputs, Plan(masks, plan.orders, dict.fromkeys(plan.reads, mode)))
+        assert same.verification.passed
+
+
+def test_pieces_keep_the_memory_format_and_a_dynamic_batch(planned):
+    model, inputs = networks.make(networks.Residual)
+    _, masks, _, plan = planned(model, inputs, objective="latency", costs=JOINS)
+    exported = export(model, inputs, plan, verify=False)
+    seen = []
+    for node in exported.module.graph.nodes:
+        if node.op == "call_module" and node.args[0].target is torch.cat:
+            convolution = exported.module.get_submodule(node.target)
+            convolution.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+    x = torch.randn(2, 3, 8, 8).to(memory_format=torch.channels_last)
+    exported.module.to(memory_format=torch.channels_last)(x)
+    assert seen and all(y.is_contiguous(memory_format=torch.channels_last) for y in seen if y.ndim == 4)
+    clean = export(model, inputs, plan, verify=False)
+    program = torch.export.export(clean.module, (x.contiguous(),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    y = torch.randn(5, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(y), masked_copy(model, masks)(y), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", networks.ALL)

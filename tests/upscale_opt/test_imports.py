@@ -19,14 +19,16 @@ def test_importing_upscale_opt_loads_no_torch():
     assert result.returncode == 0, result.stderr
 
 
-def test_solving_an_instance_loads_no_torch(tmp_path):
+@pytest.mark.parametrize("objective", ["copies", "latency"])
+def test_solving_an_instance_loads_no_torch(tmp_path, objective):
     from problems import write_instance
-    from problems.generators import random_masks
+    from problems.generators import random_masks, with_tables
 
-    write_instance(random_masks(20, 4), tmp_path / "a.json")
+    write_instance(with_tables(random_masks(20, 4), concave=False), tmp_path / "a.json")
     script = (
         "import sys, runpy\n"
-        f"sys.argv = ['upscale-opt', 'solve', '--instance', {str(tmp_path / 'a.json')!r}, '--proof']\n"
+        f"sys.argv = ['upscale-opt', 'solve', '--instance', {str(tmp_path / 'a.json')!r}, '--proof', "
+        f"'--objective', {objective!r}]\n"
         "try:\n    runpy.run_module('upscale_opt', run_name='__main__')\n"
         "except SystemExit as stop:\n    assert not stop.code, stop.code\n"
         "assert 'torch' not in sys.modules\n"

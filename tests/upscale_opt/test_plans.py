@@ -5,7 +5,7 @@ import json
 import networks
 import pytest
 
-from upscale_opt import PlanError, read_plan, save_plan
+from upscale_opt import AnalyticCosts, PlanError, read_plan, save_plan
 from upscale_opt.plans import plan_to_dict
 
 DEFECTS = {
@@ -24,7 +24,7 @@ DEFECTS = {
     "field 'input_shape' must list positive": lambda d: d.update(
         model={"name": "a", "weights": None, "seed": 0, "input_shape": []}
     ),
-    "newer than the 1": lambda d: d.update(version=2),
+    "newer than the 2": lambda d: d.update(version=3),
     "no upscale_opt.plan file": lambda d: d.update(format="upscale_opt.instance"),
 }
 
@@ -38,6 +38,21 @@ def test_every_defect_is_named(message, planned, tmp_path):
     with pytest.raises(PlanError) as caught:
         read_plan(path)
     assert message in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_reads_in_pieces_are_kept_in_the_file_and_counted(planned, tmp_path):
+    costs = AnalyticCosts(piece_ns=0, bytes_per_ns=1000, gather_bytes_per_ns=1, flops_per_ns=1)
+    plan = planned(*networks.make(networks.Residual), objective="latency", costs=costs)[-1]
+    save_plan(plan, tmp_path / "plan.json")
+    assert read_plan(tmp_path / "plan.json") == plan
+    pieces = list(plan.reads.values()).count("pieces")
+    assert pieces > 0 and f"{pieces} pieces" in str(plan)
+
+
+def test_plans_of_version_1_are_still_read(planned, tmp_path):
+    plan = planned(*networks.make(networks.Residual))[-1]
+    (tmp_path / "plan.json").write_text(json.dumps({**plan_to_dict(plan), "version": 1}))
+    assert read_plan(tmp_path / "plan.json") == plan
 
 
 def test_plans_that_cannot_be_written_or_read_say_so(planned, tmp_path):
