@@ -1,13 +1,15 @@
 """How ordering problems are solved: `solve` and the solvers behind it (NumPy; OR-Tools only when it is used)."""
 
 from solvers.auto import Auto
-from solvers.bounds import trivial_bound
 from solvers.brute_force import BruteForce
+from solvers.common.bounds import trivial_bound
+from solvers.common.errors import SolverError
+from solvers.common.result import Progress, Result, Status
+from solvers.common.task import Finding, Solver, Task
 from solvers.cp_sat import CpSat
 from solvers.cp_sat_direct import CpSatDirect
 from solvers.cp_sat_events import CpSatEvents
 from solvers.dispatch import solve
-from solvers.errors import SolverError
 from solvers.greedy import Greedy, greedy_order
 from solvers.identity import Identity
 from solvers.local_search import LocalSearch
@@ -16,8 +18,6 @@ from solvers.neighbourhoods import LargeNeighbourhoods
 from solvers.pair_of_chains import PairOfChains
 from solvers.placed_sets import PlacedSets
 from solvers.registry import register, solver_names
-from solvers.result import Progress, Result, Status
-from solvers.task import Finding, Solver, Task
 
 __all__ = [
     "Auto",

@@ -14,17 +14,18 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from problems import Order, Problem
-from solvers.components import Component, components, joined
-from solvers.consecutive import consecutive_order
+from solvers.common.components import Component, components, joined
+from solvers.common.incumbent import Incumbent
+from solvers.common.rows import class_bits, span_rows
+from solvers.common.task import Finding, Solver, Task
 from solvers.cp_sat import CpSat
-from solvers.incumbent import Incumbent
-from solvers.level_spans import ends_of
 from solvers.local_search import LocalSearch
 from solvers.neighbourhoods import LargeNeighbourhoods
-from solvers.placed_sets import LinearRest, PlacedSets
-from solvers.rows import class_bits, span_rows
-from solvers.span_search import SpanSearch
-from solvers.task import Finding, Solver, Task
+from solvers.placed_sets import PlacedSets
+from solvers.spans.level_spans import ends_of
+from solvers.spans.linear_rest import LinearRest
+from solvers.spans.span_search import SpanSearch
+from solvers.views.consecutive import consecutive_order
 
 _FEW_ROWS = 12
 _FEW_CLASSES = 16

@@ -12,8 +12,8 @@ from typing import ClassVar
 import numpy as np
 
 from problems import Order, Problem, evaluate_batch
-from solvers.errors import SolverError
-from solvers.task import Finding, Task
+from solvers.common.errors import SolverError
+from solvers.common.task import Finding, Task
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from solvers.incumbent import Incumbent
-from solvers.settings import SearchSettings
-from solvers.task import Finding, Task
+from solvers.common.incumbent import Incumbent
+from solvers.common.settings import SearchSettings
+from solvers.common.task import Finding, Task
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class CpSat(SearchSettings):
         stats: dict[str, int | float] = {"classes": len(task.problem.classes)}
         if not incumbent.closed and not task.expired:
             if task.objective.counts_runs:
-                from solvers.run_model import solve_runs as search
+                from solvers.runs.run_model import solve_runs as search
             elif task.objective.alpha is None and not task.objective.uses_tables:
-                from solvers.view_model import solve_views as search
+                from solvers.views.view_model import solve_views as search
             else:
-                from solvers.span_model import solve_spans as search
+                from solvers.programs.span_model import solve_spans as search
             stats.update(search(task, self, incumbent))
         bound = min(incumbent.bound, incumbent.value)
         return Finding(

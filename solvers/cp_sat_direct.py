@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from solvers.formulation import formulations
-from solvers.incumbent import Incumbent
-from solvers.settings import SearchSettings
-from solvers.task import Finding, Task
+from solvers.common.incumbent import Incumbent
+from solvers.common.settings import SearchSettings
+from solvers.common.task import Finding, Task
+from solvers.programs.formulation import formulations
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class CpSatDirect(SearchSettings):
         incumbent = Incumbent(task)
         stats: dict[str, int | float] = {"classes": len(task.problem.classes)}
         if not incumbent.closed and not task.expired:
-            from solvers.direct_model import DirectModel
-            from solvers.program import search_formulations
+            from solvers.programs.direct_model import DirectModel
+            from solvers.programs.program import search_formulations
 
             programs = formulations(task, counts_pieces=True)
             stats |= search_formulations(

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from solvers.errors import SolverError
-from solvers.formulation import formulations
-from solvers.incumbent import Incumbent
-from solvers.settings import SearchSettings
-from solvers.task import Finding, Task
+from solvers.common.errors import SolverError
+from solvers.common.incumbent import Incumbent
+from solvers.common.settings import SearchSettings
+from solvers.common.task import Finding, Task
+from solvers.programs.formulation import formulations
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class CpSatEvents(SearchSettings):
                 f"cp-sat-events: objective {task.objective.name!r} counts runs, which events do not tell; "
                 "use 'cp-sat' or 'cp-sat-direct'"
             )
-        from solvers.event_model import EventModel
-        from solvers.program import search_formulations
+        from solvers.programs.event_model import EventModel
+        from solvers.programs.program import search_formulations
 
         incumbent = Incumbent(task)
         stats: dict[str, int | float] = {"classes": len(task.problem.classes)}

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 
 from problems import Objective, Order, Problem, ProblemError, evaluate, objective_named
-from solvers.errors import SolverError
+from solvers.common.errors import SolverError
+from solvers.common.result import Progress, Result
+from solvers.common.task import Solver, Task
 from solvers.gate import result_of
 from solvers.greedy import greedy_order
 from solvers.registry import solver_named
-from solvers.result import Progress, Result
-from solvers.task import Solver, Task
 
 
 def solve(

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from problems import Objective, Order, Problem, ProblemError, evaluate
-from solvers.errors import SolverError
-from solvers.proofs import proof_of
-from solvers.result import Result, Status
-from solvers.task import Finding
+from solvers.common.errors import SolverError
+from solvers.common.proofs import proof_of
+from solvers.common.result import Result, Status
+from solvers.common.task import Finding
 
 
 def result_of(

@@ -12,8 +12,8 @@ from typing import ClassVar
 import numpy as np
 
 from problems import Order, Problem
+from solvers.common.task import Finding, Task
 from solvers.paths import heaviest_paths
-from solvers.task import Finding, Task
 
 MAX_EXPANSIONS = 50_000
 """Path search: expanded nodes per graph before it takes what it has (a few tenths of a second)."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from problems import Order
-from solvers.task import Finding, Task
+from solvers.common.task import Finding, Task
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from problems import Order
-from solvers.errors import SolverError
+from solvers.common.errors import SolverError
+from solvers.common.incumbent import Incumbent
+from solvers.common.task import Finding, Task
 from solvers.greedy import greedy_order
-from solvers.incumbent import Incumbent
-from solvers.task import Finding, Task
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ class LocalSearch:
 
     def _search(self, task: Task, incumbent: Incumbent, starts: list[Order]) -> int:
         if task.objective.counts_runs:
-            from solvers.run_climb import RunClimb
+            from solvers.runs.run_climb import RunClimb
 
             return RunClimb(task, incumbent).run(self.patience)
         if task.objective.alpha is None and not task.objective.uses_tables:
-            from solvers.view_climb import climb_views
+            from solvers.views.view_climb import climb_views
 
             return climb_views(task, incumbent, patience=self.patience)
-        from solvers.span_climb import SpanClimb
+        from solvers.spans.span_climb import SpanClimb
 
         return SpanClimb(task, incumbent).run(starts, self.patience)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from solvers.errors import SolverError
-from solvers.task import Finding, Task
+from solvers.common.errors import SolverError
+from solvers.common.task import Finding, Task
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Milp:
         value, order, bound = task.start_value, task.start, task.trivial_bound
         stats: dict[str, int | float] = {}
         if bound < value and not task.expired:
-            from solvers.order_program import OrderProgram
+            from solvers.programs.order_program import OrderProgram
 
             program = OrderProgram(task.problem, task.objective, max_single_channels=self.max_single_channels)
             self._require_small(task, program.largest_block)

@@ -13,17 +13,17 @@ from typing import ClassVar
 import numpy as np
 
 from problems import Order
-from solvers.block_rows import BlockRows, SpanBlock, class_sequence, span_blocks
-from solvers.chain_pair import ChainPair
-from solvers.chain_reinsertion import most_reinserted, reinserted
-from solvers.class_windows import best_run_window, best_window
-from solvers.errors import SolverError
-from solvers.incumbent import Incumbent
+from solvers.common.block_rows import BlockRows, SpanBlock, class_sequence, span_blocks
+from solvers.common.errors import SolverError
+from solvers.common.incumbent import Incumbent
+from solvers.common.rows import class_bits, span_rows
+from solvers.common.task import Finding, Task
 from solvers.local_search import LocalSearch
-from solvers.rows import class_bits, span_rows
-from solvers.run_climb import end_costs
-from solvers.span_curves import SpanCurves
-from solvers.task import Finding, Task
+from solvers.runs.class_windows import best_run_window, best_window
+from solvers.runs.run_climb import end_costs
+from solvers.spans.chain_pair import ChainPair
+from solvers.spans.chain_reinsertion import most_reinserted, reinserted
+from solvers.spans.span_curves import SpanCurves
 
 _FEWER_RUN_CLASSES = 3
 

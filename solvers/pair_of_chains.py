@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from solvers.errors import SolverError
-from solvers.incumbent import Incumbent
-from solvers.span_search import SpanSearch
-from solvers.task import Finding, Task
+from solvers.common.errors import SolverError
+from solvers.common.incumbent import Incumbent
+from solvers.common.task import Finding, Task
+from solvers.spans.span_search import SpanSearch
 
 
 @dataclass(frozen=True)

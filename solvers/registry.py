@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 from solvers.auto import Auto
 from solvers.brute_force import BruteForce
+from solvers.common.errors import SolverError
+from solvers.common.task import Solver
 from solvers.cp_sat import CpSat
 from solvers.cp_sat_direct import CpSatDirect
 from solvers.cp_sat_events import CpSatEvents
-from solvers.errors import SolverError
 from solvers.greedy import Greedy
 from solvers.identity import Identity
 from solvers.local_search import LocalSearch
@@ -20,7 +21,6 @@ from solvers.milp import Milp
 from solvers.neighbourhoods import LargeNeighbourhoods
 from solvers.pair_of_chains import PairOfChains
 from solvers.placed_sets import PlacedSets
-from solvers.task import Solver
 
 _FACTORIES: dict[str, Callable[[], Solver]] = {
     "identity": Identity,
@@ -46,7 +46,7 @@ def register(name: str, factory: Callable[[], Solver]) -> None:
     name
         What users type.
     factory
-        Called without arguments; returns an object with `name`, `exact` and ``solve(task)``, see `solvers.task`.
+        Called without arguments; returns an object with `name`, `exact` and ``solve(task)``, see `solvers.common.task`.
 
     Raises
     ------

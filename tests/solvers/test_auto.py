@@ -10,7 +10,7 @@ from problems import Access, Block, Objective, Problem, evaluate
 from problems.generators import disjoint_masks, planted_intervals, random_concat, random_masks, with_tables
 from solvers import Status, solve
 from solvers.brute_force import num_arrangements
-from solvers.components import components, joined
+from solvers.common.components import components, joined
 
 
 def _agrees(problem: Problem, objective: Objective | str) -> bool:

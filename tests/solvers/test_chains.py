@@ -9,9 +9,9 @@ from solver_instances import several_blocks
 from problems import evaluate, objective_named
 from problems.generators import random_masks
 from solvers import greedy_order, solve
-from solvers.chains import ChainSearch, offer_chains
-from solvers.incumbent import Incumbent
-from solvers.task import Task
+from solvers.common.incumbent import Incumbent
+from solvers.common.task import Task
+from solvers.spans.chains import ChainSearch, offer_chains
 
 
 @pytest.mark.parametrize("objective", ["span", "traffic"])

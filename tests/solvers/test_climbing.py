@@ -7,12 +7,12 @@ import pytest
 
 from problems import Order
 from problems.generators import random_masks
-from solvers.block_rows import BlockRows, class_sequence
-from solvers.chain_pair import ChainPair
-from solvers.climbing import Acceptance, descend
-from solvers.event_order import EventOrder
-from solvers.linear_order import cheapest_sequence
-from solvers.seriation import barycentre_sequence, spectral_sequences
+from solvers.common.block_rows import BlockRows, class_sequence
+from solvers.common.climbing import Acceptance, descend
+from solvers.spans.chain_pair import ChainPair
+from solvers.spans.event_order import EventOrder
+from solvers.spans.linear_order import cheapest_sequence
+from solvers.spans.seriation import barycentre_sequence, spectral_sequences
 
 
 def random_rows(seed: int, *, most_classes: int = 10, most_rows: int = 5, keep: float = 0.4) -> BlockRows:

@@ -9,9 +9,9 @@ import pytest
 from solver_instances import one_block, several_blocks
 
 from solvers import solve
-from solvers.conflicts import at_most, conflicting_accesses, conflicting_rows
-from solvers.consecutive import consecutive_order
-from solvers.rows import span_rows
+from solvers.common.rows import span_rows
+from solvers.views.conflicts import at_most, conflicting_accesses, conflicting_rows
+from solvers.views.consecutive import consecutive_order
 
 
 def _contiguous(bits: np.ndarray, left: np.ndarray, right: np.ndarray) -> bool:

@@ -15,9 +15,9 @@ from solver_instances import ALL_OBJECTIVES, several_blocks
 from problems import Objective, Order, evaluate
 from problems.generators import random_concat, random_masks
 from solvers import CpSat, Progress, Status, greedy_order, solve
-from solvers.assignment import assigned_runs
-from solvers.groups import combined_bound, solved_groups
-from solvers.task import Task
+from solvers.common.task import Task
+from solvers.programs.groups import combined_bound, solved_groups
+from solvers.runs.assignment import assigned_runs
 
 LARGE = random_masks(1024, 24, correlation=0.3)
 

@@ -135,7 +135,7 @@ def test_a_block_read_twice_may_be_pinned_or_not_removable(name: str) -> None:
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_concave_cost_below_gives_a_bound_where_single_channels_are_too_many(name: str, monkeypatch) -> None:
-    import solvers.formulation as formulation
+    import solvers.programs.formulation as formulation
 
     monkeypatch.setattr(formulation.formulations, "__kwdefaults__", {"max_single_channels": 0})
     seen = 0

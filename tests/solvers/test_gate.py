@@ -97,7 +97,7 @@ def test_results_are_consistent() -> None:
     result = solve(PROBLEM, objective="span")
     assert result.objective == result.evaluation.value == evaluate(PROBLEM, result.order, "span").value
     assert result.gap == (result.objective - result.bound) / max(1, result.objective)
-    assert "cp-sat: span" in str(result)
+    assert "auto: span" in str(result)
     assert replace(result, bound=None).gap is None
     with pytest.raises(AttributeError):
         result.bound = 0

@@ -9,10 +9,11 @@ from test_pair_of_chains import Rows
 
 from problems import OBJECTIVES, Problem
 from problems.generators import random_masks, with_tables
-from solvers import level_bounds, level_spans, solve
-from solvers.chain_path import rows_meet
-from solvers.level_bounds import Levels, least_total
-from solvers.linear_order import cheapest_sequence
+from solvers import solve
+from solvers.spans import level_bounds, level_spans
+from solvers.spans.chain_path import rows_meet
+from solvers.spans.level_bounds import Levels, least_total
+from solvers.spans.linear_order import cheapest_sequence
 
 
 @pytest.fixture(params=[False, True], ids=["all sets paired", "few sets paired"])
@@ -44,8 +45,8 @@ def test_levels_bound_the_least_sum_of_any_slopes_and_anchors() -> None:
 @pytest.fixture
 def _only_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     """No exact method takes any block, and groups are small."""
-    monkeypatch.setattr("solvers.linear_spans.LinearSpans._method", lambda *_: None)
-    monkeypatch.setattr("solvers.relaxations.MOST_ROWS", 0)
+    monkeypatch.setattr("solvers.spans.linear_spans.LinearSpans._method", lambda *_: None)
+    monkeypatch.setattr("solvers.spans.relaxations.MOST_ROWS", 0)
     monkeypatch.setattr(level_spans, "MOST_ROWS", 3)
 
 

@@ -12,11 +12,11 @@ from solver_instances import ALL_OBJECTIVES, one_block, several_blocks
 from problems import Objective, evaluate
 from problems.generators import random_concat, random_masks, with_tables
 from solvers import LargeNeighbourhoods, LocalSearch, SolverError, solve
-from solvers.block_rows import BlockRows
 from solvers.brute_force import num_arrangements
-from solvers.chain_pair import ChainPair
-from solvers.chain_reinsertion import most_reinserted, reinserted
-from solvers.class_windows import best_run_window, best_window
+from solvers.common.block_rows import BlockRows
+from solvers.runs.class_windows import best_run_window, best_window
+from solvers.spans.chain_pair import ChainPair
+from solvers.spans.chain_reinsertion import most_reinserted, reinserted
 
 QUICK = LargeNeighbourhoods(patience=5, max_classes=6, first=LocalSearch(patience=2))
 

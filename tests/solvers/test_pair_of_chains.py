@@ -12,11 +12,11 @@ from problems import OBJECTIVES, Objective, Problem, evaluate_batch
 from problems.generators import random_concat, random_masks, with_tables
 from solvers import Status, solve
 from solvers.brute_force import num_arrangements
-from solvers.chain_path import cheapest_chains, rows_meet
-from solvers.chain_subsets import ChainSubsets
-from solvers.linear_order import cheapest_sequence
-from solvers.meeting_search import search_meetings
-from solvers.rows import merged_classes
+from solvers.common.rows import merged_classes
+from solvers.spans.chain_path import cheapest_chains, rows_meet
+from solvers.spans.chain_subsets import ChainSubsets
+from solvers.spans.linear_order import cheapest_sequence
+from solvers.spans.meeting_search import search_meetings
 
 SPANS = [OBJECTIVES["copies"], OBJECTIVES["span"], OBJECTIVES["traffic"], Objective("mixed", alpha=2, gamma=3)]
 FEW = range(150)

@@ -14,12 +14,12 @@ from problems.generators import planted_intervals, random_masks
 from problems.proof_checks import Standing, check_proof
 from problems.proofs import Kind
 from solvers import CpSat, Finding, solve
-from solvers.conflicts import at_most, conflicting_accesses
-from solvers.proofs import claim
-from solvers.rows import span_rows
-from solvers.run_potentials import run_potentials
-from solvers.task import Task
-from solvers.view_model import ViewTest
+from solvers.common.proofs import claim
+from solvers.common.rows import span_rows
+from solvers.common.task import Task
+from solvers.runs.run_potentials import run_potentials
+from solvers.views.conflicts import at_most, conflicting_accesses
+from solvers.views.view_model import ViewTest
 
 CP_SAT = CpSat(max_deterministic_time=0.5)
 SOLVERS = ["identity", "greedy", "brute-force", "placed-sets", CP_SAT]

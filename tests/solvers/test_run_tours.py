@@ -14,16 +14,17 @@ from solver_instances import one_block, several_blocks
 
 from problems import Order, Problem, evaluate, objective_named
 from problems.generators import random_concat, random_masks
-from solvers import CpSat, Status, run_tours, solve
-from solvers.incumbent import Incumbent
-from solvers.run_model import RunModel
-from solvers.run_tours import RunTours, solve_run_tours
-from solvers.search import run_search
-from solvers.task import Task
-from solvers.tour_cuts import Cut, violated_cuts
-from solvers.tour_graph import RunGraph
-from solvers.tour_prices import SCALE, Choices, Prices, certified
-from solvers.tour_program import TourProgram
+from solvers import CpSat, Status, solve
+from solvers.common.incumbent import Incumbent
+from solvers.common.search import run_search
+from solvers.common.task import Task
+from solvers.runs import run_tours
+from solvers.runs.run_model import RunModel
+from solvers.runs.run_tours import RunTours, solve_run_tours
+from solvers.runs.tour_cuts import Cut, violated_cuts
+from solvers.runs.tour_graph import RunGraph
+from solvers.runs.tour_prices import SCALE, Choices, Prices, certified
+from solvers.runs.tour_program import TourProgram
 
 RUNS = objective_named("runs")
 

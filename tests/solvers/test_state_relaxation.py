@@ -10,14 +10,14 @@ from solver_instances import several_blocks
 
 from problems.generators import random_concat, random_masks
 from solvers import SolverError, solve
-from solvers.block_rows import BlockRows
 from solvers.brute_force import num_arrangements
-from solvers.event_states import EventStates, event_states
-from solvers.linear_order import cheapest_sequence
-from solvers.relaxed_spans import relaxed_spans
-from solvers.row_parts import row_parts
-from solvers.state_paths import StatePaths
-from solvers.state_relaxation import state_relaxation
+from solvers.common.block_rows import BlockRows
+from solvers.common.row_parts import row_parts
+from solvers.spans.event_states import EventStates, event_states
+from solvers.spans.linear_order import cheapest_sequence
+from solvers.spans.relaxed_spans import relaxed_spans
+from solvers.spans.state_paths import StatePaths
+from solvers.spans.state_relaxation import state_relaxation
 
 
 def random_rows(seed: int, most_classes: int, most_rows: int, *, slopes: tuple[int, int] = (0, 4)) -> BlockRows:
@@ -52,7 +52,7 @@ def all_paths(states: EventStates) -> list[list[int]]:
 
 
 def gain_of(rows: BlockRows, states: EventStates, path: list[int], price: np.ndarray) -> float:
-    """What classes gain on a path by the rule of `solvers.state_paths`, class by class and state by state."""
+    """What classes gain on a path by the rule of `solvers.spans.state_paths`, class by class and state by state."""
     total = 0.0
     for s, weight in enumerate(rows.weight):
         own = sum(1 << int(r) for r in np.flatnonzero(rows.bits[s]))

@@ -1,0 +1,1 @@
+"""What all solvers share: task and finding, incumbents, bounds without search, rows and classes, one run of CP-SAT."""

@@ -1,0 +1,37 @@
+"""Bounds that need no search: what each access must pay even if it had the order for itself.
+
+They hold for every order because an access never does better among others than alone. The exact methods bring
+bounds of their own; these are what a heuristic, or a run that was cut off at once, can report.
+"""
+
+from __future__ import annotations
+
+from problems import Objective, Order, Problem, evaluate
+from solvers.common.least_costs import least_costs
+from solvers.common.rows import span_rows
+
+
+def trivial_bound(problem: Problem, objective: Objective) -> int:
+    """Sum over accesses of a bound on each one's own.
+
+    For runs: 1, or the exact number if all blocks of the access are pinned. Otherwise the cost at the smallest span
+    the access can have: its kept channels, the channels in pinned blocks it must cover, and those of whole blocks
+    between the ones it keeps channels of. That is 0 for an access that reads one block, unless it is pinned. If there
+    are such channels it has two runs at least.
+
+    Examples
+    --------
+    >>> from problems import OBJECTIVES
+    >>> from problems.generators import random_masks
+    >>> problem = random_masks(16, 3)
+    >>> [trivial_bound(problem, objective) for objective in OBJECTIVES.values() if not objective.uses_tables]
+    [0, 3, 0, 0]
+    """
+    if objective.counts_runs:
+        identity = evaluate(problem, Order.identity(problem), objective)
+        return sum(
+            cost.runs if all(problem.blocks[b].pinned for b in access.blocks) else 1
+            for access, cost in zip(problem.accesses, identity.accesses, strict=True)
+        )
+    fixed = span_rows(problem).fixed
+    return sum(int(costs[excess]) for costs, excess in zip(least_costs(problem, objective), fixed, strict=True))

@@ -1,0 +1,1 @@
+"""The constraint programs and the mixed integer program, written down for reading."""

@@ -1,0 +1,74 @@
+"""The solver `cp-sat` on objectives that let accesses read unwanted channels along: a local search, then a program.
+
+The program orders the ends of spans (`event_model`). Exact optima of groups of accesses give the inequalities that its
+relaxation lacks.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from problems import Claim, Order
+from solvers.common.incumbent import Incumbent
+from solvers.common.proofs import group_claims
+from solvers.common.rows import span_rows
+from solvers.common.settings import SearchSettings
+from solvers.common.task import Task
+from solvers.programs.event_model import EventModel
+from solvers.programs.formulation import Formulation, formulations
+from solvers.programs.groups import Group, combined_bound, group_weights, solved_groups
+from solvers.programs.program import search_formulations
+from solvers.spans.chains import offer_chains
+
+_CHAIN_SHARE = 0.2
+_GROUP_SHARE = 0.3
+
+
+def solve_spans(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict[str, int | float]:
+    """Minimise over-reading and copying; improves the incumbent, returns figures for reports."""
+    offer_chains(task, incumbent, deadline=_share(task, _CHAIN_SHARE))
+    stats: dict[str, int | float] = {"chain_value": incumbent.value}
+    groups: list[Group] = []
+    if not task.objective.uses_tables:
+        groups = solved_groups(task, work=config.group_work, deadline=_share(task, _GROUP_SHARE))
+        incumbent.raise_bound(
+            min(combined_bound(groups, _single_costs(task)), incumbent.value),
+            lambda _: _group_claims(task, groups),
+            method="groups",
+        )
+        stats |= {"groups": len(groups), "group_bound": incumbent.bound}
+
+    def build(form: Formulation, own: Task, start: Order) -> EventModel:
+        return EventModel(form, own, start, groups)
+
+    method = "CP-SAT over the orders of the accesses' ends, with exact costs of groups as cuts"
+    return stats | search_formulations(
+        task, config, incumbent, formulations(task, counts_pieces=False), build, method=method
+    )
+
+
+def _group_claims(task: Task, groups: list[Group]) -> list[Claim]:
+    """The groups that count, with exact multipliers."""
+    alone = _single_costs(task)
+    members, costs = [group.accesses for group in groups], [group.cost for group in groups]
+    return group_claims(task.problem, members, costs, alone, group_weights(groups, alone)[0])
+
+
+def _share(task: Task, share: float) -> float:
+    """The time when a share of what remains is used up, as a `time.perf_counter` reading."""
+    return time.perf_counter() + share * task.remaining
+
+
+def _single_costs(task: Task) -> np.ndarray:
+    """What every access costs on its own; int64, shape (num_accesses,)."""
+    fixed = span_rows(task.problem).fixed
+    nothing = np.zeros(1, dtype=np.int64)
+    return np.array(
+        [
+            task.objective.costs(access, access.num_kept + fixed[a : a + 1], nothing)[0]
+            for a, access in enumerate(task.problem.accesses)
+        ],
+        dtype=np.int64,
+    )

@@ -1,0 +1,124 @@
+"""A stretch of a block's classes put into the best order of all, exactly, the rest held fast: a large neighbourhood.
+
+For spans a row that keeps classes on both sides of the stretch covers it whatever happens, and classes that only such
+rows tell apart are one: long stretches become small. For runs only the neighbours on both sides matter.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from solvers.common.block_rows import BlockRows
+from solvers.common.rows import merged_classes
+from solvers.runs.run_order import RunOrders
+from solvers.spans.linear_order import cheapest_sequence
+
+_GROWTH = 1.5
+
+
+def best_window(rows: BlockRows, sequence: np.ndarray, begin: int, *, max_classes: int, deadline: float) -> np.ndarray:
+    """Reorder the longest stretch that begins at some class and has few enough classes after merging.
+
+    Parameters
+    ----------
+    rows
+        The block.
+    sequence
+        int, shape (num_classes,): the classes from left to right.
+    begin
+        Where the stretch begins.
+    max_classes
+        How many classes may remain; time and memory double with each.
+    deadline
+        A `time.perf_counter` reading.
+
+    Returns
+    -------
+    np.ndarray
+        A sequence that costs no more; the given one if the deadline passed.
+
+    Examples
+    --------
+    >>> bits = np.array([[1, 0], [0, 1], [1, 1], [1, 0]], dtype=bool)
+    >>> free = np.zeros(2, dtype=bool)
+    >>> rows = BlockRows(np.ones(4, dtype=int), bits, np.ones(2, dtype=int), free, free)
+    >>> best = best_window(rows, np.arange(4), 0, max_classes=9, deadline=np.inf)
+    >>> rows.cost(np.arange(4)), rows.cost(best)
+    (6, 5)
+    """
+    kept = rows.paying_bits[sequence]
+    before = rows.left | kept[:begin].any(axis=0)
+    end = min(len(sequence), begin + max_classes)
+    while end < len(sequence):
+        longer = min(len(sequence), begin + int((end - begin) * _GROWTH) + 1)
+        if len(_merged(rows, sequence, kept, before, begin, longer)[1]) > max_classes:
+            break
+        end = longer
+    chosen, bits, weight, parts = _merged(rows, sequence, kept, before, begin, end)
+    after = rows.right | kept[end:].any(axis=0)
+    best = cheapest_sequence(weight, bits, rows.slope[chosen], before[chosen], after[chosen], deadline=deadline)
+    if best is None:
+        return sequence
+    stretch = sequence[begin:end][np.concatenate([parts[s] for s in best.sequence])]
+    return np.concatenate([sequence[:begin], stretch, sequence[end:]])
+
+
+def _merged(
+    rows: BlockRows, sequence: np.ndarray, kept: np.ndarray, before: np.ndarray, begin: int, end: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
+    """The rows that depend on the order of a stretch, and its classes as these rows tell them apart."""
+    after = rows.right | kept[end:].any(axis=0)
+    chosen = np.flatnonzero(kept[begin:end].any(axis=0) & ~(before & after))
+    weight, bits, parts = merged_classes(rows.weight[sequence[begin:end]], kept[begin:end][:, chosen])
+    return chosen, bits, weight, parts
+
+
+def best_run_window(
+    bits: np.ndarray,
+    sequence: np.ndarray,
+    begin: int,
+    end: int,
+    ends: tuple[np.ndarray, np.ndarray],
+    *,
+    deadline: float,
+) -> np.ndarray:
+    """Reorder a stretch of the classes for the fewest runs.
+
+    Parameters
+    ----------
+    bits
+        bool, shape (num_classes, num_readers): who keeps each class.
+    sequence
+        int, shape (num_classes,): the classes from left to right.
+    begin, end
+        The stretch; time and memory double with each class.
+    ends
+        int, shape (num_classes,) each: runs that begin with a class if it is the first one of the block, and runs
+        that begin behind it if it is the last one.
+    deadline
+        A `time.perf_counter` reading.
+
+    Returns
+    -------
+    np.ndarray
+        A sequence with at most as many runs; the given one if the deadline passed.
+
+    Examples
+    --------
+    >>> bits = np.array([[1, 0], [0, 1], [1, 0], [1, 1]], dtype=bool)
+    >>> free = np.zeros(4, dtype=int)
+    >>> best = best_run_window(bits, np.arange(4), 0, 4, (bits.sum(axis=1), free), deadline=np.inf)
+    >>> kept = bits[best]
+    >>> int(kept[0].sum() + (kept[1:] & ~kept[:-1]).sum())
+    2
+    """
+    stretch = sequence[begin:end]
+    orders = RunOrders(bits[stretch], deadline=deadline)
+    if not orders.complete:
+        return sequence
+    own = bits[stretch]
+    first = ends[0][stretch] if begin == 0 else (own & ~bits[sequence[begin - 1]]).sum(axis=1)
+    last = ends[1][stretch] if end == len(sequence) else (bits[sequence[end]] & ~own).sum(axis=1)
+    total = orders.runs + (first - own.sum(axis=1))[:, np.newaxis] + last
+    i, j = np.unravel_index(int(total.argmin()), total.shape)
+    return np.concatenate([sequence[:begin], stretch[orders.sequence(int(i), int(j))], sequence[end:]])

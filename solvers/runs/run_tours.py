@@ -1,0 +1,301 @@
+"""Runs by branch and cut: the bound of a linear program over tours, dives for good orders, and branching to close it.
+
+Most instances are closed at the root, because the distances are small whole numbers and runs are half a whole bound.
+Every bound is checked in whole numbers; see `solvers.runs.tour_prices`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from problems import Claim, Order
+from solvers.common.block_rows import class_sequence
+from solvers.common.incumbent import Incumbent
+from solvers.common.proofs import claim
+from solvers.common.task import Task
+from solvers.runs.run_climb import RunClimb
+from solvers.runs.tour_cuts import violated_cuts
+from solvers.runs.tour_graph import RunGraph
+from solvers.runs.tour_prices import SCALE, Choices, certified
+from solvers.runs.tour_program import Edges, Point, TourProgram
+from solvers.runs.tour_rounding import rounded_sequences
+
+MAX_CLASSES = 2500
+"""Blocks of more classes are left to others: the search holds a few matrices of all pairs of them."""
+
+_TIME = 0.9
+_CLIMB = 2.0
+_NODE_CLIMB = 0.5
+_NODES_A_CLIMB = 3
+_MOST_CUTS = 200
+_MOST_COLUMNS = 2000
+_IDLE_CUTS = 8
+_STALLED = 8
+_NODE_STALLED = 3
+_PROGRESS = SCALE // 20
+_NODE_ROUNDS = 12
+_SHARE = 0.1
+_PATIENCE = 100
+_ROUNDING_ERROR = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class _Relaxed:
+    """A node's relaxation: the last point, its columns, and the best bound."""
+
+    point: Point
+    edges: list[Edges]
+    bound: int
+    whole: bool
+
+
+def solve_run_tours(task: Task, incumbent: Incumbent, *, most_programs: int | None = None) -> RunTours | None:
+    """Improve an incumbent by branch and cut, until it is closed or its share of the time is up.
+
+    Parameters
+    ----------
+    task, incumbent
+        The problem, and the best order and bound known.
+    most_programs
+        How many linear programs to solve at most; None for no limit.
+
+    Returns
+    -------
+    RunTours or None
+        What is left of the search; None if a block has too many classes for it.
+
+    Examples
+    --------
+    >>> import time
+    >>> from problems import Order, objective_named
+    >>> from problems.generators import random_masks
+    >>> problem = random_masks(24, 24)
+    >>> start = Order.identity(problem)
+    >>> task = Task(problem, objective_named("runs"), start, time.perf_counter(), np.inf)
+    >>> incumbent = Incumbent(task)
+    >>> tours = solve_run_tours(task, incumbent)
+    >>> incumbent.bound, incumbent.value
+    (103, 103)
+    """
+    sizes = np.bincount(task.problem.classes.block)
+    if sizes.max(initial=0) > MAX_CLASSES:
+        return None
+    until = time.perf_counter() + _TIME * task.remaining
+    tours = RunTours(replace(task, deadline=until), incumbent, most_programs=most_programs)
+    tours.root()
+    tours.climb(_CLIMB)
+    tours.root()
+    tours.dive()
+    tours.branch()
+    return tours
+
+
+class RunTours:
+    """A branch and cut that improves an incumbent of the objective `runs`.
+
+    Parameters
+    ----------
+    task, incumbent
+        The problem, and the best order, whose edges are the first columns.
+    most_programs
+        How many linear programs to solve at most; None for no limit.
+
+    Attributes
+    ----------
+    choices
+        Edges that an order better than the incumbent may use, and those it must use.
+    programs, nodes
+        How many linear programs were solved and nodes were branched on.
+    """
+
+    def __init__(self, task: Task, incumbent: Incumbent, *, most_programs: int | None = None) -> None:
+        self._task, self._incumbent = task, incumbent
+        self._most = math.inf if most_programs is None else most_programs
+        self.graph = RunGraph.of(task.problem)
+        self.choices = Choices.of(self.graph)
+        self.programs = self.nodes = self._climbs = 0
+        self._suggested: Order | None = None
+        sequences = [class_sequence(task.problem, incumbent.order, own.block) for own in self.graph.blocks]
+        self._program = TourProgram(self.graph, sequences)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether there is nothing left to do, or nothing left to do it with."""
+        return self._incumbent.closed or self._task.expired or self.programs >= self._most
+
+    def root(self) -> None:
+        """Raise the bound as far as cuts go, and drop edges that no better order uses."""
+        if not self.graph.blocks or self.stopped:
+            return
+        self._relax(self.choices, rounds=None, at_root=True)
+
+    def climb(self, share: float) -> None:
+        """Search around the order that the last point suggests and around the best one, for some steps per class."""
+        starts = [self._suggested, self._incumbent.order]
+        for start in starts if starts[0] != starts[1] else starts[:1]:
+            if start is None or self.stopped:
+                continue
+            self._climbs += 1
+            task = replace(self._task, start=start, progress=None, seed=self._task.seed + self._climbs)
+            found = Incumbent(task)
+            RunClimb(task, found, assign=False).run(_PATIENCE, most_steps=share * len(task.problem.classes))
+            self._incumbent.offer(found.order)
+        self._suggested = None
+
+    def dive(self) -> None:
+        """Make an order by forcing the surest edges of the relaxation, a few at a time."""
+        choices = self.choices.copy()
+        while self.graph.blocks and not self.stopped:
+            relaxed = self._relax(choices, rounds=_NODE_ROUNDS)
+            if relaxed is None or relaxed.bound > self._cutoff:
+                return
+            self._offer_rounded(relaxed)
+            if relaxed.whole:
+                return
+            self._force(choices, relaxed)
+
+    def branch(self) -> None:
+        """Search the tree of choices, nodes of the best bound first, the deepest of them before others."""
+        if not self.graph.blocks or self.stopped:
+            return
+        count = itertools.count()
+        heap: list[tuple[int, int, int, Choices]] = [(self._incumbent.bound, 0, next(count), self.choices)]
+        while heap and not self.stopped:
+            bound, depth, _, choices = heapq.heappop(heap)
+            children = self._children(choices) if bound < self._incumbent.value else []
+            if children is None:
+                heapq.heappush(heap, (bound, depth, next(count), choices))
+            for own, child in children or []:
+                heapq.heappush(heap, (max(own, bound), depth - 1, next(count), child))
+            self._raise_bound(min([self._incumbent.value, *(node[0] for node in heap)]))
+
+    @property
+    def _cutoff(self) -> int:
+        """Bounds above it leave no better order."""
+        return (2 * self._incumbent.value - 2) * SCALE
+
+    def _children(self, choices: Choices) -> list[tuple[int, Choices]] | None:
+        """Branch on one edge; bounds on the runs and choices, nothing if the node is settled, None if out of time."""
+        choices = choices.copy()
+        relaxed = self._relax(choices, rounds=_NODE_ROUNDS)
+        if relaxed is None:
+            return None
+        self.nodes += 1
+        if relaxed.bound > self._cutoff:
+            return []
+        self._offer_rounded(relaxed)
+        if self.nodes % _NODES_A_CLIMB == 0:
+            self.climb(_NODE_CLIMB)
+        if relaxed.bound > self._cutoff:
+            return []
+        edge = self._branching_edge(choices, relaxed)
+        if edge is None:
+            return []
+        i, u, v = edge
+        with_edge, without = choices.copy(), choices
+        with_edge.forced[i][[u, v], [v, u]] = True
+        without.allowed[i][[u, v], [v, u]] = False
+        runs = _runs(relaxed.bound)
+        return [(runs, with_edge), (runs, without)]
+
+    def _branching_edge(self, choices: Choices, relaxed: _Relaxed) -> tuple[int, int, int] | None:
+        """The most undecided column that is not forced, else an edge that is no column, None without any."""
+        best: tuple[float, int, int, int] | None = None
+        at = 0
+        for i, (u, v) in enumerate(relaxed.edges):
+            x = relaxed.point.x[at : at + len(u)]
+            at += len(u)
+            undecided = np.where(choices.forced[i][u, v], 1.0, np.abs(x - 0.5))
+            if len(undecided) and (best is None or undecided.min() < best[0]):
+                k = int(undecided.argmin())
+                if not choices.forced[i][u[k], v[k]]:
+                    best = float(undecided[k]), i, int(u[k]), int(v[k])
+        if best is not None:
+            return best[1:]
+        for i, (allowed, forced) in enumerate(zip(choices.allowed, choices.forced)):
+            for u, v in np.argwhere(np.triu(allowed & ~forced))[:1].tolist():
+                return i, u, v
+        return None
+
+    def _force(self, choices: Choices, relaxed: _Relaxed) -> None:
+        """Force the edges that are almost whole, or at least some of the surest."""
+        at = 0
+        for i, (u, v) in enumerate(relaxed.edges):
+            x = relaxed.point.x[at : at + len(u)]
+            at += len(u)
+            open_ids = np.flatnonzero((x > 0.01) & ~choices.forced[i][u, v])
+            surest = open_ids[np.argsort(-x[open_ids], kind="stable")]
+            whole = int((x[surest] > 1 - _ROUNDING_ERROR).sum())
+            more = max(1, int(np.ceil(_SHARE * (len(surest) - whole))))
+            for k in surest[: whole + more].tolist():
+                choices.force(i, int(u[k]), int(v[k]), self.graph.blocks[i].degree)
+
+    def _relax(self, choices: Choices, *, rounds: int | None, at_root: bool = False) -> _Relaxed | None:
+        """Solve the relaxation with cuts and columns; narrows the choices; None if out of time."""
+        best, stalled = -(2**62), 0
+        for done in itertools.count():
+            if self.stopped:
+                return None
+            self.programs += 1
+            solved = self._program.solve(choices, seconds=self._task.remaining)
+            if solved is None:
+                return None
+            point, edges = solved
+            proven = certified(self.graph, self._program.cuts, point.prices, choices)
+            stalled = 0 if proven.bound > best + _PROGRESS else stalled + 1
+            best = max(best, proven.bound)
+            if at_root:
+                self._raise_bound(_runs(best))
+            choices.narrow(proven, self._cutoff)
+            if best > self._cutoff:
+                return _Relaxed(point, edges, best, False)
+            new = self._program.offer(proven, most=_MOST_COLUMNS)
+            self._program.drop(point.prices, patience=_IDLE_CUTS)
+            cuts = 0
+            at = 0
+            for i, (u, v) in enumerate(edges):
+                own, x = self.graph.blocks[i], point.x[at : at + len(u)]
+                at += len(u)
+                cuts += self._program.add(violated_cuts(i, own.num_classes, own.num_ends, u, v, x, most=_MOST_CUTS))
+            if at_root:
+                self._offer_rounded(_Relaxed(point, edges, best, False))
+            fraction = float(np.abs(point.x - np.rint(point.x)).max(initial=0))
+            whole = fraction < _ROUNDING_ERROR and not cuts and not new
+            if whole and point.lacking > _ROUNDING_ERROR:
+                self._program.make_lacking_dearer()
+                continue
+            limit = stalled >= (_STALLED if at_root else _NODE_STALLED) or (rounds is not None and done + 1 >= rounds)
+            if not (cuts or new) or limit:
+                return _Relaxed(point, edges, best, whole)
+        return None
+
+    def _offer_rounded(self, relaxed: _Relaxed) -> None:
+        """Offer the order that a point suggests."""
+        order = self.graph.order(rounded_sequences(self.graph, relaxed.edges, relaxed.point.x))
+        self._incumbent.offer(order)
+        self._suggested = order
+
+    def _raise_bound(self, bound: int) -> None:
+        self._incumbent.raise_bound(min(bound, self._incumbent.value), self._reason(), method="tours")
+
+    def _reason(self) -> Callable[[int], list[Claim]]:
+        kind, text = (
+            "relaxation",
+            "prices of classes, subtours and blossoms, with which every edge was priced in whole numbers",
+        )
+        if self.nodes:
+            kind, text = "search", "branch and cut over tours through the classes, every node priced in whole numbers"
+        programs, nodes, cuts = self.programs, self.nodes, len(self._program.cuts)
+        return lambda bound: [claim(self._task.problem, kind, bound, text, programs=programs, nodes=nodes, cuts=cuts)]
+
+
+def _runs(bound: int) -> int:
+    """Runs of an order with at least so many changes, in units of 1 / SCALE; they are half the changes."""
+    return -(-bound // (2 * SCALE))

@@ -1,0 +1,118 @@
+"""The cheapest sequence of weighted classes when every row pays for the width it covers: a DP over placed sets.
+
+Placing class s after the set Z costs its weight times the slopes of the rows that are open there: those that meet
+Z + s (or are open from the start) and meet the complement of Z (or are open until the end). DESIGN, exact method 1.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+
+from solvers.common.errors import SolverError
+
+_LARGEST_EXACT = 2**52
+_CACHED_CLASSES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class LinearOrder:
+    """A cheapest sequence.
+
+    Attributes
+    ----------
+    cost
+        Sum over rows of slope times covered width.
+    sequence
+        int, shape (num_classes,): the classes from left to right.
+    """
+
+    cost: int
+    sequence: np.ndarray
+
+
+def cheapest_sequence(
+    weight: np.ndarray,
+    bits: np.ndarray,
+    slope: np.ndarray,
+    left: np.ndarray,
+    right: np.ndarray,
+    *,
+    deadline: float = np.inf,
+) -> LinearOrder | None:
+    """The sequence of least cost, proven; None if the deadline passed first.
+
+    Parameters
+    ----------
+    weight
+        int, shape (num_classes,): widths.
+    bits
+        bool, shape (num_classes, num_rows): which rows meet each class. Time and memory grow as 2^num_classes.
+    slope
+        int, shape (num_rows,), not negative: what a row pays per unit of covered width.
+    left, right
+        bool, shape (num_rows,): rows that are open from the start, until the end.
+    deadline
+        A `time.perf_counter` reading.
+
+    Raises
+    ------
+    SolverError
+        If the costs do not fit the arithmetic.
+
+    Examples
+    --------
+    >>> bits = np.array([[1, 0], [1, 1], [0, 1]], dtype=bool)
+    >>> free = np.zeros(2, dtype=bool)
+    >>> best = cheapest_sequence(np.array([1, 2, 3]), bits, np.array([1, 1]), free, free)
+    >>> best.cost, best.sequence.tolist()
+    (8, [2, 1, 0])
+    """
+    num = len(weight)
+    if int(weight.sum()) * max(1, int(slope.sum())) > _LARGEST_EXACT:
+        raise SolverError("placed-sets: costs above 2**52 are not exact; scale channel_size, alpha or gamma down")
+    layers, rank = _layers(num) if num <= _CACHED_CLASSES else _layers.__wrapped__(num)
+    met = np.zeros((1, bits.shape[1]), dtype=bool)
+    for own in bits:
+        met = np.concatenate([met, met | own])
+    open_somewhere = ((met | left) & (met[::-1] | right)) @ slope.astype(np.float64)
+    not_open = ~(met | left)
+    opened_by = (bits * slope).T.astype(np.float64)
+    power = np.int64(1) << np.arange(num, dtype=np.int64)
+
+    best = np.zeros(1 << num)
+    last = np.zeros(1 << num, dtype=np.int8)
+    for now, after in pairwise(layers):
+        if time.perf_counter() >= deadline:
+            return None
+        open_here = open_somewhere[now, np.newaxis] + not_open[now].astype(np.float64) @ opened_by
+        placed = best[now, np.newaxis] + weight * open_here
+        has = after[:, np.newaxis] & power != 0
+        before = np.where(has, rank[after[:, np.newaxis] & ~power], 0)
+        cost = np.where(has, placed[before, np.arange(num)], np.inf)
+        choice = cost.argmin(axis=1)
+        best[after] = cost[np.arange(len(after)), choice]
+        last[after] = choice
+    sequence = np.zeros(num, dtype=np.int64)
+    placed_set = (1 << num) - 1
+    for k in reversed(range(num)):
+        sequence[k] = last[placed_set]
+        placed_set ^= 1 << int(sequence[k])
+    return LinearOrder(round(float(best[-1])), sequence)
+
+
+@lru_cache(maxsize=_CACHED_CLASSES + 1)
+def _layers(num: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """The subsets of `num` things by size, and the index of each in its layer."""
+    count = np.zeros(1, dtype=np.int8)
+    for _ in range(num):
+        count = np.concatenate([count, count + np.int8(1)])
+    by_size = np.argsort(count, kind="stable")
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(count, minlength=num + 1))])
+    rank = np.empty(1 << num, dtype=np.int32)
+    rank[by_size] = np.arange(1 << num) - bounds[count[by_size]]
+    return np.split(by_size, bounds[1:-1]), rank

@@ -1,0 +1,149 @@
+"""Least weighted sum of excesses, for any price per access: each block by the exact method that suits it.
+
+The sets of placed classes for few classes, the pair of chains where rows meet, and otherwise branch and bound on which
+rows do. A block that none of them reaches leaves the sum open.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from problems import Order, Problem
+from solvers.common.rows import Row, class_bits, merged_classes, span_rows
+from solvers.spans.chain_path import MAX_ROWS, cheapest_chains, num_states, rows_meet
+from solvers.spans.level_spans import LevelSpans, ends_of
+from solvers.spans.linear_order import LinearOrder, cheapest_sequence
+from solvers.spans.meeting_search import search_meetings
+
+_FEW_CLASSES = 12
+_MOST_CLASSES = 18
+_MOST_ROWS = 12
+_MOST_STATES = 700_000_000
+_STATES_PER_SECOND = 3_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class LeastSum:
+    """The least sum for some prices.
+
+    Attributes
+    ----------
+    cost
+        Its value, proven, or a bound on it.
+    order
+        An order that has it if every block was solved.
+    """
+
+    cost: int
+    order: Order
+
+
+class LinearSpans:
+    """All least sums of a problem; remembers the blocks it has solved.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    deadline
+        A `time.perf_counter` reading.
+    """
+
+    def __init__(self, problem: Problem, *, deadline: float = np.inf) -> None:
+        self._problem = problem
+        self._deadline = deadline
+        self._max_states = min(_MOST_STATES, _STATES_PER_SECOND * max(0.0, deadline - time.perf_counter()))
+        spans = span_rows(problem)
+        self.fixed = spans.fixed
+        self._blocks: dict[int, tuple[list[Row], np.ndarray, np.ndarray, np.ndarray]] = {}
+        for b in range(len(problem.blocks)):
+            rows = spans.of_block(b)
+            if rows:
+                own = problem.classes.of_block(b)
+                bits = class_bits(problem, b, (row.reader for row in rows))
+                self._blocks[b] = rows, own, problem.classes.weight[own], bits
+        self._solved: dict[tuple[int, tuple[int, ...]], tuple[int, np.ndarray]] = {}
+
+    def unsolvable(self, prices: np.ndarray) -> list[int]:
+        """The blocks that no method solves exactly with such prices (int, shape (num_accesses,))."""
+        return [b for b in self._blocks if self._method(b, self._slopes(b, prices)) is None]
+
+    def least(
+        self, prices: np.ndarray, known: Order, levels: LevelSpans | None = None, bounded: Collection[int] = ()
+    ) -> LeastSum | None:
+        """The least sum of price times excess, or a bound on it; None if the deadline passed.
+
+        Parameters
+        ----------
+        prices
+            int64, shape (num_accesses,), not negative.
+        known
+            Its part is taken for blocks that are bounded.
+        levels, bounded
+            Bounds for the blocks `bounded`; the others must not be `unsolvable`.
+        """
+        total = int(prices @ self.fixed)
+        channels = list(known.channels)
+        for b in self._blocks:
+            slope = self._slopes(b, prices)
+            if b in bounded:
+                assert levels is not None
+                total += levels.least(b, slope)
+                continue
+            part = self._block(b, slope)
+            if part is None:
+                return None
+            total += part[0]
+            channels[b] = np.concatenate([self._problem.classes.members[s] for s in part[1]])
+        return LeastSum(total, Order(channels))
+
+    def _slopes(self, b: int, prices: np.ndarray) -> np.ndarray:
+        return prices[[row.access for row in self._blocks[b][0]]]
+
+    def _method(self, b: int, slope: np.ndarray) -> str | None:
+        """How a block is solved: ``sets``, ``chains``, ``meetings``, or None."""
+        rows, _, weight, bits = self._blocks[b]
+        paying = np.flatnonzero(slope)
+        _, merged, _ = merged_classes(weight, bits[:, paying])
+        left, right = ends_of([rows[i] for i in paying])
+        if len(merged) <= _FEW_CLASSES:
+            return "sets"
+        few = len(paying) - min(left.sum(), right.sum()) <= MAX_ROWS
+        if few and rows_meet(merged, left, right) and num_states(slope[paying], left, right) <= self._max_states:
+            return "chains"
+        if len(merged) <= _MOST_CLASSES and 1 << len(merged) <= self._max_states:
+            return "sets"
+        return "meetings" if len(paying) <= _MOST_ROWS else None
+
+    def _block(self, b: int, slope: np.ndarray) -> tuple[int, np.ndarray] | None:
+        """Least sum over the rows of one block, and its classes in order."""
+        key = b, tuple(slope.tolist())
+        if key not in self._solved:
+            rows, own, weight, bits = self._blocks[b]
+            paying = np.flatnonzero(slope)
+            merged_weight, merged, parts = merged_classes(weight, bits[:, paying])
+            left, right = ends_of([rows[i] for i in paying])
+            unit = int(np.gcd.reduce(slope[paying])) if len(paying) else 1
+            best = _METHODS[self._method(b, slope) or "sets"](
+                merged_weight, merged, slope[paying] // unit, left, right, deadline=self._deadline
+            )
+            if best is None:
+                return None
+            needed = int((slope[paying] * (merged_weight @ merged)).sum())
+            sequence = own[np.concatenate([parts[s] for s in best.sequence])]
+            self._solved[key] = best.cost * unit - needed, sequence
+        return self._solved[key]
+
+
+def _searched(
+    weight: np.ndarray, bits: np.ndarray, slope: np.ndarray, left: np.ndarray, right: np.ndarray, *, deadline: float
+) -> LinearOrder | None:
+    found = search_meetings(weight, bits, slope, left, right, deadline=deadline)
+    return found.best if found.complete else None
+
+
+_METHODS = {"sets": cheapest_sequence, "chains": cheapest_chains, "meetings": _searched}
