@@ -56,6 +56,8 @@ class Levels:
     most
         int64, shape (num_rows,): entry r - 1 bounds the weight of the classes that keep no row of R or none of Q, for
         any two sets of r rows that close to the left and to the right.
+    single
+        int64, shape (num_rows,): the same for one set of r rows, exactly once `improve` has begun.
     reached
         int64, shape (num_rows,): the weight for the best two sets known.
     num_tables
@@ -80,6 +82,7 @@ class Levels:
         self._dtype = np.int32 if int(weight.sum()) * _SHARE * 2 < 2**31 else np.int64
         missed = (~bits).sum(axis=1)
         self.most = np.array([int(weight[missed >= r].sum()) for r in range(1, self._num + 1)])
+        self.single = self.most.copy()
         self.reached = np.zeros(self._num, dtype=np.int64)
         self.num_tables = 0
         self._spared = self._size = np.zeros(0, dtype=np.int64)
@@ -91,6 +94,9 @@ class Levels:
         nothing = np.zeros(len(self._weight), dtype=np.int64)
         self._spared = self._table(nothing)
         self._size = np.bitwise_count(np.arange(1 << self._num, dtype=np.uint32))
+        self.single = np.zeros(self._num + 1, dtype=np.int64)
+        np.maximum.at(self.single, self._size, self._spared)
+        self.single = self.single[1:]
         whole = self._spared * _SHARE
         for r in range(1, self._num + 1):
             if time.perf_counter() >= deadline:
@@ -223,13 +229,13 @@ def _best_shares(weight: np.ndarray, pools: list[np.ndarray], start: np.ndarray)
     return np.rint(best_shares * _SHARE).astype(np.int64)
 
 
-def least_total(levels: np.ndarray, total: int, slope: np.ndarray, saved: np.ndarray) -> int:
+def least_total(levels: Levels, total: int, slope: np.ndarray, saved: np.ndarray) -> int:
     """A bound on what rows pay together, each the slope times its span or a cap, from the levels.
 
     Parameters
     ----------
     levels
-        int64, shape (num_rows,): `Levels.most`.
+        Of these rows.
     total
         Weight of all classes.
     slope
@@ -244,12 +250,29 @@ def least_total(levels: np.ndarray, total: int, slope: np.ndarray, saved: np.nda
 
     Examples
     --------
-    >>> least_total(np.array([5, 0, 0]), 11, np.ones(3, dtype=int), np.array([20, 9, 10]))
-    -14
+    >>> bits = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=bool)
+    >>> levels = Levels(np.array([3, 2, 1, 5]), bits, *np.zeros((2, 3), dtype=bool))
+    >>> levels.improve(deadline=np.inf)
+    >>> least_total(levels, 11, np.ones(3, dtype=int), np.array([20, 9, 10]))
+    -13
     """
-    best = np.full(len(slope) + 1, -(2**62), dtype=np.int64)
-    best[0] = 0
+    num = len(slope)
+    spared = _spared_by_paying(levels)
+    best = np.full((num + 1, num + 1), -(2**62), dtype=np.int64)
+    best[:, 0] = 0
     for row in np.argsort(-slope, kind="stable"):
-        gain = saved[row] - slope[row] * np.maximum(total - levels, 0)
-        best[1:] = np.where(best[:-1] > -(2**61), np.maximum(best[1:], best[:-1] + gain), best[1:])
-    return -int(best.max())
+        gain = saved[row] - slope[row] * np.maximum(total - spared, 0)
+        best[:, 1:] = np.where(best[:, :-1] > -(2**61), np.maximum(best[:, 1:], best[:, :-1] + gain), best[:, 1:])
+    return -int(np.diagonal(best).max())
+
+
+def _spared_by_paying(levels: Levels) -> np.ndarray:
+    """Most weight spared at level r = 1, 2, ... if s rows pay; int64, shape (num_rows + 1, num_rows).
+
+    The closed sets R and Q lie among the s rows, so that at least 2r - s rows are in both; what either spares, the
+    common rows spare.
+    """
+    num = len(levels.most)
+    common = 2 * np.arange(1, num + 1) - np.arange(num + 1)[:, np.newaxis]
+    single = levels.single[np.clip(common, 1, num) - 1]
+    return np.where(common >= 1, np.minimum(levels.most, single), levels.most)

@@ -71,7 +71,7 @@ class LevelSpans:
         for group, weight, kept, levels in self._groups[block]:
             paid = slope[group]
             cap = weight * paid + 1 if saved is None else saved[group]
-            total += int(cap.sum()) + least_total(levels.most, weight, paid, cap + paid * kept)
+            total += int(cap.sum()) + least_total(levels, weight, paid, cap + paid * kept)
         return total
 
 

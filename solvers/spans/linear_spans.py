@@ -1,11 +1,12 @@
 """Least weighted sum of excesses, for any price per access: each block by the exact method that suits it.
 
-The sets of placed classes for few classes, the pair of chains where rows meet, and otherwise branch and bound on which
-rows do. A block that none of them reaches leaves the sum open.
+The sets of placed classes for few classes, the pair of chains where rows meet, and otherwise the state relaxation and
+branch and bound on which rows do. A block that none of them reaches leaves the sum open.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from solvers.spans.chain_path import MAX_ROWS, cheapest_chains, num_states, rows
 from solvers.spans.level_spans import LevelSpans, ends_of
 from solvers.spans.linear_order import LinearOrder, cheapest_sequence
 from solvers.spans.meeting_search import search_meetings
+from solvers.spans.state_relaxation import state_relaxation
 
 _FEW_CLASSES = 12
 _MOST_CLASSES = 18
@@ -142,8 +144,20 @@ class LinearSpans:
 def _searched(
     weight: np.ndarray, bits: np.ndarray, slope: np.ndarray, left: np.ndarray, right: np.ndarray, *, deadline: float
 ) -> LinearOrder | None:
+    """Branch and bound over which rows meet, after the state relaxation; its cost is a bound if time runs out."""
+    now = time.perf_counter()
+    if now >= deadline:
+        return None
+    relaxed = state_relaxation(
+        weight, bits, slope, left, right, deadline=now + (deadline - now) / 4 if math.isfinite(deadline) else deadline
+    )
+    if relaxed.optimal:
+        return LinearOrder(relaxed.cost, relaxed.sequence)
     found = search_meetings(weight, bits, slope, left, right, deadline=deadline)
-    return found.best if found.complete else None
+    best = found.best
+    if best is None or relaxed.cost < best.cost:
+        best = LinearOrder(relaxed.cost, relaxed.sequence)
+    return LinearOrder(min(best.cost, max(found.bound, relaxed.bound)), best.sequence)
 
 
 _METHODS = {"sets": cheapest_sequence, "chains": cheapest_chains, "meetings": _searched}

@@ -36,7 +36,7 @@ def test_levels_bound_the_least_sum_of_any_slopes_and_anchors() -> None:
         truth = cheapest_sequence(rows.weight, rows.bits, rows.slope, rows.left, rows.right)
         assert truth is not None
         caps = np.full(len(rows.slope), 10**6)
-        bound = int(caps.sum()) + least_total(levels.most, int(rows.weight.sum()), rows.slope, caps)
+        bound = int(caps.sum()) + least_total(levels, int(rows.weight.sum()), rows.slope, caps)
         assert bound <= truth.cost
         tight += bound == truth.cost
     assert tight >= 40

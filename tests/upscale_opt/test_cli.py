@@ -290,7 +290,7 @@ def test_an_emptied_consumer_keeps_its_best_channel_and_says_so(tmp_path):
 
 def test_an_interrupt_keeps_what_is_solved(tmp_path):
     """Ctrl-C during a long search: exit code 130, and a document that can be read."""
-    write_instance(random_masks(400, 12), tmp_path / "hard.json")
+    write_instance(random_masks(400, 24), tmp_path / "hard.json")
     document = tmp_path / "out.json"
     command = [sys.executable, "-m", "upscale_opt", "solve", "--instance", str(tmp_path / "hard.json")]
     command += ["--objective", "span", "--time-limit", "300", "--json", str(document)]
