@@ -166,6 +166,18 @@ def summarise(rows: Sequence[Row], known: dict[tuple[str, str], Solution | None]
     return table
 
 
+def proven_shares(rows: Sequence[Row]) -> list[Row]:
+    """One row per family: the share of its solves, over all objectives, that every solver closed."""
+    table = []
+    for family in dict.fromkeys(row["family"] for row in rows):
+        line: Row = {"family": family}
+        for solver in dict.fromkeys(row["solver"] for row in rows):
+            own = [row["status"] == "OPTIMAL" for row in rows if (row["family"], row["solver"]) == (family, solver)]
+            line[solver] = f"{sum(own) / max(1, len(own)):.0%}"
+        table.append(line)
+    return table
+
+
 def judged(rows: Sequence[Row], known: dict[tuple[str, str], Solution | None]) -> tuple[list[Row], list[str]]:
     """The rows, with status ``WRONG`` where a bound lies above a value somebody has, and a sentence for each of them.
 
@@ -228,7 +240,14 @@ def report(rows: Sequence[Row], *, name: str, absent: Sequence[str], complete: b
             "",
             *(f"- {line}." for line in wrong),
         ]
-    for objective in dict.fromkeys(row["objective"] for row in rows):
+    objectives = dict.fromkeys(row["objective"] for row in rows)
+    pooled: list[Row] = []
+    for objective in objectives:
+        own = [{**row, "family": "all"} for row in rows if row["objective"] == objective]
+        pooled += [{"objective": objective, **line} for line in summarise(own, known)]
+    lines += ["", "## All families together", "", markdown_table(pooled)]
+    lines += ["", "## Proven, family by solver", "", markdown_table(proven_shares(rows))]
+    for objective in objectives:
         own = [row for row in rows if row["objective"] == objective]
         lines += ["", f"## {objective}", "", markdown_table(summarise(own, known))]
     performance_profile(rows, DIRECTORY / f"{name}.png")

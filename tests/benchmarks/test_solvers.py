@@ -145,3 +145,11 @@ def test_ratios_are_of_proofs_only():
     ]
     ratios = profiles.time_ratios(rows, ["x", "y"])
     assert np.array_equal(ratios, [[2, np.inf, np.inf], [1, 1, np.inf]])
+
+
+def test_shares_of_proofs_count_every_solve_of_a_family() -> None:
+    rows = [
+        {"family": "a", "solver": "auto", "status": status, "objective": objective}
+        for status, objective in (("OPTIMAL", "span"), ("FEASIBLE", "span"), ("OPTIMAL", "runs"), ("refused", "runs"))
+    ]
+    assert solvers.proven_shares(rows) == [{"family": "a", "auto": "50%"}]
