@@ -70,14 +70,7 @@ class Auto:
             stats |= self._solve_parts(task, incumbent, parts)
         elif not incumbent.closed:
             incumbent.raise_bound(incumbent.value)
-        return Finding(
-            incumbent.order,
-            min(incumbent.bound, incumbent.value),
-            optimal=incumbent.closed,
-            objective=incumbent.value,
-            stats=stats,
-            claims=incumbent.claims(),
-        )
+        return incumbent.finding(stats)
 
     def _solve_parts(self, task: Task, incumbent: Incumbent, parts: list[Component]) -> dict[str, Any]:
         """Every component with its share of the time, by its number of accesses; small ones first."""

@@ -38,12 +38,4 @@ class CpSat(SearchSettings):
             else:
                 from solvers.programs.span_model import solve_spans as search
             stats.update(search(task, self, incumbent))
-        bound = min(incumbent.bound, incumbent.value)
-        return Finding(
-            incumbent.order,
-            bound,
-            optimal=incumbent.closed,
-            objective=incumbent.value,
-            stats=stats,
-            claims=incumbent.claims(),
-        )
+        return incumbent.finding(stats)

@@ -46,12 +46,4 @@ class CpSatDirect(SearchSettings):
             stats |= search_formulations(
                 task, self, incumbent, programs, DirectModel, method="CP-SAT over the places of the classes"
             )
-        bound = min(incumbent.bound, incumbent.value)
-        return Finding(
-            incumbent.order,
-            bound,
-            optimal=incumbent.closed,
-            objective=incumbent.value,
-            stats=stats,
-            claims=incumbent.claims(),
-        )
+        return incumbent.finding(stats)

@@ -59,12 +59,4 @@ class CpSatEvents(SearchSettings):
             stats |= search_formulations(
                 task, self, incumbent, programs, EventModel, method="CP-SAT over the orders of the accesses' ends"
             )
-        bound = min(incumbent.bound, incumbent.value)
-        return Finding(
-            incumbent.order,
-            bound,
-            optimal=incumbent.closed,
-            objective=incumbent.value,
-            stats=stats,
-            claims=incumbent.claims(),
-        )
+        return incumbent.finding(stats)

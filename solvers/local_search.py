@@ -51,10 +51,7 @@ class LocalSearch:
         steps = 0
         if not incumbent.closed and not task.expired:
             steps = self._search(task, incumbent, starts)
-        bound = min(incumbent.bound, incumbent.value)
-        return Finding(
-            incumbent.order, bound, optimal=incumbent.closed, objective=incumbent.value, stats={"steps": steps}
-        )
+        return incumbent.finding({"steps": steps})
 
     def _starts(self, task: Task) -> list[Order]:
         """Greedy's order, the hint and the identity."""

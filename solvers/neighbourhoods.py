@@ -74,8 +74,7 @@ class LargeNeighbourhoods:
             elif objective.alpha is not None or objective.uses_tables:
                 steps = _SpanWindows(task, incumbent, self).run()
         stats = {"first_value": found.objective, "neighbourhoods": steps}
-        bound = min(incumbent.bound, incumbent.value)
-        return Finding(incumbent.order, bound, optimal=incumbent.closed, objective=incumbent.value, stats=stats)
+        return incumbent.finding(stats)
 
 
 class _SpanWindows:

@@ -35,13 +35,5 @@ class PairOfChains:
         incumbent = Incumbent(task)
         search = SpanSearch(task, incumbent)
         search.run()
-        bound = min(incumbent.bound, incumbent.value)
         stats: dict[str, int | float] = {"nodes": search.num_nodes, "classes": len(task.problem.classes)}
-        return Finding(
-            incumbent.order,
-            bound,
-            optimal=incumbent.closed,
-            objective=incumbent.value,
-            stats=stats,
-            claims=incumbent.claims(),
-        )
+        return incumbent.finding(stats)

@@ -5,9 +5,11 @@ Values are always those of `problems.evaluate`, never a model's.
 
 from __future__ import annotations
 
+from typing import Any
+
 from problems import Claim, Order
 from solvers.common.proofs import Reason
-from solvers.common.task import Task
+from solvers.common.task import Finding, Task
 
 
 class Incumbent:
@@ -65,3 +67,14 @@ class Incumbent:
         if not self._task.want_proof:
             return ()
         return tuple(claim for bound, reason in self._reasons.values() for claim in reason(bound))
+
+    def finding(self, stats: dict[str, Any] | None = None) -> Finding:
+        """What a solver hands back: the order and the bound, with figures for reports."""
+        return Finding(
+            self.order,
+            min(self.bound, self.value),
+            optimal=self.closed,
+            objective=self.value,
+            stats=stats or {},
+            claims=self.claims(),
+        )
