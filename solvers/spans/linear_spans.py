@@ -24,6 +24,8 @@ from solvers.spans.state_relaxation import state_relaxation
 _FEW_CLASSES = 12
 _MOST_CLASSES = 18
 _MOST_ROWS = 12
+_MOST_ROWS_FEW_APART = 16
+_FEW_APART = 8
 _MOST_STATES = 700_000_000
 _STATES_PER_SECOND = 3_000_000
 
@@ -119,7 +121,9 @@ class LinearSpans:
             return "chains"
         if len(merged) <= _MOST_CLASSES and 1 << len(merged) <= self._max_states:
             return "sets"
-        return "meetings" if len(paying) <= _MOST_ROWS else None
+        apart = np.count_nonzero(bits[:, paying].T.astype(np.int64) @ bits[:, paying] == 0) // 2
+        few = len(paying) <= _MOST_ROWS or (len(paying) <= _MOST_ROWS_FEW_APART and apart <= _FEW_APART)
+        return "meetings" if few else None
 
     def _block(self, b: int, slope: np.ndarray) -> tuple[int, np.ndarray] | None:
         """Least sum over the rows of one block, and its classes in order."""

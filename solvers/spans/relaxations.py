@@ -15,8 +15,9 @@ from typing import Protocol
 import numpy as np
 
 from problems import Order, Problem
-from solvers.common.rows import span_rows
-from solvers.spans.level_spans import LevelSpans
+from solvers.common.rows import Spans, class_bits, span_rows
+from solvers.spans.chain_path import rows_meet
+from solvers.spans.level_spans import LevelSpans, ends_of
 from solvers.spans.linear_spans import LinearSpans
 from solvers.spans.subset_spans import MOST_ROWS, SubsetSpans
 
@@ -71,7 +72,9 @@ class Relaxation(Protocol):
         """The least total; None if the deadline passed."""
 
 
-def relaxation_of(problem: Problem, slope: np.ndarray, known: Callable[[], Order], *, deadline: float) -> Relaxation:
+def relaxation_of(
+    problem: Problem, slope: np.ndarray, known: Callable[[], Order], *, capped: bool, deadline: float
+) -> Relaxation:
     """The method for a problem.
 
     Parameters
@@ -82,6 +85,8 @@ def relaxation_of(problem: Problem, slope: np.ndarray, known: Callable[[], Order
         int64, shape (num_accesses,): slopes of the size to expect.
     known
         Gives the best order known; bounds that come without one are reported with it.
+    capped
+        Whether some accesses may pay a cap instead of their line.
     deadline
         A `time.perf_counter` reading. Levels are worked on for a share of the time that is left.
     """
@@ -90,12 +95,18 @@ def relaxation_of(problem: Problem, slope: np.ndarray, known: Callable[[], Order
     anchored = any(row.left or row.right for row in spans.rows)
     if not single:
         return _Blocks(problem, slope, known, deadline)
-    if not anchored and len(spans.rows) <= MOST_ROWS:
+    if not anchored and len(spans.rows) <= MOST_ROWS and (capped or _all_meet(problem, spans)):
         subsets = SubsetSpans(problem, deadline=deadline)
         if subsets.solvable(slope):
             return _Subsets(subsets)
     blocks = _Blocks(problem, slope, known, deadline)
     return _Levels(problem, blocks.levels, known) if blocks.bounded else blocks
+
+
+def _all_meet(problem: Problem, spans: Spans) -> bool:
+    """Whether the rows of the only block share classes pairwise."""
+    bits = class_bits(problem, spans.rows[0].block, (row.reader for row in spans.rows))
+    return rows_meet(bits, *ends_of(list(spans.rows)))
 
 
 class _Subsets:

@@ -53,7 +53,10 @@ class SpanSearch:
         self._costs = least_costs(task.problem, task.objective)
         steepest = [steepest_line(costs, 0, int(np.searchsorted(costs, costs[-1]))) for costs in self._costs]
         slope = np.array([math.floor(_SCALE * line) for line in steepest], dtype=np.int64)
-        self._relaxation = relaxation_of(task.problem, slope, lambda: incumbent.order, deadline=task.deadline)
+        capped = any(len(costs) > 1 and costs[-2] == costs[-1] for costs in self._costs)
+        self._relaxation = relaxation_of(
+            task.problem, slope, lambda: incumbent.order, capped=capped, deadline=task.deadline
+        )
         self._kept = np.array([access.num_kept for access in task.problem.accesses])
         self._root = _Node(
             span_rows(task.problem).fixed.copy(), np.array([len(costs) - 1 for costs in self._costs], dtype=np.int64)
