@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -22,6 +23,13 @@ _TOP = 40
 _PAIRED_SETS = 2000
 _ROUNDS = 12
 _SHARE = 64
+
+
+class HasLevels(Protocol):
+    """Bounds on the weight that two sets of r rows, and one set, spare; int64, shape (num_rows,)."""
+
+    most: np.ndarray
+    single: np.ndarray
 
 
 @dataclass(eq=False)
@@ -229,7 +237,7 @@ def _best_shares(weight: np.ndarray, pools: list[np.ndarray], start: np.ndarray)
     return np.rint(best_shares * _SHARE).astype(np.int64)
 
 
-def least_total(levels: Levels, total: int, slope: np.ndarray, saved: np.ndarray) -> int:
+def least_total(levels: HasLevels, total: int, slope: np.ndarray, saved: np.ndarray) -> int:
     """A bound on what rows pay together, each the slope times its span or a cap, from the levels.
 
     Parameters
@@ -266,7 +274,7 @@ def least_total(levels: Levels, total: int, slope: np.ndarray, saved: np.ndarray
     return -int(np.diagonal(best).max())
 
 
-def _spared_by_paying(levels: Levels) -> np.ndarray:
+def _spared_by_paying(levels: HasLevels) -> np.ndarray:
     """Most weight spared at level r = 1, 2, ... if s rows pay; int64, shape (num_rows + 1, num_rows).
 
     The closed sets R and Q lie among the s rows, so that at least 2r - s rows are in both; what either spares, the

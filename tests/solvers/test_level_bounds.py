@@ -12,6 +12,7 @@ from problems.generators import random_masks, with_tables
 from solvers import solve
 from solvers.spans import level_bounds, level_spans
 from solvers.spans.chain_path import rows_meet
+from solvers.spans.frequent_levels import FrequentLevels
 from solvers.spans.level_bounds import Levels, least_total
 from solvers.spans.linear_order import cheapest_sequence
 
@@ -40,6 +41,28 @@ def test_levels_bound_the_least_sum_of_any_slopes_and_anchors() -> None:
         assert bound <= truth.cost
         tight += bound == truth.cost
     assert tight >= 40
+
+
+@pytest.mark.parametrize("most_sets", [1, 3, 1000])
+def test_frequent_levels_bound_the_least_sum_and_leave_nothing_out_if_they_list_all(most_sets: int) -> None:
+    tight = 0
+    for seed in range(150):
+        rows = Rows(seed, dense=True, anchored=False)
+        if not rows_meet(rows.bits, rows.left, rows.right):
+            continue
+        levels = FrequentLevels(rows.weight, rows.bits, most_sets=most_sets)
+        levels.improve(deadline=np.inf)
+        full = Levels(rows.weight, rows.bits, rows.left, rows.right)
+        full.improve(deadline=np.inf)
+        assert (levels.most >= full.most).all() and (levels.single >= full.single).all()
+        if most_sets == 1000:
+            assert (levels.most == full.most).all() and (levels.single == full.single).all()
+        truth = cheapest_sequence(rows.weight, rows.bits, rows.slope, rows.left, rows.right)
+        caps = np.full(len(rows.slope), 10**6)
+        bound = int(caps.sum()) + least_total(levels, int(rows.weight.sum()), rows.slope, caps)
+        assert truth is not None and bound <= truth.cost
+        tight += bound == truth.cost
+    assert tight >= 20
 
 
 @pytest.fixture
