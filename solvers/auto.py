@@ -62,7 +62,7 @@ class Auto:
     def solve(self, task: Task) -> Finding:
         """The best order found until the deadline, with the best bound proven."""
         incumbent = Incumbent(task)
-        parts = [] if incumbent.closed else components(task.problem, for_runs=task.objective.counts_runs)
+        parts = [] if incumbent.closed else components(task.problem, for_runs=_runs_matter(task))
         stats: dict[str, Any] = {"classes": len(task.problem.classes), "parts": len(parts)}
         if len(parts) == 1 and parts[0].problem is task.problem:
             stats |= self._solve_part(task, incumbent)
@@ -144,6 +144,12 @@ class Auto:
             claims = found.claims
             incumbent.raise_bound(min(found.bound, incumbent.value), lambda _: claims, method=solver.name)
         return found.stats
+
+
+def _runs_matter(task: Task) -> bool:
+    """Whether an access may pay by its number of runs: then blocks in the middle of its input matter too."""
+    tables = (access.table for access in task.problem.accesses) if task.objective.uses_tables else ()
+    return task.objective.counts_runs or any(table is not None and table.pieces is not None for table in tables)
 
 
 def _all_views(problem: Problem) -> Order | None:

@@ -70,7 +70,7 @@ def components(problem: Problem, *, for_runs: bool = False) -> list[Component]:
     problem
         The problem.
     for_runs
-        Costs are numbers of runs: blocks between the first and the last that an access reads matter too.
+        Costs depend on numbers of runs: blocks between the first and the last that an access reads matter too.
 
     Examples
     --------

@@ -13,9 +13,10 @@ import numpy as np
 
 from problems import Order, Problem
 from problems.problem import Classes
+from solvers.common.least_costs import is_concave
 from solvers.common.rows import span_rows
 from solvers.common.task import Task
-from solvers.programs.read_modes import ReadModes, concave_minorant, is_concave, read_modes
+from solvers.programs.read_modes import ReadModes, concave_minorant, read_modes
 
 MAX_SINGLE_CHANNELS = 40
 """Stored channels of unpinned blocks up to which single channels are moved."""

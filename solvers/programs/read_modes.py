@@ -124,17 +124,6 @@ def linear_pieces(costs: np.ndarray) -> tuple[Segment, ...]:
     return tuple(segments)
 
 
-def is_concave(costs: np.ndarray) -> bool:
-    """Whether steps never grow; `costs` by excess.
-
-    Examples
-    --------
-    >>> is_concave(np.array([0, 3, 5, 6])), is_concave(np.array([0, 1, 3]))
-    (True, False)
-    """
-    return bool((np.diff(costs, n=2) <= 0).all())
-
-
 def concave_minorant(costs: np.ndarray) -> np.ndarray:
     """A concave, non-decreasing, whole-numbered function below `costs`.
 

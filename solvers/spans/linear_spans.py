@@ -79,7 +79,7 @@ class LinearSpans:
     def least(
         self, prices: np.ndarray, known: Order, levels: LevelSpans | None = None, bounded: Collection[int] = ()
     ) -> LeastSum | None:
-        """The least sum of price times excess, or a bound on it; None if the deadline passed.
+        """The least sum of price times excess, or a bound on it; None if the deadline passed or a block has no method.
 
         Parameters
         ----------
@@ -88,7 +88,7 @@ class LinearSpans:
         known
             Its part is taken for blocks that are bounded.
         levels, bounded
-            Bounds for the blocks `bounded`; the others must not be `unsolvable`.
+            Bounds for the blocks `bounded`; the others should not be `unsolvable`.
         """
         total = int(prices @ self.fixed)
         channels = list(known.channels)
@@ -126,17 +126,18 @@ class LinearSpans:
         return "meetings" if few else None
 
     def _block(self, b: int, slope: np.ndarray) -> tuple[int, np.ndarray] | None:
-        """Least sum over the rows of one block, and its classes in order."""
+        """Least sum over the rows of one block, and its classes in order; None out of time or without a method."""
         key = b, tuple(slope.tolist())
+        method = None if key in self._solved else self._method(b, slope)
         if key not in self._solved:
+            if method is None:
+                return None
             rows, own, weight, bits = self._blocks[b]
             paying = np.flatnonzero(slope)
             merged_weight, merged, parts = merged_classes(weight, bits[:, paying])
             left, right = ends_of([rows[i] for i in paying])
             unit = int(np.gcd.reduce(slope[paying])) if len(paying) else 1
-            best = _METHODS[self._method(b, slope) or "sets"](
-                merged_weight, merged, slope[paying] // unit, left, right, deadline=self._deadline
-            )
+            best = _METHODS[method](merged_weight, merged, slope[paying] // unit, left, right, deadline=self._deadline)
             if best is None:
                 return None
             needed = int((slope[paying] * (merged_weight @ merged)).sum())

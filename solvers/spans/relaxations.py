@@ -100,7 +100,8 @@ def relaxation_of(
         if subsets.solvable(slope):
             return _Subsets(subsets)
     blocks = _Blocks(problem, slope, known, deadline)
-    return _Levels(problem, blocks.levels, known) if blocks.bounded else blocks
+    once = len({row.access for row in spans.rows}) == len(spans.rows)
+    return _Levels(problem, blocks.levels, known) if blocks.bounded and once else blocks
 
 
 def _all_meet(problem: Problem, spans: Spans) -> bool:
@@ -156,7 +157,7 @@ class _Blocks:
 
 
 class _Levels:
-    """One block that many accesses read: `LevelSpans`."""
+    """One block that many accesses read, each once, so that every row has a cap of its own: `LevelSpans`."""
 
     capped = True
     method = "levels of pairs of chains"

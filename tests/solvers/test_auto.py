@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from solver_instances import ALL_OBJECTIVES, one_block, several_blocks
 
-from problems import Access, Block, Objective, Problem, evaluate
+from problems import Access, Block, Objective, Order, Problem, evaluate
 from problems.generators import disjoint_masks, planted_intervals, random_concat, random_masks, with_tables
 from solvers import Status, solve
 from solvers.brute_force import num_arrangements
@@ -46,6 +46,16 @@ def test_tables_that_are_not_concave_get_a_valid_bound() -> None:
     assert checked >= 30
 
 
+def test_runs_in_blocks_between_matter_where_pieces_may_be_joined() -> None:
+    """The span of such an access may be constant while its number of runs, and so its cost, is not."""
+    for seed in range(240, 300):
+        problem = with_tables(several_blocks(seed), concave=False, seed=seed)
+        if num_arrangements(problem) <= 6000:
+            truth = solve(problem, solver="brute-force", objective="latency")
+            found = solve(problem, objective="latency", time_limit=0.2)
+            assert found.bound is not None and found.bound <= truth.objective <= found.objective
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", ALL_OBJECTIVES, ids=lambda o: o.name)
 def test_auto_agrees_with_brute_force_on_thousands(objective: Objective) -> None:
@@ -83,8 +93,8 @@ def test_orders_of_components_make_an_order_of_the_whole() -> None:
                 assert span == inside[a]
 
 
-def _spans(problem: Problem, order: object) -> list[int]:
-    return [cost.span for cost in evaluate(problem, order, "span").accesses]  # type: ignore[arg-type]
+def _spans(problem: Problem, order: Order) -> list[int]:
+    return [cost.span for cost in evaluate(problem, order, "span").accesses]
 
 
 def test_constant_accesses_are_in_no_component() -> None:

@@ -7,7 +7,7 @@ import pytest
 from solver_instances import one_block, several_blocks
 from test_pair_of_chains import Rows
 
-from problems import OBJECTIVES, Problem
+from problems import OBJECTIVES, Access, Block, Order, Problem
 from problems.generators import random_masks, with_tables
 from solvers import solve
 from solvers.spans import level_bounds, level_spans
@@ -15,6 +15,7 @@ from solvers.spans.chain_path import rows_meet
 from solvers.spans.frequent_levels import FrequentLevels
 from solvers.spans.level_bounds import Levels, least_total
 from solvers.spans.linear_order import cheapest_sequence
+from solvers.spans.relaxations import relaxation_of
 
 
 @pytest.fixture(params=[False, True], ids=["all sets paired", "few sets paired"])
@@ -100,3 +101,15 @@ def test_nothing_is_built_after_the_deadline() -> None:
     levels = Levels(np.ones(3, dtype=int), np.eye(3, dtype=bool), *np.zeros((2, 3), dtype=bool))
     levels.improve(deadline=0.0)
     assert levels.num_tables == 0 and levels.most.tolist() == [3, 3, 0]
+
+
+@pytest.mark.usefixtures("_only_levels")
+def test_an_access_that_reads_a_block_twice_has_one_cap_and_not_one_per_row() -> None:
+    once = np.array([1, 1, 0, 0, 1, 0], dtype=bool)
+    block = Block("x", 6)
+    for kept, slots, capped in ((once, (0,), True), (np.concatenate([once, once[::-1]]), (0, 0), False)):
+        problem = Problem((block,), (Access("a", slots, kept), Access("b", (0,), ~once)))
+        relaxation = relaxation_of(
+            problem, np.ones(2, dtype=int), lambda p=problem: Order.identity(p), capped=True, deadline=np.inf
+        )
+        assert relaxation.capped is capped
