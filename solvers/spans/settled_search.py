@@ -33,15 +33,17 @@ class SettledSearch:
         int64, shape (2^num_rows,): the least cost of every set of rows if all its rows meet.
     extra
         int64, same shape: what the rows outside each set cost, and constants.
+    enough
+        Larger totals are of no interest.
     deadline
         A `time.perf_counter` reading.
 
     Attributes
     ----------
     value
-        The least total known.
+        The least total known, or `enough` if that is less.
     subset
-        A set of rows that has it.
+        The best set of rows known.
     best
         An order of the classes with the cost of this set; None if it is that of `meeting`.
     bound
@@ -66,6 +68,7 @@ class SettledSearch:
         meeting: np.ndarray,
         extra: np.ndarray,
         *,
+        enough: int | None = None,
         deadline: float = np.inf,
     ) -> None:
         self._weight, self._bits, self._slope, self._deadline = weight, bits, slope, deadline
@@ -88,6 +91,8 @@ class SettledSearch:
         self._matters = np.zeros(len(meeting), dtype=bool)
         self.subset = int((meeting + extra).argmin())
         self.value = int((meeting + extra)[self.subset])
+        if enough is not None:
+            self.value = min(self.value, enough)
         self.best: LinearOrder | None = None
         self.bound = 0
         self.num_paths = 0

@@ -58,13 +58,17 @@ class SubsetSpans:
         left = max(0.0, self._deadline - time.perf_counter())
         return num_pairs(paying[paying > 0]) <= min(_MOST_PAIRS, _PAIRS_PER_SECOND * left)
 
-    def least(self, constant: np.ndarray, slope: np.ndarray, cap: np.ndarray) -> tuple[int, Order] | None:
-        """A bound on the total and a good order, exact unless a set of rows could not be priced.
+    def least(
+        self, constant: np.ndarray, slope: np.ndarray, cap: np.ndarray, *, enough: int
+    ) -> tuple[int, Order] | None:
+        """A bound on the total and a good order, exact unless out of time or the total is `enough` or more.
 
         Parameters
         ----------
         constant, slope, cap
             int64, shape (num_accesses,): an access pays ``min(constant + slope * excess, cap)``.
+        enough
+            Larger totals are of no interest.
         """
         floor = constant + slope * self._fixed
         rest = np.ones(len(constant), dtype=bool)
@@ -79,7 +83,7 @@ class SubsetSpans:
         access = self._access[paying]
         read = sums(floor[access] - slope[access] * self._kept[paying])
         copied = sums(cap[access])
-        bound, sequence = self._best(table, read + (copied[-1] - copied))
+        bound, sequence = self._best(table, read + (copied[-1] - copied), enough - total)
         sequence = self._own[sequence]
         order = Order.of_classes(
             self._problem,
@@ -91,14 +95,14 @@ class SubsetSpans:
         )
         return total + bound, order
 
-    def _best(self, table: _Table, extra: np.ndarray) -> tuple[int, np.ndarray]:
+    def _best(self, table: _Table, extra: np.ndarray, enough: int) -> tuple[int, np.ndarray]:
         """The least of cost and extra over all sets of rows, or a bound on it, and a good order of the classes.
 
         By the rows that do not meet all others as long as that is promising, then by sets of rows.
         """
         now = time.perf_counter()
         share = (self._deadline - now) * _SETTLED_SHARE if math.isfinite(self._deadline) else math.inf
-        search = table.settled(extra, deadline=now + share)
+        search = table.settled(extra, enough=enough, deadline=now + share)
         closed = search.run()
         known = table.sequence(search.subset) if search.best is None else table.unmerged(search.best.sequence)
         if closed:
@@ -112,8 +116,8 @@ class SubsetSpans:
             if int(totals[best]) >= value:
                 return value, known
             part = table.smallest_open(best)
-            enough = int(table.cost[best]) + value - int(totals[best]) if part == best else None
-            if not table.refine(part, enough=enough):
+            limit = int(table.cost[best]) + value - int(totals[best]) if part == best else None
+            if not table.refine(part, enough=limit):
                 return max(search.bound, int((table.cost + extra).min())), known
 
     def _table(self, paying: np.ndarray, slope: np.ndarray) -> _Table | None:
@@ -209,9 +213,11 @@ class _Table:
         """The classes in the order of those that the rows tell apart."""
         return np.concatenate([self._parts[s] for s in sequence])
 
-    def settled(self, extra: np.ndarray, *, deadline: float) -> SettledSearch:
+    def settled(self, extra: np.ndarray, *, enough: int, deadline: float) -> SettledSearch:
         """A search for the least of cost and extra (int64, shape (2^num_rows,))."""
-        return SettledSearch(self._merged_weight, self._merged, self._slope, self._meeting, extra, deadline=deadline)
+        return SettledSearch(
+            self._merged_weight, self._merged, self._slope, self._meeting, extra, enough=enough, deadline=deadline
+        )
 
     def _bound_others(self) -> None:
         """Bound the sets that are not exact by their subsets with one row less."""
