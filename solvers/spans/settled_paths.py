@@ -164,7 +164,10 @@ class _Path:
         ]
         fits = self._fits[0] | self._fits[1]
         floors = np.unique(self._between[fits])
-        groups = [(-int(floor), self._missed(fits & (self._between == floor))) for floor in floors]
+        groups = [
+            (-int(floor), self._missed(fits & (self._between == floor)), self._missed(fits & (self._between >= floor)))
+            for floor in floors[::-1]
+        ]
         nowhere = int((paths.weight * self._between)[~fits].sum())
         everything = paths.missed(np.ones(len(fits), dtype=bool)).astype(np.int64)
         cost = np.full(len(slope), NEVER)
@@ -201,15 +204,21 @@ class _Path:
         other_layer: int,
         table: np.ndarray,
         height: np.ndarray,
-        groups: list[tuple[int, tuple[np.ndarray, ...]]],
+        groups: list[tuple[int, tuple[np.ndarray, ...], tuple[np.ndarray, ...]]],
     ) -> np.ndarray:
-        """Best value when a chain, along the first axis, has just grown to a layer."""
+        """Best value when a chain, along the first axis, has just grown to a layer.
+
+        Classes are grouped by what they earn at least, lowest first; tables of each group, and of it and those before.
+        """
         before = self._chains[side].before[layer]
         old_sets, new_sets = (self._chains[side].layers[k] for k in (layer - 1, layer))
         other = self._chains[1 - side].layers[other_layer]
         earned, lost = table.copy(), []
-        for floor, missed in groups:
-            worth = np.maximum(height, floor).astype(table.dtype)[:, np.newaxis]
+        lowest = int(height.min())
+        low = sum(floor <= lowest for floor, _, _ in groups)
+        joined = [(height, groups[low - 1][2])] if low else []
+        for values, missed in joined + [(np.maximum(height, floor), group) for floor, group, _ in groups[low:]]:
+            worth = values.astype(table.dtype)[:, np.newaxis]
             own, both = missed[side], missed[2]
             earned += worth * (own[old_sets][:, np.newaxis] - both[old_sets[:, np.newaxis] | other])
             lost.append((worth, own[new_sets][:, np.newaxis] - both[new_sets[:, np.newaxis] | other]))
