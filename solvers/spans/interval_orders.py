@@ -44,7 +44,13 @@ class IntervalOrder:
 
     def mirrored(self) -> IntervalOrder:
         """The same from right to left."""
-        return IntervalOrder(self.rows, tuple(self.after(row) for row in self.rows))
+        after = dict.fromkeys(self.rows, 0)
+        for row, mask in zip(self.rows, self.before, strict=True):
+            while mask:
+                lowest = mask & -mask
+                after[lowest.bit_length() - 1] |= 1 << row
+                mask ^= lowest
+        return IntervalOrder(self.rows, tuple(after.values()))
 
 
 def insertions(
@@ -73,7 +79,7 @@ def insertions(
     """
     present = sum(1 << r for r in order.rows)
     apart &= present
-    after = {r: order.after(r) for r in order.rows}
+    after = dict(zip(order.rows, order.mirrored().before, strict=True))
     before = dict(zip(order.rows, order.before, strict=True))
     apart_before = 0 if first >> row & 1 else apart & ~last
     apart_after = 0 if last >> row & 1 else apart & ~first

@@ -111,15 +111,16 @@ def rest_of(order: IntervalOrder, row: int) -> IntervalOrder:
     >>> rest_of(IntervalOrder((0, 1, 2), (0, 1, 1)), 1)
     IntervalOrder(rows=(0, 2), before=(0, 1))
     """
-    masks = [mask & ~(1 << row) for mask in order.before]
-    related = 0
-    for r, mask in zip(order.rows, masks, strict=True):
-        if r != row and mask:
-            related |= mask | 1 << r
+    masks, related = [], 0
+    for r, mask in zip(order.rows, order.before, strict=True):
+        masks.append(0 if r == row else mask & ~(1 << row))
+        if masks[-1]:
+            related |= masks[-1] | 1 << r
     kept = [(r, mask) for r, mask in zip(order.rows, masks, strict=True) if related >> r & 1]
-    return _either(IntervalOrder(tuple(r for r, _ in kept), tuple(mask for _, mask in kept)))
+    return _either(IntervalOrder(*zip(*kept, strict=True)) if kept else IntervalOrder())
 
 
 def _either(order: IntervalOrder) -> IntervalOrder:
     """A relation or its mirror image, always the same one of the two."""
-    return min(order, order.mirrored(), key=lambda own: own.before)
+    image = order.mirrored()
+    return order if order.before <= image.before else image
