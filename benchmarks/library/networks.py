@@ -44,7 +44,7 @@ LARGER = (
     *("regnet_x_3_2gf", "regnet_x_8gf", "regnet_x_16gf", "regnet_x_32gf"),
     *("regnet_y_1_6gf", "regnet_y_8gf", "regnet_y_16gf", "regnet_y_32gf"),
 )
-"""Further sizes, there with `LARGER_AMOUNTS` and `LARGER_CORRELATIONS` only: all of them would be 1100 instances more."""
+"""Further sizes, with `LARGER_AMOUNTS` and `LARGER_CORRELATIONS` only; in full they would be 1100 instances more."""
 
 CONCAVE = ("l2-0.50", "corr-0.70-0.50", "trained-0.50")
 """Directories whose instances are stored with concave cost tables, too."""
