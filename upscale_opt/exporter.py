@@ -19,6 +19,7 @@ from upscale_opt.plans import Plan, baseline_plan, require_fitting
 from upscale_opt.rewriting import rewrite
 from upscale_opt.tracing import trace
 from upscale_opt.verification import Verifier
+from upscale_opt.writes import writes_of
 
 
 def export(
@@ -27,6 +28,7 @@ def export(
     plan: Plan | None = None,
     *,
     masks: Mapping[str, np.ndarray] | None = None,
+    outputs: Mapping[str, np.ndarray] | None = None,
     baseline: bool = False,
     verify: bool | Verifier = True,
     graph: Graph | None = None,
@@ -43,6 +45,8 @@ def export(
         Masks, orders and read modes (`upscale_opt.plan`). May be left out with ``baseline=True`` and `masks`.
     masks
         Only with ``baseline=True`` and no plan: the masks, for every consumer or some.
+    outputs
+        Only with ``baseline=True`` and no plan: masks of producers' output channels.
     baseline
         Use the masks only: original order, a gather in front of every consumer (the paper's naive export).
     verify
@@ -64,15 +68,16 @@ def export(
     if plan is None and not baseline:
         raise PlanError("export needs a plan; make one with upscale_opt.plan, or ask for baseline=True")
     chosen_masks = dict(plan.masks if plan is not None else masks or {})
-    _require_masks(graph, chosen_masks)
-    problems = extract(graph, chosen_masks)
+    outputs = dict(plan.outputs if plan is not None else outputs or {})
+    _require_masks(graph, chosen_masks, outputs)
+    problems = extract(graph, chosen_masks, outputs=outputs)
     if baseline or plan is None:
-        plan = baseline_plan(problems, chosen_masks, model=plan.model if plan else None)
+        plan = baseline_plan(problems, chosen_masks, model=plan.model if plan else None, outputs=outputs)
     require_fitting(plan, problems)
     exported = rewrite(graph, plan)
     if verify is False:
         return exported
-    verifier = Verifier(model, example_inputs, graph, plan.masks) if verify is True else verify
+    verifier = Verifier(model, example_inputs, graph, plan.masks, outputs=outputs) if verify is True else verify
     verification = verifier.require(exported)
     return replace(exported, verification=verification)
 
@@ -123,7 +128,14 @@ def load(
     return exported
 
 
-def _require_masks(graph: Graph, masks: Mapping[str, np.ndarray]) -> None:
+def _require_masks(graph: Graph, masks: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> None:
+    writes = writes_of(graph) if outputs else {}
+    for name, mask in outputs.items():
+        if name not in writes:
+            raise PlanError(f"the plan masks the outputs of {name!r}, which cannot be; it was made for another model")
+        length = sum(graph.blocks[b].size for b in writes[name].layout.blocks)
+        if len(mask) != length:
+            raise PlanError(f"the plan's output mask of {name!r} has length {len(mask)}, but it has {length} outputs")
     for name, mask in masks.items():
         if name not in graph.consumers:
             raise PlanError(f"the plan masks {name!r}, which the model does not have; it was made for another model")

@@ -69,28 +69,26 @@ class ParameterSlice:
     ----------
     indices
         Dimension to int64 indices along it; dimensions that are not listed are whole.
-    mask
-        bool over the original dimension `mask_axis`: entries that are not kept are zero (over-read, or partly masked
-        behind a flatten); None if there is nothing to zero.
-    mask_axis
-        Dimension of the mask.
+    masks
+        Dimension to a Boolean array over the original length of it: entries that are not kept are zero (over-read or
+        over-written channels, or partly masked ones behind a flatten).
     columns
         For convolutions with several groups: int64, shape (groups, stored inputs per group), the indices along
         dimension 1 that the rows of each group hold.
     """
 
     indices: Mapping[int, np.ndarray] = field(default_factory=dict)
-    mask: np.ndarray | None = None
-    mask_axis: int = 1
+    masks: Mapping[int, np.ndarray] = field(default_factory=dict)
     columns: np.ndarray | None = None
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
         """The slice of a tensor of the original shape; a new tensor."""
         result = tensor.detach()
-        if self.mask is not None and not self.mask.all():
-            keep = torch.from_numpy(self.mask).to(tensor.device)
-            shape = [-1 if d == self.mask_axis else 1 for d in range(tensor.ndim)]
-            result = torch.where(keep.reshape(shape), result, 0)
+        for dimension, mask in self.masks.items():
+            if not mask.all():
+                keep = torch.from_numpy(mask).to(tensor.device)
+                shape = [-1 if d == dimension else 1 for d in range(tensor.ndim)]
+                result = torch.where(keep.reshape(shape), result, 0)
         for dimension, index in self.indices.items():
             result = result.index_select(dimension, torch.from_numpy(index).to(tensor.device))
         if self.columns is not None:

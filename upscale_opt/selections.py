@@ -45,6 +45,49 @@ class Gather(nn.Module):
         return f"num_selected={len(self.index)}, axis={self.axis}"
 
 
+class ScatterAdd(nn.Module):
+    """Adds some channels to those of another tensor that they belong to: a write that is not contiguous.
+
+    Parameters
+    ----------
+    index
+        int64, shape (number of entries written,): their places along the axis. A buffer outside the state_dict.
+    axis
+        Which axis.
+    """
+
+    index: torch.Tensor
+
+    def __init__(self, index: torch.Tensor, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+        self.register_buffer("index", index, persistent=False)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Shape of `x`; `y` has len(index) entries along `axis`."""
+        return x.index_add(self.axis, self.index, y)
+
+
+class Factor(nn.Module):
+    """Multiplies channels that a mask drops by zero, where parameters cannot make them zero.
+
+    Parameters
+    ----------
+    factor
+        0 or 1 per channel, in a shape that broadcasts. A buffer outside the state_dict.
+    """
+
+    factor: torch.Tensor
+
+    def __init__(self, factor: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("factor", factor, persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Shape of `x`."""
+        return x * self.factor
+
+
 def is_channels_last(x: torch.Tensor) -> bool:
     """Whether a 4-dimensional tensor is stored pixel by pixel (and not also channel by channel)."""
     return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()

@@ -9,7 +9,7 @@ checks keep it honest: the output must vary with the input, and swapping two kep
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from upscale_opt.masks import effective_masks
 from upscale_opt.randomisation import DoublePrecision, random_inputs, randomise
 from upscale_opt.rewriting import stored_positions
 from upscale_opt.tracing import as_tuple, trace
+from upscale_opt.writes import writes_of
 
 TOLERANCE = 1e-9
 SENSITIVITY = 1e-6
@@ -50,7 +51,10 @@ def verify(
     seed
         Of the random values.
     """
-    return Verifier(model, example_inputs, exported.graph, exported.plan.masks, seed=seed).check(exported)
+    verifier = Verifier(
+        model, example_inputs, exported.graph, exported.plan.masks, outputs=exported.plan.outputs, seed=seed
+    )
+    return verifier.check(exported)
 
 
 class Verifier:
@@ -66,6 +70,8 @@ class Verifier:
         Its trace.
     masks
         The masks; consumers without one keep everything.
+    outputs
+        Masks of producers' output channels. Default: none.
     seed
         Of the random parameters and inputs.
     """
@@ -77,25 +83,35 @@ class Verifier:
         graph: Graph | None = None,
         masks: Mapping[str, np.ndarray] | None = None,
         *,
+        outputs: Mapping[str, np.ndarray] | None = None,
         seed: int = 0,
     ) -> None:
         self.model = model
+        self.masked_outputs = dict(outputs or {})
         self.graph = graph or trace(model, example_inputs)
         self.masks = dict(masks) if masks is not None else effective_masks(self.graph).masks
         generator = torch.Generator().manual_seed(seed)
         given = as_tuple(example_inputs)
-        axes = {weight: read.input_axis for weight, read in self.graph.consumers.items()}
-        self.masked = masked_copy(model, self.masks, axes).double()
+        self.masked = self._masked_model()
         self.inputs = [random_inputs(given, generator)]
         try:
             randomise(self.masked, self.inputs[0], generator)
         except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
             # No other batch than the given one: two draws instead of two samples.
-            self.masked = masked_copy(model, self.masks, axes).double()
+            self.masked = self._masked_model()
             self.inputs = [random_inputs(given, generator, batch=None) for _ in range(2)]
             randomise(self.masked, self.inputs[0], generator)
         self.outputs = self._run(self.masked)
         self.state = self.masked.state_dict()
+
+    def _masked_model(self) -> nn.Module:
+        axes = {weight: read.input_axis for weight, read in self.graph.consumers.items()}
+        masked: nn.Module = masked_copy(self.model, self.masks, axes).double()
+        writes = writes_of(self.graph)
+        for weight, mask in self.masked_outputs.items():
+            write = writes[weight]
+            masked.get_submodule(write.module).register_forward_hook(_multiply(mask, write.layout.axis))
+        return masked
 
     def check(self, exported: Exported) -> Verification:
         """Compare one export; returns the outcome, pass or fail."""
@@ -214,6 +230,16 @@ def masked_copy(model: Any, masks: Mapping[str, np.ndarray], axes: Mapping[str, 
             axis = _input_axis(masked, name) if axes is None else axes[name]
             weight.transpose(axis, 0)[torch.from_numpy(~mask).to(weight.device)] = 0
     return masked
+
+
+def _multiply(mask: np.ndarray, axis: int) -> Callable[[Any, Any, torch.Tensor], torch.Tensor]:
+    """A forward hook: channels that the mask drops become zero."""
+
+    def hook(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        shape = [-1 if d == axis else 1 for d in range(output.ndim)]
+        return torch.where(torch.from_numpy(mask).to(output.device).reshape(shape), output, 0)
+
+    return hook
 
 
 def _input_axis(model: Any, weight: str) -> int:
