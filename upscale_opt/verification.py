@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import fx, nn
-from torch.utils._pytree import tree_leaves
 
 from upscale_opt.errors import VerificationError
 from upscale_opt.exports import Exported, Verification
 from upscale_opt.masks import effective_masks
+from upscale_opt.outputs import clones, relative_error, tensors
 from upscale_opt.randomisation import random_inputs, randomise
 from upscale_opt.rewriting import stored_positions
 from upscale_opt.tracing import Graph, as_tuple, trace
@@ -85,7 +85,7 @@ class Verifier:
         self.masked = masked_copy(model, self.masks).double()
         with torch.no_grad():
             randomise(self.masked, self.inputs, generator)
-            self.outputs = _tensors(self.masked(*_clones(self.inputs)))
+            self.outputs = tensors(self.masked(*clones(self.inputs)))
         self.state = self.masked.state_dict()
 
     def check(self, exported: Exported) -> Verification:
@@ -136,8 +136,8 @@ class Verifier:
         with torch.no_grad():
             return max(
                 (
-                    _relative_error(a, b)
-                    for a, b in zip(_tensors(module(*_clones(self.inputs))), self.outputs, strict=True)
+                    relative_error(a, b)
+                    for a, b in zip(tensors(module(*clones(self.inputs))), self.outputs, strict=True)
                 ),
                 default=float("nan"),
             )
@@ -179,7 +179,7 @@ class Verifier:
             if layout is not None:
                 index = stored_positions(self.graph, exported.plan, layout)
                 b = b.index_select(layout.axis, torch.from_numpy(index).to(b.device))
-            if a.shape != b.shape or not _relative_error(a, b) <= TOLERANCE:
+            if a.shape != b.shape or not relative_error(a, b) <= TOLERANCE:
                 return str(node.target)
         return "the output"
 
@@ -202,25 +202,6 @@ def masked_copy(model: Any, masks: Mapping[str, np.ndarray]) -> Any:
     return masked
 
 
-def _clones(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Copies of the tensors among the inputs: a network may change its input in place."""
-    return tuple(x.clone() if isinstance(x, torch.Tensor) else x for x in inputs)
-
-
-def _tensors(outputs: Any) -> list[torch.Tensor]:
-    return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
-
-
-def _relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    if a.shape != b.shape:
-        return float("inf")
-    if b.numel() == 0:
-        return 0.0
-    scale = float(b.abs().max())
-    difference = float((a - b).abs().max())
-    return difference / scale if scale > 0 else float("inf") if difference > 0 else 0.0
-
-
 def _variation(outputs: list[torch.Tensor]) -> float:
     """How much the outputs differ between the two samples, relative to their size."""
     pairs = [(y[:1], y[1:2]) for y in outputs if y.ndim > 0 and y.shape[0] == 2]
@@ -241,5 +222,5 @@ def _outputs_by_node(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[st
             return result
 
     with torch.no_grad():
-        Recorder(module).run(*_clones(inputs))
+        Recorder(module).run(*clones(inputs))
     return outputs
