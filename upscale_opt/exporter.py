@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import accumulate
 from typing import Any
@@ -125,7 +125,8 @@ def load(
     if pruned is None:
         pruned = _is_pruned(state_dict, own, {name: original[name] for name in own}, exported)
     expected = own if pruned else {name: original[name] for name in own}
-    _require_state(state_dict, expected, original, "the export's" if pruned else "the original model's")
+    known = original.keys() | exported.module.state_dict().keys()
+    _require_state(state_dict, expected, known, "the export's" if pruned else "the original model's")
     state = {name: state_dict[name] for name in own} if pruned else exported.state_of(state_dict)
     exported.module.load_state_dict({**exported.module.state_dict(), **state})
     return exported
@@ -169,7 +170,7 @@ def _is_pruned(
 def _require_state(
     state_dict: Mapping[str, torch.Tensor],
     expected: Mapping[str, torch.Tensor],
-    original: Mapping[str, torch.Tensor],
+    known: Set[str],
     whose: str,
 ) -> None:
     """Refuse a state_dict that lacks an entry, has one that the model has not, or one of another shape."""
@@ -183,7 +184,7 @@ def _require_state(
             continue
         raise PlanError(f"the state_dict is neither the original model's nor the export's: {problem}")
     for name in state_dict:
-        if name not in original and name not in expected:
+        if name not in known:
             raise PlanError(
                 f"the state_dict is neither the original model's nor the export's: it has {name!r}, which the model "
                 "does not have"

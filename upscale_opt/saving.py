@@ -10,6 +10,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,21 +88,31 @@ def to_bytes(
     """What `save_as` writes."""
     require_forms([form])
     module = exported.module
-    example = _example(exported, example_inputs)
-    samples = _Samples(example, dynamic_batch)
+    samples = _Samples(_example(exported, example_inputs), dynamic_batch)
     make, load = _MAKERS[form], _LOADERS[form]
     with _evaluating(module):
+        checks = _checks(module, samples) if verify else []
         try:
             with warnings.catch_warnings():
                 # TorchScript is deprecated, and both tracers remark on what torch.fx leaves as constants.
                 warnings.simplefilter("ignore")
                 content = make(module, samples)
+                loaded = load(content) if verify and (form != "onnx" or _dtype(module) in _ONNX_RUNS) else None
         except Exception as error:
-            remedy = "; save it with dynamic_batch=False" if dynamic_batch and "atch" in str(error) else ""
+            remedy = "; dynamic_batch=False asks for less" if dynamic_batch else ""
             raise UpscaleError(f"torch cannot save this network as {form} ({_first_line(error)}){remedy}") from error
-        if verify and (form != "onnx" or _dtype(module) in _ONNX_RUNS):
-            _require_same(module, load(content), samples, form)
+        if loaded is not None:
+            _require_same(loaded, checks, form, TOLERANCES.get(_dtype(module), TOLERANCES[torch.float32]))
     return content
+
+
+@dataclass(frozen=True, eq=False)
+class _Check:
+    """Inputs at a batch size, and the outputs they must give."""
+
+    size: int
+    inputs: tuple[Any, ...]
+    outputs: list[torch.Tensor]
 
 
 class _Samples:
@@ -224,22 +235,35 @@ _MAKERS = {"pt2": _make_pt2, "torchscript": _make_torchscript, "onnx": _make_onn
 _LOADERS = {"pt2": _load_pt2, "torchscript": _load_torchscript, "onnx": _load_onnx}
 
 
-def _require_same(module: nn.Module, loaded: Callable[..., Any], samples: _Samples, form: str) -> None:
-    tolerance = TOLERANCES.get(_dtype(module), TOLERANCES[torch.float32])
+def _checks(module: nn.Module, samples: _Samples) -> list[_Check]:
+    """Inputs of every batch size to try, and what the module computes from them."""
+    checks = []
     for size in samples.sizes:
         inputs = samples.inputs(size)
-        expected = tensors(module(*clones(inputs)))
         try:
-            found = tensors(loaded(*clones(inputs)))
+            checks.append(_Check(size, inputs, tensors(module(*clones(inputs)))))
+        except Exception as error:
+            raise UpscaleError(
+                f"the network does not run at batch size {size} ({_first_line(error)}); "
+                "save it with dynamic_batch=False, or give other example_inputs"
+            ) from error
+    return checks
+
+
+def _require_same(loaded: Callable[..., Any], checks: list[_Check], form: str, tolerance: float) -> None:
+    for check in checks:
+        try:
+            found = tensors(loaded(*clones(check.inputs)))
         except Exception as error:
             raise VerificationError(
-                f"the export saved as {form} does not run at batch size {size} ({_first_line(error)})"
+                f"the export saved as {form} does not run at batch size {check.size} ({_first_line(error)})"
             ) from error
-        errors = [relative_error(a.cpu().double(), b.cpu().double()) for a, b in zip(found, expected, strict=True)]
-        if not max(errors, default=0.0) <= tolerance:
+        pairs = zip(found, check.outputs, strict=True)
+        worst = max((relative_error(a.cpu().double(), b.cpu().double()) for a, b in pairs), default=0.0)
+        if not worst <= tolerance:
             raise VerificationError(
-                f"the export saved as {form} computes something else at batch size {size}: relative error "
-                f"{max(errors):.1e} is above {tolerance:g}"
+                f"the export saved as {form} computes something else at batch size {check.size}: relative error "
+                f"{worst:.1e} is above {tolerance:g}"
             )
 
 
