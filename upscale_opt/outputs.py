@@ -30,6 +30,6 @@ def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
         return float("inf")
     if b.numel() == 0:
         return 0.0
-    scale = float(b.abs().max())
-    difference = float((a - b).abs().max())
+    scale = float(b.detach().abs().max())
+    difference = float((a - b).detach().abs().max())
     return difference / scale if scale > 0 else float("inf") if difference > 0 else 0.0

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from problems import ProblemError
 from problems.files import write_bytes_atomically
@@ -188,8 +188,15 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def _program(module: nn.Module, samples: _Samples) -> torch.export.ExportedProgram:
+    """The module as `torch.export` sees it, without what would be stored besides: inputs, and paths of source files."""
     inputs = samples.inputs(samples.sizes[0])
-    return torch.export.export(module, inputs, dynamic_shapes=samples.dynamic_shapes())
+    program = torch.export.export(module, inputs, dynamic_shapes=samples.dynamic_shapes())
+    program.example_inputs = None
+    for child in program.graph_module.modules():
+        if isinstance(child, fx.GraphModule):
+            for node in child.graph.nodes:
+                node.meta.pop("stack_trace", None)
+    return program
 
 
 def _make_pt2(module: nn.Module, samples: _Samples) -> bytes:
@@ -205,7 +212,13 @@ def _make_torchscript(module: nn.Module, samples: _Samples) -> bytes:
 
 
 def _make_onnx(module: nn.Module, samples: _Samples) -> bytes:
-    program = torch.onnx.export(_program(module, samples), dynamo=True, external_data=False, verbose=False)
+    program = torch.onnx.export(
+        _program(module, samples),
+        dynamo=True,
+        dynamic_shapes=samples.dynamic_shapes(),  # for the name of the batch only
+        external_data=False,
+        verbose=False,
+    )
     assert program is not None
     return program.model_proto.SerializeToString()
 
