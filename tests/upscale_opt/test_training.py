@@ -228,14 +228,15 @@ def test_functional_dropout_follows_the_mode_of_the_export(planned):
         assert torch.equal(module(*inputs), module(*inputs))
 
 
+@pytest.mark.parametrize("objective", ["span", "copies", "runs"])
 @pytest.mark.parametrize("kind", networks.ALL)
-def test_exports_are_traced_masked_and_exported_again(kind, planned):
-    """The second export computes what the masked first one computes, keeps its zeros, and learns."""
+def test_exports_are_traced_masked_and_exported_again(kind, objective, planned):
+    """The second export computes what the masked first one computes, keeps its zeros, and learns; nothing is pinned."""
     model, inputs = networks.make(kind)
     at_rate_zero(model)
-    _, _, _, plan = planned(model, inputs, objective="span", keep=0.7)
+    _, _, _, plan = planned(model, inputs, objective=objective, keep=0.7)
     first = export(model, inputs, plan)
-    graph, masks, _, second_plan = planned(first.module, inputs, objective="span", keep=0.7, seed=1)
+    graph, masks, _, second_plan = planned(first.module, inputs, objective=objective, keep=0.7, seed=1)
     second = export(first.module, inputs, second_plan, graph=graph)
     assert second.verification.relative_error <= 1e-9
     assert graph.unsupported == () or kind in (networks.Odd, networks.Sliced)
@@ -285,3 +286,16 @@ def test_torchvision_networks_learn_the_same(name, planned):
     assert exported.unused == heads.get(name, ())
     assert set(masks) >= set(l2_masks(graph, 0.5)) and np.any([~mask.all() for mask in masks.values()])
     assert_learns_the_same(exported, masked_copy(model, masks), samples(inputs, 2), train=True, steps=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mobilenet_v3_large", "densenet121", "shufflenet_v2_x1_0", "regnet_y_400mf"])
+def test_torchvision_exports_are_exported_again(name, planned):
+    model, inputs = load_model(ModelReference(name)), (torch.zeros(1, 3, 64, 64),)
+    _, _, _, plan = planned(model, inputs, keep=0.7)
+    first = export(model, inputs, plan)
+    graph, _, _, plan = planned(first.module, inputs, keep=0.7, seed=1)
+    second = export(first.module, inputs, plan, graph=graph)
+    assert second.verification.relative_error <= 1e-9
+    count = [sum(p.numel() for p in module.parameters()) for module in (model, first.module, second.module)]
+    assert count[0] > count[1] > count[2]
