@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from upscale_opt.pictures import save_picture
     from upscale_opt.plans import ModelReference, Plan, baseline_plan, plan, read_plan, save_plan
     from upscale_opt.profiling import Profile, profile, profile_interleaved
+    from upscale_opt.saving import save_as
     from upscale_opt.tracing import trace
     from upscale_opt.verification import masked_copy, verify
 
@@ -44,6 +45,7 @@ _HOMES = {
     "plans": ("ModelReference", "Plan", "baseline_plan", "plan", "read_plan", "save_plan"),
     "profiling": ("Profile", "profile", "profile_interleaved"),
     "graphs": ("Graph",),
+    "saving": ("save_as",),
     "tracing": ("trace",),
     "verification": ("masked_copy", "verify"),
 }
@@ -81,6 +83,7 @@ __all__ = [
     "profile",
     "profile_interleaved",
     "read_plan",
+    "save_as",
     "save_picture",
     "save_plan",
     "trace",

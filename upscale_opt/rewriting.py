@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -90,10 +91,15 @@ class _Rewriter:
 
     def _gather(self, name: str, index: np.ndarray, axis: int) -> str:
         """Add a `Gather` under a name like that of its consumer; its module path."""
-        path = f"{name.replace('#', '_')}_gather"
+        path = self._free_path(f"{name.replace('#', '_')}_gather")
         device = next(self.module.parameters(), torch.empty(0)).device
         self.module.add_submodule(path, Gather(torch.from_numpy(index).to(device), axis))
         return path
+
+    def _free_path(self, path: str) -> str:
+        """A module path that is not taken, as it is in a model that is an export itself."""
+        taken = {name for name, _ in self.module.named_modules()}
+        return next(free for i in itertools.count(1) if (free := path if i == 1 else f"{path}_{i}") not in taken)
 
     def _joined(self, source: Any, layout: TensorLayout, positions: np.ndarray) -> fx.Node:
         """The contiguous runs of ascending positions, one after the other; a single one is a view."""
@@ -150,7 +156,7 @@ class _Rewriter:
         other, axis = self.nodes[write.other], write.layout.axis
         with graph.inserting_before(addition):
             if mode in (COPY, PIECES):
-                path = f"{write.name.removeprefix('write ').replace('#', '_')}_scatter"
+                path = self._free_path(f"{write.name.removeprefix('write ')}_scatter")
                 device = next(self.module.parameters()).device
                 self.module.add_submodule(path, ScatterAdd(torch.from_numpy(positions).to(device), axis))
                 total = graph.call_module(path, (other, end))
@@ -197,7 +203,7 @@ class _Rewriter:
             return
         shape = [-1 if d == write.layout.axis else 1 for d in range(len(self.graph.shapes[write.chain[-1]]))]
         factor = torch.from_numpy(mask[original]).to(next(self.module.parameters())).reshape(shape)
-        path = f"{write.name.removeprefix('write ').replace('#', '_')}_mask"
+        path = self._free_path(f"{write.name.removeprefix('write ')}_mask")
         self.module.add_submodule(path, Factor(factor))
         with self.module.graph.inserting_after(end):
             product = self.module.graph.call_module(path, (end,))

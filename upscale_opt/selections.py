@@ -6,8 +6,10 @@ the memory format.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import fx, nn
 
 
 class Gather(nn.Module):
@@ -34,11 +36,20 @@ class Gather(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Shape (..., len(index), ...) with `axis` selected."""
+        if isinstance(x, fx.Proxy):
+            return self._joined(x)
         if self.axis == 1 and x.ndim == 4 and is_channels_last(x):
             batch, channels, height, width = x.shape
             pixels = x.permute(0, 2, 3, 1).reshape(-1, channels).index_select(1, self.index)
             return pixels.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
         return x.index_select(self.axis, self.index)
+
+    def _joined(self, x: Any) -> torch.Tensor:
+        """The same selection in operators that can be traced, so that an export can be exported again."""
+        index = self.index.cpu()
+        runs = torch.tensor_split(index, (torch.nonzero(index.diff() != 1).flatten() + 1).tolist())
+        pieces = [torch.narrow(x, self.axis, int(run[0]), len(run)) for run in runs]
+        return torch.cat(pieces, self.axis)
 
     def extra_repr(self) -> str:
         """What `print` shows."""

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import fx, nn
-from torch.utils._pytree import tree_leaves
 
 from upscale_opt.errors import VerificationError
 from upscale_opt.exports import Exported, Verification
 from upscale_opt.flow import attribute_of
 from upscale_opt.graphs import Graph
 from upscale_opt.masks import effective_masks
+from upscale_opt.outputs import clones, relative_error, tensors
 from upscale_opt.randomisation import DoublePrecision, random_inputs, randomise
 from upscale_opt.rewriting import stored_positions
 from upscale_opt.tracing import as_tuple, trace
@@ -161,12 +161,12 @@ class Verifier:
         found = self._run(module)
         if len(found) != len(self.outputs):
             return float("inf")
-        return max((_relative_error(a, b) for a, b in zip(found, self.outputs, strict=True)), default=float("nan"))
+        return max((relative_error(a, b) for a, b in zip(found, self.outputs, strict=True)), default=float("nan"))
 
     def _run(self, module: nn.Module) -> list[torch.Tensor]:
         """All output tensors, for all draws."""
         with torch.no_grad(), DoublePrecision():
-            return [y for inputs in self.inputs for y in _tensors(module(*_clones(inputs)))]
+            return [y for inputs in self.inputs for y in tensors(module(*clones(inputs)))]
 
     def _negative_control(self, module: fx.GraphModule) -> float | None:
         """Largest error over a few swaps of two kept columns, late consumers first."""
@@ -206,7 +206,7 @@ class Verifier:
             if layout is not None:
                 index = stored_positions(self.graph, exported.plan, layout)
                 b = b.index_select(layout.axis, torch.from_numpy(index).to(b.device))
-            if a.shape != b.shape or not _relative_error(a, b) <= TOLERANCE:
+            if a.shape != b.shape or not relative_error(a, b) <= TOLERANCE:
                 return str(node.target)
         return "the output"
 
@@ -247,25 +247,6 @@ def _input_axis(model: Any, weight: str) -> int:
     return 0 if getattr(model.get_submodule(weight.rpartition(".")[0]), "transposed", False) is True else 1
 
 
-def _clones(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Copies of the tensors among the inputs: a network may change its input in place."""
-    return tuple(x.clone() if isinstance(x, torch.Tensor) else x for x in inputs)
-
-
-def _tensors(outputs: Any) -> list[torch.Tensor]:
-    return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
-
-
-def _relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    if a.shape != b.shape:
-        return float("inf")
-    if b.numel() == 0:
-        return 0.0
-    scale = float(b.abs().max())
-    difference = float((a - b).abs().max())
-    return difference / scale if scale > 0 else float("inf") if difference > 0 else 0.0
-
-
 def _variation(outputs: list[torch.Tensor], num_draws: int) -> float:
     """How much the outputs differ between two samples of one draw, or between two draws, relative to their size."""
     if num_draws == 2:
@@ -291,5 +272,5 @@ def _outputs_by_node(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[st
             return result
 
     with torch.no_grad(), DoublePrecision():
-        Recorder(module).run(*_clones(inputs))
+        Recorder(module).run(*clones(inputs))
     return outputs
