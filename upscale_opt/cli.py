@@ -25,6 +25,7 @@ from upscale_opt.sessions import (
     load_model_and_input,
     prepare_model,
     reference_of,
+    remark,
     required_model,
     say,
     solve_instance,
@@ -197,7 +198,8 @@ def profile(
     options.require_writable(json)
     stored = read_plan(plan) if plan is not None else None
     reference = reference_of(stored, model, weights, input_shape, seed)
-    network, x, _ = load_model_and_input(reference, device)
+    network, x, notes = load_model_and_input(reference, device)
+    remark(notes)
     models: dict[str, Any] = {"unpruned": network}
     if stored is not None:
         models["baseline"] = run_export(network, x, stored, baseline=True, verify=verify).module

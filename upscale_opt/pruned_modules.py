@@ -7,7 +7,7 @@ do anything, so that `upscale_opt.trace` pins what they touch; a copy without th
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -114,6 +114,25 @@ def permanently_pruned(model: Model) -> Model:
             parameter = nn.Parameter(pruned, requires_grad=original.requires_grad)
             shared.append((mask, parameter))
         setattr(module, name, parameter)
+    return result
+
+
+def permanent_state(state: Mapping[str, torch.Tensor], names: Container[str]) -> dict[str, torch.Tensor]:
+    """A state_dict of a pruned model for one that is not: ``X_orig`` and ``X_mask`` become their product ``X``.
+
+    Parameters
+    ----------
+    state
+        The state_dict.
+    names
+        Names in the state_dict of the model it is for; what is among them stays.
+    """
+    result = dict(state)
+    for name in state:
+        plain = name.removesuffix("_orig")
+        if plain != name and name not in names and f"{plain}_mask" in state:
+            original, mask = result.pop(name), result.pop(f"{plain}_mask")
+            result[plain] = original * mask.to(original.dtype)
     return result
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,8 +67,7 @@ class Run:
         self.setting, self.search, self.json = setting, search, json
         self.prepared, self.reference = prepare_model(setting, search.objective)
         self.solutions: Solutions = {}
-        for message in self.prepared.messages:
-            print(f"note: {message}", file=sys.stderr)
+        remark(self.prepared.messages)
 
     def solve(self) -> None:
         """Every segment, every solver."""
@@ -248,7 +248,8 @@ def export_by_plan(
     from upscale_opt.plans import read_plan
 
     plan = read_plan(path)
-    network, x, _ = load_model_and_input(reference_of(plan, model, weights, input_shape, 0), device)
+    network, x, notes = load_model_and_input(reference_of(plan, model, weights, input_shape, 0), device)
+    remark(notes)
     return run_export(network, x, plan, verify=verify)
 
 
@@ -257,6 +258,12 @@ def required_model(model: str | None) -> str:
     if model is None:
         raise UpscaleError("give --model: a torchvision name, or path/to/file.py:factory")
     return model
+
+
+def remark(messages: Iterable[str]) -> None:
+    """Print what has to be said to standard error."""
+    for message in messages:
+        print(f"note: {message}", file=sys.stderr)
 
 
 def say(text: str) -> None:

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from upscale_opt import effective_masks, masks_from_pruning, normalise_masks, permanently_pruned, trace
+from upscale_opt.models import load_weights
 from upscale_opt.pruned_modules import is_pruned
 
 
@@ -110,3 +111,17 @@ def test_a_model_without_pruning_is_copied_as_it_is():
     copied = permanently_pruned(model)
     assert copied is not model and torch.equal(copied(*inputs), model(*inputs))
     assert masks_from_pruning(model).columns == {} == masks_from_pruning(model).rows
+
+
+def test_checkpoints_of_pruned_models_are_loaded_into_plain_and_pruned_ones(tmp_path):
+    model, inputs = pruned_residual()
+    torch.save(model.state_dict(), tmp_path / "pruned.pt")
+    plain, _ = networks.make(networks.Residual, seed=1)
+    load_weights(plain, tmp_path / "pruned.pt")
+    other, _ = pruned_residual()
+    with torch.no_grad():
+        other.down.weight_orig.zero_()
+    load_weights(other, tmp_path / "pruned.pt")
+    expected = model(*inputs)
+    assert torch.equal(plain(*inputs), expected) and torch.equal(other(*inputs), expected)
+    assert not is_pruned(plain) and is_pruned(other)
