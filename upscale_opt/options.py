@@ -28,7 +28,7 @@ Masks = Annotated[
 Mode = Annotated[
     str,
     typer.Option(
-        help="Who is masked: input (every consumer by itself), constrained (the consumers of a channel share one mask), "
+        help="Who is masked: input (every consumer by itself), constrained (consumers of a channel share one mask), "
         "output (every producer by itself), or both (consumers and producers)."
     ),
 ]
