@@ -89,7 +89,7 @@ class Builder:
         fitting = [v for v in reversed(self.values) if (not ndims or v.ndim in ndims) and where(v.shape)]
         if not fitting:
             raise Inapplicable
-        return fitting[min(self.integer(0, len(fitting) - 1), self.integer(0, len(fitting) - 1))]
+        return fitting[min(self.integer(0, len(fitting) - 1) for _ in range(3))]
 
     def size(self, x: Value, dim: int) -> str:
         """An expression for a size of a tensor; the batch is rarely a constant."""
@@ -166,7 +166,14 @@ class Builder:
                 program.build()(*program.example_inputs(batch=3))
         except (RuntimeError, ValueError, IndexError):
             return replace(program, fixed_batch=True)
-        return replace(program, batch=1 if self.chance(0.5) else 2)
+        if self.chance(0.5):
+            return program
+        try:
+            with torch.no_grad():
+                program.build()(*program.example_inputs(batch=1))
+        except (RuntimeError, ValueError, IndexError):
+            return program
+        return replace(program, batch=1)
 
     def _next(self) -> int:
         self._count += 1

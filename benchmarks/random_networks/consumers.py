@@ -192,7 +192,7 @@ def conv_text(b: Builder, x: Value, out: int, *, groups: int = 1, same: bool = F
 def zero_columns(b: Builder, name: str, columns: int) -> None:
     """Now and then, some input channels of a weight are already pruned: zero."""
     if b.chance(0.15):
-        zeros = sorted(b.source.sample(range(columns), b.integer(1, columns)))
+        zeros = sorted(b.source.sample(range(columns), b.integer(1, max(1, columns - 1))))
         b.declare(f"{name}.weight.data[:, {zeros}] = 0")
 
 

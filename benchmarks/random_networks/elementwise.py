@@ -73,8 +73,8 @@ def in_place(b: Builder) -> None:
     forms = (
         *("{x} += {y}", "{x} *= 0.5", "{x}.add_({y})", "{x}.mul_(torch.sigmoid({y}))", "{x} -= 1", "{x}.relu_()"),
         *("F.relu({x}, inplace=True)", "{x}.clamp_(min=-0.5)", "{x}.add_({y}, alpha=0.5)", "{x}.sub_({y})"),
-        *("{x}[:, :1] += 1", "{x}[:, 0] = 0", "{x}[:, :1].mul_(2)", "{x}.fill_(0.25)", "{x}.copy_({y})"),
-        *("{x}.sigmoid_()", "{x}.div_(2)", "torch.relu_({x})", "{x}[:, -1:] = {y}[:, :1]"),
+        *("{x}.narrow(1, 0, 1).add_(1)", "{x}[:, :1].mul_(2)", "{x}[:, -1:].copy_({y}[:, :1])", "{x}.copy_({y})"),
+        *("{x}.sigmoid_()", "{x}.div_(2)", "torch.relu_({x})", "{x}.zero_()"),
     )
     b.change(b.pick(forms).format(x=x, y=y), x)
 

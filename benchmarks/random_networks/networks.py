@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
-from typing import Any
 
 from benchmarks.random_networks import consumers, elementwise, motifs, shaping
 from benchmarks.random_networks.builder import CHANNELS, Builder, Value
@@ -72,16 +72,21 @@ def _add_inputs(b: Builder) -> None:
 
 
 def _output(b: Builder) -> str:
-    """What the network returns: most often its last tensor, behind a consumer; also tuples, lists, dictionaries."""
-    for value in b.values[-b.pick((1, 1, 2, 3)) :]:
-        if b.chance(0.7):
-            b.attempt(_head(value))
-    last, kind = b.values[-1], b.integer(0, 9)
-    others: list[Any] = [b.pick(b.values[::-1]) for _ in range(2)]
-    if kind <= 5:
-        return last
-    forms = (f"({last}, {others[0]})", f"{{'out': {last}, 'aux': {others[0]}}}", f"[{last}, ({others[0]}, {others[1]})]")
-    return b.pick((*forms, f"({last}, {{'a': {others[0]}}}, None)"))
+    """What the network returns: what nothing else uses, most of it behind a consumer, in one of several structures."""
+    text = " ".join(step.line.partition(" = ")[2] or step.line for step in b.steps)
+    sinks = [value for value in b.values if not re.search(rf"\b{value}\b", text)][-4:]
+    outputs = []
+    for value in sinks:
+        used = b.chance(0.8) and b.attempt(_head(value))
+        outputs.append(b.values[-1] if used else value)
+    if not outputs:
+        outputs = [b.values[-1]]
+    listed = ", ".join(outputs)
+    forms = (
+        *(f"({listed},)", f"[{listed}]", f"{{'out': {outputs[-1]}, 'aux': [{', '.join(outputs[:-1])}]}}"),
+        *(f"({outputs[-1]}, ({listed},))", f"({listed}, None)"),
+    )
+    return outputs[0] if len(outputs) == 1 and b.chance(0.8) else b.pick(forms)
 
 
 def _head(value: Value) -> Operator:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import prune  # noqa: F401  (programs call nn.utils.prune)
 
 from benchmarks.random_networks import custom
 

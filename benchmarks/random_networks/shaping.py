@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.random_networks.builder import Builder, Inapplicable, Value
+from benchmarks.random_networks.builder import Builder, Value
 
 
 def pooling(b: Builder) -> None:
@@ -196,7 +196,7 @@ def unflattening(b: Builder) -> None:
         forms += [f"{b.module(f'nn.Unflatten(1, (2, {last // 2}))')}({x})", f"{x}.view(-1, {last // 2}, 2, 1)"]
     else:
         forms = [f"{x}.unflatten(-1, (2, -1))", f"{x}.reshape({b.size(x, 0)}, {b.size(x, 1)}, 2, {last // 2})"]
-        forms += [f"{x}.view(*{x}.shape[:2], 2, -1)", f"{x}.view({x}.size(0), {x}.size(1), -1, 2)"]
+        forms += [f"{x}.view({x}.shape[:2] + (2, -1))", f"{x}.view({x}.size(0), {x}.size(1), -1, 2)"]
     b.emit(b.pick(forms))
 
 
@@ -231,12 +231,6 @@ def reduction(b: Builder) -> None:
 
 def _same_but(x: Value, y: Value, axis: int) -> bool:
     return x.ndim == y.ndim and all(n == m for d, (n, m) in enumerate(zip(x.shape, y.shape)) if d != axis)
-
-
-def require(condition: bool) -> None:
-    """Give up unless a condition holds."""
-    if not condition:
-        raise Inapplicable
 
 
 OPERATORS = {
