@@ -7,7 +7,8 @@
 ``channels`` lists the block's channels as runs ``[count, readers]``: `count` consecutive channels that exactly
 these readers keep. Readers number the (access, slot) pairs in file order; where a block has many, their set is
 written as a hexadecimal number whose bit i stands for the block's i-th reader. An instance whose channels are sorted
-by signature therefore has one entry per class. Since version 2 an access may have a cost table.
+by signature therefore has one entry per class. Since version 2 an access may have a cost table, since version 3 a block
+may list ``required`` channels, which are stored whoever keeps them; a file without such a block stays in version 2.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from problems.files import read_json, reject_unknown_fields, require_field, writ
 from problems.problem import MAX_SIZE, Access, Block, Problem
 
 FORMAT = "upscale_opt.instance"
-VERSION = 2
+VERSION = 3
 _MOST_LISTED = 8
 """A block with more readers than this has its signatures written as hexadecimal numbers."""
 
@@ -74,14 +75,19 @@ def instance_to_dict(problem: Problem) -> dict[str, Any]:
         channels = [
             [int(count), _signature(readers, bits[:, start])] for start, count in zip(starts, counts, strict=True)
         ]
-        blocks.append({"name": block.name, "pinned": block.pinned, "removable": block.removable, "channels": channels})
+        entry = {"name": block.name, "pinned": block.pinned, "removable": block.removable, "channels": channels}
+        blocks.append({**entry, "required": list(block.required)} if block.required else entry)
     accesses: list[dict[str, Any]] = []
     for access in problem.accesses:
-        entry = {"name": access.name, "blocks": list(access.blocks), "channel_size": access.channel_size}
-        accesses.append(entry if access.table is None else {**entry, "table": _table_to_dict(access.table)})
+        own: dict[str, Any] = {
+            "name": access.name,
+            "blocks": list(access.blocks),
+            "channel_size": access.channel_size,
+        }
+        accesses.append(own if access.table is None else {**own, "table": _table_to_dict(access.table)})
     return {
         "format": FORMAT,
-        "version": VERSION,
+        "version": VERSION if any(block.required for block in problem.blocks) else 2,
         "name": problem.name,
         "blocks": blocks,
         "accesses": accesses,
@@ -162,7 +168,10 @@ def _table_from_dict(raw: Any, where: str) -> CostTable:
 def _block_from_dict(raw: Any, readers: list[int], where: str) -> tuple[Block, dict[int, np.ndarray]]:
     """A block, and per reader of it the channels kept."""
     runs = require_field(raw, "channels", list, where)
-    reject_unknown_fields(raw, {"name", "pinned", "removable", "channels"}, where)
+    reject_unknown_fields(raw, {"name", "pinned", "removable", "channels", "required"}, where)
+    required = require_field(raw, "required", list, where) if "required" in raw else []
+    if not all(type(channel) is int for channel in required):
+        raise ProblemError(f"{where}: field 'required' must be a list of channel indices")
     counts, kept = [], []
     for i, run in enumerate(runs):
         field = f"{where}: field 'channels[{i}]'"
@@ -180,6 +189,7 @@ def _block_from_dict(raw: Any, readers: list[int], where: str) -> tuple[Block, d
         size,
         pinned=require_field(raw, "pinned", bool, where),
         removable=require_field(raw, "removable", bool, where),
+        required=tuple(required),
     )
     bits = np.repeat(np.array(kept, dtype=bool).reshape(len(counts), len(readers)), counts, axis=0)
     return block, {r: bits[:, i] for i, r in enumerate(readers)}

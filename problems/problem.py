@@ -34,12 +34,16 @@ class Block:
         The channels stay where they are and none is removed (identity order). Default False.
     removable
         Channels that no access keeps are not stored. Ignored for pinned blocks. Default True.
+    required
+        Channels of a removable block that are stored though no access keeps them, ascending: something reads them
+        whatever their order (a channel shuffle, a grouped convolution). Default none.
     """
 
     name: str
     size: int
     pinned: bool = False
     removable: bool = True
+    required: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -48,6 +52,12 @@ class Block:
             raise ProblemError(f"block {self.name!r} has size {self.size}; it can have at most {MAX_SIZE} channels")
         object.__setattr__(self, "pinned", bool(self.pinned))
         object.__setattr__(self, "removable", bool(self.removable))
+        required = np.asarray(self.required, dtype=np.int64)
+        if required.ndim != 1 or (required.size and (required[0] < 0 or required[-1] >= self.size)):
+            raise ProblemError(f"block {self.name!r} requires channels it does not have; it has {self.size}")
+        if (np.diff(required) <= 0).any():
+            raise ProblemError(f"block {self.name!r}: required channels must ascend")
+        object.__setattr__(self, "required", tuple(required.tolist()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,8 +284,8 @@ class Problem:
     def stored(self) -> tuple[np.ndarray, ...]:
         """Per block, the channels an order must place, ascending.
 
-        All of them in a pinned or non-removable block, else those that some access keeps. A removable block
-        that nobody keeps anything of stores its first channel, because a tensor never vanishes.
+        All of them in a pinned or non-removable block, else those that some access keeps or that are required. A
+        removable block of which that is nothing stores its first channel, because a tensor never vanishes.
         """
         stored = []
         for b, block in enumerate(self.blocks):
@@ -285,6 +295,7 @@ class Problem:
             kept_by_any = np.zeros(block.size, dtype=bool)
             for r in self.readers_of(b):
                 kept_by_any |= self.reads[r]
+            kept_by_any[list(block.required)] = True
             kept_by_any[0] |= not kept_by_any.any()
             stored.append(np.flatnonzero(kept_by_any))
         return tuple(stored)

@@ -20,7 +20,8 @@ def signature_form(problem: Problem) -> Problem:
     """The same problem with the channels of every unpinned block sorted by signature.
 
     Signatures are compared as binary numbers whose bit i stands for the block's i-th reader, so the channels that
-    nobody keeps come first. A file of the result has one entry per class.
+    nobody keeps come first, those that are required all the same last among them. A file of the result has one entry
+    per class.
 
     Examples
     --------
@@ -29,19 +30,18 @@ def signature_form(problem: Problem) -> Problem:
     >>> [access.kept.astype(int).tolist() for access in problem.accesses]
     [[0, 0, 1, 0, 1, 1], [0, 0, 0, 1, 1, 1]]
     """
-    sorted_channels = []
+    sorted_channels, blocks = [], []
     for b, block in enumerate(problem.blocks):
-        readers = problem.readers_of(b)
-        if block.pinned or not readers:
-            sorted_channels.append(np.arange(block.size))
-        else:
-            sorted_channels.append(np.lexsort([problem.reads[r] for r in readers]))
+        required = np.isin(np.arange(block.size), block.required)
+        keys = [required, *(problem.reads[r] for r in problem.readers_of(b))]
+        sorted_channels.append(np.arange(block.size) if block.pinned else np.lexsort(keys))
+        blocks.append(dataclasses.replace(block, required=tuple(np.flatnonzero(required[sorted_channels[b]]).tolist())))
     pieces = iter(problem.reads)
     accesses = [
         dataclasses.replace(access, kept=np.concatenate([next(pieces)[sorted_channels[b]] for b in access.blocks]))
         for access in problem.accesses
     ]
-    return Problem(problem.blocks, tuple(accesses), problem.name)
+    return Problem(tuple(blocks), tuple(accesses), problem.name)
 
 
 def content_hash(problem: Problem) -> str:

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from upscale_opt.exporter import export, load
     from upscale_opt.exports import Exported, Verification
     from upscale_opt.extraction import extract
+    from upscale_opt.graphs import Graph
     from upscale_opt.masks import effective_masks, l2_masks, normalise_masks
     from upscale_opt.models import load_model
     from upscale_opt.pictures import save_picture
     from upscale_opt.plans import ModelReference, Plan, baseline_plan, plan, read_plan, save_plan
     from upscale_opt.profiling import Profile, profile, profile_interleaved
-    from upscale_opt.tracing import Graph, trace
+    from upscale_opt.tracing import trace
     from upscale_opt.verification import masked_copy, verify
 
 __version__ = "0.1.0"
@@ -40,7 +41,8 @@ _HOMES = {
     "pictures": ("save_picture",),
     "plans": ("ModelReference", "Plan", "baseline_plan", "plan", "read_plan", "save_plan"),
     "profiling": ("Profile", "profile", "profile_interleaved"),
-    "tracing": ("Graph", "trace"),
+    "graphs": ("Graph",),
+    "tracing": ("trace",),
     "verification": ("masked_copy", "verify"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

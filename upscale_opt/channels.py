@@ -25,13 +25,39 @@ class Layout:
     axis
         Which dimension of the tensor the channels are on.
     channels
-        int64, shape (number of channels,): the integer of each channel.
-    size
-        Consecutive entries of the axis per channel: 1, or the spatial size behind a flatten.
+        int64, shape (length of that dimension,): the integer of the channel that each entry belongs to. A channel has
+        several entries behind a flatten, or if it was concatenated with itself.
     """
 
     axis: int
     channels: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Scattered:
+    """A tensor that is a rearrangement of another one and whose channels are on more than one axis, or on none.
+
+    Attributes
+    ----------
+    origin
+        Name of the fx node that computes the other tensor.
+    layout
+        Its layout.
+    places
+        int64, of the tensor's shape: the flat index in the other tensor of every element.
+    """
+
+    origin: str
+    layout: Layout
+    places: np.ndarray
+
+
+@dataclass(frozen=True)
+class TensorLayout:
+    """The channel axis of one tensor: dimension `axis` is the concatenation of `blocks`, `size` entries a channel."""
+
+    axis: int
+    blocks: tuple[int, ...]
     size: int = 1
 
 
@@ -63,25 +89,22 @@ class Resolution:
     index_of: np.ndarray
     producers: tuple[str, ...]
 
-    def sequence(self, channels: np.ndarray) -> tuple[int, ...]:
-        """The blocks that an array of channels is the concatenation of.
-
-        Raises
-        ------
-        AssertionError
-            If it is no concatenation of whole blocks: an internal error.
-        """
-        block, index = self.block_of[channels], self.index_of[channels]
+    def layout(self, layout: Layout) -> TensorLayout | None:
+        """The concatenation of whole blocks that a layout is; None if it is none."""
+        block, index = self.block_of[layout.channels], self.index_of[layout.channels]
+        if not len(block):
+            return None
+        same = (block[1:] == block[:-1]) & (index[1:] == index[:-1])
+        changes = np.concatenate([[0], np.flatnonzero(~same) + 1, [len(block)]])
+        size = int(np.gcd.reduce(np.diff(changes)))
+        block, index = block[::size], index[::size]
         breaks = (block[1:] != block[:-1]) | (index[1:] != index[:-1] + 1)
         starts = np.concatenate([[0], np.flatnonzero(breaks) + 1])
-        lengths = np.diff(np.concatenate([starts, [len(channels)]]))
-        sequence = tuple(int(b) for b in block[starts])
-        whole = index[starts].max(initial=0) == 0 and all(
-            length == self.blocks[b].size for b, length in zip(sequence, lengths, strict=True)
-        )
-        if not whole:
-            raise AssertionError("a tensor is not a concatenation of whole blocks")
-        return sequence
+        lengths = np.diff(np.concatenate([starts, [len(block)]]))
+        sizes = np.array([self.blocks[b].size for b in block[starts]])
+        if index[starts].any() or (lengths != sizes).any():
+            return None
+        return TensorLayout(layout.axis, tuple(block[starts].tolist()), size)
 
 
 @dataclass

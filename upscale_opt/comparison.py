@@ -21,11 +21,12 @@ from upscale_opt.cost_model import AnalyticCosts, CostModel
 from upscale_opt.exporter import export
 from upscale_opt.exports import Exported
 from upscale_opt.extraction import extract
+from upscale_opt.graphs import Graph
 from upscale_opt.masks import effective_masks, normalise_masks
 from upscale_opt.plans import ModelReference, plan
 from upscale_opt.profiling import Profile, profile_interleaved
 from upscale_opt.segments import Solutions, each_solution
-from upscale_opt.tracing import Graph, as_tuple, trace
+from upscale_opt.tracing import as_tuple, trace
 from upscale_opt.verification import Verifier
 
 

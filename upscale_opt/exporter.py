@@ -13,9 +13,11 @@ from torch import nn
 from upscale_opt.errors import PlanError
 from upscale_opt.exports import Exported
 from upscale_opt.extraction import extract
+from upscale_opt.flow import attribute_of
+from upscale_opt.graphs import Graph
 from upscale_opt.plans import Plan, baseline_plan, require_fitting
 from upscale_opt.rewriting import rewrite
-from upscale_opt.tracing import Graph, trace
+from upscale_opt.tracing import trace
 from upscale_opt.verification import Verifier
 
 
@@ -125,6 +127,6 @@ def _require_masks(graph: Graph, masks: Mapping[str, np.ndarray]) -> None:
     for name, mask in masks.items():
         if name not in graph.consumers:
             raise PlanError(f"the plan masks {name!r}, which the model does not have; it was made for another model")
-        length = graph.module.get_parameter(name).shape[1]
+        length = attribute_of(graph.module, name).shape[graph.consumers[name].input_axis]
         if len(mask) != length:
             raise PlanError(f"the plan's mask of {name!r} has length {len(mask)}, but the model's weight has {length}")

@@ -7,7 +7,7 @@ state_dict of the original model: a verification's random one, or a trained one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from torch import fx
 from problems import ProblemError
 from problems.files import write_bytes_atomically
 from upscale_opt.errors import PlanError
+from upscale_opt.graphs import Graph
 from upscale_opt.plans import Plan, save_plan
-from upscale_opt.tracing import Graph
 
 WEIGHTS_FILE = "model.safetensors"
 PLAN_FILE = "plan.json"
@@ -67,29 +67,38 @@ class ParameterSlice:
 
     Attributes
     ----------
-    rows
-        int64 indices along dimension 0, or None for all.
-    columns
-        int64 indices along dimension 1, or None for all.
+    indices
+        Dimension to int64 indices along it; dimensions that are not listed are whole.
     mask
-        bool over the original dimension 1: columns that are not kept are zero (over-read, or partly masked behind a
-        flatten); None if there is nothing to zero.
+        bool over the original dimension `mask_axis`: entries that are not kept are zero (over-read, or partly masked
+        behind a flatten); None if there is nothing to zero.
+    mask_axis
+        Dimension of the mask.
+    columns
+        For convolutions with several groups: int64, shape (groups, stored inputs per group), the indices along
+        dimension 1 that the rows of each group hold.
     """
 
-    rows: np.ndarray | None = None
-    columns: np.ndarray | None = None
+    indices: Mapping[int, np.ndarray] = field(default_factory=dict)
     mask: np.ndarray | None = None
+    mask_axis: int = 1
+    columns: np.ndarray | None = None
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
         """The slice of a tensor of the original shape; a new tensor."""
         result = tensor.detach()
-        if self.rows is not None:
-            result = result[torch.from_numpy(self.rows).to(tensor.device)]
         if self.mask is not None and not self.mask.all():
             keep = torch.from_numpy(self.mask).to(tensor.device)
-            result = torch.where(keep.reshape(1, -1, *[1] * (tensor.ndim - 2)), result, 0)
+            shape = [-1 if d == self.mask_axis else 1 for d in range(tensor.ndim)]
+            result = torch.where(keep.reshape(shape), result, 0)
+        for dimension, index in self.indices.items():
+            result = result.index_select(dimension, torch.from_numpy(index).to(tensor.device))
         if self.columns is not None:
-            result = result[:, torch.from_numpy(self.columns).to(tensor.device)]
+            groups = len(self.columns)
+            rows = torch.arange(groups, device=tensor.device).repeat_interleave(len(result) // groups)
+            columns = torch.from_numpy(self.columns).to(tensor.device)[rows]
+            shape = [*columns.shape, *[1] * (tensor.ndim - 2)]
+            result = result.gather(1, columns.reshape(shape).expand(-1, -1, *tensor.shape[2:]))
         return result.clone(memory_format=torch.contiguous_format)
 
 

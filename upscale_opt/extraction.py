@@ -14,9 +14,10 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from problems import Access, Problem
+from problems import Access, Block, Problem
 from upscale_opt.cost_model import CostModel, Workload
-from upscale_opt.tracing import Graph, Read
+from upscale_opt.flow import attribute_of
+from upscale_opt.graphs import Graph, Read
 
 
 def extract(graph: Graph, masks: Mapping[str, np.ndarray], *, costs: CostModel | None = None) -> dict[str, Problem]:
@@ -36,6 +37,7 @@ def extract(graph: Graph, masks: Mapping[str, np.ndarray], *, costs: CostModel |
     dict
         Segment name to problem, in execution order. Every block of the network is in exactly one.
     """
+    required = required_channels(graph, masks)
     segments = _segments(graph)
     names = _names(graph, segments)
     problems: dict[str, Problem] = {}
@@ -53,7 +55,7 @@ def extract(graph: Graph, masks: Mapping[str, np.ndarray], *, costs: CostModel |
             for read in graph.reads
             if segments[read.input.blocks[0]] == segment
         )
-        problem = Problem(tuple(graph.blocks[b] for b in members), accesses, name)
+        problem = Problem(tuple(_requiring(graph, int(b), required) for b in members), accesses, name)
         num_stored[members] = [len(stored) for stored in problem.stored]
         problems[name] = problem
     if costs is None:
@@ -71,21 +73,75 @@ def extract(graph: Graph, masks: Mapping[str, np.ndarray], *, costs: CostModel |
 
 
 def kept_channels(graph: Graph, read: Read, masks: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The channels a read keeps, bool, in original positions; behind a flatten, those with any kept feature."""
+    """The channels a read keeps, bool, in original positions; behind a flatten, those with any kept feature.
+
+    The mask of a convolution with several groups holds for each of them.
+    """
     width = sum(graph.blocks[b].size for b in read.input.blocks)
     mask = masks.get(read.weight)
     if mask is None:
         return np.ones(width, dtype=bool)
-    kept: np.ndarray = np.asarray(mask).reshape(width, read.input.size)
+    kept: np.ndarray = np.tile(np.asarray(mask), read.groups).reshape(width, read.input.size)
     return np.logical_or.reduce(kept, axis=1)
+
+
+def required_channels(graph: Graph, masks: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Channels that are stored whatever the reads keep; bool, shape (num channels of the network,).
+
+    Selections require the channels that their outputs store, convolutions with several groups those that their masks
+    keep, and as many of every group as of the others: a group with fewer keeps its first channels, too.
+    """
+    offsets = graph.offsets
+    required = np.zeros(offsets[-1], dtype=bool)
+    if not (graph.selections or graph.grouped):
+        return required
+    always = np.zeros(len(required), dtype=bool)
+    for b, block in enumerate(graph.blocks):
+        always[offsets[b] : offsets[b + 1]] = block.pinned or not block.removable
+    for read in graph.reads:
+        channels = graph.numbers(replace(read.input, size=1))
+        always[channels[kept_channels(graph, read, masks)]] = True
+    while True:
+        stored = always | required
+        empty = np.flatnonzero(np.add.reduceat(stored, offsets[:-1]) == 0)
+        stored[offsets[empty]] = True
+        before = required.sum()
+        for selection in reversed(graph.selections):
+            source, output = graph.numbers(selection.input), graph.numbers(selection.output)
+            _require(required, stored, source[selection.index[stored[output]]])
+        for read in reversed(graph.grouped):
+            entries, outputs = (graph.numbers(layout).reshape(read.groups, -1) for layout in (read.input, read.output))
+            kept = np.repeat(kept_channels(graph, read, masks), read.input.size).reshape(entries.shape)
+            _require(required, stored, entries[kept])
+            for channels in (entries, outputs):
+                counts = stored[channels].sum(axis=1, keepdims=True)
+                lacking = np.cumsum(~stored[channels], axis=1) <= counts.max() - counts
+                _require(required, stored, channels[~stored[channels] & lacking])
+        if required.sum() == before:
+            return required
+
+
+def _require(required: np.ndarray, stored: np.ndarray, channels: np.ndarray) -> None:
+    required[channels] = True
+    stored[channels] = True
+
+
+def _requiring(graph: Graph, b: int, required: np.ndarray) -> Block:
+    """A block with the channels of it that are required; one that is pinned or not removable stores all anyway."""
+    block = graph.blocks[b]
+    if block.pinned or not block.removable:
+        return block
+    own = np.flatnonzero(required[graph.offsets[b] : graph.offsets[b + 1]])
+    return replace(block, required=tuple(own.tolist()))
 
 
 def workload(graph: Graph, read: Read, num_outputs: int) -> Workload:
     """What a consumer that stores `num_outputs` of its outputs does per call, by the shapes of the trace."""
-    weight = graph.module.get_parameter(read.weight)
+    weight = attribute_of(graph.module, read.weight)
     width = sum(graph.blocks[b].size for b in read.input.blocks)
-    kernel = math.prod(weight.shape[1:]) // width
-    output_elements = math.prod(read.output_shape) // weight.shape[0] * num_outputs
+    original = weight.shape[1 - read.input_axis]
+    kernel = weight.numel() // original // width
+    output_elements = math.prod(read.output_shape) // original * num_outputs
     return Workload(
         input_elements=math.prod(read.input_shape) // width,
         weight_elements=kernel * num_outputs,
@@ -96,7 +152,7 @@ def workload(graph: Graph, read: Read, num_outputs: int) -> Workload:
 
 
 def _with_table(access: Access, graph: Graph, read: Read, num_stored: np.ndarray, costs: CostModel) -> Access:
-    outputs = int(num_stored[list(graph.produced[read.module].blocks)].sum())
+    outputs = int(num_stored[list(read.output.blocks)].sum())
     stored = int(num_stored[list(read.input.blocks)].sum())
     table = costs.table(workload(graph, read, outputs), kept=access.num_kept, stored=stored)
     return replace(access, table=table)

@@ -2,39 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from torch import fx, nn
 
-from upscale_opt.channels import ChannelTable, Layout
+from upscale_opt.channels import ChannelTable, Layout, Scattered
 
 
 @dataclass(frozen=True)
 class ChannelSlice:
-    """A constant slice along the channel axis that an export must rewrite.
+    """Entries [start, stop) of the channel axis `axis` of node `source`, which an export must find again.
 
     Attributes
     ----------
-    node
-        Name of the fx node.
+    node, source
+        Names of the fx nodes of the slice and of what it is cut from.
+    axis
+        Which dimension of `source`.
     start, stop
-        Bounds in original channels.
+        Bounds in original entries.
     entry
-        Which entry of the index expression it is; None for ``narrow``.
+        Which entry of the index expression it is; None if the node as a whole can be replaced by a ``narrow``.
     """
 
     node: str
+    source: str
+    axis: int
     start: int
     stop: int
     entry: int | None
 
 
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """One tensor of several into which node `source` is cut along its channel axis: entries [start, stop)."""
+
+    source: fx.Node
+    layout: Layout
+    start: int
+    stop: int
+
+
+Value = Layout | Scattered | Piece | tuple[Any, ...] | None
+"""What is known of a node's result: None if nothing, a tuple for several tensors."""
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a convolution or a linear layer: what it reads and what it computes.
+
+    Attributes
+    ----------
+    node
+        The fx node.
+    weight, bias
+        Qualified names of the parameters; None without a bias.
+    input, output
+        Layouts.
+    groups
+        Of the convolution; 1 for a linear layer.
+    input_axis
+        Dimension of the weight that input channels are on: 1, but 0 in transposed convolutions.
+    is_convolution
+        Whether it is one.
+    """
+
+    node: fx.Node
+    weight: str
+    bias: str | None
+    input: Layout
+    output: Layout
+    groups: int
+    input_axis: int
+    is_convolution: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Rearrangement:
+    """A node whose output is some channels of an earlier tensor in another order, such as a channel shuffle.
+
+    Attributes
+    ----------
+    node, source
+        Names of the fx nodes.
+    input, output
+        Layouts.
+    index
+        int64, shape (output entries,): which entry of the source each entry of the output is.
+    """
+
+    node: str
+    source: str
+    input: Layout
+    output: Layout
+    index: np.ndarray
+
+
 @dataclass
 class Flow:
-    """One pass over the nodes of a traced model; what the rules in `upscale_opt.rules` work with.
+    """One pass over the nodes of a traced model; what the rules in `upscale_opt.operators` work with.
 
     Attributes
     ----------
@@ -42,22 +112,55 @@ class Flow:
         The traced model.
     shapes
         Node name to the shape of the tensor it computes; None where it computes something else.
+    refused
+        Names of nodes to be treated as unknown operators.
     table
         All channels so far.
-    layouts, reads, followers, outputs, slices
-        What the rules have found: layouts by node name, reads in execution order, layouts by module path of
-        what follows channels and of what produces them, and channel slices by node name.
+    values
+        What is known of the result of every node so far.
+    reasons
+        Why nothing is known, for tensors without a layout: what their channels are pinned for.
+    calls, rearrangements, slices
+        In execution order.
+    parameters
+        Qualified name of a parameter or buffer to the layout of each of its dimensions that follows channels.
+    lengths
+        Reshapes by node name, with the position of the length of the channel axis among the sizes.
+    sizes
+        Per node that computes a length, or a tuple of lengths: the channels it counts (None for a plain length).
+    settled
+        Pairs (user, node) in which a length is used in a way that an export keeps right.
+    attribute_uses
+        Pairs (user, node) in which a parameter that follows channels is used as such.
+    foreign
+        Identities of tensors that are used as a whole, by modules without a rule for instance.
+    maps
+        Nodes that compute something entry by entry from tensors of which nothing is known.
+    features
+        Module path to the channels that ``num_features`` counts.
     """
 
     traced: fx.GraphModule
     shapes: Mapping[str, Any]
+    refused: frozenset[str] = frozenset()
     table: ChannelTable = field(default_factory=ChannelTable)
-    layouts: dict[str, Layout | None] = field(default_factory=dict)
-    reads: list[tuple[fx.Node, Layout]] = field(default_factory=list)
-    followers: dict[str, Layout] = field(default_factory=dict)
-    outputs: dict[str, Layout] = field(default_factory=dict)
-    _shared: dict[int, np.ndarray] = field(default_factory=dict)
-    slices: dict[str, ChannelSlice] = field(default_factory=dict)
+    values: dict[str, Value] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    calls: list[Call] = field(default_factory=list)
+    rearrangements: list[Rearrangement] = field(default_factory=list)
+    slices: list[ChannelSlice] = field(default_factory=list)
+    parameters: dict[str, dict[int, Layout]] = field(default_factory=dict)
+    lengths: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, Any] = field(default_factory=dict)
+    settled: set[tuple[str, str]] = field(default_factory=set)
+    attribute_uses: set[tuple[str, str]] = field(default_factory=set)
+    foreign: set[int] = field(default_factory=set)
+    maps: set[str] = field(default_factory=set)
+    features: dict[str, np.ndarray] = field(default_factory=dict)
+    _bound: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
+    _assumed: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
+
+    # What is known
 
     def module(self, node: fx.Node) -> Any:
         """The submodule a call_module node calls."""
@@ -71,74 +174,284 @@ class Flow:
         """Whether a node computes a single tensor."""
         return isinstance(node, fx.Node) and isinstance(self.shapes.get(node.name), tuple)
 
+    def value(self, node: Any) -> Value:
+        """What is known of what a node computes."""
+        return self.values.get(node.name) if isinstance(node, fx.Node) else None
+
     def layout(self, node: Any) -> Layout | None:
-        """Layout of what a node computes; None if it has no channels that are followed."""
-        return self.layouts.get(node.name) if isinstance(node, fx.Node) else None
+        """Layout of the tensor a node computes; None if it has none (yet: see `channels`)."""
+        value = self.value(node)
+        return value if isinstance(value, Layout) else None
 
     def source(self, node: fx.Node) -> Any:
         """The first argument of a node: what it works on."""
         return node.args[0]
 
-    def input_layouts(self, node: fx.Node) -> list[Layout]:
-        """Layouts of all inputs of a node that have one."""
-        return [layout for x in node.all_input_nodes if (layout := self.layout(x)) is not None]
-
     def argument(self, node: fx.Node, position: int, name: str, default: Any) -> Any:
         """An argument given by position or keyword."""
         return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
 
-    def opaque(self, node: fx.Node, reason: str | None = None) -> Layout | None:
-        """New pinned channels along axis 1 of the node's output; None if it is no tensor with such an axis."""
-        if not self.is_tensor(node) or len(self.shape(node)) < 2 or self.shape(node)[1] == 0:
+    def channels(self, user: fx.Node, node: Any, axis: int) -> np.ndarray | None:
+        """The channel of every entry of a dimension of what `user` reads; None if its channels are on another one.
+
+        A parameter follows from now on. If nothing is known of the tensor, its entries become pinned channels.
+        """
+        value = self.value(node)
+        if isinstance(value, Layout):
+            return value.channels if value.axis == axis else None
+        if value is not None or not self.is_tensor(node) or not 0 <= axis < len(self.shape(node)):
             return None
-        channels = self.table.produce(self.shape(node)[1], node.name)
-        self.table.pin(channels, reason or f"output of {self._operator(node)}", node.name)
-        return Layout(1, channels)
+        attribute = self._attribute(node, axis)
+        if attribute is not None:
+            self.attribute_uses.add((user.name, node.name))
+            return attribute
+        key = (node.name, axis)
+        if key not in self._assumed:
+            reason = self.reasons.get(node.name, "constant along the channel axis")
+            self._assumed[key] = self.table.produce(self.shape(node)[axis], node.name)
+            self.table.pin(self._assumed[key], reason, node.name)
+        return self._assumed[key]
 
-    def unknown(self, node: fx.Node, reason: str | None = None) -> Layout | None:
-        """Pin everything that enters the node; its output gets new pinned channels."""
-        reason = reason or f"no rule for {self._operator(node)}"
-        for layout in self.input_layouts(node):
-            self.table.pin(layout.channels, reason, node.name)
-        return self.opaque(node, reason)
+    def _attribute(self, node: fx.Node, axis: int) -> np.ndarray | None:
+        """The channels of a tensor that is computed from parameters entry by entry, which follow from now on."""
+        origins = self._origins(node, len(self.shape(node)) - axis, self.shape(node)[axis])
+        if not origins:
+            return None
+        channels = None
+        for attribute, dimension, uses in origins:
+            self.attribute_uses |= uses
+            own = self.follow(str(attribute.target), dimension, channels)
+            channels = own if channels is None else channels
+        return channels
 
-    def consume(self, node: fx.Node, x: Layout, num_outputs: int) -> Layout:
-        """A read of `x` by a module with a weight, which produces new channels on the last or first axis.
+    def _origins(
+        self, node: fx.Node, from_right: int, length: int
+    ) -> list[tuple[fx.Node, int, set[tuple[str, str]]]] | None:
+        """Parameters (and their dimensions) that the entries of a dimension come from; None if not only from these."""
+        if not self.is_tensor(node) or len(self.shape(node)) < from_right or self.shape(node)[-from_right] != length:
+            return None
+        if node.op == "get_attr":
+            return [(node, len(self.shape(node)) - from_right, set())]
+        sources, position = [self.source(node)] if node.args else [], from_right
+        if node.op == "call_method" and node.target == "expand":
+            given = node.args[1:]
+            if len(given) < from_right or given[-from_right] != -1:
+                return None
+        elif node.op == "call_method" and node.target in ("view", "reshape"):
+            given = node.args[1:]
+            if len(given) < from_right or given[-from_right] != -1 or len(self.shape(sources[0])) != 1:
+                return None
+            position = 1
+        elif node.name in self.maps:
+            sources = [x for x in node.all_input_nodes if self.is_tensor(x) and math.prod(self.shape(x)) > 1]
+            sources = [x for x in sources if len(self.shape(x)) >= from_right and self.shape(x)[-from_right] > 1]
+        elif node.op != "call_method" or node.target not in ("contiguous", "clone"):
+            return None
+        found = []
+        for source in sources:
+            own = self._origins(source, position, length)
+            if own is None:
+                return None
+            found += [(attribute, dim, {*uses, (node.name, source.name)}) for attribute, dim, uses in own]
+        return found
+
+    # What rules find out
+
+    def unknown(self, node: fx.Node, reason: str | None = None) -> Value:
+        """Pin everything that enters the node; nothing is known of its output."""
+        if reason is None:
+            split = any(isinstance(self.value(x), Scattered) for x in node.all_input_nodes)
+            reason = f"{self.operator(node)} of split channels" if split else f"no rule for {self.operator(node)}"
+        for entering in node.all_input_nodes:
+            for channels in channels_in(self.value(entering)):
+                self.table.pin(channels, reason, node.name)
+        self.reasons[node.name] = reason
+        if node.op == "call_module":
+            module = self.module(node)
+            self.foreign.update(id(tensor) for tensor in (*module.parameters(), *module.buffers()))
+        return None
+
+    def opaque(self, node: fx.Node) -> Value:
+        """Nothing is known of the output, nor was anything of the inputs; the reason is handed on."""
+        reasons = [self.reasons[x.name] for x in node.all_input_nodes if x.name in self.reasons]
+        self.reasons[node.name] = reasons[0] if reasons else f"output of {self.operator(node)}"
+        return None
+
+    def follow(self, name: str, dimension: int, channels: np.ndarray | None) -> np.ndarray:
+        """A dimension of a parameter or buffer follows these channels (None: new ones, if it follows none yet).
+
+        One that follows some already ties them.
+        """
+        tensor = attribute_of(self.traced, name)
+        key = (id(tensor), dimension)
+        if channels is None:
+            if key not in self._bound:
+                self._bound[key] = self.table.produce(tensor.shape[dimension], name.removesuffix(".weight"))
+        else:
+            if key in self._bound:
+                self.table.tie(self._bound[key], channels)
+            self._bound[key] = channels
+        self.parameters.setdefault(name, {})[dimension] = Layout(dimension, self._bound[key])
+        return self._bound[key]
+
+    def compute(
+        self,
+        node: fx.Node,
+        x: np.ndarray,
+        *,
+        axis: int,
+        weight: str,
+        bias: str | None,
+        groups: int = 1,
+        transposed: bool = False,
+        is_convolution: bool = True,
+    ) -> Layout:
+        """A read of the channels `x` by a weight, which makes new channels along the same axis.
 
         A weight used before ties the inputs of its calls, position by position, and their outputs.
         """
-        module = self.module(node)
-        self._bind(id(module.weight), x.channels)
-        key = -id(module.weight)
-        if key not in self._shared:
-            self._shared[key] = self.table.produce(num_outputs, str(node.target))
-        axis = len(self.shape(node)) - 1 if isinstance(module, nn.Linear) else 1
-        output = Layout(axis, self._shared[key])
-        self.reads.append((node, x))
-        self.outputs[str(node.target)] = output
+        tensor = attribute_of(self.traced, weight)
+        self._read(tensor, x)
+        rows = 1 if transposed else 0
+        if groups == 1 or not transposed:
+            output = self.follow(weight, rows, None)
+        else:
+            output = self._rows_of_groups(tensor, groups, weight)
+        if bias is not None:
+            self.follow(bias, 0, output)
+        if groups > 1:
+            for channels in (x, output):
+                for g in range(1, groups):
+                    self.table.cut(channels, g * len(channels) // groups)
+        result = Layout(axis, output)
+        source = Layout(axis, x)
+        self.calls.append(Call(node, weight, bias, source, result, groups, 1 - rows, is_convolution))
+        return result
+
+    def _read(self, tensor: Any, x: np.ndarray) -> None:
+        key = (id(tensor), -1)
+        if key in self._bound:
+            self.table.tie(self._bound[key], x)
+        self._bound[key] = x
+
+    def _rows_of_groups(self, tensor: Any, groups: int, name: str) -> np.ndarray:
+        key = (id(tensor), -2)
+        if key not in self._bound:
+            self._bound[key] = self.table.produce(tensor.shape[1] * groups, name.removesuffix(".weight"))
+        return self._bound[key]
+
+    def cut(self, node: fx.Node, source: fx.Node, x: Layout, start: int, stop: int, entry: int | None) -> Layout | None:
+        """The channels of a slice of `source` along its channel axis; None if it goes through a channel.
+
+        See `ChannelSlice`. The axis of the result is that of `x`.
+        """
+        if stop <= start or through_channel(x.channels, start) or through_channel(x.channels, stop):
+            return None
+        self.table.cut(x.channels, start)
+        self.table.cut(x.channels, stop)
+        self.slices.append(ChannelSlice(node.name, source.name, x.axis, start, stop, entry))
+        return Layout(x.axis, x.channels[start:stop])
+
+    def rearrange(self, node: fx.Node, source: str, x: Layout, index: np.ndarray) -> Layout:
+        """The node's output is the entries `index` of the channel axis of `source`: new channels, in any order."""
+        output = Layout(x.axis, self.table.produce(len(index), node.name))
+        self.rearrangements.append(Rearrangement(node.name, source, x, output, index))
         return output
 
-    def follow(self, node: fx.Node, x: Layout) -> None:
-        """The parameters of the node's module follow the channels of `x`; a second call ties both inputs."""
-        self._bind(id(self.module(node)), x.channels)
-        self.followers[str(node.target)] = x
+    def passes(self, node: fx.Node, x: np.ndarray, axis: int) -> Layout:
+        """The node's output has the channels of its input."""
+        return Layout(axis, x)
 
-    def slice(self, node: fx.Node, x: Layout, axis: int, start: int, stop: int, entry: int | None) -> Layout | None:
-        """Entries [start, stop) of the channel axis of `x`, which is axis `axis` of the result; see `ChannelSlice`."""
-        if start % x.size or stop % x.size or stop <= start:
-            return self.unknown(node, "a slice through the middle of a channel")
-        first, last = start // x.size, stop // x.size
-        self.table.cut(x.channels, first)
-        self.table.cut(x.channels, last)
-        self.slices[node.name] = ChannelSlice(node.name, first, last, entry)
-        return Layout(axis, x.channels[first:last], x.size)
+    def hold(self, *names: str | None) -> None:
+        """Parameters that are used as a whole: none of their dimensions may follow channels."""
+        self.foreign.update(id(self.parameter(name)) for name in names if name is not None)
 
-    def _bind(self, key: int, channels: np.ndarray) -> None:
-        if key in self._shared:
-            self.table.tie(self._shared[key], channels)
-        self._shared[key] = channels
+    def parameter(self, name: str) -> Any:
+        """A parameter, buffer or other attribute by its qualified name."""
+        return attribute_of(self.traced, name)
 
-    def _operator(self, node: fx.Node) -> str:
+    def computed(self, node: fx.Node) -> Value:
+        """Arithmetic on lengths and the like: remembers which channels the result counts."""
+        counted = [own for x in node.all_input_nodes if (own := self.sizes.get(x.name)) is not None]
+        if any(list(channels_in(self.value(x))) for x in node.all_input_nodes):
+            return self.unknown(node)
+        flat = [own for sizes in counted for own in (sizes if isinstance(sizes, tuple) else (sizes,))]
+        flat = [own for own in flat if own is not None]
+        self.sizes[node.name] = np.concatenate(flat) if flat else None
+        return None
+
+    def with_lengths(self, node: fx.Node, result: Layout, given: Sequence[Any]) -> Value:
+        """Settle the lengths given to a node whose output is `result`; see `lengths` and `settled`."""
+        entries = list(given[0]) if len(given) == 1 and isinstance(given[0], (tuple, list)) else list(given)
+        if len(entries) == 1 and isinstance(entries[0], fx.Node) and len(self.shape(node)) > 1:
+            sizes = self.sizes.get(entries[0].name)
+            if not isinstance(sizes, tuple) or not self._counts(sizes[result.axis], result):
+                return self.unknown(node)
+            self.settled.add((node.name, entries[0].name))
+            return result
+        if len(entries) != len(self.shape(node)):
+            return self.unknown(node)
+        entry = entries[result.axis]
+        if isinstance(entry, fx.Node):
+            self.settled.add((node.name, entry.name))
+            if entries.count(entry) > 1:
+                return self.unknown(node)
+            if not self._counts(self.sizes.get(entry.name), result):
+                self.lengths[node.name] = result.axis
+        elif entry != -1:
+            self.lengths[node.name] = result.axis
+        return result
+
+    def _counts(self, sizes: Any, result: Layout) -> bool:
+        return isinstance(sizes, np.ndarray) and np.array_equal(sizes, result.channels)
+
+    def assumed(self, reason: str) -> list[np.ndarray]:
+        """Pinned channels of tensors of which nothing is known, for this reason."""
+        return [channels for (name, _), channels in self._assumed.items() if self.reasons.get(name) == reason]
+
+    def pin_shared(self) -> frozenset[str]:
+        """Pin what follows channels but is used as a whole, too; returns calls whose weights are: refuse these."""
+        whole = set(self.foreign)
+        for node in self.traced.graph.nodes:
+            if node.op == "get_attr" and not self._is_followed(node):
+                whole.add(id(attribute_of(self.traced, str(node.target))))
+        for (tensor, _), channels in self._bound.items():
+            if tensor in whole:
+                self.table.pin(channels, "a parameter is used elsewhere, too", "get_attr")
+        return frozenset(call.node.name for call in self.calls if id(self.parameter(call.weight)) in whole)
+
+    def _is_followed(self, node: fx.Node) -> bool:
+        """Whether all uses of a parameter, or of what is computed from it, are known to follow channels."""
+        return all(
+            (user.name, node.name) in self.attribute_uses
+            and (self.values.get(user.name) is not None or user.op == "output" or self._is_followed(user))
+            for user in node.users
+        )
+
+    def operator(self, node: fx.Node) -> str:
+        """What a node calls, for people."""
         if node.op == "call_module":
             return type(self.module(node)).__name__
         return getattr(node.target, "__name__", str(node.target))
+
+
+def channels_in(value: Value) -> Iterator[np.ndarray]:
+    """The channels of all layouts in what is known of a node."""
+    if isinstance(value, Layout):
+        yield value.channels
+    elif isinstance(value, (Scattered, Piece)):
+        yield value.layout.channels
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from channels_in(part)
+
+
+def through_channel(channels: np.ndarray, position: int) -> bool:
+    """Whether a cut in front of an entry goes through a channel."""
+    return 0 < position < len(channels) and bool(channels[position - 1] == channels[position])
+
+
+def attribute_of(module: nn.Module, name: str) -> Any:
+    """A parameter, buffer or other attribute by its qualified name."""
+    path, _, attribute = name.rpartition(".")
+    return getattr(module.get_submodule(path), attribute)

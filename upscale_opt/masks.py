@@ -18,7 +18,8 @@ import torch
 
 from upscale_opt.amounts import num_removed, require_amount
 from upscale_opt.errors import MaskError
-from upscale_opt.tracing import Graph
+from upscale_opt.flow import attribute_of
+from upscale_opt.graphs import Graph
 
 Masks = dict[str, np.ndarray]
 
@@ -42,8 +43,8 @@ class EffectiveMasks:
 def l2_masks(graph: Graph, amount: float | str = 0.5) -> Masks:
     """Per-consumer L2 masks: the unconstrained input-side pruning of UPSCALE (Wan et al., ICML 2023, section 4).
 
-    Every groups = 1 convolution that does not read the network input removes its input channels of smallest L2
-    norm; linear layers are left alone.
+    Every convolution that does not read the network input removes its input channels of smallest L2 norm; depthwise
+    ones and linear layers are left alone. One with several groups removes the same channels of every group.
 
     Parameters
     ----------
@@ -135,14 +136,14 @@ def effective_masks(graph: Graph, masks: Mapping[str, np.ndarray] | None = None)
 
 def _column_norms(graph: Graph, weight: str, *, order: float = 2) -> np.ndarray:
     """Norm of every input channel of a weight; float64, shape (inputs,)."""
-    tensor = graph.module.get_parameter(weight).detach()
+    tensor = attribute_of(graph.module, weight).detach()
     columns = tensor.to(torch.float32) if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-    dims = tuple(d for d in range(tensor.ndim) if d != 1)
+    dims = tuple(d for d in range(tensor.ndim) if d != graph.consumers[weight].input_axis)
     return torch.linalg.vector_norm(columns, order, dim=dims).double().cpu().numpy()
 
 
 def _num_inputs(graph: Graph, weight: str) -> int:
-    return graph.module.get_parameter(weight).shape[1]
+    return attribute_of(graph.module, weight).shape[graph.consumers[weight].input_axis]
 
 
 def _weight_name(graph: Graph, name: str) -> str:
@@ -153,7 +154,7 @@ def _weight_name(graph: Graph, name: str) -> str:
     known = [*graph.consumers, *(weight.removesuffix(".weight") for weight in graph.consumers)]
     near = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"maskable are {', '.join(list(graph.consumers)[:5])}, ..."
-    raise MaskError(f"{name!r} is no convolution (groups = 1) or linear layer that the network calls; {hint}")
+    raise MaskError(f"{name!r} is no convolution or linear layer that the network calls; {hint}")
 
 
 def _boolean(weight: str, mask: Any, length: int) -> np.ndarray:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import fx, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
 
 from problems.evaluation import COPY, PIECES
 from upscale_opt.exports import Exported, ParameterSlice
 from upscale_opt.extraction import kept_channels
 from upscale_opt.flow import ChannelSlice
+from upscale_opt.graphs import Graph, Read, Selection, TensorLayout
 from upscale_opt.plans import Plan
 from upscale_opt.selections import Gather
-from upscale_opt.tracing import Graph, Read, TensorLayout
 
 
 def rewrite(graph: Graph, plan: Plan) -> Exported:
@@ -40,25 +43,31 @@ class _Rewriter:
 
     def run(self) -> Exported:
         """All steps."""
+        for name, dimensions in self.graph.parameters.items():
+            self.slices[name] = ParameterSlice({dim: self._entries(layout) for dim, layout in dimensions.items()})
         for read in self.graph.reads:
             self._insert_selection(read)
-        for channel_slice in self.graph.slices.values():
+        for read in self.graph.grouped:
+            self._slice_groups(read)
+        for channel_slice in self.graph.slices:
             self._rewrite_slice(channel_slice)
-        for path, layout in self.graph.followers.items():
-            self._slice_follower(path, layout)
+        for name, position in self.graph.lengths.items():
+            self._rewrite_length(name, position)
+        for selection in self.graph.selections:
+            self._replace(selection)
         self._fill()
+        self._resize()
         self.module.graph.lint()
         self.module.recompile()
         return Exported(self.module, self.plan, self.graph, self.slices)
 
-    def _stored(self, layout: TensorLayout) -> np.ndarray:
-        """Original channel at every stored position along a channel axis; int64."""
-        return _stored_channels(self.graph, self.plan, layout)
+    def _entries(self, layout: TensorLayout) -> np.ndarray:
+        return stored_positions(self.graph, self.plan, layout)
 
     def _insert_selection(self, read: Read) -> None:
         """Hand the consumer its channels, and slice its weight to match."""
         layout = read.input
-        original = self._stored(layout)
+        original = _stored_channels(self.graph, self.plan, layout)
         kept = kept_channels(self.graph, read, self.plan.masks)[original]
         positions = np.flatnonzero(kept)
         mode = self.plan.reads[read.name]
@@ -67,88 +76,137 @@ class _Rewriter:
         node = self.nodes[read.node]
         with self.module.graph.inserting_before(node):
             if mode == COPY:
-                node.update_arg(0, self.module.graph.call_module(self._gather(read, positions), (node.args[0],)))
+                path = self._gather(read.name, _features(positions, layout.size), layout.axis)
+                node.update_arg(0, self.module.graph.call_module(path, (node.args[0],)))
             elif len(positions) < len(kept):
                 node.update_arg(0, self._joined(node.args[0], layout, positions))
-        self._slice_consumer(read, original[positions])
+        self._slice_weight(read, _features(original[positions], layout.size))
 
-    def _gather(self, read: Read, positions: np.ndarray) -> str:
-        """Add a `Gather` beside the consumer; its module path."""
-        path = f"{read.module}_gather" if read.name == read.module else f"{read.name.replace('#', '_')}_gather"
-        index = torch.from_numpy(_features(positions, read.input.size))
-        weight = self.module.get_parameter(read.weight)
-        self.module.add_submodule(path, Gather(index.to(weight.device), read.input.axis))
+    def _gather(self, name: str, index: np.ndarray, axis: int) -> str:
+        """Add a `Gather` under a name like that of its consumer; its module path."""
+        path = f"{name.replace('#', '_')}_gather"
+        device = next(self.module.parameters(), torch.empty(0)).device
+        self.module.add_submodule(path, Gather(torch.from_numpy(index).to(device), axis))
         return path
 
     def _joined(self, source: Any, layout: TensorLayout, positions: np.ndarray) -> fx.Node:
         """The contiguous runs of ascending positions, one after the other; a single one is a view."""
         runs = np.split(positions, np.flatnonzero(np.diff(positions) != 1) + 1)
-        pieces = [
-            self.module.graph.call_function(
-                torch.narrow, (source, layout.axis, int(run[0]) * layout.size, len(run) * layout.size)
-            )
-            for run in runs
-        ]
+        pieces = [self._narrow(source, layout.axis, int(run[0]) * layout.size, len(run) * layout.size) for run in runs]
         return pieces[0] if len(pieces) == 1 else self.module.graph.call_function(torch.cat, (pieces, layout.axis))
 
-    def _slice_consumer(self, read: Read, columns: np.ndarray) -> None:
-        rows = self._stored(self.graph.produced[read.module])
-        mask = self.plan.masks.get(read.weight)
-        self.slices[read.weight] = ParameterSlice(rows, _features(columns, read.input.size), mask)
-        module: Any = self.module.get_submodule(read.module)
-        if module.bias is not None:
-            self.slices[f"{read.module}.bias"] = ParameterSlice(rows)
-        num_inputs = len(columns) * read.input.size
-        if isinstance(module, nn.Linear):
-            module.in_features, module.out_features = num_inputs, len(rows)
-        else:
-            module.in_channels, module.out_channels = num_inputs, len(rows)
+    def _narrow(self, source: Any, axis: int, start: int, length: int) -> fx.Node:
+        return self.module.graph.call_function(torch.narrow, (source, axis, start, length))
 
-    def _slice_follower(self, path: str, layout: TensorLayout) -> None:
-        """BatchNorm and depthwise convolutions follow the channels they work on."""
-        rows = _features(self._stored(layout), layout.size)
-        module: Any = self.module.get_submodule(path)
-        for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-            if tensor.ndim > 0:
-                self.slices[f"{path}.{name}"] = ParameterSlice(rows)
-        if hasattr(module, "num_features"):
-            module.num_features = len(rows)
-        else:
-            module.in_channels = module.out_channels = module.groups = len(rows)
+    def _slice_weight(self, read: Read, columns: np.ndarray) -> None:
+        """The input channels of a weight; its other dimension is sliced as any parameter's."""
+        rows = self._parameter_indices(read.weight)
+        mask = self.plan.masks.get(read.weight)
+        self.slices[read.weight] = ParameterSlice({**rows, read.input_axis: columns}, mask, read.input_axis)
+
+    def _parameter_indices(self, name: str) -> Mapping[int, np.ndarray]:
+        return {dim: self._entries(layout) for dim, layout in self.graph.parameters.get(name, {}).items()}
+
+    def _slice_groups(self, read: Read) -> None:
+        """A convolution with several groups reads all that is stored, the same number of channels of each group."""
+        width = sum(self.graph.blocks[b].size for b in read.input.blocks) * read.input.size // read.groups
+        columns = self._entries(read.input).reshape(read.groups, -1) % width
+        rows = self._parameter_indices(read.weight)
+        self.slices[read.weight] = ParameterSlice(rows, self.plan.masks.get(read.weight), 1, columns)
 
     def _rewrite_slice(self, channel_slice: ChannelSlice) -> None:
         """Move the bounds of a channel slice to where its blocks are stored now."""
-        node = self.nodes[channel_slice.node]
-        source = node.args[0]
-        layout = self.graph.layouts[source.name]
-        sizes = [self.graph.blocks[b].size for b in layout.blocks]
-        stored = [len(self.plan.orders[self.graph.blocks[b].name]) for b in layout.blocks]
-        before = np.concatenate([[0], np.cumsum(sizes)]).tolist()
-        after = np.concatenate([[0], np.cumsum(stored)]).tolist()
-        bounds = (channel_slice.start, channel_slice.stop)
-        first, last = (after[before.index(bound)] * layout.size for bound in bounds)
+        node, source = self.nodes[channel_slice.node], self.nodes[channel_slice.source]
+        layout = self.graph.layouts[channel_slice.source]
+        # Cuts are borders of blocks, so that as many entries are stored ahead as originally were among those stored.
+        entries = self._entries(layout)
+        first, last = (int((entries < bound).sum()) for bound in (channel_slice.start, channel_slice.stop))
         if channel_slice.entry is not None:
             index = node.args[1]
-            entries = list(index) if isinstance(index, tuple) else [index]
-            entries[channel_slice.entry] = slice(first, last)
-            node.update_arg(1, tuple(entries))
-        else:
-            node.args = (source, layout.axis, first, last - first)
-            node.kwargs = {}
+            bounds = list(index) if isinstance(index, tuple) else [index]
+            bounds[channel_slice.entry] = slice(first, last)
+            node.update_arg(1, tuple(bounds))
+            return
+        with self.module.graph.inserting_before(node):
+            piece = self._narrow(source, channel_slice.axis, first, last - first)
+        self._substitute(node, piece)
+
+    def _rewrite_length(self, name: str, position: int) -> None:
+        """The length that a reshape is given for the channel axis."""
+        node = self.nodes[name]
+        given = list(node.args[1:])
+        nested = len(given) == 1 and isinstance(given[0], (tuple, list))
+        lengths: list[Any] = list(given[0]) if nested else given
+        inferred = any(type(length) is int and length == -1 for length in lengths) or node.target == "expand"
+        lengths[position] = len(self._entries(self.graph.layouts[name])) if inferred else -1
+        node.args = (node.args[0], tuple(lengths)) if nested else (node.args[0], *lengths)
+
+    def _replace(self, selection: Selection) -> None:
+        """Select the channels in the order in which the selection's own readers want them."""
+        node, source = self.nodes[selection.node], self.nodes[selection.source]
+        stored = self._entries(selection.input)
+        place = np.full(int(stored.max()) + 1, -1)
+        place[stored] = np.arange(len(stored))
+        index = place[selection.index[self._entries(selection.output)]]
+        with self.module.graph.inserting_before(node):
+            if np.array_equal(index, np.arange(len(stored))):
+                selected = source
+            else:
+                path = self._gather(selection.node, index, selection.input.axis)
+                selected = self.module.graph.call_module(path, (source,))
+        self._substitute(node, selected)
+
+    def _substitute(self, node: fx.Node, other: fx.Node) -> None:
+        """Let another node take a node's place, and drop what nobody needs any more."""
+        node.replace_all_uses_with(other)
+        self.nodes[node.name] = other
+        waiting, dropped = [node], set[str]()
+        while waiting:
+            last = waiting.pop()
+            if last.users or last.name in dropped or last.op in ("placeholder", "output"):
+                continue
+            waiting += [x for x in last.all_input_nodes if x.name not in self.graph.layouts]
+            self.module.graph.erase_node(last)
+            dropped.add(last.name)
 
     def _fill(self) -> None:
         """Replace parameters and buffers by their slices; what two modules share stays shared."""
-        replaced: dict[int, torch.Tensor] = {}
-        for name, piece in self.slices.items():
-            path, _, attribute = name.rpartition(".")
-            module = self.module.get_submodule(path)
-            old = getattr(module, attribute)
-            if id(old) not in replaced:
-                new = piece.of(old)
-                if isinstance(old, nn.Parameter):
-                    new = nn.Parameter(new, requires_grad=old.requires_grad)
-                replaced[id(old)] = new
-            setattr(module, attribute, replaced[id(old)])
+        names: dict[int, list[str]] = {}
+        tensors = (
+            *self.module.named_parameters(remove_duplicate=False),
+            *self.module.named_buffers(remove_duplicate=False),
+        )
+        for name, tensor in tensors:
+            names.setdefault(id(tensor), []).append(name)
+        by_name = dict(tensors)
+        for name, piece in list(self.slices.items()):
+            old = by_name[name]
+            new = piece.of(old)
+            if isinstance(old, nn.Parameter):
+                new = nn.Parameter(new, requires_grad=old.requires_grad)
+            for other in names.pop(id(old), ()):
+                path, _, attribute = other.rpartition(".")
+                setattr(self.module.get_submodule(path), attribute, new)
+                self.slices[other] = piece
+
+    def _resize(self) -> None:
+        """Modules know their sizes, too: say what they are now."""
+        for path, layout in self.graph.features.items():
+            module: Any = self.module.get_submodule(path)
+            module.num_features = len(self._entries(layout))
+        for module in self.module.modules():
+            if isinstance(module, _ConvNd):
+                first, second = module.weight.shape[:2]
+                if module.groups == module.in_channels == module.out_channels:
+                    module.groups = first
+                others = second * module.groups
+                module.in_channels, module.out_channels = (first, others) if module.transposed else (others, first)
+            elif isinstance(module, nn.Linear):
+                module.out_features, module.in_features = module.weight.shape
+            elif isinstance(module, nn.PReLU):
+                module.num_parameters = module.weight.numel()
+            elif isinstance(module, _NormBase) and module.affine:
+                module.num_features = len(module.weight)
 
 
 def _stored_channels(graph: Graph, plan: Plan, layout: TensorLayout) -> np.ndarray:

@@ -19,10 +19,12 @@ from torch.utils._pytree import tree_leaves
 
 from upscale_opt.errors import VerificationError
 from upscale_opt.exports import Exported, Verification
+from upscale_opt.flow import attribute_of
+from upscale_opt.graphs import Graph
 from upscale_opt.masks import effective_masks
 from upscale_opt.randomisation import random_inputs, randomise
 from upscale_opt.rewriting import stored_positions
-from upscale_opt.tracing import Graph, as_tuple, trace
+from upscale_opt.tracing import as_tuple, trace
 
 TOLERANCE = 1e-9
 SENSITIVITY = 1e-6
@@ -82,7 +84,8 @@ class Verifier:
         self.masks = dict(masks) if masks is not None else effective_masks(self.graph).masks
         generator = torch.Generator().manual_seed(seed)
         self.inputs = random_inputs(as_tuple(example_inputs), generator)
-        self.masked = masked_copy(model, self.masks).double()
+        axes = {weight: read.input_axis for weight, read in self.graph.consumers.items()}
+        self.masked = masked_copy(model, self.masks, axes).double()
         with torch.no_grad():
             randomise(self.masked, self.inputs, generator)
             self.outputs = _tensors(self.masked(*_clones(self.inputs)))
@@ -146,17 +149,18 @@ class Verifier:
         """Largest error over a few swaps of two kept columns, late consumers first."""
         largest: float | None = None
         for read in reversed(self.graph.reads):
-            weight = module.get_parameter(read.weight)
-            columns = weight.detach().flatten(2).norm(dim=2).norm(dim=0) if weight.ndim > 2 else weight.norm(dim=0)
-            kept = torch.nonzero(columns).flatten()
+            weight = attribute_of(module, read.weight)
+            original = weight.detach().clone()
+            columns = original.transpose(0, read.input_axis)
+            kept = torch.nonzero(columns.flatten(1).norm(dim=1)).flatten()
             if len(kept) < 2 * read.input.size:
                 continue
             first, second = int(kept[0]), int(kept[-1])
-            if torch.equal(weight[:, first], weight[:, second]):
+            if torch.equal(columns[first], columns[second]):
                 continue
-            swapped = weight.detach().clone()
-            swapped[:, [first, second]] = weight.detach()[:, [second, first]]
-            original = weight.detach().clone()
+            order = torch.arange(len(columns))
+            order[[first, second]] = order[[second, first]]
+            swapped = original.index_select(read.input_axis, order.to(original.device))
             with torch.no_grad():
                 weight.copy_(swapped)
                 largest = max(largest or 0.0, self._error(module))
@@ -184,7 +188,7 @@ class Verifier:
         return "the output"
 
 
-def masked_copy(model: Any, masks: Mapping[str, np.ndarray]) -> Any:
+def masked_copy(model: Any, masks: Mapping[str, np.ndarray], axes: Mapping[str, int] | None = None) -> Any:
     """A copy of a model with the input channels that the masks drop set to zero: the masked model.
 
     Parameters
@@ -193,13 +197,21 @@ def masked_copy(model: Any, masks: Mapping[str, np.ndarray]) -> Any:
         Any module; it is not changed.
     masks
         Weight name to Boolean array, True = kept.
+    axes
+        Weight name to the dimension its input channels are on. Default: 0 for transposed convolutions, 1 for others.
     """
     masked = copy.deepcopy(model)
     with torch.no_grad():
         for name, mask in masks.items():
-            weight = masked.get_parameter(name)
-            weight[:, torch.from_numpy(~mask).to(weight.device)] = 0
+            weight = attribute_of(masked, name)
+            axis = _input_axis(masked, name) if axes is None else axes[name]
+            weight.transpose(axis, 0)[torch.from_numpy(~mask).to(weight.device)] = 0
     return masked
+
+
+def _input_axis(model: Any, weight: str) -> int:
+    """The dimension of a weight that input channels are on, by the module it belongs to."""
+    return 0 if getattr(model.get_submodule(weight.rpartition(".")[0]), "transposed", False) is True else 1
 
 
 def _clones(inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -190,7 +190,7 @@ def test_a_wrong_weight_is_found_and_the_first_module_named(planned):
     graph, masks, _, plan = planned(model, inputs, keep=0.9)
     exported = export(model, inputs, plan, verify=False)
     right = exported.slices["blocks.1.conv1.weight"]
-    wrong = ParameterSlice(right.rows, np.roll(right.columns, 1), right.mask)
+    wrong = ParameterSlice({**right.indices, 1: np.roll(right.indices[1], 1)}, right.mask)
     broken = replace(exported, slices={**exported.slices, "blocks.1.conv1.weight": wrong})
     broken.module.load_state_dict(broken.state_of(model.state_dict()))
     verification = Verifier(model, inputs, graph, masks).check(broken)

@@ -32,7 +32,8 @@ def test_depthwise_and_squeeze_excitation_pass_channels_through():
     graph, blocks = blocks_of(networks.Inverted)
     assert not blocks["expand"].pinned
     assert [r.name for r in graph.reads if graph.blocks[r.input.blocks[0]].name == "expand"] == ["squeeze", "project"]
-    assert set(graph.followers) == {"bn", "depthwise"}
+    assert {name.partition(".")[0] for name in graph.parameters} >= {"bn", "depthwise"}
+    assert set(graph.features) == {"bn"}
 
 
 def test_flatten_gives_channels_a_size():
@@ -56,13 +57,11 @@ def test_a_module_called_twice_ties_its_inputs_and_outputs():
 
 def test_what_has_no_rule_is_pinned_and_reported_with_its_operator():
     graph, blocks = blocks_of(networks.Odd)
-    assert all(block.pinned for block in blocks.values())
+    assert all(blocks[name].pinned for name in ("mix", "fold[0:4]", "free"))
     reasons = {pin.node: pin.reason for pin in graph.unsupported}
-    assert reasons["grouped"] == "grouped convolution (3 groups)"
-    assert reasons["norm"] == "no rule for GroupNorm"
     assert reasons["flip"] == "no rule for flip"
-    assert reasons["sigmoid"] == "one channel broadcast over many"
     assert "number of channels" in reasons["getattr_1"]
+    assert "grouped" not in reasons and "norm" not in reasons
 
 
 def test_a_reduction_over_channels_needs_them_all_but_lets_them_move():
@@ -83,14 +82,13 @@ def test_a_reduction_over_channels_needs_them_all_but_lets_them_move():
 @pytest.mark.parametrize(
     "operation",
     [
-        lambda x: x.transpose(1, 2),
         lambda x: x.reshape(1, 2, 4, 16),
+        lambda x: torch.flip(x, [1]),
         lambda x: x[:, 0:8:2],
         lambda x: x[:, 3],
         lambda x: x + torch.arange(8.0).reshape(1, 8, 1, 1),
-        lambda x: torch.softmax(x, 1),
         lambda x: torch.roll(x, 1, 1),
-        lambda x: x.view(1, 8, 16),
+        lambda x: x.max(1),
     ],
 )
 def test_operations_on_channels_without_a_rule_pin_their_input(operation):
@@ -100,7 +98,7 @@ def test_operations_on_channels_without_a_rule_pin_their_input(operation):
             self.a = nn.Conv2d(3, 8, 1)
 
         def forward(self, x):
-            return operation(self.a(x)).sum()
+            return operation(self.a(x))
 
     graph = trace(Net().eval(), torch.zeros(1, 3, 4, 4))
     assert all(block.pinned for block in graph.blocks if block.name.startswith("a"))
@@ -114,7 +112,9 @@ def test_a_module_with_hooks_is_pinned():
     assert next(block for block in graph.blocks if block.name == "stem").pinned
 
 
-def test_a_subclass_of_a_known_module_is_unknown():
+def test_a_subclass_of_a_known_module_is_traced_through():
+    """It may do anything: what it does is what counts."""
+
     class Scaled(nn.Conv2d):
         def forward(self, x):
             return super().forward(x) * 2
@@ -129,7 +129,7 @@ def test_a_subclass_of_a_known_module_is_unknown():
             return self.b(self.a(x))
 
     graph = trace(Net().eval(), torch.zeros(1, 3, 4, 4))
-    assert all(block.pinned for block in graph.blocks)
+    assert [read.name for read in graph.reads] == ["a", "b"]
 
 
 def test_unpacking_a_size_pins_only_if_the_number_of_channels_is_used():

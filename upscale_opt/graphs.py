@@ -1,0 +1,241 @@
+"""What a trace is: a `Graph` of blocks, of the consumers that read them, and of the parameters that follow them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from torch import fx
+
+from problems import Block
+from upscale_opt.channels import Layout, Pin, Resolution, TensorLayout
+from upscale_opt.flow import ChannelSlice, Flow
+
+NETWORK_INPUT = "network input"
+NETWORK_OUTPUT = "network output"
+
+
+@dataclass(frozen=True)
+class Read:
+    """One call of a consumer: a convolution or a linear layer, as a module or as a function.
+
+    Attributes
+    ----------
+    name
+        The weight's name without ``.weight`` (a module path, mostly), with ``#2`` for the second call and so on.
+    node
+        Name of the fx node.
+    weight, bias
+        Qualified names of the parameters; the weight's is the key of the consumer's mask. None without a bias.
+    input, output
+        Layouts of what it reads and of what it computes.
+    input_shape, output_shape
+        Shapes of what it reads and computes, for the example inputs.
+    groups
+        Of the convolution. With more than one, a mask drops the same channels of every group.
+    input_axis
+        Dimension of the weight that input channels are on: 1, but 0 in transposed convolutions.
+    is_convolution
+        Whether it is one; linear layers are not masked by default.
+    reads_network_input
+        Whether any of its channels comes from a network input.
+    """
+
+    name: str
+    node: str
+    weight: str
+    bias: str | None
+    input: TensorLayout
+    output: TensorLayout
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    groups: int
+    input_axis: int
+    is_convolution: bool
+    reads_network_input: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """A node that an export replaces by a selection of channels of an earlier tensor: a channel shuffle.
+
+    Attributes
+    ----------
+    node, source
+        Names of the fx nodes.
+    input, output
+        Layouts.
+    index
+        int64, shape (output entries,): which entry of the source each entry of the output is.
+    """
+
+    node: str
+    source: str
+    input: TensorLayout
+    output: TensorLayout
+    index: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A traced model.
+
+    Attributes
+    ----------
+    module
+        The fx GraphModule; its submodules are the model's own.
+    blocks
+        All blocks of the network, in order of production.
+    producers
+        Per block, the module path (or node) that produces its first channel.
+    layouts
+        Layout per fx node name, for every tensor with channels.
+    reads
+        The consumers with one group, in execution order: each may select its channels.
+    grouped
+        Convolutions with several groups that are not depthwise, in execution order.
+    selections
+        Nodes that become selections.
+    slices
+        Channel slices, in execution order.
+    lengths
+        Reshapes by node name, with the position of the channel axis among the lengths they are given.
+    parameters
+        Name of a parameter or buffer to the layout of each of its dimensions that follows channels. Input channels of
+        consumers are not listed: see `reads` and `grouped`.
+    features
+        Module path to the layout that its ``num_features`` counts.
+    pins
+        What is pinned, and by which operator.
+    constants
+        Names of tensors that are part of the code (``x + torch.tensor(0.5)``): in the traced module's state_dict, but
+        not in the model's.
+    """
+
+    module: fx.GraphModule
+    blocks: tuple[Block, ...]
+    producers: tuple[str, ...]
+    layouts: Mapping[str, TensorLayout]
+    reads: tuple[Read, ...]
+    grouped: tuple[Read, ...]
+    selections: tuple[Selection, ...]
+    slices: tuple[ChannelSlice, ...]
+    lengths: Mapping[str, int]
+    parameters: Mapping[str, Mapping[int, TensorLayout]]
+    features: Mapping[str, TensorLayout]
+    pins: tuple[Pin, ...]
+    constants: frozenset[str]
+
+    def __str__(self) -> str:
+        pinned = sum(block.size for block in self.blocks if block.pinned)
+        total = sum(block.size for block in self.blocks)
+        return (
+            f"{len(self.blocks)} blocks, {total} channels ({pinned} pinned), "
+            f"{len(self.consumers)} consumers, {len(self.unsupported)} unsupported operators"
+        )
+
+    @cached_property
+    def consumers(self) -> dict[str, Read]:
+        """The first call of every consumer by weight name, in execution order."""
+        place = {node.name: i for i, node in enumerate(self.module.graph.nodes)}
+        consumers: dict[str, Read] = {}
+        for read in sorted((*self.reads, *self.grouped), key=lambda read: place[read.node]):
+            consumers.setdefault(read.weight, read)
+        return consumers
+
+    @property
+    def unsupported(self) -> tuple[Pin, ...]:
+        """Pins other than those of the network's own inputs and outputs, one per node: what users may look at."""
+        by_node = {pin.node: pin for pin in self.pins if pin.reason not in (NETWORK_INPUT, NETWORK_OUTPUT)}
+        return tuple(by_node.values())
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """Number of the first channel of every block if all channels are numbered, and how many there are."""
+        return np.concatenate([[0], np.cumsum([block.size for block in self.blocks], dtype=np.int64)])
+
+    def numbers(self, layout: TensorLayout) -> np.ndarray:
+        """The number (see `offsets`) of the channel of every entry of an axis; int64."""
+        channels = [np.arange(self.offsets[b], self.offsets[b + 1]) for b in layout.blocks]
+        return np.concatenate(channels).repeat(layout.size)
+
+
+def build(flow: Flow, shapes: Mapping[str, Any], constants: frozenset[str]) -> Graph | frozenset[str]:
+    """Resolve the channels of a finished flow into blocks; the nodes to be refused if a layout is no concatenation."""
+    resolution = flow.table.resolve()
+    known: dict[int, TensorLayout | None] = {}
+
+    def final(layout: Layout) -> TensorLayout | None:
+        key = id(layout.channels)
+        if key not in known:
+            known[key] = resolution.layout(layout)
+        own = known[key]
+        return None if own is None else TensorLayout(layout.axis, own.blocks, own.size)
+
+    layouts, refused = {}, set()
+    for name, value in flow.values.items():
+        if isinstance(value, Layout):
+            own = final(value)
+            if own is None:
+                refused.add(name)
+            else:
+                layouts[name] = own
+    refused |= {call.node.name for call in flow.calls if final(call.input) is None or final(call.output) is None}
+    refused |= {own.node for own in flow.rearrangements if final(own.input) is None or final(own.output) is None}
+    if refused:
+        return frozenset(refused)
+
+    reads, grouped = _reads(flow, resolution, shapes, final)
+    selections = tuple(
+        Selection(own.node, own.source, final(own.input), final(own.output), own.index)  # type: ignore[arg-type]
+        for own in flow.rearrangements
+    )
+    parameters = {
+        name: {dim: layout for dim, own in dims.items() if (layout := final(own)) is not None}
+        for name, dims in flow.parameters.items()
+    }
+    features = {path: layout for path, own in flow.features.items() if (layout := final(Layout(0, own))) is not None}
+    return Graph(
+        flow.traced,
+        resolution.blocks,
+        resolution.producers,
+        layouts,
+        reads,
+        grouped,
+        selections,
+        tuple(flow.slices),
+        flow.lengths,
+        parameters,
+        features,
+        tuple(flow.table.pins),
+        constants,
+    )
+
+
+def _reads(flow: Flow, resolution: Resolution, shapes: Mapping[str, Any], final: Any) -> tuple[Any, Any]:
+    inputs = {int(b) for channels in flow.assumed(NETWORK_INPUT) for b in resolution.block_of[channels]}
+    reads, numbers = [], dict[str, int]()
+    for call in flow.calls:
+        name = call.weight.removesuffix(".weight")
+        numbers[name] = numbers.get(name, 0) + 1
+        layout = final(call.input)
+        reads.append(
+            Read(
+                name if numbers[name] == 1 else f"{name}#{numbers[name]}",
+                call.node.name,
+                call.weight,
+                call.bias,
+                layout,
+                final(call.output),
+                shapes[flow.source(call.node).name],
+                shapes[call.node.name],
+                call.groups,
+                call.input_axis,
+                call.is_convolution,
+                not inputs.isdisjoint(layout.blocks),
+            )
+        )
+    return tuple(read for read in reads if read.groups == 1), tuple(read for read in reads if read.groups > 1)

@@ -1,0 +1,133 @@
+"""Rules of operators that treat every entry, or every pixel, of every channel alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import fx
+
+from upscale_opt.channels import Layout
+from upscale_opt.flow import Flow, Value
+
+
+def elementwise(flow: Flow, node: fx.Node) -> Value:
+    """Operands with channels at the same broadcast position are tied; parameters there follow."""
+    if not flow.is_tensor(node):
+        return flow.computed(node)
+    operands = [operand for operand in node.all_input_nodes if flow.is_tensor(operand)]
+    if any(not isinstance(flow.value(operand), (Layout, type(None))) for operand in node.all_input_nodes):
+        return flow.unknown(node)
+    known = [(operand, layout) for operand in operands if (layout := flow.layout(operand)) is not None]
+    if not known:
+        flow.maps.add(node.name)
+        return flow.opaque(node)
+    ndim = len(flow.shape(node))
+    positions = {len(flow.shape(operand)) - layout.axis for operand, layout in known}
+    if len(positions) > 1:
+        return flow.unknown(node, "channels on different axes")
+    position = positions.pop()
+    width = flow.shape(node)[ndim - position]
+    if width != max(len(layout.channels) for _, layout in known):
+        return flow.unknown(node, "channels broadcast against something else")
+    result = next(layout.channels for _, layout in known if len(layout.channels) == width)
+    for operand in operands:
+        axis = len(flow.shape(operand)) - position
+        if axis < 0 or (flow.layout(operand) is None and flow.shape(operand)[axis] == 1):
+            continue
+        channels = flow.channels(node, operand, axis)
+        assert channels is not None
+        if len(channels) == width:
+            flow.table.tie(result, channels)
+        else:
+            # One channel, broadcast over all: it must stay.
+            flow.table.need(channels)
+    return Layout(ndim - position, result)
+
+
+def same(flow: Flow, node: fx.Node) -> Value:
+    """The output is the input, stored differently perhaps."""
+    value = flow.value(flow.source(node))
+    return flow.opaque(node) if value is None else value
+
+
+def pooling(num_spatial: int) -> Callable[[Flow, fx.Node], Value]:
+    """Spatial operators over the last `num_spatial` axes leave the channels alone."""
+
+    def rule(flow: Flow, node: fx.Node) -> Value:
+        return _spatial(flow, node, num_spatial)
+
+    rule.__doc__ = pooling.__doc__
+    return rule
+
+
+def resize(flow: Flow, node: fx.Node) -> Value:
+    """``interpolate`` and ``Upsample`` work on all axes from the third on."""
+    source = flow.source(node)
+    return _spatial(flow, node, len(flow.shape(source)) - 2) if flow.is_tensor(source) else flow.unknown(node)
+
+
+def pad(flow: Flow, node: fx.Node) -> Value:
+    """Padding of other axes leaves the channels alone."""
+    if node.op == "call_module":
+        padding = flow.module(node).padding
+        amounts = padding if isinstance(padding, tuple) else (padding,) * 2
+    else:
+        amounts = flow.argument(node, 1, "pad", None)
+    if not isinstance(amounts, (tuple, list)):
+        return flow.unknown(node)
+    num_axes = len(amounts) // 2
+    while num_axes and all(type(a) is int and a == 0 for a in amounts[2 * num_axes - 2 : 2 * num_axes]):
+        num_axes -= 1
+    return _spatial(flow, node, num_axes)
+
+
+def _spatial(flow: Flow, node: fx.Node, num_spatial: int) -> Value:
+    source = flow.source(node)
+    if not flow.is_tensor(node) or not flow.is_tensor(source):
+        return flow.unknown(node)
+    if flow.value(source) is None:
+        return flow.opaque(node)
+    x = flow.layout(source)
+    if x is None or x.axis >= len(flow.shape(source)) - num_spatial:
+        return flow.unknown(node)
+    return x
+
+
+def reduction(flow: Flow, node: fx.Node) -> Value:
+    """Over other axes the channels stay; over the channel axis all of them are needed, in any order."""
+    source = flow.source(node)
+    if flow.value(source) is None:
+        return flow.opaque(node)
+    x = flow.layout(source)
+    if x is None:
+        return flow.unknown(node)
+    ndim = len(flow.shape(source))
+    dims = flow.argument(node, 1, "dim", None)
+    keep = flow.argument(node, 2, "keepdim", False)
+    if dims is not None and not (isinstance(dims, int) or all(isinstance(d, int) for d in dims)):
+        return flow.unknown(node)
+    listed = range(ndim) if dims is None else [dims] if isinstance(dims, int) else dims
+    axes = {d % ndim for d in listed}
+    if x.axis in axes:
+        flow.table.need(x.channels)
+        return flow.opaque(node)
+    return Layout(x.axis if keep else x.axis - sum(d < x.axis for d in axes), x.channels)
+
+
+def extremum(flow: Flow, node: fx.Node) -> Value:
+    """``max`` and ``min``: of two tensors, of everything, or values and indices along a dimension."""
+    others = [operand for operand in node.all_input_nodes[1:] if flow.is_tensor(operand)]
+    if others:
+        return elementwise(flow, node)
+    if flow.is_tensor(node):
+        return reduction(flow, node)
+    x, dim = flow.layout(flow.source(node)), flow.argument(node, 1, "dim", None)
+    if x is None:
+        return flow.unknown(node)
+    ndim = len(flow.shape(flow.source(node)))
+    if type(dim) is not int or dim % ndim == x.axis:
+        # The index of the largest channel depends on their order.
+        return flow.unknown(node)
+    keep = flow.argument(node, 2, "keepdim", False)
+    result = Layout(x.axis if keep else x.axis - (dim % ndim < x.axis), x.channels)
+    return (result, result)

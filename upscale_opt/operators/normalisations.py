@@ -1,0 +1,161 @@
+"""Rules of normalisations and other operators whose parameters follow the channels they work on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import fx
+
+from upscale_opt.flow import Flow, Value
+
+
+def batch_norm(flow: Flow, node: fx.Node) -> Value:
+    """Batch and instance normalisation: statistics and affine parameters follow the channels."""
+    x = flow.channels(node, flow.source(node), 1)
+    if x is None or len(x) != flow.module(node).num_features:
+        return flow.unknown(node)
+    if len(flow.shape(flow.source(node))) == 2 and "Instance" in flow.operator(node):
+        return flow.unknown(node)
+    _follow_all(flow, node, x)
+    flow.features[str(node.target)] = x
+    return flow.passes(node, x, 1)
+
+
+def layer_norm(flow: Flow, node: fx.Node) -> Value:
+    """Over the last axes: all channels are needed, in any order; parameters follow."""
+    module = flow.module(node)
+    names = {"weight": f"{node.target}.weight", "bias": f"{node.target}.bias"}
+    names = {kind: name for kind, name in names.items() if getattr(module, kind, None) is not None}
+    return _layer_norm(flow, node, len(module.normalized_shape), list(names.values()))
+
+
+def functional_layer_norm(flow: Flow, node: fx.Node) -> Value:
+    """As a module, if weight and bias are parameters of the network."""
+    shape = flow.argument(node, 1, "normalized_shape", None)
+    given = [flow.argument(node, i, name, None) for i, name in ((2, "weight"), (3, "bias"))]
+    parameters = [tensor for tensor in given if tensor is not None]
+    if not isinstance(shape, (tuple, list)) or not all(_is_attribute(tensor) for tensor in parameters):
+        return flow.unknown(node)
+    if not all(type(length) is int for length in shape):
+        return flow.unknown(node)
+    for tensor in parameters:
+        flow.attribute_uses.add((node.name, tensor.name))
+    return _layer_norm(flow, node, len(shape), [str(tensor.target) for tensor in parameters])
+
+
+def _layer_norm(flow: Flow, node: fx.Node, num_axes: int, parameters: list[str]) -> Value:
+    source = flow.source(node)
+    if not flow.is_tensor(source):
+        return flow.unknown(node)
+    ndim = len(flow.shape(source))
+    layout = flow.layout(source)
+    axis = ndim - 1 if layout is None else layout.axis
+    if layout is not None and axis < ndim - num_axes:
+        flow.hold(*parameters)
+        return layout
+    x = flow.channels(node, source, axis)
+    if x is None:
+        return flow.unknown(node)
+    flow.table.need(x)
+    for name in parameters:
+        flow.follow(name, axis - (ndim - num_axes), x)
+    return flow.passes(node, x, axis)
+
+
+def group_norm(flow: Flow, node: fx.Node) -> Value:
+    """Groups stay where they are, and none of their channels is removed; within them channels may move."""
+    module = flow.module(node)
+    x = flow.channels(node, flow.source(node), 1)
+    if x is None or len(x) != module.num_channels:
+        return flow.unknown(node)
+    _separate(flow, x, module.num_groups)
+    _follow_all(flow, node, x)
+    return flow.passes(node, x, 1)
+
+
+def functional_group_norm(flow: Flow, node: fx.Node) -> Value:
+    """As a module, if weight and bias are parameters of the network."""
+    groups = flow.argument(node, 1, "num_groups", None)
+    given = [flow.argument(node, i, name, None) for i, name in ((2, "weight"), (3, "bias"))]
+    parameters = [tensor for tensor in given if tensor is not None]
+    x = flow.channels(node, flow.source(node), 1)
+    if x is None or type(groups) is not int or not all(_is_attribute(tensor) for tensor in parameters):
+        return flow.unknown(node)
+    _separate(flow, x, groups)
+    for tensor in parameters:
+        flow.attribute_uses.add((node.name, tensor.name))
+        flow.follow(str(tensor.target), 0, x)
+    return flow.passes(node, x, 1)
+
+
+def local_response_norm(flow: Flow, node: fx.Node) -> Value:
+    """Looks at neighbouring channels: they stay where they are."""
+    return flow.unknown(node, "local response normalisation looks at neighbouring channels")
+
+
+def prelu(flow: Flow, node: fx.Node) -> Value:
+    """One slope for all channels, or one each, which follows."""
+    if node.op == "call_module":
+        name = f"{node.target}.weight"
+    else:
+        weight = flow.argument(node, 1, "weight", None)
+        if not _is_attribute(weight):
+            return flow.unknown(node)
+        flow.attribute_uses.add((node.name, weight.name))
+        name = str(weight.target)
+    source = flow.source(node)
+    if flow.parameter(name).numel() == 1:
+        flow.hold(name)
+        return flow.value(source) if flow.value(source) is not None else flow.opaque(node)
+    x = flow.channels(node, source, 1)
+    if x is None or len(x) != flow.parameter(name).numel():
+        return flow.unknown(node)
+    flow.follow(name, 0, x)
+    return flow.passes(node, x, 1)
+
+
+def softmax(flow: Flow, node: fx.Node) -> Value:
+    """Over the channels all of them are needed, in any order; over other axes they pass."""
+    source = flow.source(node)
+    layout = flow.layout(source)
+    dim: Any = flow.module(node).dim if node.op == "call_module" else flow.argument(node, 1, "dim", None)
+    if layout is None:
+        return flow.unknown(node) if flow.value(source) is not None else flow.opaque(node)
+    if type(dim) is not int:
+        return flow.unknown(node)
+    if dim % len(flow.shape(source)) == layout.axis:
+        flow.table.need(layout.channels)
+    return layout
+
+
+def normalize(flow: Flow, node: fx.Node) -> Value:
+    """``normalize``: as softmax, but along axis 1 by default."""
+    source = flow.source(node)
+    layout = flow.layout(source)
+    dim = flow.argument(node, 2, "dim", 1)
+    if layout is None:
+        return flow.unknown(node) if flow.value(source) is not None else flow.opaque(node)
+    if type(dim) is not int:
+        return flow.unknown(node)
+    if dim % len(flow.shape(source)) == layout.axis:
+        flow.table.need(layout.channels)
+    return layout
+
+
+def _separate(flow: Flow, x: np.ndarray, groups: int) -> None:
+    for g in range(1, groups):
+        flow.table.cut(x, g * len(x) // groups)
+    flow.table.need(x)
+
+
+def _follow_all(flow: Flow, node: fx.Node, x: np.ndarray) -> None:
+    module = flow.module(node)
+    tensors = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+    for name, tensor in tensors:
+        if tensor.ndim > 0:
+            flow.follow(f"{node.target}.{name}", 0, x)
+
+
+def _is_attribute(node: Any) -> bool:
+    return isinstance(node, fx.Node) and node.op == "get_attr"

@@ -1,0 +1,171 @@
+"""Rules of operators that cut tensors up and put them together: slices, chunk, split, unbind, cat, stack."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+from torch import fx
+
+from upscale_opt.channels import Layout
+from upscale_opt.flow import Flow, Piece, Value
+from upscale_opt.operators.sizes import take_size
+
+
+def concat(flow: Flow, node: fx.Node) -> Value:
+    """Along the channel axis the channels are concatenated; along another axis they are tied."""
+    tensors, dim = flow.argument(node, 0, "tensors", ()), flow.argument(node, 1, "dim", 0)
+    if not isinstance(tensors, (tuple, list)) or type(dim) is not int or not all(map(flow.is_tensor, tensors)):
+        return flow.unknown(node)
+    axis = _common_axis(flow, tensors)
+    if axis is None:
+        values = [flow.value(tensor) for tensor in tensors]
+        return flow.opaque(node) if all(value is None for value in values) else flow.unknown(node)
+    channels = [flow.channels(node, tensor, axis) for tensor in tensors]
+    if any(own is None for own in channels):
+        return flow.unknown(node)
+    along = dim % len(flow.shape(node))
+    if along == axis:
+        sizes = {_entries_per_channel(own) for own in channels if own is not None}
+        return flow.unknown(node) if len(sizes) > 1 else Layout(axis, np.concatenate(channels))  # type: ignore[arg-type]
+    return _tied(flow, node, channels, axis)
+
+
+def stack(flow: Flow, node: fx.Node) -> Value:
+    """The tensors lie along a new axis: their channels are tied."""
+    tensors, dim = flow.argument(node, 0, "tensors", ()), flow.argument(node, 1, "dim", 0)
+    if not isinstance(tensors, (tuple, list)) or type(dim) is not int or not all(map(flow.is_tensor, tensors)):
+        return flow.unknown(node)
+    axis = _common_axis(flow, tensors)
+    if axis is None:
+        values = [flow.value(tensor) for tensor in tensors]
+        return flow.opaque(node) if all(value is None for value in values) else flow.unknown(node)
+    channels = [flow.channels(node, tensor, axis) for tensor in tensors]
+    along = dim % len(flow.shape(node))
+    return _tied(flow, node, channels, axis + (along <= axis))
+
+
+def _common_axis(flow: Flow, tensors: Any) -> int | None:
+    """The axis that all known layouts are on."""
+    if any(not isinstance(flow.value(tensor), (Layout, type(None))) for tensor in tensors):
+        return None
+    axes = {layout.axis for tensor in tensors if (layout := flow.layout(tensor)) is not None}
+    return axes.pop() if len(axes) == 1 else None
+
+
+def _tied(flow: Flow, node: fx.Node, channels: list[np.ndarray | None], axis: int) -> Value:
+    first = channels[0]
+    if first is None or any(own is None or len(own) != len(first) for own in channels):
+        return flow.unknown(node)
+    for own in channels[1:]:
+        assert own is not None
+        flow.table.tie(first, own)
+    return Layout(axis, first)
+
+
+def _entries_per_channel(channels: np.ndarray) -> int:
+    changes = np.flatnonzero(np.diff(channels, prepend=-1, append=-1))
+    return int(np.gcd.reduce(np.diff(changes))) if len(channels) else 1
+
+
+def get_item(flow: Flow, node: fx.Node) -> Value:
+    """One of several tensors, a length, or a slice; slices with constant bounds cut the channels."""
+    source, index = flow.source(node), flow.argument(node, 1, "index", None)
+    if source.name in flow.sizes:
+        return take_size(flow, node, source, index)
+    value = flow.value(source)
+    if isinstance(value, tuple):
+        if type(index) is not int:
+            return flow.unknown(node)
+        part = value[index]
+        if not isinstance(part, Piece):
+            return part if part is not None else flow.opaque(node)
+        result = flow.cut(node, part.source, part.layout, part.start, part.stop, None)
+        return flow.unknown(node, "a cut through the middle of a channel") if result is None else result
+    if value is None:
+        return flow.opaque(node)
+    x = flow.layout(source)
+    return flow.unknown(node) if x is None else _slice(flow, node, source, x, index)
+
+
+def _slice(flow: Flow, node: fx.Node, source: fx.Node, x: Layout, index: Any) -> Value:
+    entries: list[Any] = list(index) if isinstance(index, tuple) else [index]
+    given = len([entry for entry in entries if entry is not None])
+    ndim = len(flow.shape(source))
+    ellipses = [i for i, entry in enumerate(entries) if entry is Ellipsis]
+    for dots in ellipses[:1]:
+        entries[dots : dots + 1] = [slice(None)] * (ndim - given + 1)
+    if not all(isinstance(entry, slice) or entry is None or type(entry) is int for entry in entries):
+        return flow.unknown(node)
+    # Which entry indexes the channel axis, and where that axis is in the result.
+    places = [i for i, entry in enumerate(entries) if entry is not None]
+    at: int | None = places[x.axis] if x.axis < len(places) else None
+    ahead = entries[: len(entries) if at is None else at]
+    axis = x.axis - sum(type(entry) is int for entry in ahead) + sum(entry is None for entry in ahead)
+    entry = slice(None) if at is None else entries[at]
+    if entry == slice(None):
+        return Layout(axis, x.channels)
+    if type(entry) is int:
+        return flow.unknown(node, "a single channel is taken out")
+    if not all(bound is None or type(bound) is int for bound in (entry.start, entry.stop, entry.step)):
+        return flow.unknown(node, "the bounds of a channel slice are computed")
+    start, stop, step = entry.indices(len(x.channels))
+    if step != 1:
+        return flow.unknown(node, "a strided channel slice")
+    assert at is not None
+    behind_ellipsis = bool(ellipses) and at > ellipses[0]
+    original = len(index) if isinstance(index, tuple) else 1
+    position = at - (len(entries) - original if behind_ellipsis else 0)
+    result = flow.cut(node, source, x, start, stop, position)
+    return (
+        flow.unknown(node, "a slice through the middle of a channel")
+        if result is None
+        else Layout(axis, result.channels)
+    )
+
+
+def narrow(flow: Flow, node: fx.Node) -> Value:
+    """As a slice with constant bounds."""
+    source = flow.source(node)
+    dim, start, length = (flow.argument(node, i, name, None) for i, name in ((1, "dim"), (2, "start"), (3, "length")))
+    if flow.value(source) is None:
+        return flow.opaque(node)
+    x = flow.layout(source)
+    if x is None or type(dim) is not int:
+        return flow.unknown(node)
+    if dim % len(flow.shape(source)) != x.axis:
+        return x
+    if type(start) is not int or type(length) is not int:
+        return flow.unknown(node, "the bounds of a channel slice are computed")
+    start %= len(x.channels)
+    result = flow.cut(node, source, x, start, start + length, None)
+    return flow.unknown(node, "a slice through the middle of a channel") if result is None else result
+
+
+def split(flow: Flow, node: fx.Node) -> Value:
+    """``chunk``, ``split``, ``tensor_split``: along the channel axis they cut, along others the channels pass."""
+    source, dim = flow.source(node), flow.argument(node, 2, "dim", 0)
+    x = flow.layout(source)
+    if x is None:
+        return flow.unknown(node) if flow.value(source) is not None else flow.opaque(node)
+    sizes = flow.shapes.get(f"{node.name}:parts")
+    if type(dim) is not int or sizes is None:
+        return flow.unknown(node)
+    along = dim % len(flow.shape(source))
+    if along != x.axis:
+        return (x,) * len(sizes)
+    bounds = np.cumsum([0, *(shape[along] for shape in sizes)]).tolist()
+    return tuple(Piece(source, x, start, stop) for start, stop in itertools.pairwise(bounds))
+
+
+def unbind(flow: Flow, node: fx.Node) -> Value:
+    """Takes an axis apart: not that of the channels."""
+    source, dim = flow.source(node), flow.argument(node, 1, "dim", 0)
+    x = flow.layout(source)
+    if x is None:
+        return flow.unknown(node) if flow.value(source) is not None else flow.opaque(node)
+    if type(dim) is not int or dim % len(flow.shape(source)) == x.axis:
+        return flow.unknown(node, "single channels are taken out")
+    along = dim % len(flow.shape(source))
+    return (Layout(x.axis - (along < x.axis), x.channels),) * flow.shape(source)[along]

@@ -1,0 +1,206 @@
+"""Rules of operators that rearrange a tensor: permute, transpose, reshape and their kin, and the channel shuffle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import fx
+
+from upscale_opt.channels import Layout, Scattered
+from upscale_opt.flow import Flow, Value
+
+MOST_FOLLOWED = 2**25
+"""A tensor with more elements whose channel axis is split is not followed any further."""
+
+
+def permute(flow: Flow, node: fx.Node) -> Value:
+    """The channel axis moves."""
+    given: Any = flow.module(node).dims if node.op == "call_module" else node.args[1:] or node.kwargs.get("dims", ())
+    dims = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+    return _transpose(flow, node, dims)
+
+
+def transpose(flow: Flow, node: fx.Node) -> Value:
+    """Two axes change places."""
+    first, second = flow.argument(node, 1, "dim0", None), flow.argument(node, 2, "dim1", None)
+    source = flow.source(node)
+    if type(first) is not int or type(second) is not int or not flow.is_tensor(source):
+        return flow.unknown(node)
+    dims = list(range(len(flow.shape(source))))
+    dims[first], dims[second] = dims[second], dims[first]
+    return _transpose(flow, node, dims)
+
+
+def transpose_matrix(flow: Flow, node: fx.Node) -> Value:
+    """``t`` and ``T``: of a matrix."""
+    source = flow.source(node)
+    if not flow.is_tensor(source) or len(flow.shape(source)) != 2:
+        return flow.unknown(node)
+    return _transpose(flow, node, (1, 0))
+
+
+def _transpose(flow: Flow, node: fx.Node, dims: Sequence[Any]) -> Value:
+    value = flow.value(flow.source(node))
+    if value is None:
+        return flow.opaque(node)
+    if not all(type(d) is int for d in dims):
+        return flow.unknown(node)
+    if isinstance(value, Layout):
+        ndim = len(flow.shape(flow.source(node)))
+        return Layout([d % ndim for d in dims].index(value.axis), value.channels)
+    if isinstance(value, Scattered):
+        return _moved(flow, node, value, value.places.transpose(dims))
+    return flow.unknown(node)
+
+
+def reshape(flow: Flow, node: fx.Node) -> Value:
+    """``view`` and ``reshape``: lengths that count channels are found again in an export."""
+    result = _reshape(flow, node)
+    if isinstance(result, Layout):
+        given = node.args[1:] or tuple(node.kwargs.get(name) for name in ("shape", "size"))
+        return flow.with_lengths(node, result, given)
+    return result
+
+
+def flatten(flow: Flow, node: fx.Node) -> Value:
+    """A flatten from the channel axis on gives every channel the size of what follows."""
+    return _reshape(flow, node)
+
+
+def unflatten(flow: Flow, node: fx.Node) -> Value:
+    """Splits an axis: if it is that of the channels, they are followed until they are merged again."""
+    result = _reshape(flow, node)
+    if isinstance(result, Layout):
+        source = flow.layout(flow.source(node))
+        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+        if source is None or type(dim) is not int or dim % len(flow.shape(flow.source(node))) == source.axis:
+            return flow.unknown(node)
+    return result
+
+
+def squeeze(flow: Flow, node: fx.Node) -> Value:
+    """Axes of length 1 vanish; the channels must not become one of them."""
+    for layout in [flow.layout(flow.source(node))]:
+        if layout is not None:
+            flow.table.need(layout.channels)
+    return _reshape(flow, node)
+
+
+def unsqueeze(flow: Flow, node: fx.Node) -> Value:
+    """A new axis of length 1."""
+    return _reshape(flow, node)
+
+
+def channel_shuffle(flow: Flow, node: fx.Node) -> Value:
+    """Interleaves groups of channels: an export selects them in whatever order suits its readers."""
+    source = flow.source(node)
+    groups = flow.module(node).groups if node.op == "call_module" else flow.argument(node, 1, "groups", None)
+    if flow.value(source) is None:
+        return flow.opaque(node)
+    x = flow.layout(source)
+    if x is None or x.axis != 1 or type(groups) is not int:
+        return flow.unknown(node)
+    index = np.arange(len(x.channels)).reshape(groups, -1).T.ravel()
+    return flow.rearrange(node, source.name, x, index)
+
+
+def expand(flow: Flow, node: fx.Node) -> Value:
+    """Other axes are repeated; a channel axis keeps its length."""
+    source = flow.source(node)
+    if flow.value(source) is None:
+        return flow.opaque(node)
+    x = flow.layout(source)
+    if x is None:
+        return flow.unknown(node)
+    axis = len(flow.shape(node)) - len(flow.shape(source)) + x.axis
+    if flow.shape(node)[axis] != len(x.channels):
+        return flow.unknown(node, "one channel is repeated")
+    result = Layout(axis, x.channels)
+    if node.target == "expand_as":
+        other = flow.channels(node, node.args[1], axis)
+        if other is None or len(other) != len(x.channels):
+            return flow.unknown(node)
+        flow.table.tie(x.channels, other)
+        return result
+    return flow.with_lengths(node, result, node.args[1:])
+
+
+def repeat(flow: Flow, node: fx.Node) -> Value:
+    """Along the channel axis: the channels one time after the other."""
+    source = flow.source(node)
+    if flow.value(source) is None:
+        return flow.opaque(node)
+    x = flow.layout(source)
+    given: Any = node.args[1:]
+    times = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+    if x is None or not all(type(t) is int for t in times):
+        return flow.unknown(node)
+    axis = len(times) - len(flow.shape(source)) + x.axis
+    return Layout(axis, np.tile(x.channels, times[axis]))
+
+
+def _reshape(flow: Flow, node: fx.Node) -> Value:
+    source = flow.source(node)
+    value = flow.value(source)
+    if not flow.is_tensor(node) or not flow.is_tensor(source):
+        return flow.unknown(node)
+    if value is None:
+        return flow.opaque(node)
+    before, after = flow.shape(source), flow.shape(node)
+    if isinstance(value, Scattered):
+        return _moved(flow, node, value, value.places.reshape(after))
+    if not isinstance(value, Layout):
+        return flow.unknown(node)
+    merged = merged_axis(before, after, value.axis)
+    if merged is not None:
+        axis, outer, inner = merged
+        return Layout(axis, np.tile(np.repeat(value.channels, inner), outer))
+    if math.prod(before) > MOST_FOLLOWED:
+        return flow.unknown(node, "the channel axis of a large tensor is split")
+    return Scattered(source.name, value, np.arange(math.prod(before)).reshape(after))
+
+
+def merged_axis(before: Sequence[int], after: Sequence[int], axis: int) -> tuple[int, int, int] | None:
+    """Where the channel axis is after a reshape: (axis, outer, inner), None if it is split.
+
+    Each entry is then repeated `inner` times, and all of them `outer` times. The first axis, the batch, is never merged
+    into others, since its length changes.
+
+    Examples
+    --------
+    >>> merged_axis((2, 8, 4, 4), (2, 128), 1)
+    (1, 1, 16)
+    >>> merged_axis((2, 5, 5, 8), (2, 200), 3)
+    (1, 25, 1)
+    >>> merged_axis((2, 8, 4, 4), (2, 2, 4, 4, 4), 1) is None
+    True
+    """
+    length, leading, trailing = before[axis], math.prod(before[:axis]), math.prod(before[axis + 1 :])
+    for j, size in enumerate(after):
+        ahead, behind = math.prod(after[:j]), math.prod(after[j + 1 :])
+        if size % length or ahead == 0 or behind == 0 or leading % ahead or trailing % behind:
+            continue
+        outer, inner = leading // ahead, trailing // behind
+        if size != outer * length * inner or (length == 1 and size == 1 and j != axis and len(after) == len(before)):
+            continue
+        if outer > 1 and (j == 0 or after[0] != before[0]):
+            continue
+        if inner > 1 and axis == 0:
+            continue
+        return j, outer, inner
+    return None
+
+
+def _moved(flow: Flow, node: fx.Node, value: Scattered, places: np.ndarray) -> Value:
+    """A further rearrangement; if it is one of the channels only, an export can select them."""
+    axis, shape = value.layout.axis, flow.shapes[value.origin]
+    if places.shape == shape:
+        step = math.prod(shape[axis + 1 :])
+        first = places[tuple(slice(None) if d == axis else 0 for d in range(len(shape)))]
+        index = first // step % shape[axis]
+        if np.array_equal(places, np.take(np.arange(places.size).reshape(shape), index, axis)):
+            return flow.rearrange(node, value.origin, value.layout, index)
+    return Scattered(value.origin, value.layout, places)

@@ -1,0 +1,89 @@
+"""Rules of lengths: ``x.shape`` and what is computed from it.
+
+A length that counts channels may be used where an export keeps it right (as the length of the very axis it was taken
+from); anything else pins the channels, which `pin_counted` does once the whole network has been seen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import fx
+
+from upscale_opt.channels import Layout, Scattered
+from upscale_opt.flow import Flow, Value, channels_in
+
+HARMLESS = ("dtype", "device", "ndim", "requires_grad", "is_cuda", "layout", "is_floating_point", "is_complex")
+
+
+def get_attribute(flow: Flow, node: fx.Node) -> Value:
+    """``x.shape``, ``x.T`` and attributes that do not depend on the channels."""
+    name = node.args[1]
+    if name in HARMLESS:
+        return None
+    if name == "shape":
+        return shape_of(flow, node)
+    return flow.unknown(node)
+
+
+def shape_of(flow: Flow, node: fx.Node) -> Value:
+    """``x.shape``, ``x.size()``, ``x.size(dim)``: remembers which length counts which channels."""
+    source = flow.source(node)
+    value = flow.value(source)
+    if not flow.is_tensor(source):
+        return flow.unknown(node)
+    ndim = len(flow.shape(source))
+    counted: list[Any] = [None] * ndim
+    if isinstance(value, Layout):
+        counted[value.axis] = value.channels
+    elif value is not None:
+        counted = [np.concatenate(list(channels_in(value)))] * ndim
+    dim = flow.argument(node, 1, "dim", None) if node.op == "call_method" else None
+    if dim is not None and type(dim) is not int:
+        return flow.unknown(node)
+    flow.sizes[node.name] = tuple(counted) if dim is None else counted[dim]
+    return None
+
+
+def take_size(flow: Flow, node: fx.Node, source: fx.Node, index: Any) -> Value:
+    """One length, or some of them, out of several."""
+    sizes = flow.sizes[source.name]
+    if not isinstance(sizes, tuple) or not isinstance(index, (int, slice)):
+        return flow.unknown(node)
+    try:
+        flow.sizes[node.name] = sizes[index]
+    except (IndexError, TypeError):
+        return flow.unknown(node)
+    return None
+
+
+def counted_by(sizes: Any) -> np.ndarray:
+    """All channels that a length, or a tuple of lengths, counts."""
+    parts = [own for own in (sizes if isinstance(sizes, tuple) else (sizes,)) if own is not None]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+
+def pin_counted(flow: Flow) -> None:
+    """Pin channels whose number is used in a way that an export would not keep right."""
+    rearranged = {rearrangement.node for rearrangement in flow.rearrangements}
+    dead: dict[str, bool] = {}
+
+    def is_dead(node: fx.Node) -> bool:
+        """Whether an export does without the node, because a selection replaces what it leads to."""
+        if node.name not in dead:
+            follows = isinstance(flow.values.get(node.name), Scattered)
+            dead[node.name] = follows and all(user.name in rearranged or is_dead(user) for user in node.users)
+        return dead[node.name]
+
+    def is_harmless(user: fx.Node, node: fx.Node) -> bool:
+        if (user.name, node.name) in flow.settled or user.name in rearranged or is_dead(user):
+            return True
+        if user.name not in flow.sizes:
+            return False
+        return not len(counted_by(flow.sizes[user.name])) or all(is_harmless(other, user) for other in user.users)
+
+    for node in flow.traced.graph.nodes:
+        channels = counted_by(flow.sizes.get(node.name))
+        if len(channels) and not all(is_harmless(user, node) for user in node.users):
+            flow.table.pin(channels, "its number of channels is used in a computation", node.name)

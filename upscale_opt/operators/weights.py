@@ -1,0 +1,99 @@
+"""Rules of convolutions and linear layers, as modules and as functions with parameters of the network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+from upscale_opt.flow import Flow, Value
+
+
+def convolution(flow: Flow, node: fx.Node) -> Value:
+    """Reads its input and computes new channels; a depthwise one lets its channels pass."""
+    module = flow.module(node)
+    bias = None if module.bias is None else f"{node.target}.bias"
+    if module.padding_mode != "zeros" and module.transposed:
+        return flow.unknown(node)
+    return _convolve(flow, node, f"{node.target}.weight", bias, module.groups, transposed=module.transposed)
+
+
+def functional_convolution(flow: Flow, node: fx.Node) -> Value:
+    """As a module, if weight and bias are parameters of the network."""
+    transposed = "transpose" in flow.operator(node)
+    groups = flow.argument(node, 5 if transposed else 6, "groups", 1)
+    given = [flow.argument(node, 1, "weight", None), flow.argument(node, 2, "bias", None)]
+    if not all(tensor is None or _is_attribute(tensor) for tensor in given) or type(groups) is not int:
+        return flow.unknown(node)
+    for tensor in given:
+        if tensor is not None:
+            flow.attribute_uses.add((node.name, tensor.name))
+    weight, bias = (None if tensor is None else str(tensor.target) for tensor in given)
+    assert weight is not None
+    return _convolve(flow, node, weight, bias, groups, transposed=transposed)
+
+
+def _convolve(flow: Flow, node: fx.Node, weight: str, bias: str | None, groups: int, *, transposed: bool) -> Value:
+    source = flow.source(node)
+    tensor = flow.parameter(weight)
+    if not flow.is_tensor(source) or len(flow.shape(source)) != tensor.ndim:
+        return flow.unknown(node)
+    x = flow.channels(node, source, 1)
+    num_inputs, num_outputs = (
+        (tensor.shape[0], tensor.shape[1] * groups)
+        if transposed
+        else (
+            tensor.shape[1] * groups,
+            tensor.shape[0],
+        )
+    )
+    if x is None or len(x) != num_inputs:
+        return flow.unknown(node)
+    if groups == num_inputs == num_outputs and groups > 1:
+        flow.follow(weight, 0, x)
+        if bias is not None:
+            flow.follow(bias, 0, x)
+        if node.op == "call_function":
+            # The number of groups is a constant of the code.
+            flow.table.need(x)
+        return flow.passes(node, x, 1)
+    if groups > 1 and transposed:
+        return flow.unknown(node, f"transposed convolution with {groups} groups")
+    return flow.compute(node, x, axis=1, weight=weight, bias=bias, groups=groups, transposed=transposed)
+
+
+def linear(flow: Flow, node: fx.Node) -> Value:
+    """Reads its input along the last axis and computes new channels there."""
+    bias = None if flow.module(node).bias is None else f"{node.target}.bias"
+    return _multiply(flow, node, f"{node.target}.weight", bias)
+
+
+def functional_linear(flow: Flow, node: fx.Node) -> Value:
+    """As a module, if weight and bias are parameters of the network."""
+    given = [flow.argument(node, 1, "weight", None), flow.argument(node, 2, "bias", None)]
+    if not all(tensor is None or _is_attribute(tensor) for tensor in given) or given[0] is None:
+        return flow.unknown(node)
+    for tensor in given:
+        if tensor is not None:
+            flow.attribute_uses.add((node.name, tensor.name))
+    return _multiply(flow, node, str(given[0].target), None if given[1] is None else str(given[1].target))
+
+
+def _multiply(flow: Flow, node: fx.Node, weight: str, bias: str | None) -> Value:
+    source, tensor = flow.source(node), flow.parameter(weight)
+    if not flow.is_tensor(source) or not flow.shape(source) or tensor.ndim != 2:
+        return flow.unknown(node)
+    last = len(flow.shape(source)) - 1
+    layout = flow.layout(source)
+    if layout is not None and layout.axis != last:
+        # The same map for every channel.
+        flow.hold(weight, bias)
+        return layout
+    x = flow.channels(node, source, last)
+    if x is None or len(x) != tensor.shape[1]:
+        return flow.unknown(node)
+    return flow.compute(node, x, axis=last, weight=weight, bias=bias, is_convolution=False)
+
+
+def _is_attribute(node: Any) -> bool:
+    return isinstance(node, fx.Node) and node.op == "get_attr"
