@@ -10,6 +10,7 @@ Exit code 1 if any network is wrong, 130 if interrupted (the message says how fa
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 import sys
 import time
@@ -21,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.random_networks.checks import Outcome, Verdict, check
-from benchmarks.random_networks.networks import random_network
+from benchmarks.random_networks.networks import OPERATORS, random_network
 from benchmarks.random_networks.shrinking import shrink
 
 
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seeds", default="0:500", help="FIRST:BEHIND_LAST, or one seed [0:500]")
     parser.add_argument("--jobs", type=int, default=1, help="processes [1]")
+    parser.add_argument("--without", default="", help="operators to leave out, with commas between them")
     parser.add_argument("--show", action="store_true", help="print each network, shortened if it is wrong")
     given = parser.parse_args(arguments)
     try:
@@ -41,13 +43,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError:
         print(f"error: --seeds is {given.seeds!r}; give FIRST:BEHIND_LAST or one number", file=sys.stderr)
         return 2
+    without = tuple(filter(None, given.without.split(",")))
+    unknown = set(without) - {operator.__name__ for operator in OPERATORS}
+    if unknown:
+        print(f"error: there is no operator {min(unknown)!r}", file=sys.stderr)
+        return 2
     if given.show:
-        return max(show(seed) for seed in seeds)
+        return max(show(seed, without) for seed in seeds)
     counts: Counter[Verdict] = Counter()
     started, channels, movable, done = time.perf_counter(), 0, 0, 0
     try:
         with tqdm(total=len(seeds), unit="network", file=sys.stderr) as bar:
-            for seed, outcome in _outcomes(seeds, given.jobs):
+            for seed, outcome in _outcomes(seeds, given.jobs, without):
                 counts[outcome.verdict] += 1
                 done, channels, movable = done + 1, channels + outcome.channels, movable + outcome.movable
                 if outcome.verdict in (Verdict.WRONG, Verdict.SKIPPED):
@@ -66,19 +73,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if done == len(seeds) else 130
 
 
-def outcome_of(seed: int) -> Outcome:
+def outcome_of(seed: int, without: tuple[str, ...] = ()) -> Outcome:
     """The outcome of a seed's network."""
     torch.set_num_threads(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return check(random_network(seed), seed)
+        return check(random_network(seed, without=without), seed)
 
 
-def show(seed: int) -> int:
+def show(seed: int, without: tuple[str, ...] = ()) -> int:
     """Print a network, shortened if it is wrong, and what is wrong; 1 if it is."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program, outcome = random_network(seed), outcome_of(seed)
+        program, outcome = random_network(seed, without=without), outcome_of(seed, without)
         num_steps = len(program.steps)
         if outcome.verdict is Verdict.WRONG:
             program, check_seed = shrink(program, seed, outcome.kind)
@@ -100,12 +107,13 @@ def _seeds(text: str) -> range:
     return seeds
 
 
-def _outcomes(seeds: range, jobs: int) -> Iterator[tuple[int, Outcome]]:
+def _outcomes(seeds: range, jobs: int, without: tuple[str, ...]) -> Iterator[tuple[int, Outcome]]:
+    work = functools.partial(outcome_of, without=without)
     if jobs == 1:
-        yield from ((seed, outcome_of(seed)) for seed in seeds)
+        yield from zip(seeds, map(work, seeds))
         return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from zip(seeds, pool.imap(outcome_of, seeds, chunksize=8))
+        yield from zip(seeds, pool.imap(work, seeds, chunksize=8))
 
 
 if __name__ == "__main__":

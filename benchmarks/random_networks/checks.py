@@ -8,6 +8,7 @@ has seen, with another batch size.
 from __future__ import annotations
 
 import copy
+import functools
 import random
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +26,7 @@ from problems import Order, Problem, evaluate
 from problems.evaluation import COPY, OVER_READ, PIECES
 from solvers import solve
 from upscale_opt import AnalyticCosts, Exported, ModelError, Plan, effective_masks, export, extract, plan, trace
-from upscale_opt.tracing import Graph
+from upscale_opt.graphs import Graph
 from upscale_opt.verification import Verifier
 
 TOLERANCE = 1e-9
@@ -145,10 +146,10 @@ class Oracle:
     def __init__(self, program: Program, model: nn.Module, masks: Mapping[str, np.ndarray]) -> None:
         masked = copy.deepcopy(model).double()
         for name, mask in masks.items():
-            weight = masked.get_parameter(name).data
-            for column in range(weight.shape[1]):
+            weight, axis = _tensor(masked, name).data, _input_axis(masked, name)
+            for column in range(weight.shape[axis]):
                 if not mask[column]:
-                    weight.select(1, column).zero_()
+                    weight.select(axis, column).zero_()
         batch = program.batch if program.fixed_batch else 3
         self._inputs = [
             x.double() if x.is_floating_point() else x for x in program.example_inputs(batch, seed=program.seed % 97 + 1)
@@ -172,7 +173,7 @@ def random_masks(graph: Graph, rng: np.random.Generator) -> dict[str, np.ndarray
     masked = rng.random() < 0.95
     result = {}
     for name in graph.consumers:
-        length = graph.module.get_parameter(name).shape[1]
+        length = _tensor(graph.module, name).shape[_input_axis(graph.module, name)]
         if masked and rng.random() < 0.9:
             result[name] = rng.random(length) < rng.uniform(0.1, 0.9)
     return result
@@ -210,7 +211,9 @@ def _plans(graph: Graph, masks: dict[str, np.ndarray], rng: np.random.Generator,
             for access in _must(lambda n=name, p=problem: evaluate(p, orders[n], objective), "evaluate").accesses
         }
         if i > 1:
-            reads = {name: str(rng.choice([OVER_READ, PIECES, COPY])) for name in reads}
+            # The calls of one weight have one mode: its columns are stored once.
+            modes = {weight: str(rng.choice([OVER_READ, PIECES, COPY])) for weight in graph.consumers}
+            reads = {read.name: modes[read.weight] for read in graph.reads}
         yield Plan(masks, stored, reads)
 
 
@@ -224,6 +227,17 @@ def _must(action: Callable[[], T], stage: str, detail: str = "", *, allowed: typ
         first = (str(error).strip().splitlines() or [""])[0]
         text = "".join(traceback.format_exception(error))
         raise _Wrong(f"{stage} raises {type(error).__name__}: {first}", f"{detail}\n{text}".strip()) from error
+
+
+def _tensor(module: nn.Module, name: str) -> Any:
+    """A parameter or buffer by its qualified name."""
+    return functools.reduce(getattr, name.split("."), module)
+
+
+def _input_axis(module: nn.Module, weight: str) -> int:
+    """The dimension of a weight that its inputs are on."""
+    owner = _tensor(module, weight.rpartition(".")[0]) if "." in weight else module
+    return 0 if isinstance(owner, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d) else 1
 
 
 def _difference(a: Any, b: Any) -> float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from benchmarks.random_networks import consumers, elementwise, motifs, shaping
 from benchmarks.random_networks.builder import CHANNELS, Builder, Value
@@ -20,17 +21,18 @@ OPERATORS: dict[Operator, int] = {
 }
 """Every operator and how often it is tried."""
 
-_WEIGHTED: tuple[Operator, ...] = tuple(operator for operator, weight in OPERATORS.items() for _ in range(weight))
 MAX_OPERATORS = 12
 
 
-def random_network(source: int | random.Random) -> Program:
+def random_network(source: int | random.Random, *, without: Collection[str] = ()) -> Program:
     """The network of a seed: `Program.build` makes the module, `Program.example_inputs` the inputs.
 
     Parameters
     ----------
     source
         A seed, or a source of randomness (``hypothesis.strategies.randoms()`` makes one that shrinks).
+    without
+        Names of operators to leave out; a seed makes another network then.
 
     Examples
     --------
@@ -46,11 +48,17 @@ def random_network(source: int | random.Random) -> Program:
     for value in tuple(b.values):
         if b.chance(0.9):
             b.attempt(consumers.convolution if value.ndim > 2 else consumers.linear)
+    operators = _weighted(tuple(without))
     for _ in range(b.integer(1, MAX_OPERATORS)):
-        b.attempt(b.pick(_WEIGHTED))
+        b.attempt(b.pick(operators))
         if b.chance(0.25):
             b.attempt(b.pick((consumers.convolution, consumers.linear)))
     return b.finish(_output(b), seed=b.integer(0, 2**31 - 1))
+
+
+@functools.cache
+def _weighted(without: tuple[str, ...]) -> tuple[Operator, ...]:
+    return tuple(op for op, weight in OPERATORS.items() if op.__name__ not in without for _ in range(weight))
 
 
 def _add_inputs(b: Builder) -> None:
