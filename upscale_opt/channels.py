@@ -182,11 +182,13 @@ class ChannelTable:
         block_needed = np.bincount(block, weights=needed, minlength=len(sizes)) > 0
         block_start = np.sort(block_start)
         owners = producer[block_start]
-        blocks = []
+        blocks, numbers = [], dict[str, int]()
         for b, (start, size, owner) in enumerate(zip(block_start, sizes, owners, strict=True)):
             offset = int(start) - self._starts[owner]
             whole = offset == 0 and size == np.diff([*self._starts, self._size])[owner]
             name = self._names[owner] if whole else f"{self._names[owner]}[{offset}:{offset + size}]"
+            numbers[name] = numbers.get(name, 0) + 1
+            name = name if numbers[name] == 1 else f"{name}#{numbers[name]}"
             blocks.append(Block(name, int(size), pinned=bool(block_pinned[b]), removable=not bool(block_needed[b])))
         return Resolution(tuple(blocks), block[tie], index[tie], tuple(self._names[p] for p in owners))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,9 @@ class Flow:
     traced
         The traced model.
     shapes
-        Node name to the shape of the tensor it computes; None where it computes something else.
+        Node name to the shape of the tensor it computes, for two samples at least; None where it computes none.
+    given
+        The same for the example inputs.
     refused
         Names of nodes to be treated as unknown operators.
     table
@@ -142,6 +145,7 @@ class Flow:
 
     traced: fx.GraphModule
     shapes: Mapping[str, Any]
+    given: Mapping[str, Any]
     refused: frozenset[str] = frozenset()
     table: ChannelTable = field(default_factory=ChannelTable)
     values: dict[str, Value] = field(default_factory=dict)
@@ -282,7 +286,7 @@ class Flow:
 
         One that follows some already ties them.
         """
-        tensor = attribute_of(self.traced, name)
+        name, tensor = self.canonical(name), self.parameter(name)
         key = (id(tensor), dimension)
         if channels is None:
             if key not in self._bound:
@@ -310,7 +314,7 @@ class Flow:
 
         A weight used before ties the inputs of its calls, position by position, and their outputs.
         """
-        tensor = attribute_of(self.traced, weight)
+        weight, tensor = self.canonical(weight), self.parameter(weight)
         self._read(tensor, x)
         rows = 1 if transposed else 0
         if groups == 1 or not transposed:
@@ -369,6 +373,17 @@ class Flow:
     def parameter(self, name: str) -> Any:
         """A parameter, buffer or other attribute by its qualified name."""
         return attribute_of(self.traced, name)
+
+    def canonical(self, name: str) -> str:
+        """The first of the names of a parameter or buffer that several modules share."""
+        return self._names.get(id(self.parameter(name)), name)
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        names: dict[int, str] = {}
+        for name, tensor in named_tensors(self.traced):
+            names.setdefault(id(tensor), name)
+        return names
 
     def computed(self, node: fx.Node) -> Value:
         """Arithmetic on lengths and the like: remembers which channels the result counts."""
@@ -449,6 +464,11 @@ def channels_in(value: Value) -> Iterator[np.ndarray]:
 def through_channel(channels: np.ndarray, position: int) -> bool:
     """Whether a cut in front of an entry goes through a channel."""
     return 0 < position < len(channels) and bool(channels[position - 1] == channels[position])
+
+
+def named_tensors(module: nn.Module) -> list[tuple[str, Any]]:
+    """All parameters and buffers under all their names."""
+    return [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
 
 
 def attribute_of(module: nn.Module, name: str) -> Any:

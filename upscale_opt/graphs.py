@@ -12,7 +12,7 @@ from torch import fx
 
 from problems import Block
 from upscale_opt.channels import Layout, Pin, Resolution, TensorLayout
-from upscale_opt.flow import ChannelSlice, Flow
+from upscale_opt.flow import ChannelSlice, Flow, named_tensors
 
 NETWORK_INPUT = "network input"
 NETWORK_OUTPUT = "network output"
@@ -151,6 +151,16 @@ class Graph:
         """Pins other than those of the network's own inputs and outputs, one per node: what users may look at."""
         by_node = {pin.node: pin for pin in self.pins if pin.reason not in (NETWORK_INPUT, NETWORK_OUTPUT)}
         return tuple(by_node.values())
+
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        """Names of tensors that have several, to the first of them."""
+        first: dict[int, str] = {}
+        return {
+            name: first[id(tensor)]
+            for name, tensor in named_tensors(self.module)
+            if first.setdefault(id(tensor), name) != name
+        }
 
     @cached_property
     def offsets(self) -> np.ndarray:

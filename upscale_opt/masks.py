@@ -147,10 +147,9 @@ def _num_inputs(graph: Graph, weight: str) -> int:
 
 
 def _weight_name(graph: Graph, name: str) -> str:
-    if name in graph.consumers:
-        return name
-    if f"{name}.weight" in graph.consumers:
-        return f"{name}.weight"
+    for weight in (name, f"{name}.weight"):
+        if graph.aliases.get(weight, weight) in graph.consumers:
+            return graph.aliases.get(weight, weight)
     known = [*graph.consumers, *(weight.removesuffix(".weight") for weight in graph.consumers)]
     near = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"maskable are {', '.join(list(graph.consumers)[:5])}, ..."

@@ -61,7 +61,8 @@ class Plan:
     orders
         Block name to int64 array: the channels stored, in order.
     reads
-        Access name to read mode: ``view``, ``over-read``, ``pieces`` or ``copy``.
+        Access name to read mode: ``view``, ``over-read``, ``pieces`` or ``copy``. All calls of one consumer read the
+        same columns of its weight: if one of them over-reads, all do.
     model
         How to build the model, if that is known.
     """
@@ -70,6 +71,14 @@ class Plan:
     orders: Mapping[str, np.ndarray]
     reads: Mapping[str, str]
     model: ModelReference | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        wide = {name.partition("#")[0] for name, mode in self.reads.items() if mode == OVER_READ}
+        reads = {
+            name: OVER_READ if mode in (COPY, PIECES) and name.partition("#")[0] in wide else mode
+            for name, mode in self.reads.items()
+        }
+        object.__setattr__(self, "reads", reads)
 
     def __str__(self) -> str:
         modes = list(self.reads.values())

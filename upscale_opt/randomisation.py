@@ -14,19 +14,49 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
-def random_inputs(inputs: tuple[Any, ...], generator: torch.Generator) -> tuple[Any, ...]:
-    """Two random float64 samples of every floating-point tensor; other inputs are kept as they are."""
-    random = []
+def random_inputs(inputs: tuple[Any, ...], generator: torch.Generator, *, batch: int | None = 2) -> tuple[Any, ...]:
+    """Random values for every tensor: normal float64 for floating-point ones, for integers the range they have.
+
+    Parameters
+    ----------
+    inputs
+        Positional inputs; other things than tensors are kept as they are.
+    generator
+        Source of randomness, on the CPU.
+    batch
+        Length of the first axis of tensors that have several; None for the lengths given.
+    """
+    random: list[Any] = []
     for x in inputs:
-        if isinstance(x, torch.Tensor) and x.is_floating_point():
-            shape = (2, *x.shape[1:]) if x.ndim > 1 else x.shape
-            x = torch.randn(shape, generator=generator, dtype=torch.float64).to(x.device)
-        random.append(x)
+        if isinstance(x, torch.Tensor):
+            shape = x.shape if batch is None or x.ndim < 2 else (batch, *x.shape[1:])
+            if x.is_floating_point():
+                random.append(torch.randn(shape, generator=generator, dtype=torch.float64).to(x.device))
+            elif x.dtype != torch.bool and x.numel():
+                low, high = int(x.min()), int(x.max())
+                random.append(torch.randint(low, high + 1, shape, generator=generator, dtype=x.dtype).to(x.device))
+            else:
+                random.append(x.expand(shape) if x.shape[1:] == shape[1:] and len(x) == 1 else x)
+        else:
+            random.append(x)
     return tuple(random)
 
 
+class DoublePrecision(TorchDispatchMode):
+    """Computes in float64 what a network converts to a shorter type (``x.float()``)."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        shortens = kwargs.get("dtype") in (torch.float32, torch.float16, torch.bfloat16)
+        if func is torch.ops.aten._to_copy.default and args[0].dtype == torch.float64 and shortens:
+            kwargs = {**kwargs, "dtype": torch.float64}
+        return func(*args, **kwargs)
+
+
+@torch.no_grad()
 def randomise(model: nn.Module, inputs: tuple[Any, ...], generator: torch.Generator) -> None:
     """Give a float64 model in eval mode random biases, affine parameters and statistics, in place.
 
@@ -52,9 +82,12 @@ def randomise(model: nn.Module, inputs: tuple[Any, ...], generator: torch.Genera
             hooks.append(module.register_forward_pre_hook(_set_statistics_once(generator)))
         elif isinstance(module, (_ConvNd, nn.Linear)):
             hooks.append(module.register_forward_hook(_scale_once()))
-    model(*(x.clone() if isinstance(x, torch.Tensor) else x for x in inputs))
-    for hook in hooks:
-        hook.remove()
+    try:
+        with DoublePrecision():
+            model(*(x.clone() if isinstance(x, torch.Tensor) else x for x in inputs))
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _set_statistics_once(generator: torch.Generator) -> Callable[[Any, Any], None]:

@@ -15,7 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 from problems.evaluation import COPY, PIECES
 from upscale_opt.exports import Exported, ParameterSlice
 from upscale_opt.extraction import kept_channels
-from upscale_opt.flow import ChannelSlice
+from upscale_opt.flow import ChannelSlice, named_tensors
 from upscale_opt.graphs import Graph, Read, Selection, TensorLayout
 from upscale_opt.plans import Plan
 from upscale_opt.selections import Gather
@@ -172,10 +172,7 @@ class _Rewriter:
     def _fill(self) -> None:
         """Replace parameters and buffers by their slices; what two modules share stays shared."""
         names: dict[int, list[str]] = {}
-        tensors = (
-            *self.module.named_parameters(remove_duplicate=False),
-            *self.module.named_buffers(remove_duplicate=False),
-        )
+        tensors = named_tensors(self.module)
         for name, tensor in tensors:
             names.setdefault(id(tensor), []).append(name)
         by_name = dict(tensors)

@@ -55,7 +55,7 @@ def _run(traced: fx.GraphModule, on_meta: tuple[Any, ...]) -> Shapes:
         name: torch.empty_like(tensor, device="meta")
         for name, tensor in (*recorder.named_parameters(), *recorder.named_buffers())
     }
-    with torch.no_grad():
+    with torch.no_grad(), torch.device("meta"):
         torch.func.functional_call(recorder, state, on_meta)
     return recorder.shapes
 

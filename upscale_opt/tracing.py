@@ -58,7 +58,7 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
     constants = frozenset(traced.state_dict()) - frozenset(model.state_dict())
     refused: frozenset[str] = frozenset()
     while True:
-        flow = Flow(traced, batched, refused)
+        flow = Flow(traced, batched, shapes, refused)
         for node in traced.graph.nodes:
             flow.values[node.name] = _apply_rule(flow, node)
         pin_counted(flow)

@@ -22,7 +22,7 @@ from upscale_opt.exports import Exported, Verification
 from upscale_opt.flow import attribute_of
 from upscale_opt.graphs import Graph
 from upscale_opt.masks import effective_masks
-from upscale_opt.randomisation import random_inputs, randomise
+from upscale_opt.randomisation import DoublePrecision, random_inputs, randomise
 from upscale_opt.rewriting import stored_positions
 from upscale_opt.tracing import as_tuple, trace
 
@@ -83,12 +83,18 @@ class Verifier:
         self.graph = graph or trace(model, example_inputs)
         self.masks = dict(masks) if masks is not None else effective_masks(self.graph).masks
         generator = torch.Generator().manual_seed(seed)
-        self.inputs = random_inputs(as_tuple(example_inputs), generator)
+        given = as_tuple(example_inputs)
         axes = {weight: read.input_axis for weight, read in self.graph.consumers.items()}
         self.masked = masked_copy(model, self.masks, axes).double()
-        with torch.no_grad():
-            randomise(self.masked, self.inputs, generator)
-            self.outputs = _tensors(self.masked(*_clones(self.inputs)))
+        self.inputs = [random_inputs(given, generator)]
+        try:
+            randomise(self.masked, self.inputs[0], generator)
+        except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
+            # No other batch than the given one: two draws instead of two samples.
+            self.masked = masked_copy(model, self.masks, axes).double()
+            self.inputs = [random_inputs(given, generator, batch=None) for _ in range(2)]
+            randomise(self.masked, self.inputs[0], generator)
+        self.outputs = self._run(self.masked)
         self.state = self.masked.state_dict()
 
     def check(self, exported: Exported) -> Verification:
@@ -100,7 +106,7 @@ class Verifier:
         module = copy.deepcopy(exported.module).double()
         module.load_state_dict(exported.state_of(self.state))
         error = self._error(module)
-        variation = _variation(self.outputs)
+        variation = _variation(self.outputs, len(self.inputs))
         if not error <= TOLERANCE:
             first = self._first_difference(module, exported)
             message = f"relative error {error:.1e} is above {TOLERANCE:g}; the first module that differs is {first}"
@@ -136,14 +142,15 @@ class Verifier:
         return None
 
     def _error(self, module: nn.Module) -> float:
-        with torch.no_grad():
-            return max(
-                (
-                    _relative_error(a, b)
-                    for a, b in zip(_tensors(module(*_clones(self.inputs))), self.outputs, strict=True)
-                ),
-                default=float("nan"),
-            )
+        found = self._run(module)
+        if len(found) != len(self.outputs):
+            return float("inf")
+        return max((_relative_error(a, b) for a, b in zip(found, self.outputs, strict=True)), default=float("nan"))
+
+    def _run(self, module: nn.Module) -> list[torch.Tensor]:
+        """All output tensors, for all draws."""
+        with torch.no_grad(), DoublePrecision():
+            return [y for inputs in self.inputs for y in _tensors(module(*_clones(inputs)))]
 
     def _negative_control(self, module: fx.GraphModule) -> float | None:
         """Largest error over a few swaps of two kept columns, late consumers first."""
@@ -173,8 +180,8 @@ class Verifier:
         """The first module whose output differs, channels matched through the layouts."""
         traced = copy.deepcopy(self.graph.module).double()
         traced.load_state_dict({name: self.state.get(name, own) for name, own in traced.state_dict().items()})
-        expected = _outputs_by_node(traced, self.inputs)
-        found = _outputs_by_node(module, self.inputs)
+        expected = _outputs_by_node(traced, self.inputs[0])
+        found = _outputs_by_node(module, self.inputs[0])
         for node in traced.graph.nodes:
             if node.op != "call_module" or node.name not in found:
                 continue
@@ -233,11 +240,16 @@ def _relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
     return difference / scale if scale > 0 else float("inf") if difference > 0 else 0.0
 
 
-def _variation(outputs: list[torch.Tensor]) -> float:
-    """How much the outputs differ between the two samples, relative to their size."""
-    pairs = [(y[:1], y[1:2]) for y in outputs if y.ndim > 0 and y.shape[0] == 2]
+def _variation(outputs: list[torch.Tensor], num_draws: int) -> float:
+    """How much the outputs differ between two samples of one draw, or between two draws, relative to their size."""
+    if num_draws == 2:
+        half = len(outputs) // 2
+        pairs = [(a, b) for a, b in zip(outputs[:half], outputs[half:], strict=True) if a.shape == b.shape]
+    else:
+        pairs = [(y[:1], y[1:2]) for y in outputs if y.ndim > 0 and y.shape[0] == 2]
+    sizes = [max(float(a.abs().max()), float(b.abs().max())) if a.numel() else 0.0 for a, b in pairs]
     return max(
-        (float((a - b).abs().max() / y.abs().max()) for (a, b), y in zip(pairs, outputs) if y.any()), default=0.0
+        (float((a - b).abs().max()) / size for (a, b), size in zip(pairs, sizes, strict=True) if size > 0), default=0.0
     )
 
 
@@ -252,6 +264,6 @@ def _outputs_by_node(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[st
                 outputs[n.name] = result.clone()
             return result
 
-    with torch.no_grad():
+    with torch.no_grad(), DoublePrecision():
         Recorder(module).run(*_clones(inputs))
     return outputs

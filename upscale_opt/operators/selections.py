@@ -114,7 +114,7 @@ def _slice(flow: Flow, node: fx.Node, source: fx.Node, x: Layout, index: Any) ->
     if step != 1:
         return flow.unknown(node, "a strided channel slice")
     assert at is not None
-    behind_ellipsis = bool(ellipses) and at > ellipses[0]
+    behind_ellipsis = bool(ellipses) and at >= ellipses[0]
     original = len(index) if isinstance(index, tuple) else 1
     position = at - (len(entries) - original if behind_ellipsis else 0)
     result = flow.cut(node, source, x, start, stop, position)

@@ -157,6 +157,10 @@ def _reshape(flow: Flow, node: fx.Node) -> Value:
     merged = merged_axis(before, after, value.axis)
     if merged is not None:
         axis, outer, inner = merged
+        given, result = flow.given[source.name], flow.given[node.name]
+        lengths = math.prod(result[:axis]) * outer, math.prod(result[axis + 1 :]) * inner
+        if lengths != (math.prod(given[: value.axis]), math.prod(given[value.axis + 1 :])):
+            return flow.unknown(node, "a reshape that does something else for another batch")
         return Layout(axis, np.tile(np.repeat(value.channels, inner), outer))
     if math.prod(before) > MOST_FOLLOWED:
         return flow.unknown(node, "the channel axis of a large tensor is split")
