@@ -1,4 +1,7 @@
-"""Random networks: `random_network(seed)` makes one of everything, `check` compares its exports with the masked model."""
+"""Random networks: `random_network(seed)` makes one, `check` compares its exports with the masked model.
+
+The command: ``python -m benchmarks.random_networks --seeds 0:20000``.
+"""
 
 from benchmarks.random_networks.checks import Outcome, Verdict, check
 from benchmarks.random_networks.networks import OPERATORS, random_network

@@ -31,6 +31,7 @@ class Value(str):
     shape: tuple[int, ...]
 
     def __new__(cls, name: str, shape: Sequence[int]) -> Value:
+        """A name that knows its shape."""
         value = super().__new__(cls, name)
         value.shape = tuple(shape)
         return value

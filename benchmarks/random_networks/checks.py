@@ -152,7 +152,8 @@ class Oracle:
                     weight.select(axis, column).zero_()
         batch = program.batch if program.fixed_batch else 3
         self._inputs = [
-            x.double() if x.is_floating_point() else x for x in program.example_inputs(batch, seed=program.seed % 97 + 1)
+            x.double() if x.is_floating_point() else x
+            for x in program.example_inputs(batch, seed=program.seed % 97 + 1)
         ]
         self._expected, self._structure = tree_flatten(self._run(masked))
 
@@ -204,17 +205,19 @@ def _plans(graph: Graph, masks: dict[str, np.ndarray], rng: np.random.Generator,
     for i in range(1, number):
         orders = {name: random_orders(problem, rng) for name, problem in problems.items()}
         objective = OBJECTIVES[rng.integers(len(OBJECTIVES))]
-        stored = {b.name: orders[name][i] for name, problem in problems.items() for i, b in enumerate(problem.blocks)}
-        reads = {
-            access.name: access.mode
-            for name, problem in problems.items()
-            for access in _must(lambda n=name, p=problem: evaluate(p, orders[n], objective), "evaluate").accesses
-        }
+        modes = _must(lambda o=orders, name=objective: _modes(problems, o, name), "evaluate")
         if i > 1:
             # The calls of one weight have one mode: its columns are stored once.
-            modes = {weight: str(rng.choice([OVER_READ, PIECES, COPY])) for weight in graph.consumers}
-            reads = {read.name: modes[read.weight] for read in graph.reads}
-        yield Plan(masks, stored, reads)
+            by_weight = {weight: str(rng.choice([OVER_READ, PIECES, COPY])) for weight in graph.consumers}
+            modes = {read.name: by_weight[read.weight] for read in graph.reads}
+        stored = {b.name: orders[name][i] for name, problem in problems.items() for i, b in enumerate(problem.blocks)}
+        yield Plan(masks, stored, modes)
+
+
+def _modes(problems: Mapping[str, Problem], orders: Mapping[str, Order], objective: str) -> dict[str, str]:
+    """The read modes that an objective chooses."""
+    evaluations = (evaluate(problem, orders[name], objective) for name, problem in problems.items())
+    return {access.name: access.mode for evaluation in evaluations for access in evaluation.accesses}
 
 
 def _must(action: Callable[[], T], stage: str, detail: str = "", *, allowed: type[Exception] | None = None) -> T:

@@ -105,9 +105,7 @@ def tied_weights(b: Builder) -> None:
 
 def borrowed_parameter(b: Builder) -> None:
     """A module's parameter used outside of the module."""
-    names = [
-        name for name in _modules(b) if b.evaluate(f"isinstance(getattr({name}, 'weight', None), torch.Tensor)")
-    ]
+    names = [name for name in _modules(b) if b.evaluate(f"isinstance(getattr({name}, 'weight', None), torch.Tensor)")]
     if not names:
         raise Inapplicable
     name = b.pick(names)
@@ -126,10 +124,8 @@ def borrowed_parameter(b: Builder) -> None:
 def hooked_module(b: Builder) -> None:
     """A convolution or batch norm with a forward hook, a pre-hook, or weights that a hook computes."""
     x = b.tensor(4)
-    if b.chance(0.3):
-        name = b.module(f"nn.BatchNorm2d({x.shape[1]})")
-    else:
-        name = b.module(conv_text(b, x, b.pick(CHANNELS)))
+    norm = f"nn.BatchNorm2d({x.shape[1]})"
+    name = b.module(norm if b.chance(0.3) else conv_text(b, x, b.pick(CHANNELS)))
     hooks = (
         f"{name}.register_forward_hook(custom.reverse_output)",
         f"{name}.register_forward_pre_hook(custom.reverse_input)",
@@ -158,9 +154,7 @@ def unknown_module(b: Builder) -> None:
         layer = b.module(f"nn.MultiheadAttention({last}, {2 if last % 2 == 0 else 1}, batch_first=True)")
         b.emit(f"{layer}({x}, {x}, {x}{b.pick(('', ', need_weights=False'))})[0]")
     else:
-        b.emit(
-            f"{b.module(f'nn.TransformerEncoderLayer({last}, 1, 8, batch_first=True, dropout=0.0)')}({x})"
-        )
+        b.emit(f"{b.module(f'nn.TransformerEncoderLayer({last}, 1, 8, batch_first=True, dropout=0.0)')}({x})")
 
 
 def nested_module(b: Builder) -> None:

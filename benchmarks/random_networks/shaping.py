@@ -207,7 +207,11 @@ def permutation(b: Builder) -> None:
     b.source.shuffle(axes)
     i, j = b.pick(((1, 2), (1, -1), (-1, -2), (2, 1)))
     forms = (
-        *(f"{x}.transpose({i}, {j})", f"torch.transpose({x}, {i}, {j})", f"{x}.permute(0, {', '.join(map(str, axes))})"),
+        *(
+            f"{x}.transpose({i}, {j})",
+            f"torch.transpose({x}, {i}, {j})",
+            f"{x}.permute(0, {', '.join(map(str, axes))})",
+        ),
         *(f"{x}.permute((0, {', '.join(map(str, axes))}))", f"{x}.movedim(1, -1)", f"torch.movedim({x}, -1, 1)"),
         *(f"torch.swapaxes({x}, {i}, {j})", f"torch.permute({x}, dims=(0, {', '.join(map(str, axes))}))"),
     )

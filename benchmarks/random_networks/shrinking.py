@@ -1,4 +1,4 @@
-"""Shortening a failing program: statements are left out, and their results replaced, as long as it fails the same way."""
+"""Shortening a failing program: statements are left out or replaced as long as it fails in the same way."""
 
 from __future__ import annotations
 

@@ -99,7 +99,9 @@ def test_what_raises_is_wrong_and_what_is_refused_is_skipped(monkeypatch):
 
     monkeypatch.setattr(checks, "extract", fails)
     outcome = check(program)
-    assert outcome.verdict is Verdict.WRONG and outcome.kind == "extract raises KeyError" and "Traceback" in outcome.detail
+    assert (
+        outcome.verdict is Verdict.WRONG and outcome.kind == "extract raises KeyError" and "Traceback" in outcome.detail
+    )
 
 
 def test_shrinking_leaves_what_matters(monkeypatch):

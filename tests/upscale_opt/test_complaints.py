@@ -133,7 +133,7 @@ def test_squeezenets_concatenations():
 
     network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), Fire(8), nn.MaxPool2d(3, 2), Fire(12), Fire(12))
     network.extend([nn.Dropout(), nn.Conv2d(12, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()])
-    for keep in (0.2, 0.5, 0.8):
+    for keep in (0.4, 0.6, 0.8):
         model, exported, _ = check(network, (3, 24, 24), keep=keep)
         assert num_weights(exported.module) < num_weights(model)
 
@@ -285,7 +285,7 @@ def test_the_file_is_smaller(tmp_path):
         lambda x: functional.relu(x),
         lambda x: torch.sigmoid(x),
         lambda x: x + torch.arange(4.0),
-        lambda x: x * torch.arange(6.0).view(1, 6, 1, 1),
+        lambda x: x * torch.arange(1.0, 7.0).view(1, 6, 1, 1),
         lambda x: x + torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij")[0],
         lambda x: x + torch.ones_like(x),
         lambda x: functional.interpolate(x, size=x.shape[-2:]),
@@ -437,9 +437,7 @@ def overlapping(num_channels=40, num_accesses=5, seed=0):
 @pytest.mark.parametrize("objective", ["copies", "span"])
 def test_constraint_programs_are_reproducible(objective):
     """or-tools#3851, #4195, #4783: more than one worker and a wall-clock limit are never deterministic."""
-    first, second = (
-        solve(overlapping(), solver="cp-sat", objective=objective, time_limit=2, seed=3) for _ in range(2)
-    )
+    first, second = (solve(overlapping(), solver="cp-sat", objective=objective, time_limit=2, seed=3) for _ in range(2))
     assert first.objective == second.objective and first.bound == second.bound
     assert first.status != "OPTIMAL" or first.order == second.order
 
