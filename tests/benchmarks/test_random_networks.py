@@ -26,6 +26,15 @@ QUICK = settings(
 SLOW_SEEDS = 20_000
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tensors are tiny: threads would only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def tiny(*lines, output, init=("self.conv = nn.Conv2d(3, 4, 1)",), **settings):
     """A program of a few statements on one image."""
     steps = tuple(Step(line, (line.partition(" = ")[0],) if " = " in line else ()) for line in lines)
@@ -118,7 +127,10 @@ def test_shrinking_leaves_what_matters(monkeypatch):
 
     monkeypatch.setattr("benchmarks.random_networks.shrinking.check", accident)
     shorter, _ = shrink(program, 0, "an accident")
-    assert [step.line for step in shorter.steps] == ["e = x.softmax(1)"] or len(shorter.steps) <= 3
+    assert len(shorter.steps) <= 3 and shorter.output in "abcdefgh"
+    assert any("softmax" in step.line for step in shorter.steps) and not any(
+        "* 3" in step.line for step in shorter.steps
+    )
 
 
 def test_the_command_counts_and_shows(capsys):
