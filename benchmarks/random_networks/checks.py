@@ -11,7 +11,7 @@ import copy
 import functools
 import random
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
@@ -95,7 +95,13 @@ class _Wrong(Exception):
         self.outcome = Outcome(Verdict.WRONG, reason, detail)
 
 
-def check(program: Program, source: int | random.Random = 0, *, num_plans: int = 3) -> Outcome:
+def check(
+    program: Program,
+    source: int | random.Random = 0,
+    *,
+    num_plans: int = 3,
+    modes: Sequence[str] = MODES,
+) -> Outcome:
     """Trace a network, prune it at random, export it in several ways and compare each with the masked model.
 
     Parameters
@@ -106,6 +112,8 @@ def check(program: Program, source: int | random.Random = 0, *, num_plans: int =
         Seed or source of the masks, orders and read modes.
     num_plans
         Number of exports: greedy's order first, then random ones.
+    modes
+        Of the masks; one is drawn.
     """
     rng = np.random.default_rng(source.getrandbits(32) if isinstance(source, random.Random) else source)
     model, inputs = program.build(), program.example_inputs()
@@ -117,18 +125,18 @@ def check(program: Program, source: int | random.Random = 0, *, num_plans: int =
         return wrong.outcome
     size = sum(block.size for block in graph.blocks), sum(block.size for block in graph.blocks if not block.pinned)
     try:
-        unproven = [reason for reason in _check_exports(program, model, graph, rng, num_plans) if reason]
+        unproven = [reason for reason in _check_exports(program, model, graph, rng, num_plans, modes) if reason]
     except _Wrong as wrong:
         return Outcome(Verdict.WRONG, wrong.outcome.reason, wrong.outcome.detail, *size)
     return Outcome(Verdict.UNPROVEN if unproven else Verdict.RIGHT, "; ".join(unproven[:1]), "", *size)
 
 
 def _check_exports(
-    program: Program, model: nn.Module, graph: Graph, rng: np.random.Generator, num_plans: int
+    program: Program, model: nn.Module, graph: Graph, rng: np.random.Generator, num_plans: int, modes: Sequence[str]
 ) -> Iterator[str]:
     """Check exports one by one; yields why one is unproven, or nothing."""
     inputs = program.example_inputs()
-    mode = MODES[rng.integers(len(MODES))]
+    mode = modes[rng.integers(len(modes))] if len(modes) > 1 else modes[0]
     masks, outputs = _must(lambda: random_sides(graph, rng, mode), "masks")
     verifier = _must(lambda: Verifier(model, inputs, graph, masks, outputs=outputs), "verifier")
     writes = writes_of(graph)
