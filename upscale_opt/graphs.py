@@ -113,6 +113,8 @@ class Graph:
     constants
         Names of tensors that are part of the code (``x + torch.tensor(0.5)``): in the traced module's state_dict, but
         not in the model's.
+    reasons
+        Per block, why it is pinned; empty if it is not, or if ties contradict each other.
     """
 
     module: fx.GraphModule
@@ -128,6 +130,7 @@ class Graph:
     features: Mapping[str, TensorLayout]
     pins: tuple[Pin, ...]
     constants: frozenset[str]
+    reasons: tuple[tuple[str, ...], ...]
 
     def __str__(self) -> str:
         pinned = sum(block.size for block in self.blocks if block.pinned)
@@ -222,6 +225,7 @@ def build(flow: Flow, shapes: Mapping[str, Any], constants: frozenset[str]) -> G
         features,
         tuple(flow.table.pins),
         constants,
+        resolution.reasons,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import inspect
 import sys
 import urllib.error
 import warnings
@@ -131,11 +132,17 @@ def _from_torchvision(name: str, weights: str | None) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # googlenet and inception_v3 announce another initialisation
-            return models.get_model(name.lower(), weights=weights)
+            return models.get_model(name.lower(), weights=weights, **_without_backbone_weights(models, name.lower()))
     except (urllib.error.URLError, OSError) as error:
         raise ModelError(
             f"cannot download the default weights of {name} ({error}); give --weights the path of a checkpoint"
         ) from error
+
+
+def _without_backbone_weights(models: ModuleType, name: str) -> dict[str, None]:
+    """Segmentation and detection models would download trained weights of their backbone unless told otherwise."""
+    parameters = inspect.signature(models.get_model_builder(name)).parameters
+    return {"weights_backbone": None} if "weights_backbone" in parameters else {}
 
 
 def _from_file(path: Path, factory: str) -> nn.Module:

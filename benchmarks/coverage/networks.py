@@ -1,0 +1,40 @@
+"""The networks of the sweep, smallest first, and the input each is verified on.
+
+Inputs are small where the network accepts them: channels do not depend on height and width.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from upscale_opt.models import import_torchvision
+
+FAMILIES = ("classification", "segmentation", "timm")
+FULL_SIZE = ("vit_", "swin_", "maxvit_")
+"""Networks whose input is as large as in training: attention over windows or a fixed number of patches."""
+
+
+def names(family: str) -> list[str]:
+    """The models of a family, by number of parameters."""
+    if family == "timm":
+        from benchmarks.coverage.timm_families import SMALLEST
+
+        return [f"timm:{name}" for name in SMALLEST.values()]
+    models: Any = importlib.import_module(f"{import_torchvision().__name__}.models")
+    module = models if family == "classification" else models.segmentation
+    sizes = {name: models.get_model_weights(name).DEFAULT.meta["num_params"] for name in models.list_models(module)}
+    return sorted(sizes, key=sizes.__getitem__)
+
+
+def input_shape(name: str) -> tuple[int, ...]:
+    """Shape of the example input of a model of the sweep, batch included."""
+    if name.startswith("timm:"):
+        from benchmarks.coverage.timm_families import INPUT_SIZES
+
+        size = INPUT_SIZES.get(name.removeprefix("timm:"), 64)
+    elif name.startswith(FULL_SIZE):
+        size = 224
+    else:
+        size = 96 if name == "inception_v3" else 64
+    return (1, 3, size, size)
