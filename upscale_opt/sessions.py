@@ -18,6 +18,7 @@ from upscale_opt.errors import ModelError, UpscaleError
 from upscale_opt.segments import Solutions, each_solution
 
 if TYPE_CHECKING:
+    from upscale_opt.census import Census
     from upscale_opt.comparison import Prepared
     from upscale_opt.exports import Exported
     from upscale_opt.plans import ModelReference, Plan
@@ -110,6 +111,7 @@ class Run:
             say(f"verified against the masked model in float64, relative error: {figures}")
         else:
             say("not verified (--no-verify)")
+        say(str(self._census()))
         for pin in self.prepared.graph.unsupported:
             say(f"pinned: {pin.num_channels} channels at {pin.node} ({pin.reason})")
         self.write(exports, **extra)
@@ -134,8 +136,14 @@ class Run:
             verified=verified,
             messages=list(self.prepared.messages),
             pinned=[vars(pin) for pin in self.prepared.graph.unsupported],
+            channels=self._census().to_dict(),
             **extra,
         )
+
+    def _census(self) -> Census:
+        from upscale_opt.census import census
+
+        return census(self.prepared.graph)
 
     def _interrupted(self) -> None:
         options.write_json(self._document({}, interrupted=True), self.json)

@@ -5,6 +5,7 @@ Memory is that of the whole process: how much its peak grows over what it holds 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import resource
 import sys
@@ -194,10 +195,8 @@ class PeakMemory:
 
     def __init__(self) -> None:
         gc.collect()
-        try:
+        with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
-        except OSError:
-            pass
         self.before = peak_bytes()
 
     @property

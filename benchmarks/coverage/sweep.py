@@ -97,8 +97,9 @@ def _in_child(tasks: Sequence[Task], num_threads: int) -> Any:
                 child.join()
                 yield failure(f"the process ended with exit code {child.exitcode} (-9: out of memory)")
                 return
+        child.join()
     finally:
-        child.terminate()
+        child.kill()
         child.join()
         receiver.close()
 
