@@ -246,7 +246,7 @@ def export_by_plan(
 def required_model(model: str | None) -> str:
     """The model's name, which must have been given."""
     if model is None:
-        raise UpscaleError("give --model: a torchvision name, or path/to/file.py:factory")
+        raise UpscaleError("give --model: a torchvision name, timm:NAME, or path/to/file.py:factory")
     return model
 
 

@@ -18,9 +18,9 @@ FULL_SIZE = ("vit_", "swin_", "maxvit_")
 def names(family: str) -> list[str]:
     """The models of a family, by number of parameters."""
     if family == "timm":
-        from benchmarks.coverage.timm_families import SMALLEST
+        from benchmarks.coverage.timm_families import MEMBERS
 
-        return [f"timm:{name}" for name in SMALLEST.values()]
+        return [f"timm:{name}" for name in MEMBERS.values()]
     models: Any = importlib.import_module(f"{import_torchvision().__name__}.models")
     module = models if family == "classification" else models.segmentation
     sizes = {name: models.get_model_weights(name).DEFAULT.meta["num_params"] for name in models.list_models(module)}
@@ -36,5 +36,5 @@ def input_shape(name: str) -> tuple[int, ...]:
     elif name.startswith(FULL_SIZE):
         size = 224
     else:
-        size = 96 if name == "inception_v3" else 64
+        size = 160 if name == "inception_v3" else 64
     return (1, 3, size, size)

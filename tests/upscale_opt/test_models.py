@@ -47,7 +47,7 @@ def test_a_factory_in_a_file_with_a_checkpoint(factory, tmp_path):
     ("name", "message"),
     [
         ("resnet51", "did you mean resnet50 or"),
-        ("zzz", "name a torchvision model or path"),
+        ("zzz", "name a torchvision model, timm:NAME or path"),
         ("missing.py:f", "there is no file"),
         ("{factory}:nope", "has no factory 'nope'; it has tiny, nothing, broken"),
         ("{factory}:nothing", "returned a NoneType"),
