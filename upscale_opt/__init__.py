@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from upscale_opt.graphs import Graph
     from upscale_opt.masks import effective_masks, l2_masks, normalise_masks
     from upscale_opt.models import load_model
+    from upscale_opt.output_masks import l2_output_masks, normalise_output_masks
     from upscale_opt.pictures import save_picture
     from upscale_opt.plans import ModelReference, Plan, baseline_plan, plan, read_plan, save_plan
     from upscale_opt.profiling import Profile, profile, profile_interleaved
+    from upscale_opt.saving import save_as
     from upscale_opt.tracing import trace
     from upscale_opt.verification import masked_copy, verify
 
@@ -38,10 +40,12 @@ _HOMES = {
     "extraction": ("extract",),
     "masks": ("effective_masks", "l2_masks", "normalise_masks"),
     "models": ("load_model",),
+    "output_masks": ("l2_output_masks", "normalise_output_masks"),
     "pictures": ("save_picture",),
     "plans": ("ModelReference", "Plan", "baseline_plan", "plan", "read_plan", "save_plan"),
     "profiling": ("Profile", "profile", "profile_interleaved"),
     "graphs": ("Graph",),
+    "saving": ("save_as",),
     "tracing": ("trace",),
     "verification": ("masked_copy", "verify"),
 }
@@ -69,14 +73,17 @@ __all__ = [
     "export",
     "extract",
     "l2_masks",
+    "l2_output_masks",
     "load",
     "load_model",
     "masked_copy",
     "normalise_masks",
+    "normalise_output_masks",
     "plan",
     "profile",
     "profile_interleaved",
     "read_plan",
+    "save_as",
     "save_picture",
     "save_plan",
     "trace",

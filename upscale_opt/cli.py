@@ -37,6 +37,7 @@ app = typer.Typer(
 )
 DEFAULT_SHAPE = "1,3,224,224"
 DEFAULT_SOLVERS = ["auto"]
+NO_FORMS: list[str] = []
 
 
 @app.command()
@@ -55,6 +56,7 @@ def solve(
     verify: options.Verify = True,
     save_plan: options.PlanOut = None,
     export: options.ExportDirectory = None,
+    forms: options.Forms = NO_FORMS,
     proof: options.Proof = False,
     save_proof: options.ProofPath = None,
     json: options.JsonPath = None,
@@ -65,7 +67,7 @@ def solve(
     solvers = options.chosen_solvers(solver)
     options.require_settings(objective, time_limit)
     options.require_writable(json, save_plan)
-    options.require_directory(export)
+    options.require_export(forms, export)
     proofs.require_proof_path(save_proof, single=instance is not None)
     search = Search(solvers, objective, time_limit, seed, proof=proof or save_proof is not None)
     if instance is not None:
@@ -89,7 +91,7 @@ def solve(
         write_plan(exports[best].plan, save_plan)
         say(f"plan of {best}: {save_plan}")
     if export is not None:
-        exports[best].save(export)
+        exports[best].save(export, forms)
         say(f"export of {best}: {export}")
 
 
@@ -149,11 +151,12 @@ def export(
     device: options.Device = "cpu",
     verify: options.Verify = True,
     out: options.ExportDirectory = None,
+    forms: options.Forms = NO_FORMS,
     json: options.JsonPath = None,
 ) -> None:
-    """Export a model by a saved plan, or solve first; write plan and pruned weights with --export DIR."""
+    """Export a model by a saved plan, or solve first; write plan, pruned weights and other forms with --export DIR."""
     options.require_writable(json)
-    options.require_directory(out)
+    options.require_export(forms, out)
     if plan is not None:
         exported = export_by_plan(plan, model, weights, input_shape, device, verify=verify)
         verified = {"plan": exported.verification.relative_error} if exported.verification else {}
@@ -170,7 +173,7 @@ def export(
         run.write(exports)
     say(str(exported))
     if out is not None:
-        exported.save(out)
+        exported.save(out, forms)
         say(f"written to {out}")
 
 

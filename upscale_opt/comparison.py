@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from upscale_opt.exports import Exported
 from upscale_opt.extraction import extract
 from upscale_opt.graphs import Graph
 from upscale_opt.masks import effective_masks, normalise_masks
+from upscale_opt.output_masks import normalise_output_masks
 from upscale_opt.plans import ModelReference, plan
 from upscale_opt.profiling import Profile, profile_interleaved
 from upscale_opt.segments import Solutions, each_solution
@@ -51,6 +52,8 @@ class Prepared:
         Seconds for trace, masks and extraction.
     costs
         Where the problems' cost tables come from; None if they have none.
+    outputs
+        Weight name to the mask of a producer's output channels.
     """
 
     model: nn.Module
@@ -61,6 +64,7 @@ class Prepared:
     problems: Mapping[str, Problem]
     trace_seconds: float
     costs: CostModel | None = None
+    outputs: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +132,7 @@ def prepare(
     started: float | None = None,
     objective: str | Objective = "copies",
     costs: CostModel | None = None,
+    outputs: Mapping[str, np.ndarray] | None = None,
 ) -> Prepared:
     """Trace a model, settle its masks and extract its ordering problems.
 
@@ -147,6 +152,8 @@ def prepare(
         What the problems are for: one that uses tables gets them.
     costs
         Where the tables come from. Default: `AnalyticCosts` for the device of the example inputs.
+    outputs
+        Masks of producers' output channels (`upscale_opt.normalise_output_masks`). Default: none.
 
     Raises
     ------
@@ -161,9 +168,10 @@ def prepare(
     chosen = None
     if objective_named(objective).uses_tables:
         chosen = costs if costs is not None else AnalyticCosts.for_device(_device_kind(example_inputs))
-    problems = extract(graph, settled.masks, costs=chosen)
+    rows = normalise_output_masks(graph, outputs or {})
+    problems = extract(graph, settled.masks, outputs=rows, costs=chosen)
     seconds = time.perf_counter() - started
-    return Prepared(model, example_inputs, graph, settled.masks, settled.messages, problems, seconds, chosen)
+    return Prepared(model, example_inputs, graph, settled.masks, settled.messages, problems, seconds, chosen, rows)
 
 
 def export_all(
@@ -185,7 +193,9 @@ def export_all(
     """
     verifier = None
     if verify:
-        verifier = Verifier(prepared.model, prepared.example_inputs, prepared.graph, prepared.masks)
+        verifier = Verifier(
+            prepared.model, prepared.example_inputs, prepared.graph, prepared.masks, outputs=prepared.outputs
+        )
     exports = {}
     variants = (["baseline"] if baseline else []) + list(solvers)
     for name in tqdm(
@@ -194,12 +204,13 @@ def export_all(
         chosen = None
         if name != "baseline":
             results = {segment: solutions[segment][name] for segment in prepared.problems}
-            chosen = plan(prepared.problems, prepared.masks, results, model=reference)
+            chosen = plan(prepared.problems, prepared.masks, results, model=reference, outputs=prepared.outputs)
         exports[name] = export(
             prepared.model,
             prepared.example_inputs,
             chosen,
             masks=prepared.masks if chosen is None else None,
+            outputs=prepared.outputs if chosen is None else None,
             baseline=chosen is None,
             verify=verifier if verifier is not None else False,
             graph=prepared.graph,

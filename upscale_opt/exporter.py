@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ from upscale_opt.flow import attribute_of
 from upscale_opt.graphs import Graph
 from upscale_opt.plans import Plan, baseline_plan, require_fitting
 from upscale_opt.rewriting import rewrite
-from upscale_opt.tracing import trace
+from upscale_opt.tracing import as_tuple, trace
+from upscale_opt.training import prepare_training
 from upscale_opt.verification import Verifier
+from upscale_opt.writes import writes_of
 
 
 def export(
@@ -27,11 +30,16 @@ def export(
     plan: Plan | None = None,
     *,
     masks: Mapping[str, np.ndarray] | None = None,
+    outputs: Mapping[str, np.ndarray] | None = None,
     baseline: bool = False,
     verify: bool | Verifier = True,
     graph: Graph | None = None,
 ) -> Exported:
     """Carry out a plan: a new, smaller model that computes what the masked model computes.
+
+    The export trains as the masked model does, dropped columns held at zero; it can be traced and exported again. Its
+    forward is that of eval mode: dropout follows ``module.train()``, but parts that only run in training, such as
+    auxiliary heads, are not in it (`Exported.unused`).
 
     Parameters
     ----------
@@ -43,6 +51,8 @@ def export(
         Masks, orders and read modes (`upscale_opt.plan`). May be left out with ``baseline=True`` and `masks`.
     masks
         Only with ``baseline=True`` and no plan: the masks, for every consumer or some.
+    outputs
+        Only with ``baseline=True`` and no plan: masks of producers' output channels.
     baseline
         Use the masks only: original order, a gather in front of every consumer (the paper's naive export).
     verify
@@ -64,15 +74,19 @@ def export(
     if plan is None and not baseline:
         raise PlanError("export needs a plan; make one with upscale_opt.plan, or ask for baseline=True")
     chosen_masks = dict(plan.masks if plan is not None else masks or {})
-    _require_masks(graph, chosen_masks)
-    problems = extract(graph, chosen_masks)
+    outputs = dict(plan.outputs if plan is not None else outputs or {})
+    _require_masks(graph, chosen_masks, outputs)
+    problems = extract(graph, chosen_masks, outputs=outputs)
     if baseline or plan is None:
-        plan = baseline_plan(problems, chosen_masks, model=plan.model if plan else None)
+        plan = baseline_plan(problems, chosen_masks, model=plan.model if plan else None, outputs=outputs)
     require_fitting(plan, problems)
     exported = rewrite(graph, plan)
+    prepare_training(exported.module, exported.slices)
+    on_meta = tuple(x.to("meta") if isinstance(x, torch.Tensor) else x for x in as_tuple(example_inputs))
+    exported = replace(exported, example_inputs=on_meta, unused=unused_parts(model, exported.module))
     if verify is False:
         return exported
-    verifier = Verifier(model, example_inputs, graph, plan.masks) if verify is True else verify
+    verifier = Verifier(model, example_inputs, graph, plan.masks, outputs=outputs) if verify is True else verify
     verification = verifier.require(exported)
     return replace(exported, verification=verification)
 
@@ -82,6 +96,8 @@ def load(
     model: nn.Module,
     state_dict: Mapping[str, torch.Tensor],
     example_inputs: torch.Tensor | Sequence[Any] | None = None,
+    *,
+    pruned: bool | None = None,
 ) -> Exported:
     """Re-create an export from its plan, the original architecture, and a state_dict.
 
@@ -92,14 +108,18 @@ def load(
     model
         The original architecture in eval mode; its weights do not matter and it is not changed.
     state_dict
-        Of the original model, or of the export (fine-tuned or not); the shapes tell.
+        Of the original model, or of the export (fine-tuned or not). Columns that a mask drops become zero.
     example_inputs
         For tracing. Default: zeros of the plan's input shape.
+    pruned
+        Whether the state_dict is the export's. Default: the shapes tell; needed only where the plan removes nothing
+        but changes the order.
 
     Raises
     ------
     PlanError
-        If the plan does not fit the model, or the state_dict is neither the original's nor the export's.
+        If the plan does not fit the model, or the state_dict is neither the original's nor the export's; the message
+        names the first mismatch.
     """
     if example_inputs is None:
         if plan.model is None:
@@ -107,23 +127,85 @@ def load(
         example_inputs = torch.zeros(plan.model.input_shape)
     exported = export(model, example_inputs, plan, verify=False)
     constants = exported.graph.constants
-    target = {name: tensor for name, tensor in exported.module.state_dict().items() if name not in constants}
-    if all(name in state_dict and state_dict[name].shape == tensor.shape for name, tensor in target.items()):
-        pruned = {name: state_dict[name] for name in target}
-        exported.module.load_state_dict({**exported.module.state_dict(), **pruned})
-    else:
-        original = model.state_dict()
-        for name in target:
-            if name not in state_dict or state_dict[name].shape != original[name].shape:
-                raise PlanError(
-                    f"the state_dict is neither the original model's nor the export's: {name!r} is missing or has "
-                    "another shape"
-                )
-        exported.module.load_state_dict(exported.state_of(state_dict))
+    own = {name: tensor for name, tensor in exported.module.state_dict().items() if name not in constants}
+    original = model.state_dict()
+    if pruned is None:
+        pruned = _is_pruned(state_dict, own, {name: original[name] for name in own}, exported)
+    expected = own if pruned else {name: original[name] for name in own}
+    known = original.keys() | exported.module.state_dict().keys()
+    _require_state(state_dict, expected, known, "the export's" if pruned else "the original model's")
+    state = {name: state_dict[name] for name in own} if pruned else exported.state_of(state_dict)
+    exported.module.load_state_dict({**exported.module.state_dict(), **state})
     return exported
 
 
-def _require_masks(graph: Graph, masks: Mapping[str, np.ndarray]) -> None:
+def unused_parts(model: nn.Module, module: nn.Module) -> tuple[str, ...]:
+    """Paths of the parts of a model that hold parameters, none of which a trace of it uses; the outermost ones."""
+    names = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    used = {id(parameter) for name, parameter in parameters.items() if name in names}
+    paths = {name: list(accumulate(name.split("."), "{}.{}".format)) for name in parameters}
+    alive = {path for name, parameter in parameters.items() if id(parameter) in used for path in paths[name]}
+    unused = (
+        next(path for path in paths[name] if path not in alive)
+        for name, parameter in parameters.items()
+        if id(parameter) not in used
+    )
+    return tuple(dict.fromkeys(unused))
+
+
+def _is_pruned(
+    state_dict: Mapping[str, torch.Tensor],
+    own: Mapping[str, torch.Tensor],
+    original: Mapping[str, torch.Tensor],
+    exported: Exported,
+) -> bool:
+    """Whether a state_dict is the export's rather than the original model's, by its shapes."""
+
+    def num_matches(expected: Mapping[str, torch.Tensor]) -> int:
+        return sum(name in state_dict and state_dict[name].shape == tensor.shape for name, tensor in expected.items())
+
+    pruned, whole = num_matches(own), num_matches(original)
+    if pruned == whole == len(own) and any(piece.reorders() for piece in exported.slices.values()):
+        raise PlanError(
+            "the plan removes nothing, so the shapes do not tell whether the state_dict is the original model's or "
+            "the export's; give pruned=False or pruned=True"
+        )
+    return pruned >= whole
+
+
+def _require_state(
+    state_dict: Mapping[str, torch.Tensor],
+    expected: Mapping[str, torch.Tensor],
+    known: Set[str],
+    whose: str,
+) -> None:
+    """Refuse a state_dict that lacks an entry, has one that the model has not, or one of another shape."""
+    for name, tensor in expected.items():
+        wanted = f"{whose} has {name!r} of shape {tuple(tensor.shape)}"
+        if name not in state_dict:
+            problem = f"{wanted}, which is missing"
+        elif state_dict[name].shape != tensor.shape:
+            problem = f"{wanted}, this one of shape {tuple(state_dict[name].shape)}"
+        else:
+            continue
+        raise PlanError(f"the state_dict is neither the original model's nor the export's: {problem}")
+    for name in state_dict:
+        if name not in known:
+            raise PlanError(
+                f"the state_dict is neither the original model's nor the export's: it has {name!r}, which the model "
+                "does not have"
+            )
+
+
+def _require_masks(graph: Graph, masks: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> None:
+    writes = writes_of(graph) if outputs else {}
+    for name, mask in outputs.items():
+        if name not in writes:
+            raise PlanError(f"the plan masks the outputs of {name!r}, which cannot be; it was made for another model")
+        length = sum(graph.blocks[b].size for b in writes[name].layout.blocks)
+        if len(mask) != length:
+            raise PlanError(f"the plan's output mask of {name!r} has length {len(mask)}, but it has {length} outputs")
     for name, mask in masks.items():
         if name not in graph.consumers:
             raise PlanError(f"the plan masks {name!r}, which the model does not have; it was made for another model")

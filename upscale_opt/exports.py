@@ -6,7 +6,7 @@ state_dict of the original model: a verification's random one, or a trained one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from torch import fx
 from problems import ProblemError
 from problems.files import write_bytes_atomically
 from upscale_opt.errors import PlanError
+from upscale_opt.forms import FORMS, require_forms
 from upscale_opt.graphs import Graph
 from upscale_opt.plans import Plan, save_plan
 
@@ -69,28 +70,45 @@ class ParameterSlice:
     ----------
     indices
         Dimension to int64 indices along it; dimensions that are not listed are whole.
-    mask
-        bool over the original dimension `mask_axis`: entries that are not kept are zero (over-read, or partly masked
-        behind a flatten); None if there is nothing to zero.
-    mask_axis
-        Dimension of the mask.
+    masks
+        Dimension to a Boolean array over the original length of it: entries that are not kept are zero (over-read or
+        over-written channels, or partly masked ones behind a flatten).
     columns
         For convolutions with several groups: int64, shape (groups, stored inputs per group), the indices along
         dimension 1 that the rows of each group hold.
     """
 
     indices: Mapping[int, np.ndarray] = field(default_factory=dict)
-    mask: np.ndarray | None = None
-    mask_axis: int = 1
+    masks: Mapping[int, np.ndarray] = field(default_factory=dict)
     columns: np.ndarray | None = None
+
+    def held(self, shape: tuple[int, ...]) -> torch.Tensor | None:
+        """Which entries of the slice are zero because of a mask; bool, broadcasts to its `shape`. None if none is."""
+        zero = torch.zeros([1] * len(shape), dtype=torch.bool)
+        for dimension, mask in self.masks.items():
+            dropped = torch.from_numpy(~mask)
+            if dimension == 1 and self.columns is not None:
+                rows = torch.arange(shape[0]) // (shape[0] // len(self.columns))
+                zero = zero | dropped[torch.from_numpy(self.columns)[rows]].reshape(*shape[:2], *[1] * (len(shape) - 2))
+                continue
+            if dimension in self.indices:
+                dropped = dropped[torch.from_numpy(self.indices[dimension])]
+            zero = zero | dropped.reshape([-1 if d == dimension else 1 for d in range(len(shape))])
+        return zero if bool(zero.any()) else None
+
+    def reorders(self) -> bool:
+        """Whether the kept rows or columns are in another order than the original ones."""
+        columns = [] if self.columns is None else list(self.columns)
+        return any(bool((np.diff(part) < 0).any()) for part in (*self.indices.values(), *columns))
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
         """The slice of a tensor of the original shape; a new tensor."""
         result = tensor.detach()
-        if self.mask is not None and not self.mask.all():
-            keep = torch.from_numpy(self.mask).to(tensor.device)
-            shape = [-1 if d == self.mask_axis else 1 for d in range(tensor.ndim)]
-            result = torch.where(keep.reshape(shape), result, 0)
+        for dimension, mask in self.masks.items():
+            if not mask.all():
+                keep = torch.from_numpy(mask).to(tensor.device)
+                shape = [-1 if d == dimension else 1 for d in range(tensor.ndim)]
+                result = torch.where(keep.reshape(shape), result, 0)
         for dimension, index in self.indices.items():
             result = result.index_select(dimension, torch.from_numpy(index).to(tensor.device))
         if self.columns is not None:
@@ -118,6 +136,11 @@ class Exported:
         Parameter or buffer name to the part of the original it holds; names not listed are unchanged.
     verification
         What `upscale_opt.verify` found, or None if it was not asked.
+    example_inputs
+        The inputs it was made for, tensors on the meta device: shapes, dtypes and memory formats. None if unknown.
+    unused
+        Paths of the parts of the model that hold parameters but that the traced forward does not use, such as
+        auxiliary heads, which only run in training. They are not in the export, and neither is their loss.
     """
 
     module: fx.GraphModule
@@ -125,6 +148,8 @@ class Exported:
     graph: Graph
     slices: Mapping[str, ParameterSlice]
     verification: Verification | None = None
+    example_inputs: tuple[Any, ...] | None = None
+    unused: tuple[str, ...] = ()
 
     def __call__(self, *inputs: Any) -> Any:
         """Run the exported module."""
@@ -134,7 +159,8 @@ class Exported:
         before = sum(p.numel() for p in self.graph.module.parameters())
         after = sum(p.numel() for p in self.module.parameters())
         verified = "not verified" if self.verification is None else str(self.verification)
-        return f"{after:,} of {before:,} parameters; {self.plan}; {verified}"
+        left_out = f"; left out, with any loss of its own: {', '.join(self.unused)}" if self.unused else ""
+        return f"{after:,} of {before:,} parameters; {self.plan}; {verified}{left_out}"
 
     def state_of(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The export's state_dict that corresponds to a state_dict of the original model.
@@ -154,22 +180,39 @@ class Exported:
             state[name] = self.slices.get(name, ParameterSlice()).of(state_dict[name])
         return state
 
-    def save(self, directory: str | Path) -> None:
+    def save(self, directory: str | Path, forms: Iterable[str] = ()) -> None:
         """Write ``plan.json`` and ``model.safetensors`` (the pruned state_dict) into a directory, made if needed.
+
+        Parameters
+        ----------
+        directory
+            Where to.
+        forms
+            What to write besides (`upscale_opt.save_as`): ``pt2``, ``torchscript``, ``onnx``. The files are
+            ``model.pt2``, ``model.ts`` and ``model.onnx``.
 
         Raises
         ------
         PlanError
             If the directory cannot be written.
+        UpscaleError
+            If a form cannot be made; nothing is written then.
         """
+        from upscale_opt.saving import to_bytes
+
+        forms = list(dict.fromkeys(forms))
+        require_forms(forms)
         directory = Path(directory)
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise PlanError(f"cannot write {directory}: {error.strerror}; choose a writable directory") from error
         state = {name: tensor.contiguous().cpu() for name, tensor in self.module.state_dict().items()}
+        contents = {WEIGHTS_FILE: save(_unshared(state))}
+        contents |= {FORMS[form].file: to_bytes(self, form) for form in forms}
         try:
-            write_bytes_atomically(save(_unshared(state)), directory / WEIGHTS_FILE)
+            for name, content in contents.items():
+                write_bytes_atomically(content, directory / name)
         except ProblemError as error:
             raise PlanError(str(error)) from error
         save_plan(self.plan, directory / PLAN_FILE)

@@ -7,7 +7,7 @@ producer in execution order.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,9 +18,17 @@ from problems import Access, Block, Problem
 from upscale_opt.cost_model import CostModel, Workload
 from upscale_opt.flow import attribute_of
 from upscale_opt.graphs import Graph, Read
+from upscale_opt.pruning import Pruning
+from upscale_opt.writes import Write
 
 
-def extract(graph: Graph, masks: Mapping[str, np.ndarray], *, costs: CostModel | None = None) -> dict[str, Problem]:
+def extract(
+    graph: Graph,
+    masks: Mapping[str, np.ndarray],
+    *,
+    outputs: Mapping[str, np.ndarray] | None = None,
+    costs: CostModel | None = None,
+) -> dict[str, Problem]:
     """The ordering problem of every segment.
 
     Parameters
@@ -29,6 +37,8 @@ def extract(graph: Graph, masks: Mapping[str, np.ndarray], *, costs: CostModel |
         The traced model.
     masks
         A mask for every consumer (`upscale_opt.masks.effective_masks`); one that is missing keeps everything.
+    outputs
+        Masks of producers' output channels, by the name of their weight. Default: none.
     costs
         Where cost tables come from, for objectives that need them. Default: no tables.
 
@@ -37,93 +47,81 @@ def extract(graph: Graph, masks: Mapping[str, np.ndarray], *, costs: CostModel |
     dict
         Segment name to problem, in execution order. Every block of the network is in exactly one.
     """
-    required = required_channels(graph, masks)
-    segments = _segments(graph)
+    return problems_of(Pruning(graph, masks, outputs or {}), costs=costs)
+
+
+def problems_of(pruning: Pruning, *, costs: CostModel | None = None) -> dict[str, Problem]:
+    """As `extract`, of a traced model with its masks."""
+    graph = pruning.graph
+    segments = _segments(pruning)
     names = _names(graph, segments)
-    problems: dict[str, Problem] = {}
-    num_stored = np.zeros(len(graph.blocks), dtype=np.int64)
-    for segment, name in enumerate(names):
-        members = np.flatnonzero(segments == segment)
-        local = {int(b): i for i, b in enumerate(members)}
-        accesses = tuple(
-            Access(
-                read.name,
-                tuple(local[b] for b in read.input.blocks),
-                kept_channels(graph, read, masks),
-                read.input.size,
-            )
-            for read in graph.reads
-            if segments[read.input.blocks[0]] == segment
-        )
-        problem = Problem(tuple(_requiring(graph, int(b), required) for b in members), accesses, name)
-        num_stored[members] = [len(stored) for stored in problem.stored]
-        problems[name] = problem
-    if costs is None:
-        return problems
-    reads = {read.name: read for read in graph.reads}
+    accesses: dict[int, list[Access]] = {}
+    local = _numbers_in_segments(segments)
+    for entry in (
+        *map(_of_read(pruning, costs), graph.reads),
+        *map(_of_write(pruning, costs), pruning.writes.values()),
+    ):
+        if entry is not None:
+            access, blocks = entry
+            own = replace(access, blocks=tuple(int(local[b]) for b in blocks))
+            accesses.setdefault(int(segments[blocks[0]]), []).append(own)
     return {
-        name: replace(
-            problem,
-            accesses=tuple(
-                _with_table(access, graph, reads[access.name], num_stored, costs) for access in problem.accesses
-            ),
+        name: Problem(
+            tuple(_requiring(graph, int(b), pruning.required) for b in np.flatnonzero(segments == segment)),
+            tuple(accesses.get(segment, ())),
+            name,
         )
-        for name, problem in problems.items()
+        for segment, name in enumerate(names)
     }
 
 
-def kept_channels(graph: Graph, read: Read, masks: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The channels a read keeps, bool, in original positions; behind a flatten, those with any kept feature.
-
-    The mask of a convolution with several groups holds for each of them.
-    """
-    width = sum(graph.blocks[b].size for b in read.input.blocks)
-    mask = masks.get(read.weight)
-    if mask is None:
-        return np.ones(width, dtype=bool)
-    kept: np.ndarray = np.tile(np.asarray(mask), read.groups).reshape(width, read.input.size)
-    return np.logical_or.reduce(kept, axis=1)
+_Entry = tuple[Access, tuple[int, ...]] | None
 
 
-def required_channels(graph: Graph, masks: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Channels that are stored whatever the reads keep; bool, shape (num channels of the network,).
+def _of_read(pruning: Pruning, costs: CostModel | None) -> Callable[[Read], _Entry]:
+    """The access of a consumer, and the blocks it reads."""
 
-    Selections require the channels that their outputs store, convolutions with several groups those that their masks
-    keep, and as many of every group as of the others: a group with fewer keeps its first channels, too.
-    """
-    offsets = graph.offsets
-    required = np.zeros(offsets[-1], dtype=bool)
-    if not (graph.selections or graph.grouped):
-        return required
-    always = np.zeros(len(required), dtype=bool)
-    for b, block in enumerate(graph.blocks):
-        always[offsets[b] : offsets[b + 1]] = block.pinned or not block.removable
-    for read in graph.reads:
-        channels = graph.numbers(replace(read.input, size=1))
-        always[channels[kept_channels(graph, read, masks)]] = True
-    while True:
-        stored = always | required
-        empty = np.flatnonzero(np.add.reduceat(stored, offsets[:-1]) == 0)
-        stored[offsets[empty]] = True
-        before = required.sum()
-        for selection in reversed(graph.selections):
-            source, output = graph.numbers(selection.input), graph.numbers(selection.output)
-            _require(required, stored, source[selection.index[stored[output]]])
-        for read in reversed(graph.grouped):
-            entries, outputs = (graph.numbers(layout).reshape(read.groups, -1) for layout in (read.input, read.output))
-            kept = np.repeat(kept_channels(graph, read, masks), read.input.size).reshape(entries.shape)
-            _require(required, stored, entries[kept])
-            for channels in (entries, outputs):
-                counts = stored[channels].sum(axis=1, keepdims=True)
-                lacking = np.cumsum(~stored[channels], axis=1) <= counts.max() - counts
-                _require(required, stored, channels[~stored[channels] & lacking])
-        if required.sum() == before:
-            return required
+    def entry(read: Read) -> _Entry:
+        kept = pruning.kept(read)
+        blocks = read.input.blocks
+        access = Access(read.name, tuple(range(len(blocks))), kept, read.input.size)
+        if costs is not None:
+            outputs = int(pruning.stored[pruning.graph.numbers(replace(read.output, size=1))].sum())
+            stored = int(pruning.stored[pruning.graph.numbers(replace(read.input, size=1))].sum())
+            table = costs.table(workload(pruning.graph, read, outputs), kept=access.num_kept, stored=stored)
+            access = replace(access, table=table)
+        return access, blocks
+
+    return entry
 
 
-def _require(required: np.ndarray, stored: np.ndarray, channels: np.ndarray) -> None:
-    required[channels] = True
-    stored[channels] = True
+def _of_write(pruning: Pruning, costs: CostModel | None) -> Callable[[Write], _Entry]:
+    """The access of a masked producer that is added to something, and the blocks it writes; None if it writes none."""
+    reads = {read.weight: read for read in pruning.graph.reads}
+
+    def entry(write: Write) -> _Entry:
+        written = pruning.written(write)
+        if write.addition is None or not written.any():
+            return None
+        blocks = write.layout.blocks
+        access = Access(write.name, tuple(range(len(blocks))), written)
+        if costs is not None:
+            stored = int(pruning.stored[pruning.graph.numbers(write.layout)].sum())
+            work = writing_workload(pruning.graph, reads[write.weight])
+            access = replace(access, table=costs.table(work, kept=access.num_kept, stored=stored))
+        return access, blocks
+
+    return entry
+
+
+def _numbers_in_segments(segments: np.ndarray) -> np.ndarray:
+    """Number of every block within its segment; int64, shape (num_blocks,)."""
+    order = np.argsort(segments, kind="stable")
+    starts = np.searchsorted(segments[order], segments)
+    place = np.empty(len(segments), dtype=np.int64)
+    place[order] = np.arange(len(segments))
+    numbers: np.ndarray = place - starts
+    return numbers
 
 
 def _requiring(graph: Graph, b: int, required: np.ndarray) -> Block:
@@ -151,17 +149,30 @@ def workload(graph: Graph, read: Read, num_outputs: int) -> Workload:
     )
 
 
-def _with_table(access: Access, graph: Graph, read: Read, num_stored: np.ndarray, costs: CostModel) -> Access:
-    outputs = int(num_stored[list(read.output.blocks)].sum())
-    stored = int(num_stored[list(read.input.blocks)].sum())
-    table = costs.table(workload(graph, read, outputs), kept=access.num_kept, stored=stored)
-    return replace(access, table=table)
+def writing_workload(graph: Graph, read: Read) -> Workload:
+    """What a producer does per call that adds its rows to another tensor, per channel it writes.
+
+    Each channel is computed, and read, added to and written again in the other tensor; what is read is fixed.
+    """
+    weight = attribute_of(graph.module, read.weight)
+    pixels = math.prod(read.output_shape) // weight.shape[1 - read.input_axis]
+    per_row = weight.numel() // weight.shape[1 - read.input_axis]
+    return Workload(
+        input_elements=3 * pixels,
+        weight_elements=per_row,
+        output_elements=math.prod(read.input_shape),
+        flops=2 * per_row * pixels,
+        element_bytes=weight.element_size(),
+    )
 
 
-def _segments(graph: Graph) -> np.ndarray:
+def _segments(pruning: Pruning) -> np.ndarray:
     """Segment of every block, numbered by first block; int, shape (num_blocks,)."""
-    first = [read.input.blocks[0] for read in graph.reads for _ in read.input.blocks]
-    other = [b for read in graph.reads for b in read.input.blocks]
+    graph = pruning.graph
+    writes = [write.layout.blocks for write in pruning.writes.values() if write.addition is not None]
+    sequences = [read.input.blocks for read in graph.reads] + writes
+    first = [blocks[0] for blocks in sequences for _ in blocks]
+    other = [b for blocks in sequences for b in blocks]
     size = len(graph.blocks)
     links = coo_array((np.ones(len(first), dtype=bool), (first, other)), shape=(size, size))
     labels = connected_components(links, directed=False)[1]

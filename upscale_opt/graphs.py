@@ -26,8 +26,8 @@ class Read:
     ----------
     name
         The weight's name without ``.weight`` (a module path, mostly), with ``#2`` for the second call and so on.
-    node
-        Name of the fx node.
+    node, source
+        Names of the fx nodes of the call and of what it reads.
     weight, bias
         Qualified names of the parameters; the weight's is the key of the consumer's mask. None without a bias.
     input, output
@@ -46,6 +46,7 @@ class Read:
 
     name: str
     node: str
+    source: str
     weight: str
     bias: str | None
     input: TensorLayout
@@ -110,6 +111,8 @@ class Graph:
         Module path to the layout that its ``num_features`` counts.
     pins
         What is pinned, and by which operator.
+    shapes
+        Shape of the tensor that every node computes for the example inputs, by node name; None where it computes none.
     constants
         Names of tensors that are part of the code (``x + torch.tensor(0.5)``): in the traced module's state_dict, but
         not in the model's.
@@ -129,6 +132,7 @@ class Graph:
     parameters: Mapping[str, Mapping[int, TensorLayout]]
     features: Mapping[str, TensorLayout]
     pins: tuple[Pin, ...]
+    shapes: Mapping[str, Any]
     constants: frozenset[str]
     reasons: tuple[tuple[str, ...], ...]
 
@@ -224,6 +228,7 @@ def build(flow: Flow, shapes: Mapping[str, Any], constants: frozenset[str]) -> G
         parameters,
         features,
         tuple(flow.table.pins),
+        shapes,
         constants,
         resolution.reasons,
     )
@@ -240,6 +245,7 @@ def _reads(flow: Flow, resolution: Resolution, shapes: Mapping[str, Any], final:
             Read(
                 name if numbers[name] == 1 else f"{name}#{numbers[name]}",
                 call.node.name,
+                flow.source(call.node).name,
                 call.weight,
                 call.bias,
                 layout,

@@ -13,6 +13,7 @@ from problems import ProblemError, objective_named
 from problems.files import write_text_atomically
 from solvers import SolverError, solver_names
 from upscale_opt.errors import MaskError, UpscaleError
+from upscale_opt.forms import require_forms
 
 Model = Annotated[str | None, typer.Option(help="A torchvision model, timm:NAME, or path/to/file.py:factory.")]
 Weights = Annotated[str | None, typer.Option(help="DEFAULT, or the path of a checkpoint. [default: random weights]")]
@@ -35,6 +36,10 @@ PlanIn = Annotated[Path | None, typer.Option("--plan", help="A plan file saved b
 PlanOut = Annotated[Path | None, typer.Option("--save-plan", help="Write the best solver's plan to this file.")]
 ExportDirectory = Annotated[
     Path | None, typer.Option("--export", help="Write the best export (plan and pruned weights) to this directory.")
+]
+Forms = Annotated[
+    list[str],
+    typer.Option("--format", help="Also save the export as pt2, torchscript or onnx; may repeat. Needs --export."),
 ]
 Proof = Annotated[bool, typer.Option("--proof", help="Say what was proven and how, segment by segment.")]
 ProofPath = Annotated[
@@ -105,6 +110,14 @@ def require_directory(path: Path | None) -> None:
     except OSError as error:
         raise UpscaleError(f"cannot write to {path}: {error.strerror}; choose a writable directory") from error
     _probe(path, path)
+
+
+def require_export(forms: list[str], directory: Path | None) -> None:
+    """As `require_directory`, and raise unless the export can be saved in these forms there."""
+    if forms and directory is None:
+        raise UpscaleError("--format needs a place to write to; add --export DIR")
+    require_forms(forms)
+    require_directory(directory)
 
 
 def _probe(directory: Path, path: Path) -> None:

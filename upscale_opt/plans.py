@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from solvers import Result
 
 FORMAT = "upscale_opt.plan"
-VERSION = 2
+VERSION = 3
 READ_MODES = (VIEW, OVER_READ, PIECES, COPY)
 
 
@@ -65,12 +65,15 @@ class Plan:
         same columns of its weight: if one of them over-reads, all do.
     model
         How to build the model, if that is known.
+    outputs
+        Weight name to Boolean array, True = kept, for every producer whose output channels are masked.
     """
 
     masks: Mapping[str, np.ndarray]
     orders: Mapping[str, np.ndarray]
     reads: Mapping[str, str]
     model: ModelReference | None = field(default=None)
+    outputs: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         wide = {name.partition("#")[0] for name, mode in self.reads.items() if mode == OVER_READ}
@@ -96,6 +99,7 @@ def plan(
     results: Mapping[str, Result],
     *,
     model: ModelReference | None = None,
+    outputs: Mapping[str, np.ndarray] | None = None,
 ) -> Plan:
     """The plan that carries out a solver's results.
 
@@ -109,6 +113,8 @@ def plan(
         Segment name to result (`solvers.solve`); read modes are those its objective chooses.
     model
         How to build the model, to be stored along.
+    outputs
+        The output masks the problems were made from. Default: none.
 
     Raises
     ------
@@ -119,11 +125,15 @@ def plan(
     if missing:
         raise PlanError(f"segment {missing[0]!r} has no result; solve every segment before making a plan")
     evaluations = {name: results[name].evaluation for name in problems}
-    return _assemble(problems, masks, {name: results[name].order for name in problems}, evaluations, model)
+    return _assemble(problems, masks, {name: results[name].order for name in problems}, evaluations, model, outputs)
 
 
 def baseline_plan(
-    problems: Mapping[str, Problem], masks: Mapping[str, np.ndarray], *, model: ModelReference | None = None
+    problems: Mapping[str, Problem],
+    masks: Mapping[str, np.ndarray],
+    *,
+    model: ModelReference | None = None,
+    outputs: Mapping[str, np.ndarray] | None = None,
 ) -> Plan:
     """The paper's naive export (Wan et al., ICML 2023): nothing reordered, channels gathered in front of consumers.
 
@@ -132,14 +142,14 @@ def baseline_plan(
     """
     orders = {name: Order.identity(problem) for name, problem in problems.items()}
     evaluations = {name: evaluate(problem, orders[name]) for name, problem in problems.items()}
-    made = _assemble(problems, masks, orders, evaluations, model)
+    made = _assemble(problems, masks, orders, evaluations, model, outputs)
     whole = {
         access.name: access.num_kept == sum(len(problem.stored[b]) for b in access.blocks)
         for problem in problems.values()
         for access in problem.accesses
     }
     reads = {name: VIEW if whole[name] else COPY for name in made.reads}
-    return Plan(made.masks, made.orders, reads, model)
+    return Plan(made.masks, made.orders, reads, model, made.outputs)
 
 
 def require_fitting(plan: Plan, problems: Mapping[str, Problem]) -> None:
@@ -220,12 +230,15 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         "format": FORMAT,
         "version": VERSION,
         "model": model,
-        "masks": {
-            name: {"length": len(mask), "kept": np.flatnonzero(mask).tolist()} for name, mask in plan.masks.items()
-        },
+        "masks": _masks_to_dict(plan.masks),
+        "outputs": _masks_to_dict(plan.outputs),
         "orders": {name: np.asarray(order).tolist() for name, order in plan.orders.items()},
         "reads": dict(plan.reads),
     }
+
+
+def _masks_to_dict(masks: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return {name: {"length": len(mask), "kept": np.flatnonzero(mask).tolist()} for name, mask in masks.items()}
 
 
 def plan_from_dict(document: dict[str, Any]) -> Plan:
@@ -236,19 +249,12 @@ def plan_from_dict(document: dict[str, Any]) -> Plan:
     ProblemError
         If a field is missing or wrong; the message names it.
     """
-    reject_unknown_fields(document, {"format", "version", "model", "masks", "orders", "reads"}, "the plan")
+    reject_unknown_fields(document, {"format", "version", "model", "masks", "outputs", "orders", "reads"}, "the plan")
     raw_model = require_field(document, "model", (dict, type(None)), "the plan")
-    masks = {}
-    for name, raw in require_field(document, "masks", dict, "the plan").items():
-        where = f"the plan's mask {name!r}"
-        length = require_field(raw, "length", int, where)
-        kept = _indices(require_field(raw, "kept", list, where), f"{where}: field 'kept'")
-        if not 1 <= length <= MAX_SIZE:
-            raise ProblemError(f"{where}: field 'length' is {length}; it must lie between 1 and {MAX_SIZE}")
-        if kept.size and kept.max() >= length:
-            raise ProblemError(f"{where}: field 'length' is {length}, too small for its kept channels")
-        masks[name] = np.zeros(length, dtype=bool)
-        masks[name][kept] = True
+    masks = _masks_from_dict(require_field(document, "masks", dict, "the plan"), "mask")
+    outputs = {}
+    if document["version"] > 2:
+        outputs = _masks_from_dict(require_field(document, "outputs", dict, "the plan"), "output mask")
     orders = {
         name: _indices(raw, f"the plan's order {name!r}")
         for name, raw in require_field(document, "orders", dict, "the plan").items()
@@ -257,7 +263,22 @@ def plan_from_dict(document: dict[str, Any]) -> Plan:
     for name, mode in reads.items():
         if mode not in READ_MODES:
             raise ProblemError(f"the plan reads {name!r} as {mode!r}; read modes are {', '.join(READ_MODES)}")
-    return Plan(masks, orders, reads, None if raw_model is None else _model_from_dict(raw_model))
+    return Plan(masks, orders, reads, None if raw_model is None else _model_from_dict(raw_model), outputs)
+
+
+def _masks_from_dict(raw_masks: dict[str, Any], kind: str) -> dict[str, np.ndarray]:
+    masks = {}
+    for name, raw in raw_masks.items():
+        where = f"the plan's {kind} {name!r}"
+        length = require_field(raw, "length", int, where)
+        kept = _indices(require_field(raw, "kept", list, where), f"{where}: field 'kept'")
+        if not 1 <= length <= MAX_SIZE:
+            raise ProblemError(f"{where}: field 'length' is {length}; it must lie between 1 and {MAX_SIZE}")
+        if kept.size and kept.max() >= length:
+            raise ProblemError(f"{where}: field 'length' is {length}, too small for its kept channels")
+        masks[name] = np.zeros(length, dtype=bool)
+        masks[name][kept] = True
+    return masks
 
 
 def _model_from_dict(raw: dict[str, Any]) -> ModelReference:
@@ -286,9 +307,10 @@ def _assemble(
     orders: Mapping[str, Order],
     evaluations: Mapping[str, Evaluation],
     model: ModelReference | None,
+    outputs: Mapping[str, np.ndarray] | None,
 ) -> Plan:
     channels = {
         block.name: orders[name][b] for name, problem in problems.items() for b, block in enumerate(problem.blocks)
     }
     reads = {access.name: access.mode for name in problems for access in evaluations[name].accesses}
-    return Plan(dict(masks), channels, reads, model)
+    return Plan(dict(masks), channels, reads, model, dict(outputs or {}))

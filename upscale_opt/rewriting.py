@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,12 @@ from torch.nn.modules.conv import _ConvNd
 
 from problems.evaluation import COPY, PIECES
 from upscale_opt.exports import Exported, ParameterSlice
-from upscale_opt.extraction import kept_channels
 from upscale_opt.flow import ChannelSlice, named_tensors
 from upscale_opt.graphs import Graph, Read, Selection, TensorLayout
 from upscale_opt.plans import Plan
-from upscale_opt.selections import Gather
+from upscale_opt.pruning import Pruning
+from upscale_opt.selections import Factor, Gather, ScatterAdd
+from upscale_opt.writes import Write
 
 
 def rewrite(graph: Graph, plan: Plan) -> Exported:
@@ -37,9 +40,11 @@ class _Rewriter:
     def __init__(self, graph: Graph, plan: Plan) -> None:
         self.graph = graph
         self.plan = plan
+        self.pruning = Pruning(graph, plan.masks, plan.outputs)
         self.slices: dict[str, ParameterSlice] = {}
         self.module = copy.deepcopy(graph.module)
         self.nodes = {node.name: node for node in self.module.graph.nodes}
+        self._original = dict(self.nodes)
 
     def run(self) -> Exported:
         """All steps."""
@@ -49,6 +54,8 @@ class _Rewriter:
             self._insert_selection(read)
         for read in self.graph.grouped:
             self._slice_groups(read)
+        for write in self.pruning.writes.values():
+            self._insert_write(write)
         for channel_slice in self.graph.slices:
             self._rewrite_slice(channel_slice)
         for name, position in self.graph.lengths.items():
@@ -68,7 +75,7 @@ class _Rewriter:
         """Hand the consumer its channels, and slice its weight to match."""
         layout = read.input
         original = _stored_channels(self.graph, self.plan, layout)
-        kept = kept_channels(self.graph, read, self.plan.masks)[original]
+        kept = self.pruning.kept(read)[original]
         positions = np.flatnonzero(kept)
         mode = self.plan.reads[read.name]
         if mode not in (COPY, PIECES):
@@ -84,10 +91,15 @@ class _Rewriter:
 
     def _gather(self, name: str, index: np.ndarray, axis: int) -> str:
         """Add a `Gather` under a name like that of its consumer; its module path."""
-        path = f"{name.replace('#', '_')}_gather"
+        path = self._free_path(f"{name.replace('#', '_')}_gather")
         device = next(self.module.parameters(), torch.empty(0)).device
         self.module.add_submodule(path, Gather(torch.from_numpy(index).to(device), axis))
         return path
+
+    def _free_path(self, path: str) -> str:
+        """A module path that is not taken, as it is in a model that is an export itself."""
+        taken = {name for name, _ in self.module.named_modules()}
+        return next(free for i in itertools.count(1) if (free := path if i == 1 else f"{path}_{i}") not in taken)
 
     def _joined(self, source: Any, layout: TensorLayout, positions: np.ndarray) -> fx.Node:
         """The contiguous runs of ascending positions, one after the other; a single one is a view."""
@@ -101,8 +113,10 @@ class _Rewriter:
     def _slice_weight(self, read: Read, columns: np.ndarray) -> None:
         """The input channels of a weight; its other dimension is sliced as any parameter's."""
         rows = self._parameter_indices(read.weight)
-        mask = self.plan.masks.get(read.weight)
-        self.slices[read.weight] = ParameterSlice({**rows, read.input_axis: columns}, mask, read.input_axis)
+        self.slices[read.weight] = ParameterSlice({**rows, read.input_axis: columns}, self._input_mask(read))
+
+    def _input_mask(self, read: Read) -> dict[int, np.ndarray]:
+        return {read.input_axis: self.plan.masks[read.weight]} if read.weight in self.plan.masks else {}
 
     def _parameter_indices(self, name: str) -> Mapping[int, np.ndarray]:
         return {dim: self._entries(layout) for dim, layout in self.graph.parameters.get(name, {}).items()}
@@ -112,7 +126,89 @@ class _Rewriter:
         width = sum(self.graph.blocks[b].size for b in read.input.blocks) * read.input.size // read.groups
         columns = self._entries(read.input).reshape(read.groups, -1) % width
         rows = self._parameter_indices(read.weight)
-        self.slices[read.weight] = ParameterSlice(rows, self.plan.masks.get(read.weight), 1, columns)
+        self.slices[read.weight] = ParameterSlice(rows, self._input_mask(read), columns)
+
+    def _insert_write(self, write: Write) -> None:
+        """Let a masked producer compute the rows it keeps, and add them to the channels they belong to."""
+        original = self._entries(write.layout)
+        kept = self.plan.outputs[write.weight][original]
+        if kept.all():
+            return
+        mode = self.plan.reads.get(write.name)
+        end = self.nodes[write.chain[-1]]
+        if mode is None and write.addition is not None:
+            self._drop_addition(write)
+            return
+        if mode is None:
+            self._zero_rows(write, self.plan.outputs[write.weight], end, original)
+            return
+        assert write.addition is not None and write.other is not None
+        positions = np.flatnonzero(kept)
+        if mode not in (COPY, PIECES):
+            positions = np.arange(positions[0], positions[-1] + 1)
+        for name in self._rows_of_chain(write):
+            piece = self.slices[name]
+            axis = self._row_axis(name, write)
+            self.slices[name] = replace(piece, indices={**piece.indices, axis: original[positions]})
+        self._zero_rows(write, self.plan.outputs[write.weight], end, original[positions])
+        addition, graph = self.nodes[write.addition], self.module.graph
+        end = next(x for x in addition.all_input_nodes if x is not self.nodes[write.other])
+        other, axis = self.nodes[write.other], write.layout.axis
+        with graph.inserting_before(addition):
+            if mode in (COPY, PIECES):
+                path = self._free_path(f"{write.name.removeprefix('write ')}_scatter")
+                device = next(self.module.parameters()).device
+                self.module.add_submodule(path, ScatterAdd(torch.from_numpy(positions).to(device), axis))
+                total = graph.call_module(path, (other, end))
+            else:
+                first, length = int(positions[0]), len(positions)
+                part = graph.call_function(torch.add, (self._narrow(other, axis, first, length), end))
+                total = graph.call_function(torch.slice_scatter, (other, part, axis, first, first + length))
+        self._substitute(addition, total)
+
+    def _drop_addition(self, write: Write) -> None:
+        """Nothing that the producer writes is stored: the sum is the other operand."""
+        assert write.addition is not None and write.other is not None
+        addition = self.nodes[write.addition]
+        with self.module.graph.inserting_before(addition):
+            same = self.module.graph.call_method("clone", (self.nodes[write.other],))
+        self._substitute(addition, same)
+        for name in reversed(write.chain):
+            if not self.nodes[name].users:
+                self.module.graph.erase_node(self.nodes[name])
+
+    def _rows_of_chain(self, write: Write) -> list[str]:
+        """Parameters and buffers of the chain whose rows follow the producer's output."""
+        modules = {str(node.target) for name in write.chain if (node := self._original[name]).op == "call_module"}
+        return [
+            name
+            for name, dimensions in self.graph.parameters.items()
+            if name.rpartition(".")[0] in modules
+            and any(own.blocks == write.layout.blocks for own in dimensions.values())
+        ]
+
+    def _row_axis(self, name: str, write: Write) -> int:
+        dimensions = self.graph.parameters[name]
+        return next(dim for dim, own in dimensions.items() if own.blocks == write.layout.blocks)
+
+    def _zero_rows(self, write: Write, mask: np.ndarray, end: fx.Node, original: np.ndarray) -> None:
+        """Make the channels zero that the producer computes but its mask drops: by its parameters, or by a factor."""
+        if mask[original].all():
+            return
+        if write.keeps_zero:
+            for name in self._rows_of_chain(write):
+                piece = self.slices[name]
+                masks = {**piece.masks, self._row_axis(name, write): mask}
+                self.slices[name] = replace(piece, masks=masks)
+            return
+        shape = [-1 if d == write.layout.axis else 1 for d in range(len(self.graph.shapes[write.chain[-1]]))]
+        factor = torch.from_numpy(mask[original]).to(next(self.module.parameters())).reshape(shape)
+        path = self._free_path(f"{write.name.removeprefix('write ')}_mask")
+        self.module.add_submodule(path, Factor(factor))
+        with self.module.graph.inserting_after(end):
+            product = self.module.graph.call_module(path, (end,))
+        end.replace_all_uses_with(product, delete_user_cb=lambda user: user is not product)
+        self.nodes[end.name] = product
 
     def _rewrite_slice(self, channel_slice: ChannelSlice) -> None:
         """Move the bounds of a channel slice to where its blocks are stored now."""

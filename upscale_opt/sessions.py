@@ -114,6 +114,9 @@ class Run:
         say(str(self._census()))
         for pin in self.prepared.graph.unsupported:
             say(f"pinned: {pin.num_channels} channels at {pin.node} ({pin.reason})")
+        unused = dict.fromkeys(part for exported in exports.values() for part in exported.unused)
+        if unused:
+            say(f"left out, with any loss of its own: {', '.join(unused)} (not used in eval mode)")
         self.write(exports, **extra)
 
     def write(self, exports: dict[str, Exported], **extra: Any) -> None:

@@ -20,6 +20,7 @@ from upscale_opt.graphs import NETWORK_INPUT, NETWORK_OUTPUT, Graph, build
 from upscale_opt.operators.elementwise import elementwise
 from upscale_opt.operators.sizes import pin_counted
 from upscale_opt.operators.table import rule_of
+from upscale_opt.selections import Gather
 from upscale_opt.shapes import first_line, shapes_of
 
 
@@ -96,6 +97,9 @@ class _Tracer(fx.Tracer):
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, Gather) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _put_inputs_first(traced: fx.GraphModule) -> None:

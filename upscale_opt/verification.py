@@ -9,22 +9,23 @@ checks keep it honest: the output must vary with the input, and swapping two kep
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import fx, nn
-from torch.utils._pytree import tree_leaves
 
 from upscale_opt.errors import VerificationError
 from upscale_opt.exports import Exported, Verification
 from upscale_opt.flow import attribute_of
 from upscale_opt.graphs import Graph
 from upscale_opt.masks import effective_masks
+from upscale_opt.outputs import clones, relative_error, tensors
 from upscale_opt.randomisation import DoublePrecision, random_inputs, randomise
 from upscale_opt.rewriting import stored_positions
 from upscale_opt.tracing import as_tuple, trace
+from upscale_opt.writes import writes_of
 
 TOLERANCE = 1e-9
 SENSITIVITY = 1e-6
@@ -50,7 +51,10 @@ def verify(
     seed
         Of the random values.
     """
-    return Verifier(model, example_inputs, exported.graph, exported.plan.masks, seed=seed).check(exported)
+    verifier = Verifier(
+        model, example_inputs, exported.graph, exported.plan.masks, outputs=exported.plan.outputs, seed=seed
+    )
+    return verifier.check(exported)
 
 
 class Verifier:
@@ -66,6 +70,8 @@ class Verifier:
         Its trace.
     masks
         The masks; consumers without one keep everything.
+    outputs
+        Masks of producers' output channels. Default: none.
     seed
         Of the random parameters and inputs.
     """
@@ -77,25 +83,35 @@ class Verifier:
         graph: Graph | None = None,
         masks: Mapping[str, np.ndarray] | None = None,
         *,
+        outputs: Mapping[str, np.ndarray] | None = None,
         seed: int = 0,
     ) -> None:
         self.model = model
+        self.masked_outputs = dict(outputs or {})
         self.graph = graph or trace(model, example_inputs)
         self.masks = dict(masks) if masks is not None else effective_masks(self.graph).masks
         generator = torch.Generator().manual_seed(seed)
         given = as_tuple(example_inputs)
-        axes = {weight: read.input_axis for weight, read in self.graph.consumers.items()}
-        self.masked = masked_copy(model, self.masks, axes).double()
+        self.masked = self._masked_model()
         self.inputs = [random_inputs(given, generator)]
         try:
             randomise(self.masked, self.inputs[0], generator)
         except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
             # No other batch than the given one: two draws instead of two samples.
-            self.masked = masked_copy(model, self.masks, axes).double()
+            self.masked = self._masked_model()
             self.inputs = [random_inputs(given, generator, batch=None) for _ in range(2)]
             randomise(self.masked, self.inputs[0], generator)
         self.outputs = self._run(self.masked)
         self.state = self.masked.state_dict()
+
+    def _masked_model(self) -> nn.Module:
+        axes = {weight: read.input_axis for weight, read in self.graph.consumers.items()}
+        masked: nn.Module = masked_copy(self.model, self.masks, axes).double()
+        writes = writes_of(self.graph)
+        for weight, mask in self.masked_outputs.items():
+            write = writes[weight]
+            masked.get_submodule(write.module).register_forward_hook(_multiply(mask, write.layout.axis))
+        return masked
 
     def check(self, exported: Exported) -> Verification:
         """Compare one export; returns the outcome, pass or fail."""
@@ -145,12 +161,12 @@ class Verifier:
         found = self._run(module)
         if len(found) != len(self.outputs):
             return float("inf")
-        return max((_relative_error(a, b) for a, b in zip(found, self.outputs, strict=True)), default=float("nan"))
+        return max((relative_error(a, b) for a, b in zip(found, self.outputs, strict=True)), default=float("nan"))
 
     def _run(self, module: nn.Module) -> list[torch.Tensor]:
         """All output tensors, for all draws."""
         with torch.no_grad(), DoublePrecision():
-            return [y for inputs in self.inputs for y in _tensors(module(*_clones(inputs)))]
+            return [y for inputs in self.inputs for y in tensors(module(*clones(inputs)))]
 
     def _negative_control(self, module: fx.GraphModule) -> float | None:
         """Largest error over a few swaps of two kept columns, late consumers first."""
@@ -190,7 +206,7 @@ class Verifier:
             if layout is not None:
                 index = stored_positions(self.graph, exported.plan, layout)
                 b = b.index_select(layout.axis, torch.from_numpy(index).to(b.device))
-            if a.shape != b.shape or not _relative_error(a, b) <= TOLERANCE:
+            if a.shape != b.shape or not relative_error(a, b) <= TOLERANCE:
                 return str(node.target)
         return "the output"
 
@@ -216,28 +232,19 @@ def masked_copy(model: Any, masks: Mapping[str, np.ndarray], axes: Mapping[str, 
     return masked
 
 
+def _multiply(mask: np.ndarray, axis: int) -> Callable[[Any, Any, torch.Tensor], torch.Tensor]:
+    """A forward hook: channels that the mask drops become zero."""
+
+    def hook(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        shape = [-1 if d == axis else 1 for d in range(output.ndim)]
+        return torch.where(torch.from_numpy(mask).to(output.device).reshape(shape), output, 0)
+
+    return hook
+
+
 def _input_axis(model: Any, weight: str) -> int:
     """The dimension of a weight that input channels are on, by the module it belongs to."""
     return 0 if getattr(model.get_submodule(weight.rpartition(".")[0]), "transposed", False) is True else 1
-
-
-def _clones(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Copies of the tensors among the inputs: a network may change its input in place."""
-    return tuple(x.clone() if isinstance(x, torch.Tensor) else x for x in inputs)
-
-
-def _tensors(outputs: Any) -> list[torch.Tensor]:
-    return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
-
-
-def _relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    if a.shape != b.shape:
-        return float("inf")
-    if b.numel() == 0:
-        return 0.0
-    scale = float(b.abs().max())
-    difference = float((a - b).abs().max())
-    return difference / scale if scale > 0 else float("inf") if difference > 0 else 0.0
 
 
 def _variation(outputs: list[torch.Tensor], num_draws: int) -> float:
@@ -265,5 +272,5 @@ def _outputs_by_node(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[st
             return result
 
     with torch.no_grad(), DoublePrecision():
-        Recorder(module).run(*_clones(inputs))
+        Recorder(module).run(*clones(inputs))
     return outputs

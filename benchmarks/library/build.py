@@ -13,13 +13,16 @@ from tqdm import tqdm
 from benchmarks.digits import NETWORKS
 from benchmarks.library.candidates import Candidate
 from benchmarks.library.classical import classical_candidates
-from benchmarks.library.networks import MODELS, digits_candidates, torchvision_candidates
+from benchmarks.library.networks import LARGER, MODELS, digits_candidates, torchvision_candidates
 from problems import ProblemError, write_instance
 from problems.collection import Collection, Entry
 
 
 def build(
-    collection: Collection, *, models: tuple[str, ...] = MODELS, digits: tuple[str, ...] = tuple(NETWORKS)
+    collection: Collection,
+    *,
+    models: tuple[str, ...] = (*MODELS, *LARGER),
+    digits: tuple[str, ...] = tuple(NETWORKS),
 ) -> int:
     """Write all instances and the index; returns the number of instances.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -24,13 +24,27 @@ AMOUNTS = ("0.10", "0.25", "0.50", "0.75", "0.90")
 CORRELATIONS = (0.3, 0.7, 0.95)
 SEED = 0
 
+LARGER_AMOUNTS = ("0.50",)
+LARGER_CORRELATIONS = (0.7,)
+"""What is there of the networks in `LARGER`, besides the masks `l2`: the directories that have cost tables, too."""
+
 MODELS = (
     *("resnet18", "resnet50", "resnet101", "squeezenet1_1", "shufflenet_v2_x1_0", "googlenet", "inception_v3"),
     *("densenet121", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "mnasnet1_3"),
     *("efficientnet_b0", "efficientnet_b3", "efficientnet_v2_s", "maxvit_t"),
     *("regnet_x_400mf", "regnet_x_1_6gf", "regnet_y_800mf", "regnet_y_3_2gf"),
+    *("resnet34", "resnet152", "mnasnet0_5", "efficientnet_b1", "efficientnet_b2", "efficientnet_b4"),
+    *("regnet_x_800mf", "regnet_y_400mf"),
 )
-"""One to three sizes of every architecture that has segments to order; library/README.md says what is left out."""
+"""Networks that are there in all mask families and amounts, at least one size of every architecture."""
+
+LARGER = (
+    *("densenet161", "densenet169", "densenet201"),
+    *("efficientnet_b5", "efficientnet_b6", "efficientnet_b7", "efficientnet_v2_m", "efficientnet_v2_l"),
+    *("regnet_x_3_2gf", "regnet_x_8gf", "regnet_x_16gf", "regnet_x_32gf"),
+    *("regnet_y_1_6gf", "regnet_y_8gf", "regnet_y_16gf", "regnet_y_32gf"),
+)
+"""Further sizes, with `LARGER_AMOUNTS` and `LARGER_CORRELATIONS` only; in full they would be 1100 instances more."""
 
 CONCAVE = ("l2-0.50", "corr-0.70-0.50", "trained-0.50")
 """Directories whose instances are stored with concave cost tables, too."""
@@ -40,7 +54,7 @@ STEPS = ("l2-0.50",)
 
 
 def torchvision_candidates(name: str, shapes: set[object]) -> Iterator[Candidate]:
-    """The candidates of one torchvision network, in all mask families and amounts.
+    """The candidates of one torchvision network, in all mask families and amounts, or those that `LARGER` ones have.
 
     Parameters
     ----------
@@ -51,10 +65,11 @@ def torchvision_candidates(name: str, shapes: set[object]) -> Iterator[Candidate
     """
     graph = traced(load_model(ModelReference(name, seed=SEED)), 299 if name == "inception_v3" else 224)
     segments = new_segments(graph, shapes)
-    for correlation in (None, *CORRELATIONS):
+    amounts, correlations = (LARGER_AMOUNTS, LARGER_CORRELATIONS) if name in LARGER else (AMOUNTS, CORRELATIONS)
+    for correlation in (None, *correlations):
         family = "l2" if correlation is None else f"corr-{correlation:.2f}"
         origin = Origin(family, f"torchvision.models.{name}", SEED, name)
-        yield from graph_candidates(graph, segments, origin, correlation=correlation)
+        yield from graph_candidates(graph, segments, origin, amounts=amounts, correlation=correlation)
 
 
 def digits_candidates(name: str, shapes: set[object]) -> Iterator[Candidate]:
@@ -91,9 +106,14 @@ def new_segments(graph: Graph, shapes: set[object]) -> dict[str, str]:
 
 
 def graph_candidates(
-    graph: Graph, segments: dict[str, str], origin: Origin, *, correlation: float | None = None
+    graph: Graph,
+    segments: dict[str, str],
+    origin: Origin,
+    *,
+    amounts: Sequence[str] = AMOUNTS,
+    correlation: float | None = None,
 ) -> Iterator[Candidate]:
-    """The candidates of a traced network in one mask family, at all amounts.
+    """The candidates of a traced network in one mask family.
 
     Two accesses of one block have a perfect order whatever they keep. Such segments are taken once, with the masks of
     the weights and without cost tables.
@@ -106,10 +126,12 @@ def graph_candidates(
         Names of segments, and their names in the library.
     origin
         Of the candidates, but for amount and segment; its family names the directories.
+    amounts
+        Shares of channels to remove.
     correlation
         Between the scores of the consumers of one block; None for the L2 norms of the weights.
     """
-    for amount in AMOUNTS:
+    for amount in amounts:
         if correlation is None:
             masks = l2_masks(graph, amount)
         else:

@@ -6,6 +6,7 @@ what nobody has solved comes first, then what is not proven, the widest gap firs
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import fnmatch
 from collections import Counter
@@ -105,7 +106,10 @@ def _improve(collection: Collection, job: Job, solvers: Sequence[str], *, time_l
     problem = collection.load(job.name)
     everything = collection.solutions(job.name, problem)
     before, counts = everything.get(job.objective), Counter({"jobs": 1})
-    known = _best_start(problem, job.objective, everything)
+    try:
+        known = _best_start(problem, job.objective, everything)
+    except ProblemError as error:
+        raise ProblemError(f"{job.name}, {job.objective}: {error}") from error
     for solver in solvers:
         if known is not None and known.proven:
             break
@@ -137,14 +141,18 @@ def _improve(collection: Collection, job: Job, solvers: Sequence[str], *, time_l
 
 
 def _best_start(problem: Problem, objective: str, everything: Mapping[str, Solution]) -> Solution | None:
-    """The solution known for the objective, or with the order of another objective where that is strictly better."""
+    """The solution known for the objective, or with the order or bound of another objective where that is better."""
     known = everything.get(objective)
     for other in everything.values():
         value = evaluate(problem, other.order, objective).value
         if known is None or value < known.value:
             bounds = (None, None) if known is None else (known.bound, known.bound_solver)
             known = Solution(other.order, value, bounds[0], other.solver, bounds[1], other.version, other.date)
-    return known
+    traffic = everything.get("traffic")
+    if objective != "span" or known is None or traffic is None or traffic.bound is None:
+        return known
+    # An order's traffic is at most its span: reads cost the same, and there are copies besides.
+    return known.joined(dataclasses.replace(traffic, order=known.order, value=known.value))
 
 
 def _solution(result: Result) -> Solution:

@@ -339,7 +339,7 @@ def sums(values: np.ndarray) -> np.ndarray:
 
 def sums_inside(weight: np.ndarray, signature: np.ndarray, num_rows: int) -> np.ndarray:
     """Weight of the classes whose rows all lie in a set, for every set of rows; shape (2^num_rows,)."""
-    inside = np.zeros(1 << num_rows, dtype=np.int64)
+    inside = np.zeros(1 << num_rows, dtype=weight.dtype)
     np.add.at(inside, signature, weight)
     for row in range(num_rows):
         pairs = inside.reshape(-1, 2, 1 << row)

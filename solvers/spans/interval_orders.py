@@ -42,8 +42,20 @@ class IntervalOrder:
                 last[k] = min(later) - 1
         return first, last
 
+    def mirrored(self) -> IntervalOrder:
+        """The same from right to left."""
+        after = dict.fromkeys(self.rows, 0)
+        for row, mask in zip(self.rows, self.before, strict=True):
+            while mask:
+                lowest = mask & -mask
+                after[lowest.bit_length() - 1] |= 1 << row
+                mask ^= lowest
+        return IntervalOrder(self.rows, tuple(after.values()))
 
-def insertions(order: IntervalOrder, row: int, apart: int, *, first: int, last: int) -> Iterator[IntervalOrder]:
+
+def insertions(
+    order: IntervalOrder, row: int, apart: int, *, first: int, last: int, related: int = 0
+) -> Iterator[IntervalOrder]:
     """All interval orders that add one row.
 
     Parameters
@@ -56,6 +68,8 @@ def insertions(order: IntervalOrder, row: int, apart: int, *, first: int, last: 
         Bit mask of the rows that need not meet it.
     first, last
         Bit masks of the rows that nothing may lie before, after.
+    related
+        Bit mask of the rows that must lie before or after it.
 
     Examples
     --------
@@ -65,7 +79,7 @@ def insertions(order: IntervalOrder, row: int, apart: int, *, first: int, last: 
     """
     present = sum(1 << r for r in order.rows)
     apart &= present
-    after = {r: order.after(r) for r in order.rows}
+    after = dict(zip(order.rows, order.mirrored().before, strict=True))
     before = dict(zip(order.rows, order.before, strict=True))
     apart_before = 0 if first >> row & 1 else apart & ~last
     apart_after = 0 if last >> row & 1 else apart & ~first
@@ -75,12 +89,19 @@ def insertions(order: IntervalOrder, row: int, apart: int, *, first: int, last: 
         if not all(_nested(low, mask) for mask in order.before):
             continue
         for high in later:
-            if low & high or any(low & ~before[r] for r in _members(high)):
+            if low & high or related & ~(low | high) or any(low & ~before[r] for r in _members(high)):
                 continue
             joined = tuple(mask | (1 << row if high >> r & 1 else 0) for r, mask in before.items())
             everything = (*joined, low)
             if all(_nested(a, b) for i, a in enumerate(everything) for b in everything[:i]):
                 yield IntervalOrder((*order.rows, row), everything)
+
+
+def renumbered(order: IntervalOrder, rows: np.ndarray) -> IntervalOrder:
+    """The same relations, the rows numbered by their places in `rows` (int, ascending)."""
+    place = {int(r): k for k, r in enumerate(rows)}
+    before = tuple(sum(1 << place[r] for r in order.rows if mask >> r & 1) for mask in order.before)
+    return IntervalOrder(tuple(place[r] for r in order.rows), before)
 
 
 def _subsets(mask: int) -> list[int]:

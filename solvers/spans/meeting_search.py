@@ -14,7 +14,7 @@ from itertools import count
 import numpy as np
 
 from solvers.common.rows import merged_classes
-from solvers.spans.interval_orders import IntervalOrder, insertions
+from solvers.spans.interval_orders import IntervalOrder, insertions, renumbered
 from solvers.spans.linear_order import LinearOrder
 from solvers.spans.meeting_path import cheapest_meetings
 
@@ -138,19 +138,12 @@ class _Search:
             self._slope[rows],
             self._left[rows],
             self._right[rows],
-            _renumbered(order, rows),
+            renumbered(order, rows),
             deadline=self._deadline,
         )
         if found is None:
             return None
         return LinearOrder(found.cost, np.concatenate([parts[s] for s in found.sequence]))
-
-
-def _renumbered(order: IntervalOrder, rows: np.ndarray) -> IntervalOrder:
-    """The same relations, the rows numbered by their places in `rows`."""
-    place = {int(r): k for k, r in enumerate(rows)}
-    before = tuple(sum(1 << place[r] for r in order.rows if mask >> r & 1) for mask in order.before)
-    return IntervalOrder(tuple(place[r] for r in order.rows), before)
 
 
 def _insertion_order(share: np.ndarray, needed: np.ndarray) -> list[int]:

@@ -68,8 +68,8 @@ class Relaxation(Protocol):
     def method(self) -> str:
         """What it does, in words, for proofs."""
 
-    def solve(self, lines: Lines) -> Relaxed | None:
-        """The least total; None if the deadline passed."""
+    def solve(self, lines: Lines, enough: int) -> Relaxed | None:
+        """The least total, or a proof that it is at least `enough`; None if the deadline passed."""
 
 
 def relaxation_of(
@@ -119,10 +119,10 @@ class _Subsets:
     def __init__(self, spans: SubsetSpans) -> None:
         self._spans = spans
 
-    def solve(self, lines: Lines) -> Relaxed | None:
+    def solve(self, lines: Lines, enough: int) -> Relaxed | None:
         if not self._spans.solvable(lines.slope):
             return None
-        found = self._spans.least(lines.constant, lines.slope, lines.cap)
+        found = self._spans.least(lines.constant, lines.slope, lines.cap, enough=enough)
         return None if found is None else Relaxed(*found)
 
 
@@ -151,7 +151,7 @@ class _Blocks:
             self.method = f"levels of {len(self.bounded)} blocks and exact orders of the others"
         self.levels.improve(deadline=now + seconds)
 
-    def solve(self, lines: Lines) -> Relaxed | None:
+    def solve(self, lines: Lines, enough: int) -> Relaxed | None:
         least = self._spans.least(lines.slope, self._known(), self.levels if self.bounded else None, self.bounded)
         return None if least is None else Relaxed(int(lines.constant.sum()) + least.cost, least.order)
 
@@ -168,7 +168,7 @@ class _Levels:
         self._access = np.array([row.access for row in spans.rows])
         self._fixed = spans.fixed
 
-    def solve(self, lines: Lines) -> Relaxed | None:
+    def solve(self, lines: Lines, enough: int) -> Relaxed | None:
         floor = np.minimum(lines.constant + lines.slope * self._fixed, lines.cap)
         saved = (lines.cap - floor)[self._access]
         bound = int(floor.sum()) + self._levels.least(self._block, lines.slope[self._access], saved)

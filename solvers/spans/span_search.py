@@ -120,7 +120,7 @@ class SpanSearch:
     def _solve(self, node: _Node) -> tuple[int, int | None, int] | None:
         """Bound of a node, the access its lines cheat most and where to split its range; None out of time."""
         lines = self._lines(node)
-        relaxed: Relaxed | None = self._relaxation.solve(lines)
+        relaxed: Relaxed | None = self._relaxation.solve(lines, _SCALE * (self._incumbent.value - 1) + 1)
         if relaxed is None:
             return None
         self.num_nodes += 1

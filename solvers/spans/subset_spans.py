@@ -6,6 +6,7 @@ Where rows share no class, the price of a set of rows is bounded by those of its
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -16,6 +17,7 @@ from solvers.spans.chain_path import sums
 from solvers.spans.chain_subsets import ChainSubsets, num_pairs
 from solvers.spans.linear_order import cheapest_sequence
 from solvers.spans.meeting_search import search_meetings
+from solvers.spans.settled_search import SettledSearch, bound_by_parts
 
 MOST_ROWS = 16
 """Rows whose subsets are priced at once."""
@@ -23,6 +25,7 @@ MOST_ROWS = 16
 _MOST_PAIRS = 700_000_000
 _PAIRS_PER_SECOND = 10_000_000
 _FEW_CLASSES = 12
+_SETTLED_SHARE = 0.6
 
 
 class SubsetSpans:
@@ -55,13 +58,17 @@ class SubsetSpans:
         left = max(0.0, self._deadline - time.perf_counter())
         return num_pairs(paying[paying > 0]) <= min(_MOST_PAIRS, _PAIRS_PER_SECOND * left)
 
-    def least(self, constant: np.ndarray, slope: np.ndarray, cap: np.ndarray) -> tuple[int, Order] | None:
-        """A bound on the total and a good order, exact unless a set of rows could not be priced.
+    def least(
+        self, constant: np.ndarray, slope: np.ndarray, cap: np.ndarray, *, enough: int
+    ) -> tuple[int, Order] | None:
+        """A bound on the total and a good order, exact unless out of time or the total is `enough` or more.
 
         Parameters
         ----------
         constant, slope, cap
             int64, shape (num_accesses,): an access pays ``min(constant + slope * excess, cap)``.
+        enough
+            Larger totals are of no interest.
         """
         floor = constant + slope * self._fixed
         rest = np.ones(len(constant), dtype=bool)
@@ -76,17 +83,8 @@ class SubsetSpans:
         access = self._access[paying]
         read = sums(floor[access] - slope[access] * self._kept[paying])
         copied = sums(cap[access])
-        while True:
-            totals = table.cost + read + (copied[-1] - copied)
-            best = int(totals.argmin())
-            if table.exact[best]:
-                break
-            known = int(totals[table.exact].min())
-            part = table.smallest_open(best)
-            enough = int(table.cost[best]) + known - int(totals[best]) if part == best else None
-            if not table.refine(part, enough=enough):
-                break
-        sequence = self._own[table.sequence(best)]
+        bound, sequence = self._best(table, read + (copied[-1] - copied), enough - total)
+        sequence = self._own[sequence]
         order = Order.of_classes(
             self._problem,
             [
@@ -95,7 +93,32 @@ class SubsetSpans:
                 for s in (sequence if b == self._block else self._problem.classes.of_block(b))
             ],
         )
-        return total + int(totals[best]), order
+        return total + bound, order
+
+    def _best(self, table: _Table, extra: np.ndarray, enough: int) -> tuple[int, np.ndarray]:
+        """The least of cost and extra over all sets of rows, or a bound on it, and a good order of the classes.
+
+        By the rows that do not meet all others as long as that is promising, then by sets of rows.
+        """
+        now = time.perf_counter()
+        share = (self._deadline - now) * _SETTLED_SHARE if math.isfinite(self._deadline) else math.inf
+        search = table.settled(extra, enough=enough, deadline=now + share)
+        closed = search.run()
+        known = table.sequence(search.subset) if search.best is None else table.unmerged(search.best.sequence)
+        if closed:
+            return search.value, known
+        while True:
+            totals = table.cost + extra
+            best = int(totals.argmin())
+            if table.exact[best]:
+                return int(totals[best]), table.sequence(best)
+            value = min(search.value, int(totals[table.exact].min()))
+            if int(totals[best]) >= value:
+                return value, known
+            part = table.smallest_open(best)
+            limit = int(table.cost[best]) + value - int(totals[best]) if part == best else None
+            if not table.refine(part, enough=limit):
+                return max(search.bound, int((table.cost + extra).min())), known
 
     def _table(self, paying: np.ndarray, slope: np.ndarray) -> _Table | None:
         key = tuple(slope[self._access].tolist())
@@ -131,12 +154,13 @@ class _Table:
     ) -> None:
         self._bits, self._weight, self._slope, self._deadline = bits, weight, slope, deadline
         unit = int(np.gcd.reduce(slope)) if len(slope) else 1
-        merged_weight, merged, self._parts = merged_classes(weight, bits)
-        self._paths = ChainSubsets(merged_weight, merged, slope // unit, deadline=deadline)
+        self._merged_weight, self._merged, self._parts = merged_classes(weight, bits)
+        self._paths = ChainSubsets(self._merged_weight, self._merged, slope // unit, deadline=deadline)
         self.complete = self._paths.complete
         if not self.complete:
             return
-        self.cost = self._paths.cost * unit
+        self._meeting = self._paths.cost * unit
+        self.cost = self._meeting.copy()
         self.exact = _sets_that_meet(share)
         self._lower = np.where(self.exact, self.cost, 0)
         self._orders: dict[int, np.ndarray] = {}
@@ -183,29 +207,24 @@ class _Table:
         """The classes in an order for a subset; int64, shape (num_classes,)."""
         if subset in self._orders:
             return self._orders[subset]
-        return np.concatenate([self._parts[s] for s in self._paths.sequence(subset)])
+        return self.unmerged(self._paths.sequence(subset))
+
+    def unmerged(self, sequence: np.ndarray) -> np.ndarray:
+        """The classes in the order of those that the rows tell apart."""
+        return np.concatenate([self._parts[s] for s in sequence])
+
+    def settled(self, extra: np.ndarray, *, enough: int, deadline: float) -> SettledSearch:
+        """A search for the least of cost and extra (int64, shape (2^num_rows,))."""
+        return SettledSearch(
+            self._merged_weight, self._merged, self._slope, self._meeting, extra, enough=enough, deadline=deadline
+        )
 
     def _bound_others(self) -> None:
-        """Bound the sets that are not exact by their subsets with one row less.
-
-        Each row appears in all of these but one, so that the sum of their prices is at most size - 1 times the
-        price; and no row is covered less than it keeps.
-        """
+        """Bound the sets that are not exact by their subsets with one row less."""
         if self.exact.all():
             return
-        num = len(self._slope)
-        masks = np.arange(1 << num)
-        size = np.bitwise_count(masks)
-        kept = self._slope * (self._weight @ self._bits)
-        for k in range(2, num + 1):
-            sets = masks[(size == k) & ~self.exact]
-            smaller = sets[:, np.newaxis] & ~(1 << np.arange(num))
-            inside = smaller != sets[:, np.newaxis]
-            prices = np.where(inside, self.cost[smaller], 0)
-            average = -(-prices.sum(axis=1) // (k - 1))
-            by_one = np.where(inside, prices + kept, 0).max(axis=1)
-            self._lower[sets] = np.maximum(self._lower[sets], np.maximum(average, by_one))
-            self.cost[sets] = self._lower[sets]
+        bound_by_parts(self._lower, self.exact, self._slope * (self._weight @ self._bits))
+        self.cost = np.where(self.exact, self.cost, self._lower)
 
 
 def _sets_that_meet(share: np.ndarray) -> np.ndarray:

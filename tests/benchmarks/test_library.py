@@ -11,7 +11,7 @@ from benchmarks.library import update as updating
 from benchmarks.library.__main__ import main
 from benchmarks.library.candidates import Candidate, Origin, short_names, timed
 from benchmarks.library.classical import classical_candidates
-from problems import ProblemError
+from problems import Order, ProblemError, evaluate
 from problems.collection import LIBRARY, Collection
 from problems.generators import random_masks
 from problems.solutions import Solution, write_solutions
@@ -115,6 +115,31 @@ def test_orders_of_other_objectives_are_tried_first(small):
     updating.update(collection, ["greedy"], objectives=["span"])
     found = collection.solutions(candidate.problem.name)["span"]
     assert (found.value, found.solver) == (0, "cp-sat")
+
+
+def test_a_bound_for_traffic_is_one_for_span(small):
+    """No order has more traffic than span, so a solver without bounds leaves span with traffic's."""
+    updating.update(small, ["placed-sets"], objectives=["traffic"], time_limit=60)
+    updating.update(small, ["greedy"], objectives=["span"])
+    for name in small.names()[:4]:
+        known = small.solutions(name)
+        assert known["traffic"].proven and (known["span"].bound or 0) >= known["traffic"].value
+        assert known["span"].value == evaluate(small.load(name), known["span"].order, "span").value
+
+
+def test_a_bound_for_traffic_above_a_span_stops_the_run_and_names_the_instance(small):
+    """The wrong bound is the traffic of the stored order."""
+    name = "x/m-s1"
+    problem = small.load(name)
+    best = solve(problem, solver="placed-sets", objective="span", time_limit=60)
+    order = Order.identity(problem)
+    stored = evaluate(problem, order, "traffic").value
+    assert stored > best.objective
+    wrong = Solution(order, stored, stored, "a", "a", "0.1.0", "2026-11-21")
+    known = Solution(best.order, best.objective, None, "a", None, "0.1.0", "2026-11-21")
+    write_solutions({"span": known, "traffic": wrong}, problem, small.solutions_path(name))
+    with pytest.raises(ProblemError, match=r"x/m-s1, span: .*above the value"):
+        updating.update(small, ["greedy"], only=name, objectives=["span"])
 
 
 def test_an_interrupt_keeps_what_was_solved_and_the_next_run_goes_on(small, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from benchmarks.digits import NETWORKS, trained
+from benchmarks.library import networks
 from benchmarks.library.networks import (
     AMOUNTS,
     correlated_masks,
@@ -61,6 +62,20 @@ def test_candidates_have_something_to_order(graph):
     for candidate in torchvision_candidates("squeezenet1_1", set()):
         assert masks_differ(candidate.problem) and candidate.entry.accesses >= 2
         assert candidate.problem.name.startswith(f"squeezenet1_1/{candidate.origin.family.split('-concave')[0][:4]}")
+
+
+def test_larger_networks_have_a_sample_of_the_others_instances_with_cost_tables(monkeypatch):
+    """The same segments with the same masks, in every directory that has cost tables and in no other."""
+    full = {c.entry.name: c.entry.hash for c in torchvision_candidates("mobilenet_v2", set())}
+    monkeypatch.setattr(networks, "LARGER", ("mobilenet_v2",))
+    sample = {c.entry.name: c.entry for c in torchvision_candidates("mobilenet_v2", set())}
+    assert {name: entry.hash for name, entry in sample.items()}.items() < full.items()
+    assert {entry.name.split("/")[1] for entry in sample.values()} == {"l2-0.50", "corr-0.70-0.50"}
+    assert {name for name in full if name.endswith(("-concave", "-steps"))} < set(sample)
+
+
+def test_no_network_is_listed_twice():
+    assert len({*networks.MODELS, *networks.LARGER}) == len(networks.MODELS) + len(networks.LARGER)
 
 
 @pytest.mark.slow

@@ -6,16 +6,12 @@ import time
 
 import numpy as np
 import pytest
-from solver_instances import several_blocks
 
-from problems.generators import random_concat, random_masks
-from solvers import SolverError, solve
-from solvers.brute_force import num_arrangements
+from solvers import SolverError
 from solvers.common.block_rows import BlockRows
 from solvers.common.row_parts import row_parts
 from solvers.spans.event_states import EventStates, event_states
 from solvers.spans.linear_order import cheapest_sequence
-from solvers.spans.relaxed_spans import relaxed_spans
 from solvers.spans.state_paths import StatePaths
 from solvers.spans.state_relaxation import state_relaxation
 
@@ -153,32 +149,6 @@ def test_a_passed_deadline_leaves_a_valid_bound() -> None:
     best = cheapest_sequence(*arguments(rows))
     assert best is not None
     assert found.bound <= best.cost <= found.cost
-
-
-def test_sums_over_blocks_bound_the_optimum() -> None:
-    for seed in range(60):
-        problem = several_blocks(seed)
-        if num_arrangements(problem) > 3000:
-            continue
-        best = solve(problem, solver="brute-force", objective="span").objective
-        prices = np.array([access.channel_size for access in problem.accesses])
-        assert relaxed_spans(problem, prices) <= best
-        assert relaxed_spans(problem, prices, max_states=12) <= best
-
-
-def test_many_rows_are_bounded_in_groups() -> None:
-    problem = random_masks(64, 9, keep=0.2)
-    whole = relaxed_spans(problem, np.ones(9, dtype=np.int64))
-    groups = relaxed_spans(problem, np.ones(9, dtype=np.int64), max_states=300)
-    value = solve(problem, solver="local-search", objective="span").objective
-    assert 0 < groups <= whole <= value
-
-
-def test_blocks_of_placed_sets_are_bounded_closely() -> None:
-    for seed in range(5):
-        problem = random_concat(3, 12, 5, keep=0.4, seed=seed)
-        best = solve(problem, solver="placed-sets", objective="span").objective
-        assert 0.9 * best <= relaxed_spans(problem, np.ones(5, dtype=np.int64)) <= best
 
 
 def test_too_many_states_or_too_large_costs_are_refused() -> None:

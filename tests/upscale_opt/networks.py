@@ -27,10 +27,11 @@ class Residual(nn.Module):
         self.down = nn.Conv2d(16, 24, 1, stride=2)
         self.bn = nn.BatchNorm2d(24)
         self.head = nn.Linear(24, 10)
+        self.rate = 0.5
 
     def forward(self, x):
         x = functional.relu(self.bn(self.down(self.blocks(self.stem(x)))))
-        return self.head(functional.dropout(x.mean([2, 3]), training=self.training))
+        return self.head(functional.dropout(x.mean([2, 3]), self.rate, training=self.training))
 
 
 class Dense(nn.Module):

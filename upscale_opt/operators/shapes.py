@@ -107,6 +107,17 @@ def channel_shuffle(flow: Flow, node: fx.Node) -> Value:
     return flow.rearrange(node, source.name, x, index)
 
 
+def gather(flow: Flow, node: fx.Node) -> Value:
+    """A selection in the input of a model that is an export itself: it may select in any order."""
+    source, module = flow.source(node), flow.module(node)
+    if flow.value(source) is None:
+        return flow.opaque(node)
+    x = flow.layout(source)
+    if x is None or x.axis != module.axis:
+        return flow.unknown(node)
+    return flow.rearrange(node, source.name, x, module.index.cpu().numpy())
+
+
 def expand(flow: Flow, node: fx.Node) -> Value:
     """Other axes are repeated; a channel axis keeps its length."""
     source = flow.source(node)

@@ -14,6 +14,7 @@ from upscale_opt.errors import ModelError
 from upscale_opt.flow import Flow, Value
 from upscale_opt.operators import attention, normalisations, selections, shapes, sizes, weights
 from upscale_opt.operators.elementwise import elementwise, extremum, pad, pooling, reduction, resize, same
+from upscale_opt.selections import Gather
 
 Rule = Callable[[Flow, fx.Node], Value]
 
@@ -73,6 +74,7 @@ MODULE_RULES: dict[type[nn.Module], Rule] = {
     **{kind: pad for prefix in _PADDINGS for d in (1, 2, 3) if (kind := getattr(nn, f"{prefix}{d}d", None))},
     nn.Flatten: shapes.flatten,
     nn.ChannelShuffle: shapes.channel_shuffle,
+    Gather: shapes.gather,
     nn.MultiheadAttention: attention.multi_head_attention,
 }
 """Exact module types (a subclass may do anything) to rules."""

@@ -1,0 +1,97 @@
+"""Masks of producers: which output channels each convolution computes, as Boolean arrays keyed by weight name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from upscale_opt.amounts import num_removed, require_amount
+from upscale_opt.errors import MaskError
+from upscale_opt.flow import attribute_of
+from upscale_opt.graphs import Graph
+from upscale_opt.writes import Write, writes_of
+
+
+def l2_output_masks(graph: Graph, amount: float | str = 0.5) -> dict[str, np.ndarray]:
+    """Per-producer L2 masks: unconstrained output-side pruning (Wan et al., ICML 2023, section 4).
+
+    Every convolution whose outputs are not pinned removes its output channels of smallest L2 norm, each its own; their
+    masks multiply the output of the last module of its chain (normalisation, activation), see `upscale_opt.writes`.
+    Linear layers, grouped convolutions and modules that are called more than once are left alone.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    amount
+        Share of channels to remove, in [0, 1); see `upscale_opt.amounts.num_removed`.
+
+    Raises
+    ------
+    MaskError
+        If the amount is outside [0, 1).
+    """
+    require_amount(amount)
+    masks = {}
+    for weight, write in maskable_producers(graph).items():
+        norms = _row_norms(graph, write)
+        mask = np.ones(len(norms), dtype=bool)
+        mask[np.argsort(norms, kind="stable")[: num_removed(amount, len(norms))]] = False
+        masks[weight] = mask
+    return masks
+
+
+def maskable_producers(graph: Graph) -> dict[str, Write]:
+    """The convolutions whose output channels are masked by default: those with no pinned output channel."""
+    convolutions = {read.weight for read in graph.reads if read.is_convolution}
+    return {
+        weight: write
+        for weight, write in writes_of(graph).items()
+        if weight in convolutions and not any(graph.blocks[b].pinned for b in write.layout.blocks)
+    }
+
+
+def normalise_output_masks(graph: Graph, masks: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Output masks in the house's form.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    masks
+        Weight or module names to Boolean arrays or tensors over output channels, True = kept.
+
+    Raises
+    ------
+    MaskError
+        If a name is no producer that can be masked (the message has near matches), or a length is wrong.
+    """
+    writes = writes_of(graph)
+    result = {}
+    for name, mask in masks.items():
+        weight = name if name in writes else f"{name}.weight"
+        if weight not in writes:
+            near = difflib.get_close_matches(weight, writes, n=3)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise MaskError(f"the outputs of {name!r} cannot be masked: it must be one module, called once{hint}")
+        array = mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else np.asarray(mask)
+        length = sum(graph.blocks[b].size for b in writes[weight].layout.blocks)
+        if array.shape != (length,) or not np.isin(array, (0, 1)).all():
+            raise MaskError(
+                f"the output mask of {weight} has shape {array.shape}; it must be Boolean of length {length}"
+            )
+        if not array.any():
+            raise MaskError(f"the output mask of {weight} keeps nothing; keep at least one channel")
+        result[weight] = array.astype(bool)
+    return result
+
+
+def _row_norms(graph: Graph, write: Write) -> np.ndarray:
+    """Norm of every output channel of a weight; float64, shape (outputs,)."""
+    axis = next(read for read in graph.reads if read.weight == write.weight).input_axis
+    weight = attribute_of(graph.module, write.weight).detach().transpose(0, 1 - axis)
+    return torch.linalg.vector_norm(weight.flatten(1).float(), dim=1).double().cpu().numpy()
