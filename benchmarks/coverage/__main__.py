@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--family", choices=FAMILIES, default="classification")
     parser.add_argument("--models", nargs="+", help="of the family [all, smallest first]")
     parser.add_argument("--amounts", nargs="+", default=("0.1", "0.5", "0.9"))
-    parser.add_argument("--modes", nargs="+", choices=tuple(MODES), default=tuple(MODES))
+    parser.add_argument("--modes", nargs="+", choices=tuple(MODES), default=tuple(MODES), help="[all]")
     parser.add_argument("--solvers", nargs="+", default=("greedy", "auto"))
     parser.add_argument("--objective", default="copies")
     parser.add_argument("--time-limit", type=float, default=2.0, help="seconds per segment [2]")

@@ -126,10 +126,12 @@ class Masked:
     def __init__(self, subject: Subject, task: Task) -> None:
         self.subject = subject
         text = f"{task.seed} {task.model} {task.amount} {task.mode}"
-        masks = MODES[task.mode](subject.graph, task.amount, np.random.default_rng(list(text.encode())))
-        self.masks = effective_masks(subject.graph, masks).masks
-        self.problems = extract(subject.graph, self.masks)
-        self.verifier = Verifier(subject.model, subject.inputs, subject.graph, self.masks, seed=task.seed)
+        masks, outputs = MODES[task.mode](subject.graph, task.amount, np.random.default_rng(list(text.encode())))
+        self.masks, self.outputs = effective_masks(subject.graph, masks).masks, outputs
+        self.problems = extract(subject.graph, self.masks, outputs=outputs)
+        self.verifier = Verifier(
+            subject.model, subject.inputs, subject.graph, self.masks, outputs=outputs, seed=task.seed
+        )
 
     def solved(self, task: Task) -> Row:
         """Order, export and verify."""
@@ -147,7 +149,7 @@ class Masked:
         row: Row = {"solve_seconds": f"{clock.seconds:.3f}"}
         clock = Clock()
         subject = self.subject
-        chosen = plan(self.problems, self.masks, results)
+        chosen = plan(self.problems, self.masks, results, outputs=self.outputs)
         exported = export(subject.model, subject.inputs, chosen, verify=False, graph=subject.graph)
         row["export_seconds"] = f"{clock.seconds:.3f}"
         clock = Clock()

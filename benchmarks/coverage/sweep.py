@@ -56,7 +56,7 @@ def sweep(family: str, tasks: Sequence[Task], path: Path, *, retry: bool = False
             while waiting:
                 group = [task for task in waiting if task.model == waiting[0].model]
                 bar.set_postfix_str(group[0].model)
-                for task, found in zip(group, _in_child(group, num_threads), strict=False):
+                for found, task in zip(_in_child(group, num_threads), group, strict=False):
                     row = {**dict.fromkeys(COLUMNS, ""), **facts, **_texts(task), **found, "load": _load()}
                     with path.open("a") as file:
                         file.write(_lines([row]))
