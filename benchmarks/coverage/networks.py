@@ -11,12 +11,13 @@ from typing import Any
 from upscale_opt.models import import_torchvision
 
 FAMILIES = ("classification", "segmentation", "timm")
-FULL_SIZE = ("vit_", "swin_", "maxvit_")
-"""Networks whose input is as large as in training: attention over windows or a fixed number of patches."""
+SIZES = {"vit_": 224, "maxvit_": 224, "swin_": 112, "inception_v3": 160}
+"""Height and width of inputs by how names begin: some networks take one size only, some need several windows."""
+SMALL = 64
 
 
 def names(family: str) -> list[str]:
-    """The models of a family, by number of parameters."""
+    """The models of a family: by number of parameters, timm's by name."""
     if family == "timm":
         from benchmarks.coverage.timm_families import MEMBERS
 
@@ -32,9 +33,7 @@ def input_shape(name: str) -> tuple[int, ...]:
     if name.startswith("timm:"):
         from benchmarks.coverage.timm_families import INPUT_SIZES
 
-        size = INPUT_SIZES.get(name.removeprefix("timm:"), 64)
-    elif name.startswith(FULL_SIZE):
-        size = 224
+        size = INPUT_SIZES.get(name.removeprefix("timm:"), SMALL)
     else:
-        size = 160 if name == "inception_v3" else 64
+        size = next((size for start, size in SIZES.items() if name.startswith(start)), SMALL)
     return (1, 3, size, size)
