@@ -16,6 +16,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
+ROUNDING = 1e-9
+"""What is smaller, relative to its parts, may be rounding noise."""
+
 
 def random_inputs(inputs: tuple[Any, ...], generator: torch.Generator, *, batch: int | None = 2) -> tuple[Any, ...]:
     """Random values for every tensor: normal float64 for floating-point ones, for integers the range they have.
@@ -112,14 +115,15 @@ def _scale_once() -> Callable[[Any, Any, torch.Tensor], torch.Tensor]:
     """A forward hook: at the first call the weight is scaled so that the output, bias apart, has unit variance."""
     pending = [True]
 
-    def hook(module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+    def hook(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
         if not pending:
             return output
         pending.clear()
         shape = [1, -1] + [1] * (output.ndim - 2) if isinstance(module, _ConvNd) else [-1]
         bias = 0 if module.bias is None else module.bias.reshape(shape)
         scale = (output - bias).std()
-        if not scale > 0:
+        size = max([1.0, *(float(x.abs().max()) for x in inputs if x.numel())])
+        if not scale > ROUNDING * size * module.weight.abs().max():
             return output
         module.weight.div_(scale)
         return (output - bias) / scale + bias

@@ -234,7 +234,8 @@ class _Rewriter:
         nested = len(given) == 1 and isinstance(given[0], (tuple, list))
         lengths: list[Any] = list(given[0]) if nested else given
         inferred = any(type(length) is int and length == -1 for length in lengths) or node.target == "expand"
-        lengths[position] = len(self._entries(self.graph.layouts[name])) if inferred else -1
+        fixed = inferred or type(lengths[position]) is int
+        lengths[position] = len(self._entries(self.graph.layouts[name])) if fixed else -1
         node.args = (node.args[0], tuple(lengths)) if nested else (node.args[0], *lengths)
 
     def _replace(self, selection: Selection) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from upscale_opt.flow import Flow, Value
+from upscale_opt.flow import Flow, Value, through_channel
 
 
 def batch_norm(flow: Flow, node: fx.Node) -> Value:
@@ -69,7 +69,8 @@ def group_norm(flow: Flow, node: fx.Node) -> Value:
     x = flow.channels(node, flow.source(node), 1)
     if x is None or len(x) != module.num_channels:
         return flow.unknown(node)
-    _separate(flow, x, module.num_groups)
+    if not _separate(flow, x, module.num_groups):
+        return flow.unknown(node, "a group ends within a channel")
     _follow_all(flow, node, x)
     return flow.passes(node, x, 1)
 
@@ -82,7 +83,8 @@ def functional_group_norm(flow: Flow, node: fx.Node) -> Value:
     x = flow.channels(node, flow.source(node), 1)
     if x is None or type(groups) is not int or not all(_is_attribute(tensor) for tensor in parameters):
         return flow.unknown(node)
-    _separate(flow, x, groups)
+    if not _separate(flow, x, groups):
+        return flow.unknown(node, "a group ends within a channel")
     for tensor in parameters:
         flow.attribute_uses.add((node.name, tensor.name))
         flow.follow(str(tensor.target), 0, x)
@@ -143,10 +145,15 @@ def normalize(flow: Flow, node: fx.Node) -> Value:
     return layout
 
 
-def _separate(flow: Flow, x: np.ndarray, groups: int) -> None:
-    for g in range(1, groups):
-        flow.table.cut(x, g * len(x) // groups)
+def _separate(flow: Flow, x: np.ndarray, groups: int) -> bool:
+    """Keep groups apart and whole; False if one ends within a channel."""
+    borders = [g * len(x) // groups for g in range(1, groups)]
+    if any(through_channel(x, border) for border in borders):
+        return False
+    for border in borders:
+        flow.table.cut(x, border)
     flow.table.need(x)
+    return True
 
 
 def _follow_all(flow: Flow, node: fx.Node, x: np.ndarray) -> None:

@@ -217,5 +217,18 @@ def _moved(flow: Flow, node: fx.Node, value: Scattered, places: np.ndarray) -> V
         first = places[tuple(slice(None) if d == axis else 0 for d in range(len(shape)))]
         index = first // step % shape[axis]
         if np.array_equal(places, np.take(np.arange(places.size).reshape(shape), index, axis)):
+            if np.array_equal(index, np.arange(len(index))) or not _is_only_use(flow, node, value.origin):
+                return flow.unknown(node, "the channel axis is split and used in between")
             return flow.rearrange(node, value.origin, value.layout, index)
     return Scattered(value.origin, value.layout, places)
+
+
+def _is_only_use(flow: Flow, node: fx.Node, origin: str) -> bool:
+    """Whether what lies between a tensor and a rearrangement of it is used for nothing else (lengths do not count)."""
+    between = flow.source(node)
+    while between.name != origin:
+        others = [user for user in between.users if user is not node and user.name not in flow.sizes]
+        if any(user.op != "call_function" or user.target is not getattr for user in others):
+            return False
+        node, between = between, flow.source(between)
+    return True

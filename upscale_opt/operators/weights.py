@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx
 
-from upscale_opt.flow import Flow, Value
+from upscale_opt.flow import Flow, Value, through_channel
 
 
 def convolution(flow: Flow, node: fx.Node) -> Value:
@@ -59,6 +59,8 @@ def _convolve(flow: Flow, node: fx.Node, weight: str, bias: str | None, groups: 
         return flow.passes(node, x, 1)
     if groups > 1 and transposed:
         return flow.unknown(node, f"transposed convolution with {groups} groups")
+    if any(through_channel(x, g * len(x) // groups) for g in range(1, groups)):
+        return flow.unknown(node, "a group ends within a channel")
     return flow.compute(node, x, axis=1, weight=weight, bias=bias, groups=groups, transposed=transposed)
 
 
