@@ -243,8 +243,6 @@ class Flow:
                 return None
         elif node.op == "call_method" and node.target in ("view", "reshape"):
             given = node.args[1:]
-            if len(given) == 1 and isinstance(given[0], (tuple, list)):
-                given = tuple(given[0])
             if len(given) < from_right or given[-from_right] != -1 or len(self.shape(sources[0])) != 1:
                 return None
             position = 1

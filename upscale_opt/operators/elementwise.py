@@ -95,16 +95,6 @@ def _spatial(flow: Flow, node: fx.Node, num_spatial: int) -> Value:
 
 def reduction(flow: Flow, node: fx.Node) -> Value:
     """Over other axes the channels stay; over the channel axis all of them are needed, in any order."""
-    return _reduction(flow, node, 1)
-
-
-def norm(flow: Flow, node: fx.Node) -> Value:
-    """``norm(x, p, dim, keepdim)``: as `reduction`."""
-    return _reduction(flow, node, 2)
-
-
-def _reduction(flow: Flow, node: fx.Node, place: int) -> Value:
-    """`place` is that of the dimensions among the arguments."""
     source = flow.source(node)
     if flow.value(source) is None:
         return flow.opaque(node)
@@ -112,8 +102,8 @@ def _reduction(flow: Flow, node: fx.Node, place: int) -> Value:
     if x is None:
         return flow.unknown(node)
     ndim = len(flow.shape(source))
-    dims = flow.argument(node, place, "dim", None)
-    keep = flow.argument(node, place + 1, "keepdim", False)
+    dims = flow.argument(node, 1, "dim", None)
+    keep = flow.argument(node, 2, "keepdim", False)
     if dims is not None and not (isinstance(dims, int) or all(isinstance(d, int) for d in dims)):
         return flow.unknown(node)
     listed = range(ndim) if dims is None else [dims] if isinstance(dims, int) else dims

@@ -22,20 +22,6 @@ def batch_norm(flow: Flow, node: fx.Node) -> Value:
     return flow.passes(node, x, 1)
 
 
-def functional_batch_norm(flow: Flow, node: fx.Node) -> Value:
-    """As a module in eval mode, if statistics, weight and bias belong to the network."""
-    kinds = ((1, "running_mean"), (2, "running_var"), (3, "weight"), (4, "bias"))
-    given = [flow.argument(node, i, name, None) for i, name in kinds]
-    parameters = [tensor for tensor in given if tensor is not None]
-    x = flow.channels(node, flow.source(node), 1)
-    if x is None or flow.argument(node, 5, "training", False) is not False:
-        return flow.unknown(node)
-    if not all(_is_attribute(tensor) for tensor in parameters):
-        return flow.unknown(node)
-    _follow_given(flow, node, x, parameters)
-    return flow.passes(node, x, 1)
-
-
 def layer_norm(flow: Flow, node: fx.Node) -> Value:
     """Over the last axes: all channels are needed, in any order; parameters follow."""
     module = flow.module(node)
@@ -99,7 +85,9 @@ def functional_group_norm(flow: Flow, node: fx.Node) -> Value:
         return flow.unknown(node)
     if not _separate(flow, x, groups):
         return flow.unknown(node, "a group ends within a channel")
-    _follow_given(flow, node, x, parameters)
+    for tensor in parameters:
+        flow.attribute_uses.add((node.name, tensor.name))
+        flow.follow(str(tensor.target), 0, x)
     return flow.passes(node, x, 1)
 
 
@@ -174,12 +162,6 @@ def _follow_all(flow: Flow, node: fx.Node, x: np.ndarray) -> None:
     for name, tensor in tensors:
         if tensor.ndim > 0:
             flow.follow(f"{node.target}.{name}", 0, x)
-
-
-def _follow_given(flow: Flow, node: fx.Node, x: np.ndarray, parameters: list[Any]) -> None:
-    for tensor in parameters:
-        flow.attribute_uses.add((node.name, tensor.name))
-        flow.follow(str(tensor.target), 0, x)
 
 
 def _is_attribute(node: Any) -> bool:

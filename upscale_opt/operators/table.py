@@ -13,7 +13,7 @@ from torch.nn import functional
 from upscale_opt.errors import ModelError
 from upscale_opt.flow import Flow, Value
 from upscale_opt.operators import attention, normalisations, selections, shapes, sizes, weights
-from upscale_opt.operators.elementwise import elementwise, extremum, norm, pad, pooling, reduction, resize, same
+from upscale_opt.operators.elementwise import elementwise, extremum, pad, pooling, reduction, resize, same
 from upscale_opt.selections import Gather
 
 Rule = Callable[[Flow, fx.Node], Value]
@@ -41,7 +41,6 @@ _ELEMENTWISE_FUNCTIONS = (
     *(torch.add, torch.sub, torch.mul, torch.div, torch.pow, torch.neg, torch.abs, torch.maximum, torch.minimum),
     *(torch.relu, torch.sigmoid, torch.tanh, torch.exp, torch.log, torch.sqrt, torch.rsqrt, torch.square, torch.clamp),
     *(torch.sin, torch.cos, torch.erf, torch.sign, torch.round, torch.floor, torch.ceil, torch.reciprocal, torch.where),
-    *(torch.addcmul, torch.addcdiv),
     *(functional.relu, functional.relu6, functional.leaky_relu, functional.elu, functional.celu, functional.selu),
     *(functional.gelu, functional.silu, functional.mish, functional.sigmoid, functional.hardsigmoid),
     *(functional.hardswish, functional.hardtanh, functional.tanh, functional.softplus, functional.softsign),
@@ -87,7 +86,6 @@ FUNCTION_RULES: dict[Callable[..., Any], Rule] = {
         weights.functional_convolution,
     ),
     functional.linear: weights.functional_linear,
-    functional.batch_norm: normalisations.functional_batch_norm,
     functional.layer_norm: normalisations.functional_layer_norm,
     functional.group_norm: normalisations.functional_group_norm,
     functional.local_response_norm: normalisations.local_response_norm,
@@ -107,7 +105,6 @@ FUNCTION_RULES: dict[Callable[..., Any], Rule] = {
     torch.narrow: selections.narrow,
     operator.getitem: selections.get_item,
     **dict.fromkeys((torch.mean, torch.sum, torch.amax, torch.amin), reduction),
-    **dict.fromkeys((torch.norm, torch.linalg.vector_norm), norm),
     **dict.fromkeys((torch.max, torch.min), extremum),
     **{getattr(torch, name): rule for name, rule in _RESHAPES.items()},
     torch.reshape: shapes.reshape,
@@ -125,7 +122,6 @@ METHOD_RULES: dict[str, Rule] = {
     **dict.fromkeys(_ELEMENTWISE_METHODS, elementwise),
     **dict.fromkeys(_SAME_METHODS, same),
     **dict.fromkeys(("mean", "sum", "amax", "amin"), reduction),
-    "norm": norm,
     **dict.fromkeys(("max", "min"), extremum),
     **dict.fromkeys(("view", "reshape"), shapes.reshape),
     **_RESHAPES,
