@@ -139,6 +139,8 @@ class Flow:
         Identities of tensors that are used as a whole, by modules without a rule for instance.
     maps
         Nodes that compute something entry by entry from tensors of which nothing is known.
+    derived
+        Reshaped parameters, which have a layout although they are no results.
     features
         Module path to the channels that ``num_features`` counts.
     """
@@ -160,6 +162,7 @@ class Flow:
     attribute_uses: set[tuple[str, str]] = field(default_factory=set)
     foreign: set[int] = field(default_factory=set)
     maps: set[str] = field(default_factory=set)
+    derived: set[str] = field(default_factory=set)
     features: dict[str, np.ndarray] = field(default_factory=dict)
     _bound: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     _assumed: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
@@ -202,6 +205,8 @@ class Flow:
         """
         value = self.value(node)
         if isinstance(value, Layout):
+            if node.name in self.derived:
+                self.attribute_uses.add((user.name, node.name))
             return value.channels if value.axis == axis else None
         if value is not None or not self.is_tensor(node) or not 0 <= axis < len(self.shape(node)):
             return None
@@ -222,29 +227,43 @@ class Flow:
         if not origins:
             return None
         channels = None
-        for attribute, dimension, uses in origins:
+        for attribute, dimension, uses, _ in origins:
             self.attribute_uses |= uses
             own = self.follow(str(attribute.target), dimension, channels)
             channels = own if channels is None else channels
+        assert channels is not None
+        for view, at in {own for *_, views in origins for own in views}:
+            self.values[view] = Layout(at, channels)
+            self.derived.add(view)
+            self.lengths[view] = at
         return channels
 
     def _origins(
         self, node: fx.Node, from_right: int, length: int
-    ) -> list[tuple[fx.Node, int, set[tuple[str, str]]]] | None:
-        """Parameters (and their dimensions) that the entries of a dimension come from; None if not only from these."""
+    ) -> list[tuple[fx.Node, int, set[tuple[str, str]], set[tuple[str, int]]]] | None:
+        """Parameters that the entries of a dimension come from; None if not only from these.
+
+        Each with its dimension, the uses on the way, and the reshapes on the way that are given the length.
+        """
         if not self.is_tensor(node) or len(self.shape(node)) < from_right or self.shape(node)[-from_right] != length:
             return None
         if node.op == "get_attr":
-            return [(node, len(self.shape(node)) - from_right, set())]
+            return [(node, len(self.shape(node)) - from_right, set(), set())]
         sources, position = [self.source(node)] if node.args else [], from_right
+        views: set[tuple[str, int]] = set()
         if node.op == "call_method" and node.target == "expand":
             given = node.args[1:]
             if len(given) < from_right or given[-from_right] != -1:
                 return None
         elif node.op == "call_method" and node.target in ("view", "reshape"):
             given = node.args[1:]
-            if len(given) < from_right or given[-from_right] != -1 or len(self.shape(sources[0])) != 1:
+            lengths: Any = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+            if len(lengths) != len(self.shape(node)) or len(self.shape(sources[0])) != 1:
                 return None
+            if type(lengths[-from_right]) is not int:
+                return None
+            if lengths[-from_right] != -1:
+                views.add((node.name, len(self.shape(node)) - from_right))
             position = 1
         elif node.name in self.maps:
             sources = [x for x in node.all_input_nodes if self.is_tensor(x) and math.prod(self.shape(x)) > 1]
@@ -256,7 +275,8 @@ class Flow:
             own = self._origins(source, position, length)
             if own is None:
                 return None
-            found += [(attribute, dim, {*uses, (node.name, source.name)}) for attribute, dim, uses in own]
+            use = (node.name, source.name)
+            found += [(attribute, dim, {*uses, use}, {*views, *others}) for attribute, dim, uses, others in own]
         return found
 
     # What rules find out
@@ -439,7 +459,9 @@ class Flow:
         """Whether all uses of a parameter, or of what is computed from it, are known to follow channels."""
         return all(
             (user.name, node.name) in self.attribute_uses
-            and (self.values.get(user.name) is not None or user.op == "output" or self._is_followed(user))
+            and (
+                (self.values.get(user.name) is not None and user.name not in self.derived) or self._is_followed(user)
+            )
             for user in node.users
         )
 

@@ -266,12 +266,12 @@ def test_a_failed_verification_is_exit_code_1(monkeypatch, capsys):
     """A rewriting that forgets to reorder one weight: found, named, exit code 1."""
     from upscale_opt import rewriting
 
-    honest = rewriting._Rewriter._slice_consumer
+    honest = rewriting._Rewriter._slice_weight
 
     def wrong(self, read, columns):
         honest(self, read, columns[::-1] if read.name == "down" else columns)
 
-    monkeypatch.setattr(rewriting._Rewriter, "_slice_consumer", wrong)
+    monkeypatch.setattr(rewriting._Rewriter, "_slice_weight", wrong)
     monkeypatch.setattr(sys, "argv", ["upscale-opt", "solve", "--model", f"{NETS}:Residual", *SHAPE])
     with pytest.raises(SystemExit) as stop:
         main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import fx
 
@@ -95,6 +96,22 @@ def _spatial(flow: Flow, node: fx.Node, num_spatial: int) -> Value:
 
 def reduction(flow: Flow, node: fx.Node) -> Value:
     """Over other axes the channels stay; over the channel axis all of them are needed, in any order."""
+    return _reduce(flow, node, flow.argument(node, 1, "dim", None), flow.argument(node, 2, "keepdim", False))
+
+
+def norm(flow: Flow, node: fx.Node) -> Value:
+    """As `reduction`, with the order of the norm in front of the axes."""
+    return _reduce(flow, node, flow.argument(node, 2, "dim", None), flow.argument(node, 3, "keepdim", False))
+
+
+def deviation(flow: Flow, node: fx.Node) -> Value:
+    """``var`` and ``std``: as `reduction`, if the axes are named."""
+    if any(isinstance(argument, bool) for argument in node.args[1:]):
+        return flow.unknown(node)
+    return _reduce(flow, node, flow.argument(node, 1, "dim", None), node.kwargs.get("keepdim", False))
+
+
+def _reduce(flow: Flow, node: fx.Node, dims: Any, keep: Any) -> Value:
     source = flow.source(node)
     if flow.value(source) is None:
         return flow.opaque(node)
@@ -102,8 +119,6 @@ def reduction(flow: Flow, node: fx.Node) -> Value:
     if x is None:
         return flow.unknown(node)
     ndim = len(flow.shape(source))
-    dims = flow.argument(node, 1, "dim", None)
-    keep = flow.argument(node, 2, "keepdim", False)
     if dims is not None and not (isinstance(dims, int) or all(isinstance(d, int) for d in dims)):
         return flow.unknown(node)
     listed = range(ndim) if dims is None else [dims] if isinstance(dims, int) else dims

@@ -22,6 +22,22 @@ def batch_norm(flow: Flow, node: fx.Node) -> Value:
     return flow.passes(node, x, 1)
 
 
+def functional_batch_norm(flow: Flow, node: fx.Node) -> Value:
+    """As a module in eval mode, if statistics, weight and bias are those of the network."""
+    names = ("running_mean", "running_var", "weight", "bias")
+    given = [flow.argument(node, i, name, None) for i, name in enumerate(names, start=1)]
+    parameters = [tensor for tensor in given if tensor is not None]
+    x = flow.channels(node, flow.source(node), 1)
+    if x is None or flow.argument(node, 5, "training", False) is not False:
+        return flow.unknown(node)
+    if not all(_is_attribute(tensor) for tensor in parameters):
+        return flow.unknown(node, "batch_norm with computed parameters")
+    for tensor in parameters:
+        flow.attribute_uses.add((node.name, tensor.name))
+        flow.follow(str(tensor.target), 0, x)
+    return flow.passes(node, x, 1)
+
+
 def layer_norm(flow: Flow, node: fx.Node) -> Value:
     """Over the last axes: all channels are needed, in any order; parameters follow."""
     module = flow.module(node)

@@ -13,7 +13,17 @@ from torch.nn import functional
 from upscale_opt.errors import ModelError
 from upscale_opt.flow import Flow, Value
 from upscale_opt.operators import attention, normalisations, selections, shapes, sizes, weights
-from upscale_opt.operators.elementwise import elementwise, extremum, pad, pooling, reduction, resize, same
+from upscale_opt.operators.elementwise import (
+    deviation,
+    elementwise,
+    extremum,
+    norm,
+    pad,
+    pooling,
+    reduction,
+    resize,
+    same,
+)
 from upscale_opt.selections import Gather
 
 Rule = Callable[[Flow, fx.Node], Value]
@@ -86,6 +96,7 @@ FUNCTION_RULES: dict[Callable[..., Any], Rule] = {
         weights.functional_convolution,
     ),
     functional.linear: weights.functional_linear,
+    functional.batch_norm: normalisations.functional_batch_norm,
     functional.layer_norm: normalisations.functional_layer_norm,
     functional.group_norm: normalisations.functional_group_norm,
     functional.local_response_norm: normalisations.local_response_norm,
@@ -104,7 +115,9 @@ FUNCTION_RULES: dict[Callable[..., Any], Rule] = {
     torch.unbind: selections.unbind,
     torch.narrow: selections.narrow,
     operator.getitem: selections.get_item,
-    **dict.fromkeys((torch.mean, torch.sum, torch.amax, torch.amin), reduction),
+    **dict.fromkeys((torch.mean, torch.sum, torch.amax, torch.amin, torch.prod, torch.logsumexp), reduction),
+    **dict.fromkeys((torch.norm, torch.linalg.vector_norm), norm),
+    **dict.fromkeys((torch.var, torch.std), deviation),
     **dict.fromkeys((torch.max, torch.min), extremum),
     **{getattr(torch, name): rule for name, rule in _RESHAPES.items()},
     torch.reshape: shapes.reshape,
@@ -121,7 +134,9 @@ FUNCTION_RULES: dict[Callable[..., Any], Rule] = {
 METHOD_RULES: dict[str, Rule] = {
     **dict.fromkeys(_ELEMENTWISE_METHODS, elementwise),
     **dict.fromkeys(_SAME_METHODS, same),
-    **dict.fromkeys(("mean", "sum", "amax", "amin"), reduction),
+    **dict.fromkeys(("mean", "sum", "amax", "amin", "prod", "logsumexp"), reduction),
+    "norm": norm,
+    **dict.fromkeys(("var", "std"), deviation),
     **dict.fromkeys(("max", "min"), extremum),
     **dict.fromkeys(("view", "reshape"), shapes.reshape),
     **_RESHAPES,
