@@ -459,9 +459,7 @@ class Flow:
         """Whether all uses of a parameter, or of what is computed from it, are known to follow channels."""
         return all(
             (user.name, node.name) in self.attribute_uses
-            and (
-                (self.values.get(user.name) is not None and user.name not in self.derived) or self._is_followed(user)
-            )
+            and ((self.values.get(user.name) is not None and user.name not in self.derived) or self._is_followed(user))
             for user in node.users
         )
 

@@ -127,12 +127,10 @@ class Masked:
     def __init__(self, subject: Subject, task: Task) -> None:
         self.subject = subject
         text = f"{task.seed} {task.model} {task.amount} {task.mode}"
-        masks, outputs = MODES[task.mode](subject.graph, task.amount, np.random.default_rng(list(text.encode())))
-        self.masks, self.outputs = effective_masks(subject.graph, masks).masks, outputs
-        self.problems = extract(subject.graph, self.masks, outputs=outputs)
-        self.verifier = Verifier(
-            subject.model, subject.inputs, subject.graph, self.masks, outputs=outputs, seed=task.seed
-        )
+        rng = np.random.default_rng(list(text.encode()))
+        graph, (self.masks, self.outputs) = subject.graph, MODES[task.mode](subject.graph, task.amount, rng)
+        self.problems = extract(graph, self.masks, outputs=self.outputs)
+        self.verifier = Verifier(subject.model, subject.inputs, graph, self.masks, outputs=self.outputs, seed=task.seed)
 
     def solved(self, task: Task) -> Row:
         """Order, export and verify."""

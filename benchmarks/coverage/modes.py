@@ -1,4 +1,4 @@
-"""Random masks, one function per mode of pruning: (graph, amount, rng) to masks of consumers and of producers.
+"""Random masks, one function per mode of pruning: (graph, amount, rng) to masks of all consumers and of producers.
 
 Random scores are harder than norms of weights: no two masks agree more than chance has it.
 """
@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from upscale_opt import Graph
+from upscale_opt import Graph, effective_masks
 from upscale_opt.amounts import num_removed
+from upscale_opt.constrained import constrained_masks
 from upscale_opt.flow import attribute_of
 from upscale_opt.masks import Masks
 from upscale_opt.output_masks import maskable_producers
@@ -26,7 +27,12 @@ def input_side(graph: Graph, amount: float | str, rng: np.random.Generator) -> S
         for weight, read in graph.consumers.items()
         if not read.reads_network_input
     }
-    return masks, {}
+    return effective_masks(graph, masks).masks, {}
+
+
+def constrained(graph: Graph, amount: float | str, rng: np.random.Generator) -> Sides:
+    """All consumers of a channel keep it or none does; the ranking by norms is as random as the weights are."""
+    return constrained_masks(graph, amount), {}
 
 
 def output_side(graph: Graph, amount: float | str, rng: np.random.Generator) -> Sides:
@@ -35,7 +41,7 @@ def output_side(graph: Graph, amount: float | str, rng: np.random.Generator) -> 
         weight: _random_mask(sum(graph.blocks[b].size for b in write.layout.blocks), amount, rng)
         for weight, write in maskable_producers(graph).items()
     }
-    return {}, outputs
+    return effective_masks(graph).masks, outputs
 
 
 def both_sides(graph: Graph, amount: float | str, rng: np.random.Generator) -> Sides:
@@ -45,6 +51,7 @@ def both_sides(graph: Graph, amount: float | str, rng: np.random.Generator) -> S
 
 MODES: Mapping[str, Callable[[Graph, float | str, np.random.Generator], Sides]] = {
     "input": input_side,
+    "constrained": constrained,
     "output": output_side,
     "both": both_sides,
 }

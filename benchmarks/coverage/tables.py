@@ -21,8 +21,9 @@ Every network below is traced, masked at random, ordered, exported and compared 
 randomised normalisation statistics, affine parameters and biases; an export passes if its relative error is at most
 1e-9, the output varies with the input and the swap of two kept columns shows. Weights are random (those
 that a model initialises with zeros, too), and so are the masks. Mode *input*: every convolution and linear layer that
-does not read the network's input drops its own share of input channels; *output*: every convolution whose outputs may
-be masked drops its own share of them; *both*: both.
+does not read the network's input drops its own share of input channels; *constrained*: all consumers of a channel keep
+it or none does; *output*: every convolution whose outputs may be masked drops its own share of them; *both*: *input*
+and *output*.
 
 - *verified*: rows (amount, mode, solver) that passed, of those measured. *error*: the largest of them.
 - *free*: channels that may move and be removed. *not removable*: those that may only move (LayerNorm and softmax read
