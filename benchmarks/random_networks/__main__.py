@@ -1,0 +1,120 @@
+"""Random networks by seed: trace, prune, export, compare.
+
+    python -m benchmarks.random_networks --seeds 0:20000
+    python -m benchmarks.random_networks --seeds 20000:40000 --jobs 2
+    python -m benchmarks.random_networks --seeds 123 --show
+
+Exit code 1 if any network is wrong, 130 if interrupted (the message says how far it got; go on from there).
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import multiprocessing
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import torch
+from tqdm import tqdm
+
+from benchmarks.random_networks.checks import Outcome, Verdict, check
+from benchmarks.random_networks.networks import OPERATORS, random_network
+from benchmarks.random_networks.shrinking import shrink
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.random_networks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--seeds", default="0:500", help="FIRST:BEHIND_LAST, or one seed [0:500]")
+    parser.add_argument("--jobs", type=int, default=1, help="processes [1]")
+    parser.add_argument("--without", default="", help="operators to leave out, with commas between them")
+    parser.add_argument("--show", action="store_true", help="print each network, shortened if it is wrong")
+    given = parser.parse_args(arguments)
+    try:
+        seeds = _seeds(given.seeds)
+    except ValueError:
+        print(f"error: --seeds is {given.seeds!r}; give FIRST:BEHIND_LAST or one number", file=sys.stderr)
+        return 2
+    without = tuple(filter(None, given.without.split(",")))
+    unknown = set(without) - {operator.__name__ for operator in OPERATORS}
+    if unknown:
+        print(f"error: there is no operator {min(unknown)!r}", file=sys.stderr)
+        return 2
+    if given.show:
+        return max(show(seed, without) for seed in seeds)
+    counts: Counter[Verdict] = Counter()
+    started, channels, movable, done = time.perf_counter(), 0, 0, 0
+    try:
+        with tqdm(total=len(seeds), unit="network", file=sys.stderr) as bar:
+            for seed, outcome in _outcomes(seeds, given.jobs, without):
+                counts[outcome.verdict] += 1
+                done, channels, movable = done + 1, channels + outcome.channels, movable + outcome.movable
+                if outcome.verdict in (Verdict.WRONG, Verdict.SKIPPED):
+                    bar.write(f"seed {seed} {outcome.verdict.value}: {outcome.reason}", file=sys.stdout)
+                bar.set_postfix_str(f"{counts[Verdict.WRONG]} wrong", refresh=False)
+                bar.update()
+    except KeyboardInterrupt:
+        print(f"interrupted; go on with --seeds {seeds.start + done}:{seeds.stop}", file=sys.stderr)
+    seconds = time.perf_counter() - started
+    share = movable / max(1, channels)
+    told = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict)
+    print(f"seeds {seeds.start}:{seeds.start + done}: {told}; {share:.0%} of channels movable; {seconds:.0f} s")
+    if counts[Verdict.WRONG]:
+        print("look at one with --seeds SEED --show")
+        return 1
+    return 0 if done == len(seeds) else 130
+
+
+def outcome_of(seed: int, without: tuple[str, ...] = ()) -> Outcome:
+    """The outcome of a seed's network."""
+    torch.set_num_threads(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return check(random_network(seed, without=without), seed)
+
+
+def show(seed: int, without: tuple[str, ...] = ()) -> int:
+    """Print a network, shortened if it is wrong, and what is wrong; 1 if it is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program, outcome = random_network(seed, without=without), outcome_of(seed, without)
+        num_steps = len(program.steps)
+        if outcome.verdict is Verdict.WRONG:
+            program, check_seed = shrink(program, seed, outcome.kind)
+            outcome = check(program, check_seed)
+            print(f"# seed {seed}, shortened from {num_steps} to {len(program.steps)} statements")
+    print(program.code)
+    print(f"# inputs: {', '.join(f'{x.name} {(program.batch, *x.shape[1:])}' for x in program.inputs)}")
+    print(f"# {outcome.verdict.value} {outcome.reason}")
+    if outcome.detail:
+        print(outcome.detail)
+    return int(outcome.verdict is Verdict.WRONG)
+
+
+def _seeds(text: str) -> range:
+    first, colon, stop = text.partition(":")
+    seeds = range(int(first), int(stop) if colon else int(first) + 1)
+    if not seeds:
+        raise ValueError(text)
+    return seeds
+
+
+def _outcomes(seeds: range, jobs: int, without: tuple[str, ...]) -> Iterator[tuple[int, Outcome]]:
+    work = functools.partial(outcome_of, without=without)
+    if jobs == 1:
+        yield from zip(seeds, map(work, seeds))
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from zip(seeds, pool.imap(work, seeds, chunksize=8))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""Writing a random program statement by statement; every statement is run at once, on real tensors.
+
+Operators (`benchmarks.random_networks.operators`) ask the `Builder` for operands and modules and hand it
+expressions. What does not apply raises `Inapplicable` and leaves no trace.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from benchmarks.random_networks.program import NAMESPACE, Input, Program, Step
+
+T = TypeVar("T")
+MAX_ELEMENTS, MAX_DIMS, MAX_VALUE = 6000, 6, 1e4
+CHANNELS = (4, 8, 6, 12, 3, 5, 2, 1)
+
+
+class Inapplicable(Exception):
+    """The operator does not apply to what there is."""
+
+
+class Value(str):
+    """The name of a tensor, and its shape."""
+
+    shape: tuple[int, ...]
+
+    def __new__(cls, name: str, shape: Sequence[int]) -> Value:
+        """A name that knows its shape."""
+        value = super().__new__(cls, name)
+        value.shape = tuple(shape)
+        return value
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+
+class Builder:
+    """A program in the making.
+
+    Parameters
+    ----------
+    source
+        Where every decision comes from; 0 is the simplest answer, so that shrinking leads to simple networks.
+    """
+
+    def __init__(self, source: random.Random) -> None:
+        self.source = source
+        self.inputs: list[Input] = []
+        self.init: list[str] = []
+        self.steps: list[Step] = []
+        self.values: list[Value] = []
+        self.modules: dict[str, str] = {}
+        self.used: set[str] = set()
+        self.batch = 1 if self.chance(0.1) else 2
+        self._host = nn.Module().eval()
+        self._scope: dict[str, Any] = {**NAMESPACE, "self": self._host}
+        self._pending: list[str] = []
+        self._count = 0
+
+    def chance(self, share: float) -> bool:
+        """True in a share of cases."""
+        return self.source.randint(0, 999) >= 1000 - round(1000 * share)
+
+    def pick(self, options: Sequence[T]) -> T:
+        """One of several; the first is the simplest."""
+        return options[self.source.randint(0, len(options) - 1)]
+
+    def integer(self, low: int, high: int) -> int:
+        """A whole number, both ends included."""
+        return self.source.randint(low, high)
+
+    def add_input(self, name: str, shape: tuple[int, ...], high: int | None = None) -> None:
+        """A further argument of ``forward``."""
+        given = Input(name, (self.batch, *shape), high)
+        self.inputs.append(given)
+        self._scope[name] = given.sample(self.batch, torch.Generator().manual_seed(len(self.inputs)))
+        if high is None:
+            self.values.append(Value(name, given.shape))
+
+    def tensor(self, *ndims: int, where: Callable[[tuple[int, ...]], bool] = lambda shape: True) -> Value:
+        """A tensor with one of some numbers of dimensions whose shape meets a condition; recent ones preferred."""
+        fitting = [v for v in reversed(self.values) if (not ndims or v.ndim in ndims) and where(v.shape)]
+        if not fitting:
+            raise Inapplicable
+        return fitting[min(self.integer(0, len(fitting) - 1) for _ in range(3))]
+
+    def size(self, x: Value, dim: int) -> str:
+        """An expression for a size of a tensor; the batch is rarely a constant."""
+        computed = (f"{x}.size({dim})", f"{x}.shape[{dim}]", f"{x}.size()[{dim}]")
+        if dim == 0:
+            return self.pick((*computed * 4, str(x.shape[dim])))
+        return self.pick((str(x.shape[dim]), str(x.shape[dim]), *computed))
+
+    def module(self, expression: str) -> str:
+        """A new submodule; returns how ``forward`` names it."""
+        kind = expression.split("(")[0].rpartition(".")[2].lower()
+        name = f"self.{kind}{self._next()}"
+        self.declare(f"{name} = {expression}")
+        return name
+
+    def parameter(self, *shape: int, buffer: bool = False) -> str:
+        """A new parameter, or buffer, of the network itself; returns how ``forward`` names it."""
+        name = f"weight{self._next()}"
+        values = f"torch.randn({', '.join(map(str, shape))})"
+        made = f"self.register_buffer({name!r}, {values})" if buffer else f"nn.Parameter({values})"
+        # A buffer's line begins with its attribute, so that unused lines can be told.
+        self.declare(f"self.{name} = nn.Buffer({values})" if buffer else f"self.{name} = {made}")
+        return f"self.{name}"
+
+    def declare(self, line: str) -> None:
+        """A further line of ``__init__``."""
+        self._run(line)
+        self._pending.append(line)
+
+    def emit(self, expression: str, outputs: int = 1) -> Value:
+        """The statement ``name, ... = expression``; returns the first of its values."""
+        names = [f"v{self._next()}" for _ in range(outputs)]
+        line = f"{', '.join(names)} = {expression}"
+        self._run(line)
+        values = [self._checked(name) for name in names]
+        self._commit(line, names)
+        self.values.extend(values)
+        return values[0]
+
+    def bind(self, expression: str) -> str:
+        """The statement ``name = expression`` for something that is no tensor: a size, a tuple of tensors."""
+        name = f"s{self._next()}"
+        self._run(f"{name} = {expression}")
+        self._commit(f"{name} = {expression}", [name])
+        return name
+
+    def change(self, statement: str, *changed: Value) -> None:
+        """A statement that changes tensors in place."""
+        if any(value in {given.name for given in self.inputs} for value in changed) and not self.chance(0.2):
+            raise Inapplicable
+        self._run(statement)
+        self._commit(statement, ())
+
+    def evaluate(self, expression: str) -> Any:
+        """What an expression is just now."""
+        return eval(expression, self._scope)
+
+    def attempt(self, operator: Callable[[Builder], Any]) -> bool:
+        """Apply an operator; False if it does not apply."""
+        try:
+            operator(self)
+        except Inapplicable:
+            self._pending.clear()
+            return False
+        self.used.add(operator.__name__)
+        return True
+
+    def finish(self, output: str, *, seed: int) -> Program:
+        """The program that returns an expression."""
+        parts = (tuple(self.inputs), tuple(self.init), tuple(self.steps), output)
+        program = Program(*parts, self.batch, False, seed, frozenset(self.used))
+        try:
+            with torch.no_grad():
+                program.build()(*program.example_inputs(batch=3))
+        except (RuntimeError, ValueError, IndexError):
+            return replace(program, fixed_batch=True)
+        if self.chance(0.5):
+            return program
+        try:
+            with torch.no_grad():
+                program.build()(*program.example_inputs(batch=1))
+        except (RuntimeError, ValueError, IndexError):
+            return program
+        return replace(program, batch=1)
+
+    def _next(self) -> int:
+        self._count += 1
+        return self._count
+
+    def _run(self, line: str) -> None:
+        with torch.no_grad():
+            try:
+                exec(line, self._scope)
+                self._host.eval()
+            except (RuntimeError, ValueError, IndexError) as error:
+                raise Inapplicable from error
+
+    def _checked(self, name: str) -> Value:
+        tensor = self._scope[name]
+        fine = (
+            isinstance(tensor, torch.Tensor)
+            and tensor.dtype == torch.float32
+            and 0 < tensor.numel() <= MAX_ELEMENTS
+            and 1 <= tensor.ndim <= MAX_DIMS
+            and bool(tensor.abs().max() <= MAX_VALUE)
+        )
+        if not fine:
+            raise Inapplicable
+        return Value(name, tensor.shape)
+
+    def _commit(self, line: str, names: Sequence[str]) -> None:
+        self.init.extend(self._pending)
+        self._pending.clear()
+        self.steps.append(Step(line, tuple(names)))

@@ -1,0 +1,252 @@
+"""Is every export of a random network right? Checked twice: by `upscale_opt.verify`, and by nothing it is made of.
+
+The second check shares no code with `upscale_opt.verification`: the network has random parameters and statistics from
+the start, the masked model is a copy with zeroed weight columns, and both are run in float64 on inputs that neither
+has seen, with another batch size.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import random
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._pytree import tree_flatten
+
+from benchmarks.random_networks.program import Program
+from problems import Order, Problem, evaluate
+from problems.evaluation import COPY, OVER_READ, PIECES
+from solvers import solve
+from upscale_opt import AnalyticCosts, Exported, ModelError, Plan, effective_masks, export, extract, plan, trace
+from upscale_opt.graphs import Graph
+from upscale_opt.verification import Verifier
+
+TOLERANCE = 1e-9
+OBJECTIVES = ("copies", "span", "traffic", "runs", "latency")
+JOINING = AnalyticCosts(launch_ns=0, piece_ns=0, bytes_per_ns=1000, gather_bytes_per_ns=1, flops_per_ns=1)
+"""Joining runs is free and everything else is dear: `latency` reads in pieces wherever there is more than one run."""
+T = TypeVar("T")
+
+
+class Verdict(Enum):
+    """How a network fared."""
+
+    RIGHT = "right"
+    UNPROVEN = "unproven"
+    """Right by the second check; `verify` says that its inputs prove nothing."""
+    SKIPPED = "skipped"
+    """The trace refuses the network."""
+    WRONG = "wrong"
+    """An export differs from the masked model, or something raised that must not."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a network fared, and in one line why.
+
+    Attributes
+    ----------
+    verdict
+        The verdict.
+    reason
+        Empty if all is well. The part before the first colon says what kind of failure it is.
+    detail
+        Masks, orders and read modes of a wrong export, or a traceback.
+    channels, movable
+        Number of channels of the network, and how many of them are not pinned.
+    """
+
+    verdict: Verdict
+    reason: str = ""
+    detail: str = ""
+    channels: int = 0
+    movable: int = 0
+
+    @property
+    def kind(self) -> str:
+        """What kind of failure it is."""
+        return self.reason.partition(":")[0]
+
+
+class _Wrong(Exception):
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason)
+        self.outcome = Outcome(Verdict.WRONG, reason, detail)
+
+
+def check(program: Program, source: int | random.Random = 0, *, num_plans: int = 3) -> Outcome:
+    """Trace a network, prune it at random, export it in several ways and compare each with the masked model.
+
+    Parameters
+    ----------
+    program
+        The network.
+    source
+        Seed or source of the masks, orders and read modes.
+    num_plans
+        Number of exports: greedy's order first, then random ones.
+    """
+    rng = np.random.default_rng(source.getrandbits(32) if isinstance(source, random.Random) else source)
+    model, inputs = program.build(), program.example_inputs()
+    try:
+        graph = _must(lambda: trace(model, inputs), "trace", allowed=ModelError)
+    except ModelError as error:
+        return Outcome(Verdict.SKIPPED, str(error))
+    except _Wrong as wrong:
+        return wrong.outcome
+    size = sum(block.size for block in graph.blocks), sum(block.size for block in graph.blocks if not block.pinned)
+    try:
+        unproven = [reason for reason in _check_exports(program, model, graph, rng, num_plans) if reason]
+    except _Wrong as wrong:
+        return Outcome(Verdict.WRONG, wrong.outcome.reason, wrong.outcome.detail, *size)
+    return Outcome(Verdict.UNPROVEN if unproven else Verdict.RIGHT, "; ".join(unproven[:1]), "", *size)
+
+
+def _check_exports(
+    program: Program, model: nn.Module, graph: Graph, rng: np.random.Generator, num_plans: int
+) -> Iterator[str]:
+    """Check exports one by one; yields why one is unproven, or nothing."""
+    inputs = program.example_inputs()
+    masks = _must(lambda: effective_masks(graph, random_masks(graph, rng)).masks, "masks")
+    verifier = _must(lambda: Verifier(model, inputs, graph, masks), "verifier")
+    oracle = Oracle(program, model, masks)
+    for chosen in _plans(graph, masks, rng, num_plans):
+        told = describe(masks, chosen)
+        exported = _must(lambda c=chosen: export(model, inputs, c, verify=False, graph=graph), "export", told)
+        error = _must(lambda e=exported: oracle.error(e), "run", told)
+        if not error <= TOLERANCE:
+            raise _Wrong(f"wrong result: relative error {error:.1e}", told)
+        verification = _must(lambda e=exported: verifier.check(e), "verify", told)
+        if not verification.relative_error <= TOLERANCE:
+            raise _Wrong(f"verify alone fails: {verification.message}", told)
+        yield verification.message or ""
+
+
+class Oracle:
+    """The masked model's outputs on inputs of its own; shares nothing with `upscale_opt.verification`.
+
+    Parameters
+    ----------
+    program
+        The network, for inputs.
+    model
+        The network as the export was made from.
+    masks
+        What every consumer keeps.
+    """
+
+    def __init__(self, program: Program, model: nn.Module, masks: Mapping[str, np.ndarray]) -> None:
+        masked = copy.deepcopy(model).double()
+        for name, mask in masks.items():
+            weight, axis = _tensor(masked, name).data, _input_axis(masked, name)
+            for column in range(weight.shape[axis]):
+                if not mask[column]:
+                    weight.select(axis, column).zero_()
+        batch = program.batch if program.fixed_batch else 3
+        self._inputs = [
+            x.double() if x.is_floating_point() else x
+            for x in program.example_inputs(batch, seed=program.seed % 97 + 1)
+        ]
+        self._expected, self._structure = tree_flatten(self._run(masked))
+
+    def error(self, exported: Exported) -> float:
+        """Largest difference of an output, relative to the output's largest value; infinite if shapes differ."""
+        found, structure = tree_flatten(self._run(copy.deepcopy(exported.module).double()))
+        if structure != self._structure:
+            return float("inf")
+        return max((_difference(a, b) for a, b in zip(found, self._expected)), default=0.0)
+
+    def _run(self, module: nn.Module) -> Any:
+        with torch.no_grad():
+            return module.eval()(*[x.clone() for x in self._inputs])
+
+
+def random_masks(graph: Graph, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Each consumer keeps a share of its inputs between 0.1 and 0.9; some, or all, have no mask."""
+    masked = rng.random() < 0.95
+    result = {}
+    for name in graph.consumers:
+        length = _tensor(graph.module, name).shape[_input_axis(graph.module, name)]
+        if masked and rng.random() < 0.9:
+            result[name] = rng.random(length) < rng.uniform(0.1, 0.9)
+    return result
+
+
+def random_orders(problem: Problem, rng: np.random.Generator) -> Order:
+    """Blocks that are not pinned in random order."""
+    return Order(
+        [
+            stored if block.pinned else rng.permutation(stored)
+            for block, stored in zip(problem.blocks, problem.stored, strict=True)
+        ]
+    )
+
+
+def describe(masks: Mapping[str, np.ndarray], chosen: Plan) -> str:
+    """Masks, orders and read modes, for people."""
+    lines = [f"kept by {name}: {np.flatnonzero(mask).tolist()} of {len(mask)}" for name, mask in masks.items()]
+    lines += [f"order of {name}: {np.asarray(order).tolist()}" for name, order in chosen.orders.items()]
+    return "\n".join([*lines, *(f"read mode of {name}: {mode}" for name, mode in chosen.reads.items())])
+
+
+def _plans(graph: Graph, masks: dict[str, np.ndarray], rng: np.random.Generator, number: int) -> Iterator[Plan]:
+    """Greedy's order; then random orders in the modes of a random objective, or in random modes."""
+    problems = _must(lambda: extract(graph, masks, costs=JOINING), "extract")
+    results = _must(lambda: {name: solve(problem, solver="greedy") for name, problem in problems.items()}, "solve")
+    yield _must(lambda: plan(problems, masks, results), "plan")
+    for i in range(1, number):
+        orders = {name: random_orders(problem, rng) for name, problem in problems.items()}
+        objective = OBJECTIVES[rng.integers(len(OBJECTIVES))]
+        modes = _must(lambda o=orders, name=objective: _modes(problems, o, name), "evaluate")
+        if i > 1:
+            # The calls of one weight have one mode: its columns are stored once.
+            by_weight = {weight: str(rng.choice([OVER_READ, PIECES, COPY])) for weight in graph.consumers}
+            modes = {read.name: by_weight[read.weight] for read in graph.reads}
+        stored = {b.name: orders[name][i] for name, problem in problems.items() for i, b in enumerate(problem.blocks)}
+        yield Plan(masks, stored, modes)
+
+
+def _modes(problems: Mapping[str, Problem], orders: Mapping[str, Order], objective: str) -> dict[str, str]:
+    """The read modes that an objective chooses."""
+    evaluations = (evaluate(problem, orders[name], objective) for name, problem in problems.items())
+    return {access.name: access.mode for evaluation in evaluations for access in evaluation.accesses}
+
+
+def _must(action: Callable[[], T], stage: str, detail: str = "", *, allowed: type[Exception] | None = None) -> T:
+    """The result of an action that must not raise, other than what is allowed."""
+    try:
+        return action()
+    except Exception as error:
+        if allowed is not None and isinstance(error, allowed):
+            raise
+        first = (str(error).strip().splitlines() or [""])[0]
+        text = "".join(traceback.format_exception(error))
+        raise _Wrong(f"{stage} raises {type(error).__name__}: {first}", f"{detail}\n{text}".strip()) from error
+
+
+def _tensor(module: nn.Module, name: str) -> Any:
+    """A parameter or buffer by its qualified name."""
+    return functools.reduce(getattr, name.split("."), module)
+
+
+def _input_axis(module: nn.Module, weight: str) -> int:
+    """The dimension of a weight that its inputs are on."""
+    owner = _tensor(module, weight.rpartition(".")[0]) if "." in weight else module
+    return 0 if isinstance(owner, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d) else 1
+
+
+def _difference(a: Any, b: Any) -> float:
+    if not isinstance(b, torch.Tensor):
+        return 0.0 if a == b else float("inf")
+    if a.shape != b.shape:
+        return float("inf")
+    scale = b.abs().max().item()
+    return (a - b).abs().max().item() / scale if scale > 0 else float(a.abs().max().item() > 0)

@@ -1,0 +1,53 @@
+"""Functions that torch.fx does not look into: operators nobody has ever seen, and hooks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+
+@fx.wrap
+def mix_neighbours(x: torch.Tensor) -> torch.Tensor:
+    """Every channel plus half of the one before it."""
+    return x + 0.5 * torch.roll(x, 1, 1)
+
+
+@fx.wrap
+def weigh_channels(x: torch.Tensor) -> torch.Tensor:
+    """Channel c times 1 + c / 8: an elementwise operator that knows its position."""
+    scale = 1 + torch.arange(x.shape[1], dtype=x.dtype, device=x.device) / 8
+    return x * scale.reshape(1, -1, *[1] * (x.ndim - 2))
+
+
+@fx.wrap
+def first_and_last(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The first channel of `x` and the last one of `y`, joined."""
+    return torch.cat([x[:, :1], y[:, -1:]], 1)
+
+
+class Reverse(nn.Module):
+    """A module of a kind nobody has seen; torch.fx looks into it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The channels of `x` in reverse, plus `x`."""
+        return x.flip(1) + x
+
+
+class Scaled(nn.Conv2d):
+    """A subclass of a known module that does something else."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The convolution, channels reversed and doubled."""
+        return 2 * super().forward(x).flip(1)
+
+
+def reverse_output(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+    """A forward hook: the output's channels in reverse."""
+    return output.flip(1)
+
+
+def reverse_input(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """A forward pre-hook: the first input's channels in reverse."""
+    return (inputs[0].flip(1), *inputs[1:])

@@ -1,0 +1,117 @@
+"""Random groups of statements that networks are made of: gates, attention, inverted residuals, perceptrons."""
+
+from __future__ import annotations
+
+from benchmarks.random_networks.builder import CHANNELS, Builder
+
+
+def squeeze_and_excitation(b: Builder) -> None:
+    """A gate per channel, through linear layers with reshapes or through convolutions."""
+    x = b.tensor(4)
+    channels, hidden = x.shape[1], b.pick((2, 3, 4))
+    if b.chance(0.4):
+        y = b.emit(b.pick((f"F.adaptive_avg_pool2d({x}, 1)", f"{x}.mean((2, 3), keepdim=True)")))
+        z = b.emit(f"F.relu({b.module(f'nn.Conv2d({channels}, {hidden}, 1)')}({y}))")
+        gate = b.emit(f"torch.sigmoid({b.module(f'nn.Conv2d({hidden}, {channels}, 1)')}({z}))")
+        b.emit(b.pick((f"{x} * {gate}", f"{gate} * {x}")))
+        return
+    n, c = b.size(x, 0), b.size(x, 1)
+    if b.chance(0.3):
+        sizes = b.bind(b.pick((f"{x}.size()", f"{x}.shape")))
+        n, c = f"{sizes}[0]", f"{sizes}[1]"
+    pooled = (
+        *(f"F.adaptive_avg_pool2d({x}, 1).view({n}, {c})", f"{x}.mean((2, 3))", f"{x}.mean([2, 3])"),
+        *(f"{b.module('nn.AdaptiveAvgPool2d(1)')}({x}).view({n}, {c})", f"{x}.mean(-1).mean(-1)"),
+        *(f"F.adaptive_avg_pool2d({x}, 1).flatten(1)", f"F.adaptive_avg_pool2d({x}, 1).squeeze(-1).squeeze(-1)"),
+    )
+    y = b.emit(b.pick(pooled))
+    z = b.emit(f"F.relu({b.module(f'nn.Linear({channels}, {hidden})')}({y}))")
+    gate = b.emit(f"torch.sigmoid({b.module(f'nn.Linear({hidden}, {channels})')}({z}))")
+    wide = b.pick((f"{gate}.view({n}, {c}, 1, 1)", f"{gate}[:, :, None, None]", f"{gate}.reshape({n}, -1, 1, 1)"))
+    b.emit(b.pick((f"{x} * {wide}", f"{x} * {wide}.expand_as({x})", f"{x}.mul({wide})")))
+
+
+def inverted_residual(b: Builder) -> None:
+    """Expand, depthwise, project, add."""
+    x = b.tensor(4)
+    channels, wide = x.shape[1], b.pick(CHANNELS)
+    expand, depthwise = f"nn.Conv2d({channels}, {wide}, 1)", f"nn.Conv2d({wide}, {wide}, 3, padding=1, groups={wide})"
+    y = b.emit(f"{b.module(expand)}({x})")
+    y = b.emit(f"F.hardswish({b.module(f'nn.BatchNorm2d({wide})')}({y}))")
+    y = b.emit(f"{b.module(depthwise)}({y})")
+    b.emit(f"{x} + {b.module(f'nn.Conv2d({wide}, {channels}, 1)')}({y})")
+
+
+def attention(b: Builder) -> None:
+    """Queries, keys and values of a sequence, joined or apart, with one head or more."""
+    x = b.tensor(3)
+    width = x.shape[-1]
+    heads = b.pick([h for h in (1, 2) if width % h == 0])
+    n, length = b.size(x, 0), b.size(x, 1)
+    if b.chance(0.4):
+        joined = b.emit(f"{b.module(f'nn.Linear({width}, {3 * width})')}({x})")
+        q = b.emit(b.pick((f"{joined}.chunk(3, -1)", f"{joined}.split({width}, dim=-1)")), outputs=3)
+        q, k, v = b.values[-3:]
+    else:
+        q, k, v = (b.emit(f"{b.module(f'nn.Linear({width}, {width})')}({x})") for _ in range(3))
+    if heads > 1:
+        shape = f"({n}, {length}, {heads}, {b.pick(('-1', str(width // heads)))})"
+        q, k, v = (b.emit(f"{t}.reshape{shape}.transpose(1, 2)") for t in (q, k, v))
+    forms = (
+        f"F.scaled_dot_product_attention({q}, {k}, {v})",
+        f"torch.softmax({q} @ {k}.transpose(-1, -2) * 0.5, dim=-1) @ {v}",
+        f"torch.matmul(F.softmax(torch.matmul({q}, {k}.mT), -1), {v})",
+    )
+    y = b.emit(b.pick(forms))
+    if heads > 1:
+        y = b.emit(b.pick((f"{y}.transpose(1, 2).reshape({n}, {length}, -1)", f"{y}.transpose(1, 2).flatten(2)")))
+    y = b.emit(f"{b.module(f'nn.Linear({width}, {width})')}({y})")
+    b.emit(f"{x} + {y}")
+
+
+def to_sequence(b: Builder) -> None:
+    """Patches as a sequence, and back."""
+    x = b.tensor(4)
+    height, width = x.shape[2:]
+    forms = (f"{x}.flatten(2).transpose(1, 2)", f"{x}.permute(0, 2, 3, 1).reshape({b.size(x, 0)}, -1, {x.shape[1]})")
+    y = b.emit(b.pick(forms))
+    y = b.emit(f"{b.module(f'nn.Linear({x.shape[1]}, {b.pick(CHANNELS)})')}({y})")
+    if b.chance(0.5):
+        b.emit(f"{y}.transpose(1, 2).reshape({b.size(x, 0)}, -1, {height}, {width})")
+
+
+def perceptron(b: Builder) -> None:
+    """Two linear layers with something between them, and a residual."""
+    x = b.tensor(2, 3, 4)
+    width, hidden = x.shape[-1], b.pick(CHANNELS)
+    y = b.emit(f"{b.module(f'nn.Linear({width}, {hidden})')}({x})")
+    y = b.emit(b.pick((f"F.gelu({y})", f"{b.module(f'nn.LayerNorm({hidden})')}({y})", f"torch.tanh({y})")))
+    y = b.emit(f"{b.module(f'nn.Linear({hidden}, {width})')}({y})")
+    if b.chance(0.7):
+        b.emit(f"{x} + {y}")
+
+
+def global_feature(b: Builder) -> None:
+    """One number per channel, spread over space again and joined: as in segmentation heads."""
+    x = b.tensor(4)
+    y = b.emit(f"F.adaptive_avg_pool2d({x}, 1)")
+    y = b.emit(f"{b.module(f'nn.Conv2d({x.shape[1]}, {b.pick(CHANNELS)}, 1)')}({y})")
+    spread = (
+        f"F.interpolate({y}, size={x}.shape[2:], mode='bilinear', align_corners=False)",
+        f"{y}.expand(-1, -1, {b.size(x, 2)}, {b.size(x, 3)})",
+        f"{y}.repeat(1, 1, {x.shape[2]}, {x.shape[3]})",
+        f"F.interpolate({y}, {x}.shape[-2:])",
+    )
+    y = b.emit(b.pick(spread))
+    b.emit(f"torch.cat([{x}, {y}], dim=1)")
+
+
+OPERATORS = {
+    squeeze_and_excitation: 4,
+    inverted_residual: 2,
+    attention: 2,
+    to_sequence: 2,
+    perceptron: 2,
+    global_feature: 1,
+}
+"""Operators and how often they are tried, against each other."""

@@ -1,0 +1,156 @@
+"""Tests that exports of random networks compute what the masked models compute, and that the random networks are good.
+
+A failure shows the shortened network; to look at a seed: ``python -m benchmarks.random_networks --seeds SEED --show``.
+"""
+
+import random
+import warnings
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+from benchmarks.random_networks import OPERATORS, Outcome, Program, Verdict, check, checks, random_network
+from benchmarks.random_networks.__main__ import main, outcome_of
+from benchmarks.random_networks.program import Input, Step
+from benchmarks.random_networks.shrinking import shrink
+
+QUICK = settings(
+    max_examples=500,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+)
+SLOW_SEEDS = 20_000
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tensors are tiny: threads would only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def tiny(*lines, output, init=("self.conv = nn.Conv2d(3, 4, 1)",), **settings):
+    """A program of a few statements on one image."""
+    steps = tuple(Step(line, (line.partition(" = ")[0],) if " = " in line else ()) for line in lines)
+    settings = {"batch": 1, "fixed_batch": False, "seed": 0} | settings
+    return Program((Input("x", (1, 3, 4, 4)),), tuple(init), steps, output, **settings)
+
+
+@QUICK
+@given(source=st.randoms(use_true_random=False))
+def test_exports_of_random_networks_are_exact(source):
+    """Masks, orders and read modes are random, too; hypothesis shortens what fails."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = random_network(source)
+        note(program.code)
+        outcome = check(program, source)
+    assert outcome.verdict is not Verdict.WRONG, f"{outcome.reason}\n{outcome.detail}"
+
+
+@pytest.mark.slow
+def test_exports_of_twenty_thousand_random_networks_are_exact(capsys):
+    """And few are refused or prove nothing."""
+    assert main(["--seeds", f"0:{SLOW_SEEDS}"]) == 0, capsys.readouterr().out
+
+
+def test_random_networks_have_every_operator_and_few_are_refused():
+    """Whatever is in nobody's way may move: a generator that pins everything would prove nothing."""
+    programs = [random_network(seed) for seed in range(250)]
+    assert {operator.__name__ for operator in OPERATORS} <= set().union(*(p.operators for p in programs))
+    outcomes = [outcome_of(seed) for seed in range(40)]
+    skipped = sum(outcome.verdict is Verdict.SKIPPED for outcome in outcomes)
+    unproven = sum(outcome.verdict is Verdict.UNPROVEN for outcome in outcomes)
+    movable = sum(outcome.movable for outcome in outcomes) / sum(outcome.channels for outcome in outcomes)
+    assert skipped <= 3 and unproven <= 6 and movable > 0.15
+
+
+def test_a_seed_is_one_network():
+    first, second = random_network(7), random_network(random.Random(7))
+    assert first == second and first.code == second.code
+    a, b = first.build(), second.build()
+    assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    assert random_network(8).code != first.code
+
+
+def test_the_second_check_finds_what_is_wrong_by_itself(monkeypatch):
+    """Break the export, not the verification: a weight is twice what it was."""
+    program = tiny(
+        "y = self.conv(x)", "z = self.next(y)", output="z", init=(
+            "self.conv = nn.Conv2d(3, 4, 1)", "self.next = nn.Conv2d(4, 5, 1)")
+    )  # fmt: skip
+    assert check(program).verdict is Verdict.RIGHT
+    original = checks.export
+
+    def broken(*arguments, **keywords):
+        exported = original(*arguments, **keywords)
+        exported.module.conv.weight.data *= 2
+        return exported
+
+    monkeypatch.setattr(checks, "export", broken)
+    outcome = check(program)
+    assert outcome.verdict is Verdict.WRONG and outcome.kind == "wrong result"
+
+
+def test_what_raises_is_wrong_and_what_is_refused_is_skipped(monkeypatch):
+    program = tiny("y = self.conv(x)", output="y")
+    refused = tiny("y = x if x.sum() > 0 else -x", output="y")
+    assert check(refused).verdict is Verdict.SKIPPED
+
+    def fails(*_, **__):
+        raise KeyError("an accident")
+
+    monkeypatch.setattr(checks, "extract", fails)
+    outcome = check(program)
+    assert (
+        outcome.verdict is Verdict.WRONG and outcome.kind == "extract raises KeyError" and "Traceback" in outcome.detail
+    )
+
+
+def test_shrinking_leaves_what_matters(monkeypatch):
+    """Of nine statements two are needed: the accident happens where a network has a softmax."""
+    program = tiny(
+        *("a = self.conv(x)", "b = F.relu(a)", "c = b * 2", "d = torch.cat([c, a], 1)", "e = d.softmax(1)"),
+        *("f = e + 1", "f.add_(1)", "g = F.relu(f)", "h = g * 3"),
+        output="[h, (a, b)]",
+    )
+
+    def accident(shorter, *_, **__):
+        wrong = any("softmax" in step.line for step in shorter.steps)
+        return Outcome(Verdict.WRONG, "an accident: here") if wrong else Outcome(Verdict.RIGHT)
+
+    monkeypatch.setattr("benchmarks.random_networks.shrinking.check", accident)
+    shorter, _ = shrink(program, 0, "an accident")
+    assert len(shorter.steps) <= 3 and shorter.output in "abcdefgh"
+    assert any("softmax" in step.line for step in shorter.steps) and not any(
+        "* 3" in step.line for step in shorter.steps
+    )
+
+
+def test_the_command_counts_and_shows(capsys):
+    assert main(["--seeds", "0:3"]) == 0
+    assert "seeds 0:3:" in capsys.readouterr().out
+    assert main(["--seeds", "1", "--show"]) == 0
+    assert "class Network(nn.Module):" in capsys.readouterr().out
+    assert main(["--seeds", "three"]) == 2 and main(["--without", "magic"]) == 2
+    errors = capsys.readouterr().err
+    assert "give FIRST:BEHIND_LAST" in errors and "no operator 'magic'" in errors
+
+
+def test_the_command_fails_if_a_network_is_wrong_and_says_how_far_it_got(monkeypatch, capsys):
+    monkeypatch.setattr("benchmarks.random_networks.__main__.check", lambda *_: Outcome(Verdict.WRONG, "an accident"))
+    assert main(["--seeds", "4:6"]) == 1
+    assert "seed 4 wrong: an accident" in capsys.readouterr().out
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmarks.random_networks.__main__.check", interrupt)
+    assert main(["--seeds", "4:6"]) == 130
+    assert "go on with --seeds 4:6" in capsys.readouterr().err
