@@ -1,10 +1,16 @@
 """Tests that the census counts every channel once and names what pins it."""
 
+import json
+import sys
+from pathlib import Path
+
 import networks
+import pytest
 import torch
 from torch import nn
 
 from upscale_opt import trace
+from upscale_opt.__main__ import main
 from upscale_opt.census import census
 from upscale_opt.graphs import NETWORK_INPUT, NETWORK_OUTPUT
 
@@ -53,3 +59,16 @@ def test_a_contradiction_is_named_too():
 
     counted = census(trace(Net().eval(), torch.zeros(1, 3, 4, 4)))
     assert counted.by_operator["contradictory ties"] == 4
+
+
+def test_reports_have_the_census(monkeypatch, capsys, tmp_path):
+    """One line on standard output, and the same figures in the JSON document."""
+    nets, path = Path(networks.__file__), tmp_path / "out.json"
+    arguments = ["solve", "--model", f"{nets}:Odd", "--input-shape", "1,3,8,8", "--solver", "greedy"]
+    monkeypatch.setattr(sys, "argv", ["upscale-opt", *arguments, "--json", str(path)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    counted = census(trace(*networks.make(networks.Odd)))
+    assert str(counted) in capsys.readouterr().out.splitlines()
+    assert json.loads(path.read_text())["channels"] == counted.to_dict()
