@@ -84,12 +84,15 @@ class Resolution:
         int64, shape (num integers,): block of each integer and its index within that block.
     producers
         Per block, the name of the operation that produced its first channel.
+    reasons
+        Per block, why it is pinned, in the order in which that was found; empty if it is not, or for a contradiction.
     """
 
     blocks: tuple[Block, ...]
     block_of: np.ndarray
     index_of: np.ndarray
     producers: tuple[str, ...]
+    reasons: tuple[tuple[str, ...], ...]
 
     def layout(self, layout: Layout) -> TensorLayout | None:
         """The concatenation of whole blocks that a layout is; None if it is none."""
@@ -196,7 +199,13 @@ class ChannelTable:
             numbers[name] = numbers.get(name, 0) + 1
             name = name if numbers[name] == 1 else f"{name}#{numbers[name]}"
             blocks.append(Block(name, int(size), pinned=bool(block_pinned[b]), removable=not bool(block_needed[b])))
-        return Resolution(tuple(blocks), block[tie], index[tie], tuple(self._names[p] for p in owners))
+        block_of = block[tie]
+        reasons: list[dict[str, None]] = [{} for _ in blocks]
+        for pin, channels in zip(self.pins, self._pinned, strict=True):
+            for b in np.unique(block_of[channels]):
+                reasons[b][pin.reason] = None
+        producers = tuple(self._names[p] for p in owners)
+        return Resolution(tuple(blocks), block_of, index[tie], producers, tuple(map(tuple, reasons)))
 
     def _tie_classes(self) -> np.ndarray:
         """Label of the tie class of every channel; int64, shape (num channels,)."""

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from problems import Objective, Problem, objective_named
 from upscale_opt import reports
+from upscale_opt.census import census
 from upscale_opt.cost_model import AnalyticCosts, CostModel
 from upscale_opt.exporter import export
 from upscale_opt.exports import Exported
@@ -114,6 +115,7 @@ class Comparison:
             verified=verified,
             messages=list(self.prepared.messages),
             pinned=[vars(pin) for pin in self.prepared.graph.unsupported],
+            channels=census(self.prepared.graph).to_dict(),
             masks=[vars(own) for own in self.prepared.report],
             latency={name: profile.to_dict() for name, profile in self.latencies.items()},
         )

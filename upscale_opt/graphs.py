@@ -116,6 +116,8 @@ class Graph:
     constants
         Names of tensors that are part of the code (``x + torch.tensor(0.5)``): in the traced module's state_dict, but
         not in the model's.
+    reasons
+        Per block, why it is pinned; empty if it is not, or if ties contradict each other.
     """
 
     module: fx.GraphModule
@@ -132,6 +134,7 @@ class Graph:
     pins: tuple[Pin, ...]
     shapes: Mapping[str, Any]
     constants: frozenset[str]
+    reasons: tuple[tuple[str, ...], ...]
 
     def __str__(self) -> str:
         pinned = sum(block.size for block in self.blocks if block.pinned)
@@ -227,6 +230,7 @@ def build(flow: Flow, shapes: Mapping[str, Any], constants: frozenset[str]) -> G
         tuple(flow.table.pins),
         shapes,
         constants,
+        resolution.reasons,
     )
 
 

@@ -1,10 +1,11 @@
-"""Models by name: torchvision's, or a factory in a Python file, with random, default or loaded weights."""
+"""Models by name: torchvision's, timm's, or a factory in a Python file, with random, default or loaded weights."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import importlib.util
+import inspect
 import sys
 import urllib.error
 import warnings
@@ -19,6 +20,9 @@ from upscale_opt.errors import ModelError
 from upscale_opt.plans import ModelReference
 from upscale_opt.pruned_modules import permanent_state
 
+TIMM = "timm:"
+"""How the names of timm's models begin."""
+
 _libraries: list[torch.library.Library] = []  # a Library's registrations live as long as it does
 
 
@@ -28,8 +32,8 @@ def load_model(reference: ModelReference) -> nn.Module:
     Parameters
     ----------
     reference
-        Its name (torchvision's, or ``path/to/file.py:factory``), weights and seed. Random weights are those of
-        ``torch.manual_seed(seed)`` just before the model is built.
+        Its name (torchvision's, ``timm:NAME``, or ``path/to/file.py:factory``), weights and seed. Random weights are
+        those of ``torch.manual_seed(seed)`` just before the model is built.
 
     Raises
     ------
@@ -41,8 +45,10 @@ def load_model(reference: ModelReference) -> nn.Module:
     path, colon, factory = reference.name.rpartition(":")
     if colon and path.endswith(".py"):
         if default:
-            raise ModelError("--weights DEFAULT is for torchvision models; give the path of a checkpoint")
+            raise ModelError("--weights DEFAULT is for torchvision's and timm's models; give the path of a checkpoint")
         model = _from_file(Path(path), factory)
+    elif reference.name.startswith(TIMM):
+        model = _from_timm(reference.name.removeprefix(TIMM), pretrained=default)
     else:
         model = _from_torchvision(reference.name, "DEFAULT" if default else None)
     if reference.weights is not None and not default:
@@ -128,16 +134,47 @@ def _from_torchvision(name: str, weights: str | None) -> nn.Module:
     known = models.list_models()
     if name.lower() not in known:
         near = difflib.get_close_matches(name.lower(), known, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "name a torchvision model or path/to/file.py:factory"
+        hint = (
+            f"did you mean {' or '.join(near)}?"
+            if near
+            else "name a torchvision model, timm:NAME or path/to/file.py:factory"
+        )
         raise ModelError(f"there is no model {name!r}; {hint}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # googlenet and inception_v3 announce another initialisation
-            return models.get_model(name.lower(), weights=weights)
+            return models.get_model(name.lower(), weights=weights, **_without_backbone_weights(models, name.lower()))
     except (urllib.error.URLError, OSError) as error:
         raise ModelError(
             f"cannot download the default weights of {name} ({error}); give --weights the path of a checkpoint"
         ) from error
+
+
+def _from_timm(name: str, *, pretrained: bool) -> nn.Module:
+    import_torchvision()  # timm imports it, too
+    try:
+        timm = importlib.import_module("timm")
+    except ModuleNotFoundError as error:
+        raise ModelError(f"{TIMM}{name} needs timm; run: pip install upscale-opt[timm]") from error
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"did you mean {' or '.join(TIMM + other for other in near)}?" if near else "see timm.list_models()"
+        raise ModelError(f"there is no model {TIMM + name!r}; {hint}")
+    try:
+        return timm.create_model(name, pretrained=pretrained)
+    except Exception as error:  # what the hub raises depends on how it is reached
+        if not pretrained:
+            raise
+        raise ModelError(
+            f"cannot download the default weights of {TIMM}{name} ({' '.join(str(error).split())[:200]}); "
+            "give --weights the path of a checkpoint"
+        ) from error
+
+
+def _without_backbone_weights(models: ModuleType, name: str) -> dict[str, None]:
+    """Segmentation and detection models would download trained weights of their backbone unless told otherwise."""
+    parameters = inspect.signature(models.get_model_builder(name)).parameters
+    return {"weights_backbone": None} if "weights_backbone" in parameters else {}
 
 
 def _from_file(path: Path, factory: str) -> nn.Module:

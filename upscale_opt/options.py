@@ -19,7 +19,7 @@ from solvers import SolverError, solver_names
 from upscale_opt.errors import UpscaleError
 from upscale_opt.forms import require_forms
 
-Model = Annotated[str | None, typer.Option(help="A torchvision model, or path/to/file.py:factory.")]
+Model = Annotated[str | None, typer.Option(help="A torchvision model, timm:NAME, or path/to/file.py:factory.")]
 Weights = Annotated[str | None, typer.Option(help="DEFAULT, or the path of a checkpoint. [default: random weights]")]
 Amount = Annotated[str, typer.Option(help="Share of input channels each convolution drops, in [0, 1).")]
 Masks = Annotated[

@@ -35,7 +35,7 @@ class ModelReference:
     Attributes
     ----------
     name
-        A torchvision name or ``path/to/file.py:factory``.
+        A torchvision name, ``timm:NAME`` or ``path/to/file.py:factory``.
     weights
         None for random weights, ``DEFAULT``, or the path of a checkpoint.
     seed

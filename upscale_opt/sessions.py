@@ -20,6 +20,7 @@ from upscale_opt.mask_choices import MaskChoice, settle, settle_outputs
 from upscale_opt.segments import Solutions, each_solution
 
 if TYPE_CHECKING:
+    from upscale_opt.census import Census
     from upscale_opt.comparison import Prepared
     from upscale_opt.exports import Exported
     from upscale_opt.plans import ModelReference, Plan
@@ -109,6 +110,7 @@ class Run:
             say(f"verified against the masked model in float64, relative error: {figures}")
         else:
             say("not verified (--no-verify)")
+        say(str(self._census()))
         say(self.masks_summary())
         for pin in self.prepared.graph.unsupported:
             say(f"pinned: {pin.num_channels} channels at {pin.node} ({pin.reason})")
@@ -149,6 +151,7 @@ class Run:
             verified=verified,
             messages=list(self.prepared.messages),
             pinned=[vars(pin) for pin in self.prepared.graph.unsupported],
+            channels=self._census().to_dict(),
             masks=[vars(own) for own in self.prepared.report],
             outputs=[
                 {"weight": weight, "outputs": len(own), "kept": int(own.sum())}
@@ -157,6 +160,11 @@ class Run:
             **choice.to_dict(),
             **extra,
         )
+
+    def _census(self) -> Census:
+        from upscale_opt.census import census
+
+        return census(self.prepared.graph)
 
     def _interrupted(self) -> None:
         options.write_json(self._document({}, interrupted=True), self.json)
@@ -269,7 +277,7 @@ def export_by_plan(
 def required_model(model: str | None) -> str:
     """The model's name, which must have been given."""
     if model is None:
-        raise UpscaleError("give --model: a torchvision name, or path/to/file.py:factory")
+        raise UpscaleError("give --model: a torchvision name, timm:NAME, or path/to/file.py:factory")
     return model
 
 

@@ -1,5 +1,7 @@
 """Tests that models and weights are found, and that what is wrong with them is said in one sentence."""
 
+import sys
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -47,7 +49,7 @@ def test_a_factory_in_a_file_with_a_checkpoint(factory, tmp_path):
     ("name", "message"),
     [
         ("resnet51", "did you mean resnet50 or"),
-        ("zzz", "name a torchvision model or path"),
+        ("zzz", "name a torchvision model, timm:NAME or path"),
         ("missing.py:f", "there is no file"),
         ("{factory}:nope", "has no factory 'nope'; it has tiny, nothing, broken"),
         ("{factory}:nothing", "returned a NoneType"),
@@ -81,3 +83,33 @@ def test_unusable_checkpoints_are_refused(factory, tmp_path):
 def test_default_weights_are_for_torchvision_models(factory):
     with pytest.raises(ModelError, match="give the path of a checkpoint"):
         load_model(ModelReference(f"{factory}:tiny", weights="DEFAULT"))
+
+
+def test_segmentation_models_are_built_without_downloads(monkeypatch):
+    """Their builders would fetch trained weights of the backbone."""
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", _no_download)
+    model = load_model(ModelReference("lraspp_mobilenet_v3_large"))
+    with torch.no_grad():
+        assert model(torch.zeros(1, 3, 64, 64))["out"].shape == (1, 21, 64, 64)
+
+
+def _no_download(*_, **__):
+    raise AssertionError("downloaded")
+
+
+def test_timm_is_an_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ModelError, match=r"run: pip install upscale-opt\[timm\]"):
+        load_model(ModelReference("timm:resnet10t"))
+
+
+def test_models_of_timm_are_found_by_name():
+    """Where timm is installed."""
+    import_torchvision()
+    pytest.importorskip("timm")
+    model = load_model(ModelReference("timm:resnet10t", seed=3))
+    again = load_model(ModelReference("timm:resnet10t", seed=3)).state_dict()
+    assert not model.training
+    assert all(torch.equal(again[name], tensor) for name, tensor in model.state_dict().items())
+    with pytest.raises(ModelError, match="did you mean timm:resnet10t"):
+        load_model(ModelReference("timm:resnet10"))

@@ -51,6 +51,7 @@ _ELEMENTWISE_FUNCTIONS = (
     *(torch.add, torch.sub, torch.mul, torch.div, torch.pow, torch.neg, torch.abs, torch.maximum, torch.minimum),
     *(torch.relu, torch.sigmoid, torch.tanh, torch.exp, torch.log, torch.sqrt, torch.rsqrt, torch.square, torch.clamp),
     *(torch.sin, torch.cos, torch.erf, torch.sign, torch.round, torch.floor, torch.ceil, torch.reciprocal, torch.where),
+    *(torch.addcmul, torch.addcdiv),
     *(functional.relu, functional.relu6, functional.leaky_relu, functional.elu, functional.celu, functional.selu),
     *(functional.gelu, functional.silu, functional.mish, functional.sigmoid, functional.hardsigmoid),
     *(functional.hardswish, functional.hardtanh, functional.tanh, functional.softplus, functional.softsign),

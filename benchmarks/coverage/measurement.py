@@ -1,0 +1,233 @@
+"""What is measured of one model: a generator of rows, to be run in a process of its own.
+
+Memory is that of the whole process: how much its peak grows over what it holds once the model is built.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.coverage.modes import MODES
+from benchmarks.coverage.networks import input_shape
+from solvers import SolverError, solve
+from upscale_opt import (
+    Graph,
+    ModelReference,
+    UpscaleError,
+    effective_masks,
+    export,
+    extract,
+    load_model,
+    plan,
+    trace,
+)
+from upscale_opt.census import census
+from upscale_opt.verification import Verifier
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One row to measure.
+
+    Attributes
+    ----------
+    model
+        As `upscale_opt.load_model` knows it.
+    amount, mode
+        Of the masks.
+    solver, objective, time_limit
+        How segments are ordered; seconds per segment.
+    seed
+        Of weights, masks and solver.
+    """
+
+    model: str
+    amount: str
+    mode: str
+    solver: str
+    objective: str
+    time_limit: float
+    seed: int
+
+
+def measure(tasks: Sequence[Task], *, num_threads: int = 1) -> Iterator[Row]:
+    """Yield what is found for every task; all are of one model and seed, and those of equal masks follow each other.
+
+    What goes wrong is a row, too: its `status` is ``failed`` and its `reason` says why.
+    """
+    torch.set_num_threads(num_threads)
+    try:
+        subject = Subject(tasks[0].model, tasks[0].seed)
+    except Exception as error:
+        yield from (failure(_reason(error)) for _ in tasks)
+        return
+    masked, key = None, None
+    for task in tasks:
+        try:
+            if masked is None or key != (task.amount, task.mode):
+                masked, key = None, (task.amount, task.mode)
+                masked = Masked(subject, task)
+            yield {**subject.figures, **masked.solved(task)}
+        except Exception as error:
+            yield {**subject.figures, **failure(_reason(error))}
+
+
+def failure(reason: str) -> Row:
+    """The figures of a task that could not be carried out."""
+    return {"status": "failed", "reason": reason}
+
+
+class Subject:
+    """One model, built and traced, and what is known of it before any mask is."""
+
+    def __init__(self, name: str, seed: int) -> None:
+        self.shape = input_shape(name)
+        self.model = load_model(ModelReference(name, seed=seed, input_shape=self.shape))
+        fill_zeros(self.model, seed)
+        self.inputs = torch.zeros(self.shape)
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        self.figures: Row = {
+            "input": "x".join(map(str, self.shape)),
+            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            "model_mb": f"{size / 1e6:.1f}",
+        }
+        memory = PeakMemory()
+        clock = Clock()
+        self.graph: Graph = trace(self.model, self.inputs)
+        self.trace_seconds = clock.seconds
+        extract(self.graph, effective_masks(self.graph).masks)
+        self.figures["trace_seconds"] = f"{clock.seconds:.3f}"
+        self.figures["trace_cpu_seconds"] = f"{clock.cpu_seconds:.3f}"
+        self.figures["trace_mb"] = f"{memory.growth / 1e6:.1f}"
+        counted = census(self.graph)
+        self.figures["channels"] = counted.total
+        self.figures["free"] = counted.free
+        self.figures["not_removable"] = counted.not_removable
+        self.figures["pinned"] = counted.pinned
+        self.figures["pinned_by"] = "; ".join(f"{reason} {number}" for reason, number in counted.by_operator.items())
+
+
+class Masked:
+    """A subject with masks, and the masked model that its exports are compared with."""
+
+    def __init__(self, subject: Subject, task: Task) -> None:
+        self.subject = subject
+        text = f"{task.seed} {task.model} {task.amount} {task.mode}"
+        rng = np.random.default_rng(list(text.encode()))
+        graph, (self.masks, self.outputs) = subject.graph, MODES[task.mode](subject.graph, task.amount, rng)
+        self.problems = extract(graph, self.masks, outputs=self.outputs)
+        self.verifier = Verifier(subject.model, subject.inputs, graph, self.masks, outputs=self.outputs, seed=task.seed)
+
+    def solved(self, task: Task) -> Row:
+        """Order, export and verify."""
+        clock = Clock()
+        results = {
+            name: solve(
+                problem,
+                solver=task.solver,
+                objective=task.objective,
+                time_limit=task.time_limit,
+                seed=task.seed,
+            )
+            for name, problem in self.problems.items()
+        }
+        row: Row = {"solve_seconds": f"{clock.seconds:.3f}"}
+        clock = Clock()
+        subject = self.subject
+        chosen = plan(self.problems, self.masks, results, outputs=self.outputs)
+        exported = export(subject.model, subject.inputs, chosen, verify=False, graph=subject.graph)
+        row["export_seconds"] = f"{clock.seconds:.3f}"
+        clock = Clock()
+        found = self.verifier.check(exported)
+        row["verify_seconds"] = f"{clock.seconds:.3f}"
+        evaluations = [result.evaluation for result in results.values()]
+        before = self.subject.figures["parameters"]
+        after = sum(parameter.numel() for parameter in exported.module.parameters())
+        return {
+            **row,
+            "status": "verified" if found.passed else "failed",
+            "reason": found.message or "",
+            "error": f"{found.relative_error:.2e}",
+            "control": "" if found.negative_control is None else f"{found.negative_control:.2e}",
+            "removed": f"{1 - after / before:.4f}",
+            "copies": sum(evaluation.copies for evaluation in evaluations),
+            "proven": sum(str(result.status) == "OPTIMAL" for result in results.values()),
+            "segments": len(results),
+            "peak_mb": f"{peak_bytes() / 1e6:.0f}",
+        }
+
+
+@torch.no_grad()
+def fill_zeros(model: torch.nn.Module, seed: int) -> None:
+    """Give weights that are initialised with zeros, such as the head of a ViT, random values, in place.
+
+    Masks drop input channels whose weights are zero, and nothing could be proven behind them.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        if parameter.ndim > 1 and not parameter.any():
+            parameter.normal_(std=0.02, generator=generator)
+
+
+class Clock:
+    """Seconds since it was made: on the wall, and of this process."""
+
+    def __init__(self) -> None:
+        self.started, self.cpu_started = time.perf_counter(), time.process_time()
+
+    @property
+    def seconds(self) -> float:
+        """On the wall."""
+        return time.perf_counter() - self.started
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of this process, all threads."""
+        return time.process_time() - self.cpu_started
+
+
+class PeakMemory:
+    """How much the peak memory of this process grows from now on, in bytes.
+
+    Linux forgets the peak so far when asked to. Elsewhere growth is that over the largest peak so far.
+    """
+
+    def __init__(self) -> None:
+        gc.collect()
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+        self.before = peak_bytes()
+
+    @property
+    def growth(self) -> int:
+        """Bytes."""
+        return peak_bytes() - self.before
+
+
+def peak_bytes() -> int:
+    """The largest resident size of this process since `PeakMemory` was made, or ever."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _reason(error: Exception) -> str:
+    """One line about an error."""
+    text = " ".join(str(error).split())[:300]
+    return text if isinstance(error, (UpscaleError, SolverError)) else f"{type(error).__name__}: {text}"
