@@ -13,18 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from upscale_opt.comparison import Comparison, compare
+    from upscale_opt.constrained import constrained_masks
     from upscale_opt.cost_model import AnalyticCosts, CostModel, Workload
     from upscale_opt.errors import MaskError, ModelError, PlanError, UpscaleError, VerificationError
     from upscale_opt.exporter import export, load
     from upscale_opt.exports import Exported, Verification
     from upscale_opt.extraction import extract
     from upscale_opt.graphs import Graph
-    from upscale_opt.masks import effective_masks, l2_masks, normalise_masks
+    from upscale_opt.mask_files import read_masks, save_masks
+    from upscale_opt.masks import EffectiveMasks, effective_masks, l2_masks, normalise_masks
     from upscale_opt.models import load_model
     from upscale_opt.output_masks import l2_output_masks, normalise_output_masks
     from upscale_opt.pictures import save_picture
     from upscale_opt.plans import ModelReference, Plan, baseline_plan, plan, read_plan, save_plan
     from upscale_opt.profiling import Profile, profile, profile_interleaved
+    from upscale_opt.pruned_modules import PruningMasks, masks_from_pruning, permanently_pruned
+    from upscale_opt.rounding import KeptChannels
     from upscale_opt.saving import save_as
     from upscale_opt.tracing import trace
     from upscale_opt.verification import masked_copy, verify
@@ -33,12 +37,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "comparison": ("Comparison", "compare"),
+    "constrained": ("constrained_masks",),
     "cost_model": ("AnalyticCosts", "CostModel", "Workload"),
     "errors": ("MaskError", "ModelError", "PlanError", "UpscaleError", "VerificationError"),
     "exporter": ("export", "load"),
     "exports": ("Exported", "Verification"),
     "extraction": ("extract",),
-    "masks": ("effective_masks", "l2_masks", "normalise_masks"),
+    "mask_files": ("read_masks", "save_masks"),
+    "masks": ("EffectiveMasks", "effective_masks", "l2_masks", "normalise_masks"),
     "models": ("load_model",),
     "output_masks": ("l2_output_masks", "normalise_output_masks"),
     "pictures": ("save_picture",),
@@ -46,6 +52,8 @@ _HOMES = {
     "profiling": ("Profile", "profile", "profile_interleaved"),
     "graphs": ("Graph",),
     "saving": ("save_as",),
+    "pruned_modules": ("PruningMasks", "masks_from_pruning", "permanently_pruned"),
+    "rounding": ("KeptChannels",),
     "tracing": ("trace",),
     "verification": ("masked_copy", "verify"),
 }
@@ -55,20 +63,24 @@ __all__ = [
     "AnalyticCosts",
     "Comparison",
     "CostModel",
+    "EffectiveMasks",
     "Exported",
     "Graph",
+    "KeptChannels",
     "MaskError",
     "ModelError",
     "ModelReference",
     "Plan",
     "PlanError",
     "Profile",
+    "PruningMasks",
     "UpscaleError",
     "Verification",
     "VerificationError",
     "Workload",
     "baseline_plan",
     "compare",
+    "constrained_masks",
     "effective_masks",
     "export",
     "extract",
@@ -77,13 +89,17 @@ __all__ = [
     "load",
     "load_model",
     "masked_copy",
+    "masks_from_pruning",
     "normalise_masks",
     "normalise_output_masks",
+    "permanently_pruned",
     "plan",
     "profile",
     "profile_interleaved",
+    "read_masks",
     "read_plan",
     "save_as",
+    "save_masks",
     "save_picture",
     "save_plan",
     "trace",

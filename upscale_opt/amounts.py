@@ -39,3 +39,38 @@ def num_removed(amount: float | str, num_channels: int) -> int:
     (3, 9, 0)
     """
     return min(math.floor(require_amount(amount) * num_channels), num_channels - 1)
+
+
+def require_rounding(round_to: int, min_channels: int) -> None:
+    """Raise unless both numbers of `round_up` are at least 1.
+
+    Raises
+    ------
+    MaskError
+        If one is not.
+    """
+    for name, number in (("round_to", round_to), ("min_channels", min_channels)):
+        if not isinstance(number, int) or number < 1:
+            raise MaskError(f"{name} is {number}; give a whole number of at least 1")
+
+
+def round_up(num_kept: int, num_channels: int, *, round_to: int = 1, min_channels: int = 1) -> int:
+    """Channels to keep of `num_channels` where `num_kept` were asked for.
+
+    The next multiple of `round_to` that is at least `num_kept` and `min_channels`, but never more than there are.
+
+    Raises
+    ------
+    MaskError
+        If `round_to` or `min_channels` is below 1.
+
+    Examples
+    --------
+    >>> [round_up(kept, 20, round_to=8) for kept in (3, 8, 9, 17)]
+    [8, 8, 16, 20]
+    >>> round_up(3, 20, min_channels=5), round_up(3, 4, round_to=8, min_channels=5)
+    (5, 4)
+    """
+    require_rounding(round_to, min_channels)
+    wanted = max(num_kept, min_channels)
+    return min(-(-wanted // round_to) * round_to, num_channels)

@@ -15,6 +15,7 @@ import typer
 from problems import Order, Problem, read_instance
 from upscale_opt import options, proofs, reports
 from upscale_opt.errors import UpscaleError
+from upscale_opt.mask_choices import MaskChoice
 from upscale_opt.segments import Solutions, best_solver
 from upscale_opt.sessions import (
     Run,
@@ -24,6 +25,7 @@ from upscale_opt.sessions import (
     load_model_and_input,
     prepare_model,
     reference_of,
+    remark,
     required_model,
     say,
     solve_instance,
@@ -38,15 +40,16 @@ app = typer.Typer(
 DEFAULT_SHAPE = "1,3,224,224"
 DEFAULT_SOLVERS = ["auto"]
 NO_FORMS: list[str] = []
+DEFAULT_MASKS = MaskChoice()
 
 
 @app.command()
+@options.spread
 def solve(
     model: options.Model = None,
     instance: options.Instance = None,
     weights: options.Weights = None,
-    amount: options.Amount = "0.5",
-    masks: options.Masks = None,
+    masks: MaskChoice = DEFAULT_MASKS,
     input_shape: options.InputShape = DEFAULT_SHAPE,
     solver: options.Solvers = DEFAULT_SOLVERS,
     objective: options.ObjectiveName = "copies",
@@ -78,7 +81,7 @@ def solve(
         _prove({problem.name: problem}, solutions, solvers, proof, save_proof)
         return
     assert model is not None
-    setting = Setting(model, weights, amount, masks, input_shape, seed, device)
+    setting = Setting(model, weights, masks, input_shape, seed, device)
     run = Run(setting, search, json)
     run.solve()
     exports = run.export(verify=verify)
@@ -107,11 +110,11 @@ def _prove(
 
 
 @app.command()
+@options.spread
 def compare(
     model: options.Model = None,
     weights: options.Weights = None,
-    amount: options.Amount = "0.5",
-    masks: options.Masks = None,
+    masks: MaskChoice = DEFAULT_MASKS,
     input_shape: options.InputShape = DEFAULT_SHAPE,
     solver: options.Solvers = DEFAULT_SOLVERS,
     objective: options.ObjectiveName = "copies",
@@ -125,7 +128,7 @@ def compare(
     solvers = options.chosen_solvers(solver)
     options.require_settings(objective, time_limit)
     options.require_writable(json)
-    setting = Setting(required_model(model), weights, amount, masks, input_shape, seed, device)
+    setting = Setting(required_model(model), weights, masks, input_shape, seed, device)
     run = Run(setting, Search(solvers, objective, time_limit, seed), json)
     run.solve()
     exports = run.export(verify=verify, baseline=True)
@@ -137,12 +140,12 @@ def compare(
 
 
 @app.command()
+@options.spread
 def export(
     model: options.Model = None,
     plan: options.PlanIn = None,
     weights: options.Weights = None,
-    amount: options.Amount = "0.5",
-    masks: options.Masks = None,
+    masks: MaskChoice = DEFAULT_MASKS,
     input_shape: options.InputShape = DEFAULT_SHAPE,
     solver: options.Solvers = DEFAULT_SOLVERS,
     objective: options.ObjectiveName = "copies",
@@ -164,13 +167,14 @@ def export(
     else:
         solvers = options.chosen_solvers(solver)
         options.require_settings(objective, time_limit)
-        setting = Setting(required_model(model), weights, amount, masks, input_shape, seed, device)
+        setting = Setting(required_model(model), weights, masks, input_shape, seed, device)
         run = Run(setting, Search(solvers, objective, time_limit, seed), json)
         run.solve()
         best = best_solver(run.solutions, solvers)
         exports = run.export(verify=verify, only=best)
         exported = exports[best]
         run.write(exports)
+        say(run.masks_summary())
     say(str(exported))
     if out is not None:
         exported.save(out, forms)
@@ -197,7 +201,8 @@ def profile(
     options.require_writable(json)
     stored = read_plan(plan) if plan is not None else None
     reference = reference_of(stored, model, weights, input_shape, seed)
-    network, x = load_model_and_input(reference, device)
+    network, x, notes = load_model_and_input(reference, device)
+    remark(notes)
     models: dict[str, Any] = {"unpruned": network}
     if stored is not None:
         models["baseline"] = run_export(network, x, stored, baseline=True, verify=verify).module
@@ -209,12 +214,12 @@ def profile(
 
 
 @app.command()
+@options.spread
 def show(
     model: options.Model = None,
     instance: options.Instance = None,
     weights: options.Weights = None,
-    amount: options.Amount = "0.5",
-    masks: options.Masks = None,
+    masks: MaskChoice = DEFAULT_MASKS,
     input_shape: options.InputShape = DEFAULT_SHAPE,
     solver: options.Solvers = DEFAULT_SOLVERS,
     objective: options.ObjectiveName = "copies",
@@ -238,7 +243,7 @@ def show(
         problems = {problem.name: problem}
     else:
         assert model is not None
-        setting = Setting(model, weights, amount, masks, input_shape, seed, device)
+        setting = Setting(model, weights, masks, input_shape, seed, device)
         problems = dict(prepare_model(setting, objective)[0].problems)
     if segment is not None and segment not in problems:
         raise UpscaleError(f"there is no segment {segment!r}; there are {', '.join(list(problems)[:8])}, ...")

@@ -22,10 +22,11 @@ from upscale_opt.exporter import export
 from upscale_opt.exports import Exported
 from upscale_opt.extraction import extract
 from upscale_opt.graphs import Graph
-from upscale_opt.masks import effective_masks, normalise_masks
+from upscale_opt.masks import EffectiveMasks, effective_masks, normalise_masks
 from upscale_opt.output_masks import normalise_output_masks
 from upscale_opt.plans import ModelReference, plan
 from upscale_opt.profiling import Profile, profile_interleaved
+from upscale_opt.rounding import KeptChannels
 from upscale_opt.segments import Solutions, each_solution
 from upscale_opt.tracing import as_tuple, trace
 from upscale_opt.verification import Verifier
@@ -53,6 +54,8 @@ class Prepared:
         Where the problems' cost tables come from; None if they have none.
     outputs
         Weight name to the mask of a producer's output channels.
+    report
+        How many channels each consumer was to keep, and how many it keeps.
     """
 
     model: nn.Module
@@ -64,6 +67,7 @@ class Prepared:
     trace_seconds: float
     costs: CostModel | None = None
     outputs: Mapping[str, np.ndarray] = field(default_factory=dict)
+    report: tuple[KeptChannels, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +114,7 @@ class Comparison:
             verified=verified,
             messages=list(self.prepared.messages),
             pinned=[vars(pin) for pin in self.prepared.graph.unsupported],
+            masks=[vars(own) for own in self.prepared.report],
             latency={name: profile.to_dict() for name, profile in self.latencies.items()},
         )
 
@@ -124,7 +129,7 @@ class Comparison:
 def prepare(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],
-    masks: Mapping[str, Any] | Iterable[tuple[str, int]] | None = None,
+    masks: Mapping[str, Any] | Iterable[tuple[str, int]] | EffectiveMasks | None = None,
     *,
     graph: Graph | None = None,
     started: float | None = None,
@@ -141,7 +146,8 @@ def prepare(
     example_inputs
         A tensor or the tuple of positional inputs.
     masks
-        As `upscale_opt.normalise_masks` accepts them. Default: only what is zero in the weights is dropped.
+        As `upscale_opt.normalise_masks` accepts them, less what is zero in the weights; `EffectiveMasks` are taken as
+        they are. Default: only what is zero in the weights is dropped.
     graph
         The model's trace, if it is at hand already.
     started
@@ -162,14 +168,27 @@ def prepare(
     """
     started = time.perf_counter() if started is None else started
     graph = graph or trace(model, example_inputs)
-    settled = effective_masks(graph, normalise_masks(graph, masks or {}))
+    settled = masks
+    if not isinstance(settled, EffectiveMasks):
+        settled = effective_masks(graph, normalise_masks(graph, settled or {}))
     chosen = None
     if objective_named(objective).uses_tables:
         chosen = costs if costs is not None else AnalyticCosts.for_device(_device_kind(example_inputs))
     rows = normalise_output_masks(graph, outputs or {})
     problems = extract(graph, settled.masks, outputs=rows, costs=chosen)
     seconds = time.perf_counter() - started
-    return Prepared(model, example_inputs, graph, settled.masks, settled.messages, problems, seconds, chosen, rows)
+    return Prepared(
+        model,
+        example_inputs,
+        graph,
+        settled.masks,
+        settled.messages,
+        problems,
+        seconds,
+        chosen,
+        outputs=rows,
+        report=settled.report,
+    )
 
 
 def export_all(
@@ -219,7 +238,7 @@ def export_all(
 def compare(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],
-    masks: Mapping[str, Any] | Iterable[tuple[str, int]] | None = None,
+    masks: Mapping[str, Any] | Iterable[tuple[str, int]] | EffectiveMasks | None = None,
     solvers: Sequence[str] = ("greedy", "auto"),
     *,
     objective: str | Objective = "copies",
@@ -240,7 +259,8 @@ def compare(
     example_inputs
         A tensor or the tuple of positional inputs; latencies are measured with them, on their device.
     masks
-        As `upscale_opt.normalise_masks` accepts them. Default: only what is zero in the weights is dropped.
+        As `upscale_opt.normalise_masks` accepts them, less what is zero in the weights; `EffectiveMasks` are taken as
+        they are. Default: only what is zero in the weights is dropped.
     solvers
         Registered names.
     objective

@@ -1,14 +1,12 @@
 """Masks: which input channels each consumer keeps, as Boolean arrays keyed by weight name.
 
 ``masks["layer1.0.conv1.weight"]`` has one entry per input channel (input feature for a linear layer), True = kept.
-`l2_masks` makes the paper's masks, `normalise_masks` accepts what people have, and `effective_masks` joins both
-with channels that are already zero in the weights.
+`l2_masks` makes the paper's masks (`upscale_opt.constrained` those of conventional pruners), `normalise_masks` accepts
+what people have, and `effective_masks` settles both: channels that are already zero, rounding. See docs/masks.md.
 """
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from upscale_opt.amounts import num_removed, require_amount
+from upscale_opt.amounts import num_removed, require_amount, require_rounding
+from upscale_opt.consumer_names import consumer_named, consumers_matching
 from upscale_opt.errors import MaskError
-from upscale_opt.flow import attribute_of
 from upscale_opt.graphs import Graph
+from upscale_opt.importance import LARGEST, column_norms, num_inputs
+from upscale_opt.rounding import KeptChannels, kept_channels_report, rounded_mask
 
 Masks = dict[str, np.ndarray]
 
@@ -34,13 +34,16 @@ class EffectiveMasks:
         Weight name to Boolean array, for every consumer, masked or not.
     messages
         One sentence per mask that had to be changed (a consumer keeps at least one channel).
+    report
+        What was asked and what is done, per consumer.
     """
 
     masks: Masks
-    messages: tuple[str, ...]
+    messages: tuple[str, ...] = ()
+    report: tuple[KeptChannels, ...] = ()
 
 
-def l2_masks(graph: Graph, amount: float | str = 0.5) -> Masks:
+def l2_masks(graph: Graph, amount: float | str = 0.5, *, ignore: Iterable[str] = ()) -> Masks:
     """Per-consumer L2 masks: the unconstrained input-side pruning of UPSCALE (Wan et al., ICML 2023, section 4).
 
     Every convolution that does not read the network input removes its input channels of smallest L2 norm; depthwise
@@ -52,17 +55,20 @@ def l2_masks(graph: Graph, amount: float | str = 0.5) -> Masks:
         The traced model.
     amount
         Share of channels to remove, in [0, 1); see `upscale_opt.amounts.num_removed`.
+    ignore
+        Names of weights or modules to be left alone, wildcards allowed (``layer4.*``).
 
     Raises
     ------
     MaskError
-        If the amount is outside [0, 1).
+        If the amount is outside [0, 1), or a name to ignore matches nothing.
     """
     require_amount(amount)
+    ignored = consumers_matching(graph, ignore)
     masks = {}
     for name, read in graph.consumers.items():
-        if read.is_convolution and not read.reads_network_input:
-            norms = _column_norms(graph, name)
+        if read.is_convolution and not read.reads_network_input and name not in ignored:
+            norms = column_norms(graph, name)
             removed = np.argsort(norms, kind="stable")[: num_removed(amount, len(norms))]
             masks[name] = np.ones(len(norms), dtype=bool)
             masks[name][removed] = False
@@ -92,21 +98,23 @@ def normalise_masks(graph: Graph, masks: Mapping[str, Any] | Iterable[tuple[str,
     """
     if isinstance(masks, Mapping):
         return {
-            (weight := _weight_name(graph, name)): _boolean(weight, mask, _num_inputs(graph, weight))
+            (weight := consumer_named(graph, name)): _boolean(weight, mask, num_inputs(graph, weight))
             for name, mask in masks.items()
         }
     result: Masks = {}
     for name, channel in masks:
-        weight = _weight_name(graph, name)
-        length = _num_inputs(graph, weight)
+        weight = consumer_named(graph, name)
+        length = num_inputs(graph, weight)
         if not 0 <= channel < length:
             raise MaskError(f"channel {channel} of {weight} does not exist; it has {length} input channels")
         result.setdefault(weight, np.ones(length, dtype=bool))[channel] = False
     return result
 
 
-def effective_masks(graph: Graph, masks: Mapping[str, np.ndarray] | None = None) -> EffectiveMasks:
-    """A mask for every consumer: the given ones, less input channels whose weights are all zero.
+def effective_masks(
+    graph: Graph, masks: Mapping[str, np.ndarray] | None = None, *, round_to: int = 1, min_channels: int = 1
+) -> EffectiveMasks:
+    """A mask for every consumer: the given ones, less input channels whose weights are all zero, and rounded.
 
     A consumer that would keep nothing keeps its channel of largest L2 norm (the first on ties), and a message
     says so.
@@ -117,43 +125,30 @@ def effective_masks(graph: Graph, masks: Mapping[str, np.ndarray] | None = None)
         The traced model.
     masks
         As `normalise_masks` returns them. Default: none given.
+    round_to, min_channels
+        Every consumer keeps a multiple of `round_to` channels and at least `min_channels`, or everything it reads if
+        that is less: as many more of its strongest channels (`upscale_opt.rounding.rounded_mask`). Masks of
+        `upscale_opt.constrained_masks` are to be rounded there, because consumers would be rounded apart here.
+
+    Raises
+    ------
+    MaskError
+        If `round_to` or `min_channels` is below 1.
     """
+    require_rounding(round_to, min_channels)
     given = masks or {}
     result: Masks = {}
     messages = []
     for name in graph.consumers:
-        # The largest magnitude, because a sum of squares of tiny weights is zero; NaN is not zero.
-        used = _column_norms(graph, name, order=math.inf) != 0
+        used = column_norms(graph, name, order=LARGEST) != 0  # NaN is not zero
         mask = given.get(name, np.ones(len(used), dtype=bool)) & used
         if not mask.any():
-            best = int(_column_norms(graph, name).argmax())
+            best = int(column_norms(graph, name).argmax())
             mask = np.zeros(len(used), dtype=bool)
             mask[best] = True
             messages.append(f"the mask of {name} keeps nothing; its strongest channel, {best}, is kept")
-        result[name] = mask
-    return EffectiveMasks(result, tuple(messages))
-
-
-def _column_norms(graph: Graph, weight: str, *, order: float = 2) -> np.ndarray:
-    """Norm of every input channel of a weight; float64, shape (inputs,)."""
-    tensor = attribute_of(graph.module, weight).detach()
-    columns = tensor.to(torch.float32) if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-    dims = tuple(d for d in range(tensor.ndim) if d != graph.consumers[weight].input_axis)
-    return torch.linalg.vector_norm(columns, order, dim=dims).double().cpu().numpy()
-
-
-def _num_inputs(graph: Graph, weight: str) -> int:
-    return attribute_of(graph.module, weight).shape[graph.consumers[weight].input_axis]
-
-
-def _weight_name(graph: Graph, name: str) -> str:
-    for weight in (name, f"{name}.weight"):
-        if graph.aliases.get(weight, weight) in graph.consumers:
-            return graph.aliases.get(weight, weight)
-    known = [*graph.consumers, *(weight.removesuffix(".weight") for weight in graph.consumers)]
-    near = difflib.get_close_matches(name, known, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"maskable are {', '.join(list(graph.consumers)[:5])}, ..."
-    raise MaskError(f"{name!r} is no convolution or linear layer that the network calls; {hint}")
+        result[name] = rounded_mask(graph, name, mask, round_to=round_to, min_channels=min_channels)
+    return EffectiveMasks(result, tuple(messages), kept_channels_report(graph, given, result))
 
 
 def _boolean(weight: str, mask: Any, length: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from torch import nn
 
 from upscale_opt.errors import ModelError
 from upscale_opt.plans import ModelReference
+from upscale_opt.pruned_modules import permanent_state
 
 _libraries: list[torch.library.Library] = []  # a Library's registrations live as long as it does
 
@@ -52,14 +53,15 @@ def load_model(reference: ModelReference) -> nn.Module:
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load a checkpoint, in place: a ``.safetensors`` file, or a state_dict saved by torch (``weights_only=True``).
 
-    A checkpoint that holds the state_dict under ``state_dict`` or ``model`` is understood.
+    A checkpoint that holds the state_dict under ``state_dict`` or ``model`` is understood, and so is that of a model
+    pruned with `torch.nn.utils.prune`, whose masks are applied.
 
     Raises
     ------
     ModelError
         If the file cannot be read or does not fit the model.
     """
-    state = read_state_dict(path)
+    state = permanent_state(read_state_dict(path), model.state_dict())
     try:
         model.load_state_dict(state)
     except (RuntimeError, TypeError) as error:

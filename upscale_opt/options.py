@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import tempfile
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from problems import ProblemError, objective_named
+from problems import objective_named
 from problems.files import write_text_atomically
 from solvers import SolverError, solver_names
-from upscale_opt.errors import MaskError, UpscaleError
+from upscale_opt.errors import UpscaleError
 from upscale_opt.forms import require_forms
 
 Model = Annotated[str | None, typer.Option(help="A torchvision model, or path/to/file.py:factory.")]
 Weights = Annotated[str | None, typer.Option(help="DEFAULT, or the path of a checkpoint. [default: random weights]")]
 Amount = Annotated[str, typer.Option(help="Share of input channels each convolution drops, in [0, 1).")]
 Masks = Annotated[
-    Path | None, typer.Option(help="JSON file of masks (weight name to kept channels), or a plan. Replaces --amount.")
+    Path | None, typer.Option(help="File of masks: JSON, .safetensors, or a plan. Replaces --amount, --mode, --ignore.")
 ]
+Mode = Annotated[
+    str,
+    typer.Option(
+        help="Who is masked: input (every consumer by itself), constrained (consumers of a channel share one mask), "
+        "output (every producer by itself), or both (consumers and producers)."
+    ),
+]
+Ignore = Annotated[
+    list[str],
+    typer.Option(metavar="PATTERN", help="Leave weights or modules of this name alone (layer4.*); may repeat."),
+]
+RoundTo = Annotated[int, typer.Option(help="Round the channels that each consumer keeps up to a multiple of this.")]
+MinChannels = Annotated[int, typer.Option(help="Keep at least so many channels, where there are as many.")]
 InputShape = Annotated[str, typer.Option(help="Shape of the example input, batch included.")]
 Solvers = Annotated[
     list[str], typer.Option("--solver", help="Solver to compare with greedy; may repeat. One of those registered.")
@@ -134,27 +151,24 @@ def write_json(document: dict[str, Any], path: Path | None) -> None:
         write_text_atomically(json.dumps(document, indent=1) + "\n", path)
 
 
-def read_masks(path: Path) -> dict[str, Any]:
-    """Masks from a JSON file: a plan, or an object of weight names to kept channels or Booleans.
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with the fields of its dataclass parameter, all options, in place of the parameter itself."""
+    signature = inspect.signature(command)
+    hints = get_type_hints(command, include_extras=True)
+    taken = next(name for name, hint in hints.items() if is_dataclass(hint))
+    kind: Any = hints[taken]
+    inner = get_type_hints(kind, include_extras=True)
+    parameters = []
+    for name, parameter in signature.parameters.items():
+        own = [(field.name, inner[field.name], field.default) for field in fields(kind)]
+        for option, hint, default in own if name == taken else [(name, hints[name], parameter.default)]:
+            parameters.append(parameter.replace(name=option, annotation=hint, default=default))
 
-    Raises
-    ------
-    MaskError
-        If the file cannot be read or holds something else.
-    """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MaskError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise MaskError(f"{path} is not valid JSON ({error})") from error
-    if isinstance(document, dict) and "format" in document:
-        from upscale_opt.plans import plan_from_dict
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        chosen = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+        command(**{taken: chosen}, **values)
 
-        try:
-            return dict(plan_from_dict(document).masks)
-        except ProblemError as error:
-            raise MaskError(f"{path}: {error}") from error
-    if not isinstance(document, dict) or not all(isinstance(mask, list) for mask in document.values()):
-        raise MaskError(f"{path} must hold an object of weight names to lists of kept channels")
-    return document
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": None}
+    return run

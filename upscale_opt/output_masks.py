@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-from upscale_opt.amounts import num_removed, require_amount
+from upscale_opt.amounts import num_removed, require_amount, round_up
+from upscale_opt.consumer_names import consumers_matching
 from upscale_opt.errors import MaskError
 from upscale_opt.flow import attribute_of
 from upscale_opt.graphs import Graph
 from upscale_opt.writes import Write, writes_of
 
 
-def l2_output_masks(graph: Graph, amount: float | str = 0.5) -> dict[str, np.ndarray]:
+def l2_output_masks(
+    graph: Graph,
+    amount: float | str = 0.5,
+    *,
+    ignore: Iterable[str] = (),
+    round_to: int = 1,
+    min_channels: int = 1,
+) -> dict[str, np.ndarray]:
     """Per-producer L2 masks: unconstrained output-side pruning (Wan et al., ICML 2023, section 4).
 
     Every convolution whose outputs are not pinned removes its output channels of smallest L2 norm, each its own; their
@@ -29,19 +37,26 @@ def l2_output_masks(graph: Graph, amount: float | str = 0.5) -> dict[str, np.nda
         The traced model.
     amount
         Share of channels to remove, in [0, 1); see `upscale_opt.amounts.num_removed`.
+    ignore
+        Names of weights or modules to be left alone, wildcards allowed (``layer4.*``).
+    round_to, min_channels
+        Kept counts are rounded up, see `upscale_opt.amounts.round_up`.
 
     Raises
     ------
     MaskError
-        If the amount is outside [0, 1).
+        If the amount is outside [0, 1), a name to ignore matches nothing, or a number is below 1.
     """
     require_amount(amount)
+    ignored = consumers_matching(graph, ignore)
     masks = {}
     for weight, write in maskable_producers(graph).items():
-        norms = _row_norms(graph, write)
-        mask = np.ones(len(norms), dtype=bool)
-        mask[np.argsort(norms, kind="stable")[: num_removed(amount, len(norms))]] = False
-        masks[weight] = mask
+        if weight not in ignored:
+            norms = _row_norms(graph, write)
+            asked = len(norms) - num_removed(amount, len(norms))
+            kept = round_up(asked, len(norms), round_to=round_to, min_channels=min_channels)
+            masks[weight] = np.ones(len(norms), dtype=bool)
+            masks[weight][np.argsort(norms, kind="stable")[: len(norms) - kept]] = False
     return masks
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from problems import Problem, objective_named
 from upscale_opt import options, reports
 from upscale_opt.amounts import require_amount
 from upscale_opt.errors import ModelError, UpscaleError
+from upscale_opt.mask_choices import MaskChoice, settle, settle_outputs
 from upscale_opt.segments import Solutions, each_solution
 
 if TYPE_CHECKING:
@@ -52,8 +54,7 @@ class Setting:
 
     model: str
     weights: str | None
-    amount: str
-    masks: Path | None
+    masks: MaskChoice
     input_shape: str
     seed: int
     device: str
@@ -66,8 +67,7 @@ class Run:
         self.setting, self.search, self.json = setting, search, json
         self.prepared, self.reference = prepare_model(setting, search.objective)
         self.solutions: Solutions = {}
-        for message in self.prepared.messages:
-            print(f"note: {message}", file=sys.stderr)
+        remark(self.prepared.messages)
 
     def solve(self) -> None:
         """Every segment, every solver."""
@@ -100,8 +100,7 @@ class Run:
     def report(self, exports: dict[str, Exported], **extra: Any) -> None:
         """Table, what was verified, what is pinned, and the JSON document."""
         setting, objective = self.setting, self.search.objective
-        source = f"masks {setting.masks}" if setting.masks else f"amount {setting.amount}"
-        title = f"{setting.model}, {source}, objective {objective}"
+        title = f"{setting.model}, {setting.masks}, objective {objective}"
         costs = self.prepared.costs
         say(reports.table(self.prepared.problems, self.solutions, self.search.solvers, title=title, costs=costs))
         errors = self._errors(exports)
@@ -110,12 +109,24 @@ class Run:
             say(f"verified against the masked model in float64, relative error: {figures}")
         else:
             say("not verified (--no-verify)")
+        say(self.masks_summary())
         for pin in self.prepared.graph.unsupported:
             say(f"pinned: {pin.num_channels} channels at {pin.node} ({pin.reason})")
         unused = dict.fromkeys(part for exported in exports.values() for part in exported.unused)
         if unused:
             say(f"left out, with any loss of its own: {', '.join(unused)} (not used in eval mode)")
         self.write(exports, **extra)
+
+    def masks_summary(self) -> str:
+        """What was asked of the masks and what was done, in one line."""
+        from upscale_opt.rounding import summary
+
+        choice = self.setting.masks
+        text = summary(self.prepared.report, round_to=choice.round_to, min_channels=choice.min_channels)
+        outputs = self.prepared.outputs.values()
+        if not outputs:
+            return text
+        return f"{text}; {sum(int(own.sum()) for own in outputs)} of {sum(map(len, outputs))} output channels kept"
 
     def write(self, exports: dict[str, Exported], **extra: Any) -> None:
         """The JSON document, if it was asked for."""
@@ -125,18 +136,25 @@ class Run:
         return {name: e.verification.relative_error for name, e in exports.items() if e.verification is not None}
 
     def _document(self, verified: dict[str, float], **extra: Any) -> dict[str, Any]:
+        choice = self.setting.masks
         return reports.document(
             self.prepared.problems,
             self.solutions,
             self.search.solvers,
             model=self.setting.model,
-            amount=None if self.setting.masks else float(require_amount(self.setting.amount)),
+            amount=None if choice.masks else float(require_amount(choice.amount)),
             objective=self.search.objective,
             costs=self.prepared.costs,
             trace_seconds=self.prepared.trace_seconds,
             verified=verified,
             messages=list(self.prepared.messages),
             pinned=[vars(pin) for pin in self.prepared.graph.unsupported],
+            masks=[vars(own) for own in self.prepared.report],
+            outputs=[
+                {"weight": weight, "outputs": len(own), "kept": int(own.sum())}
+                for weight, own in self.prepared.outputs.items()
+            ],
+            **choice.to_dict(),
             **extra,
         )
 
@@ -183,26 +201,30 @@ def solve_instance(problem: Problem, search: Search, json: Path | None) -> Solut
 def prepare_model(setting: Setting, objective: str) -> tuple[Prepared, ModelReference]:
     """Build, trace and mask the model of a setting; its problems have what the objective needs."""
     from upscale_opt.comparison import prepare
-    from upscale_opt.masks import l2_masks
     from upscale_opt.plans import ModelReference
     from upscale_opt.tracing import trace
 
-    require_amount(setting.amount)
-    given = options.read_masks(setting.masks) if setting.masks is not None else None
     shape = options.parse_shape(setting.input_shape)
     reference = ModelReference(setting.model, setting.weights, setting.seed, shape)
-    network, x = load_model_and_input(reference, setting.device)
+    network, x, notes = load_model_and_input(reference, setting.device)
     started = time.perf_counter()
     graph = trace(network, x)
-    masks = l2_masks(graph, setting.amount) if given is None else given
-    return prepare(network, x, masks, graph=graph, started=started, objective=objective), reference
+    masks = settle(graph, setting.masks)
+    masks = replace(masks, messages=(*notes, *masks.messages))
+    outputs = settle_outputs(graph, setting.masks)
+    prepared = prepare(network, x, masks, graph=graph, started=started, objective=objective, outputs=outputs)
+    return prepared, reference
 
 
-def load_model_and_input(reference: ModelReference, device: str) -> tuple[Any, Any]:
-    """The model and a random input, on the device."""
+def load_model_and_input(reference: ModelReference, device: str) -> tuple[Any, Any, tuple[str, ...]]:
+    """The model and a random input, on the device, and what has to be said about the model.
+
+    What `torch.nn.utils.prune` dropped is made permanent.
+    """
     import torch
 
     from upscale_opt.models import load_model
+    from upscale_opt.pruned_modules import is_pruned, permanently_pruned
 
     try:
         where = torch.device(device)
@@ -211,7 +233,12 @@ def load_model_and_input(reference: ModelReference, device: str) -> tuple[Any, A
     if where.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"device {device!r} is not available here; choose cpu")
     x = torch.randn(reference.input_shape, generator=torch.Generator().manual_seed(reference.seed))
-    return load_model(reference).to(where), x.to(where)
+    network = load_model(reference)
+    notes: tuple[str, ...] = ()
+    if is_pruned(network):
+        network = permanently_pruned(network)
+        notes = ("the model is pruned by torch.nn.utils.prune, which is made permanent; its zeros count as masks",)
+    return network.to(where), x.to(where), notes
 
 
 def reference_of(
@@ -234,7 +261,8 @@ def export_by_plan(
     from upscale_opt.plans import read_plan
 
     plan = read_plan(path)
-    network, x = load_model_and_input(reference_of(plan, model, weights, input_shape, 0), device)
+    network, x, notes = load_model_and_input(reference_of(plan, model, weights, input_shape, 0), device)
+    remark(notes)
     return run_export(network, x, plan, verify=verify)
 
 
@@ -243,6 +271,12 @@ def required_model(model: str | None) -> str:
     if model is None:
         raise UpscaleError("give --model: a torchvision name, or path/to/file.py:factory")
     return model
+
+
+def remark(messages: Iterable[str]) -> None:
+    """Print what has to be said to standard error."""
+    for message in messages:
+        print(f"note: {message}", file=sys.stderr)
 
 
 def say(text: str) -> None:

@@ -107,11 +107,22 @@ class Verifier:
     def _masked_model(self) -> nn.Module:
         axes = {weight: read.input_axis for weight, read in self.graph.consumers.items()}
         masked: nn.Module = masked_copy(self.model, self.masks, axes).double()
+        self._fill_empty_weights(masked)
         writes = writes_of(self.graph)
         for weight, mask in self.masked_outputs.items():
             write = writes[weight]
             masked.get_submodule(write.module).register_forward_hook(_multiply(mask, write.layout.axis))
         return masked
+
+    def _fill_empty_weights(self, masked: nn.Module) -> None:
+        """Heads that are zero in a fresh network get random weights where their masks keep them."""
+        generator = torch.Generator().manual_seed(0)
+        for weight, read in self.graph.consumers.items():
+            tensor = attribute_of(masked, weight).detach()
+            if not tensor.any():
+                tensor.copy_(torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype))
+                if weight in self.masks:
+                    tensor.transpose(read.input_axis, 0)[torch.from_numpy(~self.masks[weight]).to(tensor.device)] = 0
 
     def check(self, exported: Exported) -> Verification:
         """Compare one export; returns the outcome, pass or fail."""

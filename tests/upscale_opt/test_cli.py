@@ -269,7 +269,7 @@ def test_a_failed_verification_is_exit_code_1(monkeypatch, capsys):
     honest = rewriting._Rewriter._slice_weight
 
     def wrong(self, read, columns):
-        honest(self, read, columns[::-1] if read.name == "down" else columns)
+        honest(self, read, columns[::-1].copy() if read.name == "down" else columns)
 
     monkeypatch.setattr(rewriting._Rewriter, "_slice_weight", wrong)
     monkeypatch.setattr(sys, "argv", ["upscale-opt", "solve", "--model", f"{NETS}:Residual", *SHAPE])

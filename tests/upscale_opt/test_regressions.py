@@ -75,8 +75,7 @@ NETWORKS = {
     ),
     "a norm whose output cancels": program(
         "a = self.conv(x)", "b = self.norm(a)", "c = F.adaptive_avg_pool2d(b, 1)", "d = self.next(c)",
-        init=(CONV, "self.norm = nn.LayerNorm(4, elementwise_affine=False)", NEXT, "self.head = nn.Conv2d(6, 3, 1)"),
-        output="[d, self.head(a)]",
+        init=(CONV, "self.norm = nn.LayerNorm(4, elementwise_affine=False)", NEXT), output="[d, a]",
     ),
     "integer inputs, one sample": program(
         "a = self.embedding(x)", "b = self.first(a)", "c = self.second(torch.relu(b))",
@@ -84,24 +83,21 @@ NETWORKS = {
         output="c", shape=(5,), high=10, batch=1,
     ),
 }  # fmt: skip
-OPEN: dict[str, str] = {}
-"""What is still wrong, and why."""
+
+
+UNPROVABLE = ("a norm whose output cancels",)
+"""Right, but whatever is swapped shows in nothing but rounding noise."""
 
 
 def outcomes(name):
-    return [check(NETWORKS[name], seed) for seed in range(4)]
+    return [check(NETWORKS[name], seed, modes=("input",)) for seed in range(4)]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.xfail(strict=True, reason=OPEN[name])] if name in OPEN else [])
-        for name in NETWORKS
-    ],
-)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_networks_that_were_wrong_once(name):
+    expected = Verdict.UNPROVEN if name in UNPROVABLE else Verdict.RIGHT
     for outcome in outcomes(name):
-        assert outcome.verdict is Verdict.RIGHT, f"{outcome.reason}\n{outcome.detail}"
+        assert outcome.verdict is expected, f"{outcome.reason}\n{outcome.detail}"
 
 
 class Pyramid(nn.Module):
