@@ -10,19 +10,17 @@ Exit code 1 if any network is wrong, 130 if interrupted (the message says how fa
 from __future__ import annotations
 
 import argparse
-import functools
-import multiprocessing
 import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-import torch
 from tqdm import tqdm
 
-from benchmarks.random_networks.checks import Outcome, Verdict, check
+from benchmarks.random_networks.checks import Verdict, check
 from benchmarks.random_networks.networks import OPERATORS, random_network
+from benchmarks.random_networks.running import outcome_of, outcomes
 from benchmarks.random_networks.shrinking import shrink
 
 
@@ -54,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started, channels, movable, done = time.perf_counter(), 0, 0, 0
     try:
         with tqdm(total=len(seeds), unit="network", file=sys.stderr) as bar:
-            for seed, outcome in _outcomes(seeds, given.jobs, without):
+            for seed, outcome in outcomes(seeds, given.jobs, without):
                 counts[outcome.verdict] += 1
                 done, channels, movable = done + 1, channels + outcome.channels, movable + outcome.movable
                 if outcome.verdict in (Verdict.WRONG, Verdict.SKIPPED):
@@ -71,14 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("look at one with --seeds SEED --show")
         return 1
     return 0 if done == len(seeds) else 130
-
-
-def outcome_of(seed: int, without: tuple[str, ...] = ()) -> Outcome:
-    """The outcome of a seed's network."""
-    torch.set_num_threads(1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return check(random_network(seed, without=without), seed)
 
 
 def show(seed: int, without: tuple[str, ...] = ()) -> int:
@@ -105,15 +95,6 @@ def _seeds(text: str) -> range:
     if not seeds:
         raise ValueError(text)
     return seeds
-
-
-def _outcomes(seeds: range, jobs: int, without: tuple[str, ...]) -> Iterator[tuple[int, Outcome]]:
-    work = functools.partial(outcome_of, without=without)
-    if jobs == 1:
-        yield from zip(seeds, map(work, seeds))
-        return
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from zip(seeds, pool.imap(work, seeds, chunksize=8))
 
 
 if __name__ == "__main__":

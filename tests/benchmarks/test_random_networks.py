@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from benchmarks.random_networks import OPERATORS, Outcome, Program, Verdict, check, checks, random_network
-from benchmarks.random_networks.__main__ import main, outcome_of
+from benchmarks.random_networks.__main__ import main
 from benchmarks.random_networks.program import Input, Step
+from benchmarks.random_networks.running import outcome_of, outcomes
 from benchmarks.random_networks.shrinking import shrink
 
 QUICK = settings(
@@ -133,6 +134,10 @@ def test_shrinking_leaves_what_matters(monkeypatch):
     )
 
 
+def test_two_processes_find_what_one_does():
+    assert list(outcomes(range(4), 2)) == list(outcomes(range(4)))
+
+
 def test_the_command_counts_and_shows(capsys):
     assert main(["--seeds", "0:3"]) == 0
     assert "seeds 0:3:" in capsys.readouterr().out
@@ -144,13 +149,13 @@ def test_the_command_counts_and_shows(capsys):
 
 
 def test_the_command_fails_if_a_network_is_wrong_and_says_how_far_it_got(monkeypatch, capsys):
-    monkeypatch.setattr("benchmarks.random_networks.__main__.check", lambda *_: Outcome(Verdict.WRONG, "an accident"))
+    monkeypatch.setattr("benchmarks.random_networks.running.check", lambda *_: Outcome(Verdict.WRONG, "an accident"))
     assert main(["--seeds", "4:6"]) == 1
     assert "seed 4 wrong: an accident" in capsys.readouterr().out
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("benchmarks.random_networks.__main__.check", interrupt)
+    monkeypatch.setattr("benchmarks.random_networks.running.check", interrupt)
     assert main(["--seeds", "4:6"]) == 130
     assert "go on with --seeds 4:6" in capsys.readouterr().err

@@ -1,0 +1,41 @@
+"""The outcomes of seeds, in one process or in several. A module of its own: other processes cannot import a command."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import warnings
+from collections.abc import Iterator
+
+import torch
+
+from benchmarks.random_networks.checks import Outcome, check
+from benchmarks.random_networks.networks import random_network
+
+
+def outcome_of(seed: int, without: tuple[str, ...] = ()) -> Outcome:
+    """The outcome of a seed's network, on one thread: tensors are tiny."""
+    torch.set_num_threads(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return check(random_network(seed, without=without), seed)
+
+
+def outcomes(seeds: range, jobs: int = 1, without: tuple[str, ...] = ()) -> Iterator[tuple[int, Outcome]]:
+    """Seeds with their outcomes, in order.
+
+    Parameters
+    ----------
+    seeds
+        The seeds.
+    jobs
+        Number of processes.
+    without
+        Names of operators to leave out.
+    """
+    work = functools.partial(outcome_of, without=without)
+    if jobs == 1:
+        yield from zip(seeds, map(work, seeds))
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from zip(seeds, pool.imap(work, seeds, chunksize=8))
