@@ -15,6 +15,8 @@ from scipy.sparse.csgraph import connected_components
 
 from problems import Block
 
+CONTRADICTION = "channels of one producer are tied to each other"
+
 
 @dataclass(frozen=True, eq=False)
 class Layout:
@@ -161,7 +163,11 @@ class ChannelTable:
             pinned[tie[channels]] = True
         # A tie that maps two channels of one producer onto each other: nothing sensible can move.
         by_producer = np.unique(producer * num_classes + tie, return_counts=True)
-        pinned[by_producer[0][by_producer[1] > 1] % max(1, num_classes)] = True
+        tied = np.zeros(num_classes, dtype=bool)
+        tied[by_producer[0][by_producer[1] > 1] % max(1, num_classes)] = True
+        pinned |= tied
+        for p in np.unique(producer[tied[tie]]):
+            self.pins.append(Pin(CONTRADICTION, self._names[p], int(tied[tie[producer == p]].sum())))
         needed = np.zeros(num_classes, dtype=bool)
         for channels in self._needed:
             needed[tie[channels]] = True

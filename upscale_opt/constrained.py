@@ -63,6 +63,9 @@ def constrained_masks(
     """
     require_amount(amount)
     require_rounding(round_to, min_channels)
+    if not graph.blocks:
+        consumers_matching(graph, ignore)
+        return {}
     sets = _SharedSets(graph, consumers_matching(graph, ignore))
     forced = np.zeros(graph.offsets[-1], dtype=bool)
     while True:

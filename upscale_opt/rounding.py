@@ -53,7 +53,7 @@ def rounded_mask(
     round_to, min_channels
         At least 1.
     """
-    size = graph.consumers[weight].input.size
+    size = _features(graph, weight, mask)
     kept = channels_of(graph, weight, mask)
     wanted = round_up(int(kept.sum()), len(kept), round_to=round_to, min_channels=min_channels)
     lacking = wanted - int(kept.sum())
@@ -69,8 +69,14 @@ def rounded_mask(
 
 def channels_of(graph: Graph, weight: str, mask: np.ndarray) -> np.ndarray:
     """The channels that a mask keeps: those with any kept feature; bool, shape (channels,)."""
-    kept: np.ndarray = np.logical_or.reduce(mask.reshape(-1, graph.consumers[weight].input.size), axis=1)
+    kept: np.ndarray = np.logical_or.reduce(mask.reshape(-1, _features(graph, weight, mask)), axis=1)
     return kept
+
+
+def _features(graph: Graph, weight: str, mask: np.ndarray) -> int:
+    """Entries of a mask per channel; 1 where a channel is in several groups of a convolution."""
+    size = graph.consumers[weight].input.size
+    return size if len(mask) % size == 0 else 1
 
 
 def kept_channels_report(

@@ -1,8 +1,8 @@
 """Is every export of a random network right? Checked twice: by `upscale_opt.verify`, and by nothing it is made of.
 
 The second check shares no code with `upscale_opt.verification`: the network has random parameters and statistics from
-the start, the masked model is a copy with zeroed weight columns, and both are run in float64 on inputs that neither
-has seen, with another batch size.
+the start, the masked model is a copy with zeroed weight columns and hooks that zero outputs, and both are run in
+float64 on inputs that neither has seen, with another batch size.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import copy
 import functools
 import random
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
@@ -25,11 +25,24 @@ from benchmarks.random_networks.program import Program
 from problems import Order, Problem, evaluate
 from problems.evaluation import COPY, OVER_READ, PIECES
 from solvers import solve
-from upscale_opt import AnalyticCosts, Exported, ModelError, Plan, effective_masks, export, extract, plan, trace
+from upscale_opt import (
+    AnalyticCosts,
+    Exported,
+    ModelError,
+    Plan,
+    constrained_masks,
+    effective_masks,
+    export,
+    extract,
+    plan,
+    trace,
+)
 from upscale_opt.graphs import Graph
 from upscale_opt.verification import Verifier
+from upscale_opt.writes import writes_of
 
 TOLERANCE = 1e-9
+MODES = ("input", "input", "constrained", "output", "both")
 OBJECTIVES = ("copies", "span", "traffic", "runs", "latency")
 JOINING = AnalyticCosts(launch_ns=0, piece_ns=0, bytes_per_ns=1000, gather_bytes_per_ns=1, flops_per_ns=1)
 """Joining runs is free and everything else is dear: `latency` reads in pieces wherever there is more than one run."""
@@ -82,7 +95,13 @@ class _Wrong(Exception):
         self.outcome = Outcome(Verdict.WRONG, reason, detail)
 
 
-def check(program: Program, source: int | random.Random = 0, *, num_plans: int = 3) -> Outcome:
+def check(
+    program: Program,
+    source: int | random.Random = 0,
+    *,
+    num_plans: int = 3,
+    modes: Sequence[str] = MODES,
+) -> Outcome:
     """Trace a network, prune it at random, export it in several ways and compare each with the masked model.
 
     Parameters
@@ -93,6 +112,8 @@ def check(program: Program, source: int | random.Random = 0, *, num_plans: int =
         Seed or source of the masks, orders and read modes.
     num_plans
         Number of exports: greedy's order first, then random ones.
+    modes
+        Of the masks; one is drawn.
     """
     rng = np.random.default_rng(source.getrandbits(32) if isinstance(source, random.Random) else source)
     model, inputs = program.build(), program.example_inputs()
@@ -104,21 +125,25 @@ def check(program: Program, source: int | random.Random = 0, *, num_plans: int =
         return wrong.outcome
     size = sum(block.size for block in graph.blocks), sum(block.size for block in graph.blocks if not block.pinned)
     try:
-        unproven = [reason for reason in _check_exports(program, model, graph, rng, num_plans) if reason]
+        unproven = [reason for reason in _check_exports(program, model, graph, rng, num_plans, modes) if reason]
     except _Wrong as wrong:
         return Outcome(Verdict.WRONG, wrong.outcome.reason, wrong.outcome.detail, *size)
     return Outcome(Verdict.UNPROVEN if unproven else Verdict.RIGHT, "; ".join(unproven[:1]), "", *size)
 
 
 def _check_exports(
-    program: Program, model: nn.Module, graph: Graph, rng: np.random.Generator, num_plans: int
+    program: Program, model: nn.Module, graph: Graph, rng: np.random.Generator, num_plans: int, modes: Sequence[str]
 ) -> Iterator[str]:
     """Check exports one by one; yields why one is unproven, or nothing."""
     inputs = program.example_inputs()
-    masks = _must(lambda: effective_masks(graph, random_masks(graph, rng)).masks, "masks")
-    verifier = _must(lambda: Verifier(model, inputs, graph, masks), "verifier")
-    oracle = Oracle(program, model, masks)
-    for chosen in _plans(graph, masks, rng, num_plans):
+    mode = modes[rng.integers(len(modes))] if len(modes) > 1 else modes[0]
+    masks, outputs = _must(lambda: random_sides(graph, rng, mode), "masks")
+    verifier = _must(lambda: Verifier(model, inputs, graph, masks, outputs=outputs), "verifier")
+    writes = writes_of(graph)
+    oracle = Oracle(
+        program, model, masks, {writes[w].module: (kept, writes[w].layout.axis) for w, kept in outputs.items()}
+    )
+    for chosen in _plans(graph, masks, outputs, rng, num_plans):
         told = describe(masks, chosen)
         exported = _must(lambda c=chosen: export(model, inputs, c, verify=False, graph=graph), "export", told)
         error = _must(lambda e=exported: oracle.error(e), "run", told)
@@ -141,10 +166,20 @@ class Oracle:
         The network as the export was made from.
     masks
         What every consumer keeps.
+    outputs
+        Path of a module to what is kept of its output channels.
     """
 
-    def __init__(self, program: Program, model: nn.Module, masks: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self,
+        program: Program,
+        model: nn.Module,
+        masks: Mapping[str, np.ndarray],
+        outputs: Mapping[str, tuple[np.ndarray, int]],
+    ) -> None:
         masked = copy.deepcopy(model).double()
+        for path, (kept, axis) in outputs.items():
+            masked.get_submodule(path).register_forward_hook(functools.partial(_zero_dropped, kept, axis))
         for name, mask in masks.items():
             weight, axis = _tensor(masked, name).data, _input_axis(masked, name)
             for column in range(weight.shape[axis]):
@@ -180,6 +215,32 @@ def random_masks(graph: Graph, rng: np.random.Generator) -> dict[str, np.ndarray
     return result
 
 
+def random_sides(
+    graph: Graph, rng: np.random.Generator, mode: str
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Masks of consumers and of producers in one of the modes."""
+    if mode == "constrained":
+        return constrained_masks(graph, f"{rng.uniform(0.1, 0.9):.2f}"), {}
+    masks = effective_masks(graph, random_masks(graph, rng) if mode != "output" else {}).masks
+    if mode == "input":
+        return masks, {}
+    outputs = {}
+    for weight, write in writes_of(graph).items():
+        length = sum(graph.blocks[b].size for b in write.layout.blocks)
+        kept = rng.random(length) < rng.uniform(0.1, 0.9)
+        if rng.random() < 0.8 and kept.any():
+            outputs[weight] = kept
+    return masks, outputs
+
+
+def _zero_dropped(kept: np.ndarray, axis: int, _module: Any, _inputs: Any, output: Any) -> Any:
+    """A forward hook: dropped output channels become zero."""
+    result = output.clone()
+    for channel in np.flatnonzero(~kept).tolist():
+        result.select(axis, channel).zero_()
+    return result
+
+
 def random_orders(problem: Problem, rng: np.random.Generator) -> Order:
     """Blocks that are not pinned in random order."""
     return Order(
@@ -194,14 +255,21 @@ def describe(masks: Mapping[str, np.ndarray], chosen: Plan) -> str:
     """Masks, orders and read modes, for people."""
     lines = [f"kept by {name}: {np.flatnonzero(mask).tolist()} of {len(mask)}" for name, mask in masks.items()]
     lines += [f"order of {name}: {np.asarray(order).tolist()}" for name, order in chosen.orders.items()]
+    lines += [f"computed by {name}: {np.flatnonzero(own).tolist()}" for name, own in chosen.outputs.items()]
     return "\n".join([*lines, *(f"read mode of {name}: {mode}" for name, mode in chosen.reads.items())])
 
 
-def _plans(graph: Graph, masks: dict[str, np.ndarray], rng: np.random.Generator, number: int) -> Iterator[Plan]:
+def _plans(
+    graph: Graph,
+    masks: dict[str, np.ndarray],
+    outputs: dict[str, np.ndarray],
+    rng: np.random.Generator,
+    number: int,
+) -> Iterator[Plan]:
     """Greedy's order; then random orders in the modes of a random objective, or in random modes."""
-    problems = _must(lambda: extract(graph, masks, costs=JOINING), "extract")
+    problems = _must(lambda: extract(graph, masks, outputs=outputs, costs=JOINING), "extract")
     results = _must(lambda: {name: solve(problem, solver="greedy") for name, problem in problems.items()}, "solve")
-    yield _must(lambda: plan(problems, masks, results), "plan")
+    yield _must(lambda: plan(problems, masks, results, outputs=outputs), "plan")
     for i in range(1, number):
         orders = {name: random_orders(problem, rng) for name, problem in problems.items()}
         objective = OBJECTIVES[rng.integers(len(OBJECTIVES))]
@@ -209,9 +277,10 @@ def _plans(graph: Graph, masks: dict[str, np.ndarray], rng: np.random.Generator,
         if i > 1:
             # The calls of one weight have one mode: its columns are stored once.
             by_weight = {weight: str(rng.choice([OVER_READ, PIECES, COPY])) for weight in graph.consumers}
-            modes = {read.name: by_weight[read.weight] for read in graph.reads}
+            chosen = {read.name: by_weight[read.weight] for read in graph.reads}
+            modes = {name: chosen.get(name) or str(rng.choice([OVER_READ, COPY])) for name in modes}
         stored = {b.name: orders[name][i] for name, problem in problems.items() for i, b in enumerate(problem.blocks)}
-        yield Plan(masks, stored, modes)
+        yield Plan(masks, stored, modes, None, outputs)
 
 
 def _modes(problems: Mapping[str, Problem], orders: Mapping[str, Order], objective: str) -> dict[str, str]:

@@ -7,6 +7,8 @@ import pytest
 
 from problems import OBJECTIVES, Access, Block, Objective, Order, Problem, ProblemError, evaluate, evaluate_batch
 from problems.generators import random_concat
+from problems.instances import read_instance, write_instance
+from problems.signatures import content_hash, signature_form
 
 TABLELESS = {name: objective for name, objective in OBJECTIVES.items() if not objective.uses_tables}
 
@@ -189,3 +191,25 @@ def test_classes_of_a_pinned_block_are_its_runs():
     problem = one_block([[1, 0, 1, 1]], pinned=True)
     assert [members.tolist() for members in problem.classes.members] == [[0], [1], [2, 3]]
     assert all(problem.classes.members[s][-1] < problem.classes.members[t][0] for s, t in pairwise(range(3)))
+
+
+def test_required_channels_are_stored_though_nobody_keeps_them(tmp_path):
+    """In a removable block; they survive files, the signature form and its hash, and restrictions."""
+    kept = np.array([True, False, False, False, True, False])
+    problem = Problem((Block("x", 6, required=(2, 5)),), (Access("a", (0,), kept),), "required")
+    assert problem.stored[0].tolist() == [0, 2, 4, 5]
+    write_instance(problem, tmp_path / "required.json")
+    again = read_instance(tmp_path / "required.json")
+    assert again == problem and again.blocks[0].required == (2, 5)
+    form = signature_form(problem)
+    assert [len(stored) for stored in form.stored] == [4]
+    assert content_hash(form) == content_hash(problem)
+    plain = Problem((Block("x", 6),), problem.accesses, "required")
+    assert content_hash(plain) != content_hash(problem)
+    assert problem.restricted([0]).stored[0].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("required", [(6,), (-1,), (2, 1), (1, 1)])
+def test_required_channels_must_exist_and_ascend(required):
+    with pytest.raises(ProblemError, match="block 'x'"):
+        Block("x", 6, required=required)

@@ -10,7 +10,7 @@ from upscale_opt.plans import Plan
 
 def random_masks(graph, rng, keep=0.5):
     """Every consumer, linear layers and readers of the network input too, keeps random input features."""
-    sizes = {name: graph.module.get_parameter(name).shape[1] for name in graph.consumers}
+    sizes = {name: graph.module.get_parameter(name).shape[read.input_axis] for name, read in graph.consumers.items()}
     given = {name: rng.random(size) < keep for name, size in sizes.items()}
     return effective_masks(graph, given).masks
 

@@ -107,6 +107,11 @@ def channel_shuffle(flow: Flow, node: fx.Node) -> Value:
     return flow.rearrange(node, source.name, x, index)
 
 
+def pixel_shuffle(flow: Flow, node: fx.Node) -> Value:
+    """Spreads groups of neighbouring channels over pixels, or gathers them: they stay where they are."""
+    return flow.unknown(node, f"{flow.operator(node)} groups neighbouring channels")
+
+
 def gather(flow: Flow, node: fx.Node) -> Value:
     """A selection in the input of a model that is an export itself: it may select in any order."""
     source, module = flow.source(node), flow.module(node)

@@ -85,6 +85,7 @@ MODULE_RULES: dict[type[nn.Module], Rule] = {
     **{kind: pad for prefix in _PADDINGS for d in (1, 2, 3) if (kind := getattr(nn, f"{prefix}{d}d", None))},
     nn.Flatten: shapes.flatten,
     nn.ChannelShuffle: shapes.channel_shuffle,
+    **dict.fromkeys((nn.PixelShuffle, nn.PixelUnshuffle), shapes.pixel_shuffle),
     Gather: shapes.gather,
     nn.MultiheadAttention: attention.multi_head_attention,
 }
@@ -126,6 +127,7 @@ FUNCTION_RULES: dict[Callable[..., Any], Rule] = {
     torch.permute: shapes.permute,
     **dict.fromkeys((torch.transpose, torch.swapaxes, torch.swapdims), shapes.transpose),
     torch.t: shapes.transpose_matrix,
+    **dict.fromkeys((functional.pixel_shuffle, functional.pixel_unshuffle), shapes.pixel_shuffle),
     functional.channel_shuffle: shapes.channel_shuffle,
     torch.channel_shuffle: shapes.channel_shuffle,
     getattr: sizes.get_attribute,

@@ -1,0 +1,171 @@
+"""Tests of the operator table: what each operator leaves free, and that exports through it are exact."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import random_masks, random_plan
+from torch import nn
+from torch.nn import functional
+
+from upscale_opt import ModelError, export, extract, trace
+from upscale_opt.operators import register
+from upscale_opt.operators.table import FUNCTION_RULES
+
+FREE, NEEDED, PINNED = "free", "needed", "pinned"
+
+
+def swapped(_, x):
+    """The parts of a tensor in another order."""
+    first, second = x.split([3, 9], 1)
+    return torch.cat([second, first], 1)
+
+
+def multiplied(_, x):
+    """The halves of a tensor, multiplied: channels of one producer are tied to each other."""
+    first, second = x.chunk(2, 1)
+    return first * second
+
+
+class Net(nn.Module):
+    """A convolution, the operator, and a convolution that reads what comes out of it."""
+
+    def __init__(self, operation, outputs, module):
+        super().__init__()
+        self.first, self.operation, self.module = nn.Conv2d(3, 12, 1), operation, module
+        self.second = nn.Conv2d(outputs, 5, 1)
+        self.scale = nn.Parameter(torch.rand(12, 1, 1) + 0.5)
+        self.weight, self.bias = nn.Parameter(torch.randn(12, 12, 1, 1)), nn.Parameter(torch.randn(12))
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.second(self.operation(self, x))
+
+
+CASES = {
+    "grouped convolution": (lambda m, x: m.module(x), 8, nn.Conv2d(12, 8, 3, padding=1, groups=4), FREE),
+    "depthwise convolution": (lambda m, x: m.module(x), 12, nn.Conv2d(12, 12, 3, padding=1, groups=12), FREE),
+    "transposed convolution": (lambda m, x: m.module(x), 8, nn.ConvTranspose2d(12, 8, 2), FREE),
+    "functional convolution": (lambda m, x: functional.conv2d(x, m.weight, m.bias), 12, None, FREE),
+    "channel shuffle": (lambda m, x: m.module(x), 12, nn.ChannelShuffle(3), FREE),
+    "shuffle by hand": (
+        lambda m, x: x.view(x.size(0), 3, 4, 6, 6).transpose(1, 2).contiguous().view(x.size(0), -1, 6, 6),
+        *(12, None, FREE),
+    ),
+    "group norm": (lambda m, x: m.module(x), 12, nn.GroupNorm(3, 12), NEEDED),
+    "instance norm": (lambda m, x: m.module(x), 12, nn.InstanceNorm2d(12, affine=True), FREE),
+    "layer norm": (lambda m, x: m.module(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), 12, nn.LayerNorm(12), NEEDED),
+    "linear on the last axis": (
+        lambda m, x: m.module(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
+        *(7, nn.Linear(12, 7), FREE),
+    ),
+    "parametric relu": (lambda m, x: m.module(x), 12, nn.PReLU(12), FREE),
+    "layer scale": (lambda m, x: x + m.scale * torch.sin(x), 12, None, FREE),
+    "chunk, both parts": (multiplied, 6, None, PINNED),
+    "chunk, one part": (lambda m, x: x.chunk(3, 1)[1], 4, None, FREE),
+    "split": (swapped, 12, None, FREE),
+    "stack": (lambda m, x: torch.stack([x, torch.relu(x)], 1).flatten(1, 2), 24, None, FREE),
+    "concat with itself": (lambda m, x: torch.cat([x, x], 1), 24, None, FREE),
+    "excitation by view": (
+        lambda m, x: x * torch.sigmoid(m.module(x.mean((2, 3))).view(x.size(0), x.size(1), 1, 1)),
+        *(12, nn.Linear(12, 12), FREE),
+    ),
+    "interpolation": (lambda m, x: functional.interpolate(x, scale_factor=2.0), 12, None, FREE),
+    "padding": (lambda m, x: functional.pad(x, (1, 1, 2, 0)), 12, None, FREE),
+    "padding of channels": (lambda m, x: functional.pad(x, (0, 0, 0, 0, 1, 1)), 14, None, PINNED),
+    "softmax over channels": (lambda m, x: torch.softmax(x, 1), 12, None, NEEDED),
+    "normalize": (lambda m, x: functional.normalize(x), 12, None, NEEDED),
+    "norm over pixels": (lambda m, x: x / (1 + x.norm(p=2, dim=(2, 3), keepdim=True)), 12, None, FREE),
+    "local response norm": (lambda m, x: m.module(x), 12, nn.LocalResponseNorm(3), PINNED),
+    "pixel shuffle": (lambda m, x: m.module(x), 3, nn.PixelShuffle(2), PINNED),
+    "flip": (lambda m, x: x.flip(1), 12, None, PINNED),
+    "cumsum": (lambda m, x: x.cumsum(1), 12, None, PINNED),
+    "one channel": (lambda m, x: x * x[:, 3:4], 12, None, FREE),
+    "another channel of the same producer": (lambda m, x: x[:, :6] + x[:, 6:], 6, None, PINNED),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_exports_through_operators_are_exact_and_free_what_they_can(name):
+    operation, outputs, module, expected = CASES[name]
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model, x = Net(operation, outputs, module).eval(), torch.randn(1, 3, 6, 6)
+        graph = trace(model, x)
+        blocks = [block for block in graph.blocks if block.name.startswith("first")]
+        assert blocks and all(block.pinned == (expected == PINNED) for block in blocks)
+        assert (
+            expected == PINNED
+            or all(block.removable == (expected == FREE) for block in blocks)
+            or name == "one channel"
+        )
+        assert bool(graph.unsupported) == (expected == PINNED)
+        rng = np.random.default_rng(seed)
+        masks = random_masks(graph, rng, 0.6)
+        problems = extract(graph, masks)
+        for objective in ("copies", "span"):
+            exported = export(model, x, random_plan(problems, masks, rng, objective), graph=graph)
+            assert exported.verification.relative_error <= 1e-9
+
+
+def test_attention_may_be_permuted_but_not_removed():
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.norm, self.head = nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 3)
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+            self.token = nn.Parameter(torch.randn(1, 1, 8))
+            self.up, self.down = nn.Linear(8, 16), nn.Linear(16, 8)
+
+        def forward(self, x):
+            x = torch.cat([self.token.expand(x.shape[0], -1, -1), self.embed(x)], 1)
+            y = self.norm(x)
+            x = x + self.attention(y, y, y, need_weights=False)[0]
+            return self.head((x + self.down(functional.gelu(self.up(x))))[:, 0])
+
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model, x = Layer().eval(), torch.randn(1, 5, 6)
+        graph = trace(model, x)
+        stream, hidden = graph.blocks[graph.reads[1].input.blocks[0]], graph.blocks[graph.reads[2].input.blocks[0]]
+        assert not stream.pinned and not stream.removable and hidden.removable and not hidden.pinned
+        rng = np.random.default_rng(seed)
+        masks = random_masks(graph, rng, 0.5)
+        exported = export(model, x, random_plan(extract(graph, masks), masks, rng, "copies"), graph=graph)
+        assert exported.verification.relative_error <= 1e-9
+
+
+@torch.fx.wrap
+def doubled(x):
+    return 2 * x
+
+
+def test_users_teach_the_tracer_operators():
+    """Unknown it pins and is named; with a rule its channels pass."""
+    model, x = Net(lambda m, x: doubled(x), 12, None).eval(), torch.zeros(1, 3, 6, 6)
+    assert [pin.reason for pin in trace(model, x).unsupported] == ["no rule for doubled"]
+    register(doubled, lambda flow, node: flow.layout(flow.source(node)) or flow.unknown(node))
+    try:
+        assert trace(model, x).unsupported == ()
+    finally:
+        del FUNCTION_RULES[doubled]
+    with pytest.raises(ModelError, match="no module class, function or method name"):
+        register(3, None)
+
+
+def test_a_parameter_that_is_used_as_a_whole_keeps_its_channels():
+    model = Net(lambda m, x: x * m.scale + m.scale.mean(), 12, None).eval()
+    graph = trace(model, torch.zeros(1, 3, 6, 6))
+    assert all(block.pinned for block in graph.blocks if block.name == "first")
+
+
+def test_convolutions_with_groups_lose_the_same_number_of_every_group():
+    model, x = (
+        Net(CASES["grouped convolution"][0], 8, nn.Conv2d(12, 8, 3, padding=1, groups=4)).eval(),
+        torch.zeros(1, 3, 6, 6),
+    )
+    graph = trace(model, x)
+    masks = {"module.weight": np.array([True, False, True]), "second.weight": np.arange(8) != 3}
+    problems = extract(graph, masks)
+    stored = {b.name: len(s) for p in problems.values() for b, s in zip(p.blocks, p.stored, strict=True)}
+    assert [stored[f"first[{3 * g}:{3 * g + 3}]"] for g in range(4)] == [2] * 4
+    assert [stored[f"module[{2 * g}:{2 * g + 2}]"] for g in range(4)] == [2] * 4
