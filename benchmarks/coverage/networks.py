@@ -11,7 +11,7 @@ from typing import Any
 from upscale_opt.models import import_torchvision
 
 FAMILIES = ("classification", "segmentation", "timm")
-SIZES = {"vit_": 224, "maxvit_": 224, "swin_": 112, "inception_v3": 160}
+SIZES = {"vit_": 224, "maxvit_": 224, "swin_": 112, "inception_v3": 160, "efficientnet_": 128}
 """Height and width of inputs by how names begin: some networks take one size only, some need several windows."""
 SMALL = 64
 

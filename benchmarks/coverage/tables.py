@@ -62,17 +62,13 @@ def document(rows: Sequence[Row]) -> str:
 
 def summary(family: str, rows: Sequence[Row]) -> str:
     """What a family amounts to, in a few sentences."""
-    known = names(family)
-    by_model = {name: [row for row in rows if row["model"] == name] for name in known}
-    whole = sum(bool(own) and all(row["status"] == "verified" for row in own) for own in by_model.values())
-    measured = sum(bool(own) for own in by_model.values())
-    kinds = [_listed(row[column] for row in rows) for column in ("amount", "mode", "solver", "objective")]
+    kinds = [_listed(row[column] for row in rows) for column in ("amount", "solver", "objective")]
     limits, seeds = _listed(row["time_limit"] for row in rows), _listed(row["seed"] for row in rows)
     commits, versions = _listed(row["commit"] for row in rows), _listed(row["versions"] for row in rows)
     sentences = [
-        f"{whole} of {len(known)} models verified in every row ({measured} measured): "
-        f"amounts {kinds[0]}; modes {kinds[1]}; solvers {kinds[2]}; objective {kinds[3]}, "
-        f"{limits} s a segment, seed {seeds}."
+        f"Models verified at every amount ({kinds[0]}) with every solver ({kinds[1]}), of {len(names(family))}: "
+        f"{', '.join(f'{mode} {number}' for mode, number in complete_models(rows).items())}. "
+        f"Objective {kinds[2]}, {limits} s a segment, seed {seeds}."
     ]
     traced = [row for row in rows if row.get("trace_seconds")]
     errors = [row for row in rows if row["status"] == "verified"]
@@ -92,6 +88,19 @@ def summary(family: str, rows: Sequence[Row]) -> str:
     where = f" Load average meanwhile {min(loads):.1f} to {max(loads):.1f}." if loads else ""
     command = f"python -m benchmarks.coverage --family {family}"
     return " ".join(sentences) + f"\n\nRows of commit {commits}; {versions}.{where} Command: `{command}`."
+
+
+def complete_models(rows: Sequence[Row]) -> dict[str, int]:
+    """Per mode, how many models are verified at every amount that any model has, with every solver."""
+    wanted = {(row["amount"], row["solver"]) for row in rows}
+    numbers = {}
+    for mode in dict.fromkeys(row["mode"] for row in rows):
+        found: dict[str, set[tuple[str, str]]] = {}
+        for row in rows:
+            if row["mode"] == mode and row["status"] == "verified":
+                found.setdefault(row["model"], set()).add((row["amount"], row["solver"]))
+        numbers[mode] = sum(own == wanted for own in found.values())
+    return numbers
 
 
 def within_limits(row: Row) -> bool:

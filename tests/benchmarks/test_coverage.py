@@ -140,6 +140,8 @@ def test_the_table_keeps_failures_and_names_what_is_beyond_the_limits():
         "load": "1.0",
     }
     text = tables.document([row, {**row, "solver": "auto", "status": "failed", "reason": "it broke", "error": ""}])
-    assert "0 of 80 models verified in every row (1 measured)" in text
+    assert "of 80: input 0. " in text
+    assert tables.complete_models([row, {**row, "model": "resnet34", "mode": "both"}]) == {"input": 1, "both": 1}
+    assert tables.complete_models([row, {**row, "amount": "0.9", "mode": "both"}]) == {"input": 0, "both": 0}
     assert "| resnet18 | 1x3x64x64 | 1/2 | 1.0e-15 | 50.0% | 20.0% | no rule for flip 30 | 6.00 |" in text
     assert "MB: resnet18." in text and "- resnet18 (1 rows: 0.5 input auto): it broke" in text
