@@ -15,7 +15,8 @@ import torch
 from torch import fx, nn
 
 from upscale_opt.errors import ModelError
-from upscale_opt.flow import Flow, Value, channels_in
+from upscale_opt.findings import Value, channels_in
+from upscale_opt.flow import Flow
 from upscale_opt.graphs import NETWORK_INPUT, NETWORK_OUTPUT, Graph, build
 from upscale_opt.operators.elementwise import elementwise
 from upscale_opt.operators.sizes import pin_counted
