@@ -96,13 +96,11 @@ class Beam:
         rows = replace(own.rows, slope=slope)
         if rows.num_rows > MOST_ROWS:
             return not task.expired
-        pair = beam_chains(rows, width=width, deadline=task.deadline)
-        if pair is None:
-            return False
-        sequence = pair.sequence()
-        if rows.cost(sequence) < rows.cost(sequences[own.block]):
-            sequences[own.block] = sequence
-        return True
+        known = rows.cost(sequences[own.block])
+        pair = beam_chains(rows, width=width, below=known, deadline=task.deadline)
+        if pair is not None and rows.cost(pair.sequence()) < known:
+            sequences[own.block] = pair.sequence()
+        return not task.expired
 
 
 def pays_spans(objective: Objective) -> bool:

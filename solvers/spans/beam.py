@@ -1,7 +1,7 @@
 """Two chains by a beam search: the path of theorem 3 where its pairs of sets are too many to visit them all.
 
 The chains run from the common point outwards: sets U and V of rows that are closed already to the left and to the
-right, of which only the best pairs are kept after each row.
+right. After each row only those pairs are kept whose bound is least: as A* ranks them, but never going back.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ MOST_ROWS = 63
 _MOST_CELLS = 1 << 22
 
 
-def beam_chains(rows: BlockRows, *, width: int, deadline: float = np.inf) -> ChainPair | None:
-    """Two chains that are good together, the best of all if no pair of sets was dropped; None if out of time.
+def beam_chains(rows: BlockRows, *, width: int, below: float = np.inf, deadline: float = np.inf) -> ChainPair | None:
+    """Two chains that are good together, the best of all if no pair of sets was dropped; None if there are none.
 
     Parameters
     ----------
@@ -29,8 +29,10 @@ def beam_chains(rows: BlockRows, *, width: int, deadline: float = np.inf) -> Cha
         The block, with at most `MOST_ROWS` rows. Where two rows share no class, the chains give an order all the same.
     width
         Pairs of sets kept after each row, at least 1.
+    below
+        Pairs of sets that no chains cheaper than this can pass are dropped.
     deadline
-        A `time.perf_counter` reading.
+        A `time.perf_counter` reading; there is no result if it passes.
 
     Examples
     --------
@@ -41,12 +43,14 @@ def beam_chains(rows: BlockRows, *, width: int, deadline: float = np.inf) -> Cha
     >>> pair.price, pair.sequence().tolist()
     (8, [2, 1, 0])
     """
-    search = _Search(rows, width)
+    search = _Search(rows, width, below)
     beam = search.start()
     for _ in range(search.num_steps):
-        if time.perf_counter() >= deadline:
+        if len(beam.spared) == 0 or time.perf_counter() >= deadline:
             return None
         beam = search.advanced(beam)
+    if len(beam.spared) == 0:
+        return None
     best = int(beam.spared.argmax())
     left, right = (beam.chains[best, side] for side in (0, 1))
     return ChainPair(rows, (left[left >= 0][::-1].astype(np.int64), right[right >= 0][::-1].astype(np.int64)))
@@ -63,7 +67,8 @@ class _Beam:
     height
         float64, shape (num_pairs, 2): sums of their slopes.
     spared
-        float64, shape (num_pairs,): sum over classes of width times the largest height at which a set missed them.
+        float64, shape (num_pairs,): sum over classes of width times the largest height at which a set can still have
+        missed them. The slopes times the widths, less this, bounds the cost of all chains through the pair.
     chains
         int8, shape (num_pairs, 2, num_rows): the rows in the order in which they closed, then -1.
     """
@@ -81,7 +86,7 @@ class _Beam:
 class _Search:
     """The steps of the search: one row closes at a time, on the side that is lower."""
 
-    def __init__(self, rows: BlockRows, width: int) -> None:
+    def __init__(self, rows: BlockRows, width: int, below: float) -> None:
         num = rows.num_rows
         self._width = width
         self._place = np.int64(1) << np.arange(num, dtype=np.int64)
@@ -90,13 +95,16 @@ class _Search:
         self._weight, self._slope = rows.weight.astype(np.float64), rows.slope.astype(np.float64)
         self._closing = np.stack([~rows.left, ~rows.right])
         self._final = self._closing @ self._place
+        self._most = (self._closing[:, np.newaxis] & ~rows.paying_bits) @ self._slope
+        self._least = self._slope.sum() * self._weight.sum() - below
         self._alike = bool((rows.left == rows.right).all())
         self.num_steps = int(self._closing.sum())
 
     def start(self) -> _Beam:
         """Nothing is closed."""
         chains = np.full((1, 2, len(self._place)), -1, dtype=np.int8)
-        return _Beam(np.zeros((1, 2), dtype=np.int64), np.zeros((1, 2)), np.zeros(1), chains)
+        spared = self._weight @ self._most.max(axis=0)
+        return _Beam(np.zeros((1, 2), dtype=np.int64), np.zeros((1, 2)), np.array([spared]), chains)
 
     def advanced(self, beam: _Beam) -> _Beam:
         """The best pairs with one row more."""
@@ -122,19 +130,16 @@ class _Search:
         return after
 
     def _spared(self, beam: _Beam, side: np.ndarray) -> np.ndarray:
-        """What is spared after each row closes on the side given; shape (num_pairs, num_rows).
+        """What may be spared after each row closes on the side given; shape (num_pairs, num_rows).
 
-        Lower sides close first, so that a class which only the own set misses was spared up to its height.
+        Lower sides close first, so that a class that only the own set missed is spared up to its height.
         """
         every = np.arange(len(side))
-        missed = [(beam.closed[every, s, np.newaxis] & self._signature) == 0 for s in (side, 1 - side)]
-        low, other = (beam.height[every, s, np.newaxis] for s in (side, 1 - side))
-        high = low + self._slope
-        alone, both = ((missed[0] & m) * self._weight for m in (~missed[1], missed[1]))
-        left_alone = alone.sum(axis=1, keepdims=True) - alone @ self._bits
-        left_both = both.sum(axis=1, keepdims=True) - both @ self._bits
-        rise = np.maximum(high, other) - np.maximum(low, other)
-        spared: np.ndarray = beam.spared[:, np.newaxis] + (high - low) * left_alone + rise * left_both
+        own, other = ((beam.closed[every, s, np.newaxis] & self._signature) == 0 for s in (side, 1 - side))
+        height = beam.height[every, side, np.newaxis]
+        most, most_other = self._most[side], np.maximum(self._most[1 - side], height)
+        lost = np.where(other, np.maximum(most - most_other, 0), most - height)
+        spared: np.ndarray = beam.spared[:, np.newaxis] - (own * lost * self._weight) @ self._bits
         return spared
 
     def _chosen(self, closed: np.ndarray, spared: np.ndarray) -> np.ndarray:
@@ -144,6 +149,7 @@ class _Search:
         new = np.ones(len(order), dtype=bool)
         new[1:] = (np.diff(first[order]) != 0) | (np.diff(second[order]) != 0)
         unique = order[new]
+        unique = unique[spared[unique] > self._least]
         if len(unique) > self._width:
             unique = unique[np.argsort(-spared[unique], kind="stable")[: self._width]]
         return unique
