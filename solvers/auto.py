@@ -37,6 +37,7 @@ _MOST_CLASSES = 20
 _MOST_CLASSES_COPIED = 18
 _SECONDS_FOR_MOST = 15.0
 _FIRST_SHARE = 0.25
+_BEAM_SHARE = 0.6
 _COPIED_SHARE = 0.3
 _SEARCH_SHARE = 0.7
 
@@ -119,10 +120,11 @@ class Auto:
         if self._few_classes(task):
             share = 1.0 if task.objective.gamma is None else _COPIED_SHARE
             stats |= self._run(PlacedSets(max_classes=_MOST_CLASSES), _until(task, share), incumbent)
+        first = _until(task, _FIRST_SHARE)
         if pays_spans(objective) and _most_rows(rows) > _MOST_ROWS_OF_PATHS and not incumbent.closed:
-            stats |= self._run(Beam(), _until(task, _FIRST_SHARE), incumbent)
+            stats |= self._run(Beam(), _until(first, _BEAM_SHARE), incumbent)
         if len(rows) > _FEW_ROWS and not incumbent.closed:
-            stats |= self._run(LocalSearch(), _until(task, _FIRST_SHARE), incumbent)
+            stats |= self._run(LocalSearch(), first, incumbent)
         if not incumbent.closed:
             search = SpanSearch(_until(task, _SEARCH_SHARE), incumbent)
             search.run()
