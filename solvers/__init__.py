@@ -1,6 +1,7 @@
 """How ordering problems are solved: `solve` and the solvers behind it (NumPy; OR-Tools only when it is used)."""
 
 from solvers.auto import Auto
+from solvers.beam import Beam
 from solvers.brute_force import BruteForce
 from solvers.common.bounds import trivial_bound
 from solvers.common.errors import SolverError
@@ -21,6 +22,7 @@ from solvers.registry import register, solver_names
 
 __all__ = [
     "Auto",
+    "Beam",
     "BruteForce",
     "CpSat",
     "CpSatDirect",

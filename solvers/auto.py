@@ -1,8 +1,8 @@
 """The solver `auto`, the default: takes a problem apart and gives every part to the methods that suit it.
 
 Accesses whose cost is constant are left out, groups that do not touch are solved one by one. Copies go to the
-constraint program over views, runs to the tours, spans first to a local search where they are large, then to the branch
-and bound over spans, and what is still open goes to the search for better orders.
+constraint program over views, runs to the tours, spans first to a beam and a local search where they are large, then to
+the branch and bound over spans, and what is still open goes to the search for better orders.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from problems import Order, Problem
+from solvers.beam import Beam, pays_spans
 from solvers.common.components import Component, components, joined
 from solvers.common.incumbent import Incumbent
-from solvers.common.rows import class_bits, span_rows
+from solvers.common.rows import Row, class_bits, span_rows
 from solvers.common.task import Finding, Solver, Task
 from solvers.cp_sat import CpSat
 from solvers.local_search import LocalSearch
@@ -28,11 +31,13 @@ from solvers.spans.span_search import SpanSearch
 from solvers.views.consecutive import consecutive_order
 
 _FEW_ROWS = 12
+_MOST_ROWS_OF_PATHS = 14
 _FEW_CLASSES = 16
 _MOST_CLASSES = 20
 _MOST_CLASSES_COPIED = 18
 _SECONDS_FOR_MOST = 15.0
 _FIRST_SHARE = 0.25
+_BEAM_SHARE = 0.6
 _COPIED_SHARE = 0.3
 _SEARCH_SHARE = 0.7
 
@@ -115,8 +120,11 @@ class Auto:
         if self._few_classes(task):
             share = 1.0 if task.objective.gamma is None else _COPIED_SHARE
             stats |= self._run(PlacedSets(max_classes=_MOST_CLASSES), _until(task, share), incumbent)
+        first = _until(task, _FIRST_SHARE)
+        if pays_spans(objective) and _most_rows(rows) > _MOST_ROWS_OF_PATHS and not incumbent.closed:
+            stats |= self._run(Beam(), _until(first, _BEAM_SHARE), incumbent)
         if len(rows) > _FEW_ROWS and not incumbent.closed:
-            stats |= self._run(LocalSearch(), _until(task, _FIRST_SHARE), incumbent)
+            stats |= self._run(LocalSearch(), first, incumbent)
         if not incumbent.closed:
             search = SpanSearch(_until(task, _SEARCH_SHARE), incumbent)
             search.run()
@@ -150,6 +158,11 @@ def _runs_matter(task: Task) -> bool:
     """Whether an access may pay by its number of runs: then blocks in the middle of its input matter too."""
     tables = (access.table for access in task.problem.accesses) if task.objective.uses_tables else ()
     return task.objective.counts_runs or any(table is not None and table.pieces is not None for table in tables)
+
+
+def _most_rows(rows: Sequence[Row]) -> int:
+    """The largest number of rows of one block."""
+    return max(Counter(row.block for row in rows).values(), default=0)
 
 
 def _all_views(problem: Problem) -> Order | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from solvers.auto import Auto
+from solvers.beam import Beam
 from solvers.brute_force import BruteForce
 from solvers.common.errors import SolverError
 from solvers.common.task import Solver
@@ -33,6 +34,7 @@ _FACTORIES: dict[str, Callable[[], Solver]] = {
     "cp-sat-events": CpSatEvents,
     "milp": Milp,
     "local-search": LocalSearch,
+    "beam": Beam,
     "lns": LargeNeighbourhoods,
     "auto": Auto,
 }
