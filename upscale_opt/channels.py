@@ -85,7 +85,7 @@ class Resolution:
     producers
         Per block, the name of the operation that produced its first channel.
     reasons
-        Per block, why it is pinned, in the order in which that was found; empty if it is not, or for a contradiction.
+        Per block, why it is pinned, in the order in which that was found; empty if it is not.
     """
 
     blocks: tuple[Block, ...]

@@ -119,7 +119,7 @@ class Graph:
         Names of tensors that are part of the code (``x + torch.tensor(0.5)``): in the traced module's state_dict, but
         not in the model's.
     reasons
-        Per block, why it is pinned; empty if it is not, or if ties contradict each other.
+        Per block, why it is pinned; empty if it is not.
     """
 
     module: fx.GraphModule
