@@ -8,8 +8,6 @@ from typing import Any
 
 from upscale_opt.graphs import NETWORK_INPUT, NETWORK_OUTPUT, Graph
 
-CONTRADICTION = "contradictory ties"
-
 
 @dataclass(frozen=True)
 class Census:
@@ -82,4 +80,4 @@ def _first(reasons: tuple[str, ...]) -> str:
     for reason in (NETWORK_INPUT, NETWORK_OUTPUT):
         if reason in reasons:
             return reason
-    return reasons[0] if reasons else CONTRADICTION
+    return reasons[0]

@@ -167,7 +167,7 @@ class ChannelTable:
         tied[by_producer[0][by_producer[1] > 1] % max(1, num_classes)] = True
         pinned |= tied
         for p in np.unique(producer[tied[tie]]):
-            self.pins.append(Pin(CONTRADICTION, self._names[p], int(tied[tie[producer == p]].sum())))
+            self.pin(np.flatnonzero(tied[tie] & (producer == p)), CONTRADICTION, self._names[p])
         needed = np.zeros(num_classes, dtype=bool)
         for channels in self._needed:
             needed[tie[channels]] = True

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from upscale_opt.attributes import attribute_of
 from upscale_opt.errors import PlanError
 from upscale_opt.exports import Exported
 from upscale_opt.extraction import extract
-from upscale_opt.flow import attribute_of
 from upscale_opt.graphs import Graph
 from upscale_opt.plans import Plan, baseline_plan, require_fitting
 from upscale_opt.rewriting import rewrite

@@ -22,6 +22,7 @@ from upscale_opt.errors import PlanError
 from upscale_opt.forms import FORMS, require_forms
 from upscale_opt.graphs import Graph
 from upscale_opt.plans import Plan, save_plan
+from upscale_opt.saving import to_bytes
 
 WEIGHTS_FILE = "model.safetensors"
 PLAN_FILE = "plan.json"
@@ -198,8 +199,6 @@ class Exported:
         UpscaleError
             If a form cannot be made; nothing is written then.
         """
-        from upscale_opt.saving import to_bytes
-
         forms = list(dict.fromkeys(forms))
         require_forms(forms)
         directory = Path(directory)

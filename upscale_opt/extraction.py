@@ -15,8 +15,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from problems import Access, Block, Problem
+from upscale_opt.attributes import attribute_of
 from upscale_opt.cost_model import CostModel, Workload
-from upscale_opt.flow import attribute_of
 from upscale_opt.graphs import Graph, Read
 from upscale_opt.pruning import Pruning
 from upscale_opt.writes import Write

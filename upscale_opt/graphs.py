@@ -11,8 +11,10 @@ import numpy as np
 from torch import fx
 
 from problems import Block
+from upscale_opt.attributes import named_tensors
 from upscale_opt.channels import Layout, Pin, Resolution, TensorLayout
-from upscale_opt.flow import ChannelSlice, Flow, named_tensors
+from upscale_opt.findings import ChannelSlice
+from upscale_opt.flow import Flow
 
 NETWORK_INPUT = "network input"
 NETWORK_OUTPUT = "network output"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from upscale_opt.flow import attribute_of
+from upscale_opt.attributes import attribute_of
 from upscale_opt.graphs import Graph
 
 LARGEST = float("inf")

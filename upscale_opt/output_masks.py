@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from upscale_opt.amounts import num_removed, require_amount, round_up
+from upscale_opt.attributes import attribute_of
 from upscale_opt.consumer_names import consumers_matching
 from upscale_opt.errors import MaskError
-from upscale_opt.flow import attribute_of
 from upscale_opt.graphs import Graph
 from upscale_opt.writes import Write, writes_of
 

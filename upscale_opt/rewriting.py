@@ -15,8 +15,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from problems.evaluation import COPY, PIECES
+from upscale_opt.attributes import named_tensors
 from upscale_opt.exports import Exported, ParameterSlice
-from upscale_opt.flow import ChannelSlice, named_tensors
+from upscale_opt.findings import ChannelSlice
 from upscale_opt.graphs import Graph, Read, Selection, TensorLayout
 from upscale_opt.plans import Plan
 from upscale_opt.pruning import Pruning

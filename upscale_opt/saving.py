@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import fx, nn
@@ -23,9 +23,6 @@ from upscale_opt.errors import PlanError, UpscaleError, VerificationError
 from upscale_opt.forms import require_forms
 from upscale_opt.outputs import clones, relative_error, tensors
 
-if TYPE_CHECKING:
-    from upscale_opt.exports import Exported
-
 TOLERANCES = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 1e-1}
 """Largest relative error of what a saved form computes, by the dtype of the module."""
 
@@ -34,8 +31,20 @@ _BATCH = 2  # not 1, which torch.export would take for a constant
 _BATCHES = (_BATCH, 1, 3)
 
 
+class Savable(Protocol):
+    """What is saved: an `upscale_opt.exports.Exported`."""
+
+    @property
+    def module(self) -> fx.GraphModule:
+        """The module."""
+
+    @property
+    def example_inputs(self) -> tuple[Any, ...] | None:
+        """The inputs it was made for, if they are known."""
+
+
 def save_as(
-    exported: Exported,
+    exported: Savable,
     path: str | Path,
     form: str = "pt2",
     example_inputs: torch.Tensor | Sequence[Any] | None = None,
@@ -78,7 +87,7 @@ def save_as(
 
 
 def to_bytes(
-    exported: Exported,
+    exported: Savable,
     form: str,
     example_inputs: torch.Tensor | Sequence[Any] | None = None,
     *,
@@ -153,7 +162,7 @@ class _Samples:
         return values.to(memory_format=torch.channels_last) if is_channels_last else values
 
 
-def _example(exported: Exported, given: torch.Tensor | Sequence[Any] | None) -> tuple[Any, ...]:
+def _example(exported: Savable, given: torch.Tensor | Sequence[Any] | None) -> tuple[Any, ...]:
     """Example inputs on the module's device and of its dtype."""
     if given is None:
         given = exported.example_inputs

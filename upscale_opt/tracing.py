@@ -15,7 +15,8 @@ import torch
 from torch import fx, nn
 
 from upscale_opt.errors import ModelError
-from upscale_opt.flow import Flow, Value, channels_in
+from upscale_opt.findings import Value, channels_in
+from upscale_opt.flow import Flow
 from upscale_opt.graphs import NETWORK_INPUT, NETWORK_OUTPUT, Graph, build
 from upscale_opt.operators.elementwise import elementwise
 from upscale_opt.operators.sizes import pin_counted
@@ -93,10 +94,24 @@ class _Proxy(fx.Proxy):
 
 
 class _Tracer(fx.Tracer):
-    """torch.fx's tracer, with in-place operators kept in place."""
+    """torch.fx's tracer: in-place operators stay in place, and what cannot be traced is not traced into."""
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Modules that cannot be traced become leaves: operators without a rule."""
+        last = next(iter(reversed(self.graph.nodes)))
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Exception:
+            for node in reversed(self.graph.nodes):
+                if node is last:
+                    break
+                self.graph.erase_node(node)
+            return self.create_proxy("call_module", self.path_of_module(m), args, kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, Gather) or super().is_leaf_module(m, module_qualified_name)

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from upscale_opt.attributes import attribute_of
 from upscale_opt.errors import VerificationError
 from upscale_opt.exports import Exported, Verification
-from upscale_opt.flow import attribute_of
 from upscale_opt.graphs import Graph
 from upscale_opt.masks import effective_masks
 from upscale_opt.outputs import clones, relative_error, tensors

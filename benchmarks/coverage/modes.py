@@ -11,8 +11,8 @@ import numpy as np
 
 from upscale_opt import Graph, effective_masks
 from upscale_opt.amounts import num_removed
+from upscale_opt.attributes import attribute_of
 from upscale_opt.constrained import constrained_masks
-from upscale_opt.flow import attribute_of
 from upscale_opt.masks import Masks
 from upscale_opt.output_masks import maskable_producers
 

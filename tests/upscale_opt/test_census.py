@@ -58,7 +58,7 @@ def test_a_contradiction_is_named_too():
             return self.b(x[:, :4] + x[:, 4:]), x.mean((1, 2, 3))
 
     counted = census(trace(Net().eval(), torch.zeros(1, 3, 4, 4)))
-    assert counted.by_operator["contradictory ties"] == 4
+    assert counted.by_operator["channels of one producer are tied to each other"] == 4
 
 
 def test_reports_have_the_census(monkeypatch, capsys, tmp_path):

@@ -189,3 +189,28 @@ def test_bad_input_is_one_sentence_that_says_what_to_do():
 
     with pytest.raises(ModelError, match=r"torch\.fx cannot trace Dynamic"):
         trace(Dynamic().eval(), torch.zeros(1, 3))
+
+
+def test_a_module_that_cannot_be_traced_is_an_operator_without_a_rule():
+    """As the padded convolutions of TensorFlow ports, whose padding depends on computed sizes."""
+
+    class Same(nn.Conv2d):
+        def forward(self, x):
+            missing = (-x.size(2)) % self.stride[0]
+            return super().forward(x if missing == 0 else nn.functional.pad(x, (0, missing, 0, missing)))
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(3, 8, 1), Same(8, 8, 3, stride=2), nn.Conv2d(8, 4, 1)
+            self.d = nn.Conv2d(4, 2, 1)
+
+        def forward(self, x):
+            return self.d(self.c(self.b(self.a(x))))
+
+    graph = trace(Net().eval(), torch.zeros(1, 3, 7, 7))
+    assert {pin.reason for pin in graph.unsupported} == {"no rule for Same"}
+    assert [(block.name, block.pinned) for block in graph.blocks if block.name in ("a", "c")] == [
+        ("a", True),
+        ("c", False),
+    ]

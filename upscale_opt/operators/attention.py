@@ -8,7 +8,8 @@ import numpy as np
 from torch import fx
 
 from upscale_opt.channels import Layout
-from upscale_opt.flow import Flow, Value
+from upscale_opt.findings import Value
+from upscale_opt.flow import Flow
 
 
 def multi_head_attention(flow: Flow, node: fx.Node) -> Value:

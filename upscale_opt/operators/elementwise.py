@@ -8,7 +8,8 @@ from typing import Any
 from torch import fx
 
 from upscale_opt.channels import Layout
-from upscale_opt.flow import Flow, Value
+from upscale_opt.findings import Value
+from upscale_opt.flow import Flow
 
 
 def elementwise(flow: Flow, node: fx.Node) -> Value:

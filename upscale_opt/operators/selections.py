@@ -9,7 +9,8 @@ import numpy as np
 from torch import fx
 
 from upscale_opt.channels import Layout
-from upscale_opt.flow import Flow, Piece, Value
+from upscale_opt.findings import Piece, Value
+from upscale_opt.flow import Flow
 from upscale_opt.operators.sizes import take_size
 
 

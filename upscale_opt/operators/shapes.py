@@ -10,7 +10,8 @@ import numpy as np
 from torch import fx
 
 from upscale_opt.channels import Layout, Scattered
-from upscale_opt.flow import Flow, Value
+from upscale_opt.findings import Value
+from upscale_opt.flow import Flow
 
 MOST_FOLLOWED = 2**25
 """A tensor with more elements whose channel axis is split is not followed any further."""

@@ -12,7 +12,8 @@ import numpy as np
 from torch import fx
 
 from upscale_opt.channels import Layout, Scattered
-from upscale_opt.flow import Flow, Value, channels_in
+from upscale_opt.findings import Value, channels_in
+from upscale_opt.flow import Flow
 
 HARMLESS = ("dtype", "device", "ndim", "requires_grad", "is_cuda", "layout", "is_floating_point", "is_complex")
 

@@ -11,7 +11,8 @@ from torch import fx, nn
 from torch.nn import functional
 
 from upscale_opt.errors import ModelError
-from upscale_opt.flow import Flow, Value
+from upscale_opt.findings import Value
+from upscale_opt.flow import Flow
 from upscale_opt.operators import attention, normalisations, selections, shapes, sizes, weights
 from upscale_opt.operators.elementwise import (
     deviation,
