@@ -82,22 +82,39 @@ NETWORKS = {
         init=("self.embedding = nn.Embedding(10, 6)", "self.first = nn.Linear(6, 8)", "self.second = nn.Linear(8, 3)"),
         output="c", shape=(5,), high=10, batch=1,
     ),
+    "a channel added to its neighbour": program(
+        "a = self.conv(x)", "b = a[:, 0:1] + a[:, 1:2]", "c = self.head(a)",
+        init=(CONV, "self.head = nn.Conv2d(6, 2, 1)"), output="(b, c)",
+    ),
+    "slices that make their channels one": program(
+        "a = self.conv(x)", "b = a[:, 0:5] * torch.sigmoid(a[:, 1:6])", "c = self.next(b)",
+        init=("self.conv = nn.Conv2d(3, 9, 1)", "self.next = nn.Conv2d(5, 4, 1)"), output="c",
+    ),
 }  # fmt: skip
 
 
 UNPROVABLE = ("a norm whose output cancels",)
-"""Right, but whatever is swapped shows in nothing but rounding noise."""
+"""Right, but what is swapped may show in nothing but rounding noise."""
 
 
 def outcomes(name):
     return [check(NETWORKS[name], seed, modes=("input",)) for seed in range(4)]
 
 
+@pytest.mark.xfail(strict=True, reason="zeros are counted by channel here and by entry there")
+def test_output_masks_where_slices_make_their_channels_one():
+    """The slices are one channel of five entries; the tensor they are cut from has four others."""
+    for mode in ("output", "both"):
+        for seed in range(3):
+            outcome = check(NETWORKS["slices that make their channels one"], seed, modes=(mode,))
+            assert outcome.verdict is not Verdict.WRONG, f"{outcome.reason}\n{outcome.detail}"
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_that_were_wrong_once(name):
-    expected = Verdict.UNPROVEN if name in UNPROVABLE else Verdict.RIGHT
+    fine = (Verdict.RIGHT, Verdict.UNPROVEN) if name in UNPROVABLE else (Verdict.RIGHT,)
     for outcome in outcomes(name):
-        assert outcome.verdict is expected, f"{outcome.reason}\n{outcome.detail}"
+        assert outcome.verdict in fine, f"{outcome.reason}\n{outcome.detail}"
 
 
 class Pyramid(nn.Module):
