@@ -105,7 +105,8 @@ def _set_statistics_once(generator: torch.Generator) -> Callable[[Any, Any], Non
         dims = [d for d in range(x.ndim) if d != 1]
         mean, var = x.mean(dims), x.var(dims, correction=0)
         floor = 0.1 * var.mean() + 1e-12
-        module.running_mean.copy_(mean + var.sqrt() * _uniform(mean, -0.3, 0.3, generator))
+        spread = var.sqrt() + 1e-2 * (1 + mean.abs())
+        module.running_mean.copy_(mean + spread * _uniform(mean, -0.3, 0.3, generator))
         module.running_var.copy_(var * _uniform(var, 0.5, 1.5, generator) + floor)
 
     return hook

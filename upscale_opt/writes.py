@@ -196,14 +196,16 @@ def zero_channels(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, 
         layout = graph.layouts.get(node.name)
         if layout is None and not overwrites(graph, node):
             continue
-        found = np.zeros(_width(graph, node), dtype=bool)
+        found: np.ndarray = np.zeros(_width(graph, node), dtype=bool)
         operands = [x for x in node.all_input_nodes if _width(graph, x) == len(found)]
         kind = _kind(node)
         if node.name in slices:
             own = slices[node.name]
             source = graph.layouts[own.source]
             before = zeros.get(own.source)
-            found = found if before is None else before[own.start // source.size : own.stop // source.size]
+            if before is not None:
+                entries = before.repeat(source.size)[own.start : own.stop]
+                found = np.logical_and.reduce(entries.reshape(-1, layout.size if layout is not None else 1), axis=1)
         elif node.name in selections:
             chosen = selections[node.name]
             before = zeros.get(chosen.source)
