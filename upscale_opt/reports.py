@@ -93,7 +93,7 @@ def table(
         title = f"{title} in nanoseconds, costs: {cost_name(costs)}"
     modes = MODES if costs is not None else ("copies",)
     solved = complete(solutions, solvers)
-    grid = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_footer=True, pad_edge=False)
+    grid = Table(box=SIMPLE_HEAD, show_footer=True, pad_edge=False)
     shown = [segment for segment in solved if len(problems[segment].accesses) > 1]
     others = len(solved) - len(shown)
     footer = f"total (+{others} single-access)" if others else "total"
@@ -119,7 +119,7 @@ def table(
             row += _cells(solved[segment][name], modes, exact=name not in HEURISTICS)
         grid.add_row(*row)
     source = f"\ncosts: {cost_name(costs)} ({costs})" if costs is not None and not isinstance(costs, str) else ""
-    return render(grid) + source
+    return f"{title}\n{render(grid)}{source}"
 
 
 def latency_table(latencies: Mapping[str, Profile]) -> str:

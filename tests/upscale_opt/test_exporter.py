@@ -190,7 +190,7 @@ def test_a_wrong_weight_is_found_and_the_first_module_named(planned):
     graph, masks, _, plan = planned(model, inputs, keep=0.9)
     exported = export(model, inputs, plan, verify=False)
     right = exported.slices["blocks.1.conv1.weight"]
-    wrong = ParameterSlice({**right.indices, 1: np.roll(right.indices[1], 1)}, right.mask)
+    wrong = ParameterSlice({**right.indices, 1: np.roll(right.indices[1], 1)}, right.masks)
     broken = replace(exported, slices={**exported.slices, "blocks.1.conv1.weight": wrong})
     broken.module.load_state_dict(broken.state_of(model.state_dict()))
     verification = Verifier(model, inputs, graph, masks).check(broken)
@@ -285,6 +285,7 @@ sys.modules["ortools"] = None
 sys.path.insert(0, {str(networks.__file__).rpartition("/")[0]!r})
 import networks, torch, upscale_opt
 from upscale_opt.models import read_state_dict
+torch.set_num_threads({torch.get_num_threads()})
 expected = torch.load({str(tmp_path / "expected.pt")!r})
 model, _ = networks.make(networks.Dense, seed=9)
 plan = upscale_opt.read_plan({str(tmp_path / "plan.json")!r})
