@@ -137,6 +137,8 @@ def _apply_rule(flow: Flow, node: fx.Node) -> Value:
         return None
     if node.op == "get_attr":
         return None
+    if flow.is_tensor(node) and len(flow.given[node.name]) != len(flow.shape(node)):
+        return flow.unknown(node, "a number of axes that depends on the batch")
     if node.name in flow.refused:
         return flow.unknown(node, f"{flow.operator(node)}, used in a way that cannot be followed")
     if node.op == "call_module":

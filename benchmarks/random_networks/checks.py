@@ -140,9 +140,8 @@ def _check_exports(
     masks, outputs = _must(lambda: random_sides(graph, rng, mode), "masks")
     verifier = _must(lambda: Verifier(model, inputs, graph, masks, outputs=outputs), "verifier")
     writes = writes_of(graph)
-    oracle = Oracle(
-        program, model, masks, {writes[w].module: (kept, writes[w].layout.axis) for w, kept in outputs.items()}
-    )
+    hooks = {writes[w].module: (kept, writes[w].layout.axis) for w, kept in outputs.items()}
+    oracle = _must(lambda: Oracle(program, model, masks, hooks), "masked model")
     for chosen in _plans(graph, masks, outputs, rng, num_plans):
         told = describe(masks, chosen)
         exported = _must(lambda c=chosen: export(model, inputs, c, verify=False, graph=graph), "export", told)

@@ -147,3 +147,24 @@ def test_a_head_on_two_resolutions_may_be_read_in_two_modes():
     channels = {b.name: orders[name][i] for name, problem in problems.items() for i, b in enumerate(problem.blocks)}
     exported = export(model, x, Plan(masks, channels, reads))
     assert exported.verification.passed
+
+
+class Squeezed(nn.Module):
+    """Without arguments, squeeze removes the batch axis if there is one sample, and the linear layers see a matrix."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.first, self.second = nn.Conv1d(3, 4, 3), nn.Linear(6, 8), nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.second(self.first(self.conv(x).squeeze()))
+
+
+def test_axes_that_vanish_for_one_sample_only_pin_what_follows():
+    """Random network 1656: the output channels of a linear layer were thought to be on an axis that was not there."""
+    torch.manual_seed(0)
+    model, x = Squeezed().eval(), torch.randn(1, 3, 8)
+    graph = trace(model, x)
+    assert "a number of axes that depends on the batch" in {pin.reason for pin in graph.pins}
+    masks = effective_masks(graph, {"second.weight": np.arange(8) % 2 == 0}).masks
+    assert export(model, x, masks=masks, baseline=True).verification.passed
