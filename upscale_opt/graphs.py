@@ -172,6 +172,19 @@ class Graph:
         }
 
     @cached_property
+    def borrowed(self) -> frozenset[str]:
+        """Names of parameters and buffers that are used outside of the module that has them, or have several names."""
+        read = {str(node.target) for node in self.module.graph.nodes if node.op == "get_attr"}
+        tensors = named_tensors(self.module)
+        used = {id(tensor) for name, tensor in tensors if name in read}
+        used |= {id(tensor) for name, tensor in tensors if name in self.aliases}
+        return frozenset(name for name, tensor in tensors if id(tensor) in used)
+
+    def is_private(self, path: str) -> bool:
+        """Whether nothing but the module of this path uses its parameters and buffers."""
+        return not any(name.rpartition(".")[0] == path for name in self.borrowed)
+
+    @cached_property
     def offsets(self) -> np.ndarray:
         """Number of the first channel of every block if all channels are numbered, and how many there are."""
         return np.concatenate([[0], np.cumsum([block.size for block in self.blocks], dtype=np.int64)])

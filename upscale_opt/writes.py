@@ -19,6 +19,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from upscale_opt.graphs import Graph, Read, TensorLayout
+from upscale_opt.operators.table import CONCATS
 
 _KEEP_ZERO_MODULES = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.PReLU),
@@ -40,7 +41,6 @@ _ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
 _SUBTRACTIONS = (operator.sub, operator.isub, torch.sub, "sub", "sub_")
 _PRODUCTS = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
 _FRESH = (operator.add, operator.sub, operator.mul, torch.add, torch.sub, torch.mul, "add", "sub", "mul", "clone")
-_CONCATS = (torch.cat, torch.concat, torch.concatenate)
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ class Write:
 def writes_of(graph: Graph) -> dict[str, Write]:
     """The producers that can be masked, by the name of their weight, in execution order.
 
-    A producer must be a module that is called once and has one group, and its output one channel an entry. Pinned
-    producers can be masked, too: they are computed whole, with rows of zeros.
+    A producer must be a module that is called once and has one group, its output one channel an entry, and its
+    parameters its own. Pinned producers can be masked, too: they are computed whole, with rows of zeros.
     """
     nodes = {node.name: node for node in graph.module.graph.nodes}
     calls: dict[str, int] = {}
@@ -98,9 +98,8 @@ def writes_of(graph: Graph) -> dict[str, Write]:
     for weight, own in reads.items():
         node = nodes[own[0].node]
         single = len(own) == 1 and node.op == "call_module" and calls[str(node.target)] == 1
-        if single and own[0].output.size == 1 and weight not in graph.aliases.values():
-            write = _write(graph, own[0], nodes, calls)
-            writes[weight] = write
+        if single and own[0].output.size == 1 and graph.is_private(str(node.target)):
+            writes[weight] = _write(graph, own[0], nodes, calls)
     return writes
 
 
@@ -117,8 +116,10 @@ def _write(graph: Graph, read: Read, nodes: Mapping[str, fx.Node], calls: Mappin
         if user.op == "call_module":
             if calls[str(user.target)] > 1 or user.name in {own.node for own in (*graph.reads, *graph.grouped)}:
                 break
+            if not graph.is_private(str(user.target)):
+                break
             masked = len(chain)
-        elif not keeps_zero(graph, user) or (user.op == "call_function" and user.target in _CONCATS):
+        elif not keeps_zero(graph, user) or (user.op == "call_function" and user.target in CONCATS):
             break
         chain.append(user)
     addition, other = None, None
@@ -214,7 +215,7 @@ def zero_channels(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, 
             found = np.logical_or.reduce([of(x) for x in operands])
         elif kind in (*_ADDITIONS, *_SUBTRACTIONS) and len(operands) == 2 == len(node.all_input_nodes):
             found = of(operands[0]) & of(operands[1])
-        elif kind in _CONCATS:
+        elif kind in CONCATS:
             parts = [of(x) for x in node.args[0]]
             found = np.concatenate(parts) if sum(map(len, parts)) == len(found) else found
         elif len(operands) == 1 and keeps_zero(graph, node):

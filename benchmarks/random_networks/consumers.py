@@ -95,7 +95,9 @@ def tied_weights(b: Builder) -> None:
     """A second module that shares the weight of a first one."""
     name, x = _called_before(b)
     kind = type(b.evaluate(name)).__name__
-    if kind not in ("Conv1d", "Conv2d", "Conv3d", "Linear"):
+    if kind not in ("Conv1d", "Conv2d", "Conv3d", "Linear") or not b.evaluate(
+        f"isinstance({name}.weight, nn.Parameter)"
+    ):
         raise Inapplicable
     text = next(line.partition(" = ")[2] for line in b.init if line.startswith(f"{name} = "))
     twin = b.module(text)

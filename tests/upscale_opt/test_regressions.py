@@ -168,3 +168,23 @@ def test_axes_that_vanish_for_one_sample_only_pin_what_follows():
     assert "a number of axes that depends on the batch" in {pin.reason for pin in graph.pins}
     masks = effective_masks(graph, {"second.weight": np.arange(8) % 2 == 0}).masks
     assert export(model, x, masks=masks, baseline=True).verification.passed
+
+
+class Scaled(nn.Module):
+    """A normalisation whose scale is used a second time, outside of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)
+
+    def forward(self, x):
+        return self.norm(self.conv(x)) * self.norm.weight.mean()
+
+
+def test_rows_of_parameters_used_elsewhere_are_not_made_zero():
+    """Random network 1907: a mask of outputs made rows of the scale zero, whose mean was another one then."""
+    torch.manual_seed(0)
+    model, x = Scaled().eval(), torch.randn(2, 3, 4, 4)
+    outputs = {"conv.weight": np.array([True, False, False, True])}
+    masks = effective_masks(trace(model, x)).masks
+    assert export(model, x, masks=masks, outputs=outputs, baseline=True).verification.passed

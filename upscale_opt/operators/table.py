@@ -29,6 +29,8 @@ from upscale_opt.selections import Gather
 
 Rule = Callable[[Flow, fx.Node], Value]
 
+CONCATS = (torch.cat, torch.concat, torch.concatenate)
+"""Functions that join tensors along one axis."""
 _POOLING_MODULES = {
     1: (nn.MaxPool1d, nn.AvgPool1d, nn.LPPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d),
     2: (nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
@@ -39,7 +41,7 @@ _POOLING_FUNCTIONS = {
     2: (functional.max_pool2d, functional.avg_pool2d, functional.adaptive_avg_pool2d, functional.adaptive_max_pool2d),
     3: (functional.max_pool3d, functional.avg_pool3d, functional.adaptive_avg_pool3d, functional.adaptive_max_pool3d),
 }
-_ELEMENTWISE_MODULES = (
+ELEMENTWISE_MODULES = (  # which treat every element by itself
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.RReLU),
     *(nn.Sigmoid, nn.LogSigmoid, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.Hardshrink, nn.Softshrink),
     *(nn.Tanh, nn.Tanhshrink, nn.Softplus, nn.Softsign, nn.Threshold, nn.Identity),
@@ -80,7 +82,7 @@ MODULE_RULES: dict[type[nn.Module], Rule] = {
     nn.LocalResponseNorm: normalisations.local_response_norm,
     nn.PReLU: normalisations.prelu,
     **dict.fromkeys((nn.Softmax, nn.LogSoftmax), normalisations.softmax),
-    **dict.fromkeys(_ELEMENTWISE_MODULES, elementwise),
+    **dict.fromkeys(ELEMENTWISE_MODULES, elementwise),
     **{kind: pooling(dims) for dims, kinds in _POOLING_MODULES.items() for kind in kinds},
     **dict.fromkeys((nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d), resize),
     **{kind: pad for prefix in _PADDINGS for d in (1, 2, 3) if (kind := getattr(nn, f"{prefix}{d}d", None))},
@@ -112,7 +114,7 @@ FUNCTION_RULES: dict[Callable[..., Any], Rule] = {
     **{function: pooling(dims) for dims, functions in _POOLING_FUNCTIONS.items() for function in functions},
     functional.interpolate: resize,
     functional.pad: pad,
-    **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), selections.concat),
+    **dict.fromkeys(CONCATS, selections.concat),
     torch.stack: selections.stack,
     **dict.fromkeys((torch.chunk, torch.split, torch.tensor_split), selections.split),
     torch.unbind: selections.unbind,
