@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from solvers import Result
 
 FORMAT = "upscale_opt.plan"
-VERSION = 3
+VERSION = 4
+_FIELDS = {"format", "version", "model", "masks", "outputs", "orders", "reads", "widths", "kernels", "slices"}
 READ_MODES = (VIEW, OVER_READ, PIECES, COPY)
+MATMUL, GATHERING = "matmul", "gathering"
+KERNELS = (MATMUL, GATHERING)
+"""What may take the place of a 1x1 convolution: a matrix product, which reads slices in place, and one that gathers."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,20 @@ class Plan:
         Block name to int64 array: the channels stored, in order.
     reads
         Access name to read mode: ``view``, ``over-read``, ``pieces`` or ``copy``. All calls of one consumer read the
-        same columns of its weight: if one of them over-reads, all do.
+        same columns of its weight: if one of them over-reads, all do, and the widest range is read by all.
     model
         How to build the model, if that is known.
     outputs
         Weight name to Boolean array, True = kept, for every producer whose output channels are masked.
+    widths
+        Access name to the number of channels of a view or an over-read, where that is more than the smallest range:
+        a multiple that suits the device, or all there are.
+    kernels
+        Consumer name to what computes it in place of the module's own operator: ``matmul``
+        (`upscale_opt.MatrixConv2d`) or ``gathering`` (`upscale_opt.GatherConv2d`, with read mode ``copy``).
+    slices
+        Names of the accesses whose channels are selected in front of everything that serves them alone: elementwise
+        work, normalisation, and the concat they read (`upscale_opt.prologues`). None: of all that can be.
     """
 
     masks: Mapping[str, np.ndarray]
@@ -74,14 +87,22 @@ class Plan:
     reads: Mapping[str, str]
     model: ModelReference | None = field(default=None)
     outputs: Mapping[str, np.ndarray] = field(default_factory=dict)
+    widths: Mapping[str, int] = field(default_factory=dict)
+    kernels: Mapping[str, str] = field(default_factory=dict)
+    slices: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
-        wide = {name.partition("#")[0] for name, mode in self.reads.items() if mode == OVER_READ}
+        wide = {consumer_of(name) for name, mode in self.reads.items() if mode == OVER_READ or name in self.widths}
         reads = {
-            name: OVER_READ if mode in (COPY, PIECES) and name.partition("#")[0] in wide else mode
+            name: OVER_READ if mode in (COPY, PIECES) and consumer_of(name) in wide else mode
             for name, mode in self.reads.items()
         }
+        widest: dict[str, int] = {}
+        for name, width in self.widths.items():
+            widest[consumer_of(name)] = max(width, widest.get(consumer_of(name), 0))
+        widths = {name: widest[consumer_of(name)] for name in reads if consumer_of(name) in widest}
         object.__setattr__(self, "reads", reads)
+        object.__setattr__(self, "widths", widths)
 
     def __str__(self) -> str:
         modes = list(self.reads.values())
@@ -91,6 +112,11 @@ class Plan:
         return isinstance(other, Plan) and plan_to_dict(self) == plan_to_dict(other)
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def consumer_of(access: str) -> str:
+    """The consumer's name of an access: ``head`` of its second call ``head#2``."""
+    return access.partition("#")[0]
 
 
 def plan(
@@ -149,7 +175,7 @@ def baseline_plan(
         for access in problem.accesses
     }
     reads = {name: VIEW if whole[name] else COPY for name in made.reads}
-    return Plan(made.masks, made.orders, reads, model, made.outputs)
+    return Plan(made.masks, made.orders, reads, model, made.outputs, slices=frozenset())
 
 
 def require_fitting(plan: Plan, problems: Mapping[str, Problem]) -> None:
@@ -174,6 +200,15 @@ def require_fitting(plan: Plan, problems: Mapping[str, Problem]) -> None:
                 raise PlanError(f"the plan has no read mode for {access.name!r}; it was made for another model")
             if mode == VIEW and access.span != access.kept:
                 raise PlanError(f"the plan reads {access.name!r} as a view, but its channels are not contiguous")
+            stored = sum(len(problem.stored[b]) for b in _blocks_of(problem, access.name))
+            if not plan.widths.get(access.name, 0) <= stored:
+                raise PlanError(
+                    f"the plan reads {plan.widths[access.name]} channels for {access.name!r}, but {stored} are stored"
+                )
+
+
+def _blocks_of(problem: Problem, access: str) -> tuple[int, ...]:
+    return next(own.blocks for own in problem.accesses if own.name == access)
 
 
 def save_plan(plan: Plan, path: str | Path) -> None:
@@ -234,6 +269,9 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         "outputs": _masks_to_dict(plan.outputs),
         "orders": {name: np.asarray(order).tolist() for name, order in plan.orders.items()},
         "reads": dict(plan.reads),
+        "widths": dict(plan.widths),
+        "kernels": dict(plan.kernels),
+        "slices": None if plan.slices is None else sorted(plan.slices),
     }
 
 
@@ -249,7 +287,7 @@ def plan_from_dict(document: dict[str, Any]) -> Plan:
     ProblemError
         If a field is missing or wrong; the message names it.
     """
-    reject_unknown_fields(document, {"format", "version", "model", "masks", "outputs", "orders", "reads"}, "the plan")
+    reject_unknown_fields(document, _FIELDS, "the plan")
     raw_model = require_field(document, "model", (dict, type(None)), "the plan")
     masks = _masks_from_dict(require_field(document, "masks", dict, "the plan"), "mask")
     outputs = {}
@@ -263,7 +301,25 @@ def plan_from_dict(document: dict[str, Any]) -> Plan:
     for name, mode in reads.items():
         if mode not in READ_MODES:
             raise ProblemError(f"the plan reads {name!r} as {mode!r}; read modes are {', '.join(READ_MODES)}")
-    return Plan(masks, orders, reads, None if raw_model is None else _model_from_dict(raw_model), outputs)
+    widths, kernels, slices = _readings_from_dict(document) if document["version"] > 3 else ({}, {}, frozenset[str]())
+    model = None if raw_model is None else _model_from_dict(raw_model)
+    return Plan(masks, orders, reads, model, outputs, widths, kernels, slices)
+
+
+def _readings_from_dict(document: dict[str, Any]) -> tuple[dict[str, int], dict[str, str], frozenset[str] | None]:
+    """What version 4 added: widths, kernels and slices."""
+    widths = require_field(document, "widths", dict, "the plan")
+    for name, width in widths.items():
+        if type(width) is not int or not 1 <= width <= MAX_SIZE:
+            raise ProblemError(f"the plan's width {name!r} must be a whole number of channels, at least 1")
+    kernels = require_field(document, "kernels", dict, "the plan")
+    for name, kernel in kernels.items():
+        if kernel not in KERNELS:
+            raise ProblemError(f"the plan computes {name!r} by {kernel!r}; kernels are {', '.join(KERNELS)}")
+    slices = require_field(document, "slices", (list, type(None)), "the plan")
+    if slices is not None and not all(isinstance(name, str) for name in slices):
+        raise ProblemError("the plan's slices must be a list of access names")
+    return widths, kernels, None if slices is None else frozenset(slices)
 
 
 def _masks_from_dict(raw_masks: dict[str, Any], kind: str) -> dict[str, np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,23 +15,21 @@ from torch.nn.modules.conv import _ConvNd
 
 from problems.evaluation import COPY, PIECES
 from upscale_opt.attributes import named_tensors
+from upscale_opt.editing import Editor
 from upscale_opt.exports import Exported, ParameterSlice
 from upscale_opt.findings import ChannelSlice
 from upscale_opt.graphs import Graph, Read, Selection, TensorLayout
+from upscale_opt.layouts import stored_positions
 from upscale_opt.plans import Plan
 from upscale_opt.pruning import Pruning
-from upscale_opt.selections import Factor, Gather, ScatterAdd
+from upscale_opt.reading import ReadWriter
+from upscale_opt.selections import Factor, ScatterAdd
 from upscale_opt.writes import Write
 
 
 def rewrite(graph: Graph, plan: Plan) -> Exported:
     """The export of a traced model. Trusts the plan to fit (`upscale_opt.plans.require_fitting`)."""
     return _Rewriter(graph, plan).run()
-
-
-def stored_positions(graph: Graph, plan: Plan, layout: TensorLayout) -> np.ndarray:
-    """Which entries of a tensor's channel axis an export stores, in stored order; int64, in entries."""
-    return _features(_stored_channels(graph, plan, layout), layout.size)
 
 
 class _Rewriter:
@@ -44,15 +41,17 @@ class _Rewriter:
         self.pruning = Pruning(graph, plan.masks, plan.outputs)
         self.slices: dict[str, ParameterSlice] = {}
         self.module = copy.deepcopy(graph.module)
-        self.nodes = {node.name: node for node in self.module.graph.nodes}
+        self.editor = Editor(self.module)
+        self.nodes = self.editor.nodes
         self._original = dict(self.nodes)
+        self.readings = ReadWriter(graph, plan, self.pruning, self.editor, self.slices)
 
     def run(self) -> Exported:
         """All steps."""
         for name, dimensions in self.graph.parameters.items():
             self.slices[name] = ParameterSlice({dim: self._entries(layout) for dim, layout in dimensions.items()})
         for read in self.graph.reads:
-            self._insert_selection(read)
+            self.readings.insert(read)
         for read in self.graph.grouped:
             self._slice_groups(read)
         for write in self.pruning.writes.values():
@@ -67,57 +66,11 @@ class _Rewriter:
         self._resize()
         self.module.graph.lint()
         self.module.recompile()
-        return Exported(self.module, self.plan, self.graph, self.slices)
+        plan = replace(self.plan, slices=frozenset(self.readings.prologues))
+        return Exported(self.module, plan, self.graph, self.slices)
 
     def _entries(self, layout: TensorLayout) -> np.ndarray:
         return stored_positions(self.graph, self.plan, layout)
-
-    def _insert_selection(self, read: Read) -> None:
-        """Hand the consumer its channels, and slice its weight to match."""
-        layout = read.input
-        original = _stored_channels(self.graph, self.plan, layout)
-        kept = self.pruning.kept(read)[original]
-        positions = np.flatnonzero(kept)
-        mode = self.plan.reads[read.name]
-        if mode not in (COPY, PIECES):
-            positions = np.arange(positions[0], positions[-1] + 1)
-        node = self.nodes[read.node]
-        with self.module.graph.inserting_before(node):
-            if mode == COPY:
-                path = self._gather(read.name, _features(positions, layout.size), layout.axis)
-                node.update_arg(0, self.module.graph.call_module(path, (node.args[0],)))
-            elif len(positions) < len(kept):
-                node.update_arg(0, self._joined(node.args[0], layout, positions))
-        self._slice_weight(read, _features(original[positions], layout.size))
-
-    def _gather(self, name: str, index: np.ndarray, axis: int) -> str:
-        """Add a `Gather` under a name like that of its consumer; its module path."""
-        path = self._free_path(f"{name.replace('#', '_')}_gather")
-        device = next(self.module.parameters(), torch.empty(0)).device
-        self.module.add_submodule(path, Gather(torch.from_numpy(index).to(device), axis))
-        return path
-
-    def _free_path(self, path: str) -> str:
-        """A module path that is not taken, as it is in a model that is an export itself."""
-        taken = {name for name, _ in self.module.named_modules()}
-        return next(free for i in itertools.count(1) if (free := path if i == 1 else f"{path}_{i}") not in taken)
-
-    def _joined(self, source: Any, layout: TensorLayout, positions: np.ndarray) -> fx.Node:
-        """The contiguous runs of ascending positions, one after the other; a single one is a view."""
-        runs = np.split(positions, np.flatnonzero(np.diff(positions) != 1) + 1)
-        pieces = [self._narrow(source, layout.axis, int(run[0]) * layout.size, len(run) * layout.size) for run in runs]
-        return pieces[0] if len(pieces) == 1 else self.module.graph.call_function(torch.cat, (pieces, layout.axis))
-
-    def _narrow(self, source: Any, axis: int, start: int, length: int) -> fx.Node:
-        return self.module.graph.call_function(torch.narrow, (source, axis, start, length))
-
-    def _slice_weight(self, read: Read, columns: np.ndarray) -> None:
-        """The input channels of a weight; its other dimension is sliced as any parameter's."""
-        rows = self._parameter_indices(read.weight)
-        self.slices[read.weight] = ParameterSlice({**rows, read.input_axis: columns}, self._input_mask(read))
-
-    def _input_mask(self, read: Read) -> dict[int, np.ndarray]:
-        return {read.input_axis: self.plan.masks[read.weight]} if read.weight in self.plan.masks else {}
 
     def _parameter_indices(self, name: str) -> Mapping[int, np.ndarray]:
         return {dim: self._entries(layout) for dim, layout in self.graph.parameters.get(name, {}).items()}
@@ -127,7 +80,7 @@ class _Rewriter:
         width = sum(self.graph.blocks[b].size for b in read.input.blocks) * read.input.size // read.groups
         columns = self._entries(read.input).reshape(read.groups, -1) % width
         rows = self._parameter_indices(read.weight)
-        self.slices[read.weight] = ParameterSlice(rows, self._input_mask(read), columns)
+        self.slices[read.weight] = ParameterSlice(rows, self.readings.input_mask(read), columns)
 
     def _insert_write(self, write: Write) -> None:
         """Let a masked producer compute the rows it keeps, and add them to the channels they belong to."""
@@ -157,15 +110,14 @@ class _Rewriter:
         other, axis = self.nodes[write.other], write.layout.axis
         with graph.inserting_before(addition):
             if mode in (COPY, PIECES):
-                path = self._free_path(f"{write.name.removeprefix('write ')}_scatter")
-                device = next(self.module.parameters()).device
-                self.module.add_submodule(path, ScatterAdd(torch.from_numpy(positions).to(device), axis))
+                scatter = ScatterAdd(self.editor.index(positions), axis)
+                path = self.editor.add(f"{write.name.removeprefix('write ')}_scatter", scatter)
                 total = graph.call_module(path, (other, end))
             else:
                 first, length = int(positions[0]), len(positions)
-                part = graph.call_function(torch.add, (self._narrow(other, axis, first, length), end))
+                part = graph.call_function(torch.add, (self.editor.narrow(other, axis, first, length), end))
                 total = graph.call_function(torch.slice_scatter, (other, part, axis, first, first + length))
-        self._substitute(addition, total)
+        self.editor.substitute(addition, total, self.graph.layouts)
 
     def _drop_addition(self, write: Write) -> None:
         """Nothing that the producer writes is stored: the sum is the other operand."""
@@ -173,7 +125,7 @@ class _Rewriter:
         addition = self.nodes[write.addition]
         with self.module.graph.inserting_before(addition):
             same = self.module.graph.call_method("clone", (self.nodes[write.other],))
-        self._substitute(addition, same)
+        self.editor.substitute(addition, same, self.graph.layouts)
         for name in reversed(write.chain):
             if not self.nodes[name].users:
                 self.module.graph.erase_node(self.nodes[name])
@@ -204,8 +156,7 @@ class _Rewriter:
             return
         shape = [-1 if d == write.layout.axis else 1 for d in range(len(self.graph.shapes[write.chain[-1]]))]
         factor = torch.from_numpy(mask[original]).to(next(self.module.parameters())).reshape(shape)
-        path = self._free_path(f"{write.name.removeprefix('write ')}_mask")
-        self.module.add_submodule(path, Factor(factor))
+        path = self.editor.add(f"{write.name.removeprefix('write ')}_mask", Factor(factor))
         with self.module.graph.inserting_after(end):
             product = self.module.graph.call_module(path, (end,))
         end.replace_all_uses_with(product, delete_user_cb=lambda user: user is not product)
@@ -225,8 +176,8 @@ class _Rewriter:
             node.update_arg(1, tuple(bounds))
             return
         with self.module.graph.inserting_before(node):
-            piece = self._narrow(source, channel_slice.axis, first, last - first)
-        self._substitute(node, piece)
+            piece = self.editor.narrow(source, channel_slice.axis, first, last - first)
+        self.editor.substitute(node, piece, self.graph.layouts)
 
     def _rewrite_length(self, name: str, position: int) -> None:
         """The length that a reshape is given for the channel axis."""
@@ -250,22 +201,8 @@ class _Rewriter:
             if np.array_equal(index, np.arange(len(stored))):
                 selected = source
             else:
-                path = self._gather(selection.node, index, selection.input.axis)
-                selected = self.module.graph.call_module(path, (source,))
-        self._substitute(node, selected)
-
-    def _substitute(self, node: fx.Node, other: fx.Node) -> None:
-        """Let another node take a node's place, and drop what nobody needs any more."""
-        node.replace_all_uses_with(other)
-        self.nodes[node.name] = other
-        waiting, dropped = [node], set[str]()
-        while waiting:
-            last = waiting.pop()
-            if last.users or last.name in dropped or last.op in ("placeholder", "output"):
-                continue
-            waiting += [x for x in last.all_input_nodes if x.name not in self.graph.layouts]
-            self.module.graph.erase_node(last)
-            dropped.add(last.name)
+                selected = self.editor.gather(source, selection.node, index, selection.input.axis)
+        self.editor.substitute(node, selected, self.graph.layouts)
 
     def _fill(self) -> None:
         """Replace parameters and buffers by their slices; what two modules share stays shared."""
@@ -288,7 +225,7 @@ class _Rewriter:
         """Modules know their sizes, too: say what they are now."""
         for path, layout in self.graph.features.items():
             module: Any = self.module.get_submodule(path)
-            module.num_features = len(self._entries(layout))
+            module.num_features = self.readings.widths.get(path, len(self._entries(layout)))
         for module in self.module.modules():
             if isinstance(module, _ConvNd):
                 first, second = module.weight.shape[:2]
@@ -302,15 +239,3 @@ class _Rewriter:
                 module.num_parameters = module.weight.numel()
             elif isinstance(module, _NormBase) and module.affine:
                 module.num_features = len(module.weight)
-
-
-def _stored_channels(graph: Graph, plan: Plan, layout: TensorLayout) -> np.ndarray:
-    sizes = [graph.blocks[b].size for b in layout.blocks]
-    offsets = np.cumsum(sizes) - sizes
-    orders = [plan.orders[graph.blocks[b].name] for b in layout.blocks]
-    return np.concatenate([order + offset for order, offset in zip(orders, offsets, strict=True)])
-
-
-def _features(channels: np.ndarray, size: int) -> np.ndarray:
-    """Entries of the axis that belong to some channels, `size` consecutive ones each."""
-    return (channels[:, np.newaxis] * size + np.arange(size)).ravel()

@@ -18,6 +18,7 @@ from upscale_opt.errors import ModelError
 from upscale_opt.findings import Value, channels_in
 from upscale_opt.flow import Flow
 from upscale_opt.graphs import NETWORK_INPUT, NETWORK_OUTPUT, Graph, build
+from upscale_opt.matrix_convolution import MatrixConv2d
 from upscale_opt.operators.elementwise import elementwise
 from upscale_opt.operators.sizes import pin_counted
 from upscale_opt.operators.table import rule_of
@@ -114,7 +115,7 @@ class _Tracer(fx.Tracer):
             return self.create_proxy("call_module", self.path_of_module(m), args, kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, Gather) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, (Gather, MatrixConv2d)) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _put_inputs_first(traced: fx.GraphModule) -> None:

@@ -13,6 +13,7 @@ from torch.nn import functional
 from upscale_opt.errors import ModelError
 from upscale_opt.findings import Value
 from upscale_opt.flow import Flow
+from upscale_opt.matrix_convolution import MatrixConv2d
 from upscale_opt.operators import attention, normalisations, selections, shapes, sizes, weights
 from upscale_opt.operators.elementwise import (
     deviation,
@@ -71,7 +72,7 @@ _RESHAPES = {"flatten": shapes.flatten, "squeeze": shapes.squeeze, "unsqueeze": 
 _PADDINGS = ("ZeroPad", "ConstantPad", "ReflectionPad", "ReplicationPad", "CircularPad")
 
 MODULE_RULES: dict[type[nn.Module], Rule] = {
-    **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), weights.convolution),
+    **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d, MatrixConv2d), weights.convolution),
     **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), weights.convolution),
     nn.Linear: weights.linear,
     **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm), normalisations.batch_norm),

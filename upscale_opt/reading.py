@@ -1,0 +1,152 @@
+"""How an export hands a consumer its channels: selections in front of it, and the weights to match.
+
+Where nobody else uses what stands in front of the consumer (`upscale_opt.prologues`), the selection is made at the far
+end of that: inside the concat, if there is one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import fx
+
+from problems.evaluation import COPY, PIECES
+from upscale_opt.editing import Editor, runs_of
+from upscale_opt.errors import PlanError
+from upscale_opt.exports import ParameterSlice
+from upscale_opt.graphs import Graph, Read, TensorLayout
+from upscale_opt.layouts import entries, stored_channels
+from upscale_opt.matrix_convolution import MatrixConv2d, is_pointwise
+from upscale_opt.plans import MATMUL, Plan
+from upscale_opt.prologues import Prologue, prologues_of
+from upscale_opt.pruning import Pruning
+
+ALIGNMENT = 8
+"""Channels: a range that is wider than it must be begins at a multiple of this, if it can."""
+
+
+class ReadWriter:
+    """Inserts the selections of all reads of a plan.
+
+    Parameters
+    ----------
+    graph, plan, pruning
+        What is carried out.
+    editor
+        The module under construction.
+    slices
+        Parameter name to slice; completed in place.
+
+    Attributes
+    ----------
+    slices_used
+        Names of the reads whose selection was made in front of their prologue.
+    widths
+        Module path to number of channels, for normalisations that read fewer than their tensor stores.
+    """
+
+    def __init__(
+        self, graph: Graph, plan: Plan, pruning: Pruning, editor: Editor, slices: dict[str, ParameterSlice]
+    ) -> None:
+        self.graph, self.plan, self.pruning, self.editor, self.slices = graph, plan, pruning, editor, slices
+        known = prologues_of(graph)
+        self.prologues = {name: own for name, own in known.items() if plan.slices is None or name in plan.slices}
+        self.widths: dict[str, int] = {}
+
+    def insert(self, read: Read) -> None:
+        """Hand a consumer its channels, and slice its weight to match."""
+        original = stored_channels(self.graph, self.plan, read.input)
+        kept = self.pruning.kept(read)[original]
+        positions = self._positions(read.name, kept)
+        if len(positions) < len(kept) or self.plan.reads[read.name] == COPY:
+            self._select(read, positions, len(kept))
+            self._slice_prologue(read, original[positions])
+        if self.plan.kernels.get(read.name) == MATMUL:
+            self._multiply(read)
+        columns = entries(original[positions], read.input.size)
+        own: dict[int, np.ndarray] = {
+            dim: entries(stored_channels(self.graph, self.plan, layout), layout.size)
+            for dim, layout in self.graph.parameters.get(read.weight, {}).items()
+        }
+        self.slices[read.weight] = ParameterSlice({**own, read.input_axis: columns}, self.input_mask(read))
+
+    def input_mask(self, read: Read) -> dict[int, np.ndarray]:
+        """What is zero in a consumer's weight, by dimension."""
+        return {read.input_axis: self.plan.masks[read.weight]} if read.weight in self.plan.masks else {}
+
+    def _positions(self, name: str, kept: np.ndarray) -> np.ndarray:
+        """Which stored channels the consumer reads."""
+        positions = np.flatnonzero(kept)
+        if self.plan.reads[name] in (COPY, PIECES):
+            return positions
+        first, behind = int(positions[0]), int(positions[-1]) + 1
+        width = min(max(behind - first, self.plan.widths.get(name, 0)), len(kept))
+        latest = min(first, len(kept) - width)
+        aligned = latest - latest % ALIGNMENT
+        start = aligned if width > behind - first and aligned + width >= behind else latest
+        return np.arange(start, start + width)
+
+    def _select(self, read: Read, positions: np.ndarray, width: int) -> None:
+        node, prologue = self.editor.nodes[read.node], self.prologues.get(read.name, Prologue((), None))
+        first = self.editor.nodes[prologue.nodes[0]] if prologue.nodes else node
+        source: Any = first.args[0]
+        with self.editor.module.graph.inserting_before(first):
+            if prologue.concat is not None:
+                pieces = self._pieces_of_operands(read, prologue.concat, positions)
+                first.update_arg(0, self.editor.concat(pieces, read.input.axis))
+                self.editor.module.graph.erase_node(source)
+                return
+            first.update_arg(0, self._selected(read, source, read.input, positions))
+
+    def _selected(self, read: Read, source: Any, layout: TensorLayout, positions: np.ndarray) -> fx.Node:
+        """Some channels of a tensor: gathered, or the runs of them one after the other."""
+        if self.plan.reads[read.name] == COPY:
+            path = f"{read.name.replace('#', '_')}_gather"
+            return self.editor.gather(source, path, entries(positions, layout.size), layout.axis)
+        pieces = [
+            self.editor.narrow(source, layout.axis, int(run[0]) * layout.size, len(run) * layout.size)
+            for run in runs_of(positions)
+        ]
+        return self.editor.concat(pieces, layout.axis)
+
+    def _pieces_of_operands(self, read: Read, concat: str, positions: np.ndarray) -> list[fx.Node]:
+        """What a concat's operands contribute to the chosen channels, whole operands as they are."""
+        original = next(node for node in self.graph.module.graph.nodes if node.name == concat)
+        pieces: list[fx.Node] = []
+        start = 0
+        for operand, now in zip(original.args[0], self.editor.nodes[concat].args[0], strict=True):
+            layout = self.graph.layouts[operand.name]
+            width = len(stored_channels(self.graph, self.plan, layout))
+            own = positions[(positions >= start) & (positions < start + width)] - start
+            start += width
+            if len(own) == width:
+                pieces.append(now)
+            elif self.plan.reads[read.name] == COPY and len(runs_of(own)) > 1:
+                pieces.append(self._selected(read, now, layout, own))
+            else:
+                pieces += [self.editor.narrow(now, layout.axis, int(run[0]), len(run)) for run in runs_of(own)]
+        return pieces
+
+    def _slice_prologue(self, read: Read, channels: np.ndarray) -> None:
+        """Normalisations in front of the consumer see the chosen channels only."""
+        for name in self.prologues.get(read.name, Prologue((), None)).nodes:
+            node = self.editor.nodes[name]
+            if node.op != "call_module":
+                continue
+            path = str(node.target)
+            self.widths[path] = len(channels)
+            for parameter, dimensions in self.graph.parameters.items():
+                if parameter.rpartition(".")[0] == path:
+                    chosen = dict.fromkeys(dimensions, channels)
+                    self.slices[parameter] = replace(self.slices[parameter], indices=chosen)
+
+    def _multiply(self, read: Read) -> None:
+        """Compute a convolution as a matrix product."""
+        node, module = self.editor.nodes[read.node], self.editor.module
+        if node.op != "call_module" or not is_pointwise(module.get_submodule(str(node.target))):
+            raise PlanError(f"the plan computes {read.name!r} as a matrix product, but it is no 1x1 convolution module")
+        own: Any = module.get_submodule(str(node.target))
+        if type(own) is not MatrixConv2d:
+            module.add_submodule(str(node.target), MatrixConv2d.of(own))
