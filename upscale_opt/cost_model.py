@@ -15,6 +15,7 @@ import numpy as np
 
 from problems import CostTable, Curve
 from upscale_opt.errors import UpscaleError
+from upscale_opt.layers import Layer
 
 GRID = 8
 """Channels between two spans of a table. On such a grid a tick is at least an eighth of a nanosecond."""
@@ -36,6 +37,8 @@ class Workload:
         Floating-point operations per input channel; a multiplication and an addition are two.
     element_bytes
         Size of one element.
+    layer
+        The consumer's shape, for cost models that measure; None where nothing can be measured.
 
     Raises
     ------
@@ -48,11 +51,13 @@ class Workload:
     output_elements: int
     flops: int
     element_bytes: int
+    layer: Layer | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if getattr(self, field.name) < 1:
-                raise UpscaleError(f"a workload has {field.name} {getattr(self, field.name)}; it must be at least 1")
+            value = getattr(self, field.name)
+            if field.name != "layer" and value < 1:
+                raise UpscaleError(f"a workload has {field.name} {value}; it must be at least 1")
 
 
 class CostModel(Protocol):

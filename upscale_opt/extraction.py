@@ -6,7 +6,6 @@ producer in execution order.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -15,10 +14,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from problems import Access, Block, Problem
-from upscale_opt.attributes import attribute_of
-from upscale_opt.cost_model import CostModel, Workload
+from upscale_opt.cost_model import CostModel
 from upscale_opt.graphs import Graph, Read
+from upscale_opt.prologues import prologues_of
 from upscale_opt.pruning import Pruning
+from upscale_opt.workloads import layer_of, workload, writing_workload
 from upscale_opt.writes import Write
 
 
@@ -80,6 +80,7 @@ _Entry = tuple[Access, tuple[int, ...]] | None
 
 def _of_read(pruning: Pruning, costs: CostModel | None) -> Callable[[Read], _Entry]:
     """The access of a consumer, and the blocks it reads."""
+    prologues = {} if costs is None else prologues_of(pruning.graph)
 
     def entry(read: Read) -> _Entry:
         kept = pruning.kept(read)
@@ -88,8 +89,8 @@ def _of_read(pruning: Pruning, costs: CostModel | None) -> Callable[[Read], _Ent
         if costs is not None:
             outputs = int(pruning.stored[pruning.graph.numbers(replace(read.output, size=1))].sum())
             stored = int(pruning.stored[pruning.graph.numbers(replace(read.input, size=1))].sum())
-            table = costs.table(workload(pruning.graph, read, outputs), kept=access.num_kept, stored=stored)
-            access = replace(access, table=table)
+            work = workload(pruning.graph, read, outputs, layer_of(pruning, read, outputs, prologues))
+            access = replace(access, table=costs.table(work, kept=access.num_kept, stored=stored))
         return access, blocks
 
     return entry
@@ -131,39 +132,6 @@ def _requiring(graph: Graph, b: int, required: np.ndarray) -> Block:
         return block
     own = np.flatnonzero(required[graph.offsets[b] : graph.offsets[b + 1]])
     return replace(block, required=tuple(own.tolist()))
-
-
-def workload(graph: Graph, read: Read, num_outputs: int) -> Workload:
-    """What a consumer that stores `num_outputs` of its outputs does per call, by the shapes of the trace."""
-    weight = attribute_of(graph.module, read.weight)
-    width = sum(graph.blocks[b].size for b in read.input.blocks)
-    original = weight.shape[1 - read.input_axis]
-    kernel = weight.numel() // original // width
-    output_elements = math.prod(read.output_shape) // original * num_outputs
-    return Workload(
-        input_elements=math.prod(read.input_shape) // width,
-        weight_elements=kernel * num_outputs,
-        output_elements=output_elements,
-        flops=2 * kernel * output_elements,
-        element_bytes=weight.element_size(),
-    )
-
-
-def writing_workload(graph: Graph, read: Read) -> Workload:
-    """What a producer does per call that adds its rows to another tensor, per channel it writes.
-
-    Each channel is computed, and read, added to and written again in the other tensor; what is read is fixed.
-    """
-    weight = attribute_of(graph.module, read.weight)
-    pixels = math.prod(read.output_shape) // weight.shape[1 - read.input_axis]
-    per_row = weight.numel() // weight.shape[1 - read.input_axis]
-    return Workload(
-        input_elements=3 * pixels,
-        weight_elements=per_row,
-        output_elements=math.prod(read.input_shape),
-        flops=2 * per_row * pixels,
-        element_bytes=weight.element_size(),
-    )
 
 
 def _segments(pruning: Pruning) -> np.ndarray:

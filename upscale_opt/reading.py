@@ -65,7 +65,10 @@ class ReadWriter:
             self._slice_prologue(read, original[positions])
         if self.plan.kernels.get(read.name) == MATMUL:
             self._multiply(read)
-        columns = entries(original[positions], read.input.size)
+        self._slice_weight(read, entries(original[positions], read.input.size))
+
+    def _slice_weight(self, read: Read, columns: np.ndarray) -> None:
+        """The input channels of a weight; its other dimension is sliced as any parameter's."""
         own: dict[int, np.ndarray] = {
             dim: entries(stored_channels(self.graph, self.plan, layout), layout.size)
             for dim, layout in self.graph.parameters.get(read.weight, {}).items()

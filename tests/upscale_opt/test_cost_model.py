@@ -9,7 +9,7 @@ import pytest
 
 from problems import Access, Block, Problem, objective_named
 from upscale_opt import AnalyticCosts, UpscaleError, Workload, effective_masks, extract, trace
-from upscale_opt.extraction import workload
+from upscale_opt.workloads import workload
 
 CONV = Workload(196, 64, 64 * 196, 2 * 64 * 196, 4)
 JOINS = AnalyticCosts(launch_ns=100, piece_ns=0, bytes_per_ns=1000, gather_bytes_per_ns=1, flops_per_ns=1)

@@ -1,0 +1,80 @@
+"""How a module is run when it is timed: as it is, as TorchScript, as a CUDA graph, or through torch.compile."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from upscale_opt.errors import ModelError
+
+EAGER, TORCHSCRIPT, CUDA_GRAPH, COMPILE = "eager", "torchscript", "cuda-graph", "compile"
+BACKENDS = (EAGER, TORCHSCRIPT, CUDA_GRAPH, COMPILE)
+"""Names of backends: `torchscript` is the UPSCALE paper's protocol."""
+WARM_UPS = 3
+
+
+def require_backend(name: str, device: torch.device) -> None:
+    """Raise unless the backend exists and works on the device.
+
+    Raises
+    ------
+    ModelError
+        With what to choose instead.
+    """
+    if name not in BACKENDS:
+        raise ModelError(f"there is no backend {name!r}; choose one of {', '.join(BACKENDS)}")
+    if name == CUDA_GRAPH and device.type != "cuda":
+        raise ModelError("the backend cuda-graph needs a CUDA device; choose eager or torchscript")
+
+
+def prepared(module: nn.Module, inputs: Sequence[Any], backend: str = EAGER) -> Callable[[], Any]:
+    """A call of a module on fixed inputs, ready to be timed: compiled if the backend does, and warmed up.
+
+    Parameters
+    ----------
+    module
+        In eval mode, on the device of the inputs. It is not changed.
+    inputs
+        Its positional inputs.
+    backend
+        One of `BACKENDS`.
+
+    Raises
+    ------
+    ModelError
+        If the backend does not exist or does not fit the device.
+    """
+    inputs = tuple(inputs)
+    device = next((x.device for x in inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
+    require_backend(backend, device)
+    run: Any = module
+    if backend == TORCHSCRIPT and not isinstance(module, torch.jit.ScriptModule):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # it is the paper's protocol
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            run = torch.jit.trace(copy.deepcopy(module), inputs, check_trace=False)
+    elif backend == COMPILE:
+        run = torch.compile(module)
+    for _ in range(WARM_UPS):
+        run(*inputs)
+    if backend == CUDA_GRAPH:
+        return _graphed(run, inputs, device)
+    return lambda: run(*inputs)
+
+
+def _graphed(run: Callable[..., Any], inputs: tuple[Any, ...], device: torch.device) -> Callable[[], Any]:
+    """Replays a recording of one call."""
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        run(*inputs)
+    torch.cuda.current_stream(device).wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run(*inputs)
+    return graph.replay

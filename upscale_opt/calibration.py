@@ -1,0 +1,246 @@
+"""Calibration: times the ways in which every access of a pruned model could read, once per distinct shape.
+
+Each shape is timed alone, all its ways in turn (A B C A B C ...). The processor's caches are in the state they are in
+inside a network: weights come from memory, the input was just written.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from problems import CostTable
+from upscale_opt.backends import EAGER, prepared, require_backend
+from upscale_opt.cost_model import AnalyticCosts, Workload
+from upscale_opt.cost_tables import CostTables, Key, Setting, Timing, default_directory
+from upscale_opt.extraction import extract
+from upscale_opt.graphs import Graph
+from upscale_opt.specimens import Specimen, forms_of, inputs_of
+
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+GRID = 8
+MOST_RUNS = 128
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is timed.
+
+    Parameters
+    ----------
+    spans
+        Most spans per shape between the kept and the stored number, multiples of 8; both ends come in addition.
+    rounds
+        Figures per way to read.
+    seconds
+        Least time per figure: short calls are repeated.
+    copies
+        Copies of a consumer that are called in turn, so that its weights are not in the cache.
+    """
+
+    spans: int = 6
+    rounds: int = 7
+    seconds: float = 0.003
+    copies: int = 6
+
+
+def setting_of(example_inputs: Sequence[Any], *, backend: str = EAGER) -> Setting:
+    """What the latencies of a model on these inputs depend on, besides shapes.
+
+    Raises
+    ------
+    ModelError
+        If the backend does not exist or does not fit the device.
+    """
+    x = next((x for x in example_inputs if isinstance(x, torch.Tensor)), torch.empty(0))
+    require_backend(backend, x.device)
+    on_gpu = x.device.type == "cuda"
+    channels_last = x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    return Setting(
+        torch.cuda.get_device_name(x.device) if on_gpu else _processor(),
+        str(x.dtype).removeprefix("torch."),
+        "channels_last" if channels_last else "contiguous",
+        backend,
+        0 if on_gpu else torch.get_num_threads(),
+        torch.__version__,
+    )
+
+
+def calibrate(
+    graph: Graph,
+    masks: Mapping[str, np.ndarray],
+    example_inputs: Sequence[Any],
+    *,
+    outputs: Mapping[str, np.ndarray] | None = None,
+    backend: str = EAGER,
+    directory: str | Path | None = None,
+    effort: Effort | None = None,
+    progress: bool = False,
+) -> CostTables:
+    """Measure what is missing of a masked model's cost tables; saved after every shape, so that it can be resumed.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    masks
+        A mask for every consumer.
+    example_inputs
+        The tuple of inputs it was traced with: device, dtype, memory format and batch are theirs.
+    outputs
+        Masks of producers' output channels.
+    backend
+        One of `upscale_opt.backends.BACKENDS`.
+    directory
+        Where tables are kept. Default: `default_directory`.
+    effort
+        How much is timed.
+    progress
+        Show a progress bar with the time left on standard error.
+
+    Raises
+    ------
+    ModelError
+        If the backend does not fit the device.
+    UpscaleError
+        If the tables cannot be read or written.
+    """
+    setting = setting_of(example_inputs, backend=backend)
+    directory = default_directory() if directory is None else directory
+    tables = CostTables.load(directory, setting)
+    missing = [key for key in keys_of(graph, masks, outputs=outputs) if key not in tables.entries]
+    device = next((x.device for x in example_inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
+    shapes = tqdm(missing, desc="calibrate", unit="shape", disable=None if progress else True, leave=False)
+    for key in shapes:
+        tables.entries[key] = measure(key, setting, device, effort or Effort())
+        tables.save(directory)
+    return tables
+
+
+def keys_of(
+    graph: Graph, masks: Mapping[str, np.ndarray], *, outputs: Mapping[str, np.ndarray] | None = None
+) -> list[Key]:
+    """The distinct shapes of a masked model's accesses, in execution order; those that cannot be measured left out."""
+    requests = _Requests()
+    extract(graph, masks, outputs=outputs, costs=requests)
+    return list(dict.fromkeys(requests.keys))
+
+
+def measure(key: Key, setting: Setting, device: torch.device, effort: Effort) -> tuple[Timing, ...]:
+    """Time all ways to read of one shape, interleaved."""
+    rng = np.random.default_rng(0)
+    dtype = getattr(torch, setting.dtype)
+    memory_format = MEMORY_FORMATS[setting.memory_format]
+    layer = key.layer
+    cases = forms_of(layer, key.kept, key.stored, spans_between(key.kept, key.stored, effort.spans), _runs(key))
+    calls: list[list[Callable[[], Any]]] = []
+    shared: dict[bool, tuple[torch.Tensor, ...]] = {}
+    with torch.inference_mode():
+        for case in cases:
+            own = case.form == "contiguous"
+            if own not in shared:
+                shared[own] = inputs_of(
+                    layer, case, key.stored, dtype=dtype, device=device, memory_format=memory_format
+                )
+            calls.append(
+                [
+                    prepared(
+                        _on(Specimen(layer, case, key.stored, rng), device, dtype, memory_format),
+                        shared[own],
+                        setting.backend,
+                    )
+                    for _ in range(effort.copies)
+                ]
+            )
+        timer = _cuda_seconds if device.type == "cuda" else _cpu_seconds
+        repeats = [_repeats(timer, own, effort) for own in calls]
+        figures: list[list[int]] = [[] for _ in cases]
+        for _ in range(effort.rounds):
+            for own_calls, number, found in zip(calls, repeats, figures, strict=True):
+                found.append(round(1e9 * timer(own_calls, number) / number))
+    return tuple(
+        Timing(case.form, case.channels, case.runs, case.kernel, tuple(found))
+        for case, found in zip(cases, figures, strict=True)
+    )
+
+
+def spans_between(kept: int, stored: int, most: int) -> list[int]:
+    """The spans of a table: both ends, and at most so many multiples of 8 between them, about evenly spread.
+
+    Examples
+    --------
+    >>> spans_between(37, 64, 3), spans_between(5, 7, 3)
+    ([37, 40, 48, 56, 64], [5, 7])
+    """
+    between = np.arange(-(-(kept + 1) // GRID) * GRID, stored, GRID)
+    if len(between) > most:
+        between = between[np.linspace(0, len(between) - 1, most).round().astype(np.int64)]
+    return sorted({kept, stored, *between.tolist()})
+
+
+class _Requests:
+    """A cost model that notes what it is asked for."""
+
+    name = "requests"
+
+    def __init__(self) -> None:
+        self.keys: list[Key] = []
+
+    def table(self, workload: Workload, *, kept: int, stored: int) -> CostTable:
+        if workload.layer is not None:
+            self.keys.append(Key(workload.layer, kept, stored))
+        return AnalyticCosts().table(workload, kept=kept, stored=stored)
+
+
+def _runs(key: Key) -> list[int]:
+    most = min(MOST_RUNS, key.kept, key.stored - key.kept + 1)
+    return [2**i for i in range(1, int(math.log2(most)) + 1)] if most >= 2 else []
+
+
+def _on(module: nn.Module, device: torch.device, dtype: torch.dtype, memory_format: torch.memory_format) -> nn.Module:
+    module = module.to(device=device, dtype=dtype).eval()
+    if memory_format is torch.channels_last:
+        module.to(memory_format=memory_format)  # type: ignore[call-overload]
+    return module
+
+
+def _repeats(timer: Callable[..., float], calls: Sequence[Callable[[], Any]], effort: Effort) -> int:
+    once = timer(calls, len(calls)) / len(calls)
+    return max(1, math.ceil(effort.seconds / max(once, 1e-7)))
+
+
+def _cpu_seconds(calls: Sequence[Callable[[], Any]], number: int) -> float:
+    started = time.perf_counter()
+    for i in range(number):
+        calls[i % len(calls)]()
+    return time.perf_counter() - started
+
+
+def _cuda_seconds(calls: Sequence[Callable[[], Any]], number: int) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    for i in range(number):
+        calls[i % len(calls)]()
+    end.record()
+    torch.cuda.synchronize()
+    return float(start.elapsed_time(end)) / 1e3
+
+
+def _processor() -> str:
+    """The CPU's model name, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

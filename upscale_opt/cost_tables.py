@@ -1,0 +1,219 @@
+"""Measured cost tables: what a calibration found, as plain data with a file format; no torch.
+
+One file holds the measurements of one setting (device, dtype, memory format, backend, threads, versions). Raw figures
+are kept; what solvers see is made of them: isotonic curves of whole nanoseconds. Format: docs/formats.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from problems import ProblemError
+from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
+from upscale_opt.errors import UpscaleError
+from upscale_opt.layers import Layer
+
+FORMAT = "upscale_opt.cost_tables"
+VERSION = 1
+CACHE_VARIABLE = "UPSCALE_OPT_CACHE"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What latencies depend on besides shapes.
+
+    Attributes
+    ----------
+    device
+        Name of the processor.
+    dtype
+        Of inputs and weights: ``float32``.
+    memory_format
+        ``contiguous`` or ``channels_last``.
+    backend
+        One of `upscale_opt.backends.BACKENDS`.
+    threads
+        Of torch, on a CPU; 0 on a GPU.
+    torch
+        Its version.
+    """
+
+    device: str
+    dtype: str
+    memory_format: str
+    backend: str
+    threads: int
+    torch: str
+
+    def __str__(self) -> str:
+        threads = f", {self.threads} threads" if self.threads else ""
+        return f"{self.device}, {self.dtype}, {self.memory_format}, {self.backend}{threads}, torch {self.torch}"
+
+    @property
+    def file_name(self) -> str:
+        """A name for the file of this setting."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        words = re.sub(r"[^A-Za-z0-9]+", "-", f"{self.device}-{self.dtype}-{self.memory_format}-{self.backend}")
+        return f"{words.strip('-').lower()}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
+
+
+@dataclass(frozen=True)
+class Key:
+    """What one table is of: a consumer's shape, the channels it keeps, and the channels its input stores."""
+
+    layer: Layer
+    kept: int
+    stored: int
+
+    def __str__(self) -> str:
+        return f"{self.layer}: {self.kept} of {self.stored} channels"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One way to read, timed.
+
+    Attributes
+    ----------
+    form, channels, runs, kernel
+        As in `upscale_opt.specimens.Case`.
+    nanoseconds
+        Per call; one figure per round, the rounds of all ways interleaved.
+    """
+
+    form: str
+    channels: int
+    runs: int
+    kernel: str
+    nanoseconds: tuple[int, ...]
+
+    @property
+    def median(self) -> float:
+        """Nanoseconds."""
+        return float(np.median(self.nanoseconds))
+
+
+@dataclass(frozen=True, eq=False)
+class CostTables:
+    """All measurements of one setting.
+
+    Attributes
+    ----------
+    setting
+        Where they hold.
+    entries
+        Key to timings.
+    """
+
+    setting: Setting
+    entries: dict[Key, tuple[Timing, ...]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{len(self.entries)} tables measured on {self.setting}"
+
+    def save(self, directory: str | Path) -> Path:
+        """Write the file of this setting into a directory, made if needed; atomically. Returns its path.
+
+        Raises
+        ------
+        UpscaleError
+            If it cannot be written.
+        """
+        path = Path(directory) / self.setting.file_name
+        rows = [
+            {
+                "layer": key.layer.to_dict(),
+                "kept": key.kept,
+                "stored": key.stored,
+                "timings": list(map(_plain, timings)),
+            }
+            for key, timings in self.entries.items()
+        ]
+        head = json.dumps({"format": FORMAT, "version": VERSION, "setting": asdict(self.setting)})[:-1]
+        text = f'{head}, "tables": [\n' + ",\n".join(json.dumps(row) for row in rows) + "\n]}\n"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text_atomically(text, path)
+        except (OSError, ProblemError) as error:
+            raise UpscaleError(f"cannot write cost tables to {path}: {error}; choose another --tables DIR") from error
+        return path
+
+    @classmethod
+    def load(cls, directory: str | Path, setting: Setting) -> CostTables:
+        """The tables of a setting in a directory; empty if there are none.
+
+        Raises
+        ------
+        UpscaleError
+            If there is a file but it cannot be read; the message names the field that is wrong.
+        """
+        path = Path(directory) / setting.file_name
+        if not path.exists():
+            return cls(setting)
+        try:
+            document = read_json(path, file_format=FORMAT, version=VERSION)
+            reject_unknown_fields(document, {"format", "version", "setting", "tables"}, "the cost tables")
+            if require_field(document, "setting", dict, "the cost tables") != asdict(setting):
+                raise ProblemError("the cost tables are of another setting than the file's name says")
+            tables = require_field(document, "tables", list, "the cost tables")
+            return cls(setting, dict(map(_entry, tables)))
+        except ProblemError as error:
+            raise UpscaleError(f"{path}: {error}; delete the file and calibrate again") from error
+
+
+def default_directory() -> Path:
+    """Where cost tables are kept: ``$UPSCALE_OPT_CACHE``, or ``upscale_opt`` in the user's cache directory."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "upscale_opt"
+
+
+def _plain(timing: Timing) -> dict[str, Any]:
+    return {**asdict(timing), "nanoseconds": list(timing.nanoseconds)}
+
+
+def _entry(raw: Any) -> tuple[Key, tuple[Timing, ...]]:
+    where = "a cost table"
+    if not isinstance(raw, dict):
+        raise ProblemError("a cost table must be an object")
+    reject_unknown_fields(raw, {"layer", "kept", "stored", "timings"}, where)
+    kept, stored = require_field(raw, "kept", int, where), require_field(raw, "stored", int, where)
+    if not 1 <= kept <= stored:
+        raise ProblemError(f"{where} keeps {kept} of {stored} channels")
+    layer = Layer.from_dict(require_field(raw, "layer", dict, where))
+    return Key(layer, kept, stored), tuple(map(_timing, require_field(raw, "timings", list, where)))
+
+
+def _timing(raw: Any) -> Timing:
+    where = "a timing"
+    if not isinstance(raw, dict):
+        raise ProblemError("a timing must be an object")
+    reject_unknown_fields(raw, {own.name for own in fields(Timing)}, where)
+    figures = require_field(raw, "nanoseconds", list, where)
+    if not figures or not all(type(figure) is int and figure >= 0 for figure in figures):
+        raise ProblemError(f"{where}: field 'nanoseconds' must list whole numbers, at least one")
+    return Timing(
+        require_field(raw, "form", str, where),
+        require_field(raw, "channels", int, where),
+        require_field(raw, "runs", int, where),
+        require_field(raw, "kernel", str, where),
+        tuple(figures),
+    )
+
+
+def by_form(timings: Iterable[Timing]) -> Mapping[tuple[str, str], list[Timing]]:
+    """Timings by form and kernel, ascending in channels and runs."""
+    found: dict[tuple[str, str], list[Timing]] = {}
+    for timing in sorted(timings, key=lambda own: (own.channels, own.runs)):
+        found.setdefault((timing.form, timing.kernel), []).append(timing)
+    return found

@@ -1,0 +1,90 @@
+"""The shape of one call of a consumer, as plain data: what cost tables are measured for and looked up by. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from problems import ProblemError
+from problems.files import reject_unknown_fields, require_field
+
+CONVOLUTIONS = ("Conv1d", "Conv2d", "Conv3d")
+LINEAR = "Linear"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One call of a consumer with one group, and what stands in front of it and serves it alone.
+
+    Attributes
+    ----------
+    kind
+        ``Conv1d``, ``Conv2d``, ``Conv3d`` or ``Linear``.
+    input_shape
+        Shape of the tensor it reads; the length of its channel axis is what the example had and does not matter.
+    axis
+        The channel axis of that tensor.
+    channel_size
+        Entries of that axis per channel: 1, or the spatial size behind a flatten.
+    outputs
+        Number of output channels it computes.
+    kernel, stride, padding, dilation
+        Of a convolution; empty for a linear layer.
+    bias
+        Whether it has one.
+    prologue
+        Class names of the modules, or names of the functions, that select nothing and serve it alone, in order.
+    operands
+        Stored channels of every operand of the concat that it alone reads; empty without one.
+    """
+
+    kind: str
+    input_shape: tuple[int, ...]
+    axis: int
+    channel_size: int
+    outputs: int
+    kernel: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    padding: tuple[int, ...] = ()
+    dilation: tuple[int, ...] = ()
+    bias: bool = False
+    prologue: tuple[str, ...] = ()
+    operands: tuple[int, ...] = ()
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether it is a 1x1 convolution of images, which a matrix product can compute."""
+        return self.kind == "Conv2d" and self.kernel == (1, 1) and self.padding == (0, 0) and len(self.input_shape) == 4
+
+    def __str__(self) -> str:
+        size = "x".join(map(str, self.input_shape))
+        kernel = f" {'x'.join(map(str, self.kernel))}" if self.kernel else ""
+        behind = f" behind {', '.join(self.prologue)}" if self.prologue else ""
+        joined = f" of a concat of {len(self.operands)}" if self.operands else ""
+        return f"{self.kind}{kernel} to {self.outputs} on {size}{behind}{joined}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> Layer:
+        """What `to_dict` made.
+
+        Raises
+        ------
+        ProblemError
+            If a field is missing, unknown or of another kind.
+        """
+        reject_unknown_fields(raw, {field.name for field in fields(cls)}, "a layer")
+        values: dict[str, Any] = {}
+        for field in fields(cls):
+            wanted: Any = {"str": str, "int": int, "bool": bool}.get(str(field.type), list)
+            value = require_field(raw, field.name, wanted, "a layer")
+            if wanted is list:
+                element = str if field.name == "prologue" else int
+                if not all(type(entry) is element for entry in value):
+                    raise ProblemError(f"a layer's field {field.name!r} must list {element.__name__} values")
+                value = tuple(value)
+            values[field.name] = value
+        return cls(**values)

@@ -1,0 +1,245 @@
+"""Measured costs: the curves that solvers see, and the cheapest way to read, both made of one table of timings.
+
+No torch. `MeasuredCosts` is a `upscale_opt.cost_model.CostModel`; where nothing was measured it asks another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from scipy.optimize import isotonic_regression
+
+from problems import CostTable, Curve
+from problems.evaluation import COPY, OVER_READ, PIECES, VIEW
+from upscale_opt.cost_model import CostModel, Workload
+from upscale_opt.cost_tables import CostTables, Key, Timing, by_form
+from upscale_opt.errors import UpscaleError
+
+ALIGNMENT = 8
+"""Channels: what the width of an over-read is rounded up to, where a calibration found that faster."""
+WORTH_ALIGNING = 0.98
+"""Time at the next multiple over the time at an odd width, below which widths are rounded up."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How an access is carried out.
+
+    Attributes
+    ----------
+    mode
+        ``view``, ``over-read``, ``pieces`` or ``copy``.
+    nanoseconds
+        What the table expects it to take.
+    width
+        Channels read, where that is more than the smallest range; None otherwise.
+    kernel
+        Empty for the module's own operator, or one of `upscale_opt.plans.KERNELS`.
+    """
+
+    mode: str
+    nanoseconds: float
+    width: int | None = None
+    kernel: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredTable:
+    """What one access costs in each way to read, from its timings.
+
+    Parameters
+    ----------
+    key
+        What it is of.
+    timings
+        Of a calibration: at least one ``contiguous``.
+
+    Raises
+    ------
+    UpscaleError
+        If there is none.
+    """
+
+    key: Key
+    timings: tuple[Timing, ...]
+
+    def __post_init__(self) -> None:
+        if not any(timing.form == "contiguous" for timing in self.timings):
+            raise UpscaleError(f"the cost table of {self.key} has no contiguous timing; calibrate again")
+
+    @cached_property
+    def contiguous(self) -> float:
+        """Nanoseconds of the consumer on an input that holds just what it keeps."""
+        return next(timing.median for timing in self.timings if timing.form == "contiguous")
+
+    @cached_property
+    def ranges(self) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
+        """Kernel to spans below the stored number and their nanoseconds, isotonic in the span."""
+        return {
+            kernel: _isotonic([t.channels for t in part], [t.median for t in part])
+            for (form, kernel), timings in self._by_form.items()
+            if form == OVER_READ and (part := [t for t in timings if t.channels < self.key.stored])
+        }
+
+    @cached_property
+    def whole(self) -> Mapping[str, float]:
+        """Kernel to the nanoseconds of reading everything that is stored."""
+        return {
+            kernel: timing.median
+            for (form, kernel), timings in self._by_form.items()
+            for timing in timings
+            if form == OVER_READ and timing.channels == self.key.stored
+        }
+
+    @cached_property
+    def pieces(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Numbers of runs and the nanoseconds of joining and reading them, isotonic; None if not measured."""
+        timings = self._by_form.get((PIECES, ""))
+        return _isotonic([t.runs for t in timings], [t.median for t in timings]) if timings else None
+
+    @cached_property
+    def copies(self) -> Mapping[str, float]:
+        """Kernel to the nanoseconds of gathering the kept channels and reading them."""
+        return {k: timings[0].median for (form, k), timings in self._by_form.items() if form == COPY}
+
+    @cached_property
+    def aligns(self) -> bool:
+        """Whether an over-read of a multiple of 8 channels is faster than one of an odd number that is smaller."""
+        widened = -(-self.key.kept // ALIGNMENT) * ALIGNMENT
+        at = {t.channels: t.median for t in self._by_form.get((OVER_READ, ""), [])}
+        return widened in at and self.key.kept in at and at[widened] < WORTH_ALIGNING * at[self.key.kept]
+
+    def reading(self, span: int, runs: int) -> Reading:
+        """The cheapest way to read channels that lie within a span, in so many contiguous runs."""
+        kept, stored = self.key.kept, self.key.stored
+        if span == stored == kept:
+            return Reading(VIEW, self.contiguous)
+        mode = VIEW if span == kept else OVER_READ
+        found = [Reading(OVER_READ, time, stored, kernel) for kernel, time in self.whole.items()]
+        if span < stored:
+            width = min(-(-span // ALIGNMENT) * ALIGNMENT, stored) if self.aligns else span
+            given = None if width == span else width
+            found += [
+                Reading(mode, float(np.interp(width, *curve)), given, kernel) for kernel, curve in self.ranges.items()
+            ]
+        if self.pieces is not None and 2 <= runs <= self.pieces[0][-1]:
+            found.append(Reading(PIECES, float(np.interp(runs, *self.pieces))))
+        found += [Reading(COPY, time, None, kernel) for kernel, time in self.copies.items()]
+        return min(found, key=lambda reading: reading.nanoseconds)
+
+    def time_of(self, mode: str, *, width: int, runs: int, kernel: str) -> float:
+        """Nanoseconds of reading in a given way, cheapest or not.
+
+        Parameters
+        ----------
+        mode
+            The read mode.
+        width
+            Channels read, for a view or an over-read.
+        runs
+            Contiguous runs of the kept channels, for pieces. More than were timed count as the most that were.
+        kernel
+            Empty for the module's own operator. One that was not timed counts as that.
+        """
+        if self.key.kept == self.key.stored:
+            return self.contiguous
+        if mode == PIECES and self.pieces is not None:
+            return float(np.interp(runs, *self.pieces))
+        if mode in (PIECES, COPY):
+            return self.copies.get(kernel, self.copies[""])
+        if width == self.key.stored:
+            return self.whole.get(kernel, self.whole[""])
+        return float(np.interp(width, *self.ranges.get(kernel, self.ranges[""])))
+
+    def to_cost_table(self) -> CostTable:
+        """The curves that solvers see: whole nanoseconds, a whole number of them per channel between two spans."""
+        kept, stored = self.key.kept, self.key.stored
+        if kept == stored:
+            return CostTable(Curve((kept,), (round(self.contiguous),)))
+        spans = sorted({kept, stored, *(int(s) for curve in self.ranges.values() for s in curve[0])})
+        whole = min(self.whole.values(), default=np.inf)
+        costs = [min([whole, *(float(np.interp(s, *curve)) for curve in self.ranges.values())]) for s in spans]
+        costs[-1] = max(costs[-1], whole) if np.isfinite(whole) else costs[-1]
+        read = _whole_curve(np.array(spans), np.minimum(costs, whole))
+        copy = None
+        if self.copies:
+            copy = max(0, round(min(self.copies.values())) - read.costs[0])
+        return CostTable(read, copy, self._pieces_over(read.costs[0], copy))
+
+    def _pieces_over(self, contiguous: int, copy: int | None) -> Curve | None:
+        """What joining costs beyond a view, as far as that is less than a copy."""
+        if self.pieces is None:
+            return None
+        runs, times = self.pieces
+        curve = _whole_curve(runs, np.maximum(times - contiguous, 0))
+        offered = [i for i, cost in enumerate(curve.costs) if copy is None or cost < copy]
+        if not offered or curve.points[0] != 2:
+            return None
+        return Curve(curve.points[: offered[-1] + 1], curve.costs[: offered[-1] + 1])
+
+    @cached_property
+    def _by_form(self) -> Mapping[tuple[str, str], list[Timing]]:
+        return by_form(self.timings)
+
+
+@dataclass(eq=False)
+class MeasuredCosts:
+    """Cost tables of a calibration, and of another model where there are none.
+
+    Parameters
+    ----------
+    tables
+        The measurements.
+    fallback
+        Asked for what was not measured.
+    """
+
+    tables: CostTables
+    fallback: CostModel
+    found: set[Key] = field(default_factory=set, init=False)
+    missing: set[Key | None] = field(default_factory=set, init=False)
+
+    @property
+    def name(self) -> str:
+        """``measured``, with a count if some are not, or the other model's name if none is."""
+        if not self.missing:
+            return "measured"
+        if not self.found:
+            return self.fallback.name
+        return (
+            f"measured ({len(self.found)} of {len(self.found) + len(self.missing)} shapes, else {self.fallback.name})"
+        )
+
+    def measured(self, layer: object, *, kept: int, stored: int) -> MeasuredTable | None:
+        """The table of a shape; None if it was not measured."""
+        key = Key(layer, kept, stored)  # type: ignore[arg-type]
+        timings = self.tables.entries.get(key)
+        return MeasuredTable(key, timings) if timings else None
+
+    def table(self, workload: Workload, *, kept: int, stored: int) -> CostTable:
+        """The curves of an access; see `upscale_opt.cost_model.CostModel`."""
+        key = None if workload.layer is None else Key(workload.layer, kept, stored)
+        own = self.measured(workload.layer, kept=kept, stored=stored)
+        if own is None:
+            self.missing.add(key)
+            return self.fallback.table(workload, kept=kept, stored=stored)
+        self.found.add(own.key)
+        return own.to_cost_table()
+
+
+def _isotonic(points: list[int], times: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """The non-decreasing curve nearest to some timings (least squares; Barlow et al., 1972)."""
+    return np.array(points), np.asarray(isotonic_regression(times).x)
+
+
+def _whole_curve(points: np.ndarray, times: np.ndarray) -> Curve:
+    """A curve through about these times whose slopes are whole, so that one tick is one nanosecond."""
+    points, times = points.astype(np.int64), np.maximum.accumulate(times)
+    costs = [round(float(times[0]))]
+    for left, right, time in zip(points[:-1], points[1:], times[1:], strict=True):
+        width = int(right - left)
+        costs.append(costs[-1] + max(0, round((float(time) - costs[-1]) / width)) * width)
+    return Curve(points.tolist(), costs)

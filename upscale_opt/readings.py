@@ -1,0 +1,117 @@
+"""Which way every access of a plan is read: the cheapest by measured tables, once the orders are known.
+
+Solvers choose orders; what an order costs depends on span and runs alone. How a consumer then reads is looked up here:
+kernel, width and mode together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from problems import Order, Problem, evaluate
+from problems.evaluation import OVER_READ, VIEW
+from upscale_opt.graphs import Graph
+from upscale_opt.measured_costs import MeasuredCosts, MeasuredTable, Reading
+from upscale_opt.plans import Plan
+from upscale_opt.prologues import prologues_of
+from upscale_opt.pruning import Pruning
+from upscale_opt.workloads import layer_of
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the tables expect of one access under a plan.
+
+    Attributes
+    ----------
+    name
+        The access.
+    reading
+        How it is read; its time is None-free only where it was measured.
+    contiguous
+        Nanoseconds on an input that holds just what it keeps.
+    """
+
+    name: str
+    reading: Reading
+    contiguous: float
+
+    @property
+    def excess(self) -> float:
+        """Nanoseconds beyond what no order can beat."""
+        return self.reading.nanoseconds - self.contiguous
+
+
+def tables_of(
+    graph: Graph,
+    masks: Mapping[str, np.ndarray],
+    costs: MeasuredCosts,
+    *,
+    outputs: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, MeasuredTable]:
+    """The measured table of every access that has one, by name."""
+    pruning = Pruning(graph, masks, outputs or {})
+    prologues = prologues_of(graph)
+    found = {}
+    for read in graph.reads:
+        num_outputs = int(pruning.stored[graph.numbers(replace(read.output, size=1))].sum())
+        stored = int(pruning.stored[graph.numbers(replace(read.input, size=1))].sum())
+        layer = layer_of(pruning, read, num_outputs, prologues)
+        kept = int(pruning.kept(read).sum())
+        table = None if layer is None else costs.measured(layer, kept=kept, stored=stored)
+        if table is not None:
+            found[read.name] = table
+    return found
+
+
+def cheapest_readings(
+    plan: Plan, problems: Mapping[str, Problem], tables: Mapping[str, MeasuredTable]
+) -> tuple[Plan, dict[str, Expected]]:
+    """A plan with the same orders whose accesses are read in the cheapest way, and what the tables expect of each.
+
+    Accesses that were not measured are read as before and are not in the second result.
+
+    Parameters
+    ----------
+    plan
+        Orders, masks and read modes.
+    problems
+        Segment name to problem.
+    tables
+        Access name to table (`tables_of`).
+    """
+    expected: dict[str, Expected] = {}
+    for problem in problems.values():
+        order = Order([plan.orders[block.name] for block in problem.blocks])
+        for access in evaluate(problem, order, "span").accesses:
+            if access.name in tables:
+                table = tables[access.name]
+                expected[access.name] = Expected(access.name, table.reading(access.span, access.runs), table.contiguous)
+    readings = {name: own.reading for name, own in expected.items()}
+    reads = {**plan.reads, **{name: own.mode for name, own in readings.items()}}
+    widths = {name: width for name, width in plan.widths.items() if name not in readings}
+    widths |= {name: own.width for name, own in readings.items() if own.width is not None}
+    kernels = {name: kernel for name, kernel in plan.kernels.items() if name not in readings}
+    kernels |= {name: own.kernel for name, own in readings.items() if own.kernel}
+    return replace(plan, reads=reads, widths=widths, kernels=kernels), expected
+
+
+def expected_as_planned(
+    plan: Plan, problems: Mapping[str, Problem], tables: Mapping[str, MeasuredTable]
+) -> dict[str, Expected]:
+    """What the tables expect of every access in the modes that a plan says, whether they are the cheapest or not."""
+    expected = {}
+    for problem in problems.values():
+        order = Order([plan.orders[block.name] for block in problem.blocks])
+        for access in evaluate(problem, order, "span").accesses:
+            if access.name not in tables:
+                continue
+            table, mode = tables[access.name], plan.reads[access.name]
+            width = plan.widths.get(access.name, access.span if mode in (VIEW, OVER_READ) else access.kept)
+            kernel = plan.kernels.get(access.name, "")
+            time = table.time_of(mode, width=width, runs=access.runs, kernel=kernel)
+            expected[access.name] = Expected(access.name, Reading(mode, time, width, kernel), table.contiguous)
+    return expected

@@ -1,0 +1,188 @@
+"""What a calibration times: one consumer by itself, reading some channels of a random tensor in one way.
+
+A specimen does what an export does at that place: select, the work that serves the consumer alone, the consumer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from problems.evaluation import COPY, OVER_READ, PIECES
+from upscale_opt.editing import runs_of
+from upscale_opt.layers import LINEAR, Layer
+from upscale_opt.layouts import entries
+from upscale_opt.matrix_convolution import MatrixConv2d
+from upscale_opt.plans import MATMUL
+from upscale_opt.selections import Gather
+
+CONTIGUOUS = "contiguous"
+"""Form of a specimen whose input holds just the channels it reads: what no order can beat."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to read.
+
+    Attributes
+    ----------
+    form
+        ``contiguous``; ``over-read`` of a range (of all that is stored, at full width); ``pieces``; ``copy``.
+    channels
+        Channels the consumer reads.
+    runs
+        Contiguous runs of them, for ``pieces``; otherwise 1.
+    kernel
+        Empty for the module's own operator, or ``matmul``.
+    """
+
+    form: str
+    channels: int
+    runs: int = 1
+    kernel: str = ""
+
+    def __str__(self) -> str:
+        kernel = f" {self.kernel}" if self.kernel else ""
+        runs = f" in {self.runs} runs" if self.form == PIECES else ""
+        return f"{self.form}{kernel} {self.channels}{runs}"
+
+
+def positions_of(case: Case, stored: int, rng: np.random.Generator) -> np.ndarray:
+    """Which stored channels a specimen reads, ascending: a range in the middle, runs spread evenly, or any."""
+    if case.form == COPY:
+        return np.sort(rng.choice(stored, case.channels, replace=False))
+    if case.form == PIECES:
+        gaps = np.diff(np.linspace(0, stored - case.channels, case.runs).round().astype(np.int64))
+        lengths = np.diff(np.linspace(0, case.channels, case.runs + 1).round().astype(np.int64))
+        starts = np.concatenate([[0], np.cumsum(lengths[:-1] + gaps)])
+        return np.concatenate([np.arange(start, start + n) for start, n in zip(starts, lengths, strict=True)])
+    first = (stored - case.channels) // 2
+    return np.arange(first, first + case.channels)
+
+
+class Specimen(nn.Module):
+    """A consumer reading in one way; called with what `inputs_of` makes.
+
+    Parameters
+    ----------
+    layer
+        The consumer.
+    case
+        How it reads.
+    stored
+        Channels of its input.
+    rng
+        For the channels of a copy.
+    """
+
+    def __init__(self, layer: Layer, case: Case, stored: int, rng: np.random.Generator) -> None:
+        super().__init__()
+        self.axis = layer.axis
+        widths = _widths(layer, case, stored)
+        positions = np.arange(case.channels) if case.form == CONTIGUOUS else positions_of(case, stored, rng)
+        starts = np.cumsum([0, *widths])
+        self.parts: list[list[tuple[int, int]] | None] = []
+        self.gathers = nn.ModuleDict()
+        for i, width in enumerate(widths):
+            own = positions[(positions >= starts[i]) & (positions < starts[i + 1])] - starts[i]
+            whole = len(own) == width
+            runs = [(int(run[0]) * layer.channel_size, len(run) * layer.channel_size) for run in runs_of(own)]
+            if case.form == COPY and not whole and (len(runs) > 1 or not layer.operands):
+                index = torch.from_numpy(entries(own, layer.channel_size))
+                self.gathers[str(i)] = Gather(index, layer.axis)
+            self.parts.append(None if whole else runs)
+        self.prologue = nn.ModuleList(_prologue_module(name, case.channels) for name in layer.prologue)
+        self.consumer = consumer(layer, case)
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """The consumer's output."""
+        pieces: list[torch.Tensor] = []
+        for i, (x, runs) in enumerate(zip(inputs, self.parts, strict=True)):
+            if runs is None:
+                pieces.append(x)
+            elif str(i) in self.gathers:
+                pieces.append(self.gathers[str(i)](x))
+            else:
+                pieces += [torch.narrow(x, self.axis, start, length) for start, length in runs]
+        y = pieces[0] if len(pieces) == 1 else torch.cat(pieces, self.axis)
+        for module in self.prologue:
+            y = module(y)
+        result: torch.Tensor = self.consumer(y)
+        return result
+
+
+def inputs_of(
+    layer: Layer,
+    case: Case,
+    stored: int,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    memory_format: torch.memory_format,
+) -> tuple[torch.Tensor, ...]:
+    """Random tensors: the input, or the operands of the concat that the consumer alone reads."""
+    made = []
+    for width in _widths(layer, case, stored):
+        shape = list(layer.input_shape)
+        shape[layer.axis] = width * layer.channel_size
+        x = torch.randn(shape, device=device).to(dtype)
+        made.append(x.contiguous(memory_format=memory_format) if x.ndim == 4 else x)
+    return tuple(made)
+
+
+def consumer(layer: Layer, case: Case) -> nn.Module:
+    """The consumer with random weights."""
+    features = case.channels * layer.channel_size
+    if layer.kind == LINEAR:
+        return nn.Linear(features, layer.outputs, bias=layer.bias)
+    kind: Any = getattr(nn, layer.kind)
+    made: nn.Module = kind(
+        features,
+        layer.outputs,
+        layer.kernel,
+        stride=layer.stride,
+        padding=layer.padding,
+        dilation=layer.dilation,
+        bias=layer.bias,
+    )
+    return MatrixConv2d.of(made) if case.kernel == MATMUL else made  # type: ignore[arg-type]
+
+
+def forms_of(layer: Layer, kept: int, stored: int, spans: Sequence[int], runs: Sequence[int]) -> list[Case]:
+    """All ways to read that are worth timing: ranges of the given spans, pieces of the given runs, a copy."""
+    if kept == stored:
+        return [Case(CONTIGUOUS, kept)]
+    kernels = ("", MATMUL) if layer.is_pointwise and not layer.operands and not layer.prologue else ("",)
+    return [
+        Case(CONTIGUOUS, kept),
+        *(Case(OVER_READ, span, kernel=kernel) for span in spans for kernel in kernels),
+        *(Case(PIECES, kept, number) for number in runs),
+        Case(COPY, kept),
+    ]
+
+
+def _widths(layer: Layer, case: Case, stored: int) -> list[int]:
+    """Channels of every input of a specimen."""
+    if case.form == CONTIGUOUS and layer.operands:
+        # As if the others had never been stored: every operand shrinks alike.
+        bounds = np.cumsum([0, *layer.operands]) * case.channels // max(1, sum(layer.operands))
+        return [int(width) for width in np.diff(bounds) if width]
+    return list(layer.operands) if layer.operands else [case.channels if case.form == CONTIGUOUS else stored]
+
+
+def _prologue_module(name: str, channels: int) -> nn.Module:
+    """The module of a prologue's operator; functions and methods become the module of the same meaning."""
+    if name.startswith("BatchNorm"):
+        made: nn.Module = getattr(nn, name)(channels)
+        return made
+    kind: Any = getattr(nn, name, None) or {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}.get(name)
+    if kind is None:
+        kind = {"gelu": nn.GELU, "silu": nn.SiLU}[name]
+    if kind is nn.Threshold:
+        return nn.Threshold(0.0, 0.0)
+    return kind()
