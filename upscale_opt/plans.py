@@ -154,6 +154,30 @@ def plan(
     return _assemble(problems, masks, {name: results[name].order for name in problems}, evaluations, model, outputs)
 
 
+def plan_of_orders(
+    problems: Mapping[str, Problem],
+    masks: Mapping[str, np.ndarray],
+    orders: Mapping[str, Order],
+    *,
+    objective: str = "traffic",
+    model: ModelReference | None = None,
+    outputs: Mapping[str, np.ndarray] | None = None,
+) -> Plan:
+    """A plan of any orders, in the read modes that an objective chooses.
+
+    Parameters
+    ----------
+    problems, masks, model, outputs
+        As for `plan`.
+    orders
+        Segment name to order.
+    objective
+        Which chooses the read modes.
+    """
+    evaluations = {name: evaluate(problem, orders[name], objective) for name, problem in problems.items()}
+    return _assemble(problems, masks, orders, evaluations, model, outputs)
+
+
 def baseline_plan(
     problems: Mapping[str, Problem],
     masks: Mapping[str, np.ndarray],

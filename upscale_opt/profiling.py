@@ -6,8 +6,6 @@ CPU: `torch.utils.benchmark`. CUDA, as in the UPSCALE paper (Wan et al., ICML 20
 
 from __future__ import annotations
 
-import copy
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +16,7 @@ from torch import nn
 from torch.utils import benchmark
 from tqdm import tqdm
 
+from upscale_opt.backends import EAGER, TORCHSCRIPT, prepared
 from upscale_opt.environment import environment
 from upscale_opt.errors import ModelError
 from upscale_opt.tracing import as_tuple
@@ -36,7 +35,7 @@ class Profile:
     device
         ``cpu`` or the CUDA device.
     backend
-        ``eager`` or ``torchscript``.
+        One of `upscale_opt.backends.BACKENDS`.
     device_seconds
         Mean device time per pass from the profiler, on CUDA; None on CPU.
     environment
@@ -89,10 +88,16 @@ class Profile:
 
 
 def profile(
-    model: nn.Module, example_inputs: torch.Tensor | Sequence[Any], *, runs: int | None = None, progress: bool = False
+    model: nn.Module,
+    example_inputs: torch.Tensor | Sequence[Any],
+    *,
+    runs: int | None = None,
+    backend: str | None = None,
+    progress: bool = False,
 ) -> Profile:
     """Latency of one model, on the device of its inputs; see `profile_interleaved`."""
-    return profile_interleaved({"model": model}, example_inputs, runs=runs, progress=progress)["model"]
+    models = {"model": model}
+    return profile_interleaved(models, example_inputs, runs=runs, backend=backend, progress=progress)["model"]
 
 
 def profile_interleaved(
@@ -100,6 +105,7 @@ def profile_interleaved(
     example_inputs: torch.Tensor | Sequence[Any],
     *,
     runs: int | None = None,
+    backend: str | None = None,
     progress: bool = False,
 ) -> dict[str, Profile]:
     """Latency of several models measured in turn (A B C A B C ...), so that drift hits all alike.
@@ -112,74 +118,63 @@ def profile_interleaved(
         A tensor or the tuple of positional inputs.
     runs
         Figures per model. Default: 10 on CPU, 100 on CUDA.
+    backend
+        One of `upscale_opt.backends.BACKENDS`. Default: ``eager`` on CPU; ``torchscript`` on CUDA, as in the paper.
     progress
         Show a progress bar on standard error.
 
     Raises
     ------
     ModelError
-        If there are fewer than two runs.
+        If there are fewer than two runs, or the backend does not fit the device.
     """
     inputs = as_tuple(example_inputs)
     device = next((x.device for x in inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
-    runs = (100 if device.type == "cuda" else 10) if runs is None else runs
+    on_gpu = device.type == "cuda"
+    runs = (100 if on_gpu else 10) if runs is None else runs
+    backend = (TORCHSCRIPT if on_gpu else EAGER) if backend is None else backend
     if runs < 2:
         raise ModelError(f"a latency needs at least 2 runs, not {runs}")
+    seconds: dict[str, list[float]] = {name: [] for name in models}
     with torch.inference_mode():
-        if device.type == "cuda":
-            return _on_cuda(models, inputs, device, runs, progress)
-        return _on_cpu(models, inputs, runs, progress)
+        calls, timers = {}, {}
+        for name, model in models.items():
+            calls[name] = prepared(model, inputs, backend)
+            timers[name] = _timer(calls[name], device)
+        rounds = tqdm(range(runs), desc="profile", unit="round", disable=None if progress else True, leave=False)
+        for _ in rounds:
+            for name, timer in timers.items():
+                seconds[name].append(timer())
+        where, label = environment(), torch.cuda.get_device_name(device) if on_gpu else "cpu"
+        own = {name: _device_seconds(call, device, runs) if on_gpu else None for name, call in calls.items()}
+    return {name: Profile(tuple(figures), label, backend, own[name], where) for name, figures in seconds.items()}
 
 
-def _on_cpu(models: Mapping[str, nn.Module], inputs: tuple[Any, ...], runs: int, progress: bool) -> dict[str, Profile]:
-    timers, numbers = {}, {}
-    for name, model in models.items():
-        timers[name] = benchmark.Timer(
-            "model(*inputs)", globals={"model": model, "inputs": inputs}, num_threads=torch.get_num_threads()
-        )
-        timers[name].timeit(1)
-        once = timers[name].timeit(1).median
-        numbers[name] = max(1, round(MINIMUM_BLOCK_SECONDS / max(once, 1e-9)))
-    seconds: dict[str, list[float]] = {name: [] for name in models}
-    for _ in tqdm(range(runs), desc="profile", unit="round", disable=None if progress else True, leave=False):
-        for name, timer in timers.items():
-            seconds[name].append(timer.timeit(numbers[name]).median)
-    where = environment()
-    return {name: Profile(tuple(figures), "cpu", "eager", None, where) for name, figures in seconds.items()}
+def _timer(call: Callable[[], Any], device: torch.device) -> Callable[[], float]:
+    """Measures seconds per pass: of a block of passes long enough to time on CPU, of one pass on CUDA."""
+    if device.type == "cuda":
+        return lambda: _cuda_seconds(call, device)
+    timer = benchmark.Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
+    once = timer.timeit(1).median
+    number = max(1, round(MINIMUM_BLOCK_SECONDS / max(once, 1e-9)))
+    return lambda: float(timer.timeit(number).median)
 
 
-def _on_cuda(
-    models: Mapping[str, nn.Module], inputs: tuple[Any, ...], device: torch.device, runs: int, progress: bool
-) -> dict[str, Profile]:
-    traced: dict[str, Callable[..., Any]] = {}
-    for name, model in models.items():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # the paper's protocol is TorchScript
-            traced[name] = torch.jit.trace(copy.deepcopy(model), inputs, check_trace=False)
-        for _ in range(10):
-            traced[name](*inputs)
-    seconds: dict[str, list[float]] = {name: [] for name in models}
-    for _ in tqdm(range(runs), desc="profile", unit="round", disable=None if progress else True, leave=False):
-        for name, call in traced.items():
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            torch.cuda.synchronize(device)
-            start.record()
-            call(*inputs)
-            end.record()
-            torch.cuda.synchronize(device)
-            seconds[name].append(start.elapsed_time(end) / 1e3)
-    where, label = environment(), torch.cuda.get_device_name(device)
-    return {
-        name: Profile(tuple(figures), label, "torchscript", _device_seconds(traced[name], inputs, device, runs), where)
-        for name, figures in seconds.items()
-    }
+def _cuda_seconds(call: Callable[[], Any], device: torch.device) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize(device)
+    start.record()
+    call()
+    end.record()
+    torch.cuda.synchronize(device)
+    return float(start.elapsed_time(end)) / 1e3
 
 
-def _device_seconds(call: Callable[..., Any], inputs: tuple[Any, ...], device: torch.device, runs: int) -> float:
+def _device_seconds(call: Callable[[], Any], device: torch.device, runs: int) -> float:
     """Mean device time per pass as the profiler counts it."""
     activities = [torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities) as profiler:
         for _ in range(runs):
-            call(*inputs)
+            call()
         torch.cuda.synchronize(device)
     return sum(event.self_device_time_total for event in profiler.key_averages()) / runs / 1e6

@@ -1,0 +1,129 @@
+"""How well predictions agree with measurements: rank correlations that respect noise, and percentage errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from scipy.stats import kendalltau, spearmanr
+
+INDISTINGUISHABLE = "orders indistinguishable"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Predicted against measured.
+
+    Attributes
+    ----------
+    spearman, kendall
+        Rank correlations (Spearman's rho; Kendall's tau-b) of all values as they are; None if either side is constant.
+    concordance
+        Kendall's tau over the pairs whose measurements differ by at least the tolerance: concordant less discordant
+        pairs over all such pairs. None if there are none.
+    spearman_of_groups
+        Spearman's rho after measurements that cannot be told apart share their mean rank, and so do their
+        predictions. None if all are alike.
+    percentage_error
+        Mean of |predicted - measured| / measured, in per cent.
+    num_pairs, num_distinct
+        Pairs, and those that can be told apart.
+    """
+
+    spearman: float | None
+    kendall: float | None
+    concordance: float | None
+    spearman_of_groups: float | None
+    percentage_error: float
+    num_pairs: int
+    num_distinct: int
+
+    @property
+    def verdict(self) -> str:
+        """Whether the orders can be told apart at all."""
+        return INDISTINGUISHABLE if self.num_distinct == 0 else f"{self.num_distinct} of {self.num_pairs} pairs differ"
+
+    def __str__(self) -> str:
+        def text(value: float | None) -> str:
+            return "-" if value is None else f"{value:.2f}"
+
+        return (
+            f"{self.verdict}; Spearman {text(self.spearman)} ({text(self.spearman_of_groups)} in groups), Kendall "
+            f"{text(self.kendall)} ({text(self.concordance)} of distinct pairs), error {self.percentage_error:.1f} %"
+        )
+
+
+def agreement(predicted: Sequence[float], measured: Sequence[float], *, tolerance: float = 0.0) -> Agreement:
+    """Compare predictions with measurements.
+
+    Parameters
+    ----------
+    predicted, measured
+        Same length, at least 2; measured values above 0.
+    tolerance
+        Measurements that differ by less than this cannot be told apart.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ or there are fewer than two values.
+
+    Examples
+    --------
+    >>> found = agreement([1.0, 2.0, 4.0], [1.1, 2.0, 3.9], tolerance=0.5)
+    >>> found.spearman, found.concordance, found.num_distinct
+    (1.0, 1.0, 3)
+    """
+    p, m = np.asarray(predicted, dtype=float), np.asarray(measured, dtype=float)
+    if p.shape != m.shape or p.ndim != 1 or len(p) < 2:
+        raise ValueError("give at least two predictions and as many measurements")
+    pairs = list(combinations(range(len(p)), 2))
+    distinct = [(i, j) for i, j in pairs if abs(m[i] - m[j]) >= tolerance and m[i] != m[j]]
+    signs = [float(np.sign(p[i] - p[j]) * np.sign(m[i] - m[j])) for i, j in distinct]
+    groups = groups_of(m, tolerance)
+    return Agreement(
+        _coefficient(spearmanr, p, m),
+        _coefficient(kendalltau, p, m),
+        float(np.mean(signs)) if signs else None,
+        _coefficient(spearmanr, _mean_by_group(_ranks(p), groups), _mean_by_group(_ranks(m), groups)),
+        float(100 * np.mean(np.abs(p - m) / m)),
+        len(pairs),
+        len(distinct),
+    )
+
+
+def groups_of(measured: np.ndarray, tolerance: float) -> np.ndarray:
+    """Group of every value: from the smallest on, all that lie within the tolerance of their group's first.
+
+    Examples
+    --------
+    >>> groups_of(np.array([1.0, 3.0, 1.4, 1.6]), 0.5).tolist()
+    [0, 2, 0, 1]
+    """
+    groups = np.zeros(len(measured), dtype=np.int64)
+    first, number = None, -1
+    for i in np.argsort(measured, kind="stable"):
+        if first is None or measured[i] - first >= max(tolerance, np.finfo(float).tiny):
+            first, number = measured[i], number + 1
+        groups[i] = number
+    return groups
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    ranks = np.empty(len(values))
+    ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
+    return ranks
+
+
+def _mean_by_group(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    means = np.bincount(groups, weights=values) / np.bincount(groups)
+    result: np.ndarray = means[groups]
+    return result
+
+
+def _coefficient(function: object, a: np.ndarray, b: np.ndarray) -> float | None:
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    return float(function(a, b).statistic)  # type: ignore[operator]

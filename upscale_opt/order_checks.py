@@ -1,0 +1,200 @@
+"""Does the objective tell the truth? Several orders of one masked model, predicted by tables and measured side by side.
+
+Predicted = measured floor + what the tables expect every access to cost beyond it (`upscale_opt.readings`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from problems import Order, Problem
+from solvers import solve
+from upscale_opt.agreement import Agreement, agreement
+from upscale_opt.exporter import export
+from upscale_opt.floors import floor_of
+from upscale_opt.graphs import Graph
+from upscale_opt.measured_costs import MeasuredTable
+from upscale_opt.plans import Plan, baseline_plan, plan_of_orders
+from upscale_opt.profiling import Profile, profile_interleaved
+from upscale_opt.readings import Expected, cheapest_readings, expected_as_planned
+from upscale_opt.tracing import as_tuple
+from upscale_opt.verification import Verifier
+
+OBJECTIVES = ("copies", "runs", "span", "traffic", "latency")
+NUM_RANDOM = 3
+
+
+@dataclass(frozen=True, eq=False)
+class OrderCheck:
+    """Orders of one masked model, predicted and measured.
+
+    Attributes
+    ----------
+    names
+        Of the orders.
+    predicted, measured
+        Seconds per pass of every order.
+    noise
+        Of a latency, in seconds: the median over the orders of half the distance between a figure's quartiles.
+    floor
+        Measured latency of the floor.
+    expected
+        Order to access to what the tables expect.
+    profiles
+        Order (and ``floor``) to its raw figures.
+    plans
+        Order to plan.
+    """
+
+    names: tuple[str, ...]
+    predicted: tuple[float, ...]
+    measured: tuple[float, ...]
+    noise: float
+    floor: float
+    expected: Mapping[str, Mapping[str, Expected]]
+    profiles: Mapping[str, Profile]
+    plans: Mapping[str, Plan]
+
+    @property
+    def agreement(self) -> Agreement:
+        """Over the orders; those within twice the noise count as alike."""
+        return agreement(self.predicted, self.measured, tolerance=2 * self.noise)
+
+    def __str__(self) -> str:
+        rows = [
+            f"  {name:16s} predicted {1e3 * p:8.2f} ms  measured {1e3 * m:8.2f} ms  {100 * (p / m - 1):+6.1f} %  "
+            f"{m / self.floor:5.2f} x floor"
+            for name, p, m in zip(self.names, self.predicted, self.measured, strict=True)
+        ]
+        head = f"floor {1e3 * self.floor:.2f} ms, noise {1e3 * self.noise:.2f} ms"
+        return "\n".join([head, *rows, str(self.agreement)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, raw figures included."""
+        found = self.agreement
+        return {
+            "floor": self.floor,
+            "noise": self.noise,
+            "orders": {
+                name: {
+                    "predicted": p,
+                    "measured": m,
+                    "ratio_to_floor": m / self.floor,
+                    "profile": self.profiles[name].to_dict(),
+                    "accesses": {
+                        access: {
+                            "mode": own.reading.mode,
+                            "width": own.reading.width,
+                            "kernel": own.reading.kernel,
+                            "expected": own.reading.nanoseconds / 1e9,
+                            "contiguous": own.contiguous / 1e9,
+                        }
+                        for access, own in self.expected[name].items()
+                    },
+                }
+                for name, p, m in zip(self.names, self.predicted, self.measured, strict=True)
+            },
+            "agreement": {**vars(found), "verdict": found.verdict},
+        }
+
+
+def check_orders(
+    model: nn.Module,
+    example_inputs: torch.Tensor | Sequence[Any],
+    graph: Graph,
+    masks: Mapping[str, np.ndarray],
+    problems: Mapping[str, Problem],
+    tables: Mapping[str, MeasuredTable],
+    *,
+    time_limit: float = 5.0,
+    seed: int = 0,
+    runs: int | None = None,
+    backend: str | None = None,
+    verify: bool = True,
+    progress: bool = False,
+) -> OrderCheck:
+    """Predict and measure eleven orders: identity, three random ones, the baseline, greedy, and every objective's best.
+
+    All are read in the cheapest ways the tables know, but the baseline, which gathers in front of every consumer.
+
+    Parameters
+    ----------
+    model, example_inputs, graph, masks
+        As for `upscale_opt.export`.
+    problems
+        With cost tables (`upscale_opt.extract` with `MeasuredCosts`).
+    tables
+        Access name to measured table (`upscale_opt.readings.tables_of`).
+    time_limit
+        Seconds per segment, of the solvers.
+    seed
+        Of the random orders and the solvers.
+    runs, backend
+        As for `upscale_opt.profile_interleaved`.
+    verify
+        Check every export in float64.
+    progress
+        Show progress bars on standard error.
+    """
+    plans, expected = {}, {}
+    for name, orders in _orders(problems, time_limit, seed, progress):
+        if name == "baseline":
+            plans[name] = baseline_plan(problems, masks)
+            expected[name] = expected_as_planned(plans[name], problems, tables)
+        else:
+            plans[name], expected[name] = cheapest_readings(plan_of_orders(problems, masks, orders), problems, tables)
+    verifier = Verifier(model, example_inputs, graph, masks) if verify else False
+    modules: dict[str, nn.Module] = {}
+    for name, own in tqdm(plans.items(), desc="export", disable=None if progress else True, leave=False):
+        modules[name] = export(model, example_inputs, own, verify=verifier, graph=graph).module
+    floor = floor_of(model, example_inputs, graph, masks, problems)
+    inputs = as_tuple(example_inputs)
+    profiles = profile_interleaved({"floor": floor, **modules}, inputs, runs=runs, backend=backend, progress=progress)
+    lowest = profiles["floor"].median
+    names = tuple(plans)
+    return OrderCheck(
+        names,
+        tuple(lowest + sum(own.excess for own in expected[name].values()) / 1e9 for name in names),
+        tuple(profiles[name].median for name in names),
+        float(np.median([profiles[name].iqr / 2 for name in names])),
+        lowest,
+        expected,
+        profiles,
+        plans,
+    )
+
+
+def _orders(problems: Mapping[str, Problem], time_limit: float, seed: int, progress: bool) -> Any:
+    """Yield (name, segment to order)."""
+    identity = {name: Order.identity(problem) for name, problem in problems.items()}
+    yield "identity", identity
+    rng = np.random.default_rng(seed)
+    for i in range(NUM_RANDOM):
+        yield f"random {i + 1}", {name: random_order(problem, rng) for name, problem in problems.items()}
+    yield "baseline", identity
+    chosen = [("greedy", "greedy", "copies"), *((f"exact {name}", "auto", name) for name in OBJECTIVES)]
+    for name, solver, objective in tqdm(chosen, desc="order", disable=None if progress else True, leave=False):
+        yield (
+            name,
+            {
+                segment: solve(problem, solver=solver, objective=objective, time_limit=time_limit, seed=seed).order
+                for segment, problem in problems.items()
+            },
+        )
+
+
+def random_order(problem: Problem, rng: np.random.Generator) -> Order:
+    """Every block in random order; pinned ones as they are."""
+    return Order(
+        [
+            stored if block.pinned else rng.permutation(stored)
+            for block, stored in zip(problem.blocks, problem.stored, strict=True)
+        ]
+    )
