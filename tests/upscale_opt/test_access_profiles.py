@@ -1,6 +1,8 @@
 """Tests of what is found in every access of an export: copies that hide behind free read modes, and no others."""
 
 import json
+import subprocess
+import sys
 
 import networks
 import numpy as np
@@ -121,6 +123,32 @@ def test_copies_of_contiguous_inputs_are_not_counted():
     assert not found["stem"].copies
 
 
+LOG = """
+import torch
+from torch.nn import functional
+for batch in (1, 4):
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        for kernel in (1, 3):
+            weight = torch.zeros(64, 64, kernel, kernel).contiguous(memory_format=memory_format)
+            part = torch.zeros(batch, 80, 28, 28).contiguous(memory_format=memory_format).narrow(1, 5, 64)
+            for x in (part, part.clone()):
+                print("CASE", flush=True)
+                with torch.inference_mode(), torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
+                    functional.conv2d(x, weight)
+"""
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
+def test_one_dnn_hides_no_copy():
+    """What the profiler cannot see: oneDNN runs the same primitives for a slice as for its contiguous copy."""
+    log = subprocess.run([sys.executable, "-c", LOG], capture_output=True, text=True, check=True).stdout
+    lines = [line.rpartition(",")[0] if ",exec," in line else line for line in log.splitlines()]
+    kept = [line for line in lines if ",exec," in line or line == "CASE"]
+    cases = [case.splitlines() for case in "\n".join(kept).split("CASE")[1:]]
+    assert len(cases) == 16 and any(len(case) > 1 for case in cases)
+    assert cases[::2] == cases[1::2]
+
+
 def test_work_in_front_belongs_to_the_only_access_that_uses_it():
     result, x = exported({"third": range(4, 12), "first": range(0, 16, 2)}, {"first": "copy"})
     nodes = {own.name: own for own in nodes_of_accesses(result)}
@@ -158,7 +186,7 @@ def test_the_table_has_the_worst_accesses_first_and_counts_the_rest():
     found = [access(f"conv{i}") for i in range(20)]
     found += [access("slow", 2e-3, mode="copy", copied=4096), access("hidden", copied=4096), access("small", copied=64)]
     lines = access_table(found).splitlines()
-    rule = next(line for line in lines if set(line) == {"─"})
+    rule = next(line for line in lines if set(line.strip()) == {"─"})
     rows = [line.split()[0] for line in lines[lines.index(rule) + 1 : -1]]
     assert rows[:3] == ["hidden", "slow", "small"] and len(rows) == 15
     assert sum("hidden copy" in line for line in lines) == 1
