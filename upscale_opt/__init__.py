@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from upscale_opt.access_profiles import AccessProfile, CopyFound, profile_accesses
     from upscale_opt.comparison import Comparison, compare
     from upscale_opt.constrained import constrained_masks
     from upscale_opt.cost_model import AnalyticCosts, CostModel, Workload
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from upscale_opt.plans import ModelReference, Plan, baseline_plan, plan, read_plan, save_plan
     from upscale_opt.profiling import Profile, profile, profile_interleaved
     from upscale_opt.pruned_modules import PruningMasks, masks_from_pruning, permanently_pruned
+    from upscale_opt.reports import access_table
     from upscale_opt.rounding import KeptChannels
     from upscale_opt.saving import save_as
     from upscale_opt.tracing import trace
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "access_profiles": ("AccessProfile", "CopyFound", "profile_accesses"),
     "comparison": ("Comparison", "compare"),
     "constrained": ("constrained_masks",),
     "cost_model": ("AnalyticCosts", "CostModel", "Workload"),
@@ -51,6 +54,7 @@ _HOMES = {
     "plans": ("ModelReference", "Plan", "baseline_plan", "plan", "read_plan", "save_plan"),
     "profiling": ("Profile", "profile", "profile_interleaved"),
     "graphs": ("Graph",),
+    "reports": ("access_table",),
     "saving": ("save_as",),
     "pruned_modules": ("PruningMasks", "masks_from_pruning", "permanently_pruned"),
     "rounding": ("KeptChannels",),
@@ -60,8 +64,10 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AccessProfile",
     "AnalyticCosts",
     "Comparison",
+    "CopyFound",
     "CostModel",
     "EffectiveMasks",
     "Exported",
@@ -78,6 +84,7 @@ __all__ = [
     "Verification",
     "VerificationError",
     "Workload",
+    "access_table",
     "baseline_plan",
     "compare",
     "constrained_masks",
@@ -95,6 +102,7 @@ __all__ = [
     "permanently_pruned",
     "plan",
     "profile",
+    "profile_accesses",
     "profile_interleaved",
     "read_masks",
     "read_plan",

@@ -7,6 +7,7 @@ inside the functions that need it, so that ``solve --instance`` and ``--help`` d
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,27 +191,48 @@ def profile(
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     verify: options.Verify = True,
+    accesses: options.Accesses = False,
+    batch: options.Batch = None,
+    memory_format: options.MemoryFormat = "contiguous",
     json: options.JsonPath = None,
 ) -> None:
     """Measure a model, and with --plan its baseline and planned exports beside it, interleaved."""
-    from upscale_opt.environment import environment
-    from upscale_opt.exporter import export as run_export
     from upscale_opt.plans import read_plan
-    from upscale_opt.profiling import profile_interleaved
 
     options.require_writable(json)
+    if accesses and plan is None:
+        raise UpscaleError("--accesses profiles a planned export; add --plan FILE")
     stored = read_plan(plan) if plan is not None else None
     reference = reference_of(stored, model, weights, input_shape, seed)
-    network, x, notes = load_model_and_input(reference, device)
+    shape = options.settled_shape(reference.input_shape, batch, memory_format)
+    from upscale_opt.access_profiles import profile_accesses
+    from upscale_opt.environment import environment
+    from upscale_opt.exporter import export as run_export
+    from upscale_opt.models import in_memory_format
+    from upscale_opt.profiling import profile_interleaved
+
+    network, x, notes = load_model_and_input(replace(reference, input_shape=shape), device)
     remark(notes)
-    models: dict[str, Any] = {"unpruned": network}
+    exports: dict[str, Any] = {}
     if stored is not None:
-        models["baseline"] = run_export(network, x, stored, baseline=True, verify=verify).module
-        models["planned"] = run_export(network, x, stored, verify=verify).module
+        exports["baseline"] = run_export(network, x, stored, baseline=True, verify=verify)
+        exports["planned"] = run_export(network, x, stored, verify=verify)
+    models = {"unpruned": network, **{name: exported.module for name, exported in exports.items()}}
+    x = in_memory_format(memory_format, x, *models.values())
     latencies = profile_interleaved(models, x, progress=True)
     say(reports.latency_table(latencies))
-    document = {"model": reference.name, "environment": environment()}
-    options.write_json(document | {"latency": {name: p.to_dict() for name, p in latencies.items()}}, json)
+    document: dict[str, Any] = {
+        "model": reference.name,
+        "environment": environment(),
+        "input_shape": list(shape),
+        "memory_format": memory_format,
+        "latency": {name: p.to_dict() for name, p in latencies.items()},
+    }
+    if accesses:
+        profiles = profile_accesses(exports["planned"], x, progress=True)
+        say(reports.access_table(profiles))
+        document["accesses"] = [own.to_dict() for own in profiles]
+    options.write_json(document, json)
 
 
 @app.command()

@@ -56,6 +56,15 @@ def load_model(reference: ModelReference) -> nn.Module:
     return model.eval()
 
 
+def in_memory_format(name: str, x: torch.Tensor, *models: nn.Module) -> torch.Tensor:
+    """An input in a memory format (``contiguous`` or ``channels_last``); models are converted in place."""
+    if name == "contiguous":
+        return x
+    for model in models:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load a checkpoint, in place: a ``.safetensors`` file, or a state_dict saved by torch (``weights_only=True``).
 

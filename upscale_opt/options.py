@@ -66,7 +66,15 @@ ProofPath = Annotated[
         help="Write the proofs, with instances and orders, to this directory; or an instance's to a .json.",
     ),
 ]
+Accesses = Annotated[
+    bool, typer.Option("--accesses", help="Profile every access of the planned export, hidden copies included.")
+]
+Batch = Annotated[int | None, typer.Option(help="Batch size instead of that of the input shape.")]
+MemoryFormat = Annotated[
+    str, typer.Option(help="contiguous or channels_last: the memory format of the models and of the input.")
+]
 Segment = Annotated[str | None, typer.Option(help="Only this segment.")]
+MEMORY_FORMATS = ("contiguous", "channels_last")
 PictureDirectory = Annotated[Path, typer.Option("--out", help="Directory for the PNG files.")]
 
 
@@ -104,6 +112,25 @@ def require_settings(objective: str, time_limit: float) -> None:
     objective_named(objective)
     if not time_limit > 0:
         raise UpscaleError(f"--time-limit is {time_limit:g}; give a number of seconds above 0")
+
+
+def settled_shape(shape: tuple[int, ...], batch: int | None, memory_format: str) -> tuple[int, ...]:
+    """The input shape with the batch size that --batch asks for, checked against the memory format.
+
+    Raises
+    ------
+    UpscaleError
+        If the batch size is not positive, or the memory format is unknown or not one of this shape.
+    """
+    if memory_format not in MEMORY_FORMATS:
+        raise UpscaleError(f"there is no memory format {memory_format!r}; choose from {', '.join(MEMORY_FORMATS)}")
+    if batch is not None and batch < 1:
+        raise UpscaleError(f"--batch is {batch}; give a number of samples from 1 on")
+    shape = shape if batch is None else (batch, *shape[1:])
+    if memory_format == "channels_last" and len(shape) != 4:
+        written = ",".join(map(str, shape))
+        raise UpscaleError(f"channels_last needs an input of 4 dimensions, not {written}; leave out --memory-format")
+    return shape
 
 
 def require_writable(*paths: Path | None) -> None:

@@ -17,11 +17,13 @@ from upscale_opt.environment import environment
 from upscale_opt.segments import Solutions, total_in_units
 
 if TYPE_CHECKING:
+    from upscale_opt.access_profiles import AccessProfile
     from upscale_opt.cost_model import CostModel
     from upscale_opt.profiling import Profile
 
 HEURISTICS = ("identity", "greedy")
 MODES = ("views", "over_reads", "pieces", "copies")
+ACCESS_LINES = 15
 
 
 def complete(solutions: Solutions, solvers: Sequence[str]) -> Solutions:
@@ -134,6 +136,32 @@ def latency_table(latencies: Mapping[str, Profile]) -> str:
     return render(grid)
 
 
+def access_table(profiles: Sequence[AccessProfile]) -> str:
+    """The accesses of an export, worst first: those with hidden copies, then by time spent on copies and selection.
+
+    At most 15 lines, and a line that counts all of them.
+    """
+    grid = Table(title="accesses", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("access", "mode", "kept", "read us", "select us", "prologue us", "copy us", "copies"):
+        left = heading in ("access", "mode", "copies")
+        grid.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    worst = sorted(profiles, key=lambda own: (not own.is_hidden_copy, -own.copy_seconds - own.selection_seconds))
+    for own in worst[:ACCESS_LINES]:
+        times = (own.seconds, own.selection_seconds, own.prologue_seconds, own.copy_seconds)
+        copies = ", ".join(f"{copy.count} x {copy.operator} of {_size(copy.bytes)}" for copy in own.copies)
+        grid.add_row(
+            own.name,
+            own.mode,
+            f"{own.kept} of {own.stored}",
+            *(f"{1e6 * seconds:.1f}" if seconds else "-" for seconds in times),
+            f"{copies}: hidden copy" if own.is_hidden_copy else copies or "-",
+        )
+    hidden = [own for own in profiles if own.is_hidden_copy]
+    moved = f", {_size(sum(own.copied_bytes for own in hidden))} a pass" if hidden else ""
+    others = f"; {len(worst) - ACCESS_LINES} not shown" if len(worst) > ACCESS_LINES else ""
+    return f"{render(grid)}\naccesses: {len(profiles)}, with hidden copies: {len(hidden)}{moved}{others}"
+
+
 def render(grid: Table) -> str:
     """A rich table as plain text of its natural width, so that nothing is cut off in a pipe."""
     console = Console(file=io.StringIO(), width=1000, color_system=None)
@@ -182,6 +210,12 @@ def _cells(result: Result, modes: Sequence[str], *, exact: bool) -> list[str]:
         gap = "-" if result.gap is None else f"{100 * result.gap:.1f} %"
         cells += [_figure(entry["bound"]), gap, str(result.status.value)]
     return [*cells, f"{result.runtime:.2f}"]
+
+
+def _size(num_bytes: int) -> str:
+    if num_bytes < 1024:
+        return f"{num_bytes} B"
+    return f"{num_bytes / 1024:.0f} KiB" if num_bytes < 1024**2 else f"{num_bytes / 1024**2:.1f} MiB"
 
 
 def _gap(total: Mapping[str, Any]) -> str:

@@ -1,0 +1,115 @@
+"""Which nodes of an export belong to which access: its consumer, the selection in front, and work done for it alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import fx
+
+from problems.evaluation import COPY
+from upscale_opt.exports import Exported
+from upscale_opt.flow import Flow
+from upscale_opt.operators import normalisations
+from upscale_opt.operators.elementwise import elementwise, same
+from upscale_opt.operators.table import rule_of
+from upscale_opt.pruning import Pruning
+from upscale_opt.rewriting import stored_positions
+
+
+@dataclass(frozen=True)
+class AccessNodes:
+    """The nodes of one access, by name.
+
+    Attributes
+    ----------
+    name, mode
+        Of the access, and how the plan has it read.
+    kept, stored
+        Channels that it keeps, and that its input stores.
+    consumer
+        The node of the convolution or linear layer.
+    selection
+        The nodes that select its channels in front of it; empty if it reads all that is stored.
+    prologue
+        Elementwise operators and normalisations in front whose results only this access uses.
+    """
+
+    name: str
+    mode: str
+    kept: int
+    stored: int
+    consumer: str
+    selection: tuple[str, ...]
+    prologue: tuple[str, ...]
+
+
+def nodes_of_accesses(exported: Exported) -> tuple[AccessNodes, ...]:
+    """Of every read of an export, in execution order; grouped convolutions are no accesses."""
+    graph, plan = exported.graph, exported.plan
+    pruning = Pruning(graph, plan.masks, plan.outputs)
+    pointwise = _pointwise(exported)
+    nodes = {node.name: node for node in exported.module.graph.nodes}
+    reads = {read.node: read for read in graph.reads if read.node in nodes}
+    found = []
+    for name in (name for name in nodes if name in reads):
+        read, consumer = reads[name], nodes[name]
+        channels = stored_positions(graph, plan, replace(read.input, size=1))
+        positions = np.flatnonzero(pruning.kept(read)[channels])
+        mode = plan.reads[read.name]
+        span = int(positions[-1] - positions[0]) + 1
+        selection = _selection(consumer) if mode == COPY or span < len(channels) else []
+        prologue = _prologue(consumer, selection, pointwise)
+        found.append(
+            AccessNodes(
+                read.name,
+                mode,
+                len(positions),
+                len(channels),
+                name,
+                tuple(node.name for node in selection),
+                tuple(node.name for node in prologue),
+            )
+        )
+    return tuple(found)
+
+
+def _selection(consumer: fx.Node) -> list[fx.Node]:
+    """What an export inserts: a gather, a slice, or a concatenation of slices."""
+    root = _input(consumer)
+    slices = root.all_input_nodes if root.target is torch.cat else []
+    return [root, *slices]
+
+
+def _input(consumer: fx.Node) -> fx.Node:
+    source = consumer.args[0]
+    assert isinstance(source, fx.Node)
+    return source
+
+
+def _prologue(consumer: fx.Node, selection: list[fx.Node], pointwise: frozenset[str]) -> list[fx.Node]:
+    """The nodes in front that compute entry by entry and that nobody else uses."""
+    inside, prologue = {consumer, *selection}, list[fx.Node]()
+    waiting = [source for node in selection for source in node.all_input_nodes] or [_input(consumer)]
+    while waiting:
+        node = waiting.pop()
+        if node in inside or node.name not in pointwise or not set(node.users) <= inside:
+            continue
+        inside.add(node)
+        prologue.append(node)
+        waiting += node.all_input_nodes
+    return prologue
+
+
+def _pointwise(exported: Exported) -> frozenset[str]:
+    """Nodes of the original model that are elementwise operators or normalisations."""
+    graph = exported.graph
+    flow = Flow(graph.module, graph.shapes, graph.shapes)
+    nodes = [node for node in graph.module.graph.nodes if node.op.startswith("call_") and flow.is_tensor(node)]
+    rules = {node.name: rule_of(flow, node) for node in nodes}
+    return frozenset(
+        name
+        for name, rule in rules.items()
+        if rule in (elementwise, same) or (rule is not None and rule.__module__ == normalisations.__name__)
+    )

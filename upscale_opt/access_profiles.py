@@ -1,0 +1,209 @@
+"""What every access of an export costs, and the copies that hide in it: the export run node by node under a profiler.
+
+A read mode that is meant to be free may copy all the same: a convolution makes its input contiguous if that is a slice
+of the channels of several samples, or of a channels_last tensor. docs/latency.md says what is seen and what is not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from problems.evaluation import OVER_READ, VIEW
+from upscale_opt.access_nodes import AccessNodes, nodes_of_accesses
+from upscale_opt.access_traces import NODE, REFERENCE, Copy, NodeRunner, Range, profiled_pass
+from upscale_opt.errors import ModelError
+from upscale_opt.exports import Exported
+from upscale_opt.tracing import as_tuple
+
+FULL = "full"
+"""The mode of an access that reads all channels that its input stores."""
+FREE_MODES = (FULL, VIEW, OVER_READ)
+"""Modes that read their input in place."""
+
+DEFAULT_RUNS = 10
+
+
+@dataclass(frozen=True)
+class CopyFound:
+    """Copies of one kind inside one access.
+
+    Attributes
+    ----------
+    operator
+        The operator that copies, as the profiler names it; the outermost one (``aten::contiguous``, not the
+        ``aten::copy_`` inside).
+    count
+        How many a pass.
+    seconds
+        Time of all of them a pass: median over runs; device time on CUDA.
+    bytes
+        What each of them writes.
+    """
+
+    operator: str
+    count: int
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class AccessProfile:
+    """Where the time of one access goes.
+
+    Attributes
+    ----------
+    name
+        Of the access: the key in the plan's `reads`.
+    mode
+        The plan's read mode; ``full`` where all that is stored is read in place.
+    kept, stored
+        Channels that the access keeps, and that its input stores.
+    input_bytes
+        Size of what the consumer is handed.
+    seconds
+        Time of the consumer, its hidden copies included: the median over runs of the time inside its operators.
+    selection_seconds
+        Time of the selection in front of it (slices, gather or concatenation).
+    prologue_seconds
+        Time of the elementwise operators and normalisations in front that only this access uses.
+    copies
+        Copies inside selection and consumer, without those that the consumer makes for a contiguous input as well.
+    """
+
+    name: str
+    mode: str
+    kept: int
+    stored: int
+    input_bytes: int
+    seconds: float
+    selection_seconds: float
+    prologue_seconds: float
+    copies: tuple[CopyFound, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.kept <= self.stored:
+            raise ModelError(f"access {self.name!r} keeps {self.kept} of {self.stored} channels; keep 1 at least")
+
+    @property
+    def is_hidden_copy(self) -> bool:
+        """Whether the mode is meant to be free, and yet something at least as large as the input is copied."""
+        return self.mode in FREE_MODES and any(own.bytes >= self.input_bytes for own in self.copies)
+
+    @property
+    def copied_bytes(self) -> int:
+        """What all copies write in a pass."""
+        return sum(own.count * own.bytes for own in self.copies)
+
+    @property
+    def copy_seconds(self) -> float:
+        """Time of all copies in a pass."""
+        return sum(own.seconds for own in self.copies)
+
+    def __str__(self) -> str:
+        copies = ", ".join(f"{own.count} {own.operator}" for own in self.copies) or "no copies"
+        hidden = " (hidden)" if self.is_hidden_copy else ""
+        read = f"{self.mode}, {self.kept} of {self.stored} channels, {1e6 * self.seconds:.0f} us"
+        return f"{self.name}: {read}, {copies}{hidden}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        copies = [asdict(own) for own in self.copies]
+        return {**asdict(self), "copies": copies, "is_hidden_copy": self.is_hidden_copy}
+
+
+def profile_accesses(
+    exported: Exported,
+    example_inputs: torch.Tensor | Sequence[Any],
+    *,
+    runs: int = DEFAULT_RUNS,
+    progress: bool = False,
+) -> tuple[AccessProfile, ...]:
+    """Time and copies of every read access of an export, in execution order.
+
+    The export is run node by node under `torch.profiler`, in inference mode. Times are those inside operators, with the
+    profiler's own overhead (about a microsecond each): they compare accesses, and `profile` measures the whole.
+
+    Parameters
+    ----------
+    exported
+        The export.
+    example_inputs
+        A tensor or the tuple of positional inputs, on the export's device. Batch size and memory format matter.
+    runs
+        Passes that are timed, after one that looks for copies.
+    progress
+        Show a progress bar on standard error.
+
+    Returns
+    -------
+    tuple of AccessProfile
+        One per call of a consumer with one group. Writes of masked producers are not profiled.
+
+    Raises
+    ------
+    ModelError
+        If there is no run, or the export does not run on these inputs.
+    """
+    if runs < 1:
+        raise ModelError(f"profiling needs at least 1 run, not {runs}")
+    inputs = as_tuple(example_inputs)
+    accesses = nodes_of_accesses(exported)
+    runner = NodeRunner(exported.module, frozenset(own.consumer for own in accesses))
+    found = profiled_pass(runner, inputs, references=True)
+    rounds = [
+        profiled_pass(runner, inputs)
+        for _ in tqdm(range(runs), desc="accesses", unit="run", disable=None if progress else True, leave=False)
+    ]
+    return tuple(_profile(own, found, rounds, runner) for own in accesses)
+
+
+def _own_copies(access: AccessNodes, found: Mapping[str, Range]) -> list[tuple[str, int, Copy]]:
+    """(node, place among its copies, copy) of selection and consumer, but what a contiguous input costs as well."""
+    own = [(name, i, copy) for name in access.selection for i, copy in enumerate(found[NODE + name].copies)]
+    usual = Counter((copy.path, copy.entries) for copy in found[REFERENCE + access.consumer].copies)
+    for i, copy in enumerate(found[NODE + access.consumer].copies):
+        if usual[copy.path, copy.entries]:
+            usual[copy.path, copy.entries] -= 1
+        else:
+            own.append((access.consumer, i, copy))
+    return own
+
+
+def _profile(
+    access: AccessNodes, found: Mapping[str, Range], rounds: Sequence[Mapping[str, Range]], runner: NodeRunner
+) -> AccessProfile:
+    kinds: dict[tuple[str, int], list[float]] = {}
+    for node, place, copy in _own_copies(access, found):
+        entries = prod(runner.outputs[node]) if copy.entries is None else copy.entries
+        kind = (copy.path[-1], entries * runner.entry_bytes[node])
+        kinds.setdefault(kind, []).append(_copy_seconds(node, place, copy, rounds))
+
+    def seconds(*nodes: str) -> float:
+        return float(np.median([sum(own[NODE + node].seconds for node in nodes) for own in rounds]))
+
+    return AccessProfile(
+        access.name,
+        FULL if not access.selection else access.mode,
+        access.kept,
+        access.stored,
+        prod(runner.inputs[access.consumer]) * runner.entry_bytes[access.consumer],
+        seconds(access.consumer),
+        seconds(*access.selection),
+        seconds(*access.prologue),
+        tuple(CopyFound(name, len(times), sum(times), size) for (name, size), times in kinds.items()),
+    )
+
+
+def _copy_seconds(node: str, place: int, copy: Copy, rounds: Sequence[Mapping[str, Range]]) -> float:
+    """Median time of one copy; rounds in which the node ran otherwise are left out."""
+    copies = [own[NODE + node].copies for own in rounds]
+    times = [own[place].seconds for own in copies if place < len(own) and own[place].path == copy.path]
+    return float(np.median(times)) if times else copy.seconds
