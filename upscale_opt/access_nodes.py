@@ -11,11 +11,12 @@ from torch import fx
 from problems.evaluation import COPY
 from upscale_opt.exports import Exported
 from upscale_opt.flow import Flow
+from upscale_opt.layouts import stored_positions
 from upscale_opt.operators import normalisations
 from upscale_opt.operators.elementwise import elementwise, same
 from upscale_opt.operators.table import rule_of
+from upscale_opt.prologues import prologues_of
 from upscale_opt.pruning import Pruning
-from upscale_opt.rewriting import stored_positions
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class AccessNodes:
     consumer
         The node of the convolution or linear layer.
     selection
-        The nodes that select its channels in front of it; empty if it reads all that is stored.
+        The nodes that select its channels, in front of its prologue if the plan says so; with the concat that it
+        alone reads. Empty if it reads all that is stored of another tensor.
     prologue
         Elementwise operators and normalisations in front whose results only this access uses.
     """
@@ -52,6 +54,7 @@ def nodes_of_accesses(exported: Exported) -> tuple[AccessNodes, ...]:
     pointwise = _pointwise(exported)
     nodes = {node.name: node for node in exported.module.graph.nodes}
     reads = {read.node: read for read in graph.reads if read.node in nodes}
+    early = {name: own for name, own in prologues_of(graph).items() if name in (plan.slices or ())}
     found = []
     for name in (name for name in nodes if name in reads):
         read, consumer = reads[name], nodes[name]
@@ -59,8 +62,13 @@ def nodes_of_accesses(exported: Exported) -> tuple[AccessNodes, ...]:
         positions = np.flatnonzero(pruning.kept(read)[channels])
         mode = plan.reads[read.name]
         span = int(positions[-1] - positions[0]) + 1
-        selection = _selection(consumer) if mode == COPY or span < len(channels) else []
-        prologue = _prologue(consumer, selection, pointwise)
+        selects = mode == COPY or span < len(channels)
+        if read.name in early:
+            prologue = [nodes[own] for own in early[read.name].nodes]
+            selection = _selection([*prologue, consumer][0]) if selects or early[read.name].concat else []
+        else:
+            selection = _selection(consumer) if selects else []
+            prologue = _prologue(consumer, selection, pointwise)
         found.append(
             AccessNodes(
                 read.name,
@@ -75,11 +83,11 @@ def nodes_of_accesses(exported: Exported) -> tuple[AccessNodes, ...]:
     return tuple(found)
 
 
-def _selection(consumer: fx.Node) -> list[fx.Node]:
-    """What an export inserts: a gather, a slice, or a concatenation of slices."""
-    root = _input(consumer)
-    slices = root.all_input_nodes if root.target is torch.cat else []
-    return [root, *slices]
+def _selection(first: fx.Node) -> list[fx.Node]:
+    """What an export inserts in front of a node: a gather, a slice, or a concatenation of such things and others."""
+    root = _input(first)
+    inside = [x for x in root.all_input_nodes if set(x.users) == {root}] if root.target is torch.cat else []
+    return [root, *(x for x in inside if x.target is torch.narrow or str(x.target).rpartition("_gather")[1])]
 
 
 def _input(consumer: fx.Node) -> fx.Node:

@@ -152,7 +152,7 @@ def test_one_dnn_hides_no_copy():
 def test_work_in_front_belongs_to_the_only_access_that_uses_it():
     result, x = exported({"third": range(4, 12), "first": range(0, 16, 2)}, {"first": "copy"})
     nodes = {own.name: own for own in nodes_of_accesses(result)}
-    assert nodes["third"].prologue == ("relu", "bn") and len(nodes["third"].selection) == 1
+    assert nodes["third"].prologue == ("bn", "relu") and len(nodes["third"].selection) == 1
     assert nodes["first"].prologue == () and len(nodes["first"].selection) == 1
     assert nodes["second"].prologue == nodes["second"].selection == ()
     found = {own.name: own for own in profile_accesses(result, x, runs=2)}
@@ -162,7 +162,7 @@ def test_work_in_front_belongs_to_the_only_access_that_uses_it():
 def test_pieces_are_selected_by_slices_and_their_concatenation():
     result, _ = exported({"third": (0, 1, 8, 9)}, {"third": "pieces"})
     third = next(own for own in nodes_of_accesses(result) if own.name == "third")
-    assert len(third.selection) == 3 and third.prologue == ("relu", "bn")
+    assert len(third.selection) == 3 and third.prologue == ("bn", "relu")
 
 
 @pytest.mark.parametrize("network", [networks.Dense, networks.Inverted, networks.Flattened, networks.Shared])
