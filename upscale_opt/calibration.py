@@ -22,7 +22,7 @@ from tqdm import tqdm
 from problems import CostTable
 from upscale_opt.backends import EAGER, prepared, require_backend
 from upscale_opt.cost_model import AnalyticCosts, Workload
-from upscale_opt.cost_tables import CostTables, Key, Setting, Timing, default_directory
+from upscale_opt.cost_tables import Conditions, CostTables, Key, Timing, default_directory
 from upscale_opt.extraction import extract
 from upscale_opt.graphs import Graph
 from upscale_opt.specimens import Specimen, forms_of, inputs_of
@@ -54,7 +54,7 @@ class Effort:
     copies: int = 6
 
 
-def setting_of(example_inputs: Sequence[Any], *, backend: str = EAGER) -> Setting:
+def conditions_of(example_inputs: Sequence[Any], *, backend: str = EAGER) -> Conditions:
     """What the latencies of a model on these inputs depend on, besides shapes.
 
     Raises
@@ -66,7 +66,7 @@ def setting_of(example_inputs: Sequence[Any], *, backend: str = EAGER) -> Settin
     require_backend(backend, x.device)
     on_gpu = x.device.type == "cuda"
     channels_last = x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
-    return Setting(
+    return Conditions(
         torch.cuda.get_device_name(x.device) if on_gpu else _processor(),
         str(x.dtype).removeprefix("torch."),
         "channels_last" if channels_last else "contiguous",
@@ -115,14 +115,14 @@ def calibrate(
     UpscaleError
         If the tables cannot be read or written.
     """
-    setting = setting_of(example_inputs, backend=backend)
+    conditions = conditions_of(example_inputs, backend=backend)
     directory = default_directory() if directory is None else directory
-    tables = CostTables.load(directory, setting)
+    tables = CostTables.load(directory, conditions)
     missing = [key for key in keys_of(graph, masks, outputs=outputs) if key not in tables.entries]
     device = next((x.device for x in example_inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
     shapes = tqdm(missing, desc="calibrate", unit="shape", disable=None if progress else True, leave=False)
     for key in shapes:
-        tables.entries[key] = measure(key, setting, device, effort or Effort())
+        tables.entries[key] = measure(key, conditions, device, effort or Effort())
         tables.save(directory)
     return tables
 
@@ -136,11 +136,11 @@ def keys_of(
     return list(dict.fromkeys(requests.keys))
 
 
-def measure(key: Key, setting: Setting, device: torch.device, effort: Effort) -> tuple[Timing, ...]:
+def measure(key: Key, conditions: Conditions, device: torch.device, effort: Effort) -> tuple[Timing, ...]:
     """Time all ways to read of one shape, interleaved."""
     rng = np.random.default_rng(0)
-    dtype = getattr(torch, setting.dtype)
-    memory_format = MEMORY_FORMATS[setting.memory_format]
+    dtype = getattr(torch, conditions.dtype)
+    memory_format = MEMORY_FORMATS[conditions.memory_format]
     layer = key.layer
     cases = forms_of(layer, key.kept, key.stored, spans_between(key.kept, key.stored, effort.spans), _runs(key))
     calls: list[list[Callable[[], Any]]] = []
@@ -157,7 +157,7 @@ def measure(key: Key, setting: Setting, device: torch.device, effort: Effort) ->
                     prepared(
                         _on(Specimen(layer, case, key.stored, rng), device, dtype, memory_format),
                         shared[own],
-                        setting.backend,
+                        conditions.backend,
                     )
                     for _ in range(effort.copies)
                 ]

@@ -1,4 +1,4 @@
-"""The command line: solve, compare, export, profile, show.
+"""The command line: solve, compare, export, show; profile, calibrate and check are in `latency_commands`.
 
 Every command reads its options, checks outputs before any work starts, and calls the library. torch is imported
 inside the functions that need it, so that ``solve --instance`` and ``--help`` do without.
@@ -7,26 +7,22 @@ inside the functions that need it, so that ``solve --instance`` and ``--help`` d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import typer
 
 from problems import Order, Problem, read_instance
-from upscale_opt import options, proofs, reports
+from upscale_opt import latency_commands, options, proofs, reports
 from upscale_opt.errors import UpscaleError
 from upscale_opt.mask_choices import MaskChoice
+from upscale_opt.measuring import Measuring
 from upscale_opt.segments import Solutions, best_solver
 from upscale_opt.sessions import (
     Run,
     Search,
     Setting,
     export_by_plan,
-    load_model_and_input,
     prepare_model,
-    reference_of,
-    remark,
     required_model,
     say,
     solve_instance,
@@ -42,6 +38,7 @@ DEFAULT_SHAPE = "1,3,224,224"
 DEFAULT_SOLVERS = ["auto"]
 NO_FORMS: list[str] = []
 DEFAULT_MASKS = MaskChoice()
+DEFAULT_MEASURING = Measuring()
 
 
 @app.command()
@@ -57,6 +54,7 @@ def solve(
     time_limit: options.TimeLimit = 10.0,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
+    measuring: Measuring = DEFAULT_MEASURING,
     verify: options.Verify = True,
     save_plan: options.PlanOut = None,
     export: options.ExportDirectory = None,
@@ -82,7 +80,7 @@ def solve(
         _prove({problem.name: problem}, solutions, solvers, proof, save_proof)
         return
     assert model is not None
-    setting = Setting(model, weights, masks, input_shape, seed, device)
+    setting = Setting(model, weights, masks, input_shape, seed, device, measuring)
     run = Run(setting, search, json)
     run.solve()
     exports = run.export(verify=verify)
@@ -122,6 +120,8 @@ def compare(
     time_limit: options.TimeLimit = 10.0,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
+    measuring: Measuring = DEFAULT_MEASURING,
+    runs: options.Runs = None,
     verify: options.Verify = True,
     json: options.JsonPath = None,
 ) -> None:
@@ -129,13 +129,13 @@ def compare(
     solvers = options.chosen_solvers(solver)
     options.require_settings(objective, time_limit)
     options.require_writable(json)
-    setting = Setting(required_model(model), weights, masks, input_shape, seed, device)
+    setting = Setting(required_model(model), weights, masks, input_shape, seed, device, measuring)
     run = Run(setting, Search(solvers, objective, time_limit, seed), json)
     run.solve()
     exports = run.export(verify=verify, baseline=True)
     from upscale_opt.comparison import measure_all
 
-    latencies = measure_all(run.prepared, exports, progress=True)
+    latencies = measure_all(run.prepared, exports, runs=runs, backend=measuring.backend, progress=True)
     run.report(exports, latency={name: profile.to_dict() for name, profile in latencies.items()})
     say(reports.latency_table(latencies))
 
@@ -153,6 +153,7 @@ def export(
     time_limit: options.TimeLimit = 10.0,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
+    measuring: Measuring = DEFAULT_MEASURING,
     verify: options.Verify = True,
     out: options.ExportDirectory = None,
     forms: options.Forms = NO_FORMS,
@@ -168,7 +169,7 @@ def export(
     else:
         solvers = options.chosen_solvers(solver)
         options.require_settings(objective, time_limit)
-        setting = Setting(required_model(model), weights, masks, input_shape, seed, device)
+        setting = Setting(required_model(model), weights, masks, input_shape, seed, device, measuring)
         run = Run(setting, Search(solvers, objective, time_limit, seed), json)
         run.solve()
         best = best_solver(run.solutions, solvers)
@@ -180,59 +181,6 @@ def export(
     if out is not None:
         exported.save(out, forms)
         say(f"written to {out}")
-
-
-@app.command()
-def profile(
-    model: options.Model = None,
-    plan: options.PlanIn = None,
-    weights: options.Weights = None,
-    input_shape: options.InputShape = DEFAULT_SHAPE,
-    seed: options.Seed = 0,
-    device: options.Device = "cpu",
-    verify: options.Verify = True,
-    accesses: options.Accesses = False,
-    batch: options.Batch = None,
-    memory_format: options.MemoryFormat = "contiguous",
-    json: options.JsonPath = None,
-) -> None:
-    """Measure a model, and with --plan its baseline and planned exports beside it, interleaved."""
-    from upscale_opt.plans import read_plan
-
-    options.require_writable(json)
-    if accesses and plan is None:
-        raise UpscaleError("--accesses profiles a planned export; add --plan FILE")
-    stored = read_plan(plan) if plan is not None else None
-    reference = reference_of(stored, model, weights, input_shape, seed)
-    shape = options.settled_shape(reference.input_shape, batch, memory_format)
-    from upscale_opt.access_profiles import profile_accesses
-    from upscale_opt.environment import environment
-    from upscale_opt.exporter import export as run_export
-    from upscale_opt.models import in_memory_format
-    from upscale_opt.profiling import profile_interleaved
-
-    network, x, notes = load_model_and_input(replace(reference, input_shape=shape), device)
-    remark(notes)
-    exports: dict[str, Any] = {}
-    if stored is not None:
-        exports["baseline"] = run_export(network, x, stored, baseline=True, verify=verify)
-        exports["planned"] = run_export(network, x, stored, verify=verify)
-    models = {"unpruned": network, **{name: exported.module for name, exported in exports.items()}}
-    x = in_memory_format(memory_format, x, *models.values())
-    latencies = profile_interleaved(models, x, progress=True)
-    say(reports.latency_table(latencies))
-    document: dict[str, Any] = {
-        "model": reference.name,
-        "environment": environment(),
-        "input_shape": list(shape),
-        "memory_format": memory_format,
-        "latency": {name: p.to_dict() for name, p in latencies.items()},
-    }
-    if accesses:
-        profiles = profile_accesses(exports["planned"], x, progress=True)
-        say(reports.access_table(profiles))
-        document["accesses"] = [own.to_dict() for own in profiles]
-    options.write_json(document, json)
 
 
 @app.command()
@@ -283,3 +231,8 @@ def show(
             path = out / f"{name.replace('/', '_')}.png"
             save_picture(chosen[name], orders, path, objective=objective)
             say(str(path))
+
+
+app.command()(latency_commands.profile)
+app.command()(options.spread(latency_commands.calibrate))
+app.command()(options.spread(latency_commands.check))

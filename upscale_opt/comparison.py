@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,11 @@ from upscale_opt.exports import Exported
 from upscale_opt.extraction import extract
 from upscale_opt.graphs import Graph
 from upscale_opt.masks import EffectiveMasks, effective_masks, normalise_masks
+from upscale_opt.measured_costs import MeasuredCosts, MeasuredTable
 from upscale_opt.output_masks import normalise_output_masks
-from upscale_opt.plans import ModelReference, plan
+from upscale_opt.plans import ModelReference, Plan, plan
 from upscale_opt.profiling import Profile, profile_interleaved
+from upscale_opt.readings import cheapest_readings, tables_of
 from upscale_opt.rounding import KeptChannels
 from upscale_opt.segments import Solutions, each_solution
 from upscale_opt.tracing import as_tuple, trace
@@ -69,6 +72,19 @@ class Prepared:
     costs: CostModel | None = None
     outputs: Mapping[str, np.ndarray] = field(default_factory=dict)
     report: tuple[KeptChannels, ...] = ()
+
+    def read_cheaply(self, chosen: Plan) -> Plan:
+        """A plan whose accesses are read in the ways that measured tables find cheapest; the same plan without any."""
+        if not isinstance(self.costs, MeasuredCosts):
+            return chosen
+        return cheapest_readings(chosen, self.problems, self.tables)[0]
+
+    @cached_property
+    def tables(self) -> Mapping[str, MeasuredTable]:
+        """Access name to measured table, for those that have one."""
+        if not isinstance(self.costs, MeasuredCosts):
+            return {}
+        return tables_of(self.graph, self.masks, self.costs, outputs=self.outputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,6 +240,7 @@ def export_all(
         if name != "baseline":
             results = {segment: solutions[segment][name] for segment in prepared.problems}
             chosen = plan(prepared.problems, prepared.masks, results, model=reference, outputs=prepared.outputs)
+            chosen = prepared.read_cheaply(chosen)
         exports[name] = export(
             prepared.model,
             prepared.example_inputs,
@@ -306,8 +323,13 @@ def _device_kind(example_inputs: torch.Tensor | Sequence[Any]) -> str:
 
 
 def measure_all(
-    prepared: Prepared, exports: Mapping[str, Exported], *, runs: int | None = None, progress: bool = False
+    prepared: Prepared,
+    exports: Mapping[str, Exported],
+    *,
+    runs: int | None = None,
+    backend: str | None = None,
+    progress: bool = False,
 ) -> dict[str, Profile]:
     """Latency of the unpruned model and of every export, interleaved."""
     models = {"unpruned": prepared.model, **{name: exported.module for name, exported in exports.items()}}
-    return profile_interleaved(models, prepared.example_inputs, runs=runs, progress=progress)
+    return profile_interleaved(models, prepared.example_inputs, runs=runs, backend=backend, progress=progress)

@@ -1,7 +1,7 @@
 """Measured cost tables: what a calibration found, as plain data with a file format; no torch.
 
-One file holds the measurements of one setting (device, dtype, memory format, backend, threads, versions). Raw figures
-are kept; what solvers see is made of them: isotonic curves of whole nanoseconds. Format: docs/formats.md.
+One file holds what was measured under the same conditions (device, dtype, memory format, backend, threads, version).
+Raw figures are kept; what solvers see is made of them: isotonic curves of whole nanoseconds. Format: docs/formats.md.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CACHE_VARIABLE = "UPSCALE_OPT_CACHE"
 
 
 @dataclass(frozen=True)
-class Setting:
+class Conditions:
     """What latencies depend on besides shapes.
 
     Attributes
@@ -60,7 +60,7 @@ class Setting:
 
     @property
     def file_name(self) -> str:
-        """A name for the file of this setting."""
+        """A name for the file of these conditions."""
         text = json.dumps(asdict(self), sort_keys=True)
         words = re.sub(r"[^A-Za-z0-9]+", "-", f"{self.device}-{self.dtype}-{self.memory_format}-{self.backend}")
         return f"{words.strip('-').lower()}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
@@ -104,31 +104,31 @@ class Timing:
 
 @dataclass(frozen=True, eq=False)
 class CostTables:
-    """All measurements of one setting.
+    """All measurements under the same conditions.
 
     Attributes
     ----------
-    setting
+    conditions
         Where they hold.
     entries
         Key to timings.
     """
 
-    setting: Setting
+    conditions: Conditions
     entries: dict[Key, tuple[Timing, ...]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{len(self.entries)} tables measured on {self.setting}"
+        return f"{len(self.entries)} tables measured on {self.conditions}"
 
     def save(self, directory: str | Path) -> Path:
-        """Write the file of this setting into a directory, made if needed; atomically. Returns its path.
+        """Write the file of these conditions into a directory, made if needed; atomically. Returns its path.
 
         Raises
         ------
         UpscaleError
             If it cannot be written.
         """
-        path = Path(directory) / self.setting.file_name
+        path = Path(directory) / self.conditions.file_name
         rows = [
             {
                 "layer": key.layer.to_dict(),
@@ -138,7 +138,7 @@ class CostTables:
             }
             for key, timings in self.entries.items()
         ]
-        head = json.dumps({"format": FORMAT, "version": VERSION, "setting": asdict(self.setting)})[:-1]
+        head = json.dumps({"format": FORMAT, "version": VERSION, "conditions": asdict(self.conditions)})[:-1]
         text = f'{head}, "tables": [\n' + ",\n".join(json.dumps(row) for row in rows) + "\n]}\n"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,24 +148,24 @@ class CostTables:
         return path
 
     @classmethod
-    def load(cls, directory: str | Path, setting: Setting) -> CostTables:
-        """The tables of a setting in a directory; empty if there are none.
+    def load(cls, directory: str | Path, conditions: Conditions) -> CostTables:
+        """The tables of these conditions in a directory; empty if there are none.
 
         Raises
         ------
         UpscaleError
             If there is a file but it cannot be read; the message names the field that is wrong.
         """
-        path = Path(directory) / setting.file_name
+        path = Path(directory) / conditions.file_name
         if not path.exists():
-            return cls(setting)
+            return cls(conditions)
         try:
             document = read_json(path, file_format=FORMAT, version=VERSION)
-            reject_unknown_fields(document, {"format", "version", "setting", "tables"}, "the cost tables")
-            if require_field(document, "setting", dict, "the cost tables") != asdict(setting):
-                raise ProblemError("the cost tables are of another setting than the file's name says")
+            reject_unknown_fields(document, {"format", "version", "conditions", "tables"}, "the cost tables")
+            if require_field(document, "conditions", dict, "the cost tables") != asdict(conditions):
+                raise ProblemError("the cost tables are of other conditions than the file's name says")
             tables = require_field(document, "tables", list, "the cost tables")
-            return cls(setting, dict(map(_entry, tables)))
+            return cls(conditions, dict(map(_entry, tables)))
         except ProblemError as error:
             raise UpscaleError(f"{path}: {error}; delete the file and calibrate again") from error
 

@@ -202,6 +202,9 @@ class MeasuredCosts:
     found: set[Key] = field(default_factory=set, init=False)
     missing: set[Key | None] = field(default_factory=set, init=False)
 
+    def __str__(self) -> str:
+        return f"{self.tables}; else {self.fallback}" if self.missing else str(self.tables)
+
     @property
     def name(self) -> str:
         """``measured``, with a count if some are not, or the other model's name if none is."""

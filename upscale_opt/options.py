@@ -73,6 +73,13 @@ Batch = Annotated[int | None, typer.Option(help="Batch size instead of that of t
 MemoryFormat = Annotated[
     str, typer.Option(help="contiguous or channels_last: the memory format of the models and of the input.")
 ]
+Backend = Annotated[str, typer.Option(help="How models run when measured: eager, torchscript, cuda-graph or compile.")]
+Tables = Annotated[
+    Path | None,
+    typer.Option(help="Directory of measured cost tables. [default: $UPSCALE_OPT_CACHE, or ~/.cache/upscale_opt]"),
+]
+ScatterPath = Annotated[Path | None, typer.Option("--out", help="Draw predicted against measured to this PNG file.")]
+Runs = Annotated[int | None, typer.Option(help="Figures per latency. [default: 10 on CPU, 100 on CUDA]")]
 Segment = Annotated[str | None, typer.Option(help="Only this segment.")]
 MEMORY_FORMATS = ("contiguous", "channels_last")
 PictureDirectory = Annotated[Path, typer.Option("--out", help="Directory for the PNG files.")]
@@ -179,22 +186,26 @@ def write_json(document: dict[str, Any], path: Path | None) -> None:
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with the fields of its dataclass parameter, all options, in place of the parameter itself."""
+    """A command with the fields of its dataclass parameters, all options, in place of the parameters themselves."""
     signature = inspect.signature(command)
     hints = get_type_hints(command, include_extras=True)
-    taken = next(name for name, hint in hints.items() if is_dataclass(hint))
-    kind: Any = hints[taken]
-    inner = get_type_hints(kind, include_extras=True)
+    kinds: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     parameters = []
     for name, parameter in signature.parameters.items():
-        own = [(field.name, inner[field.name], field.default) for field in fields(kind)]
-        for option, hint, default in own if name == taken else [(name, hints[name], parameter.default)]:
-            parameters.append(parameter.replace(name=option, annotation=hint, default=default))
+        own = [(name, hints[name], parameter.default)]
+        if name in kinds:
+            inner = get_type_hints(kinds[name], include_extras=True)
+            own = [(field.name, inner[field.name], field.default) for field in fields(kinds[name])]
+        parameters += [
+            parameter.replace(name=option, annotation=hint, default=default) for option, hint, default in own
+        ]
 
     @functools.wraps(command)
     def run(**values: Any) -> None:
-        chosen = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
-        command(**{taken: chosen}, **values)
+        chosen = {
+            name: kind(**{field.name: values.pop(field.name) for field in fields(kind)}) for name, kind in kinds.items()
+        }
+        command(**chosen, **values)
 
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": None}

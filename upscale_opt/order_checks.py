@@ -5,28 +5,28 @@ Predicted = measured floor + what the tables expect every access to cost beyond 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 from tqdm import tqdm
 
 from problems import Order, Problem
 from solvers import solve
+from upscale_opt.access_profiles import profile_accesses
 from upscale_opt.agreement import Agreement, agreement
+from upscale_opt.comparison import Prepared
 from upscale_opt.exporter import export
+from upscale_opt.exports import Exported
 from upscale_opt.floors import floor_of
-from upscale_opt.graphs import Graph
-from upscale_opt.measured_costs import MeasuredTable
 from upscale_opt.plans import Plan, baseline_plan, plan_of_orders
 from upscale_opt.profiling import Profile, profile_interleaved
 from upscale_opt.readings import Expected, cheapest_readings, expected_as_planned
 from upscale_opt.tracing import as_tuple
 from upscale_opt.verification import Verifier
 
+BASELINE, FLOOR = "baseline", "floor"
 OBJECTIVES = ("copies", "runs", "span", "traffic", "latency")
 NUM_RANDOM = 3
 
@@ -51,6 +51,8 @@ class OrderCheck:
         Order (and ``floor``) to its raw figures.
     plans
         Order to plan.
+    accesses
+        Order to access to its measured seconds; empty if they were not asked for.
     """
 
     names: tuple[str, ...]
@@ -61,6 +63,7 @@ class OrderCheck:
     expected: Mapping[str, Mapping[str, Expected]]
     profiles: Mapping[str, Profile]
     plans: Mapping[str, Plan]
+    accesses: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def agreement(self) -> Agreement:
@@ -74,7 +77,30 @@ class OrderCheck:
             for name, p, m in zip(self.names, self.predicted, self.measured, strict=True)
         ]
         head = f"floor {1e3 * self.floor:.2f} ms, noise {1e3 * self.noise:.2f} ms"
-        return "\n".join([head, *rows, str(self.agreement)])
+        worst = [
+            f"  {order}: {access} expected {1e6 * expected:.0f} us, measured {1e6 * measured:.0f} us"
+            for order, access, expected, measured in self.worst_accesses()
+        ]
+        below = ["worst predicted accesses:", *worst] if worst else []
+        return "\n".join([head, *rows, str(self.agreement), *below])
+
+    @property
+    def access_agreement(self) -> Agreement | None:
+        """Over all accesses of all orders; None if they were not measured."""
+        pairs = self._access_pairs()
+        return agreement([p[2] for p in pairs], [p[3] for p in pairs]) if len(pairs) > 1 else None
+
+    def worst_accesses(self, most: int = 10) -> list[tuple[str, str, float, float]]:
+        """Order, access, expected and measured seconds of those that are furthest apart, in seconds."""
+        return sorted(self._access_pairs(), key=lambda own: -abs(own[2] - own[3]))[:most]
+
+    def _access_pairs(self) -> list[tuple[str, str, float, float]]:
+        return [
+            (order, access, own.reading.nanoseconds / 1e9, self.accesses[order][access])
+            for order in self.accesses
+            for access, own in self.expected[order].items()
+            if access in self.accesses[order]
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, raw figures included."""
@@ -102,22 +128,23 @@ class OrderCheck:
                 for name, p, m in zip(self.names, self.predicted, self.measured, strict=True)
             },
             "agreement": {**vars(found), "verdict": found.verdict},
+            "access_agreement": vars(self.access_agreement) if self.access_agreement else None,
+            "worst_accesses": [
+                {"order": order, "access": access, "expected": expected, "measured": measured}
+                for order, access, expected, measured in self.worst_accesses()
+            ],
         }
 
 
 def check_orders(
-    model: nn.Module,
-    example_inputs: torch.Tensor | Sequence[Any],
-    graph: Graph,
-    masks: Mapping[str, np.ndarray],
-    problems: Mapping[str, Problem],
-    tables: Mapping[str, MeasuredTable],
+    prepared: Prepared,
     *,
     time_limit: float = 5.0,
     seed: int = 0,
     runs: int | None = None,
     backend: str | None = None,
     verify: bool = True,
+    accesses: bool = False,
     progress: bool = False,
 ) -> OrderCheck:
     """Predict and measure eleven orders: identity, three random ones, the baseline, greedy, and every objective's best.
@@ -126,12 +153,8 @@ def check_orders(
 
     Parameters
     ----------
-    model, example_inputs, graph, masks
-        As for `upscale_opt.export`.
-    problems
-        With cost tables (`upscale_opt.extract` with `MeasuredCosts`).
-    tables
-        Access name to measured table (`upscale_opt.readings.tables_of`).
+    prepared
+        The masked model, with measured costs (`upscale_opt.prepare` with `MeasuredCosts`).
     time_limit
         Seconds per segment, of the solvers.
     seed
@@ -140,24 +163,40 @@ def check_orders(
         As for `upscale_opt.profile_interleaved`.
     verify
         Check every export in float64.
+    accesses
+        Measure every access of every order, too (`upscale_opt.profile_accesses`).
     progress
         Show progress bars on standard error.
+
+    Raises
+    ------
+    UpscaleError
+        If an export is wrong, or the backend does not fit the device.
     """
+    problems, masks, tables = prepared.problems, prepared.masks, prepared.tables
     plans, expected = {}, {}
     for name, orders in _orders(problems, time_limit, seed, progress):
-        if name == "baseline":
-            plans[name] = baseline_plan(problems, masks)
+        if name == BASELINE:
+            plans[name] = baseline_plan(problems, masks, outputs=prepared.outputs)
             expected[name] = expected_as_planned(plans[name], problems, tables)
         else:
-            plans[name], expected[name] = cheapest_readings(plan_of_orders(problems, masks, orders), problems, tables)
-    verifier = Verifier(model, example_inputs, graph, masks) if verify else False
-    modules: dict[str, nn.Module] = {}
+            chosen = plan_of_orders(problems, masks, orders, outputs=prepared.outputs)
+            plans[name], expected[name] = cheapest_readings(chosen, problems, tables)
+    given = (prepared.model, prepared.example_inputs)
+    verifier = Verifier(*given, prepared.graph, masks, outputs=prepared.outputs) if verify else False
+    exports: dict[str, Exported] = {}
     for name, own in tqdm(plans.items(), desc="export", disable=None if progress else True, leave=False):
-        modules[name] = export(model, example_inputs, own, verify=verifier, graph=graph).module
-    floor = floor_of(model, example_inputs, graph, masks, problems)
-    inputs = as_tuple(example_inputs)
-    profiles = profile_interleaved({"floor": floor, **modules}, inputs, runs=runs, backend=backend, progress=progress)
-    lowest = profiles["floor"].median
+        exports[name] = export(*given, own, verify=verifier, graph=prepared.graph)
+    floor = floor_of(*given, prepared.graph, masks, problems, outputs=prepared.outputs)
+    models = {FLOOR: floor, **{name: own.module for name, own in exports.items()}}
+    inputs = as_tuple(prepared.example_inputs)
+    profiles = profile_interleaved(models, inputs, runs=runs, backend=backend, progress=progress)
+    own_times: dict[str, dict[str, float]] = {}
+    if accesses:
+        for name, own in tqdm(exports.items(), desc="accesses", disable=None if progress else True, leave=False):
+            found = profile_accesses(own, inputs)
+            own_times[name] = {p.name: p.seconds + p.selection_seconds + p.prologue_seconds for p in found}
+    lowest = profiles[FLOOR].median
     names = tuple(plans)
     return OrderCheck(
         names,
@@ -168,6 +207,7 @@ def check_orders(
         expected,
         profiles,
         plans,
+        own_times,
     )
 
 
@@ -178,7 +218,7 @@ def _orders(problems: Mapping[str, Problem], time_limit: float, seed: int, progr
     rng = np.random.default_rng(seed)
     for i in range(NUM_RANDOM):
         yield f"random {i + 1}", {name: random_order(problem, rng) for name, problem in problems.items()}
-    yield "baseline", identity
+    yield BASELINE, identity
     chosen = [("greedy", "greedy", "copies"), *((f"exact {name}", "auto", name) for name in OBJECTIVES)]
     for name, solver, objective in tqdm(chosen, desc="order", disable=None if progress else True, leave=False):
         yield (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from upscale_opt import options, reports
 from upscale_opt.amounts import require_amount
 from upscale_opt.errors import ModelError, UpscaleError
 from upscale_opt.mask_choices import MaskChoice, settle, settle_outputs
+from upscale_opt.measuring import Measuring
 from upscale_opt.segments import Solutions, each_solution
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Setting:
     input_shape: str
     seed: int
     device: str
+    measuring: Measuring = field(default_factory=Measuring)
 
 
 class Run:
@@ -212,26 +214,32 @@ def prepare_model(setting: Setting, objective: str) -> tuple[Prepared, ModelRefe
     from upscale_opt.plans import ModelReference
     from upscale_opt.tracing import trace
 
-    shape = options.parse_shape(setting.input_shape)
+    measuring = setting.measuring
+    shape = measuring.shape(options.parse_shape(setting.input_shape))
     reference = ModelReference(setting.model, setting.weights, setting.seed, shape)
-    network, x, notes = load_model_and_input(reference, setting.device)
+    network, x, notes = load_model_and_input(reference, setting.device, measuring.memory_format)
     started = time.perf_counter()
     graph = trace(network, x)
     masks = settle(graph, setting.masks)
     masks = replace(masks, messages=(*notes, *masks.messages))
     outputs = settle_outputs(graph, setting.masks)
-    prepared = prepare(network, x, masks, graph=graph, started=started, objective=objective, outputs=outputs)
+    costs = measuring.costs(x) if objective_named(objective).uses_tables else None
+    prepared = prepare(
+        network, x, masks, graph=graph, started=started, objective=objective, outputs=outputs, costs=costs
+    )
     return prepared, reference
 
 
-def load_model_and_input(reference: ModelReference, device: str) -> tuple[Any, Any, tuple[str, ...]]:
-    """The model and a random input, on the device, and what has to be said about the model.
+def load_model_and_input(
+    reference: ModelReference, device: str, memory_format: str = "contiguous"
+) -> tuple[Any, Any, tuple[str, ...]]:
+    """The model and a random input, on the device and in a memory format, and what has to be said about the model.
 
     What `torch.nn.utils.prune` dropped is made permanent.
     """
     import torch
 
-    from upscale_opt.models import load_model
+    from upscale_opt.models import in_memory_format, load_model
     from upscale_opt.pruned_modules import is_pruned, permanently_pruned
 
     try:
@@ -246,7 +254,8 @@ def load_model_and_input(reference: ModelReference, device: str) -> tuple[Any, A
     if is_pruned(network):
         network = permanently_pruned(network)
         notes = ("the model is pruned by torch.nn.utils.prune, which is made permanent; its zeros count as masks",)
-    return network.to(where), x.to(where), notes
+    network = network.to(where)
+    return network, in_memory_format(memory_format, x.to(where), network), notes
 
 
 def reference_of(

@@ -1,0 +1,187 @@
+"""The commands on latency: profile, calibrate, check. `upscale_opt.cli` registers them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from upscale_opt import options, reports
+from upscale_opt.errors import UpscaleError
+from upscale_opt.mask_choices import MaskChoice
+from upscale_opt.measuring import Measuring
+from upscale_opt.sessions import (
+    Setting,
+    load_model_and_input,
+    prepare_model,
+    reference_of,
+    remark,
+    required_model,
+    say,
+)
+
+DEFAULT_SHAPE = "1,3,224,224"
+DEFAULT_MASKS = MaskChoice()
+DEFAULT_MEASURING = Measuring()
+
+
+def profile(
+    model: options.Model = None,
+    plan: options.PlanIn = None,
+    weights: options.Weights = None,
+    input_shape: options.InputShape = DEFAULT_SHAPE,
+    seed: options.Seed = 0,
+    device: options.Device = "cpu",
+    verify: options.Verify = True,
+    accesses: options.Accesses = False,
+    batch: options.Batch = None,
+    memory_format: options.MemoryFormat = "contiguous",
+    json: options.JsonPath = None,
+) -> None:
+    """Measure a model, and with --plan its baseline and planned exports beside it, interleaved."""
+    from upscale_opt.plans import read_plan
+
+    options.require_writable(json)
+    if accesses and plan is None:
+        raise UpscaleError("--accesses profiles a planned export; add --plan FILE")
+    stored = read_plan(plan) if plan is not None else None
+    reference = reference_of(stored, model, weights, input_shape, seed)
+    shape = options.settled_shape(reference.input_shape, batch, memory_format)
+    from upscale_opt.access_profiles import profile_accesses
+    from upscale_opt.environment import environment
+    from upscale_opt.exporter import export as run_export
+    from upscale_opt.models import in_memory_format
+    from upscale_opt.profiling import profile_interleaved
+
+    network, x, notes = load_model_and_input(replace(reference, input_shape=shape), device)
+    remark(notes)
+    exports: dict[str, Any] = {}
+    if stored is not None:
+        exports["baseline"] = run_export(network, x, stored, baseline=True, verify=verify)
+        exports["planned"] = run_export(network, x, stored, verify=verify)
+    models = {"unpruned": network, **{name: exported.module for name, exported in exports.items()}}
+    x = in_memory_format(memory_format, x, *models.values())
+    latencies = profile_interleaved(models, x, progress=True)
+    say(reports.latency_table(latencies))
+    document: dict[str, Any] = {
+        "model": reference.name,
+        "environment": environment(),
+        "input_shape": list(shape),
+        "memory_format": memory_format,
+        "latency": {name: p.to_dict() for name, p in latencies.items()},
+    }
+    if accesses:
+        profiles = profile_accesses(exports["planned"], x, progress=True)
+        say(reports.access_table(profiles))
+        document["accesses"] = [own.to_dict() for own in profiles]
+    options.write_json(document, json)
+
+
+def calibrate(
+    model: options.Model = None,
+    weights: options.Weights = None,
+    masks: MaskChoice = DEFAULT_MASKS,
+    input_shape: options.InputShape = DEFAULT_SHAPE,
+    seed: options.Seed = 0,
+    device: options.Device = "cpu",
+    measuring: Measuring = DEFAULT_MEASURING,
+    json: options.JsonPath = None,
+) -> None:
+    """Measure what every way of reading costs, for `--objective latency`; what was measured before is kept."""
+    options.require_writable(json)
+    setting = Setting(required_model(model), weights, masks, input_shape, seed, device, measuring)
+    prepared, _ = prepare_model(setting, "latency")
+    remark(prepared.messages)
+    tables = _calibrated(prepared, measuring)
+    say(str(tables))
+    options.write_json(
+        {
+            "model": model,
+            "conditions": vars(tables.conditions),
+            "tables": len(tables.entries),
+            "file": str(_directory(measuring) / tables.conditions.file_name),
+        },
+        json,
+    )
+
+
+def check(
+    model: options.Model = None,
+    weights: options.Weights = None,
+    masks: MaskChoice = DEFAULT_MASKS,
+    input_shape: options.InputShape = DEFAULT_SHAPE,
+    time_limit: options.TimeLimit = 5.0,
+    seed: options.Seed = 0,
+    device: options.Device = "cpu",
+    measuring: Measuring = DEFAULT_MEASURING,
+    runs: options.Runs = None,
+    verify: options.Verify = True,
+    out: options.ScatterPath = None,
+    json: options.JsonPath = None,
+) -> None:
+    """Predict and measure eleven orders of one masked model: does the objective `latency` tell the truth?"""
+    options.require_settings("latency", time_limit)
+    options.require_writable(json, out)
+    from upscale_opt.environment import environment
+
+    setting = Setting(required_model(model), weights, masks, input_shape, seed, device, measuring)
+    prepared, _ = prepare_model(setting, "latency")
+    remark(prepared.messages)
+    tables = _calibrated(prepared, measuring)
+    from upscale_opt.comparison import prepare
+    from upscale_opt.cost_model import AnalyticCosts
+    from upscale_opt.masks import EffectiveMasks
+    from upscale_opt.measured_costs import MeasuredCosts
+    from upscale_opt.order_checks import check_orders
+
+    costs = MeasuredCosts(tables, AnalyticCosts.for_device(prepared.example_inputs.device.type))  # type: ignore[union-attr]
+    settled = EffectiveMasks(dict(prepared.masks), prepared.messages, prepared.report)
+    prepared = prepare(
+        prepared.model,
+        prepared.example_inputs,
+        settled,
+        graph=prepared.graph,
+        objective="latency",
+        costs=costs,
+        outputs=prepared.outputs,
+    )
+    found = check_orders(
+        prepared,
+        time_limit=time_limit,
+        seed=seed,
+        runs=runs,
+        backend=measuring.backend,
+        verify=verify,
+        progress=True,
+    )
+    say(f"{setting.model}, {setting.masks}: {tables.conditions}")
+    say(str(found))
+    if out is not None:
+        from upscale_opt.scatter import save_scatter
+
+        save_scatter(found, out, title=f"{setting.model}, {setting.masks}")
+        say(f"scatter plot: {out}")
+    document = {"model": model, "conditions": vars(tables.conditions), "environment": environment()}
+    options.write_json(document | setting.masks.to_dict() | found.to_dict(), json)
+
+
+def _calibrated(prepared: Any, measuring: Measuring) -> Any:
+    """The tables of a prepared model, measured where they were missing."""
+    from upscale_opt.calibration import calibrate as run_calibration
+
+    inputs = prepared.example_inputs
+    return run_calibration(
+        prepared.graph,
+        prepared.masks,
+        (inputs,),
+        outputs=prepared.outputs,
+        backend=measuring.backend,
+        directory=_directory(measuring),
+        progress=True,
+    )
+
+
+def _directory(measuring: Measuring) -> Path:
+    from upscale_opt.cost_tables import default_directory
+
+    return measuring.tables or default_directory()

@@ -1,0 +1,56 @@
+"""The options on how latencies are measured and where cost tables are kept.
+
+torch is imported inside the functions that need it, so that ``solve --instance`` does without.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from upscale_opt import options
+
+if TYPE_CHECKING:
+    from upscale_opt.cost_model import CostModel
+    from upscale_opt.cost_tables import Conditions
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """The options on measuring of a command; each field is the option of its name."""
+
+    batch: options.Batch = None
+    memory_format: options.MemoryFormat = "contiguous"
+    backend: options.Backend = "eager"
+    tables: options.Tables = None
+
+    def shape(self, given: tuple[int, ...]) -> tuple[int, ...]:
+        """The input shape with the batch size asked for.
+
+        Raises
+        ------
+        UpscaleError
+            If the batch size or the memory format make no sense.
+        """
+        return options.settled_shape(given, self.batch, self.memory_format)
+
+    def conditions(self, x: Any) -> Conditions:
+        """What measured latencies of a model on this input depend on besides shapes.
+
+        Raises
+        ------
+        ModelError
+            If there is no such backend, or it does not fit the device.
+        """
+        from upscale_opt.calibration import conditions_of
+
+        return conditions_of((x,), backend=self.backend)
+
+    def costs(self, x: Any) -> CostModel:
+        """The tables that were measured under these conditions, with the analytic model for what was not."""
+        from upscale_opt.cost_model import AnalyticCosts
+        from upscale_opt.cost_tables import CostTables, default_directory
+        from upscale_opt.measured_costs import MeasuredCosts
+
+        tables = CostTables.load(self.tables or default_directory(), self.conditions(x))
+        return MeasuredCosts(tables, AnalyticCosts.for_device(x.device.type))
