@@ -21,6 +21,9 @@ T = TypeVar("T")
 MAX_ELEMENTS, MAX_DIMS, MAX_VALUE = 6000, 6, 1e4
 CHANNELS = (4, 8, 6, 12, 3, 5, 2, 1)
 
+REFUSALS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError)
+"""What PyTorch raises where a statement does not suit its operands."""
+
 
 class Inapplicable(Exception):
     """The operator does not apply to what there is."""
@@ -178,7 +181,7 @@ class Builder:
             try:
                 exec(line, self._scope)
                 self._host.eval()
-            except (RuntimeError, ValueError, IndexError) as error:
+            except REFUSALS as error:
                 raise Inapplicable from error
 
     def _checked(self, name: str) -> Value:
@@ -206,7 +209,7 @@ def _treats_samples_alike(program: Program, batch: int) -> bool:
     try:
         with torch.no_grad():
             more, fewer = (tree_leaves(model(*[x[:n].clone() for x in inputs])) for n in (3, batch))
-    except (RuntimeError, ValueError, IndexError):
+    except REFUSALS:
         return False
     pairs = [(a[:batch], b) for a, b in zip(more, fewer, strict=True) if isinstance(b, torch.Tensor)]
     return all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in pairs)

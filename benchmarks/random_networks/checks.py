@@ -38,6 +38,9 @@ from upscale_opt import (
     trace,
 )
 from upscale_opt.graphs import Graph
+from upscale_opt.matrix_convolution import is_pointwise
+from upscale_opt.plans import MATMUL
+from upscale_opt.prologues import prologues_of
 from upscale_opt.verification import Verifier
 from upscale_opt.writes import writes_of
 
@@ -255,7 +258,10 @@ def describe(masks: Mapping[str, np.ndarray], chosen: Plan) -> str:
     lines = [f"kept by {name}: {np.flatnonzero(mask).tolist()} of {len(mask)}" for name, mask in masks.items()]
     lines += [f"order of {name}: {np.asarray(order).tolist()}" for name, order in chosen.orders.items()]
     lines += [f"computed by {name}: {np.flatnonzero(own).tolist()}" for name, own in chosen.outputs.items()]
-    return "\n".join([*lines, *(f"read mode of {name}: {mode}" for name, mode in chosen.reads.items())])
+    lines += [f"read mode of {name}: {mode}" for name, mode in chosen.reads.items()]
+    lines += [f"width of {name}: {width}" for name, width in chosen.widths.items()]
+    lines += [f"kernel of {name}: {kernel}" for name, kernel in chosen.kernels.items()]
+    return "\n".join([*lines, f"slices: {'all' if chosen.slices is None else sorted(chosen.slices)}"])
 
 
 def _plans(
@@ -279,7 +285,24 @@ def _plans(
             chosen = {read.name: by_weight[read.weight] for read in graph.reads}
             modes = {name: chosen.get(name) or str(rng.choice([OVER_READ, COPY])) for name in modes}
         stored = {b.name: orders[name][i] for name, problem in problems.items() for i, b in enumerate(problem.blocks)}
-        yield Plan(masks, stored, modes, None, outputs)
+        yield Plan(masks, stored, modes, None, outputs, *(_readings(graph, problems, rng) if i > 1 else ()))
+
+
+def _readings(
+    graph: Graph, problems: Mapping[str, Problem], rng: np.random.Generator
+) -> tuple[dict[str, int], dict[str, str], frozenset[str] | None]:
+    """Some wider ranges, matrix products where they can be, and selections in front of some prologues or of all."""
+    accesses = {access.name: (problem, access) for problem in problems.values() for access in problem.accesses}
+    widths, kernels = {}, {}
+    for read in graph.reads:
+        problem, access = accesses[read.name]
+        if rng.random() < 0.3:
+            widths[read.name] = int(rng.integers(1, sum(len(problem.stored[b]) for b in access.blocks) + 1))
+        node = next(node for node in graph.module.graph.nodes if node.name == read.node)
+        if node.op == "call_module" and is_pointwise(graph.module.get_submodule(str(node.target))):
+            kernels |= {read.name: MATMUL} if rng.random() < 0.5 else {}
+    slices = None if rng.random() < 0.5 else frozenset(name for name in prologues_of(graph) if rng.random() < 0.5)
+    return widths, kernels, slices
 
 
 def _modes(problems: Mapping[str, Problem], orders: Mapping[str, Order], objective: str) -> dict[str, str]:
