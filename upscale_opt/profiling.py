@@ -23,6 +23,8 @@ from upscale_opt.errors import ModelError
 from upscale_opt.tracing import as_tuple
 
 MINIMUM_BLOCK_SECONDS = 0.05
+SCRIPT_WARM_UP = 3
+"""Calls after which TorchScript has recorded shapes, optimised, and run what it made of that."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Profile:
     device
         ``cpu`` or the CUDA device.
     backend
-        ``eager`` or ``torchscript``.
+        ``eager``, or ``torchscript`` (given as such, or traced for the measurement as on CUDA).
     device_seconds
         Mean device time per pass from the profiler, on CUDA; None on CPU.
     environment
@@ -107,7 +109,8 @@ def profile_interleaved(
     Parameters
     ----------
     models
-        Name to model, in eval mode, on the device of the inputs.
+        Name to model, in eval mode, on the device of the inputs. A `torch.jit.ScriptModule` is measured as it is; on
+        CUDA others are traced first.
     example_inputs
         A tensor or the tuple of positional inputs.
     runs
@@ -137,7 +140,7 @@ def _on_cpu(models: Mapping[str, nn.Module], inputs: tuple[Any, ...], runs: int,
         timers[name] = benchmark.Timer(
             "model(*inputs)", globals={"model": model, "inputs": inputs}, num_threads=torch.get_num_threads()
         )
-        timers[name].timeit(1)
+        timers[name].timeit(SCRIPT_WARM_UP if _is_script(model) else 1)
         once = timers[name].timeit(1).median
         numbers[name] = max(1, round(MINIMUM_BLOCK_SECONDS / max(once, 1e-9)))
     seconds: dict[str, list[float]] = {name: [] for name in models}
@@ -145,7 +148,8 @@ def _on_cpu(models: Mapping[str, nn.Module], inputs: tuple[Any, ...], runs: int,
         for name, timer in timers.items():
             seconds[name].append(timer.timeit(numbers[name]).median)
     where = environment()
-    return {name: Profile(tuple(figures), "cpu", "eager", None, where) for name, figures in seconds.items()}
+    backends = {name: "torchscript" if _is_script(model) else "eager" for name, model in models.items()}
+    return {name: Profile(tuple(figures), "cpu", backends[name], None, where) for name, figures in seconds.items()}
 
 
 def _on_cuda(
@@ -155,7 +159,9 @@ def _on_cuda(
     for name, model in models.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # the paper's protocol is TorchScript
-            traced[name] = torch.jit.trace(copy.deepcopy(model), inputs, check_trace=False)
+            traced[name] = (
+                model if _is_script(model) else torch.jit.trace(copy.deepcopy(model), inputs, check_trace=False)
+            )
         for _ in range(10):
             traced[name](*inputs)
     seconds: dict[str, list[float]] = {name: [] for name in models}
@@ -183,3 +189,7 @@ def _device_seconds(call: Callable[..., Any], inputs: tuple[Any, ...], device: t
             call(*inputs)
         torch.cuda.synchronize(device)
     return sum(event.self_device_time_total for event in profiler.key_averages()) / runs / 1e6
+
+
+def _is_script(model: nn.Module) -> bool:
+    return isinstance(model, torch.jit.ScriptModule)
