@@ -16,6 +16,8 @@ EAGER, TORCHSCRIPT, CUDA_GRAPH, COMPILE = "eager", "torchscript", "cuda-graph", 
 BACKENDS = (EAGER, TORCHSCRIPT, CUDA_GRAPH, COMPILE)
 """Names of backends: `torchscript` is the UPSCALE paper's protocol."""
 WARM_UPS = 3
+SCRIPT_WARM_UPS = 10
+"""TorchScript specialises and compiles in its first calls."""
 
 
 def require_backend(name: str, device: torch.device) -> None:
@@ -38,7 +40,7 @@ def prepared(module: nn.Module, inputs: Sequence[Any], backend: str = EAGER) -> 
     Parameters
     ----------
     module
-        In eval mode, on the device of the inputs. It is not changed.
+        In eval mode, on the device of the inputs. It is not changed. TorchScript stays TorchScript.
     inputs
         Its positional inputs.
     backend
@@ -53,18 +55,23 @@ def prepared(module: nn.Module, inputs: Sequence[Any], backend: str = EAGER) -> 
     device = next((x.device for x in inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
     require_backend(backend, device)
     run: Any = module
-    if backend == TORCHSCRIPT and not isinstance(module, torch.jit.ScriptModule):
+    if backend == TORCHSCRIPT and not is_script(module):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # it is the paper's protocol
             warnings.simplefilter("ignore", torch.jit.TracerWarning)
             run = torch.jit.trace(copy.deepcopy(module), inputs, check_trace=False)
-    elif backend == COMPILE:
+    elif backend == COMPILE and not is_script(module):
         run = torch.compile(module)
-    for _ in range(WARM_UPS):
+    for _ in range(SCRIPT_WARM_UPS if is_script(run) else WARM_UPS):
         run(*inputs)
     if backend == CUDA_GRAPH:
         return _graphed(run, inputs, device)
     return lambda: run(*inputs)
+
+
+def is_script(module: Any) -> bool:
+    """Whether a module is TorchScript already."""
+    return isinstance(module, torch.jit.ScriptModule)
 
 
 def _graphed(run: Callable[..., Any], inputs: tuple[Any, ...], device: torch.device) -> Callable[[], Any]:

@@ -16,12 +16,14 @@ from torch import nn
 from torch.utils import benchmark
 from tqdm import tqdm
 
-from upscale_opt.backends import EAGER, TORCHSCRIPT, prepared
+from upscale_opt.backends import EAGER, TORCHSCRIPT, is_script, prepared
 from upscale_opt.environment import environment
 from upscale_opt.errors import ModelError
 from upscale_opt.tracing import as_tuple
 
 MINIMUM_BLOCK_SECONDS = 0.05
+SCRIPT_WARM_UP = 3
+"""Calls after which TorchScript has recorded shapes, optimised, and run what it made of that."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Profile:
     device
         ``cpu`` or the CUDA device.
     backend
-        One of `upscale_opt.backends.BACKENDS`.
+        One of `upscale_opt.backends.BACKENDS`; of a model that is TorchScript already, that.
     device_seconds
         Mean device time per pass from the profiler, on CUDA; None on CPU.
     environment
@@ -113,7 +115,8 @@ def profile_interleaved(
     Parameters
     ----------
     models
-        Name to model, in eval mode, on the device of the inputs.
+        Name to model, in eval mode, on the device of the inputs. A `torch.jit.ScriptModule` is measured as it is; on
+        CUDA others are traced first.
     example_inputs
         A tensor or the tuple of positional inputs.
     runs
@@ -147,7 +150,8 @@ def profile_interleaved(
                 seconds[name].append(timer())
         where, label = environment(), torch.cuda.get_device_name(device) if on_gpu else "cpu"
         own = {name: _device_seconds(call, device, runs) if on_gpu else None for name, call in calls.items()}
-    return {name: Profile(tuple(figures), label, backend, own[name], where) for name, figures in seconds.items()}
+    backends = {name: TORCHSCRIPT if is_script(model) else backend for name, model in models.items()}
+    return {name: Profile(tuple(found), label, backends[name], own[name], where) for name, found in seconds.items()}
 
 
 def _timer(call: Callable[[], Any], device: torch.device) -> Callable[[], float]:
@@ -178,3 +182,7 @@ def _device_seconds(call: Callable[[], Any], device: torch.device, runs: int) ->
             call()
         torch.cuda.synchronize(device)
     return sum(event.self_device_time_total for event in profiler.key_averages()) / runs / 1e6
+
+
+def _is_script(model: nn.Module) -> bool:
+    return isinstance(model, torch.jit.ScriptModule)

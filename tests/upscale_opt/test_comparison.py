@@ -82,3 +82,18 @@ def test_one_run_is_no_measurement():
     model, inputs = networks.make(networks.Residual)
     with pytest.raises(ModelError, match="at least 2 runs"):
         profile(model, inputs, runs=1)
+
+
+def test_torchscript_is_measured_as_it_is():
+    """TorchScript modules are accepted beside others, and their profiles say so."""
+    import warnings
+
+    import torch
+
+    model, inputs = networks.make(networks.Residual)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        script = torch.jit.trace(model, inputs)
+    profiles = profile_interleaved({"eager": model, "script": script}, inputs, runs=2)
+    assert {name: own.backend for name, own in profiles.items()} == {"eager": "eager", "script": "torchscript"}
+    assert all(len(own.seconds) == 2 for own in profiles.values())

@@ -1,0 +1,93 @@
+"""What is compared: a subject (a masked network), its cells (batch size, memory format), and the variants of each."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+MASKED = "masked"
+PEERS = ("peer-cat", "peer-index")
+OWN = ("greedy-copies", "auto-latency")
+VARIANTS = {
+    MASKED: "the masked network itself, nothing removed: what the others must compute",
+    "peer-cat": "apple-upscale's `PruningManager.prune()`, which joins slices with `torch.cat`",
+    "peer-index": "its `prune(is_not_ane=True)`, which indexes with a list; its documentation advises that for GPUs",
+    "greedy-copies": "our export of the order of solver `greedy` for the objective `copies`, the peer's own",
+    "auto-latency": "our export of the order of solver `auto` for the objective `latency`",
+}
+"""Name to description; the order is that of the measurement."""
+
+FORMATS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A masked network on a device.
+
+    Attributes
+    ----------
+    model
+        As `upscale_opt.load_model` knows it.
+    amount
+        Share of input channels that every consumer loses (L2 masks).
+    seed
+        Of weights, statistics, solvers and inputs.
+    image_size
+        Pixels per side of the input, which has three channels.
+    device
+        ``cpu`` or ``cuda``: where it is traced and measured.
+    time_limit
+        Seconds per segment and solver.
+    """
+
+    model: str
+    amount: str
+    seed: int
+    image_size: int
+    device: str
+    time_limit: float
+
+    def images(self, batch: int, memory_format: str) -> torch.Tensor:
+        """Normal random images on the device, float32, shape (batch, 3, image_size, image_size)."""
+        generator = torch.Generator().manual_seed(self.seed)
+        images = torch.randn(batch, 3, self.image_size, self.image_size, generator=generator)
+        return images.to(self.device).to(memory_format=FORMATS[memory_format])
+
+    @property
+    def directory(self) -> str:
+        """A name for the folder of its files."""
+        parts = (self.model, self.amount, f"seed{self.seed}", f"{self.image_size}px", self.device)
+        return re.sub(r"[^\w.-]+", "_", "-".join(parts))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Where the variants of a subject are measured side by side.
+
+    Attributes
+    ----------
+    subject
+        What is measured.
+    batch
+        Number of images.
+    memory_format
+        ``NCHW`` or ``channels_last``, of images and weights.
+    """
+
+    subject: Subject
+    batch: int
+    memory_format: str
+
+    def images(self) -> torch.Tensor:
+        """The input; the same values in every memory format."""
+        return self.subject.images(self.batch, self.memory_format)
+
+    def file(self, directory: Path, variant: str) -> Path:
+        """Where the TorchScript of a variant is."""
+        return directory / f"{variant}-{self.batch}-{self.memory_format}.ts"
+
+    def __str__(self) -> str:
+        return f"{self.subject.model} {self.subject.amount} N={self.batch} {self.memory_format}"

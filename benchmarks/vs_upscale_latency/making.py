@@ -1,0 +1,122 @@
+"""Makes the files: one masked network, and every variant of it as a TorchScript trace per cell.
+
+The masked network goes to the variants through a file, so that all start from the same weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.vs_upscale_latency.cells import FORMATS, MASKED, Cell, Subject
+from benchmarks.vs_upscale_latency.processes import reason
+from upscale_opt import AnalyticCosts, ModelReference, effective_masks, l2_masks, load_model, masked_copy, trace
+from upscale_opt.backends import TORCHSCRIPT
+from upscale_opt.calibration import calibrate
+from upscale_opt.comparison import export_all, prepare
+from upscale_opt.masks import Masks
+from upscale_opt.measured_costs import MeasuredCosts
+from upscale_opt.randomisation import random_inputs, randomise
+from upscale_opt.segments import each_solution
+
+WEIGHTS_FILE = "masked.pt"
+
+Maker = Callable[[torch.Tensor], nn.Module]
+"""From the input of a cell to the module that is traced with it."""
+
+
+def make_masked(subject: Subject, directory: Path) -> Iterator[None]:
+    """Write the masked network: weights masked per consumer, random BatchNorm statistics and biases, float32.
+
+    With the statistics of a fresh network (mean 0, variance 1) a wrong export could look right.
+    """
+    model = _architecture(subject)
+    images = subject.images(1, "NCHW").cpu()
+    graph = trace(model, images)
+    masks = l2_masks(graph, subject.amount)
+    axes = {weight: read.input_axis for weight, read in graph.consumers.items()}
+    masked = masked_copy(model, masks, axes).double()
+    generator = torch.Generator().manual_seed(subject.seed)
+    randomise(masked, random_inputs((images,), generator), generator)
+    content = {
+        "state": masked.float().state_dict(),
+        "masks": {weight: torch.from_numpy(mask) for weight, mask in masks.items()},
+    }
+    torch.save(content, directory / WEIGHTS_FILE)
+    yield None
+
+
+def make(variant: str, subject: Subject, cells: Sequence[Cell], directory: Path) -> Iterator[str | None]:
+    """Write the file of a variant for every cell; yields None where it is there, and why not where it is not."""
+    content = torch.load(directory / WEIGHTS_FILE, weights_only=True)
+    model = _architecture(subject)
+    model.load_state_dict(content["state"])
+    masks = {weight: mask.numpy() for weight, mask in content["masks"].items()}
+    maker = MAKERS[variant](model, masks, subject)
+    for cell in cells:
+        try:
+            images = cell.images()
+            module: Any = maker(images).eval().to(images.device)
+            module = module.to(memory_format=FORMATS[cell.memory_format])
+            with torch.no_grad():
+                torch.jit.save(torch.jit.trace(module, images, check_trace=False), str(cell.file(directory, variant)))
+        except Exception as error:
+            yield reason(error)
+        else:
+            yield None
+
+
+def _architecture(subject: Subject) -> nn.Module:
+    shape = (1, 3, subject.image_size, subject.image_size)
+    return load_model(ModelReference(subject.model, seed=subject.seed, input_shape=shape))
+
+
+def _masked(model: nn.Module, masks: Masks, subject: Subject) -> Maker:
+    return lambda images: model
+
+
+def _peers(model: nn.Module, masks: Masks, subject: Subject, *, is_not_ane: bool) -> Maker:
+    """The peer's export as its documentation shows it: it finds the zero channels itself, and prunes in place.
+
+    On the CPU with one image, as its tracer repeats channels per image.
+    """
+    from upscale import PruningManager  # type: ignore[import-untyped,import-not-found,unused-ignore]
+
+    PruningManager(model).compute([subject.images(1, "NCHW").cpu()]).prune(is_not_ane=is_not_ane)
+    return lambda images: model
+
+
+def _own(model: nn.Module, masks: Masks, subject: Subject, *, solver: str, objective: str) -> Maker:
+    """Our export: solved and exported for every cell, since costs and selections depend on it."""
+    model = model.to(subject.device)
+
+    def maker(images: torch.Tensor) -> nn.Module:
+        graph = trace(model, images)
+        settled = effective_masks(graph, masks)
+        costs = None
+        if objective == "latency":
+            tables = calibrate(graph, settled.masks, (images,), backend=TORCHSCRIPT)
+            costs = MeasuredCosts(tables, AnalyticCosts.for_device(images.device.type))
+        prepared = prepare(model, images, settled, graph=graph, objective=objective, costs=costs)
+        solved = each_solution(
+            prepared.problems, [solver], objective=objective, time_limit=subject.time_limit, seed=subject.seed
+        )
+        solutions = {segment: {name: result} for segment, name, result in solved}
+        return export_all(prepared, solutions, [solver], verify=False)[solver].module
+
+    return maker
+
+
+MAKERS: dict[str, Callable[[nn.Module, Masks, Subject], Maker]] = {
+    MASKED: _masked,
+    "peer-cat": partial(_peers, is_not_ane=False),
+    "peer-index": partial(_peers, is_not_ane=True),
+    "greedy-copies": partial(_own, solver="greedy", objective="copies"),
+    "auto-latency": partial(_own, solver="auto", objective="latency"),
+}
+"""Variant to what makes its module of the masked network."""

@@ -1,0 +1,64 @@
+"""Measures a cell: loads its files in one process, compares what they compute, and times them in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.vs_upscale_latency.cells import FORMATS, MASKED, Cell
+from benchmarks.vs_upscale_latency.processes import reason
+from benchmarks.vs_upscale_latency.rows import Outcome
+from upscale_opt import profile_interleaved
+from upscale_opt.outputs import relative_error, tensors
+
+TOLERANCE = 1e-3
+"""Largest relative error, in float32, of a right export."""
+
+
+def measure(cell: Cell, files: Mapping[str, Path], runs: int) -> Iterator[dict[str, Outcome]]:
+    """Yield the outcome of every file, once.
+
+    Parameters
+    ----------
+    cell
+        Whose images are the input.
+    files
+        Variant to TorchScript file, the masked network's among them.
+    runs
+        Rounds; every variant is timed once in each.
+    """
+    images = cell.images()
+    outcomes: dict[str, Outcome] = {}
+    errors: dict[str, float] = {}
+    scripts: dict[str, torch.jit.ScriptModule] = {}
+    # TF32, cuDNN's default on a GPU, is less precise than the tolerance; it is on again while timing.
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        expected = tensors(_load(files[MASKED], cell)(images))
+        for variant, file in files.items():
+            try:
+                script = _load(file, cell)
+                found = tensors(script(images))
+                errors[variant] = _error(found, expected)
+                scripts[variant] = script
+            except Exception as error:
+                outcomes[variant] = Outcome("failed", reason(error))
+    profiles = profile_interleaved(scripts, images, runs=runs)
+    for variant, distance in errors.items():
+        right = distance <= TOLERANCE  # NaN is not
+        text = "" if right else f"its output is not the masked network's: relative error {distance:.1e}"
+        outcomes[variant] = Outcome("ok" if right else "wrong", text, distance, profiles[variant].seconds)
+    yield outcomes
+
+
+def _load(file: Path, cell: Cell) -> Any:
+    script = torch.jit.load(str(file), map_location=cell.subject.device)
+    return script.eval().to(memory_format=FORMATS[cell.memory_format])
+
+
+def _error(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
+    if len(found) != len(expected):
+        return float("inf")
+    return max((relative_error(a, b) for a, b in zip(found, expected, strict=True)), default=float("nan"))
