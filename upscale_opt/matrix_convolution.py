@@ -53,8 +53,9 @@ class MatrixConv2d(nn.Conv2d):
         matrix = self.weight.flatten(1)
         if x.stride(1) == 1 and x.shape[1] > 1:
             return nn.functional.linear(x.permute(0, 2, 3, 1), matrix, self.bias).permute(0, 3, 1, 2)
-        height, width = x.shape[2:]
-        product = torch.matmul(matrix, x.flatten(2))
-        if self.bias is not None:
-            product = product + self.bias[:, None]
-        return product.unflatten(2, (height, width))
+        batch, _, height, width = x.shape
+        # `matmul` would copy the slice to fold the batch into the pixels.
+        matrices = matrix.expand(batch, -1, -1)
+        if self.bias is None:
+            return torch.bmm(matrices, x.flatten(2)).unflatten(2, (height, width))
+        return torch.baddbmm(self.bias[:, None], matrices, x.flatten(2)).unflatten(2, (height, width))
