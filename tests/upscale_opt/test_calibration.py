@@ -1,0 +1,166 @@
+"""Calibration: every distinct shape once, resumable; specimens do what an export does there."""
+
+from dataclasses import replace
+
+import networks
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from upscale_opt import ModelError, effective_masks, export, extract, trace
+from upscale_opt.backends import BACKENDS, prepared
+from upscale_opt.calibration import Effort, calibrate, conditions_of, keys_of, spans_between
+from upscale_opt.comparison import prepare
+from upscale_opt.cost_model import AnalyticCosts
+from upscale_opt.cost_tables import CostTables
+from upscale_opt.layers import Layer
+from upscale_opt.measured_costs import MeasuredCosts
+from upscale_opt.plans import MATMUL
+from upscale_opt.specimens import Case, Specimen, forms_of, inputs_of, positions_of
+
+QUICK = Effort(spans=2, rounds=2, seconds=0.0, copies=1)
+
+
+def masked(network, seed=0, keep=0.5):
+    model, inputs = networks.make(network)
+    graph = trace(model, inputs)
+    rng = np.random.default_rng(seed)
+    sizes = {name: graph.module.get_parameter(name).shape[read.input_axis] for name, read in graph.consumers.items()}
+    masks = effective_masks(graph, {name: rng.random(size) < keep for name, size in sizes.items()})
+    return model, inputs if isinstance(inputs, tuple) else (inputs,), graph, masks
+
+
+@pytest.mark.parametrize("network", [networks.Residual, networks.Dense, networks.Flattened, networks.Shared])
+def test_all_distinct_shapes_are_measured_once_and_kept(network, tmp_path, monkeypatch):
+    _, inputs, graph, masks = masked(network)
+    keys = keys_of(graph, masks.masks)
+    assert len(keys) == len(set(keys)) <= len(graph.reads)
+    tables = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK)
+    assert set(tables.entries) == set(keys)
+    monkeypatch.setattr("upscale_opt.calibration.measure", None)  # nothing is measured a second time
+    again = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK)
+    assert again.entries == tables.entries
+    costs = MeasuredCosts(tables, AnalyticCosts())
+    problems = extract(graph, masks.masks, costs=costs)
+    assert costs.name == "measured" and all(a.table for p in problems.values() for a in p.accesses)
+
+
+def test_an_interrupt_keeps_what_was_measured(tmp_path, monkeypatch):
+    from upscale_opt import calibration
+
+    _, inputs, graph, masks = masked(networks.Residual)
+    honest, seen = calibration.measure, []
+
+    def interrupted(key, *others):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(key)
+        return honest(key, *others)
+
+    monkeypatch.setattr(calibration, "measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK)
+    assert list(CostTables.load(tmp_path, conditions_of(inputs)).entries) == seen
+
+
+def test_conditions_tell_memory_formats_and_batches_of_the_same_shape_apart():
+    x = torch.zeros(2, 4, 3, 3)
+    last = x.contiguous(memory_format=torch.channels_last)
+    assert conditions_of((x,)).memory_format == "contiguous" != conditions_of((last,)).memory_format
+    assert conditions_of((x.double(),)).dtype == "float64" and conditions_of((x,), backend="torchscript").backend
+
+
+CONVOLUTION = Layer("Conv2d", (2, 12, 5, 5), 1, 1, 7, (1, 1), (1, 1), (0, 0), (1, 1), True)
+BEHIND = replace(CONVOLUTION, kernel=(3, 3), padding=(1, 1), prologue=("BatchNorm2d", "relu"))
+JOINED = replace(BEHIND, operands=(5, 4, 3))
+FLAT = Layer("Linear", (2, 48), 1, 4, 6, bias=True)
+
+
+@pytest.mark.parametrize("layer", [CONVOLUTION, BEHIND, JOINED, FLAT])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_specimens_read_the_channels_they_say(layer, memory_format):
+    """With the weights of channels that are not read left out, all ways to read give the plain consumer's output."""
+    for case in forms_of(layer, 5, 12, [5, 8, 12], [2, 4]):
+        inputs = inputs_of(
+            layer, case, 12, dtype=torch.float64, device=torch.device("cpu"), memory_format=memory_format
+        )
+        specimen = Specimen(layer, case, 12, np.random.default_rng(1)).double().eval()
+        found = specimen(*inputs)
+        positions = positions_of(case, 12, np.random.default_rng(1)) if case.form != "contiguous" else np.arange(5)
+        entries = (positions[:, None] * layer.channel_size + np.arange(layer.channel_size)).ravel()
+        x = torch.cat(inputs, layer.axis).index_select(layer.axis, torch.from_numpy(entries))
+        for module in specimen.prologue:
+            x = module(x)
+        plain = nn.Linear if layer.kind == "Linear" else nn.Conv2d
+        expected = plain.forward(specimen.consumer, x)
+        assert torch.allclose(found, expected, rtol=1e-10, atol=1e-10), str(case)
+        assert len(positions) == case.channels
+
+
+def test_pieces_have_as_many_runs_as_they_say():
+    for kept, stored in ((5, 12), (32, 49), (128, 237)):
+        for runs in (2, 4, min(kept, stored - kept + 1)):
+            positions = positions_of(Case("pieces", kept, runs), stored, np.random.default_rng(0))
+            assert len(positions) == kept == len(set(positions.tolist())) and positions[-1] < stored
+            assert 1 + int((np.diff(positions) > 1).sum()) == runs
+
+
+def test_spans_are_ends_and_multiples_of_8():
+    assert spans_between(64, 64, 4) == [64]
+    spans = spans_between(37, 1000, 6)
+    assert spans[0] == 37 and spans[-1] == 1000 and all(span % 8 == 0 for span in spans[1:-1]) and len(spans) <= 8
+
+
+@pytest.mark.parametrize("backend", ["eager", "torchscript"])
+def test_backends_run_what_they_are_given(backend):
+    module, x = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()).eval(), torch.randn(2, 3, 4, 4)
+    with torch.inference_mode():
+        assert torch.allclose(prepared(module, (x,), backend)(), module(x))
+
+
+def test_backends_that_are_not_there_are_refused():
+    module, x = nn.ReLU(), torch.zeros(1)
+    with pytest.raises(ModelError, match="choose one of " + ", ".join(BACKENDS)):
+        prepared(module, (x,), "magic")
+    with pytest.raises(ModelError, match="needs a CUDA device"):
+        prepared(module, (x,), "cuda-graph")
+
+
+@pytest.mark.parametrize("network", [networks.Residual, networks.Dense, networks.Inverted])
+def test_plans_read_in_the_ways_that_the_tables_find_cheapest_and_compute_the_same(network, tmp_path):
+    """Made-up tables, each way the cheapest in turn, so that exports of all of them are verified."""
+    from upscale_opt.cost_tables import Timing
+    from upscale_opt.plans import baseline_plan
+
+    model, inputs, graph, masks = masked(network, seed=1)
+    conditions = conditions_of(inputs)
+    for cheap in ("over-read", "pieces", "copy", "whole", MATMUL):
+        entries = {}
+        for key in keys_of(graph, masks.masks):
+            cases = forms_of(key.layer, key.kept, key.stored, spans_between(key.kept, key.stored, 3), [2, 4])
+            entries[key] = tuple(
+                Timing(c.form, c.channels, c.runs, c.kernel, (_cost(c, key.stored, cheap),)) for c in cases
+            )
+        costs = MeasuredCosts(CostTables(conditions, entries), AnalyticCosts())
+        made = prepare(model, inputs, masks, graph=graph, objective="latency", costs=costs)
+        plan = made.read_cheaply(baseline_plan(made.problems, made.masks))
+        free = {name for name, table in made.tables.items() if table.key.kept < table.key.stored}
+        exported = export(model, inputs, replace(plan, slices=None), graph=graph)
+        assert exported.verification.passed and free
+        modes = {plan.reads[name] for name in free}
+        if cheap == "whole":
+            assert all(plan.widths[name] == made.tables[name].key.stored for name in free)
+        elif cheap == "copy":
+            assert modes == {"copy"}
+        elif cheap == MATMUL:
+            able = {name for name in free if made.tables[name].ranges.keys() == {"", MATMUL}}
+            assert set(plan.kernels) == able
+
+
+def _cost(case, stored, cheap):
+    if case.form == "over-read" and case.channels == stored:
+        return 1000 if cheap == "whole" else 9000
+    if case.kernel == MATMUL:
+        return 1000 if cheap == MATMUL else 9000
+    return 1000 if case.form == cheap else 5000 + 10 * case.channels

@@ -1,0 +1,151 @@
+"""Measured tables: the file, the curves that solvers see, and the cheapest way to read."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from problems import Curve
+from upscale_opt.cost_model import AnalyticCosts, Workload
+from upscale_opt.cost_tables import Conditions, CostTables, Key, Timing, default_directory
+from upscale_opt.errors import UpscaleError
+from upscale_opt.layers import Layer
+from upscale_opt.measured_costs import MeasuredCosts, MeasuredTable, Reading
+
+LAYER = Layer("Conv2d", (1, 64, 14, 14), 1, 1, 24, (1, 1), (1, 1), (0, 0), (1, 1), False, ("BatchNorm2d",), (40, 24))
+CONDITIONS = Conditions("a CPU", "float32", "contiguous", "eager", 2, "2.13.0")
+KEY = Key(LAYER, 32, 64)
+
+
+def timing(form, channels, *nanoseconds, runs=1, kernel=""):
+    return Timing(form, channels, runs, kernel, nanoseconds)
+
+
+TIMINGS = (
+    timing("contiguous", 32, 900, 1000, 5000),
+    timing("over-read", 32, 1100),
+    timing("over-read", 32, 1050, kernel="matmul"),
+    timing("over-read", 40, 1400),
+    timing("over-read", 40, 1600, kernel="matmul"),
+    timing("over-read", 48, 1300),
+    timing("over-read", 64, 1500),
+    timing("pieces", 32, 1200, runs=2),
+    timing("pieces", 32, 1600, runs=4),
+    timing("copy", 32, 1380),
+)
+
+
+def test_files_come_back_as_they_were(tmp_path):
+    tables = CostTables(CONDITIONS, {KEY: TIMINGS})
+    path = tables.save(tmp_path / "new")
+    again = CostTables.load(tmp_path / "new", CONDITIONS)
+    assert again.entries == tables.entries and again.conditions == CONDITIONS
+    assert path.name == CONDITIONS.file_name and json.loads(path.read_text())["version"] == 1
+
+
+def test_other_conditions_have_another_file(tmp_path):
+    CostTables(CONDITIONS, {KEY: TIMINGS}).save(tmp_path)
+    for name, value in {"threads": 1, "memory_format": "channels_last", "torch": "2.11.0", "device": "a GPU"}.items():
+        assert CostTables.load(tmp_path, replace(CONDITIONS, **{name: value})).entries == {}
+
+
+DEFECTS = {
+    "lacks the field 'kept'": lambda d: d["tables"][0].pop("kept"),
+    "keeps 65 of 64": lambda d: d["tables"][0].update(kept=65),
+    "'nanoseconds'": lambda d: d["tables"][0]["timings"][0].update(nanoseconds=[]),
+    "a layer": lambda d: d["tables"][0]["layer"].update(colour="red"),
+    "must list int": lambda d: d["tables"][0]["layer"].update(kernel=["1"]),
+    "newer than the 1": lambda d: d.update(version=2),
+    "other conditions": lambda d: d["conditions"].update(threads=7),
+}
+
+
+@pytest.mark.parametrize("complaint", DEFECTS)
+def test_every_defect_is_named(complaint, tmp_path):
+    path = CostTables(CONDITIONS, {KEY: TIMINGS}).save(tmp_path)
+    document = json.loads(path.read_text())
+    DEFECTS[complaint](document)
+    path.write_text(json.dumps(document))
+    with pytest.raises(UpscaleError) as caught:
+        CostTables.load(tmp_path, CONDITIONS)
+    assert complaint.split()[0] in str(caught.value) and "calibrate again" in str(caught.value)
+
+
+def test_the_cache_directory_can_be_chosen(monkeypatch, tmp_path):
+    monkeypatch.setenv("UPSCALE_OPT_CACHE", str(tmp_path))
+    assert default_directory() == tmp_path
+    monkeypatch.delenv("UPSCALE_OPT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert default_directory() == tmp_path / "cache" / "upscale_opt"
+
+
+def test_curves_are_monotone_through_medians_and_capped_by_reading_everything():
+    """Of the two kernels the faster; 1400 and 1300 pool to 1350 (isotonic regression); at most the 1500 of it all."""
+    table = MeasuredTable(KEY, TIMINGS)
+    assert table.contiguous == 1000
+    spans, costs = table.ranges[""]
+    assert spans.tolist() == [32, 40, 48] and costs.tolist() == [1100, 1350, 1350]
+    seen = table.to_cost_table()
+    assert seen.read.points == (32, 40, 48, 64) and seen.read.costs[0] == 1050 and seen.read.costs[-1] <= 1504
+    assert all(b >= a for a, b in zip(seen.read.costs, seen.read.costs[1:]))
+    assert seen.denominator == 1, "whole nanoseconds per channel: one tick is a nanosecond"
+    assert seen.copy == 1380 - 1050
+    assert seen.pieces == Curve((2,), (150,)), "four runs cost more than the copy"
+
+
+@pytest.mark.parametrize(
+    ("span", "runs", "expected"),
+    [
+        (32, 1, Reading("view", 1050, None, "matmul")),
+        (40, 2, Reading("pieces", 1200)),
+        (40, 9, Reading("over-read", 1350)),
+        (64, 9, Reading("copy", 1380)),
+    ],
+)
+def test_the_cheapest_way_to_read(span, runs, expected):
+    assert MeasuredTable(KEY, TIMINGS).reading(span, runs) == expected
+
+
+def test_everything_is_read_where_that_is_cheapest():
+    fast = (*TIMINGS[:6], timing("over-read", 64, 1010), *TIMINGS[7:])
+    assert MeasuredTable(KEY, fast).reading(48, 9) == Reading("over-read", 1010, 64)
+    assert MeasuredTable(KEY, fast).to_cost_table().read.costs == (1010, 1010, 1010, 1010)
+
+
+def test_widths_are_rounded_up_where_multiples_of_8_are_faster():
+    key = Key(LAYER, 37, 64)
+    slow_start = (timing("contiguous", 37, 900), timing("over-read", 37, 2000), timing("over-read", 40, 1000))
+    rest = (timing("over-read", 56, 1800), timing("over-read", 64, 3000))
+    table = MeasuredTable(key, slow_start + rest)
+    assert table.aligns and table.reading(41, 9).width == 48 and table.reading(37, 1).width == 40
+
+
+def test_what_was_not_measured_is_computed_and_both_are_named():
+    costs = MeasuredCosts(CostTables(CONDITIONS, {KEY: TIMINGS}), AnalyticCosts())
+    work = Workload(196, 24, 24 * 196, 2 * 24 * 196, 4, LAYER)
+    assert costs.table(work, kept=32, stored=64).read.costs[0] == 1050 and costs.name == "measured"
+    other = costs.table(work, kept=31, stored=64)
+    assert other == AnalyticCosts().table(work, kept=31, stored=64)
+    assert costs.name == "measured (1 of 2 shapes, else analytic)"
+    empty = MeasuredCosts(CostTables(CONDITIONS), AnalyticCosts())
+    empty.table(work, kept=32, stored=64)
+    assert empty.name == "analytic"
+
+
+def test_a_table_without_a_contiguous_timing_is_refused():
+    with pytest.raises(UpscaleError, match="no contiguous timing"):
+        MeasuredTable(KEY, TIMINGS[1:])
+
+
+def test_layers_come_back_from_their_dictionaries():
+    assert Layer.from_dict(json.loads(json.dumps(LAYER.to_dict()))) == LAYER
+    assert "concat of 2" in str(LAYER) and "BatchNorm2d" in str(LAYER)
+
+
+def test_time_of_a_given_way_is_that_way_s_even_if_another_is_cheaper():
+    table = MeasuredTable(KEY, TIMINGS)
+    assert table.time_of("over-read", width=40, runs=9, kernel="matmul") == 1600
+    assert table.time_of("over-read", width=64, runs=9, kernel="") == 1500
+    assert table.time_of("copy", width=32, runs=9, kernel="") == 1380
+    assert np.isclose(table.time_of("pieces", width=32, runs=3, kernel=""), 1400)

@@ -1,0 +1,93 @@
+"""Predicted against measured: the floor, eleven orders, and statistics that respect noise."""
+
+import json
+
+import networks
+import numpy as np
+import pytest
+import torch
+from test_calibration import QUICK, masked
+
+from upscale_opt.agreement import INDISTINGUISHABLE, agreement, groups_of
+from upscale_opt.calibration import calibrate
+from upscale_opt.comparison import prepare
+from upscale_opt.cost_model import AnalyticCosts
+from upscale_opt.floors import Ready, floor_of
+from upscale_opt.measured_costs import MeasuredCosts
+from upscale_opt.order_checks import check_orders
+from upscale_opt.scatter import save_scatter
+from upscale_opt.selections import Gather
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory):
+    model, inputs, graph, masks = masked(networks.Residual)
+    tables = calibrate(graph, masks.masks, inputs, directory=tmp_path_factory.mktemp("tables"), effort=QUICK)
+    costs = MeasuredCosts(tables, AnalyticCosts())
+    made = prepare(model, inputs, masks, graph=graph, objective="latency", costs=costs)
+    return made, check_orders(made, time_limit=1, runs=2, accesses=True)
+
+
+def test_eleven_orders_are_predicted_and_measured(checked):
+    _, found = checked
+    assert found.names[:6] == ("identity", "random 1", "random 2", "random 3", "baseline", "greedy")
+    assert len(found.names) == len(found.predicted) == len(found.measured) == 11
+    assert all(value > 0 for value in (*found.predicted, *found.measured, found.floor))
+    assert "x floor" in str(found) and "worst predicted" in str(found)
+    assert len(found.worst_accesses()) == 10
+    document = json.loads(json.dumps(found.to_dict()))
+    assert set(document["orders"]) == set(found.names)
+    assert {"mode", "expected", "contiguous"} <= document["orders"]["greedy"]["accesses"]["down"].keys()
+
+
+def test_predictions_are_the_floor_plus_what_each_access_adds(checked):
+    _, found = checked
+    for name, predicted in zip(found.names, found.predicted, strict=True):
+        added = sum(own.reading.nanoseconds - own.contiguous for own in found.expected[name].values())
+        assert np.isclose(predicted, found.floor + added / 1e9)
+
+
+def test_no_order_is_expected_to_beat_the_best_by_the_tables(checked):
+    """The solver orders for the same tables that predict; the baseline is never expected to be faster."""
+    _, found = checked
+    predicted = dict(zip(found.names, found.predicted, strict=True))
+    assert predicted["exact latency"] <= min(predicted[name] for name in ("baseline", "identity")) * (1 + 1e-6)
+
+
+def test_the_picture_is_written(checked, tmp_path):
+    save_scatter(checked[1], tmp_path / "scatter.png", title="a test")
+    assert (tmp_path / "scatter.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("network", [networks.Residual, networks.Dense, networks.Shared, networks.Flattened])
+def test_the_floor_has_no_selections_and_the_right_shapes(network):
+    model, inputs, graph, masks = masked(network)
+    made = prepare(model, inputs, masks, graph=graph)
+    floor = floor_of(model, inputs, graph, made.masks, made.problems)
+    assert not any(isinstance(module, Gather) for module in floor.modules())
+    assert any(isinstance(module, Ready) for module in floor.modules())
+    with torch.inference_mode():
+        found, expected = floor(*inputs), model(*inputs)
+    assert found.shape == expected.shape
+
+
+def test_agreement_of_a_perfect_order_and_of_a_reversed_one():
+    perfect = agreement([1, 2, 3], [10, 20, 30])
+    assert (perfect.spearman, perfect.kendall, perfect.concordance) == (1, 1, 1)
+    assert np.isclose(perfect.percentage_error, 90)
+    assert agreement([3, 2, 1], [10, 20, 30]).spearman == -1
+
+
+def test_what_cannot_be_told_apart_does_not_count():
+    """Two latencies within the tolerance in the wrong order: all other pairs are right."""
+    found = agreement([1.0, 2.1, 2.0, 5.0], [1.0, 2.0, 2.05, 5.0], tolerance=0.1)
+    assert found.concordance == 1 and found.num_distinct == 5 and found.spearman < 1
+    assert np.isclose(found.spearman_of_groups, 1)
+    alike = agreement([1.0, 2.0, 3.0], [1.0, 1.01, 1.02], tolerance=0.1)
+    assert alike.verdict == INDISTINGUISHABLE and alike.concordance is None and alike.spearman_of_groups is None
+    assert groups_of(np.array([1.0, 1.01, 1.02]), 0.1).tolist() == [0, 0, 0]
+
+
+def test_one_value_is_no_agreement():
+    with pytest.raises(ValueError, match="at least two"):
+        agreement([1.0], [1.0])
