@@ -19,6 +19,7 @@ from upscale_opt.exports import ParameterSlice
 from upscale_opt.graphs import Graph, Read, TensorLayout
 from upscale_opt.layouts import entries, stored_channels
 from upscale_opt.matrix_convolution import MatrixConv2d, is_pointwise
+from upscale_opt.memory import Memory
 from upscale_opt.plans import MATMUL, Plan
 from upscale_opt.prologues import Prologue, prologues_of
 from upscale_opt.pruning import Pruning
@@ -54,6 +55,7 @@ class ReadWriter:
         known = prologues_of(graph)
         self.prologues = {name: own for name, own in known.items() if plan.slices is None or name in plan.slices}
         self.widths: dict[str, int] = {}
+        self.memory = Memory(graph)
 
     def insert(self, read: Read) -> None:
         """Hand a consumer its channels, and slice its weight to match."""
@@ -95,13 +97,14 @@ class ReadWriter:
         node, prologue = self.editor.nodes[read.node], self.prologues.get(read.name, Prologue((), None))
         first = self.editor.nodes[prologue.nodes[0]] if prologue.nodes else node
         source: Any = first.args[0]
-        with self.editor.module.graph.inserting_before(first):
-            if prologue.concat is not None:
-                pieces = self._pieces_of_operands(read, prologue.concat, positions)
-                first.update_arg(0, self.editor.concat(pieces, read.input.axis))
-                self.editor.module.graph.erase_node(source)
-                return
-            first.update_arg(0, self._selected(read, source, read.input, positions))
+        if prologue.concat is None:
+            with self.editor.module.graph.inserting_before(first):
+                first.update_arg(0, self._selected(read, source, read.input, positions))
+            return
+        with self.editor.module.graph.inserting_before(source):
+            pieces = self._pieces_of_operands(read, prologue.concat, positions)
+            first.update_arg(0, self.editor.concat(pieces, read.input.axis))
+        self.editor.module.graph.erase_node(source)
 
     def _selected(self, read: Read, source: Any, layout: TensorLayout, positions: np.ndarray) -> fx.Node:
         """Some channels of a tensor: gathered, or the runs of them one after the other."""
@@ -130,6 +133,9 @@ class ReadWriter:
                 pieces.append(self._selected(read, now, layout, own))
             else:
                 pieces += [self.editor.narrow(now, layout.axis, int(run[0]), len(run)) for run in runs_of(own)]
+            if len(own) == len(positions) and len(pieces) == 1 and self.memory.is_overwritten_after(operand, original):
+                # What is left of the concat is a view, and a concat is a copy.
+                pieces = [self.editor.module.graph.call_method("clone", (pieces[0],))]
         return pieces
 
     def _slice_prologue(self, read: Read, channels: np.ndarray) -> None:

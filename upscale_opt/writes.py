@@ -19,6 +19,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from upscale_opt.graphs import Graph, Read, TensorLayout
+from upscale_opt.memory import Memory, kind_of
 from upscale_opt.operators.table import CONCATS
 
 _KEEP_ZERO_MODULES = (
@@ -40,7 +41,6 @@ _KEEP_ZERO_METHODS = ("relu", "relu_", "tanh", "abs", "neg", "contiguous", "clon
 _ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
 _SUBTRACTIONS = (operator.sub, operator.isub, torch.sub, "sub", "sub_")
 _PRODUCTS = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
-_FRESH = (operator.add, operator.sub, operator.mul, torch.add, torch.sub, torch.mul, "add", "sub", "mul", "clone")
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _write(graph: Graph, read: Read, nodes: Mapping[str, fx.Node], calls: Mappin
         chain.append(user)
     addition, other = None, None
     users = list(chain[-1].users)
-    if len(users) == 1 and _kind(users[0]) in _ADDITIONS and not users[0].kwargs and len(users[0].args) == 2:
+    if len(users) == 1 and kind_of(users[0]) in _ADDITIONS and not users[0].kwargs and len(users[0].args) == 2:
         operands = [x for x in users[0].args if x is not chain[-1]]
         if len(operands) == 1 and isinstance(operands[0], fx.Node) and _may_be_written(graph, users[0], chain[-1]):
             addition, other = users[0].name, operands[0].name
@@ -151,7 +151,7 @@ def _may_be_written(graph: Graph, addition: fx.Node, end: fx.Node) -> bool:
     shapes = {graph.shapes.get(x.name) for x in (first, second, addition) if isinstance(x, fx.Node)}
     if len(shapes) != 1 or any(own is None or own.blocks != layouts[0].blocks for own in layouts):  # type: ignore[union-attr]
         return False
-    in_place = _kind(addition) in (operator.iadd, "add_")
+    in_place = kind_of(addition) in (operator.iadd, "add_")
     return not in_place or first is end or (isinstance(first, fx.Node) and list(first.users)[-1] is addition)
 
 
@@ -176,30 +176,18 @@ def zero_channels(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, 
     selections = {own.node: own for own in graph.selections}
     zeros: dict[str, np.ndarray] = {}
 
-    roots: dict[str, str] = {}
-    computing = {read.node for read in (*graph.reads, *graph.grouped)}
-
-    def root_of(node: fx.Node) -> str:
-        """The first node that may share its memory with this one."""
-        if node.name not in roots:
-            source = node.args[0] if node.args else None
-            fresh = node.name in computing or _kind(node) in _FRESH or not isinstance(source, fx.Node)
-            if node.op == "call_module" and not fresh:
-                fresh = _follows(graph, node)
-            roots[node.name] = node.name if fresh else root_of(source)  # type: ignore[arg-type]
-        return roots[node.name]
+    memory, nodes = Memory(graph), {node.name: node for node in graph.module.graph.nodes}
 
     def of(node: Any) -> np.ndarray:
         return zeros.get(node.name, np.zeros(_width(graph, node), dtype=bool))
 
     for node in graph.module.graph.nodes:
-        root_of(node)
         layout = graph.layouts.get(node.name)
         if layout is None and not overwrites(graph, node):
             continue
         found: np.ndarray = np.zeros(_width(graph, node), dtype=bool)
         operands = [x for x in node.all_input_nodes if _width(graph, x) == len(found)]
-        kind = _kind(node)
+        kind = kind_of(node)
         if node.name in slices:
             own = slices[node.name]
             source = graph.layouts[own.source]
@@ -224,7 +212,7 @@ def zero_channels(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, 
             found = found | ~masks[node.name]
         if overwrites(graph, node):
             # Whoever looks at the same memory sees what was added to it.
-            for name in [other for other in zeros if roots.get(other, other) == root_of(node)]:
+            for name in [other for other in zeros if memory.root(nodes[other]) == memory.root(node)]:
                 del zeros[name]
         if found.any():
             zeros[node.name] = found
@@ -233,7 +221,7 @@ def zero_channels(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, 
 
 def overwrites(graph: Graph, node: fx.Node) -> bool:
     """Whether a node changes its first argument in place so that zeros in it may become something else."""
-    kind = _kind(node)
+    kind = kind_of(node)
     if node.op == "call_module":
         module = graph.module.get_submodule(str(node.target))
         return getattr(module, "inplace", False) is True and not keeps_zero(graph, node)
@@ -246,13 +234,9 @@ def keeps_zero(graph: Graph, node: fx.Node) -> bool:
     """Whether channels that are zero in the first argument of a node are known to be zero in its output."""
     if node.op == "call_module":
         return type(graph.module.get_submodule(str(node.target))) in _KEEP_ZERO_MODULES
-    kind = _kind(node)
+    kind = kind_of(node)
     named = getattr(kind, "__name__", "") == "stochastic_depth"
     return named or kind in _KEEP_ZERO_FUNCTIONS or kind in _KEEP_ZERO_METHODS
-
-
-def _kind(node: fx.Node) -> Any:
-    return node.target if node.op in ("call_function", "call_method") else None
 
 
 def _width(graph: Graph, node: Any) -> int:

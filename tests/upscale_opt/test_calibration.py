@@ -155,7 +155,7 @@ def test_plans_read_in_the_ways_that_the_tables_find_cheapest_and_compute_the_sa
             assert modes == {"copy"}
         elif cheap == MATMUL:
             able = {name for name in free if made.tables[name].ranges.keys() == {"", MATMUL}}
-            assert set(plan.kernels) == able
+            assert set(plan.kernels) <= able and bool(plan.kernels) == bool(able)
 
 
 def _cost(case, stored, cheap):

@@ -111,3 +111,33 @@ def test_kept_channels_behind_a_concat_may_all_be_of_one_operand(planned):
 
     plan = replace(baseline_plan(extract(graph, masks), masks), slices=None)
     assert export(model, inputs, plan, graph=graph).verification.passed
+
+
+class Overwritten(nn.Module):
+    """What a concat copied is changed in place before the concat is read."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.side, self.conv = nn.Conv2d(3, 8, 1), nn.Conv2d(3, 4, 1), nn.Conv2d(12, 5, 1)
+
+    def forward(self, x):
+        stem = self.stem(x)
+        both = torch.cat([stem, self.side(x)], 1)
+        stem.div_(2)
+        return self.conv(both)
+
+
+@pytest.mark.parametrize("kept", [[1, 2, 3], [1, 5], [2, 9, 10]])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_concat_is_a_copy_even_if_a_view_of_one_operand_is_left_of_it(kept, mode):
+    """Random network 247: the consumer saw what was written into the operand later."""
+    from upscale_opt import effective_masks, extract
+    from upscale_opt.plans import baseline_plan
+
+    torch.manual_seed(0)
+    model, x = Overwritten().eval(), torch.randn(1, 3, 4, 4)
+    graph = trace(model, x)
+    masks = effective_masks(graph, {"conv.weight": np.isin(np.arange(12), kept)}).masks
+    plan = baseline_plan(extract(graph, masks), masks)
+    plan = replace(plan, slices=None, reads={**plan.reads, "conv": mode})
+    assert export(model, x, plan, graph=graph).verification.passed
