@@ -43,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if complaint:
         print(f"error: {complaint}", file=sys.stderr)
         return 2
-    run = Run(given.device, given.threads or torch.get_num_threads(), runs, variants, given.files)
+    if given.threads is not None:
+        torch.set_num_threads(given.threads)  # children get as many, and the page says so
+    run = Run(given.device, torch.get_num_threads(), runs, variants, given.files)
     subjects = [
         Subject(model, amount, given.seed, given.image_size, given.device, given.time_limit)
         for model, amount in itertools.product(given.models, given.amounts)
