@@ -13,17 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from upscale_opt.access_profiles import AccessProfile, CopyFound, profile_accesses
-    from upscale_opt.comparison import Comparison, compare
+    from upscale_opt.calibration import Effort, calibrate
+    from upscale_opt.comparison import Comparison, Prepared, compare, prepare
     from upscale_opt.constrained import constrained_masks
     from upscale_opt.cost_model import AnalyticCosts, CostModel, Workload
+    from upscale_opt.cost_tables import CostTables
     from upscale_opt.errors import MaskError, ModelError, PlanError, UpscaleError, VerificationError
     from upscale_opt.exporter import export, load
     from upscale_opt.exports import Exported, Verification
     from upscale_opt.extraction import extract
+    from upscale_opt.floors import floor_of
     from upscale_opt.graphs import Graph
     from upscale_opt.mask_files import read_masks, save_masks
     from upscale_opt.masks import EffectiveMasks, effective_masks, l2_masks, normalise_masks
+    from upscale_opt.matrix_convolution import MatrixConv2d
+    from upscale_opt.measured_costs import MeasuredCosts
     from upscale_opt.models import load_model
+    from upscale_opt.order_checks import OrderCheck, check_orders
     from upscale_opt.output_masks import l2_output_masks, normalise_output_masks
     from upscale_opt.pictures import save_picture
     from upscale_opt.plans import ModelReference, Plan, baseline_plan, plan, read_plan, save_plan
@@ -39,7 +45,19 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "access_profiles": ("AccessProfile", "CopyFound", "profile_accesses"),
-    "comparison": ("Comparison", "compare"),
+    "calibration": (
+        "Effort",
+        "calibrate",
+    ),
+    "cost_tables": ("CostTables",),
+    "floors": ("floor_of",),
+    "matrix_convolution": ("MatrixConv2d",),
+    "measured_costs": ("MeasuredCosts",),
+    "order_checks": (
+        "OrderCheck",
+        "check_orders",
+    ),
+    "comparison": ("Comparison", "Prepared", "compare", "prepare"),
     "constrained": ("constrained_masks",),
     "cost_model": ("AnalyticCosts", "CostModel", "Workload"),
     "errors": ("MaskError", "ModelError", "PlanError", "UpscaleError", "VerificationError"),
@@ -69,15 +87,21 @@ __all__ = [
     "Comparison",
     "CopyFound",
     "CostModel",
+    "CostTables",
     "EffectiveMasks",
+    "Effort",
     "Exported",
     "Graph",
     "KeptChannels",
     "MaskError",
+    "MatrixConv2d",
+    "MeasuredCosts",
     "ModelError",
     "ModelReference",
+    "OrderCheck",
     "Plan",
     "PlanError",
+    "Prepared",
     "Profile",
     "PruningMasks",
     "UpscaleError",
@@ -86,11 +110,14 @@ __all__ = [
     "Workload",
     "access_table",
     "baseline_plan",
+    "calibrate",
+    "check_orders",
     "compare",
     "constrained_masks",
     "effective_masks",
     "export",
     "extract",
+    "floor_of",
     "l2_masks",
     "l2_output_masks",
     "load",
@@ -101,6 +128,7 @@ __all__ = [
     "normalise_output_masks",
     "permanently_pruned",
     "plan",
+    "prepare",
     "profile",
     "profile_accesses",
     "profile_interleaved",
