@@ -105,20 +105,24 @@ class ParameterSlice:
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
         """The slice of a tensor of the original shape; a new tensor."""
         result = tensor.detach()
+        for dimension, index in self.indices.items():
+            if not np.array_equal(index, np.arange(tensor.shape[dimension])):
+                result = result.index_select(dimension, torch.from_numpy(index).to(tensor.device))
         for dimension, mask in self.masks.items():
-            if not mask.all():
-                keep = torch.from_numpy(mask).to(tensor.device)
+            left = mask[self.indices[dimension]] if dimension in self.indices else mask
+            if not left.all():
+                keep = torch.from_numpy(left).to(tensor.device)
                 shape = [-1 if d == dimension else 1 for d in range(tensor.ndim)]
                 result = torch.where(keep.reshape(shape), result, 0)
-        for dimension, index in self.indices.items():
-            result = result.index_select(dimension, torch.from_numpy(index).to(tensor.device))
         if self.columns is not None:
             groups = len(self.columns)
             rows = torch.arange(groups, device=tensor.device).repeat_interleave(len(result) // groups)
             columns = torch.from_numpy(self.columns).to(tensor.device)[rows]
             shape = [*columns.shape, *[1] * (tensor.ndim - 2)]
             result = result.gather(1, columns.reshape(shape).expand(-1, -1, *tensor.shape[2:]))
-        return result.clone(memory_format=torch.contiguous_format)
+        if result.data_ptr() == tensor.data_ptr():
+            result = result.clone(memory_format=torch.contiguous_format)
+        return result.contiguous()
 
 
 @dataclass(frozen=True, eq=False)
