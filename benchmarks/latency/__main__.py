@@ -1,0 +1,160 @@
+"""Latency of exports, as ratios to the floor: unpruned, baseline, greedy, exact (copies), exact (latency).
+
+Cells that ``results/latency.csv`` has are not measured again, so an interrupted run goes on where it was. Cost tables
+are measured where they are missing. Exit code 0, 2 for bad input, 130 if interrupted.
+
+    python -m benchmarks.latency --models resnet50 --batches 1 8
+
+In two steps, for a machine without OR-Tools: ``--plans DIR --plan-only`` writes the plans here, with analytic costs for
+that device unless tables of it are at hand; there, ``--plans DIR --device cuda`` carries them out, reading every access
+in the way that is cheapest by tables measured there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from benchmarks import results
+from benchmarks.latency.cells import FORMATS, KEY, PLANNED, Cell, Subject
+from benchmarks.latency.measuring import COUNTS, FIGURES, Row, measure
+from benchmarks.latency.tables import by_cell, page
+from benchmarks.results import commit, csv_text
+from benchmarks.vs_upscale_latency.rows import read_rows
+from problems.files import write_text_atomically
+from upscale_opt import Plan, UpscaleError, extract, read_plan, save_plan
+from upscale_opt.backends import BACKENDS
+from upscale_opt.cost_tables import CostTables
+from upscale_opt.readings import cheapest_readings, tables_of
+
+NAME = "latency"
+MODELS = (
+    *("resnet18", "resnet50", "resnet101", "densenet121"),
+    *("mobilenet_v2", "efficientnet_v2_s", "googlenet", "convnext_tiny"),
+)
+COLUMNS = (*KEY, "variant", "runs", *FIGURES, *COUNTS, "threads", "commit", "torch", "load")
+DEFAULT_BATCHES = {"cpu": (1, 8), "cuda": (1, 8, 64)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what is missing; write CSV and Markdown."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    given = _parser().parse_args(arguments)
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    kind = given.device.partition(":")[0]
+    if kind == "cuda" and not torch.cuda.is_available() and not given.plan_only:
+        print("error: there is no CUDA device here; leave out --device, or add --plan-only", file=sys.stderr)
+        return 2
+    batches = given.batches or DEFAULT_BATCHES[kind]
+    cells = [
+        Cell(model, amount, given.seed, given.image_size, batch, memory_format, given.device, backend)
+        for model, amount, batch, memory_format, backend in itertools.product(
+            given.models, given.amounts, batches, given.formats, given.backends
+        )
+    ]
+    path = results.DIRECTORY / f"{NAME}.csv"
+    rows = [] if given.fresh else read_rows(path)
+    done = {tuple(own["floor"][name] for name in KEY) for own in by_cell(rows)}
+    try:
+        for cell in tqdm(cells, unit="cell"):
+            if given.plan_only:
+                _write_plans(Subject(_on_cpu(cell)), given.plans, given.time_limit)
+            elif cell.key not in done:
+                rows += _measured(cell, given)
+                write_text_atomically(csv_text([{n: row.get(n, "") for n in COLUMNS} for row in rows]), path)
+    except KeyboardInterrupt:
+        return 130
+    except UpscaleError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if rows and not given.plan_only:
+        text = page(rows, f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip())
+        write_text_atomically(text, results.DIRECTORY / f"{NAME}.md")
+        print(text)
+    return 0
+
+
+def _measured(cell: Cell, given: argparse.Namespace) -> list[Row]:
+    subject = Subject(cell)
+    tables = subject.calibrated(given.tables)
+    if given.plans is None:
+        from benchmarks.latency.planning import plans_of
+
+        plans: Mapping[str, Plan] = plans_of(subject, subject.costs(tables), time_limit=given.time_limit)
+    else:
+        plans = _read_plans(subject, given.plans, tables)
+    facts = {
+        "threads": 0 if cell.device.startswith("cuda") else torch.get_num_threads(),
+        "commit": commit(),
+        "torch": torch.__version__,
+        "load": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "",
+    }
+    return [{**row, **facts} for row in measure(subject, plans, runs=given.runs, verify=not given.no_verify)]
+
+
+def _on_cpu(cell: Cell) -> Cell:
+    """The same cell, to be planned on a machine that lacks its device."""
+    values = {name: getattr(cell, name) for name in KEY}
+    return Cell(**{**values, "device": "cpu"})
+
+
+def _write_plans(subject: Subject, directory: Path, time_limit: float) -> None:
+    """Plans by analytic costs of a GPU: orders for `_read_plans`."""
+    from benchmarks.latency.planning import plans_of
+    from upscale_opt.calibration import conditions_of
+    from upscale_opt.cost_model import AnalyticCosts
+    from upscale_opt.measured_costs import MeasuredCosts
+
+    costs = MeasuredCosts(CostTables(conditions_of((subject.x,))), AnalyticCosts.for_device("cuda"))
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, own in plans_of(subject, costs, time_limit=time_limit).items():
+        save_plan(own, directory / f"{subject.cell.name}-{name.replace(', ', '-').replace(' ', '-')}.json")
+
+
+def _read_plans(subject: Subject, directory: Path, tables: CostTables) -> dict[str, Plan]:
+    """The plans of a cell; all but those that say how to read are read in the cheapest ways of the tables."""
+    costs = subject.costs(tables)
+    problems = extract(subject.graph, subject.masks, costs=costs)
+    measured = tables_of(subject.graph, subject.masks, costs)
+    plans = {}
+    for name in PLANNED:
+        own = read_plan(directory / f"{subject.cell.name}-{name.replace(', ', '-').replace(' ', '-')}.json")
+        cheaply = name in ("greedy, cheapest reads", "exact latency")
+        plans[name] = cheapest_readings(own, problems, measured)[0] if cheaply else own
+    return plans
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{NAME}", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--amounts", nargs="+", default=("0.1", "0.3", "0.5", "0.7", "0.9"))
+    parser.add_argument("--batches", nargs="+", type=int, help="[1 8 on a CPU, 1 8 64 on a GPU]")
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS)
+    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=("eager",))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, help="of torch [as many as it takes]")
+    parser.add_argument("--runs", type=int, default=11, help="rounds [11]; the paper has 100")
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--time-limit", type=float, default=5.0, help="seconds per segment and solver [5]")
+    parser.add_argument("--tables", type=Path, help="directory of cost tables [the user's cache]")
+    parser.add_argument("--plans", type=Path, help="directory of plans, to be written or carried out")
+    parser.add_argument("--plan-only", action="store_true", help="write the plans and measure nothing")
+    parser.add_argument("--no-verify", action="store_true", help="do not check exports")
+    parser.add_argument("--fresh", action="store_true", help="forget what was measured")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

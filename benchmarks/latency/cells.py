@@ -1,0 +1,99 @@
+"""What is measured: one masked network at one batch size and memory format, and its variants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from upscale_opt import Graph, ModelReference, effective_masks, extract, l2_masks, load_model, trace
+from upscale_opt.calibration import calibrate
+from upscale_opt.cost_model import AnalyticCosts
+from upscale_opt.cost_tables import CostTables
+from upscale_opt.measured_costs import MeasuredCosts
+
+FORMATS = ("NCHW", "channels_last")
+VARIANTS = {
+    "unpruned": "the model as it is",
+    "baseline": "original order, channels gathered in front of every consumer (the paper's naive export)",
+    "greedy": "UPSCALE's order, views and copies, with our gather",
+    "greedy, cheapest reads": "UPSCALE's order, every access read in the way the tables find cheapest",
+    "exact copies": "fewest copied channels, views and copies, with our gather",
+    "exact latency": "the order and the ways to read that the tables find cheapest",
+    "floor": "every selection deleted, inputs of consumers contiguous: what no order can beat",
+}
+PLANNED = ("greedy", "greedy, cheapest reads", "exact copies", "exact latency")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One line of the table.
+
+    Attributes
+    ----------
+    model, amount, seed
+        The network, the share of input channels each consumer drops (L2), and the seed of its random weights.
+    image
+        Height and width.
+    batch, format, device, backend
+        Of the input, and how the models run.
+    """
+
+    model: str
+    amount: str
+    seed: int
+    image: int
+    batch: int
+    format: str
+    device: str
+    backend: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """As it is in the file."""
+        return tuple(str(value) for value in asdict(self).values())
+
+    @property
+    def name(self) -> str:
+        """For files of plans."""
+        return f"{self.model}-{self.amount}-{self.seed}-{self.image}-{self.batch}-{self.format}"
+
+
+KEY = tuple(Cell.__dataclass_fields__)
+
+
+class Subject:
+    """The masked network of a cell, on its device and in its memory format."""
+
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
+        shape = (cell.batch, 3, cell.image, cell.image)
+        self.model: nn.Module = load_model(ModelReference(cell.model, seed=cell.seed, input_shape=shape))
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(cell.seed))
+        if cell.format == "channels_last":
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            x = x.contiguous(memory_format=torch.channels_last)
+        self.model = self.model.to(cell.device)
+        self.x = x.to(cell.device)
+        self.graph: Graph = trace(self.model, self.x)
+        self.masks: Mapping[str, np.ndarray] = effective_masks(self.graph, l2_masks(self.graph, cell.amount)).masks
+
+    def calibrated(self, directory: Any = None) -> CostTables:
+        """Cost tables for this cell, measured where they are missing."""
+        return calibrate(
+            self.graph, self.masks, (self.x,), backend=self.cell.backend, directory=directory, progress=True
+        )
+
+    def costs(self, tables: CostTables) -> MeasuredCosts:
+        """The tables as a cost model."""
+        return MeasuredCosts(tables, AnalyticCosts.for_device(torch.device(self.cell.device).type))
+
+    @cached_property
+    def problems(self) -> Any:
+        """Without cost tables."""
+        return extract(self.graph, self.masks)

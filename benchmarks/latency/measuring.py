@@ -1,0 +1,79 @@
+"""Measures a cell: all variants in turn, in one process. Needs plans, but no solver."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from benchmarks.latency.cells import KEY, VARIANTS, Subject
+from upscale_opt import Plan, baseline_plan, export, profile_interleaved
+from upscale_opt.floors import floor_of
+from upscale_opt.profiling import Profile
+from upscale_opt.verification import Verifier
+
+Row = dict[str, Any]
+FIGURES = ("median_ms", "iqr_ms", "device_ms", "to_floor", "to_floor_low", "to_floor_high")
+COUNTS = ("views", "over_reads", "pieces", "copies", "products", "slices")
+
+
+def measure(subject: Subject, plans: Mapping[str, Plan], *, runs: int, verify: bool = True) -> list[Row]:
+    """One row per variant.
+
+    Parameters
+    ----------
+    subject
+        The masked network.
+    plans
+        Variant to plan; the baseline, the unpruned model and the floor are added.
+    runs
+        Rounds; every variant is timed once in each.
+    verify
+        Check every export in float64.
+
+    Returns
+    -------
+    list
+        With the median and the distance between the quartiles in milliseconds, and the ratio to the floor: median
+        and quartiles over the rounds.
+    """
+    cell, given = subject.cell, (subject.model, subject.x)
+    plans = {"baseline": baseline_plan(subject.problems, subject.masks), **plans}
+    verifier = Verifier(*given, subject.graph, subject.masks) if verify else False
+    models: dict[str, nn.Module] = {"unpruned": subject.model}
+    for name, own in plans.items():
+        models[name] = export(*given, own, verify=verifier, graph=subject.graph).module
+    models["floor"] = floor_of(*given, subject.graph, subject.masks, subject.problems)
+    ordered = {name: models[name] for name in VARIANTS if name in models}
+    profiles = profile_interleaved(ordered, subject.x, runs=runs, backend=cell.backend, progress=True)
+    return [
+        {**dict(zip(KEY, cell.key, strict=True)), "variant": name, "runs": runs}
+        | figures(profiles[name], profiles["floor"])
+        | _counts(plans.get(name))
+        for name in ordered
+    ]
+
+
+def figures(own: Profile, floor: Profile) -> Row:
+    """What is told of one variant."""
+    low, middle, high = np.percentile(np.divide(own.seconds, floor.seconds), (25, 50, 75))
+    return {
+        "median_ms": f"{1e3 * own.median:.4g}",
+        "iqr_ms": f"{1e3 * own.iqr:.2g}",
+        "device_ms": "" if own.device_seconds is None else f"{1e3 * own.device_seconds:.4g}",
+        "to_floor": f"{middle:.4f}",
+        "to_floor_low": f"{low:.4f}",
+        "to_floor_high": f"{high:.4f}",
+    }
+
+
+def _counts(plan: Plan | None) -> Row:
+    if plan is None:
+        return dict.fromkeys(COUNTS, "")
+    modes = list(plan.reads.values())
+    counted = [modes.count(mode) for mode in ("view", "over-read", "pieces", "copy")]
+    return dict(
+        zip(COUNTS, [*counted, len(plan.kernels), "" if plan.slices is None else len(plan.slices)], strict=True)
+    )

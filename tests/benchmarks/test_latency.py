@@ -1,0 +1,71 @@
+"""The latency benchmark: a small network through all variants, in one step and in two; its table."""
+
+import csv
+
+import pytest
+
+from benchmarks import results
+from benchmarks.latency import __main__ as latency
+from benchmarks.latency.cells import VARIANTS
+from benchmarks.latency.tables import by_cell, page, verdict
+
+QUICK = ("--image-size", "32", "--runs", "2", "--time-limit", "1", "--batches", "1", "--amounts", "0.5")
+
+
+@pytest.fixture
+def directory(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "DIRECTORY", tmp_path)
+    monkeypatch.setenv("UPSCALE_OPT_CACHE", str(tmp_path / "tables"))
+    return tmp_path
+
+
+def rows_of(directory):
+    with (directory / "latency.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_variant_has_a_row_and_nothing_is_measured_twice(directory, monkeypatch, capsys):
+    arguments = ["--models", "mobilenet_v3_small", "--formats", "channels_last", *QUICK]
+    assert latency.main(arguments) == 0
+    rows = rows_of(directory)
+    assert [row["variant"] for row in rows] == list(VARIANTS)
+    assert all(float(row["median_ms"]) > 0 for row in rows) and float(rows[-1]["to_floor"]) == 1
+    assert "## Every cell" in (directory / "latency.md").read_text()
+    monkeypatch.setattr(latency, "_measured", None)
+    assert latency.main(arguments) == 0 and rows_of(directory) == rows
+
+
+def test_plans_made_elsewhere_are_carried_out_without_a_solver(directory, monkeypatch):
+    arguments = ["--models", "mobilenet_v3_small", "--formats", "NCHW", *QUICK, "--plans", str(directory / "plans")]
+    assert latency.main([*arguments, "--plan-only"]) == 0
+    assert len(list((directory / "plans").glob("*.json"))) == 4 and not (directory / "latency.csv").exists()
+    monkeypatch.setitem(__import__("sys").modules, "benchmarks.latency.planning", None)
+    assert latency.main(arguments) == 0
+    assert len(rows_of(directory)) == len(VARIANTS)
+
+
+def test_a_missing_device_is_bad_input(directory, capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    assert latency.main(["--device", "cuda"]) == 2
+    assert "no CUDA device" in capsys.readouterr().err
+
+
+def cell(greedy, exact):
+    common = {**dict.fromkeys(latency.COLUMNS, "x"), "median_ms": "1"}
+    found = {}
+    for name, (low, middle, high) in {"greedy": greedy, "exact latency": exact, "floor": (1, 1, 1)}.items():
+        figures = {"to_floor": str(middle), "to_floor_low": str(low), "to_floor_high": str(high)}
+        found[name] = {**common, "variant": name, **figures}
+    return found
+
+
+def test_verdicts_respect_the_noise():
+    assert verdict(cell((1.2, 1.3, 1.4), (1.0, 1.1, 1.19))) == "faster"
+    assert verdict(cell((1.2, 1.3, 1.4), (1.0, 1.1, 1.21))) == "tie"
+    assert verdict(cell((1.2, 1.3, 1.4), (1.41, 1.5, 1.6))) == "slower"
+    rows = list(cell((1.2, 1.3, 1.4), (1.41, 1.5, 1.6)).values())
+    assert "1 slower" in page(rows, "a command") and len(by_cell(rows)) == 1
+    assert by_cell(rows[:1]) == []
