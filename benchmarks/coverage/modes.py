@@ -1,6 +1,8 @@
 """Random masks, one function per mode of pruning: (graph, amount, rng) to masks of all consumers and of producers.
 
-Random scores are harder than norms of weights: no two masks agree more than chance has it.
+Consumers' masks are independent where only consumers are masked: no two agree more than chance has it. Where producers
+are masked, all masks are drawn around a score that every channel has for all: independent ones at 0.9 leave no way
+through a network (of what a consumer keeps, nine in ten would not be computed), and nothing could be verified.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ from upscale_opt.constrained import constrained_masks
 from upscale_opt.masks import Masks
 from upscale_opt.output_masks import maskable_producers
 
+OWN_SHARE = 0.2
+"""How much of a score is a consumer's or producer's own, relative to the common part."""
+
 Sides = tuple[Masks, Masks]
 """Masks of consumers' inputs and of producers' outputs, by weight name."""
 
@@ -23,7 +28,7 @@ Sides = tuple[Masks, Masks]
 def input_side(graph: Graph, amount: float | str, rng: np.random.Generator) -> Sides:
     """Every consumer drops its own random input channels; those that read the network input keep all."""
     masks = {
-        weight: _random_mask(attribute_of(graph.module, weight).shape[read.input_axis], amount, rng)
+        weight: _random_mask(rng.random(attribute_of(graph.module, weight).shape[read.input_axis]), amount)
         for weight, read in graph.consumers.items()
         if not read.reads_network_input
     }
@@ -37,16 +42,18 @@ def constrained(graph: Graph, amount: float | str, rng: np.random.Generator) -> 
 
 def output_side(graph: Graph, amount: float | str, rng: np.random.Generator) -> Sides:
     """Every convolution whose outputs may be masked drops its own random output channels."""
-    outputs = {
-        weight: _random_mask(sum(graph.blocks[b].size for b in write.layout.blocks), amount, rng)
-        for weight, write in maskable_producers(graph).items()
-    }
-    return effective_masks(graph).masks, outputs
+    return effective_masks(graph).masks, _output_masks(graph, amount, rng, _common_scores(graph, rng))
 
 
 def both_sides(graph: Graph, amount: float | str, rng: np.random.Generator) -> Sides:
     """Consumers and producers drop channels, each its own."""
-    return input_side(graph, amount, rng)[0], output_side(graph, amount, rng)[1]
+    common = _common_scores(graph, rng)
+    masks = {
+        weight: _random_mask(_near(common[graph.numbers(read.input)], rng), amount)
+        for weight, read in graph.consumers.items()
+        if not read.reads_network_input and read.groups == 1
+    }
+    return effective_masks(graph, masks).masks, _output_masks(graph, amount, rng, common)
 
 
 MODES: Mapping[str, Callable[[Graph, float | str, np.random.Generator], Sides]] = {
@@ -58,7 +65,28 @@ MODES: Mapping[str, Callable[[Graph, float | str, np.random.Generator], Sides]] 
 """Mode of pruning to the function that makes its masks."""
 
 
-def _random_mask(length: int, amount: float | str, rng: np.random.Generator) -> np.ndarray:
-    mask = np.ones(length, dtype=bool)
-    mask[np.argsort(rng.random(length))[: num_removed(amount, length)]] = False
+def _output_masks(graph: Graph, amount: float | str, rng: np.random.Generator, common: np.ndarray) -> Masks:
+    return {
+        weight: _random_mask(_near(common[graph.numbers(write.layout)], rng), amount)
+        for weight, write in maskable_producers(graph).items()
+    }
+
+
+def _common_scores(graph: Graph, rng: np.random.Generator) -> np.ndarray:
+    """A score per channel of the network, handed on by channel shuffles."""
+    common: np.ndarray = rng.random(graph.offsets[-1])
+    for selection in graph.selections:
+        common[graph.numbers(selection.output)] = common[graph.numbers(selection.input)[selection.index]]
+    return common
+
+
+def _near(scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The scores of one consumer or producer: near those that all have in common."""
+    result: np.ndarray = scores + OWN_SHARE * rng.random(len(scores))
+    return result
+
+
+def _random_mask(scores: np.ndarray, amount: float | str) -> np.ndarray:
+    mask = np.ones(len(scores), dtype=bool)
+    mask[np.argsort(scores)[: num_removed(amount, len(scores))]] = False
     return mask
