@@ -15,6 +15,7 @@ from upscale_opt.layouts import stored_positions
 from upscale_opt.operators import normalisations
 from upscale_opt.operators.elementwise import elementwise, same
 from upscale_opt.operators.table import rule_of
+from upscale_opt.plans import GATHERING
 from upscale_opt.prologues import prologues_of
 from upscale_opt.pruning import Pruning
 
@@ -62,7 +63,7 @@ def nodes_of_accesses(exported: Exported) -> tuple[AccessNodes, ...]:
         positions = np.flatnonzero(pruning.kept(read)[channels])
         mode = plan.reads[read.name]
         span = int(positions[-1] - positions[0]) + 1
-        selects = mode == COPY or span < len(channels)
+        selects = (mode == COPY or span < len(channels)) and plan.kernels.get(read.name) != GATHERING
         if read.name in early:
             prologue = [nodes[own] for own in early[read.name].nodes]
             selection = _selection([*prologue, consumer][0]) if selects or early[read.name].concat else []

@@ -24,6 +24,7 @@ from upscale_opt.backends import EAGER, prepared, require_backend
 from upscale_opt.cost_model import AnalyticCosts, Workload
 from upscale_opt.cost_tables import Conditions, CostTables, Key, Timing, default_directory
 from upscale_opt.extraction import extract
+from upscale_opt.gather_convolution import is_fused_on
 from upscale_opt.graphs import Graph
 from upscale_opt.specimens import Specimen, forms_of, inputs_of
 
@@ -142,7 +143,8 @@ def measure(key: Key, conditions: Conditions, device: torch.device, effort: Effo
     dtype = getattr(torch, conditions.dtype)
     memory_format = MEMORY_FORMATS[conditions.memory_format]
     layer = key.layer
-    cases = forms_of(layer, key.kept, key.stored, spans_between(key.kept, key.stored, effort.spans), _runs(key))
+    spans = spans_between(key.kept, key.stored, effort.spans)
+    cases = forms_of(layer, key.kept, key.stored, spans, _runs(key), gathering=is_fused_on(device))
     calls: list[list[Callable[[], Any]]] = []
     shared: dict[bool, tuple[torch.Tensor, ...]] = {}
     with torch.inference_mode():

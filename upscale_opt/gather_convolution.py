@@ -146,6 +146,11 @@ class GatherConv2d(nn.Conv2d):
         return f"{super().extra_repr()}, num_selected={len(self.index)}"
 
 
+def is_fused_on(device: torch.device) -> bool:
+    """Whether gather and convolution are one kernel on a device."""
+    return device.type == "cuda" and _HAS_TRITON and torch.cuda.get_device_capability(device) >= _COMPUTE_CAPABILITY
+
+
 def is_pointwise(convolution: nn.Module) -> bool:
     """Whether a module is a plain convolution that reads one pixel of all its input channels per output pixel."""
     return (

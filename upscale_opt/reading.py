@@ -10,19 +10,21 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch import fx
+from torch import fx, nn
 
 from problems.evaluation import COPY, PIECES
 from upscale_opt.editing import Editor, runs_of
 from upscale_opt.errors import PlanError
 from upscale_opt.exports import ParameterSlice
+from upscale_opt.gather_convolution import GatherConv2d
 from upscale_opt.graphs import Graph, Read, TensorLayout
 from upscale_opt.layouts import entries, stored_channels
 from upscale_opt.matrix_convolution import MatrixConv2d, is_pointwise
 from upscale_opt.memory import Memory
-from upscale_opt.plans import MATMUL, Plan
+from upscale_opt.plans import GATHERING, MATMUL, Plan
 from upscale_opt.prologues import Prologue, prologues_of
 from upscale_opt.pruning import Pruning
+from upscale_opt.selections import Gather
 
 ALIGNMENT = 8
 """Channels: a range that is wider than it must be begins at a multiple of this, if it can."""
@@ -150,6 +152,23 @@ class ReadWriter:
                 if parameter.rpartition(".")[0] == path:
                     chosen = dict.fromkeys(dimensions, channels)
                     self.slices[parameter] = replace(self.slices[parameter], indices=chosen)
+
+    def fuse(self) -> None:
+        """Let the consumers that the plan says so gather by themselves; their weights are sliced by now."""
+        for read in self.graph.reads:
+            if self.plan.kernels.get(read.name) != GATHERING:
+                continue
+            node, module = self.editor.nodes[read.node], self.editor.module
+            gather: Any = node.args[0]
+            own = module.get_submodule(str(node.target)) if node.op == "call_module" else None
+            gathers = module.get_submodule(str(gather.target)) if gather.op == "call_module" else None
+            if not isinstance(gathers, Gather) or not isinstance(own, nn.Conv2d):
+                raise PlanError(f"the plan lets {read.name!r} gather by itself, but it does not gather in front of it")
+            module.add_submodule(str(node.target), GatherConv2d.from_convolution(own, gathers.index))
+            node.update_arg(0, gather.args[0])
+            if not gather.users:
+                module.graph.erase_node(gather)
+                module.delete_submodule(str(gather.target))
 
     def _multiply(self, read: Read) -> None:
         """Compute a convolution as a matrix product."""

@@ -64,6 +64,7 @@ class _Rewriter:
             self._replace(selection)
         self._fill()
         self._resize()
+        self.readings.fuse()
         self.module.graph.lint()
         self.module.recompile()
         plan = replace(self.plan, slices=frozenset(self.readings.prologues))

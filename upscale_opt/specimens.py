@@ -15,10 +15,11 @@ from torch import nn
 
 from problems.evaluation import COPY, OVER_READ, PIECES
 from upscale_opt.editing import runs_of
+from upscale_opt.gather_convolution import GatherConv2d
 from upscale_opt.layers import LINEAR, Layer
 from upscale_opt.layouts import entries
 from upscale_opt.matrix_convolution import MatrixConv2d
-from upscale_opt.plans import MATMUL
+from upscale_opt.plans import GATHERING, MATMUL
 from upscale_opt.selections import Gather
 
 CONTIGUOUS = "contiguous"
@@ -38,7 +39,7 @@ class Case:
     runs
         Contiguous runs of them, for ``pieces``; otherwise 1.
     kernel
-        Empty for the module's own operator, or ``matmul``.
+        Empty for the module's own operator, or one of `upscale_opt.plans.KERNELS`.
     """
 
     form: str
@@ -92,12 +93,15 @@ class Specimen(nn.Module):
             own = positions[(positions >= starts[i]) & (positions < starts[i + 1])] - starts[i]
             whole = len(own) == width
             runs = [(int(run[0]) * layer.channel_size, len(run) * layer.channel_size) for run in runs_of(own)]
+            if case.kernel == GATHERING:
+                self.parts.append(None)
+                continue
             if case.form == COPY and not whole and (len(runs) > 1 or not layer.operands):
                 index = torch.from_numpy(entries(own, layer.channel_size))
                 self.gathers[str(i)] = Gather(index, layer.axis)
             self.parts.append(None if whole else runs)
         self.prologue = nn.ModuleList(_prologue_module(name, case.channels) for name in layer.prologue)
-        self.consumer = consumer(layer, case)
+        self.consumer = consumer(layer, case, positions)
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """The consumer's output."""
@@ -135,8 +139,8 @@ def inputs_of(
     return tuple(made)
 
 
-def consumer(layer: Layer, case: Case) -> nn.Module:
-    """The consumer with random weights."""
+def consumer(layer: Layer, case: Case, positions: np.ndarray) -> nn.Module:
+    """The consumer with random weights; `positions` are those it reads, in case it gathers them itself."""
     features = case.channels * layer.channel_size
     if layer.kind == LINEAR:
         return nn.Linear(features, layer.outputs, bias=layer.bias)
@@ -150,11 +154,22 @@ def consumer(layer: Layer, case: Case) -> nn.Module:
         dilation=layer.dilation,
         bias=layer.bias,
     )
-    return MatrixConv2d.of(made) if case.kernel == MATMUL else made  # type: ignore[arg-type]
+    if not isinstance(made, nn.Conv2d) or not case.kernel:
+        return made
+    return MatrixConv2d.of(made) if case.kernel == MATMUL else _gathering(made, positions)
 
 
-def forms_of(layer: Layer, kept: int, stored: int, spans: Sequence[int], runs: Sequence[int]) -> list[Case]:
-    """All ways to read that are worth timing: ranges of the given spans, pieces of the given runs, a copy."""
+def _gathering(convolution: nn.Conv2d, positions: np.ndarray) -> nn.Module:
+    return GatherConv2d.from_convolution(convolution, torch.from_numpy(positions))
+
+
+def forms_of(
+    layer: Layer, kept: int, stored: int, spans: Sequence[int], runs: Sequence[int], *, gathering: bool = False
+) -> list[Case]:
+    """All ways to read that are worth timing: ranges of the given spans, pieces of the given runs, a copy.
+
+    With `gathering`, a copy by the consumer itself, too, if it is one that can.
+    """
     if kept == stored:
         return [Case(CONTIGUOUS, kept)]
     kernels = ("", MATMUL) if layer.is_pointwise and not layer.operands and not layer.prologue else ("",)
@@ -163,6 +178,7 @@ def forms_of(layer: Layer, kept: int, stored: int, spans: Sequence[int], runs: S
         *(Case(OVER_READ, span, kernel=kernel) for span in spans for kernel in kernels),
         *(Case(PIECES, kept, number) for number in runs),
         Case(COPY, kept),
+        *([Case(COPY, kept, kernel=GATHERING)] if gathering and MATMUL in kernels and set(layer.stride) == {1} else []),
     ]
 
 

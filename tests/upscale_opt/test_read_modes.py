@@ -96,3 +96,22 @@ def test_wrong_fields_are_named(field, value, complaint, planned, tmp_path):
     (tmp_path / "plan.json").write_text(json.dumps({**document, field: value}))
     with pytest.raises(PlanError, match=complaint):
         read_plan(tmp_path / "plan.json")
+
+
+def test_a_consumer_that_gathers_by_itself_computes_the_same(planned):
+    """Where there is no GPU it is the gather and the convolution; names and parameters stay."""
+    from upscale_opt.gather_convolution import GatherConv2d
+    from upscale_opt.plans import GATHERING
+
+    model, inputs = networks.make(networks.Inverted)
+    graph, _, _, plan = planned(model, inputs)
+    plan = replace(plan, reads={**plan.reads, "head": COPY, "expand": COPY})
+    copies = dict.fromkeys(("head", "expand"), GATHERING)
+    exported = export(model, inputs, replace(plan, kernels=copies), graph=graph)
+    assert exported.verification.passed
+    for name in copies:
+        assert type(exported.module.get_submodule(name)) is GatherConv2d
+        assert f"{name}_gather" not in dict(exported.module.named_modules())
+    wrong = "stem"
+    with pytest.raises(PlanError, match="gather"):
+        export(model, inputs, replace(plan, kernels={wrong: GATHERING}), graph=graph)
