@@ -82,7 +82,8 @@ def settle(graph: Graph, choice: MaskChoice) -> EffectiveMasks:
         return effective_masks(graph, {}, **rounding)
     if choice.masks is not None:
         return effective_masks(graph, normalise_masks(graph, read_masks(choice.masks)), **rounding)
-    return effective_masks(graph, l2_masks(graph, choice.amount, ignore=choice.ignore), **rounding)
+    outputs = settle_outputs(graph, choice)
+    return effective_masks(graph, l2_masks(graph, choice.amount, ignore=choice.ignore, outputs=outputs), **rounding)
 
 
 def settle_outputs(graph: Graph, choice: MaskChoice) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from upscale_opt.consumer_names import consumer_named, consumers_matching
 from upscale_opt.errors import MaskError
 from upscale_opt.graphs import Graph
 from upscale_opt.importance import LARGEST, column_norms, num_inputs
+from upscale_opt.output_masks import zero_columns
 from upscale_opt.rounding import KeptChannels, kept_channels_report, rounded_mask
 
 Masks = dict[str, np.ndarray]
@@ -43,7 +44,13 @@ class EffectiveMasks:
     report: tuple[KeptChannels, ...] = ()
 
 
-def l2_masks(graph: Graph, amount: float | str = 0.5, *, ignore: Iterable[str] = ()) -> Masks:
+def l2_masks(
+    graph: Graph,
+    amount: float | str = 0.5,
+    *,
+    ignore: Iterable[str] = (),
+    outputs: Mapping[str, np.ndarray] | None = None,
+) -> Masks:
     """Per-consumer L2 masks: the unconstrained input-side pruning of UPSCALE (Wan et al., ICML 2023, section 4).
 
     Every convolution that does not read the network input removes its input channels of smallest L2 norm; depthwise
@@ -57,6 +64,8 @@ def l2_masks(graph: Graph, amount: float | str = 0.5, *, ignore: Iterable[str] =
         Share of channels to remove, in [0, 1); see `upscale_opt.amounts.num_removed`.
     ignore
         Names of weights or modules to be left alone, wildcards allowed (``layer4.*``).
+    outputs
+        Masks of producers' output channels: what they make zero is removed first. Default: none.
 
     Raises
     ------
@@ -65,10 +74,13 @@ def l2_masks(graph: Graph, amount: float | str = 0.5, *, ignore: Iterable[str] =
     """
     require_amount(amount)
     ignored = consumers_matching(graph, ignore)
+    zero = zero_columns(graph, outputs) if outputs else {}
     masks = {}
     for name, read in graph.consumers.items():
         if read.is_convolution and not read.reads_network_input and name not in ignored:
             norms = column_norms(graph, name)
+            if name in zero:
+                norms[zero[name]] = -1.0
             removed = np.argsort(norms, kind="stable")[: num_removed(amount, len(norms))]
             masks[name] = np.ones(len(norms), dtype=bool)
             masks[name][removed] = False

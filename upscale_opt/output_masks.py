@@ -14,7 +14,7 @@ from upscale_opt.attributes import attribute_of
 from upscale_opt.consumer_names import consumers_matching
 from upscale_opt.errors import MaskError
 from upscale_opt.graphs import Graph
-from upscale_opt.writes import Write, writes_of
+from upscale_opt.writes import Write, writes_of, zero_channels
 
 
 def l2_output_masks(
@@ -68,6 +68,31 @@ def maskable_producers(graph: Graph) -> dict[str, Write]:
         for weight, write in writes_of(graph).items()
         if weight in convolutions and not any(graph.blocks[b].pinned for b in write.layout.blocks)
     }
+
+
+def zero_columns(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Input channels of consumers that output masks make zero, in all calls and in all groups.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    outputs
+        Weight name to the Boolean mask of its output channels, True = kept.
+
+    Returns
+    -------
+    dict
+        Weight name to a Boolean array as long as its mask; consumers without such channels are not listed.
+    """
+    zeros = zero_channels(graph, outputs)
+    found: dict[str, np.ndarray] = {}
+    for read in (*graph.reads, *graph.grouped):
+        width = sum(graph.blocks[b].size for b in read.input.blocks)
+        own = zeros.get(read.source, np.zeros(width, dtype=bool)).repeat(read.input.size)
+        columns = np.logical_and.reduce(own.reshape(read.groups, -1), axis=0)
+        found[read.weight] = found.get(read.weight, np.ones(len(columns), dtype=bool)) & columns
+    return {weight: columns for weight, columns in found.items() if columns.any()}
 
 
 def normalise_output_masks(graph: Graph, masks: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from upscale_opt import MaskError, effective_masks, l2_masks, normalise_masks, trace
+from upscale_opt import MaskError, effective_masks, l2_masks, l2_output_masks, normalise_masks, trace
 from upscale_opt.amounts import num_removed
 
 
@@ -99,3 +99,17 @@ def test_a_mask_that_keeps_nothing_keeps_the_strongest_channel_and_says_so(graph
     norms = graph.module.get_parameter("down.weight").detach().pow(2).sum((0, 2, 3))
     assert np.flatnonzero(result.masks["down.weight"]).tolist() == [int(norms.argmax())]
     assert len(result.messages) == 1 and "down.weight keeps nothing" in result.messages[0]
+
+
+def test_channels_that_nobody_computes_are_dropped_first():
+    """Behind an output mask at 0.75, a consumer at 0.5 keeps all that is computed, and then its largest norms."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 1), torch.nn.Conv2d(16, 8, 1), torch.nn.Conv2d(8, 2, 1)).eval()
+    graph = trace(model, torch.zeros(1, 3, 4, 4))
+    outputs = l2_output_masks(graph, 0.75)
+    masks = l2_masks(graph, 0.5, outputs=outputs)
+    assert outputs["0.weight"].sum() == 4 and masks["1.weight"].sum() == 8
+    assert masks["1.weight"][outputs["0.weight"]].all()
+    alone = l2_masks(graph, 0.5)
+    assert not alone["1.weight"][outputs["0.weight"]].all()
+    assert (masks["1.weight"] & ~outputs["0.weight"]).sum() == 4
