@@ -49,8 +49,8 @@ class Editor:
         """A range of a tensor: a view."""
         return self.module.graph.call_function(torch.narrow, (source, axis, start, length))
 
-    def gather(self, source: fx.Node, path: str, index: np.ndarray, axis: int) -> fx.Node:
-        """A copy of some entries of an axis. Who wants the same entries of the same tensor gets the same copy.
+    def gather(self, source: fx.Node, path: str, index: np.ndarray, axis: int, *, shared: bool = False) -> fx.Node:
+        """A copy of some entries of an axis.
 
         Parameters
         ----------
@@ -62,10 +62,20 @@ class Editor:
             int64: which entries.
         axis
             Of the tensor.
+        shared
+            Make it where the tensor is made, for all who want the same entries of it. Nothing may write into the tensor
+            in the meantime.
         """
         key = (source, axis, index.tobytes())
-        if key not in self._gathers:
-            made = self.add(path, Gather(self.index(index), axis))
+        if shared and key in self._gathers:
+            return self._gathers[key]
+        made = self.add(path, Gather(self.index(index), axis))
+        if not shared:
+            return self.module.graph.call_module(made, (source,))
+        behind = source
+        while behind.op == "placeholder" and behind.next.op == "placeholder":
+            behind = behind.next
+        with self.module.graph.inserting_after(behind):
             self._gathers[key] = self.module.graph.call_module(made, (source,))
         return self._gathers[key]
 

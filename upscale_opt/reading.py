@@ -58,6 +58,7 @@ class ReadWriter:
         self.prologues = {name: own for name, own in known.items() if plan.slices is None or name in plan.slices}
         self.widths: dict[str, int] = {}
         self.memory = Memory(graph)
+        self._original = {node.name: node for node in graph.module.graph.nodes}
 
     def insert(self, read: Read) -> None:
         """Hand a consumer its channels, and slice its weight to match."""
@@ -99,20 +100,28 @@ class ReadWriter:
         node, prologue = self.editor.nodes[read.node], self.prologues.get(read.name, Prologue((), None))
         first = self.editor.nodes[prologue.nodes[0]] if prologue.nodes else node
         source: Any = first.args[0]
+        before: Any = self._original[prologue.nodes[0]].args[0] if prologue.nodes else self._original[read.source]
         if prologue.concat is None:
             with self.editor.module.graph.inserting_before(first):
-                first.update_arg(0, self._selected(read, source, read.input, positions))
+                first.update_arg(0, self._selected(read, source, before, read.input, positions))
             return
         with self.editor.module.graph.inserting_before(source):
             pieces = self._pieces_of_operands(read, prologue.concat, positions)
             first.update_arg(0, self.editor.concat(pieces, read.input.axis))
         self.editor.module.graph.erase_node(source)
 
-    def _selected(self, read: Read, source: Any, layout: TensorLayout, positions: np.ndarray) -> fx.Node:
-        """Some channels of a tensor: gathered, or the runs of them one after the other."""
+    def _selected(
+        self, read: Read, source: Any, original: fx.Node, layout: TensorLayout, positions: np.ndarray
+    ) -> fx.Node:
+        """Some channels of a tensor: gathered, or the runs of them one after the other.
+
+        `source` is what computes the tensor now, `original` the node that did.
+        """
         if self.plan.reads[read.name] == COPY:
             path = f"{read.name.replace('#', '_')}_gather"
-            return self.editor.gather(source, path, entries(positions, layout.size), layout.axis)
+            index = entries(positions, layout.size)
+            alone = self.memory.is_overwritten_after(original, original)
+            return self.editor.gather(source, path, index, layout.axis, shared=not alone)
         pieces = [
             self.editor.narrow(source, layout.axis, int(run[0]) * layout.size, len(run) * layout.size)
             for run in runs_of(positions)
@@ -121,7 +130,7 @@ class ReadWriter:
 
     def _pieces_of_operands(self, read: Read, concat: str, positions: np.ndarray) -> list[fx.Node]:
         """What a concat's operands contribute to the chosen channels, whole operands as they are."""
-        original = next(node for node in self.graph.module.graph.nodes if node.name == concat)
+        original = self._original[concat]
         pieces: list[fx.Node] = []
         start = 0
         for operand, now in zip(original.args[0], self.editor.nodes[concat].args[0], strict=True):
@@ -132,7 +141,7 @@ class ReadWriter:
             if len(own) == width:
                 pieces.append(now)
             elif self.plan.reads[read.name] == COPY and len(runs_of(own)) > 1:
-                pieces.append(self._selected(read, now, layout, own))
+                pieces.append(self._selected(read, now, operand, layout, own))
             else:
                 pieces += [self.editor.narrow(now, layout.axis, int(run[0]), len(run)) for run in runs_of(own)]
             if len(own) == len(positions) and len(pieces) == 1 and self.memory.is_overwritten_after(operand, original):

@@ -204,8 +204,12 @@ def zero_channels(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, 
         elif kind in (*_ADDITIONS, *_SUBTRACTIONS) and len(operands) == 2 == len(node.all_input_nodes):
             found = of(operands[0]) & of(operands[1])
         elif kind in CONCATS:
-            parts = [of(x) for x in node.args[0]]
-            found = np.concatenate(parts) if sum(map(len, parts)) == len(found) else found
+            parts = [graph.layouts.get(getattr(x, "name", "")) for x in node.args[0]]
+            along = sum((own.blocks for own in parts if own is not None), ())
+            if layout is not None and None not in parts and along == layout.blocks:
+                found = np.concatenate([of(x) for x in node.args[0]])
+            elif None not in parts and all(_width(graph, x) == len(found) for x in node.args[0]):
+                found = np.logical_and.reduce([of(x) for x in node.args[0]])  # side by side on another axis
         elif len(operands) == 1 and keeps_zero(graph, node):
             found = of(operands[0])
         if node.name in masks and len(masks[node.name]) == len(found):

@@ -3,6 +3,8 @@
 Each is exported with random masks, orders and read modes, and compared with its masked model in float64.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from benchmarks.random_networks import Program, Verdict, check
 from benchmarks.random_networks.program import Input, Step
 from problems import Order, evaluate
 from upscale_opt import AnalyticCosts, effective_masks, export, extract, trace
-from upscale_opt.plans import Plan
+from upscale_opt.plans import Plan, baseline_plan
 
 
 def program(*lines, init, output, shape=(3, 4, 4), batch=2, fixed_batch=False, high=None):
@@ -188,3 +190,53 @@ def test_rows_of_parameters_used_elsewhere_are_not_made_zero():
     outputs = {"conv.weight": np.array([True, False, False, True])}
     masks = effective_masks(trace(model, x)).masks
     assert export(model, x, masks=masks, outputs=outputs, baseline=True).verification.passed
+
+
+class Stacked(nn.Module):
+    """A masked tensor on top of one that is not, along another axis than the channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(12, 12, 3, padding=1), nn.Conv2d(12, 8, 1)
+
+    def forward(self, x):
+        return self.second(torch.cat([self.first(x), x], 2))
+
+
+def test_channels_are_zero_behind_a_concat_along_another_axis_only_if_they_are_in_all_operands():
+    """Random network 7546: the network input, which has no known channels, was counted as no channels."""
+    torch.manual_seed(0)
+    model, x = Stacked().eval(), torch.randn(2, 12, 5, 5)
+    outputs = {"first.weight": np.arange(12) < 4}
+    masks = effective_masks(trace(model, x)).masks
+    assert export(model, x, masks=masks, outputs=outputs, baseline=True).verification.passed
+
+
+class Branches(nn.Module):
+    """Two readers of one tensor want the same channels, one of them behind an activation that comes first."""
+
+    def __init__(self, *, in_place=False):
+        super().__init__()
+        self.stem, self.left, self.right = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1), nn.Conv2d(8, 4, 1)
+        self.in_place = in_place
+
+    def forward(self, x):
+        x = self.stem(x)
+        active = torch.sigmoid(x)
+        right = self.right(x)
+        if self.in_place:
+            x.mul_(3)
+        return self.left(active) + right + self.right(x)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_shared_gather_stands_where_its_tensor_is_made_unless_somebody_writes_into_that(in_place):
+    """Random network 6799: it stood behind one of the nodes that use it."""
+    torch.manual_seed(0)
+    model, x = Branches(in_place=in_place).eval(), torch.randn(1, 3, 4, 4)
+    kept = np.arange(8) % 2 == 0
+    graph = trace(model, x)
+    masks = effective_masks(graph, {"left.weight": kept, "right.weight": kept}).masks
+    plan = baseline_plan(extract(graph, masks), masks)
+    copies = replace(plan, slices=None, reads=dict.fromkeys(plan.reads, "copy"))
+    assert export(model, x, copies, graph=graph).verification.passed
