@@ -12,28 +12,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from upscale_opt.access_profiles import AccessProfile, CopyFound, profile_accesses
-    from upscale_opt.calibration import Effort, calibrate
     from upscale_opt.comparison import Comparison, Prepared, compare, prepare
     from upscale_opt.constrained import constrained_masks
     from upscale_opt.cost_model import AnalyticCosts, CostModel, Workload
-    from upscale_opt.cost_tables import CostTables
     from upscale_opt.errors import MaskError, ModelError, PlanError, UpscaleError, VerificationError
     from upscale_opt.exporter import export, load
     from upscale_opt.exports import Exported, Verification
     from upscale_opt.extraction import extract
     from upscale_opt.floors import floor_of
     from upscale_opt.graphs import Graph
+    from upscale_opt.latency.access_profiles import AccessProfile, CopyFound, profile_accesses
+    from upscale_opt.latency.calibration import Effort, calibrate
+    from upscale_opt.latency.cost_tables import CostTables
+    from upscale_opt.latency.measured_costs import MeasuredCosts
+    from upscale_opt.latency.profiling import Profile, profile, profile_interleaved
     from upscale_opt.mask_files import read_masks, save_masks
     from upscale_opt.masks import EffectiveMasks, effective_masks, l2_masks, normalise_masks
     from upscale_opt.matrix_convolution import MatrixConv2d
-    from upscale_opt.measured_costs import MeasuredCosts
     from upscale_opt.models import load_model
     from upscale_opt.order_checks import OrderCheck, check_orders
     from upscale_opt.output_masks import l2_output_masks, normalise_output_masks
     from upscale_opt.pictures import save_picture
     from upscale_opt.plans import ModelReference, Plan, baseline_plan, plan, read_plan, save_plan
-    from upscale_opt.profiling import Profile, profile, profile_interleaved
     from upscale_opt.pruned_modules import PruningMasks, masks_from_pruning, permanently_pruned
     from upscale_opt.reports import access_table
     from upscale_opt.rounding import KeptChannels
@@ -44,15 +44,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "access_profiles": ("AccessProfile", "CopyFound", "profile_accesses"),
-    "calibration": (
+    "latency.access_profiles": ("AccessProfile", "CopyFound", "profile_accesses"),
+    "latency.calibration": (
         "Effort",
         "calibrate",
     ),
-    "cost_tables": ("CostTables",),
+    "latency.cost_tables": ("CostTables",),
     "floors": ("floor_of",),
     "matrix_convolution": ("MatrixConv2d",),
-    "measured_costs": ("MeasuredCosts",),
+    "latency.measured_costs": ("MeasuredCosts",),
     "order_checks": (
         "OrderCheck",
         "check_orders",
@@ -70,7 +70,7 @@ _HOMES = {
     "output_masks": ("l2_output_masks", "normalise_output_masks"),
     "pictures": ("save_picture",),
     "plans": ("ModelReference", "Plan", "baseline_plan", "plan", "read_plan", "save_plan"),
-    "profiling": ("Profile", "profile", "profile_interleaved"),
+    "latency.profiling": ("Profile", "profile", "profile_interleaved"),
     "graphs": ("Graph",),
     "reports": ("access_table",),
     "saving": ("save_as",),

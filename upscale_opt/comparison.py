@@ -24,12 +24,12 @@ from upscale_opt.exporter import export
 from upscale_opt.exports import Exported
 from upscale_opt.extraction import extract
 from upscale_opt.graphs import Graph
+from upscale_opt.latency.measured_costs import MeasuredCosts, MeasuredTable
+from upscale_opt.latency.profiling import Profile, profile_interleaved
+from upscale_opt.latency.readings import cheapest_readings, tables_of
 from upscale_opt.masks import EffectiveMasks, effective_masks, normalise_masks
-from upscale_opt.measured_costs import MeasuredCosts, MeasuredTable
 from upscale_opt.output_masks import normalise_output_masks
 from upscale_opt.plans import ModelReference, Plan, plan
-from upscale_opt.profiling import Profile, profile_interleaved
-from upscale_opt.readings import cheapest_readings, tables_of
 from upscale_opt.rounding import KeptChannels
 from upscale_opt.segments import Solutions, each_solution
 from upscale_opt.tracing import as_tuple, trace

@@ -47,11 +47,11 @@ def profile(
     stored = read_plan(plan) if plan is not None else None
     reference = reference_of(stored, model, weights, input_shape, seed)
     shape = options.settled_shape(reference.input_shape, batch, memory_format)
-    from upscale_opt.access_profiles import profile_accesses
     from upscale_opt.environment import environment
     from upscale_opt.exporter import export as run_export
+    from upscale_opt.latency.access_profiles import profile_accesses
+    from upscale_opt.latency.profiling import profile_interleaved
     from upscale_opt.models import in_memory_format
-    from upscale_opt.profiling import profile_interleaved
 
     network, x, notes = load_model_and_input(replace(reference, input_shape=shape), device)
     remark(notes)
@@ -130,8 +130,8 @@ def check(
     tables = _calibrated(prepared, measuring)
     from upscale_opt.comparison import prepare
     from upscale_opt.cost_model import AnalyticCosts
+    from upscale_opt.latency.measured_costs import MeasuredCosts
     from upscale_opt.masks import EffectiveMasks
-    from upscale_opt.measured_costs import MeasuredCosts
     from upscale_opt.order_checks import check_orders
 
     costs = MeasuredCosts(tables, AnalyticCosts.for_device(prepared.example_inputs.device.type))  # type: ignore[union-attr]
@@ -167,7 +167,7 @@ def check(
 
 def _calibrated(prepared: Any, measuring: Measuring) -> Any:
     """The tables of a prepared model, measured where they were missing."""
-    from upscale_opt.calibration import calibrate as run_calibration
+    from upscale_opt.latency.calibration import calibrate as run_calibration
 
     inputs = prepared.example_inputs
     return run_calibration(
@@ -182,6 +182,6 @@ def _calibrated(prepared: Any, measuring: Measuring) -> Any:
 
 
 def _directory(measuring: Measuring) -> Path:
-    from upscale_opt.cost_tables import default_directory
+    from upscale_opt.latency.cost_tables import default_directory
 
     return measuring.tables or default_directory()

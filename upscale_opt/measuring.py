@@ -12,7 +12,7 @@ from upscale_opt import options
 
 if TYPE_CHECKING:
     from upscale_opt.cost_model import CostModel
-    from upscale_opt.cost_tables import Conditions
+    from upscale_opt.latency.cost_tables import Conditions
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ class Measuring:
         ModelError
             If there is no such backend, or it does not fit the device.
         """
-        from upscale_opt.calibration import conditions_of
+        from upscale_opt.latency.calibration import conditions_of
 
         return conditions_of((x,), backend=self.backend)
 
     def costs(self, x: Any) -> CostModel:
         """The tables that were measured under these conditions, with the analytic model for what was not."""
         from upscale_opt.cost_model import AnalyticCosts
-        from upscale_opt.cost_tables import CostTables, default_directory
-        from upscale_opt.measured_costs import MeasuredCosts
+        from upscale_opt.latency.cost_tables import CostTables, default_directory
+        from upscale_opt.latency.measured_costs import MeasuredCosts
 
         tables = CostTables.load(self.tables or default_directory(), self.conditions(x))
         return MeasuredCosts(tables, AnalyticCosts.for_device(x.device.type))

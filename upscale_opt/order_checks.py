@@ -1,6 +1,6 @@
 """Does the objective tell the truth? Several orders of one masked model, predicted by tables and measured side by side.
 
-Predicted = measured floor + what the tables expect every access to cost beyond it (`upscale_opt.readings`).
+Predicted = measured floor + what the tables expect every access to cost beyond it (`upscale_opt.latency.readings`).
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from tqdm import tqdm
 
 from problems import Order, Problem
 from solvers import solve
-from upscale_opt.access_profiles import profile_accesses
-from upscale_opt.agreement import Agreement, agreement
 from upscale_opt.comparison import Prepared
 from upscale_opt.exporter import export
 from upscale_opt.exports import Exported
 from upscale_opt.floors import floor_of
+from upscale_opt.latency.access_profiles import profile_accesses
+from upscale_opt.latency.agreement import Agreement, agreement
+from upscale_opt.latency.profiling import Profile, profile_interleaved
+from upscale_opt.latency.readings import Expected, cheapest_readings, expected_as_planned
 from upscale_opt.plans import Plan, baseline_plan, plan_of_orders
-from upscale_opt.profiling import Profile, profile_interleaved
-from upscale_opt.readings import Expected, cheapest_readings, expected_as_planned
 from upscale_opt.tracing import as_tuple
 from upscale_opt.verification import Verifier
 

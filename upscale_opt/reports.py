@@ -17,9 +17,9 @@ from upscale_opt.environment import environment
 from upscale_opt.segments import Solutions, total_in_units
 
 if TYPE_CHECKING:
-    from upscale_opt.access_profiles import AccessProfile
     from upscale_opt.cost_model import CostModel
-    from upscale_opt.profiling import Profile
+    from upscale_opt.latency.access_profiles import AccessProfile
+    from upscale_opt.latency.profiling import Profile
 
 HEURISTICS = ("identity", "greedy")
 MODES = ("views", "over_reads", "pieces", "copies")

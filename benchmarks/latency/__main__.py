@@ -31,9 +31,9 @@ from benchmarks.results import commit, csv_text
 from benchmarks.vs_upscale_latency.rows import read_rows
 from problems.files import write_text_atomically
 from upscale_opt import Plan, UpscaleError, extract, read_plan, save_plan
-from upscale_opt.backends import BACKENDS
-from upscale_opt.cost_tables import CostTables
-from upscale_opt.readings import cheapest_readings, tables_of
+from upscale_opt.latency.backends import BACKENDS
+from upscale_opt.latency.cost_tables import CostTables
+from upscale_opt.latency.readings import cheapest_readings, tables_of
 
 NAME = "latency"
 MODELS = (
@@ -110,9 +110,9 @@ def _on_cpu(cell: Cell) -> Cell:
 def _write_plans(subject: Subject, directory: Path, time_limit: float) -> None:
     """Plans by analytic costs of a GPU: orders for `_read_plans`."""
     from benchmarks.latency.planning import plans_of
-    from upscale_opt.calibration import conditions_of
     from upscale_opt.cost_model import AnalyticCosts
-    from upscale_opt.measured_costs import MeasuredCosts
+    from upscale_opt.latency.calibration import conditions_of
+    from upscale_opt.latency.measured_costs import MeasuredCosts
 
     costs = MeasuredCosts(CostTables(conditions_of((subject.x,))), AnalyticCosts.for_device("cuda"))
     directory.mkdir(parents=True, exist_ok=True)

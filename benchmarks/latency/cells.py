@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from upscale_opt import Graph, ModelReference, effective_masks, extract, l2_masks, load_model, trace
-from upscale_opt.calibration import calibrate
 from upscale_opt.cost_model import AnalyticCosts
-from upscale_opt.cost_tables import CostTables
-from upscale_opt.measured_costs import MeasuredCosts
+from upscale_opt.latency.calibration import calibrate
+from upscale_opt.latency.cost_tables import CostTables
+from upscale_opt.latency.measured_costs import MeasuredCosts
 
 FORMATS = ("NCHW", "channels_last")
 VARIANTS = {

@@ -11,7 +11,7 @@ from torch import nn
 from benchmarks.latency.cells import KEY, VARIANTS, Subject
 from upscale_opt import Plan, baseline_plan, export, profile_interleaved
 from upscale_opt.floors import floor_of
-from upscale_opt.profiling import Profile
+from upscale_opt.latency.profiling import Profile
 from upscale_opt.verification import Verifier
 
 Row = dict[str, Any]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from benchmarks.latency.cells import Subject
 from solvers import solve
 from upscale_opt import Plan, extract, plan
-from upscale_opt.measured_costs import MeasuredCosts
-from upscale_opt.readings import cheapest_readings, tables_of
+from upscale_opt.latency.measured_costs import MeasuredCosts
+from upscale_opt.latency.readings import cheapest_readings, tables_of
 
 
 def plans_of(subject: Subject, costs: MeasuredCosts, *, time_limit: float) -> dict[str, Plan]:

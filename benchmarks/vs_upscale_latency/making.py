@@ -16,11 +16,11 @@ from torch import nn
 from benchmarks.vs_upscale_latency.cells import FORMATS, MASKED, Cell, Subject
 from benchmarks.vs_upscale_latency.processes import reason
 from upscale_opt import AnalyticCosts, ModelReference, effective_masks, l2_masks, load_model, masked_copy, trace
-from upscale_opt.backends import TORCHSCRIPT
-from upscale_opt.calibration import calibrate
 from upscale_opt.comparison import export_all, prepare
+from upscale_opt.latency.backends import TORCHSCRIPT
+from upscale_opt.latency.calibration import calibrate
+from upscale_opt.latency.measured_costs import MeasuredCosts
 from upscale_opt.masks import Masks
-from upscale_opt.measured_costs import MeasuredCosts
 from upscale_opt.randomisation import random_inputs, randomise
 from upscale_opt.segments import each_solution
 

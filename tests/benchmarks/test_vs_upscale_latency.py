@@ -53,7 +53,7 @@ def here(tmp_path, monkeypatch):
             raise ChildError(reason(error)) from error
 
     monkeypatch.setattr(running, "in_child", in_this_process)
-    monkeypatch.setattr("upscale_opt.profiling.MINIMUM_BLOCK_SECONDS", 1e-4)
+    monkeypatch.setattr("upscale_opt.latency.profiling.MINIMUM_BLOCK_SECONDS", 1e-4)
     monkeypatch.setattr(results, "DIRECTORY", tmp_path / "results")
     monkeypatch.setattr(command, "version_of", lambda package: "0")
     with warnings.catch_warnings():

@@ -22,7 +22,7 @@ from upscale_opt import (
     profile_accesses,
     trace,
 )
-from upscale_opt.access_nodes import nodes_of_accesses
+from upscale_opt.latency.access_nodes import nodes_of_accesses
 from upscale_opt.plans import Plan
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}

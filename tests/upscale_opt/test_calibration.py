@@ -9,15 +9,15 @@ import torch
 from torch import nn
 
 from upscale_opt import ModelError, effective_masks, export, extract, trace
-from upscale_opt.backends import BACKENDS, prepared
-from upscale_opt.calibration import Effort, calibrate, conditions_of, keys_of, spans_between
 from upscale_opt.comparison import prepare
 from upscale_opt.cost_model import AnalyticCosts
-from upscale_opt.cost_tables import CostTables
+from upscale_opt.latency.backends import BACKENDS, prepared
+from upscale_opt.latency.calibration import Effort, calibrate, conditions_of, keys_of, spans_between
+from upscale_opt.latency.cost_tables import CostTables
+from upscale_opt.latency.measured_costs import MeasuredCosts
+from upscale_opt.latency.specimens import Case, Specimen, forms_of, inputs_of, positions_of
 from upscale_opt.layers import Layer
-from upscale_opt.measured_costs import MeasuredCosts
 from upscale_opt.plans import MATMUL
-from upscale_opt.specimens import Case, Specimen, forms_of, inputs_of, positions_of
 
 QUICK = Effort(spans=2, rounds=2, seconds=0.0, copies=1)
 
@@ -38,7 +38,7 @@ def test_all_distinct_shapes_are_measured_once_and_kept(network, tmp_path, monke
     assert len(keys) == len(set(keys)) <= len(graph.reads)
     tables = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK)
     assert set(tables.entries) == set(keys)
-    monkeypatch.setattr("upscale_opt.calibration.measure", None)  # nothing is measured a second time
+    monkeypatch.setattr("upscale_opt.latency.calibration.measure", None)  # nothing is measured a second time
     again = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK)
     assert again.entries == tables.entries
     costs = MeasuredCosts(tables, AnalyticCosts())
@@ -47,7 +47,7 @@ def test_all_distinct_shapes_are_measured_once_and_kept(network, tmp_path, monke
 
 
 def test_an_interrupt_keeps_what_was_measured(tmp_path, monkeypatch):
-    from upscale_opt import calibration
+    from upscale_opt.latency import calibration
 
     _, inputs, graph, masks = masked(networks.Residual)
     honest, seen = calibration.measure, []
@@ -130,7 +130,7 @@ def test_backends_that_are_not_there_are_refused():
 @pytest.mark.parametrize("network", [networks.Residual, networks.Dense, networks.Inverted])
 def test_plans_read_in_the_ways_that_the_tables_find_cheapest_and_compute_the_same(network, tmp_path):
     """Made-up tables, each way the cheapest in turn, so that exports of all of them are verified."""
-    from upscale_opt.cost_tables import Timing
+    from upscale_opt.latency.cost_tables import Timing
     from upscale_opt.plans import baseline_plan
 
     model, inputs, graph, masks = masked(network, seed=1)

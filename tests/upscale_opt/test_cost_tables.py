@@ -8,10 +8,10 @@ import pytest
 
 from problems import Curve
 from upscale_opt.cost_model import AnalyticCosts, Workload
-from upscale_opt.cost_tables import Conditions, CostTables, Key, Timing, default_directory
 from upscale_opt.errors import UpscaleError
+from upscale_opt.latency.cost_tables import Conditions, CostTables, Key, Timing, default_directory
+from upscale_opt.latency.measured_costs import MeasuredCosts, MeasuredTable, Reading
 from upscale_opt.layers import Layer
-from upscale_opt.measured_costs import MeasuredCosts, MeasuredTable, Reading
 
 LAYER = Layer("Conv2d", (1, 64, 14, 14), 1, 1, 24, (1, 1), (1, 1), (0, 0), (1, 1), False, ("BatchNorm2d",), (40, 24))
 CONDITIONS = Conditions("a CPU", "float32", "contiguous", "eager", 2, "2.13.0")

@@ -8,12 +8,12 @@ import pytest
 import torch
 from test_calibration import QUICK, masked
 
-from upscale_opt.agreement import INDISTINGUISHABLE, agreement, groups_of
-from upscale_opt.calibration import calibrate
 from upscale_opt.comparison import prepare
 from upscale_opt.cost_model import AnalyticCosts
 from upscale_opt.floors import Ready, floor_of
-from upscale_opt.measured_costs import MeasuredCosts
+from upscale_opt.latency.agreement import INDISTINGUISHABLE, agreement, groups_of
+from upscale_opt.latency.calibration import calibrate
+from upscale_opt.latency.measured_costs import MeasuredCosts
 from upscale_opt.order_checks import check_orders
 from upscale_opt.scatter import save_scatter
 from upscale_opt.selections import Gather

@@ -22,7 +22,7 @@ from problems.files import read_json, reject_unknown_fields, require_field, writ
 from upscale_opt.errors import UpscaleError
 from upscale_opt.layers import Layer
 
-FORMAT = "upscale_opt.cost_tables"
+FORMAT = "upscale_opt.latency.cost_tables"
 VERSION = 1
 CACHE_VARIABLE = "UPSCALE_OPT_CACHE"
 
@@ -40,7 +40,7 @@ class Conditions:
     memory_format
         ``contiguous`` or ``channels_last``.
     backend
-        One of `upscale_opt.backends.BACKENDS`.
+        One of `upscale_opt.latency.backends.BACKENDS`.
     threads
         Of torch, on a CPU; 0 on a GPU.
     torch
@@ -85,7 +85,7 @@ class Timing:
     Attributes
     ----------
     form, channels, runs, kernel
-        As in `upscale_opt.specimens.Case`.
+        As in `upscale_opt.latency.specimens.Case`.
     nanoseconds
         Per call; one figure per round, the rounds of all ways interleaved.
     """

@@ -16,9 +16,9 @@ from torch import nn
 from torch.utils import benchmark
 from tqdm import tqdm
 
-from upscale_opt.backends import EAGER, TORCHSCRIPT, is_script, prepared
 from upscale_opt.environment import environment
 from upscale_opt.errors import ModelError
+from upscale_opt.latency.backends import EAGER, TORCHSCRIPT, is_script, prepared
 from upscale_opt.tracing import as_tuple
 
 MINIMUM_BLOCK_SECONDS = 0.05
@@ -37,7 +37,7 @@ class Profile:
     device
         ``cpu`` or the CUDA device.
     backend
-        One of `upscale_opt.backends.BACKENDS`; of a model that is TorchScript already, that.
+        One of `upscale_opt.latency.backends.BACKENDS`; of a model that is TorchScript already, that.
     device_seconds
         Mean device time per pass from the profiler, on CUDA; None on CPU.
     environment
@@ -122,7 +122,8 @@ def profile_interleaved(
     runs
         Figures per model. Default: 10 on CPU, 100 on CUDA.
     backend
-        One of `upscale_opt.backends.BACKENDS`. Default: ``eager`` on CPU; ``torchscript`` on CUDA, as in the paper.
+        One of `upscale_opt.latency.backends.BACKENDS`. Default: ``eager`` on CPU; ``torchscript`` on CUDA, as in the
+        paper.
     progress
         Show a progress bar on standard error.
 

@@ -14,7 +14,7 @@ import numpy as np
 from problems import Order, Problem, evaluate
 from problems.evaluation import OVER_READ, VIEW
 from upscale_opt.graphs import Graph
-from upscale_opt.measured_costs import MeasuredCosts, MeasuredTable, Reading
+from upscale_opt.latency.measured_costs import MeasuredCosts, MeasuredTable, Reading
 from upscale_opt.plans import Plan
 from upscale_opt.prologues import prologues_of
 from upscale_opt.pruning import Pruning

@@ -17,10 +17,10 @@ import torch
 from tqdm import tqdm
 
 from problems.evaluation import OVER_READ, VIEW
-from upscale_opt.access_nodes import AccessNodes, nodes_of_accesses
-from upscale_opt.access_traces import NODE, REFERENCE, Copy, NodeRunner, Range, profiled_pass
 from upscale_opt.errors import ModelError
 from upscale_opt.exports import Exported
+from upscale_opt.latency.access_nodes import AccessNodes, nodes_of_accesses
+from upscale_opt.latency.access_traces import NODE, REFERENCE, Copy, NodeRunner, Range, profiled_pass
 from upscale_opt.tracing import as_tuple
 
 FULL = "full"

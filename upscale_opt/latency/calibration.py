@@ -20,13 +20,13 @@ from torch import nn
 from tqdm import tqdm
 
 from problems import CostTable
-from upscale_opt.backends import EAGER, prepared, require_backend
 from upscale_opt.cost_model import AnalyticCosts, Workload
-from upscale_opt.cost_tables import Conditions, CostTables, Key, Timing, default_directory
 from upscale_opt.extraction import extract
 from upscale_opt.gather_convolution import is_fused_on
 from upscale_opt.graphs import Graph
-from upscale_opt.specimens import Specimen, forms_of, inputs_of
+from upscale_opt.latency.backends import EAGER, prepared, require_backend
+from upscale_opt.latency.cost_tables import Conditions, CostTables, Key, Timing, default_directory
+from upscale_opt.latency.specimens import Specimen, forms_of, inputs_of
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 GRID = 8
@@ -101,7 +101,7 @@ def calibrate(
     outputs
         Masks of producers' output channels.
     backend
-        One of `upscale_opt.backends.BACKENDS`.
+        One of `upscale_opt.latency.backends.BACKENDS`.
     directory
         Where tables are kept. Default: `default_directory`.
     effort

@@ -15,8 +15,8 @@ from scipy.optimize import isotonic_regression
 from problems import CostTable, Curve
 from problems.evaluation import COPY, OVER_READ, PIECES, VIEW
 from upscale_opt.cost_model import CostModel, Workload
-from upscale_opt.cost_tables import CostTables, Key, Timing, by_form
 from upscale_opt.errors import UpscaleError
+from upscale_opt.latency.cost_tables import CostTables, Key, Timing, by_form
 
 ALIGNMENT = 8
 """Channels: what the width of an over-read is rounded up to, where a calibration found that faster."""
