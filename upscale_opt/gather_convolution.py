@@ -15,6 +15,7 @@ import torch
 from torch import fx, nn
 
 from upscale_opt.errors import UpscaleError
+from upscale_opt.matrix_convolution import is_pointwise
 from upscale_opt.selections import Gather
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -92,7 +93,7 @@ class GatherConv2d(nn.Conv2d):
         UpscaleError
             If the convolution is not pointwise or does not fit the index.
         """
-        if not is_pointwise(convolution):
+        if type(convolution) is not nn.Conv2d or not is_pointwise(convolution) or convolution.stride != (1, 1):
             raise UpscaleError(
                 "only a plain nn.Conv2d with a 1 x 1 kernel, stride 1, no padding and one group can select its input; "
                 f"put a Gather in front of {convolution}"
@@ -149,18 +150,6 @@ class GatherConv2d(nn.Conv2d):
 def is_fused_on(device: torch.device) -> bool:
     """Whether gather and convolution are one kernel on a device."""
     return device.type == "cuda" and _HAS_TRITON and torch.cuda.get_device_capability(device) >= _COMPUTE_CAPABILITY
-
-
-def is_pointwise(convolution: nn.Module) -> bool:
-    """Whether a module is a plain convolution that reads one pixel of all its input channels per output pixel."""
-    return (
-        type(convolution) is nn.Conv2d
-        and convolution.kernel_size == (1, 1)
-        and convolution.stride == (1, 1)
-        and convolution.padding in ((0, 0), "valid", "same")
-        and convolution.dilation == (1, 1)
-        and convolution.groups == 1
-    )
 
 
 def _kernels() -> ModuleType | None:
