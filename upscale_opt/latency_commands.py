@@ -152,6 +152,7 @@ def check(
         runs=runs,
         backend=measuring.backend,
         verify=verify,
+        accesses=True,
         progress=True,
     )
     say(f"{setting.model}, {setting.masks}: {tables.conditions}")

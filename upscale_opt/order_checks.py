@@ -81,7 +81,7 @@ class OrderCheck:
             f"  {order}: {access} expected {1e6 * expected:.0f} us, measured {1e6 * measured:.0f} us"
             for order, access, expected, measured in self.worst_accesses()
         ]
-        below = ["worst predicted accesses:", *worst] if worst else []
+        below = [f"per access: {self.access_agreement}", "furthest from their tables:", *worst] if worst else []
         return "\n".join([head, *rows, str(self.agreement), *below])
 
     @property

@@ -211,6 +211,7 @@ def solve_instance(problem: Problem, search: Search, json: Path | None) -> Solut
 def prepare_model(setting: Setting, objective: str) -> tuple[Prepared, ModelReference]:
     """Build, trace and mask the model of a setting; its problems have what the objective needs."""
     from upscale_opt.comparison import prepare
+    from upscale_opt.latency.backends import require_backend
     from upscale_opt.plans import ModelReference
     from upscale_opt.tracing import trace
 
@@ -218,6 +219,7 @@ def prepare_model(setting: Setting, objective: str) -> tuple[Prepared, ModelRefe
     shape = measuring.shape(options.parse_shape(setting.input_shape))
     reference = ModelReference(setting.model, setting.weights, setting.seed, shape)
     network, x, notes = load_model_and_input(reference, setting.device, measuring.memory_format)
+    require_backend(measuring.backend, x.device)
     started = time.perf_counter()
     graph = trace(network, x)
     masks = settle(graph, setting.masks)

@@ -333,3 +333,40 @@ def test_help_names_every_command():
     result = upscale_opt("--help")
     assert result.returncode == 0
     assert all(command in result.stdout for command in ("solve", "compare", "export", "profile", "show"))
+
+
+def test_latency_is_calibrated_solved_for_and_checked(tmp_path):
+    """Three commands on one set of tables; the second says that its costs are measured."""
+    model = ("--model", f"{NETS}:Residual", *SHAPE, "--batch", "2", "--memory-format", "channels_last")
+    tables = ("--tables", tmp_path / "tables")
+    before = upscale_opt("solve", *model, *tables, "--objective", "latency")
+    assert before.returncode == 0 and "costs: analytic" in before.stdout, before.stderr
+    calibrated = upscale_opt("calibrate", *model, *tables, "--json", tmp_path / "tables.json")
+    assert calibrated.returncode == 0, calibrated.stderr
+    assert Path(json.loads((tmp_path / "tables.json").read_text())["file"]).exists()
+    solved = upscale_opt("solve", *model, *tables, "--objective", "latency", "--json", tmp_path / "solved.json")
+    assert solved.returncode == 0 and "costs: measured" in solved.stdout, solved.stderr
+    assert json.loads((tmp_path / "solved.json").read_text())["costs"] == "measured"
+    outputs = ("--out", tmp_path / "scatter.png", "--json", tmp_path / "checked.json")
+    checked = upscale_opt("check", *model, *tables, "--runs", "2", "--time-limit", "1", *outputs)
+    assert checked.returncode == 0, checked.stderr
+    assert "exact latency" in checked.stdout and "per access" in checked.stdout
+    document = json.loads((tmp_path / "checked.json").read_text())
+    assert len(document["orders"]) == 11 and len(document["worst_accesses"]) == 10
+    assert (tmp_path / "scatter.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--backend", "magic"), "there is no backend 'magic'"),
+        (("--backend", "cuda-graph"), "needs a CUDA device"),
+        (("--memory-format", "sideways"), "there is no memory format"),
+        (("--batch", "0"), "--batch is 0"),
+    ],
+)
+def test_measuring_that_makes_no_sense_is_refused_before_any_work(options, complaint, tmp_path):
+    for command in ("compare", "calibrate", "check"):
+        result = upscale_opt(command, "--model", f"{NETS}:Residual", *SHAPE, *options, "--json", tmp_path / "out.json")
+        assert result.returncode == 2 and complaint in result.stderr and "Traceback" not in result.stderr
+        assert not (tmp_path / "out.json").exists()
