@@ -16,7 +16,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -192,30 +192,31 @@ def summary(rows: list[dict[str, Any]], num_cells: int, rounds: int, seconds: fl
     return " ".join(sentences)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", nargs="+", type=int, default=(1, 8, 64))
     parser.add_argument("--rounds", type=int, default=20, help="replays per variant, interleaved")
     parser.add_argument("--budget", type=float, default=165, help="seconds after which no further cell is started")
-    arguments = parser.parse_args()
+    given = parser.parse_args(arguments)
     if not torch.cuda.is_available() or importlib.util.find_spec("triton") is None:
         print("This benchmark needs a CUDA device and Triton; run it on a machine that has both.", file=sys.stderr)
-        sys.exit(2)
+        return 2
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(0)
     started = time.perf_counter()
-    cells = [(s, n, layout, dtype) for dtype in DTYPES for layout in LAYOUTS for s in SHAPES for n in arguments.batches]
+    cells = [(s, n, layout, dtype) for dtype in DTYPES for layout in LAYOUTS for s in SHAPES for n in given.batches]
     rows: dict[int, dict[str, Any]] = {}
     for i in tqdm(np.random.default_rng(0).permutation(len(cells)).tolist(), unit="cell"):
-        if time.perf_counter() - started < arguments.budget:
-            rows[i] = row(*cells[i], arguments.rounds)
+        if time.perf_counter() - started < given.budget:
+            rows[i] = row(*cells[i], given.rounds)
     ordered = [rows[i] for i in sorted(rows)]
-    text = summary(ordered, len(cells), arguments.rounds, time.perf_counter() - started)
+    text = summary(ordered, len(cells), given.rounds, time.perf_counter() - started)
     print(save("gather_convolution", ordered, text))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

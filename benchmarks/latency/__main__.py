@@ -32,6 +32,7 @@ from benchmarks.vs_upscale_latency.rows import read_rows
 from problems.files import write_text_atomically
 from upscale_opt import Plan, UpscaleError, extract, read_plan, save_plan
 from upscale_opt.latency.backends import BACKENDS
+from upscale_opt.latency.calibration import Effort
 from upscale_opt.latency.cost_tables import CostTables
 from upscale_opt.latency.readings import cheapest_readings, tables_of
 
@@ -41,6 +42,7 @@ MODELS = (
     *("mobilenet_v2", "efficientnet_v2_s", "googlenet", "convnext_tiny"),
 )
 COLUMNS = (*KEY, "variant", "runs", *FIGURES, *COUNTS, "threads", "commit", "torch", "load")
+QUICK = Effort(spans=3, rounds=5, seconds=0.001, copies=2)
 DEFAULT_BATCHES = {"cpu": (1, 8), "cuda": (1, 8, 64)}
 
 
@@ -85,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measured(cell: Cell, given: argparse.Namespace) -> list[Row]:
     subject = Subject(cell)
-    tables = subject.calibrated(given.tables)
+    tables = subject.calibrated(given.tables, QUICK if given.quick else None)
     if given.plans is None:
         from benchmarks.latency.planning import plans_of
 
@@ -152,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--plans", type=Path, help="directory of plans, to be written or carried out")
     parser.add_argument("--plan-only", action="store_true", help="write the plans and measure nothing")
     parser.add_argument("--no-verify", action="store_true", help="do not check exports")
+    parser.add_argument("--quick", action="store_true", help="calibrate with less effort: fewer spans, shorter figures")
     parser.add_argument("--fresh", action="store_true", help="forget what was measured")
     return parser
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from upscale_opt import Graph, ModelReference, effective_masks, extract, l2_masks, load_model, trace
 from upscale_opt.cost_model import AnalyticCosts
-from upscale_opt.latency.calibration import calibrate
+from upscale_opt.latency.calibration import Effort, calibrate
 from upscale_opt.latency.cost_tables import CostTables
 from upscale_opt.latency.measured_costs import MeasuredCosts
 
@@ -83,10 +83,16 @@ class Subject:
         self.graph: Graph = trace(self.model, self.x)
         self.masks: Mapping[str, np.ndarray] = effective_masks(self.graph, l2_masks(self.graph, cell.amount)).masks
 
-    def calibrated(self, directory: Any = None) -> CostTables:
+    def calibrated(self, directory: Any = None, effort: Effort | None = None) -> CostTables:
         """Cost tables for this cell, measured where they are missing."""
         return calibrate(
-            self.graph, self.masks, (self.x,), backend=self.cell.backend, directory=directory, progress=True
+            self.graph,
+            self.masks,
+            (self.x,),
+            backend=self.cell.backend,
+            directory=directory,
+            effort=effort,
+            progress=True,
         )
 
     def costs(self, tables: CostTables) -> MeasuredCosts:
