@@ -22,7 +22,7 @@ from upscale_opt.graphs import Graph, Read, Selection, TensorLayout
 from upscale_opt.layouts import stored_positions
 from upscale_opt.plans import Plan
 from upscale_opt.pruning import Pruning
-from upscale_opt.reading import ReadWriter
+from upscale_opt.read_rewriting import ReadRewriter
 from upscale_opt.selections import Factor, ScatterAdd
 from upscale_opt.writes import Write
 
@@ -44,7 +44,7 @@ class _Rewriter:
         self.editor = Editor(self.module)
         self.nodes = self.editor.nodes
         self._original = dict(self.nodes)
-        self.readings = ReadWriter(graph, plan, self.pruning, self.editor, self.slices)
+        self.readings = ReadRewriter(graph, plan, self.pruning, self.editor, self.slices)
 
     def run(self) -> Exported:
         """All steps."""

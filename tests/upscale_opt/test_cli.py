@@ -264,14 +264,14 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, case, monkeypatch, 
 
 def test_a_failed_verification_is_exit_code_1(monkeypatch, capsys):
     """A rewriting that forgets to reorder one weight: found, named, exit code 1."""
-    from upscale_opt import reading
+    from upscale_opt import read_rewriting
 
-    honest = reading.ReadWriter._slice_weight
+    honest = read_rewriting.ReadRewriter._slice_weight
 
     def wrong(self, read, columns):
         honest(self, read, columns[::-1].copy() if read.name == "down" else columns)
 
-    monkeypatch.setattr(reading.ReadWriter, "_slice_weight", wrong)
+    monkeypatch.setattr(read_rewriting.ReadRewriter, "_slice_weight", wrong)
     monkeypatch.setattr(sys, "argv", ["upscale-opt", "solve", "--model", f"{NETS}:Residual", *SHAPE])
     with pytest.raises(SystemExit) as stop:
         main()

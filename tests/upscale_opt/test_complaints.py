@@ -456,14 +456,14 @@ def test_every_solution_is_evaluated_again(solver):
 
 def test_a_wrong_export_is_refused(monkeypatch):
     """Torch-Pruning and others count a forward pass that runs as success: here a wrong weight raises."""
-    from upscale_opt import reading
+    from upscale_opt import read_rewriting
 
-    original = reading.ReadWriter._slice_weight
+    original = read_rewriting.ReadRewriter._slice_weight
 
     def wrong(self, read, columns):
         original(self, read, columns[::-1].copy())
 
-    monkeypatch.setattr(reading.ReadWriter, "_slice_weight", wrong)
+    monkeypatch.setattr(read_rewriting.ReadRewriter, "_slice_weight", wrong)
     model = prepared(nn.Sequential(nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 2, 1)))
     with pytest.raises(VerificationError, match="first module that differs"):
         pruned(model, torch.zeros(1, 3, 4, 4), keep=0.9)

@@ -30,7 +30,7 @@ class Expected:
     name
         The access.
     reading
-        How it is read; its time is None-free only where it was measured.
+        How it is read, and how long that takes.
     contiguous
         Nanoseconds on an input that holds just what it keeps.
     """

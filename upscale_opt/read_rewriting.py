@@ -30,7 +30,7 @@ ALIGNMENT = 8
 """Channels: a range that is wider than it must be begins at a multiple of this, if it can."""
 
 
-class ReadWriter:
+class ReadRewriter:
     """Inserts the selections of all reads of a plan.
 
     Parameters
@@ -44,8 +44,8 @@ class ReadWriter:
 
     Attributes
     ----------
-    slices_used
-        Names of the reads whose selection was made in front of their prologue.
+    prologues
+        Read name to what its channels are selected in front of, for the reads that the plan says so.
     widths
         Module path to number of channels, for normalisations that read fewer than their tensor stores.
     """
@@ -66,7 +66,7 @@ class ReadWriter:
         kept = self.pruning.kept(read)[original]
         positions = self._positions(read.name, kept)
         if len(positions) < len(kept) or self.plan.reads[read.name] == COPY:
-            self._select(read, positions, len(kept))
+            self._select(read, positions)
             self._slice_prologue(read, original[positions])
         if self.plan.kernels.get(read.name) == MATMUL:
             self._multiply(read)
@@ -96,7 +96,8 @@ class ReadWriter:
         start = aligned if width > behind - first and aligned + width >= behind else latest
         return np.arange(start, start + width)
 
-    def _select(self, read: Read, positions: np.ndarray, width: int) -> None:
+    def _select(self, read: Read, positions: np.ndarray) -> None:
+        """Put the selection in front of the consumer, or of its prologue."""
         node, prologue = self.editor.nodes[read.node], self.prologues.get(read.name, Prologue((), None))
         first = self.editor.nodes[prologue.nodes[0]] if prologue.nodes else node
         source: Any = first.args[0]
