@@ -172,8 +172,12 @@ class ReadRewriter:
             gather: Any = node.args[0]
             own = module.get_submodule(str(node.target)) if node.op == "call_module" else None
             gathers = module.get_submodule(str(gather.target)) if gather.op == "call_module" else None
-            if not isinstance(gathers, Gather) or not isinstance(own, nn.Conv2d):
-                raise PlanError(f"the plan lets {read.name!r} gather by itself, but it does not gather in front of it")
+            calls = sum(other.target == node.target for other in module.graph.nodes if other.op == "call_module")
+            if not isinstance(gathers, Gather) or not isinstance(own, nn.Conv2d) or calls > 1:
+                raise PlanError(
+                    f"the plan lets {read.name!r} gather by itself, but it is no convolution module that is called once, "
+                    "with read mode 'copy'"
+                )
             module.add_submodule(str(node.target), GatherConv2d.from_convolution(own, gathers.index))
             node.update_arg(0, gather.args[0])
             if not gather.users:

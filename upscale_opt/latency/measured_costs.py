@@ -17,6 +17,7 @@ from problems.evaluation import COPY, OVER_READ, PIECES, VIEW
 from upscale_opt.cost_model import CostModel, Workload
 from upscale_opt.errors import UpscaleError
 from upscale_opt.latency.cost_tables import CostTables, Key, Timing, by_form
+from upscale_opt.plans import GATHERING
 
 ALIGNMENT = 8
 """Channels: what the width of an over-read is rounded up to, where a calibration found that faster."""
@@ -112,8 +113,11 @@ class MeasuredTable:
         at = {t.channels: t.median for t in self._by_form.get((OVER_READ, ""), [])}
         return widened in at and self.key.kept in at and at[widened] < WORTH_ALIGNING * at[self.key.kept]
 
-    def reading(self, span: int, runs: int) -> Reading:
-        """The cheapest way to read channels that lie within a span, in so many contiguous runs."""
+    def reading(self, span: int, runs: int, *, called_once: bool = True) -> Reading:
+        """The cheapest way to read channels that lie within a span, in so many contiguous runs.
+
+        A consumer that is called several times cannot gather by itself: its calls may read in different ways.
+        """
         kept, stored = self.key.kept, self.key.stored
         if span == stored == kept:
             return Reading(VIEW, self.contiguous)
@@ -127,7 +131,8 @@ class MeasuredTable:
             ]
         if self.pieces is not None and 2 <= runs <= self.pieces[0][-1]:
             found.append(Reading(PIECES, float(np.interp(runs, *self.pieces))))
-        found += [Reading(COPY, time, None, kernel) for kernel, time in self.copies.items()]
+        copies = {kernel: time for kernel, time in self.copies.items() if called_once or kernel != GATHERING}
+        found += [Reading(COPY, time, None, kernel) for kernel, time in copies.items()]
         return min(found, key=lambda reading: reading.nanoseconds)
 
     def time_of(self, mode: str, *, width: int, runs: int, kernel: str) -> float:

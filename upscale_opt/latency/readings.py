@@ -6,6 +6,7 @@ kernel, width and mode together.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,7 @@ from problems import Order, Problem, evaluate
 from problems.evaluation import OVER_READ, VIEW
 from upscale_opt.graphs import Graph
 from upscale_opt.latency.measured_costs import MeasuredCosts, MeasuredTable, Reading
-from upscale_opt.plans import Plan
+from upscale_opt.plans import Plan, consumer_of
 from upscale_opt.prologues import prologues_of
 from upscale_opt.pruning import Pruning
 from upscale_opt.workloads import layer_of
@@ -83,13 +84,18 @@ def cheapest_readings(
     tables
         Access name to table (`tables_of`).
     """
+    calls = Counter(consumer_of(name) for name in plan.reads)
     expected: dict[str, Expected] = {}
     for problem in problems.values():
         order = Order([plan.orders[block.name] for block in problem.blocks])
         for access in evaluate(problem, order, "span").accesses:
             if access.name in tables:
                 table = tables[access.name]
-                expected[access.name] = Expected(access.name, table.reading(access.span, access.runs), table.contiguous)
+                expected[access.name] = Expected(
+                    access.name,
+                    table.reading(access.span, access.runs, called_once=calls[consumer_of(access.name)] == 1),
+                    table.contiguous,
+                )
     readings = {name: own.reading for name, own in expected.items()}
     reads = {**plan.reads, **{name: own.mode for name, own in readings.items()}}
     widths = {name: width for name, width in plan.widths.items() if name not in readings}
