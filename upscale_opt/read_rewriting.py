@@ -175,8 +175,8 @@ class ReadRewriter:
             calls = sum(other.target == node.target for other in module.graph.nodes if other.op == "call_module")
             if not isinstance(gathers, Gather) or not isinstance(own, nn.Conv2d) or calls > 1:
                 raise PlanError(
-                    f"the plan lets {read.name!r} gather by itself, but it is no convolution module that is called once, "
-                    "with read mode 'copy'"
+                    f"the plan lets {read.name!r} gather by itself, but it is no convolution module that is called "
+                    "once, with read mode 'copy'"
                 )
             module.add_submodule(str(node.target), GatherConv2d.from_convolution(own, gathers.index))
             node.update_arg(0, gather.args[0])
