@@ -156,8 +156,8 @@ class _Rewriter:
                 self.slices[name] = replace(piece, masks=masks)
             return
         shape = [-1 if d == write.layout.axis else 1 for d in range(len(self.graph.shapes[write.chain[-1]]))]
-        factor = torch.from_numpy(mask[original]).to(next(self.module.parameters())).reshape(shape)
-        path = self.editor.add(f"{write.name.removeprefix('write ')}_mask", Factor(factor))
+        kept = self.editor.index(mask[original]).reshape(shape)
+        path = self.editor.add(f"{write.name.removeprefix('write ')}_mask", Factor(kept))
         with self.module.graph.inserting_after(end):
             product = self.module.graph.call_module(path, (end,))
         end.replace_all_uses_with(product, delete_user_cb=lambda user: user is not product)

@@ -80,23 +80,25 @@ class ScatterAdd(nn.Module):
 
 
 class Factor(nn.Module):
-    """Multiplies channels that a mask drops by zero, where parameters cannot make them zero.
+    """Makes channels zero that a mask drops, where parameters cannot.
+
+    They become +0: a product with zero would leave -0 of negative values, whose reciprocal is another one.
 
     Parameters
     ----------
-    factor
-        0 or 1 per channel, in a shape that broadcasts. A buffer outside the state_dict.
+    kept
+        bool per channel, in a shape that broadcasts. A buffer outside the state_dict.
     """
 
-    factor: torch.Tensor
+    kept: torch.Tensor
 
-    def __init__(self, factor: torch.Tensor) -> None:
+    def __init__(self, kept: torch.Tensor) -> None:
         super().__init__()
-        self.register_buffer("factor", factor, persistent=False)
+        self.register_buffer("kept", kept, persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Shape of `x`."""
-        return x * self.factor
+        return torch.where(self.kept, x, 0)
 
 
 def is_channels_last(x: torch.Tensor) -> bool:

@@ -240,3 +240,25 @@ def test_a_shared_gather_stands_where_its_tensor_is_made_unless_somebody_writes_
     plan = baseline_plan(extract(graph, masks), masks)
     copies = replace(plan, slices=None, reads=dict.fromkeys(plan.reads, "copy"))
     assert export(model, x, copies, graph=graph).verification.passed
+
+
+class Reciprocal(nn.Module):
+    """What is zero behind a mask is divided by."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 6, 1), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.linear(self.conv(x)).reciprocal().clamp(-2, 2)
+
+
+def test_masked_channels_are_plus_zero():
+    """Random network 12115: negative values times zero are -0, and their reciprocals minus infinity."""
+    torch.manual_seed(0)
+    model, x = Reciprocal().eval(), torch.randn(2, 3, 4, 4)
+    outputs = {"conv.weight": np.arange(6) % 2 == 0}
+    masks = effective_masks(trace(model, x)).masks
+    exported = export(model, x, masks=masks, outputs=outputs, baseline=True)
+    assert exported.verification.passed
+    assert any(type(module).__name__ == "Factor" for module in exported.module.modules())
