@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from upscale_opt.channels import Scattered
 from upscale_opt.errors import ModelError
 from upscale_opt.findings import Value, channels_in
 from upscale_opt.flow import Flow
@@ -65,12 +66,21 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
         for node in traced.graph.nodes:
             flow.values[node.name] = _apply_rule(flow, node)
         pin_counted(flow)
-        shared = flow.pin_shared()
+        unfit = flow.pin_shared() | _unused_rearrangements(flow)
         graph = build(flow, shapes, constants)
-        if isinstance(graph, Graph) and not shared:
+        if isinstance(graph, Graph) and not unfit:
             return graph
         # What a rule said cannot be carried out: these nodes are treated as unknown operators.
-        refused |= shared | (frozenset() if isinstance(graph, Graph) else graph)
+        refused |= unfit | (frozenset() if isinstance(graph, Graph) else graph)
+
+
+def _unused_rearrangements(flow: Flow) -> frozenset[str]:
+    """Tensors whose channels are on several axes and that nobody uses, so that nobody says what they need."""
+    return frozenset(
+        node.name
+        for node in flow.traced.graph.nodes
+        if isinstance(flow.values.get(node.name), Scattered) and not node.users
+    )
 
 
 def as_tuple(example_inputs: torch.Tensor | Sequence[Any]) -> tuple[Any, ...]:

@@ -262,3 +262,25 @@ def test_masked_channels_are_plus_zero():
     exported = export(model, x, masks=masks, outputs=outputs, baseline=True)
     assert exported.verification.passed
     assert any(type(module).__name__ == "Factor" for module in exported.module.modules())
+
+
+class Forgotten(nn.Module):
+    """Channels are cut in two axes for a tensor that nobody uses."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.linear, self.head = nn.Conv2d(3, 4, 1), nn.Linear(4, 8), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x):
+        x = self.conv(x)
+        y = self.linear(x.permute(0, 2, 3, 1))
+        y.view(y.shape[:3] + (2, -1))
+        return self.head(x)
+
+
+def test_a_rearrangement_that_nobody_uses_needs_its_channels_all_the_same():
+    """Random network 14522: nobody kept the channels, so they were removed, and the view failed."""
+    torch.manual_seed(0)
+    model, x = Forgotten().eval(), torch.randn(1, 3, 4, 4)
+    masks = effective_masks(trace(model, x)).masks
+    assert export(model, x, masks=masks, baseline=True).verification.passed
