@@ -203,6 +203,7 @@ class Flow:
             for channels in channels_in(self.value(entering)):
                 self.table.pin(channels, reason, node.name)
         self.reasons[node.name] = reason
+        self.rearrangements[:] = [own for own in self.rearrangements if own.node != node.name]
         if node.op == "call_module":
             module = self.module(node)
             self.foreign.update(id(tensor) for tensor in (*module.parameters(), *module.buffers()))
@@ -329,7 +330,12 @@ class Flow:
         return None
 
     def with_lengths(self, node: fx.Node, result: Layout, given: Sequence[Any]) -> Value:
-        """Settle the lengths given to a node whose output is `result`; see `lengths` and `settled`."""
+        """Settle the lengths given to a node whose output is `result`; see `lengths` and `settled`.
+
+        A rearrangement needs none: an export puts a selection in its place.
+        """
+        if any(own.node == node.name for own in self.rearrangements):
+            return result
         entries = list(given[0]) if len(given) == 1 and isinstance(given[0], (tuple, list)) else list(given)
         if len(entries) == 1 and isinstance(entries[0], fx.Node) and len(self.shape(node)) > 1:
             sizes = self.sizes.get(entries[0].name)

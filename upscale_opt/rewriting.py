@@ -43,7 +43,7 @@ class _Rewriter:
         self.module = copy.deepcopy(graph.module)
         self.editor = Editor(self.module)
         self.nodes = self.editor.nodes
-        self._original = dict(self.nodes)
+        self._original = {node.name: node for node in graph.module.graph.nodes}
         self.readings = ReadRewriter(graph, plan, self.pruning, self.editor, self.slices)
 
     def run(self) -> Exported:
@@ -200,7 +200,9 @@ class _Rewriter:
         index = place[selection.index[self._entries(selection.output)]]
         with self.module.graph.inserting_before(node):
             if np.array_equal(index, np.arange(len(stored))):
-                selected = source
+                own = self._original[selection.source], self._original[selection.node]
+                written = self.readings.memory.is_overwritten_after(*own)
+                selected = self.module.graph.call_method("clone", (source,)) if written else source
             else:
                 selected = self.editor.gather(source, selection.node, index, selection.input.axis)
         self.editor.substitute(node, selected, self.graph.layouts)

@@ -274,7 +274,7 @@ class Forgotten(nn.Module):
     def forward(self, x):
         x = self.conv(x)
         y = self.linear(x.permute(0, 2, 3, 1))
-        y.view(y.shape[:3] + (2, -1))
+        y.view(y.size(0), y.size(1), y.size(2), 2, -1)
         return self.head(x)
 
 
@@ -283,4 +283,29 @@ def test_a_rearrangement_that_nobody_uses_needs_its_channels_all_the_same():
     torch.manual_seed(0)
     model, x = Forgotten().eval(), torch.randn(1, 3, 4, 4)
     masks = effective_masks(trace(model, x)).masks
+    assert export(model, x, masks=masks, baseline=True).verification.passed
+
+
+class Shuffled(nn.Module):
+    """A channel shuffle, which copies, of a tensor that is changed in place afterwards; or the other way round."""
+
+    def __init__(self, *, source):
+        super().__init__()
+        self.conv, self.head, self.side = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1), nn.Conv2d(4, 2, 1)
+        self.source = source
+
+    def forward(self, x):
+        x = self.conv(x)
+        y = x.view(x.size(0), 2, 2, x.size(2), x.size(3)).transpose(1, 2).contiguous().view(x.shape)
+        functional.relu(x if self.source else y, inplace=True)
+        return self.head(y) + self.side(x)
+
+
+@pytest.mark.parametrize("source", [True, False])
+def test_a_shuffle_of_one_channel_is_a_copy_too(source):
+    """Random network 16162: the selection of the only channel that was left was the tensor itself."""
+    torch.manual_seed(0)
+    model, x = Shuffled(source=source).eval(), torch.randn(1, 3, 4, 4)
+    kept = {"head.weight": np.arange(4) == 3, "side.weight": np.arange(4) == 3}
+    masks = effective_masks(trace(model, x), kept).masks
     assert export(model, x, masks=masks, baseline=True).verification.passed
