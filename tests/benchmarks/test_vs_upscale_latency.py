@@ -35,6 +35,12 @@ class Toy(nn.Module):
 """
 
 
+@pytest.fixture(autouse=True)
+def tables(tmp_path_factory, monkeypatch):
+    """Cost tables go to a directory of the test's own."""
+    monkeypatch.setenv("UPSCALE_OPT_CACHE", str(tmp_path_factory.mktemp("tables")))
+
+
 @pytest.fixture
 def toy(tmp_path):
     """The name of a small network of three consumers that disagree."""

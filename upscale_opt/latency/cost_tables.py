@@ -22,7 +22,7 @@ from problems.files import read_json, reject_unknown_fields, require_field, writ
 from upscale_opt.errors import UpscaleError
 from upscale_opt.layers import Layer
 
-FORMAT = "upscale_opt.latency.cost_tables"
+FORMAT = "upscale_opt.cost_tables"
 VERSION = 1
 CACHE_VARIABLE = "UPSCALE_OPT_CACHE"
 
