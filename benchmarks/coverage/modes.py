@@ -81,8 +81,9 @@ def _common_scores(graph: Graph, rng: np.random.Generator) -> np.ndarray:
 
 
 def _near(scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The scores of one consumer or producer: near those that all have in common."""
+    """The scores of one consumer or producer: near those that all have in common, whose best channel is everybody's."""
     result: np.ndarray = scores + OWN_SHARE * rng.random(len(scores))
+    result[np.argmax(scores)] = np.inf
     return result
 
 
