@@ -1,6 +1,7 @@
 """Tests that every defect of a plan file is one sentence that names it."""
 
 import json
+from dataclasses import replace
 
 import networks
 import pytest
@@ -52,7 +53,7 @@ def test_reads_in_pieces_are_kept_in_the_file_and_counted(planned, tmp_path):
 def test_plans_of_version_1_are_still_read(planned, tmp_path):
     plan = planned(*networks.make(networks.Residual))[-1]
     (tmp_path / "plan.json").write_text(json.dumps({**plan_to_dict(plan), "version": 1}))
-    assert read_plan(tmp_path / "plan.json") == plan
+    assert read_plan(tmp_path / "plan.json") == replace(plan, slices=frozenset())
 
 
 def test_plans_that_cannot_be_written_or_read_say_so(planned, tmp_path):
