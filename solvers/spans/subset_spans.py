@@ -77,6 +77,9 @@ class SubsetSpans:
         paying = np.flatnonzero(slope[self._access])
         idle = np.setdiff1d(np.arange(len(self._access)), paying)
         total += int(np.minimum(floor, cap)[self._access[idle]].sum())
+        if not len(paying):
+            everything = [s for b in range(len(self._problem.blocks)) for s in self._problem.classes.of_block(b)]
+            return total, Order.of_classes(self._problem, everything)
         table = self._table(paying, slope)
         if table is None:
             return None

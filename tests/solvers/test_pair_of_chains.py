@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from solver_instances import one_block, several_blocks
 
-from problems import OBJECTIVES, Objective, Problem, evaluate_batch
+from problems import OBJECTIVES, Access, Block, Objective, Problem, evaluate_batch
 from problems.generators import random_concat, random_masks, with_tables
 from solvers import Status, solve
 from solvers.brute_force import num_arrangements
@@ -17,6 +17,7 @@ from solvers.spans.chain_path import cheapest_chains, rows_meet
 from solvers.spans.chain_subsets import ChainSubsets
 from solvers.spans.linear_order import cheapest_sequence
 from solvers.spans.meeting_search import search_meetings
+from solvers.spans.subset_spans import SubsetSpans
 
 SPANS = [OBJECTIVES["copies"], OBJECTIVES["span"], OBJECTIVES["traffic"], Objective("mixed", alpha=2, gamma=3)]
 FEW = range(150)
@@ -165,3 +166,13 @@ def test_it_stops_at_the_time_limit_with_a_bound() -> None:
     problem = random_masks(256, 12, keep=0.1, seed=1)
     found = solve(problem, solver="pair-of-chains", objective="traffic", time_limit=0.3)
     assert found.bound is not None and 0 <= found.bound <= found.objective
+
+
+def test_where_no_row_pays_every_order_is_as_good():
+    """As on the pieces of measured tables where reading more costs no more: the total is that of the constants."""
+    reads = np.eye(3, 6, dtype=bool) | np.eye(3, 6, 1, dtype=bool)
+    problem = Problem((Block("x", 6),), tuple(Access(f"a{i}", (0,), kept) for i, kept in enumerate(reads)))
+    constant, cap = np.array([5, 7, 11]), np.array([9, 6, 20])
+    total, order = SubsetSpans(problem).least(constant, np.zeros(3, dtype=np.int64), cap, enough=100)
+    assert total == 5 + 6 + 11
+    order.require_valid(problem)
