@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -72,6 +72,11 @@ class Prepared:
     costs: CostModel | None = None
     outputs: Mapping[str, np.ndarray] = field(default_factory=dict)
     report: tuple[KeptChannels, ...] = ()
+
+    def priced(self, costs: CostModel) -> Prepared:
+        """The same with cost tables from another model, such as one that was calibrated since."""
+        problems = extract(self.graph, self.masks, outputs=self.outputs, costs=costs)
+        return replace(self, problems=problems, costs=costs)
 
     def read_cheaply(self, chosen: Plan) -> Plan:
         """A plan whose accesses are read in the ways that measured tables find cheapest; the same plan without any."""

@@ -203,7 +203,6 @@ class Flow:
             for channels in channels_in(self.value(entering)):
                 self.table.pin(channels, reason, node.name)
         self.reasons[node.name] = reason
-        self.rearrangements[:] = [own for own in self.rearrangements if own.node != node.name]
         if node.op == "call_module":
             module = self.module(node)
             self.foreign.update(id(tensor) for tensor in (*module.parameters(), *module.buffers()))

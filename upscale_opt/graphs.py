@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -170,6 +171,11 @@ class Graph:
             for name, tensor in named_tensors(self.module)
             if first.setdefault(id(tensor), name) != name
         }
+
+    @cached_property
+    def calls(self) -> Counter[str]:
+        """How often every module is called, by its path."""
+        return Counter(str(node.target) for node in self.module.graph.nodes if node.op == "call_module")
 
     @cached_property
     def borrowed(self) -> frozenset[str]:

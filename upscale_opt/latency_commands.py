@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from upscale_opt import options, reports
@@ -99,7 +98,7 @@ def calibrate(
             "model": model,
             "conditions": vars(tables.conditions),
             "tables": len(tables.entries),
-            "file": str(_directory(measuring) / tables.conditions.file_name),
+            "file": str(measuring.directory / tables.conditions.file_name),
         },
         json,
     )
@@ -127,24 +126,10 @@ def check(
     setting = Setting(required_model(model), weights, masks, input_shape, seed, device, measuring)
     prepared, _ = prepare_model(setting, "latency")
     remark(prepared.messages)
-    tables = _calibrated(prepared, measuring)
-    from upscale_opt.comparison import prepare
-    from upscale_opt.cost_model import AnalyticCosts
-    from upscale_opt.latency.measured_costs import MeasuredCosts
-    from upscale_opt.masks import EffectiveMasks
     from upscale_opt.order_checks import check_orders
 
-    costs = MeasuredCosts(tables, AnalyticCosts.for_device(prepared.example_inputs.device.type))  # type: ignore[union-attr]
-    settled = EffectiveMasks(dict(prepared.masks), prepared.messages, prepared.report)
-    prepared = prepare(
-        prepared.model,
-        prepared.example_inputs,
-        settled,
-        graph=prepared.graph,
-        objective="latency",
-        costs=costs,
-        outputs=prepared.outputs,
-    )
+    tables = _calibrated(prepared, measuring)
+    prepared = prepared.priced(measuring.costs(prepared.example_inputs))
     found = check_orders(
         prepared,
         time_limit=time_limit,
@@ -177,12 +162,6 @@ def _calibrated(prepared: Any, measuring: Measuring) -> Any:
         (inputs,),
         outputs=prepared.outputs,
         backend=measuring.backend,
-        directory=_directory(measuring),
+        directory=measuring.directory,
         progress=True,
     )
-
-
-def _directory(measuring: Measuring) -> Path:
-    from upscale_opt.latency.cost_tables import default_directory
-
-    return measuring.tables or default_directory()

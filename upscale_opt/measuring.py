@@ -6,6 +6,7 @@ torch is imported inside the functions that need it, so that ``solve --instance`
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from upscale_opt import options
@@ -34,6 +35,13 @@ class Measuring:
         """
         return options.settled_shape(given, self.batch, self.memory_format)
 
+    @property
+    def directory(self) -> Path:
+        """Where cost tables are kept."""
+        from upscale_opt.latency.cost_tables import default_directory
+
+        return self.tables or default_directory()
+
     def conditions(self, x: Any) -> Conditions:
         """What measured latencies of a model on this input depend on besides shapes.
 
@@ -49,8 +57,8 @@ class Measuring:
     def costs(self, x: Any) -> CostModel:
         """The tables that were measured under these conditions, with the analytic model for what was not."""
         from upscale_opt.cost_model import AnalyticCosts
-        from upscale_opt.latency.cost_tables import CostTables, default_directory
+        from upscale_opt.latency.cost_tables import CostTables
         from upscale_opt.latency.measured_costs import MeasuredCosts
 
-        tables = CostTables.load(self.tables or default_directory(), self.conditions(x))
+        tables = CostTables.load(self.directory, self.conditions(x))
         return MeasuredCosts(tables, AnalyticCosts.for_device(x.device.type))

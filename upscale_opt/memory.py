@@ -73,7 +73,9 @@ def writes_in_place(graph: Graph, node: fx.Node) -> bool:
     kind = kind_of(node)
     name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
     named = name.endswith("_") and not name.endswith("__")
-    return kind in _IN_PLACE or named or node.kwargs.get("inplace") is True or True in node.args[1:]
+    # In torch.nn.functional a positional True may be `inplace`; elsewhere it is `keepdim` or the like.
+    positional = getattr(kind, "__module__", "") == "torch.nn.functional" and any(own is True for own in node.args[1:])
+    return kind in _IN_PLACE or named or positional or node.kwargs.get("inplace") is True
 
 
 def kind_of(node: fx.Node) -> Any:

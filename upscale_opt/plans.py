@@ -27,6 +27,8 @@ FORMAT = "upscale_opt.plan"
 VERSION = 4
 _FIELDS = {"format", "version", "model", "masks", "outputs", "orders", "reads", "widths", "kernels", "slices"}
 READ_MODES = (VIEW, OVER_READ, PIECES, COPY)
+ALIGNMENT = 8
+"""Channels: widths are rounded up to a multiple of this where that is faster; wide ranges begin at one if they can."""
 MATMUL, GATHERING = "matmul", "gathering"
 KERNELS = (MATMUL, GATHERING)
 """What may take the place of a 1x1 convolution: a matrix product, which reads slices in place, and one that gathers."""

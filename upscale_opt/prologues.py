@@ -45,22 +45,18 @@ def prologues_of(graph: Graph) -> dict[str, Prologue]:
     nor used by others: what is behind that tensor could be pruned, and nothing be saved.
     """
     nodes = {node.name: node for node in graph.module.graph.nodes}
-    calls: dict[str, int] = {}
-    for node in nodes.values():
-        if node.op == "call_module":
-            calls[str(node.target)] = calls.get(str(node.target), 0) + 1
     found = {}
     for read in graph.reads:
-        prologue = _prologue(graph, read, nodes, calls)
+        prologue = _prologue(graph, read, nodes)
         if prologue is not None:
             found[read.name] = prologue
     return found
 
 
-def _prologue(graph: Graph, read: Read, nodes: Mapping[str, fx.Node], calls: Mapping[str, int]) -> Prologue | None:
+def _prologue(graph: Graph, read: Read, nodes: Mapping[str, fx.Node]) -> Prologue | None:
     chain: list[fx.Node] = []
     source = nodes[read.source]
-    while len(source.users) == 1 and _may_pass(graph, read, source, calls):
+    while len(source.users) == 1 and _may_pass(graph, read, source):
         chain.insert(0, source)
         source = next(x for x in source.all_input_nodes if x.name in graph.layouts)
     is_concat = len(source.users) == 1 and _is_concat(graph, read, source)
@@ -74,7 +70,7 @@ def _prologue(graph: Graph, read: Read, nodes: Mapping[str, fx.Node], calls: Map
     return Prologue(tuple(node.name for node in chain), None) if shared else None
 
 
-def _may_pass(graph: Graph, read: Read, node: fx.Node, calls: Mapping[str, int]) -> bool:
+def _may_pass(graph: Graph, read: Read, node: fx.Node) -> bool:
     """Whether a node treats every channel by itself, on the axis and in the blocks that the consumer reads."""
     tensors = [x for x in node.all_input_nodes if x.name in graph.layouts]
     if graph.layouts.get(node.name) != read.input or len(tensors) != 1 or len(node.all_input_nodes) != 1:
@@ -84,7 +80,7 @@ def _may_pass(graph: Graph, read: Read, node: fx.Node, calls: Mapping[str, int])
     if node.op == "call_module":
         module = graph.module.get_submodule(str(node.target))
         known = type(module) in (*_NORMALISATIONS, *ELEMENTWISE_MODULES)
-        return known and calls[str(node.target)] == 1 and graph.is_private(str(node.target))
+        return known and graph.calls[str(node.target)] == 1 and graph.is_private(str(node.target))
     if node.op == "call_method":
         return node.target in ("relu", "sigmoid", "tanh")
     return node.op == "call_function" and node.target in _FUNCTIONS

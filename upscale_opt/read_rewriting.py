@@ -21,13 +21,10 @@ from upscale_opt.graphs import Graph, Read, TensorLayout
 from upscale_opt.layouts import entries, stored_channels
 from upscale_opt.matrix_convolution import MatrixConv2d, is_pointwise
 from upscale_opt.memory import Memory
-from upscale_opt.plans import GATHERING, MATMUL, Plan
+from upscale_opt.plans import ALIGNMENT, GATHERING, MATMUL, Plan
 from upscale_opt.prologues import Prologue, prologues_of
 from upscale_opt.pruning import Pruning
 from upscale_opt.selections import Gather
-
-ALIGNMENT = 8
-"""Channels: a range that is wider than it must be begins at a multiple of this, if it can."""
 
 
 class ReadRewriter:
@@ -121,8 +118,8 @@ class ReadRewriter:
         if self.plan.reads[read.name] == COPY:
             path = f"{read.name.replace('#', '_')}_gather"
             index = entries(positions, layout.size)
-            alone = self.memory.is_overwritten_after(original, original)
-            return self.editor.gather(source, path, index, layout.axis, shared=not alone)
+            written = self.memory.is_overwritten_after(original, original)
+            return self.editor.gather(source, path, index, layout.axis, shared=not written)
         pieces = [
             self.editor.narrow(source, layout.axis, int(run[0]) * layout.size, len(run) * layout.size)
             for run in runs_of(positions)
@@ -172,8 +169,8 @@ class ReadRewriter:
             gather: Any = node.args[0]
             own = module.get_submodule(str(node.target)) if node.op == "call_module" else None
             gathers = module.get_submodule(str(gather.target)) if gather.op == "call_module" else None
-            calls = sum(other.target == node.target for other in module.graph.nodes if other.op == "call_module")
-            if not isinstance(gathers, Gather) or not isinstance(own, nn.Conv2d) or calls > 1:
+            once = self.graph.calls[str(node.target)] == 1
+            if not isinstance(gathers, Gather) or not isinstance(own, nn.Conv2d) or not once:
                 raise PlanError(
                     f"the plan lets {read.name!r} gather by itself, but it is no convolution module that is called "
                     "once, with read mode 'copy'"

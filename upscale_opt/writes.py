@@ -19,7 +19,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from upscale_opt.graphs import Graph, Read, TensorLayout
-from upscale_opt.memory import Memory, kind_of
+from upscale_opt.memory import Memory, kind_of, writes_in_place
 from upscale_opt.operators.table import CONCATS
 
 _KEEP_ZERO_MODULES = (
@@ -87,23 +87,19 @@ def writes_of(graph: Graph) -> dict[str, Write]:
     parameters its own. Pinned producers can be masked, too: they are computed whole, with rows of zeros.
     """
     nodes = {node.name: node for node in graph.module.graph.nodes}
-    calls: dict[str, int] = {}
-    for node in nodes.values():
-        if node.op == "call_module":
-            calls[str(node.target)] = calls.get(str(node.target), 0) + 1
     reads: dict[str, list[Read]] = {read.weight: [] for read in graph.reads}
     for read in graph.reads:
         reads[read.weight].append(read)
     writes = {}
     for weight, own in reads.items():
         node = nodes[own[0].node]
-        single = len(own) == 1 and node.op == "call_module" and calls[str(node.target)] == 1
+        single = len(own) == 1 and node.op == "call_module" and graph.calls[str(node.target)] == 1
         if single and own[0].output.size == 1 and graph.is_private(str(node.target)):
-            writes[weight] = _write(graph, own[0], nodes, calls)
+            writes[weight] = _write(graph, own[0], nodes)
     return writes
 
 
-def _write(graph: Graph, read: Read, nodes: Mapping[str, fx.Node], calls: Mapping[str, int]) -> Write:
+def _write(graph: Graph, read: Read, nodes: Mapping[str, fx.Node]) -> Write:
     chain = [nodes[read.node]]
     masked = 0
     while len(chain[-1].users) == 1:
@@ -114,7 +110,7 @@ def _write(graph: Graph, read: Read, nodes: Mapping[str, fx.Node], calls: Mappin
         if not same or len(tensors) != 1 or user.name in {own.node for own in graph.slices}:
             break
         if user.op == "call_module":
-            if calls[str(user.target)] > 1 or user.name in {own.node for own in (*graph.reads, *graph.grouped)}:
+            if graph.calls[str(user.target)] > 1 or user.name in {own.node for own in (*graph.reads, *graph.grouped)}:
                 break
             if not graph.is_private(str(user.target)):
                 break
@@ -225,13 +221,7 @@ def zero_channels(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, 
 
 def overwrites(graph: Graph, node: fx.Node) -> bool:
     """Whether a node changes its first argument in place so that zeros in it may become something else."""
-    kind = kind_of(node)
-    if node.op == "call_module":
-        module = graph.module.get_submodule(str(node.target))
-        return getattr(module, "inplace", False) is True and not keeps_zero(graph, node)
-    in_place = kind in (operator.iadd, operator.isub, operator.setitem) or node.kwargs.get("inplace") is True
-    named = isinstance(kind, str) and kind.endswith("_") and not kind.endswith("__")
-    return (in_place or named) and not keeps_zero(graph, node) and kind != "mul_"
+    return writes_in_place(graph, node) and not keeps_zero(graph, node) and kind_of(node) not in _PRODUCTS
 
 
 def keeps_zero(graph: Graph, node: fx.Node) -> bool:

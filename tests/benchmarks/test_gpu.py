@@ -15,6 +15,6 @@ def test_plans_are_prepared_for_every_cell(tmp_path, monkeypatch):
 
 def test_the_second_step_needs_a_device(tmp_path, capsys):
     if torch.cuda.is_available():
-        pytest.skip("there is one")
+        pytest.skip("this machine has a CUDA device")
     assert gpu.main(["run", str(tmp_path)]) == 2
     assert "no CUDA device" in capsys.readouterr().err

@@ -48,7 +48,7 @@ def test_a_missing_device_is_bad_input(directory, capsys):
     import torch
 
     if torch.cuda.is_available():
-        pytest.skip("there is one")
+        pytest.skip("this machine has a CUDA device")
     assert latency.main(["--device", "cuda"]) == 2
     assert "no CUDA device" in capsys.readouterr().err
 

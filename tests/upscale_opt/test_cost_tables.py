@@ -133,9 +133,10 @@ def test_what_was_not_measured_is_computed_and_both_are_named():
     assert empty.name == "analytic"
 
 
-def test_a_table_without_a_contiguous_timing_is_refused():
-    with pytest.raises(UpscaleError, match="no contiguous timing"):
-        MeasuredTable(KEY, TIMINGS[1:])
+def test_a_table_that_lacks_a_timing_is_refused():
+    for lacking in (TIMINGS[1:], TIMINGS[:1], [t for t in TIMINGS if t.channels != 64]):
+        with pytest.raises(UpscaleError, match="lacks timings"):
+            MeasuredTable(KEY, tuple(lacking))
 
 
 def test_layers_come_back_from_their_dictionaries():

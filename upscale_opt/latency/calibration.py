@@ -20,16 +20,15 @@ from torch import nn
 from tqdm import tqdm
 
 from problems import CostTable
-from upscale_opt.cost_model import AnalyticCosts, Workload
+from upscale_opt.cost_model import GRID, AnalyticCosts, Workload
 from upscale_opt.extraction import extract
 from upscale_opt.gather_convolution import is_fused_on
 from upscale_opt.graphs import Graph
 from upscale_opt.latency.backends import EAGER, prepared, require_backend
-from upscale_opt.latency.cost_tables import Conditions, CostTables, Key, Timing, default_directory
+from upscale_opt.latency.cost_tables import CONTIGUOUS, Conditions, CostTables, Key, Timing, default_directory
 from upscale_opt.latency.specimens import Specimen, forms_of, inputs_of
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-GRID = 8
 MOST_RUNS = 128
 
 
@@ -149,7 +148,7 @@ def measure(key: Key, conditions: Conditions, device: torch.device, effort: Effo
     shared: dict[bool, tuple[torch.Tensor, ...]] = {}
     with torch.inference_mode():
         for case in cases:
-            own = case.form == "contiguous"
+            own = case.form == CONTIGUOUS
             if own not in shared:
                 shared[own] = inputs_of(
                     layer, case, key.stored, dtype=dtype, device=device, memory_format=memory_format

@@ -24,6 +24,8 @@ from upscale_opt.layers import Layer
 
 FORMAT = "upscale_opt.cost_tables"
 VERSION = 1
+CONTIGUOUS = "contiguous"
+"""Form of a timing whose input holds just the channels it reads: what no order can beat."""
 CACHE_VARIABLE = "UPSCALE_OPT_CACHE"
 
 

@@ -16,11 +16,9 @@ from problems import CostTable, Curve
 from problems.evaluation import COPY, OVER_READ, PIECES, VIEW
 from upscale_opt.cost_model import CostModel, Workload
 from upscale_opt.errors import UpscaleError
-from upscale_opt.latency.cost_tables import CostTables, Key, Timing, by_form
-from upscale_opt.plans import GATHERING
+from upscale_opt.latency.cost_tables import CONTIGUOUS, CostTables, Key, Timing, by_form
+from upscale_opt.plans import ALIGNMENT, GATHERING
 
-ALIGNMENT = 8
-"""Channels: what the width of an over-read is rounded up to, where a calibration found that faster."""
 WORTH_ALIGNING = 0.98
 """Time at the next multiple over the time at an odd width, below which widths are rounded up."""
 
@@ -56,25 +54,29 @@ class MeasuredTable:
     key
         What it is of.
     timings
-        Of a calibration: at least one ``contiguous``.
+        Of a calibration: at least one ``contiguous``, and, where fewer channels are kept than stored, one of a range
+        and one of everything by the module's own operator.
 
     Raises
     ------
     UpscaleError
-        If there is none.
+        If one of these is missing.
     """
 
     key: Key
     timings: tuple[Timing, ...]
 
     def __post_init__(self) -> None:
-        if not any(timing.form == "contiguous" for timing in self.timings):
-            raise UpscaleError(f"the cost table of {self.key} has no contiguous timing; calibrate again")
+        complete = any(timing.form == CONTIGUOUS for timing in self.timings)
+        if self.key.kept < self.key.stored:
+            complete = complete and "" in self.ranges and "" in self.whole
+        if not complete:
+            raise UpscaleError(f"the cost table of {self.key} lacks timings; delete it and calibrate again")
 
     @cached_property
     def contiguous(self) -> float:
         """Nanoseconds of the consumer on an input that holds just what it keeps."""
-        return next(timing.median for timing in self.timings if timing.form == "contiguous")
+        return next(timing.median for timing in self.timings if timing.form == CONTIGUOUS)
 
     @cached_property
     def ranges(self) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
@@ -165,10 +167,9 @@ class MeasuredTable:
         if kept == stored:
             return CostTable(Curve((kept,), (round(self.contiguous),)))
         spans = sorted({kept, stored, *(int(s) for curve in self.ranges.values() for s in curve[0])})
-        whole = min(self.whole.values(), default=np.inf)
-        costs = [min([whole, *(float(np.interp(s, *curve)) for curve in self.ranges.values())]) for s in spans]
-        costs[-1] = max(costs[-1], whole) if np.isfinite(whole) else costs[-1]
-        read = _whole_curve(np.array(spans), np.minimum(costs, whole))
+        whole = min(self.whole.values())
+        costs = [min(whole, *(float(np.interp(s, *curve)) for curve in self.ranges.values())) for s in spans[:-1]]
+        read = _whole_curve(np.array(spans), np.array([*costs, whole]))
         copy = None
         if self.copies:
             copy = max(0, round(min(self.copies.values())) - read.costs[0])

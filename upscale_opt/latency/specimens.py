@@ -16,14 +16,12 @@ from torch import nn
 from problems.evaluation import COPY, OVER_READ, PIECES
 from upscale_opt.editing import runs_of
 from upscale_opt.gather_convolution import GatherConv2d
+from upscale_opt.latency.cost_tables import CONTIGUOUS
 from upscale_opt.layers import LINEAR, Layer
 from upscale_opt.layouts import entries
 from upscale_opt.matrix_convolution import MatrixConv2d
 from upscale_opt.plans import GATHERING, MATMUL
 from upscale_opt.selections import Gather
-
-CONTIGUOUS = "contiguous"
-"""Form of a specimen whose input holds just the channels it reads: what no order can beat."""
 
 
 @dataclass(frozen=True)
