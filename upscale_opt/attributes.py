@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+import torch
 from torch import nn
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def copy_with(module: Module, tensor_of: Callable[[str, torch.Tensor], torch.Tensor]) -> Module:
+    """A deep copy of a module that holds other tensors; its own are not copied on the way.
+
+    Parameters
+    ----------
+    module
+        Any module; it is not changed.
+    tensor_of
+        Qualified name and parameter or buffer to what takes its place. Called once per tensor: what modules share they
+        share in the copy, too.
+    """
+    memo: dict[int, Any] = {}
+    for name, tensor in named_tensors(module):
+        if id(tensor) not in memo:
+            new = tensor_of(name, tensor)
+            is_parameter = isinstance(tensor, nn.Parameter)
+            memo[id(tensor)] = nn.Parameter(new, requires_grad=tensor.requires_grad) if is_parameter else new
+    return copy.deepcopy(module, memo)
 
 
 def named_tensors(module: nn.Module) -> list[tuple[str, Any]]:

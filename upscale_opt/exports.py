@@ -6,7 +6,7 @@ state_dict of the original model: a verification's random one, or a trained one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -175,15 +175,23 @@ class Exported:
         PlanError
             If an entry is missing.
         """
-        state = {}
+        return dict(self.slices_of(state_dict))
+
+    def slices_of(self, state_dict: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+        """The entries of `state_of`, one after the other: large models need not be held twice.
+
+        Raises
+        ------
+        PlanError
+            If an entry is missing.
+        """
         for name, own in self.module.state_dict().items():
             if name in self.graph.constants:
-                state[name] = own
+                yield name, own
                 continue
             if name not in state_dict:
                 raise PlanError(f"the state_dict lacks {name!r}; it belongs to another model")
-            state[name] = self.slices.get(name, ParameterSlice()).of(state_dict[name])
-        return state
+            yield name, self.slices.get(name, ParameterSlice()).of(state_dict[name])
 
     def save(self, directory: str | Path, forms: Iterable[str] = ()) -> None:
         """Write ``plan.json`` and ``model.safetensors`` (the pruned state_dict) into a directory, made if needed.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,7 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from problems.evaluation import COPY, PIECES
-from upscale_opt.attributes import named_tensors
+from upscale_opt.attributes import copy_with, named_tensors
 from upscale_opt.editing import Editor
 from upscale_opt.exports import Exported, ParameterSlice
 from upscale_opt.findings import ChannelSlice
@@ -40,7 +39,8 @@ class _Rewriter:
         self.plan = plan
         self.pruning = Pruning(graph, plan.masks, plan.outputs)
         self.slices: dict[str, ParameterSlice] = {}
-        self.module = copy.deepcopy(graph.module)
+        # Parameters are the graph's own until `_fill`, so that none is copied whole to be cut down afterwards.
+        self.module = copy_with(graph.module, lambda _, tensor: tensor.detach())
         self.editor = Editor(self.module)
         self.nodes = self.editor.nodes
         self._original = {node.name: node for node in graph.module.graph.nodes}
@@ -208,21 +208,23 @@ class _Rewriter:
         self.editor.substitute(node, selected, self.graph.layouts)
 
     def _fill(self) -> None:
-        """Replace parameters and buffers by their slices; what two modules share stays shared."""
+        """Replace parameters and buffers by their slices or copies; what two modules share stays shared."""
         names: dict[int, list[str]] = {}
         tensors = named_tensors(self.module)
         for name, tensor in tensors:
             names.setdefault(id(tensor), []).append(name)
         by_name = dict(tensors)
-        for name, piece in list(self.slices.items()):
-            old = by_name[name]
-            new = piece.of(old)
+        for sharing in names.values():
+            old = by_name[sharing[0]]
+            piece = next((self.slices[name] for name in sharing if name in self.slices), None)
+            new = old.detach().clone() if piece is None else piece.of(old)
             if isinstance(old, nn.Parameter):
                 new = nn.Parameter(new, requires_grad=old.requires_grad)
-            for other in names.pop(id(old), ()):
-                path, _, attribute = other.rpartition(".")
+            for name in sharing:
+                path, _, attribute = name.rpartition(".")
                 setattr(self.module.get_submodule(path), attribute, new)
-                self.slices[other] = piece
+                if piece is not None:
+                    self.slices[name] = piece
 
     def _resize(self) -> None:
         """Modules know their sizes, too: say what they are now."""

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from upscale_opt.attributes import attribute_of
+from upscale_opt.attributes import attribute_of, copy_with, named_tensors
 from upscale_opt.errors import VerificationError
 from upscale_opt.exports import Exported, Verification
 from upscale_opt.graphs import Graph
@@ -107,7 +107,8 @@ class Verifier:
 
     def _masked_model(self) -> nn.Module:
         axes = {weight: read.input_axis for weight, read in self.graph.consumers.items()}
-        masked: nn.Module = masked_copy(self.model, self.masks, axes).double()
+        masked: nn.Module = copy_with(self.model, lambda _, tensor: _double(tensor, copy=True))
+        _drop_columns(masked, self.masks, axes)
         self._fill_empty_weights(masked)
         writes = writes_of(self.graph)
         for weight, mask in self.masked_outputs.items():
@@ -131,8 +132,25 @@ class Verifier:
         if stale is not None:
             message = f"{stale} does not hold the model's weights; export the model again"
             return Verification(float("nan"), 0.0, None, stale, message)
-        module = copy.deepcopy(exported.module).double()
-        module.load_state_dict(exported.state_of(self.state))
+        module = self._with_random_state(exported)
+        try:
+            return self._compare(module, exported)
+        finally:
+            # Graph modules refer to themselves: this one would hold its tensors until garbage is collected.
+            for _, tensor in named_tensors(module):
+                tensor.data = tensor.new_empty(0)
+
+    def _with_random_state(self, exported: Exported) -> fx.GraphModule:
+        """A copy of an export that holds the slices of the random parameters, in float64."""
+        state = dict(exported.slices_of(self.state))
+
+        def tensor_of(name: str, tensor: torch.Tensor) -> torch.Tensor:
+            sliced = name in state and name not in exported.graph.constants
+            return _double(state.pop(name)) if sliced else _double(tensor, copy=True)
+
+        return copy_with(exported.module, tensor_of)
+
+    def _compare(self, module: fx.GraphModule, exported: Exported) -> Verification:
         error = self._error(module)
         variation = _variation(self.outputs, len(self.inputs))
         if not error <= TOLERANCE:
@@ -167,9 +185,9 @@ class Verifier:
 
     def _first_foreign_weight(self, exported: Exported) -> str | None:
         """The first parameter of the export that is not the slice of the masked model's own."""
-        expected = exported.state_of(self.model.state_dict())
-        for name, tensor in exported.module.state_dict().items():
-            if tensor.shape != expected[name].shape or not torch.equal(tensor, expected[name].to(tensor.device)):
+        found = exported.module.state_dict()
+        for name, expected in exported.slices_of(self.model.state_dict()):
+            if found[name].shape != expected.shape or not torch.equal(found[name], expected.to(found[name].device)):
                 return name
         return None
 
@@ -255,12 +273,22 @@ def masked_copy(model: Any, masks: Mapping[str, np.ndarray], axes: Mapping[str, 
         Weight name to the dimension its input channels are on. Default: 0 for transposed convolutions, 1 for others.
     """
     masked = copy.deepcopy(model)
-    with torch.no_grad():
-        for name, mask in masks.items():
-            weight = attribute_of(masked, name)
-            axis = _input_axis(masked, name) if axes is None else axes[name]
-            weight.transpose(axis, 0)[torch.from_numpy(~mask).to(weight.device)] = 0
+    _drop_columns(masked, masks, axes)
     return masked
+
+
+@torch.no_grad()
+def _drop_columns(model: nn.Module, masks: Mapping[str, np.ndarray], axes: Mapping[str, int] | None) -> None:
+    """Set the input channels that the masks drop to zero, in place."""
+    for name, mask in masks.items():
+        weight = attribute_of(model, name)
+        axis = _input_axis(model, name) if axes is None else axes[name]
+        weight.transpose(axis, 0)[torch.from_numpy(~mask).to(weight.device)] = 0
+
+
+def _double(tensor: torch.Tensor, *, copy: bool = False) -> torch.Tensor:
+    """A tensor in float64 if it holds floating-point numbers; the same one if nothing changes and no copy is wanted."""
+    return tensor.detach().to(torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=copy)
 
 
 def _multiply(mask: np.ndarray, axis: int) -> Callable[[Any, Any, torch.Tensor], torch.Tensor]:

@@ -237,9 +237,11 @@ def test_exports_are_traced_masked_and_exported_again(kind, objective, planned):
     at_rate_zero(model)
     _, _, _, plan = planned(model, inputs, objective=objective, keep=0.7)
     first = export(model, inputs, plan)
+    hooks = [len(p._backward_hooks or ()) for p in first.module.parameters()]
     graph, masks, _, second_plan = planned(first.module, inputs, objective=objective, keep=0.7, seed=1)
     second = export(first.module, inputs, second_plan, graph=graph)
     assert second.verification.relative_error <= 1e-9
+    assert [len(p._backward_hooks or ()) for p in first.module.parameters()] == hooks
     assert graph.unsupported == () or kind in (networks.Odd, networks.Sliced)
     assert {name for name, _ in second.module.named_parameters()} == {name for name, _ in model.named_parameters()}
     for path, columns in held(second.module).items():
