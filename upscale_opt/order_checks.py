@@ -5,7 +5,7 @@ Predicted = measured floor + what the tables expect every access to cost beyond 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -144,7 +144,7 @@ def check_orders(
     runs: int | None = None,
     backend: str | None = None,
     verify: bool = True,
-    accesses: bool = False,
+    accesses: bool | Collection[str] = False,
     progress: bool = False,
 ) -> OrderCheck:
     """Predict and measure eleven orders: identity, three random ones, the baseline, greedy, and every objective's best.
@@ -164,7 +164,7 @@ def check_orders(
     verify
         Check every export in float64.
     accesses
-        Measure every access of every order, too (`upscale_opt.profile_accesses`).
+        Measure every access, too (`upscale_opt.profile_accesses`): of every order, or of those named.
     progress
         Show progress bars on standard error.
 
@@ -192,10 +192,10 @@ def check_orders(
     inputs = as_tuple(prepared.example_inputs)
     profiles = profile_interleaved(models, inputs, runs=runs, backend=backend, progress=progress)
     own_times: dict[str, dict[str, float]] = {}
-    if accesses:
-        for name, own in tqdm(exports.items(), desc="accesses", disable=None if progress else True, leave=False):
-            found = profile_accesses(own, inputs)
-            own_times[name] = {p.name: p.seconds + p.selection_seconds + p.prologue_seconds for p in found}
+    profiled = [name for name in exports if accesses is True or (accesses and name in accesses)]
+    for name in tqdm(profiled, desc="accesses", disable=None if progress else True, leave=False):
+        found = profile_accesses(exports[name], inputs)
+        own_times[name] = {p.name: p.seconds + p.selection_seconds + p.prologue_seconds for p in found}
     lowest = profiles[FLOOR].median
     names = tuple(plans)
     return OrderCheck(

@@ -24,7 +24,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks import results
-from benchmarks.latency.cells import FORMATS, KEY, PLANNED, Cell, Subject
+from benchmarks.latency.cells import FORMATS, KEY, PLANNED, QUICK, Cell, Subject
 from benchmarks.latency.measuring import COUNTS, FIGURES, Row, measure
 from benchmarks.latency.tables import by_cell, page
 from benchmarks.results import commit, csv_text
@@ -32,7 +32,6 @@ from benchmarks.vs_upscale_latency.rows import read_rows
 from problems.files import write_text_atomically
 from upscale_opt import Plan, UpscaleError, extract, read_plan, save_plan
 from upscale_opt.latency.backends import BACKENDS
-from upscale_opt.latency.calibration import Effort
 from upscale_opt.latency.cost_tables import CostTables
 from upscale_opt.latency.readings import cheapest_readings, tables_of
 
@@ -42,7 +41,6 @@ MODELS = (
     *("mobilenet_v2", "efficientnet_v2_s", "googlenet", "convnext_tiny"),
 )
 COLUMNS = (*KEY, "variant", "runs", *FIGURES, *COUNTS, "threads", "commit", "torch", "load")
-QUICK = Effort(spans=3, rounds=5, seconds=0.001, copies=2)
 DEFAULT_BATCHES = {"cpu": (1, 8), "cuda": (1, 8, 64)}
 
 

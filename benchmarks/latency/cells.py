@@ -27,6 +27,8 @@ VARIANTS = {
     "exact latency": "the order and the ways to read that the tables find cheapest",
     "floor": "every selection deleted, inputs of consumers contiguous: what no order can beat",
 }
+QUICK = Effort(spans=3, rounds=5, seconds=0.001, copies=2)
+"""A calibration with less effort."""
 PLANNED = ("greedy", "greedy, cheapest reads", "exact copies", "exact latency")
 
 

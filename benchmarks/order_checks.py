@@ -1,0 +1,280 @@
+"""Does the objective tell the truth? Eleven orders per network, batch size and memory format, predicted and measured.
+
+Every cell is measured twice (``--repeats``), with the same tables. Cells that ``results/order_checks.csv`` has are
+not measured again, so an interrupted run goes on where it was; cost tables are measured where they are missing. The
+Markdown page beside it has a line per cell, the same figures pooled over the cells of a network, and the accesses
+(of three orders) that are furthest from their tables where the error is above 10 %. Exit code 0, 2 for bad input, 130
+if interrupted.
+
+    python -m benchmarks.order_checks --models resnet50 --batches 1 8
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from benchmarks import results
+from benchmarks.latency.cells import FORMATS, KEY, QUICK, Cell, Subject
+from benchmarks.results import commit, csv_text, markdown_table, provenance
+from benchmarks.vs_upscale_latency.rows import read_rows
+from problems.files import write_text_atomically
+from upscale_opt import EffectiveMasks, UpscaleError, prepare
+from upscale_opt.latency.agreement import Agreement, agreement
+from upscale_opt.latency.backends import BACKENDS
+from upscale_opt.order_checks import OrderCheck, check_orders
+
+NAME = "order_checks"
+WORST = "order_checks_worst"
+MODELS = ("resnet50", "densenet121", "mobilenet_v2")
+RUN = (*KEY, "repeat")
+"""Columns that say which check a row is of."""
+COLUMNS = (*RUN, "order", "predicted_ms", "measured_ms", "noise_ms", "floor_ms", "runs", "threads", "commit", "load")
+WORST_COLUMNS = (*RUN, "order", "access", "expected_us", "measured_us")
+EXPLAINED = ("identity", "greedy", "exact latency")
+"""Orders whose accesses are measured one by one."""
+NUM_WORST = 10
+TRUSTED = 10.0
+"""Mean absolute percentage error up to which no access has to explain itself."""
+
+Row = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what is missing; write CSV and Markdown."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    given = _parser().parse_args(arguments)
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    if given.device.startswith("cuda") and not torch.cuda.is_available():
+        print("error: there is no CUDA device here; leave out --device", file=sys.stderr)
+        return 2
+    cells = [
+        Cell(model, amount, given.seed, given.image_size, batch, memory_format, given.device, backend)
+        for model, amount, batch, memory_format, backend in itertools.product(
+            given.models, given.amounts, given.batches, given.formats, given.backends
+        )
+    ]
+    path, worst_path = (results.DIRECTORY / f"{name}.csv" for name in (NAME, WORST))
+    rows, worst = ([] if given.fresh else read_rows(own) for own in (path, worst_path))
+    done = {tuple(row[name] for name in RUN) for row in rows}
+    waiting = [
+        (cell, repeat)
+        for cell, repeat in itertools.product(cells, range(1, given.repeats + 1))
+        if (*cell.key, str(repeat)) not in done
+    ]
+    try:
+        for cell, repeat in tqdm(waiting, unit="check"):
+            found = _checked(cell, given)
+            run = dict(zip(RUN, (*cell.key, str(repeat)), strict=True))
+            rows += _rows(run, found, given.runs)
+            worst += _worst(run, found)
+            if worst:
+                write_text_atomically(_csv(worst, WORST_COLUMNS), worst_path)
+            write_text_atomically(_csv(rows, COLUMNS), path)
+    except KeyboardInterrupt:
+        return 130
+    except UpscaleError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    text = page(rows, worst, f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip())
+    write_text_atomically(text, results.DIRECTORY / f"{NAME}.md")
+    print(text)
+    return 0
+
+
+def _checked(cell: Cell, given: argparse.Namespace) -> OrderCheck:
+    subject = Subject(cell)
+    costs = subject.costs(subject.calibrated(given.tables, QUICK if given.quick else None))
+    masks = EffectiveMasks(subject.masks)
+    prepared = prepare(subject.model, subject.x, masks, graph=subject.graph, objective="latency", costs=costs)
+    return check_orders(
+        prepared,
+        time_limit=given.time_limit,
+        seed=cell.seed,
+        runs=given.runs,
+        backend=cell.backend,
+        verify=not given.no_verify,
+        accesses=EXPLAINED,
+        progress=True,
+    )
+
+
+def _rows(run: Row, found: OrderCheck, runs: int) -> list[Row]:
+    common = {
+        "noise_ms": f"{1e3 * found.noise:.4g}",
+        "floor_ms": f"{1e3 * found.floor:.5g}",
+        "runs": runs,
+        "threads": torch.get_num_threads(),
+        "commit": commit(),
+        "load": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "",
+    }
+    return [
+        {
+            **run,
+            "order": name,
+            "predicted_ms": f"{1e3 * predicted:.5g}",
+            "measured_ms": f"{1e3 * measured:.5g}",
+            **common,
+        }
+        for name, predicted, measured in zip(found.names, found.predicted, found.measured, strict=True)
+    ]
+
+
+def _worst(run: Row, found: OrderCheck) -> list[Row]:
+    return [
+        {
+            **run,
+            "order": order,
+            "access": access,
+            "expected_us": f"{1e6 * expected:.1f}",
+            "measured_us": f"{1e6 * measured:.1f}",
+        }
+        for order, access, expected, measured in found.worst_accesses(NUM_WORST)
+    ]
+
+
+def page(rows: Sequence[Row], worst: Sequence[Row], command: str) -> str:
+    """The Markdown page.
+
+    Parameters
+    ----------
+    rows
+        Of all checks so far, at least one.
+    worst
+        The accesses that were furthest from their tables, per check.
+    command
+        What made them.
+    """
+    checks = _grouped(rows, RUN)
+    pooled = _grouped(rows, ("model", "amount", "device", "backend", "repeat"))
+    lines = [
+        "How to read this: every line is one masked network at one batch size and memory format. Eleven orders of it "
+        "(as it is, three random, baseline, greedy, the best found for each of five objectives) are each read in the "
+        "cheapest ways the tables know and measured in turn; *error* is the mean over them of |predicted - measured| / "
+        "measured. Orders that differ by less than twice the noise cannot be told apart: they share a rank (*in "
+        "groups*). Ratios are to the floor, which no order can beat. "
+        f"{provenance(command)} Where rows were measured at another commit, the CSV says so.",
+        "",
+        "## Every check",
+        "",
+        markdown_table([_line(own) for own in checks]),
+        "",
+        "## Pooled over batch sizes and memory formats",
+        "",
+        "Predicted and measured ratios to the floor, all orders of all cells of a network together; two can be told "
+        "apart if they differ by more than twice the largest noise among the cells, as a ratio to its floor.",
+        "",
+        markdown_table([_pooled_line(own) for own in pooled]),
+    ]
+    failed = [own for own in checks if _agreement(own).percentage_error > TRUSTED]
+    for own in failed:
+        run = {name: own[0][name] for name in RUN}
+        lines += ["", f"## Furthest from their tables: {_title(run)}", "", _worst_table(run, worst)]
+    if not failed:
+        lines += ["", f"No check has an error above {TRUSTED:g} %; `{WORST}.csv` has the accesses furthest off anyway."]
+    return "\n".join([*lines, ""])
+
+
+def _line(check: Sequence[Row]) -> Row:
+    first, found = check[0], _agreement(check)
+    floor = float(first["floor_ms"])
+    ratios = {row["order"]: float(row["measured_ms"]) / floor for row in check}
+    return {
+        **{name: first[name] for name in ("model", "amount", "batch", "format", "backend", "repeat")},
+        "floor ms": first["floor_ms"],
+        "noise": f"{100 * float(first['noise_ms']) / floor:.1f}%",
+        "error": f"{found.percentage_error:.1f}%",
+        "Spearman": _text(found.spearman),
+        "in groups": _text(found.spearman_of_groups),
+        "Kendall": _text(found.kendall),
+        "of distinct pairs": _text(found.concordance),
+        "verdict": found.verdict,
+        **{name: f"{ratios[name]:.3f}" for name in ("baseline", "greedy", "exact latency")},
+        "slowest order": f"{max(ratios.values()):.3f}",
+    }
+
+
+def _agreement(check: Sequence[Row]) -> Agreement:
+    predicted, measured = (np.array([float(row[name]) for row in check]) for name in ("predicted_ms", "measured_ms"))
+    return agreement(predicted.tolist(), measured.tolist(), tolerance=2 * float(check[0]["noise_ms"]))
+
+
+def _pooled_line(rows: Sequence[Row]) -> Row:
+    floors = [float(row["floor_ms"]) for row in rows]
+    predicted = [float(row["predicted_ms"]) / floor for row, floor in zip(rows, floors, strict=True)]
+    measured = [float(row["measured_ms"]) / floor for row, floor in zip(rows, floors, strict=True)]
+    noise = max(float(row["noise_ms"]) / floor for row, floor in zip(rows, floors, strict=True))
+    found = agreement(predicted, measured, tolerance=2 * noise)
+    return {
+        **{name: rows[0][name] for name in ("model", "amount", "backend", "repeat")},
+        "orders": len(rows),
+        "noise": f"{100 * noise:.1f}%",
+        "error": f"{found.percentage_error:.1f}%",
+        "Spearman": _text(found.spearman),
+        "in groups": _text(found.spearman_of_groups),
+        "of distinct pairs": _text(found.concordance),
+        "verdict": found.verdict,
+    }
+
+
+def _worst_table(run: Row, worst: Sequence[Row]) -> str:
+    own = [row for row in worst if all(str(row[name]) == str(run[name]) for name in RUN)]
+    columns = ("order", "access", "expected_us", "measured_us")
+    return markdown_table([{name: row[name] for name in columns} for row in own])
+
+
+def _title(run: Row) -> str:
+    return f"{run['model']} {run['amount']}, batch {run['batch']}, {run['format']}, {run['backend']}, {run['repeat']}"
+
+
+def _grouped(rows: Iterable[Row], names: Sequence[str]) -> list[list[Row]]:
+    found: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(str(row[name]) for name in names), []).append(row)
+    return list(found.values())
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    return csv_text([{name: row.get(name, "") for name in columns} for row in rows])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{NAME}", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--amounts", nargs="+", default=("0.5",))
+    parser.add_argument("--batches", nargs="+", type=int, default=(1, 8))
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS)
+    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=("eager",))
+    parser.add_argument("--repeats", type=int, default=2, help="how often every cell is measured [2]")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, help="of torch [as many as it takes]")
+    parser.add_argument("--runs", type=int, default=11, help="rounds [11]")
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--time-limit", type=float, default=2.0, help="seconds per segment and solver [2]")
+    parser.add_argument("--tables", type=Path, help="directory of cost tables [the user's cache]")
+    parser.add_argument("--no-verify", action="store_true", help="do not check exports")
+    parser.add_argument("--quick", action="store_true", help="calibrate with less effort: fewer spans, shorter figures")
+    parser.add_argument("--fresh", action="store_true", help="forget what was measured")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""The benchmark of predictions: a small network checked twice, once more from its files, and what its page says."""
+
+import csv
+
+import pytest
+
+from benchmarks import order_checks, results
+
+NETWORK = "tests/upscale_opt/networks.py:Residual"
+QUICK = ("--image-size", "32", "--runs", "2", "--time-limit", "0.5", "--batches", "1", "--quick", "--no-verify")
+
+
+@pytest.fixture
+def directory(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "DIRECTORY", tmp_path)
+    monkeypatch.setenv("UPSCALE_OPT_CACHE", str(tmp_path / "tables"))
+    return tmp_path
+
+
+def rows_of(directory, name="order_checks"):
+    with (directory / f"{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_cell_is_checked_twice_and_never_again(directory, monkeypatch):
+    arguments = ["--models", NETWORK, "--formats", "NCHW", *QUICK]
+    assert order_checks.main(arguments) == 0
+    rows = rows_of(directory)
+    assert len(rows) == 2 * 11 and {row["repeat"] for row in rows} == {"1", "2"}
+    assert all(float(row["predicted_ms"]) > 0 and float(row["measured_ms"]) > 0 for row in rows)
+    worst = rows_of(directory, "order_checks_worst")
+    assert len(worst) == 2 * order_checks.NUM_WORST
+    page = (directory / "order_checks.md").read_text()
+    assert "## Every check" in page and f"| {NETWORK} | 0.5 | 1 | NCHW | eager | 2 |" in page
+    monkeypatch.setattr(order_checks, "_checked", None)
+    assert order_checks.main(arguments) == 0 and rows_of(directory) == rows
+
+
+def test_a_missing_device_is_bad_input(directory, capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    assert order_checks.main(["--device", "cuda"]) == 2
+    assert "no CUDA device" in capsys.readouterr().err
+
+
+def checked(batch, predicted, measured, floor=10.0, noise=0.1):
+    common = {
+        **dict.fromkeys(order_checks.COLUMNS, "x"),
+        "batch": str(batch),
+        "noise_ms": str(noise),
+        "floor_ms": str(floor),
+        "repeat": "1",
+    }
+    names = ("identity", "baseline", "greedy", "exact latency")
+    return [
+        {**common, "order": name, "predicted_ms": str(p), "measured_ms": str(m)}
+        for name, p, m in zip(names, predicted, measured, strict=True)
+    ]
+
+
+def test_the_page_tells_good_predictions_from_bad_ones():
+    good = checked(1, (12, 14, 11, 10), (12, 15, 11, 10))
+    bad = checked(8, (10, 11, 12, 14), (30, 20, 15, 12))
+    (worst,) = [{**good[0], "batch": "8", "access": "layer1.conv", "expected_us": "1", "measured_us": "9"}]
+    text = order_checks.page([*good, *bad], [worst], "a command")
+    lines = [line for line in text.splitlines() if line.startswith("| x | x | 1 |")]
+    assert "1.7%" in lines[0] and "1.00 | 1.00 | 1.00 | 1.00 | 6 of 6 pairs differ | 1.500 | 1.100 | 1.000" in lines[0]
+    assert text.count("Furthest from their tables") == 1
+    assert "| identity | layer1.conv | 1 | 9 |" in text
+    assert "Furthest" not in order_checks.page(good, [worst], "a command")
+
+
+def test_pooling_compares_ratios_to_the_floor():
+    cells = [
+        *checked(1, (11, 12, 13, 14), (11, 12, 13, 14)),
+        *checked(8, (101, 106, 118, 129), (101, 106, 118, 129), 100.0),
+    ]
+    text = order_checks.page(cells, [], "a command")
+    (line,) = [line for line in text.splitlines() if line.startswith("| x | x | x | 1 | 8 |")]
+    assert "| 1.0% | 0.0% | 1.00 |" in line
