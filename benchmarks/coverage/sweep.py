@@ -25,6 +25,9 @@ COLUMNS = (
     *("removed", "copies", "proven", "segments", "commit", "versions", "load"),
 )
 
+LARGE_PAGES = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+"""An environment variable for children: gigabytes of float64 in large pages cost a sixth of the page faults (Linux)."""
+
 
 def sweep(family: str, tasks: Sequence[Task], path: Path, *, retry: bool = False, num_threads: int = 1) -> bool:
     """Measure the tasks that the file has no row of and append them; returns whether all are done.
@@ -84,6 +87,7 @@ def read_rows(path: Path) -> list[Row]:
 
 def _in_child(tasks: Sequence[Task], num_threads: int) -> Any:
     """Yield the rows that a fresh process finds; if it dies, a failure takes the place of the next row."""
+    os.environ.setdefault(*LARGE_PAGES)
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_report, args=(tasks, num_threads, sender), daemon=True)
