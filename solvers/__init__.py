@@ -1,5 +1,10 @@
-"""How ordering problems are solved: `solve` and the solvers behind it (NumPy; OR-Tools only when it is used)."""
+"""How ordering problems are solved: `solve` and the solvers behind it (NumPy; OR-Tools only when it is used).
 
+Beside them stands the choice of a sparsity per layer: `allocate`.
+"""
+
+from solvers.allocation.dispatch import ALLOCATION_METHODS, allocate
+from solvers.allocation.result import Allocation
 from solvers.auto import Auto
 from solvers.beam import Beam
 from solvers.brute_force import BruteForce
@@ -21,6 +26,8 @@ from solvers.placed_sets import PlacedSets
 from solvers.registry import register, solver_names
 
 __all__ = [
+    "ALLOCATION_METHODS",
+    "Allocation",
     "Auto",
     "Beam",
     "BruteForce",
@@ -41,6 +48,7 @@ __all__ = [
     "SolverError",
     "Status",
     "Task",
+    "allocate",
     "greedy_order",
     "register",
     "solve",
