@@ -1,8 +1,9 @@
 """How ordering problems are solved: `solve` and the solvers behind it (NumPy; OR-Tools only when it is used).
 
-Beside them stands the choice of a sparsity per layer: `allocate`.
+Beside them stands the choice of a sparsity per layer: `allocate` and `search_allocation`.
 """
 
+from solvers.allocation.coefficient_search import SearchProgress, SearchResult, search_allocation
 from solvers.allocation.dispatch import ALLOCATION_METHODS, allocate
 from solvers.allocation.result import Allocation
 from solvers.auto import Auto
@@ -44,6 +45,8 @@ __all__ = [
     "PlacedSets",
     "Progress",
     "Result",
+    "SearchProgress",
+    "SearchResult",
     "Solver",
     "SolverError",
     "Status",
@@ -51,6 +54,7 @@ __all__ = [
     "allocate",
     "greedy_order",
     "register",
+    "search_allocation",
     "solve",
     "solver_names",
     "trivial_bound",

@@ -1,1 +1,1 @@
-"""One sparsity level per layer within a budget of time: three exact methods behind one gate."""
+"""One sparsity level per layer within a budget of time: three exact methods, and the search over error coefficients."""
