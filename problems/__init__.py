@@ -1,5 +1,9 @@
-"""What is to be solved: ordering problems of pruned networks, their costs, files and generators (NumPy only)."""
+"""What is to be solved: ordering problems of pruned networks, their costs, files and generators (NumPy only).
 
+Beside them stands the choice of a sparsity per layer: `AllocationProblem`, made of a `TimingTable`.
+"""
+
+from problems.allocation import AllocationProblem, LayerLevels, Totals, UnreachableSpeedupError
 from problems.costs import CostTable, Curve
 from problems.errors import ProblemError
 from problems.evaluation import (
@@ -17,11 +21,16 @@ from problems.order import Order
 from problems.problem import Access, Block, Classes, Problem, Reader
 from problems.proof_files import read_proof, write_proof
 from problems.proofs import Claim, Kind, Potentials, Proof
+from problems.sparsity_levels import distinct_levels, error_units, rank_errors, sparsity_grid
+from problems.sparsity_profiles import read_sparsity_profile, write_sparsity_profile
+from problems.speedup_targets import allocation_problem
+from problems.timing_tables import LayerTimes, TimingTable, read_timing_table, write_timing_table
 
 __all__ = [
     "OBJECTIVES",
     "Access",
     "AccessCost",
+    "AllocationProblem",
     "Block",
     "Claim",
     "Classes",
@@ -29,6 +38,8 @@ __all__ = [
     "Curve",
     "Evaluation",
     "Kind",
+    "LayerLevels",
+    "LayerTimes",
     "Objective",
     "Order",
     "Potentials",
@@ -36,14 +47,26 @@ __all__ = [
     "ProblemError",
     "Proof",
     "Reader",
+    "TimingTable",
+    "Totals",
+    "UnreachableSpeedupError",
+    "allocation_problem",
+    "distinct_levels",
+    "error_units",
     "evaluate",
     "evaluate_batch",
     "in_units",
     "instance_from_dict",
     "instance_to_dict",
     "objective_named",
+    "rank_errors",
     "read_instance",
     "read_proof",
+    "read_sparsity_profile",
+    "read_timing_table",
+    "sparsity_grid",
     "write_instance",
     "write_proof",
+    "write_sparsity_profile",
+    "write_timing_table",
 ]

@@ -1,5 +1,11 @@
-"""How ordering problems are solved: `solve` and the solvers behind it (NumPy; OR-Tools only when it is used)."""
+"""How ordering problems are solved: `solve` and the solvers behind it (NumPy; OR-Tools only when it is used).
 
+Beside them stands the choice of a sparsity per layer: `allocate` and `search_allocation`.
+"""
+
+from solvers.allocation.coefficient_search import SearchProgress, SearchResult, search_allocation
+from solvers.allocation.dispatch import ALLOCATION_METHODS, allocate
+from solvers.allocation.result import Allocation
 from solvers.auto import Auto
 from solvers.beam import Beam
 from solvers.brute_force import BruteForce
@@ -21,6 +27,8 @@ from solvers.placed_sets import PlacedSets
 from solvers.registry import register, solver_names
 
 __all__ = [
+    "ALLOCATION_METHODS",
+    "Allocation",
     "Auto",
     "Beam",
     "BruteForce",
@@ -37,12 +45,16 @@ __all__ = [
     "PlacedSets",
     "Progress",
     "Result",
+    "SearchProgress",
+    "SearchResult",
     "Solver",
     "SolverError",
     "Status",
     "Task",
+    "allocate",
     "greedy_order",
     "register",
+    "search_allocation",
     "solve",
     "solver_names",
     "trivial_bound",

@@ -93,7 +93,7 @@ def run_search(
     if deterministic_time is not None:
         solver.parameters.max_deterministic_time = max(0.0, deterministic_time)
     callback = _Callback(on_solution)
-    status = _solve_in_thread(solver, model, callback)
+    status = solve_in_thread(solver, model, callback)
     if callback.error is not None:
         raise callback.error
     if status == cp_model.UNKNOWN:
@@ -119,7 +119,7 @@ def _safe_bound(bound: float) -> int:
     return math.ceil(bound - 1e-6 - 1e-9 * abs(bound))
 
 
-def _solve_in_thread(solver: cp_model.CpSolver, model: cp_model.CpModel, callback: _Callback) -> Any:
+def solve_in_thread(solver: cp_model.CpSolver, model: cp_model.CpModel, callback: _Callback | None = None) -> Any:
     """Solve while the main thread waits in short steps, so that KeyboardInterrupt gets through.
 
     It waits for an event because an interrupted `Thread.join` may take a running thread for a stopped one.

@@ -22,9 +22,11 @@ class LinearRows:
     _entries: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
     _limits: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
 
-    def add_columns(self, num: int, *, price: float = 0.0, upper: float = 1.0, integer: bool = False) -> np.ndarray:
-        """New columns; returns their indices."""
-        self.price.append(np.full(num, float(price)))
+    def add_columns(
+        self, num: int, *, price: float | np.ndarray = 0.0, upper: float = 1.0, integer: bool = False
+    ) -> np.ndarray:
+        """New columns, with one price for all or one each; returns their indices."""
+        self.price.append(np.full(num, price, dtype=float))
         self.upper.append(np.full(num, float(upper)))
         self.integer.append(np.full(num, int(integer)))
         self.num_columns += num

@@ -1,0 +1,1 @@
+"""One sparsity level per layer within a budget of time: three exact methods, and the search over error coefficients."""

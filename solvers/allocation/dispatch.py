@@ -1,0 +1,90 @@
+"""`allocate`: one sparsity level per layer, by any of three exact methods, through one gate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from problems import AllocationProblem
+from solvers.allocation.buckets import DEFAULT_BUCKETS, Buckets, buckets_of
+from solvers.allocation.dynamic_programme import least_error_choice
+from solvers.allocation.gate import allocation_of
+from solvers.allocation.result import Allocation
+from solvers.common.errors import SolverError
+from solvers.common.result import Status
+
+
+def allocate(
+    problem: AllocationProblem,
+    method: str = "dynamic-programme",
+    *,
+    num_buckets: int = DEFAULT_BUCKETS,
+    time_limit: float = math.inf,
+) -> Allocation:
+    """The choice of least error within the budget.
+
+    Times are counted in buckets of ``budget / num_buckets``, rounded up, so that the budget is kept in seconds. All
+    methods solve the same whole numbers: they agree in the error, though of several best choices each may return
+    another. Where rounding up leaves no choice though seconds do (a budget that the fastest levels just meet), the
+    fastest levels are returned.
+
+    Parameters
+    ----------
+    problem
+        What to choose from.
+    method
+        ``"dynamic-programme"`` (the default), ``"cp-sat"`` (OR-Tools, one thread) or ``"milp"`` (HiGHS).
+    num_buckets
+        Buckets of the budget; at least one per layer. Default 10 000.
+    time_limit
+        Seconds for `cp-sat` and `milp`; the dynamic programme needs none. Default none.
+
+    Raises
+    ------
+    SolverError
+        If the method is unknown, a parameter makes no sense, or a time limit strikes before the proof.
+
+    Notes
+    -----
+    Frantar and Alistarh, "SPDY: Accurate Pruning with Speedup Guarantees", ICML 2022.
+
+    Examples
+    --------
+    >>> from problems import LayerTimes, TimingTable, allocation_problem
+    >>> conv = LayerTimes("conv", (0, 0.5, 0.9), (0.6, 0.4, 0.2))
+    >>> head = LayerTimes("head", (0, 0.5, 0.9), (0.4, 0.1, 0.1))
+    >>> print(allocate(allocation_problem(TimingTable((conv, head), base=1.0), 2)))
+    dynamic-programme: error 500000 OPTIMAL, speedup 2, 0.5 of 0.5 s for 2 layers
+    """
+    if method not in _METHODS:
+        raise SolverError(f"there is no method {method!r}; choose one of {', '.join(_METHODS)}")
+    if not time_limit > 0:
+        raise SolverError(f"time_limit is {time_limit}; give seconds, more than 0")
+    buckets = buckets_of(problem, num_buckets)
+    if not buckets.leaves_a_choice:
+        return allocation_of(problem, problem.fastest_choice, method=method, status=Status.FEASIBLE)
+    return allocation_of(problem, _METHODS[method](buckets, time_limit), method=method)
+
+
+def _by_dynamic_programme(buckets: Buckets, time_limit: float) -> tuple[int, ...]:
+    return least_error_choice(buckets)
+
+
+def _by_cp_sat(buckets: Buckets, time_limit: float) -> tuple[int, ...]:
+    from solvers.allocation.choice_model import ChoiceModel
+
+    return ChoiceModel(buckets).solve(time_limit)
+
+
+def _by_milp(buckets: Buckets, time_limit: float) -> tuple[int, ...]:
+    from solvers.allocation.choice_program import ChoiceProgram
+
+    return ChoiceProgram(buckets).solve(time_limit)
+
+
+_METHODS: dict[str, Callable[[Buckets, float], tuple[int, ...]]] = {
+    "dynamic-programme": _by_dynamic_programme,
+    "cp-sat": _by_cp_sat,
+    "milp": _by_milp,
+}
+ALLOCATION_METHODS = tuple(_METHODS)
