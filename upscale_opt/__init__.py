@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from upscale_opt.floors import floor_of
     from upscale_opt.graphs import Graph
     from upscale_opt.importance import IMPORTANCES, Importance, register_importance
-    from upscale_opt.importance_masks import importance_masks, importance_scores
+    from upscale_opt.importance.masks import importance_masks, importance_scores
     from upscale_opt.latency.access_profiles import AccessProfile, CopyFound, profile_accesses
     from upscale_opt.latency.calibration import Effort, calibrate
     from upscale_opt.latency.cost_tables import CostTables
@@ -54,7 +54,7 @@ _HOMES = {
     "latency.cost_tables": ("CostTables",),
     "floors": ("floor_of",),
     "importance": ("IMPORTANCES", "Importance", "register_importance"),
-    "importance_masks": ("importance_masks", "importance_scores"),
+    "importance.masks": ("importance_masks", "importance_scores"),
     "matrix_convolution": ("MatrixConv2d",),
     "latency.measured_costs": ("MeasuredCosts",),
     "order_checks": (

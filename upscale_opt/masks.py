@@ -1,7 +1,7 @@
 """Masks: which input channels each consumer keeps, as Boolean arrays keyed by weight name.
 
 ``masks["layer1.0.conv1.weight"]`` has one entry per input channel (input feature for a linear layer), True = kept.
-`l2_masks` makes the paper's masks (`upscale_opt.importance_masks` those by other scores), `normalise_masks` accepts
+`l2_masks` makes the paper's masks (`upscale_opt.importance` those by other scores), `normalise_masks` accepts
 what people have, and `effective_masks` settles both: channels that are already zero, rounding. See docs/masks.md.
 """
 
@@ -19,7 +19,7 @@ from upscale_opt.consumer_names import consumer_named
 from upscale_opt.errors import MaskError
 from upscale_opt.graphs import Graph
 from upscale_opt.importance import LARGEST, column_norms, num_inputs
-from upscale_opt.importance_masks import importance_masks
+from upscale_opt.importance.masks import importance_masks
 from upscale_opt.rounding import KeptChannels, kept_channels_report, rounded_mask
 
 Masks = dict[str, np.ndarray]

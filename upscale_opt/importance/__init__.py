@@ -2,8 +2,8 @@
 
 `norms` are those of the slices of a weight, `registry` says what an `Importance` is, and `scores` has the methods.
 `evidence` is what they look at, collected in one pass over the data if they need any, and `scales` are those of
-BatchNorms. A `criteria.Criterion` is a method with its amounts, and `ranking` makes masks by it. The door to all of
-that is `upscale_opt.importance_masks`.
+BatchNorms. A `criteria.Criterion` is a method with its amounts, and `ranking` makes masks by it. `masks` is the door to
+all of that: `upscale_opt.importance_masks`.
 """
 
 from upscale_opt.importance import scores  # they register themselves

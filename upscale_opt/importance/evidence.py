@@ -240,14 +240,13 @@ def _batches(graph: Graph, data: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
 
 @contextmanager
 def _evaluated(module: nn.Module, tensors: list[torch.Tensor]) -> Iterator[None]:
-    """A module in eval mode, with gradients of these tensors alone if there are any; afterwards as it was."""
+    """A module in eval mode; if there are tensors, they and all its parameters have gradients. Afterwards as it was."""
     training = [own for own in module.modules() if own.training]
-    wanted = [(own, own.requires_grad) for own in (*module.parameters(), *tensors)]
+    changed = [own for own in (*module.parameters(), *tensors) if own.is_floating_point()] if tensors else []
+    wanted = [(own, own.requires_grad) for own in changed]
     try:
         module.eval()
-        for own, _ in wanted:
-            own.requires_grad_(False)
-        for own in tensors:
+        for own in changed:  # of all: a network may change a tensor in place only if its producer has gradients, too
             own.requires_grad_(True)
         with torch.set_grad_enabled(bool(tensors)):
             yield

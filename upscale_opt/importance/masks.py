@@ -1,4 +1,4 @@
-"""Masks by any importance: which channels each layer keeps, chosen by one of many scores; the door to `importance`."""
+"""Masks by any importance: which channels each layer keeps, chosen by one of many scores."""
 
 from __future__ import annotations
 
