@@ -272,9 +272,17 @@ def test_data_driven_importances_run_networks_of_all_sorts(network):
             assert importance_masks(graph, "taylor", 0.5, mode=mode, data=data, loss=loss)
 
 
-def check(model, inputs, importance, mode, scope, size):
+def test_data_driven_importances_work_in_inference_mode(graph):
+    for importance in ("hrank", "taylor"):
+        expected = importance_masks(graph, importance, data=labelled())
+        with torch.inference_mode():
+            found = importance_masks(graph, importance, data=labelled())
+        assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+def check(model, inputs, importance, mode, scope, data):
     graph = trace(model, inputs)
-    masks = importance_masks(graph, importance, 0.5, mode=mode, scope=scope, data=labelled(size))
+    masks = importance_masks(graph, importance, 0.5, mode=mode, scope=scope, data=data)
     outputs = masks if mode == "output" else {}
     kept = masks if mode == "constrained" else effective_masks(graph, {} if mode == "output" else masks).masks
     problems = extract(graph, kept, outputs=outputs)
@@ -287,7 +295,16 @@ def check(model, inputs, importance, mode, scope, size):
 @pytest.mark.parametrize("importance", METHODS)
 def test_exports_of_every_importance_are_exact(normalised, importance, mode):
     for scope in ("local", "global"):
-        check(*normalised, importance, mode, scope, 8)
+        check(*normalised, importance, mode, scope, labelled())
+
+
+@pytest.mark.parametrize("importance", ["lamp", "hrank", "random"])
+@pytest.mark.parametrize("network", networks.ALL)
+def test_global_thresholds_are_exact_on_every_kind_of_network(network, importance):
+    """Flattened, grouped, sliced, shared and pinned channels."""
+    model, inputs = networks.make(network)
+    for mode in ("input", "output", "constrained"):
+        check(model, inputs, importance, mode, "global", [inputs])
 
 
 @pytest.mark.slow
@@ -295,4 +312,4 @@ def test_exports_of_every_importance_are_exact(normalised, importance, mode):
 @pytest.mark.parametrize("importance", METHODS)
 @pytest.mark.parametrize("name", ["resnet50", "densenet121", "mobilenet_v2"])
 def test_exports_of_torchvision_networks_are_exact(name, importance, mode):
-    check(load_model(ModelReference(name)), torch.zeros(1, 3, 64, 64), importance, mode, "local", 64)
+    check(load_model(ModelReference(name)), torch.zeros(1, 3, 64, 64), importance, mode, "local", labelled(64))

@@ -130,9 +130,9 @@ def collect(
     names = list(weights)
     tensors = [attribute_of(graph.module, name) for name in names] if importance.needs_gradients else []
     watch = _Watch(graph, names, side, importance.statistic)
-    sums = [torch.zeros_like(tensor, dtype=torch.float64) for tensor in tensors]
     images = 0
     with _evaluated(graph.module, tensors):
+        sums = [torch.zeros_like(tensor, dtype=torch.float64) for tensor in tensors]
         for inputs, labels in _batches(graph, data):
             if importance.needs_labels and loss is None and labels is None:
                 raise MaskError(f"the importance {importance.name} needs labels; give batches of (inputs, labels)")
@@ -234,8 +234,14 @@ def _batches(graph: Graph, data: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
             raise MaskError(
                 f"a batch of the data has {len(parts)} parts; the network takes {number} tensors, and labels may follow"
             )
-        moved = tuple(part.to(device) if isinstance(part, torch.Tensor) else part for part in parts)
+        moved = tuple(_usable(part, device) if isinstance(part, torch.Tensor) else part for part in parts)
         yield moved[:number], moved[number] if len(moved) > number else None
+
+
+def _usable(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on a device; one of inference mode as one that gradients can pass."""
+    moved = tensor.to(device)
+    return moved.clone() if moved.is_inference() else moved
 
 
 @contextmanager
@@ -248,7 +254,7 @@ def _evaluated(module: nn.Module, tensors: list[torch.Tensor]) -> Iterator[None]
         module.eval()
         for own in changed:  # of all: a network may change a tensor in place only if its producer has gradients, too
             own.requires_grad_(True)
-        with torch.set_grad_enabled(bool(tensors)):
+        with torch.inference_mode(False), torch.set_grad_enabled(bool(tensors)):
             yield
     finally:
         for own, value in wanted:
