@@ -43,10 +43,13 @@ def lamp(evidence: Evidence, weight: str) -> np.ndarray:
 def fpgm(evidence: Evidence, weight: str) -> np.ndarray:
     """Sum of the distances from a channel's slice to the others (He et al., CVPR 2019, equation 4).
 
-    Low near the geometric median of the slices: what the others can replace.
+    Low near the geometric median of the slices: what the others can replace. Distances are roots of differences of
+    products in float64, so that those of nearly equal slices are right to about 1e-8 of their norms.
     """
     slices = evidence.slices(weight)
-    return torch.cdist(slices, slices, compute_mode="donot_use_mm_for_euclid_dist").sum(1).cpu().numpy()
+    centred = slices - slices.mean(0)
+    distances = torch.cdist(centred, centred, compute_mode="use_mm_for_euclid_dist").fill_diagonal_(0)
+    return distances.sum(1).cpu().numpy()
 
 
 def hrank(evidence: Evidence, weight: str) -> np.ndarray:
