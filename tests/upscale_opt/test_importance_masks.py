@@ -316,7 +316,7 @@ def test_exports_of_torchvision_networks_are_exact(name, importance, mode):
     ignore = ()
     if (name, importance, mode) == ("densenet121", "bn-scale", "output"):
         # What DenseNet concatenates has no BatchNorm of its own.
-        with pytest.raises(MaskError, match="denselayer1.conv2 computes comes from a BatchNorm"):
+        with pytest.raises(MaskError, match=r"denselayer1\.conv2 computes comes from a BatchNorm"):
             importance_masks(trace(model, x), importance, mode=mode)
         ignore = ("*.denselayer*.conv2", "*.transition*.conv")
     check(model, x, importance, mode, "local", labelled(64), ignore)

@@ -217,7 +217,8 @@ class _Watch(fx.Interpreter):
         if key not in self._known:
             assert self._statistic is not None
             axis = point.layout.axis % tensor.ndim
-            maps = (tensor.detach()[None] if axis == 0 else tensor.detach().movedim(axis, 1)).float()
+            maps = tensor.detach()[None] if axis == 0 else tensor.detach().movedim(axis, 1)
+            maps = maps if maps.dtype == torch.float64 else maps.float()
             with torch.no_grad():
                 self._known[key] = self._statistic(maps).double().sum(0).cpu().numpy()
         own = self._known[key].reshape(point.groups, -1).sum(axis=0)
