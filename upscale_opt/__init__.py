@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from upscale_opt.extraction import extract
     from upscale_opt.floors import floor_of
     from upscale_opt.graphs import Graph
+    from upscale_opt.importance import IMPORTANCES, Importance, register_importance
+    from upscale_opt.importance.masks import importance_masks, importance_scores
     from upscale_opt.latency.access_profiles import AccessProfile, CopyFound, profile_accesses
     from upscale_opt.latency.calibration import Effort, calibrate
     from upscale_opt.latency.cost_tables import CostTables
@@ -51,6 +53,8 @@ _HOMES = {
     ),
     "latency.cost_tables": ("CostTables",),
     "floors": ("floor_of",),
+    "importance": ("IMPORTANCES", "Importance", "register_importance"),
+    "importance.masks": ("importance_masks", "importance_scores"),
     "matrix_convolution": ("MatrixConv2d",),
     "latency.measured_costs": ("MeasuredCosts",),
     "order_checks": (
@@ -82,6 +86,7 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "IMPORTANCES",
     "AccessProfile",
     "AnalyticCosts",
     "Comparison",
@@ -92,6 +97,7 @@ __all__ = [
     "Effort",
     "Exported",
     "Graph",
+    "Importance",
     "KeptChannels",
     "MaskError",
     "MatrixConv2d",
@@ -118,6 +124,8 @@ __all__ = [
     "export",
     "extract",
     "floor_of",
+    "importance_masks",
+    "importance_scores",
     "l2_masks",
     "l2_output_masks",
     "load",
@@ -134,6 +142,7 @@ __all__ = [
     "profile_interleaved",
     "read_masks",
     "read_plan",
+    "register_importance",
     "save_as",
     "save_masks",
     "save_picture",

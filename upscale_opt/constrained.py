@@ -12,10 +12,14 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from upscale_opt.amounts import num_removed, require_amount, require_rounding, round_up
+from upscale_opt.amounts import num_removed, require_amount, round_up
 from upscale_opt.consumer_names import consumers_matching
 from upscale_opt.graphs import Graph, Read
 from upscale_opt.importance import LARGEST, column_norms
+from upscale_opt.importance.criteria import GLOBAL, Criterion
+from upscale_opt.importance.ranking import scores_of
+from upscale_opt.importance.registry import importance_named
+from upscale_opt.modes import INPUT
 from upscale_opt.pruning import Pruning
 
 
@@ -61,15 +65,38 @@ def constrained_masks(
     MaskError
         If a number is out of range, or a name to ignore matches nothing.
     """
-    require_amount(amount)
-    require_rounding(round_to, min_channels)
+    criterion = Criterion("l2", amount, round_to=round_to, min_channels=min_channels)
+    return shared_masks(graph, criterion, ignore=ignore)
+
+
+def shared_masks(graph: Graph, criterion: Criterion, *, ignore: Iterable[str] = ()) -> dict[str, np.ndarray]:
+    """Masks that agree, as `constrained_masks` makes them, by any criterion.
+
+    The score of a channel is the sum of its consumers' scores, each to the power that the importance says (behind a
+    flatten, of all its features). Blocks take the place of layers: a global threshold ranks the channels of all blocks
+    that may lose some, counts them all, and leaves every block its strongest.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    criterion
+        Which channels go. A block goes by the smallest amount that is given for its consumers by name.
+    ignore
+        Names of weights or modules, wildcards allowed: what they read is kept.
+
+    Raises
+    ------
+    MaskError
+        If a name matches nothing, or a consumer cannot be scored.
+    """
     if not graph.blocks:
         consumers_matching(graph, ignore)
         return {}
-    sets = _SharedSets(graph, consumers_matching(graph, ignore))
+    sets = _SharedSets(graph, criterion, consumers_matching(graph, ignore))
     forced = np.zeros(graph.offsets[-1], dtype=bool)
     while True:
-        kept = sets.kept(amount, forced, round_to, min_channels)
+        kept = sets.kept(forced)
         masks = {weight: kept[_entries(graph, read)[0]] for weight, read in graph.consumers.items()}
         missing = Pruning(graph, masks).required & sets.read & ~kept
         if not missing.any():
@@ -84,8 +111,9 @@ class _SharedSets:
     is the classes that have channels of the same blocks: a block, mostly.
     """
 
-    def __init__(self, graph: Graph, ignored: frozenset[str]) -> None:
+    def __init__(self, graph: Graph, criterion: Criterion, ignored: frozenset[str]) -> None:
         self.graph = graph
+        self.criterion = criterion
         reads = {*graph.reads, *graph.grouped}
         self.read = np.zeros(graph.offsets[-1], dtype=bool)
         for read in reads:
@@ -93,14 +121,16 @@ class _SharedSets:
         self.classes = self._classes(reads)
         self.units = self._units()
         num_classes = self.classes.max() + 1
-        score, used = self._scores()
+        fixed = self._fixed(ignored)
+        self.fixed = np.bincount(self.classes, weights=fixed, minlength=num_classes) > 0
+        score, used = self._scores(self.fixed[self.classes])
         score = np.bincount(self.classes, weights=score, minlength=num_classes)
         self.used = np.bincount(self.classes, weights=used, minlength=num_classes) > 0
-        self.fixed = np.bincount(self.classes, weights=self._fixed(ignored), minlength=num_classes) > 0
+        self.own = self._own_amounts()
         self.rank = np.empty(num_classes, dtype=np.int64)
         self.rank[np.argsort(score, kind="stable")] = np.arange(num_classes)
 
-    def kept(self, amount: float | str, forced: np.ndarray, round_to: int, min_channels: int) -> np.ndarray:
+    def kept(self, forced: np.ndarray) -> np.ndarray:
         """Channels kept if those of `forced` are; bool, shape (channels of the network,)."""
         stays = self.fixed.copy()
         stays[self.classes[forced]] = True
@@ -109,10 +139,10 @@ class _SharedSets:
         sizes = np.bincount(self.units)
         unused = np.bincount(self.units, weights=~self.used & ~stays).astype(np.int64)
         staying = np.bincount(self.units, weights=stays).astype(np.int64)
-        removed = np.array([num_removed(amount, size) for size in sizes.tolist()])
+        removed = self._numbers(order, sizes, stays)
         wanted = np.maximum(sizes - np.maximum(removed, np.minimum(unused, sizes - 1)), staying)
         kept = [
-            round_up(number, size, round_to=round_to, min_channels=min_channels)
+            round_up(number, size, round_to=self.criterion.round_to, min_channels=self.criterion.min_channels)
             for number, size in zip(wanted.tolist(), sizes.tolist(), strict=True)
         ]
         starts = np.cumsum(sizes) - sizes
@@ -120,6 +150,34 @@ class _SharedSets:
         result = np.zeros(len(order), dtype=bool)
         result[order[place >= (sizes - np.array(kept))[self.units[order]]]] = True
         return result[self.classes]
+
+    def _numbers(self, order: np.ndarray, sizes: np.ndarray, stays: np.ndarray) -> np.ndarray:
+        """How many classes every unit loses if it can; `order` has its weakest first, and what stays last."""
+        amount = self.criterion.amount
+        numbers = np.array([num_removed(self.own.get(u, amount), size) for u, size in enumerate(sizes.tolist())])
+        if self.criterion.scope == GLOBAL:
+            pooled = np.bincount(self.units, weights=self.fixed) == 0
+            pooled[list(self.own)] = False
+            last = order[np.cumsum(sizes) - 1]  # of every unit: it stays
+            candidate = pooled[self.units] & ~stays
+            candidate[last] = False
+            ranked = np.lexsort((self.rank, self.used))
+            total = num_removed(amount, int(sizes[pooled].sum())) if pooled.any() else 0
+            gone = self.units[ranked[candidate[ranked]][:total]]
+            numbers[pooled] = np.bincount(gone, minlength=len(sizes))[pooled]
+        return numbers
+
+    def _own_amounts(self) -> dict[int, float | str]:
+        """Units to amounts of their own: the smallest given for a consumer of their channels."""
+        free = self.fixed[self.classes] == 0
+        reads = [read for read in (*self.graph.reads, *self.graph.grouped) if free[_entries(self.graph, read)].any()]
+        given = self.criterion.own_amounts(self.graph, frozenset(read.weight for read in reads))
+        own: dict[int, float | str] = {}
+        for read in reads:
+            if read.weight in given:
+                for unit in np.unique(self.units[self.classes[_entries(self.graph, read)]]).tolist():
+                    own[unit] = min(own.get(unit, given[read.weight]), given[read.weight], key=require_amount)
+        return own
 
     def _classes(self, reads: set[Read]) -> np.ndarray:
         """Class of every channel: tied are equal positions of groups, and what one weight reads in several calls."""
@@ -147,13 +205,19 @@ class _SharedSets:
         table[self.classes[order], np.arange(len(order)) - starts[self.classes[order]]] = blocks
         return np.unique(table, axis=0, return_inverse=True)[1].reshape(-1)
 
-    def _scores(self) -> tuple[np.ndarray, np.ndarray]:
-        """Squared norm of what reads each channel, directly or through selections, and whether it is not zero."""
-        graph = self.graph
+    def _scores(self, fixed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Summed score of what reads each channel, directly or through selections, and whether that is not zero.
+
+        Consumers of fixed channels alone are not scored.
+        """
+        graph, exponent = self.graph, importance_named(self.criterion.importance).exponent
+        needed = [weight for weight, read in graph.consumers.items() if not fixed[_entries(graph, read)].all()]
+        scores = scores_of(graph, needed, INPUT, self.criterion)
         score, used = np.zeros(graph.offsets[-1]), np.zeros(graph.offsets[-1], dtype=bool)
         for weight, read in graph.consumers.items():
             channels = _entries(graph, read)[0]  # of the first group: a class is scored as a whole
-            np.add.at(score, channels, column_norms(graph, weight) ** 2)
+            if weight in scores:
+                np.add.at(score, channels, scores[weight] ** exponent)
             used[channels[column_norms(graph, weight, order=LARGEST) != 0]] = True
         for selection in reversed(graph.selections):
             source = graph.numbers(selection.input)[selection.index]

@@ -12,13 +12,11 @@ from upscale_opt import options
 from upscale_opt.amounts import require_amount, require_rounding
 from upscale_opt.errors import MaskError
 from upscale_opt.mask_files import read_masks
+from upscale_opt.modes import BOTH, CONSTRAINED, INPUT, MODES, OUTPUT
 
 if TYPE_CHECKING:
     from upscale_opt.graphs import Graph
     from upscale_opt.masks import EffectiveMasks
-
-INPUT, CONSTRAINED, OUTPUT, BOTH = "input", "constrained", "output", "both"
-MODES = (INPUT, CONSTRAINED, OUTPUT, BOTH)
 
 
 @dataclass(frozen=True)

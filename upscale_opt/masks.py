@@ -1,7 +1,7 @@
 """Masks: which input channels each consumer keeps, as Boolean arrays keyed by weight name.
 
 ``masks["layer1.0.conv1.weight"]`` has one entry per input channel (input feature for a linear layer), True = kept.
-`l2_masks` makes the paper's masks (`upscale_opt.constrained` those of conventional pruners), `normalise_masks` accepts
+`l2_masks` makes the paper's masks (`upscale_opt.importance` those by other scores), `normalise_masks` accepts
 what people have, and `effective_masks` settles both: channels that are already zero, rounding. See docs/masks.md.
 """
 
@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from upscale_opt.amounts import num_removed, require_amount, require_rounding
-from upscale_opt.consumer_names import consumer_named, consumers_matching
+from upscale_opt.amounts import require_rounding
+from upscale_opt.consumer_names import consumer_named
 from upscale_opt.errors import MaskError
 from upscale_opt.graphs import Graph
 from upscale_opt.importance import LARGEST, column_norms, num_inputs
-from upscale_opt.output_masks import zero_columns
+from upscale_opt.importance.masks import importance_masks
 from upscale_opt.rounding import KeptChannels, kept_channels_report, rounded_mask
 
 Masks = dict[str, np.ndarray]
@@ -72,19 +72,7 @@ def l2_masks(
     MaskError
         If the amount is outside [0, 1), or a name to ignore matches nothing.
     """
-    require_amount(amount)
-    ignored = consumers_matching(graph, ignore)
-    zero = zero_columns(graph, outputs) if outputs else {}
-    masks = {}
-    for name, read in graph.consumers.items():
-        if read.is_convolution and not read.reads_network_input and name not in ignored:
-            norms = column_norms(graph, name)
-            if name in zero:
-                norms[zero[name]] = -1.0
-            removed = np.argsort(norms, kind="stable")[: num_removed(amount, len(norms))]
-            masks[name] = np.ones(len(norms), dtype=bool)
-            masks[name][removed] = False
-    return masks
+    return importance_masks(graph, "l2", amount, ignore=ignore, outputs=outputs)
 
 
 def normalise_masks(graph: Graph, masks: Mapping[str, Any] | Iterable[tuple[str, int]]) -> Masks:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from upscale_opt.amounts import num_removed, require_amount, round_up
-from upscale_opt.attributes import attribute_of
 from upscale_opt.consumer_names import consumers_matching
 from upscale_opt.errors import MaskError
 from upscale_opt.graphs import Graph
+from upscale_opt.importance.criteria import Criterion
+from upscale_opt.importance.ranking import ranked_masks
+from upscale_opt.modes import OUTPUT
 from upscale_opt.writes import Write, writes_of, zero_channels
 
 
@@ -47,17 +48,10 @@ def l2_output_masks(
     MaskError
         If the amount is outside [0, 1), a name to ignore matches nothing, or a number is below 1.
     """
-    require_amount(amount)
     ignored = consumers_matching(graph, ignore)
-    masks = {}
-    for weight, write in maskable_producers(graph).items():
-        if weight not in ignored:
-            norms = _row_norms(graph, write)
-            asked = len(norms) - num_removed(amount, len(norms))
-            kept = round_up(asked, len(norms), round_to=round_to, min_channels=min_channels)
-            masks[weight] = np.ones(len(norms), dtype=bool)
-            masks[weight][np.argsort(norms, kind="stable")[: len(norms) - kept]] = False
-    return masks
+    weights = [weight for weight in maskable_producers(graph) if weight not in ignored]
+    criterion = Criterion("l2", amount, round_to=round_to, min_channels=min_channels)
+    return ranked_masks(graph, weights, OUTPUT, criterion)
 
 
 def maskable_producers(graph: Graph) -> dict[str, Write]:
@@ -128,10 +122,3 @@ def normalise_output_masks(graph: Graph, masks: Mapping[str, Any]) -> dict[str, 
             raise MaskError(f"the output mask of {weight} keeps nothing; keep at least one channel")
         result[weight] = array.astype(bool)
     return result
-
-
-def _row_norms(graph: Graph, write: Write) -> np.ndarray:
-    """Norm of every output channel of a weight; float64, shape (outputs,)."""
-    axis = next(read for read in graph.reads if read.weight == write.weight).input_axis
-    weight = attribute_of(graph.module, write.weight).detach().transpose(0, 1 - axis)
-    return torch.linalg.vector_norm(weight.flatten(1).float(), dim=1).double().cpu().numpy()

@@ -38,9 +38,9 @@ _KEEP_ZERO_FUNCTIONS: tuple[Callable[..., Any], ...] = (
     *(functional.adaptive_avg_pool1d, functional.adaptive_avg_pool2d, functional.adaptive_max_pool2d),
 )
 _KEEP_ZERO_METHODS = ("relu", "relu_", "tanh", "abs", "neg", "contiguous", "clone", "detach", "mean", "sum", "flatten")
-_ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
-_SUBTRACTIONS = (operator.sub, operator.isub, torch.sub, "sub", "sub_")
-_PRODUCTS = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
+ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
+SUBTRACTIONS = (operator.sub, operator.isub, torch.sub, "sub", "sub_")
+PRODUCTS = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _write(graph: Graph, read: Read, nodes: Mapping[str, fx.Node]) -> Write:
         chain.append(user)
     addition, other = None, None
     users = list(chain[-1].users)
-    if len(users) == 1 and kind_of(users[0]) in _ADDITIONS and not users[0].kwargs and len(users[0].args) == 2:
+    if len(users) == 1 and kind_of(users[0]) in ADDITIONS and not users[0].kwargs and len(users[0].args) == 2:
         operands = [x for x in users[0].args if x is not chain[-1]]
         if len(operands) == 1 and isinstance(operands[0], fx.Node) and _may_be_written(graph, users[0], chain[-1]):
             addition, other = users[0].name, operands[0].name
@@ -195,9 +195,9 @@ def zero_channels(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, 
             chosen = selections[node.name]
             before = zeros.get(chosen.source)
             found = found if before is None or chosen.input.size > 1 else before[chosen.index]
-        elif kind in _PRODUCTS and operands:
+        elif kind in PRODUCTS and operands:
             found = np.logical_or.reduce([of(x) for x in operands])
-        elif kind in (*_ADDITIONS, *_SUBTRACTIONS) and len(operands) == 2 == len(node.all_input_nodes):
+        elif kind in (*ADDITIONS, *SUBTRACTIONS) and len(operands) == 2 == len(node.all_input_nodes):
             found = of(operands[0]) & of(operands[1])
         elif kind in CONCATS:
             parts = [graph.layouts.get(getattr(x, "name", "")) for x in node.args[0]]
@@ -221,7 +221,7 @@ def zero_channels(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, 
 
 def overwrites(graph: Graph, node: fx.Node) -> bool:
     """Whether a node changes its first argument in place so that zeros in it may become something else."""
-    return writes_in_place(graph, node) and not keeps_zero(graph, node) and kind_of(node) not in _PRODUCTS
+    return writes_in_place(graph, node) and not keeps_zero(graph, node) and kind_of(node) not in PRODUCTS
 
 
 def keeps_zero(graph: Graph, node: fx.Node) -> bool:

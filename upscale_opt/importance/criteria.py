@@ -1,0 +1,91 @@
+"""What is dropped: an importance, how much of it, and what it needs to know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from upscale_opt.amounts import require_amount, require_rounding
+from upscale_opt.consumer_names import consumers_matching
+from upscale_opt.errors import MaskError
+from upscale_opt.graphs import Graph
+from upscale_opt.importance.evidence import Evidence, Loss, collect
+from upscale_opt.importance.registry import Importance, importance_named
+
+LOCAL, GLOBAL = "local", "global"
+
+
+@dataclass(frozen=True, eq=False)
+class Criterion:
+    """Which channels go, whoever has them.
+
+    Attributes
+    ----------
+    importance
+        A name among `upscale_opt.IMPORTANCES`, or an `Importance`.
+    amount
+        Share of channels to remove, in [0, 1); see `upscale_opt.amounts.num_removed`.
+    scope
+        ``local``: of every layer. ``global``: of all layers together, with one threshold.
+    amounts
+        Names of weights or modules, wildcards allowed, to amounts of their own; the last that matches a layer counts.
+        These layers stand outside a global threshold.
+    data, loss, seed
+        See `upscale_opt.importance.evidence.collect`.
+    round_to, min_channels
+        Kept counts are rounded up, see `upscale_opt.amounts.round_up`.
+
+    Raises
+    ------
+    MaskError
+        If a value makes no sense.
+    """
+
+    importance: str | Importance = "l2"
+    amount: float | str = 0.5
+    scope: str = LOCAL
+    amounts: Mapping[str, float | str] = field(default_factory=dict)
+    data: Any = None
+    loss: Loss | None = None
+    seed: int = 0
+    round_to: int = 1
+    min_channels: int = 1
+
+    def __post_init__(self) -> None:
+        importance_named(self.importance)
+        for amount in (self.amount, *self.amounts.values()):
+            require_amount(amount)
+        require_rounding(self.round_to, self.min_channels)
+        if self.scope not in (LOCAL, GLOBAL):
+            raise MaskError(f"there is no scope {self.scope!r}; choose {LOCAL} or {GLOBAL}")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise MaskError(f"the seed is {self.seed}; give a whole number of at least 0")
+
+    def evidence(self, graph: Graph, weights: list[str], side: str) -> Evidence:
+        """What the importance needs to know of these weights."""
+        return collect(
+            graph,
+            importance_named(self.importance),
+            weights,
+            side=side,
+            data=self.data,
+            loss=self.loss,
+            seed=self.seed,
+        )
+
+    def own_amounts(self, graph: Graph, masked: frozenset[str]) -> dict[str, float | str]:
+        """Weight names to amounts of their own, among the weights that are masked.
+
+        Raises
+        ------
+        MaskError
+            If a name matches no layer that is masked.
+        """
+        found: dict[str, float | str] = {}
+        for pattern, amount in self.amounts.items():
+            matching = consumers_matching(graph, [pattern]) & masked
+            if not matching:
+                raise MaskError(f"an amount is given for {pattern!r}, which matches no layer that is masked; remove it")
+            found |= dict.fromkeys(matching, amount)
+        return found

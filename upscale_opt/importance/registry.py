@@ -1,0 +1,100 @@
+"""The registry of importances: the methods by name, and how users add their own."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from upscale_opt.errors import MaskError
+
+if TYPE_CHECKING:
+    from upscale_opt.importance.evidence import Evidence
+
+Score = Callable[["Evidence", str], np.ndarray]
+Statistic = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Importance:
+    """A way to say how much the channels of a layer matter.
+
+    Attributes
+    ----------
+    name
+        What users type.
+    function
+        ``function(evidence, weight)`` to the scores of the channels of that weight on ``evidence.side``: shape
+        (channels,), the weakest lowest. See `upscale_opt.importance.evidence.Evidence`. A score that is NaN counts as
+        the strongest.
+    source
+        The paper, or where else the method is from.
+    statistic
+        What to measure of the data, if anything: a feature map, float of shape (images, channels, *positions), to
+        numbers of shape (images, channels). Their means are ``evidence.statistics``.
+    needs_gradients
+        Whether the function looks at ``evidence.gradients``, those of a loss on the data.
+    exponent
+        Where consumers share a channel, its score is the sum of their scores to this power: 2 for L2 makes the group
+        norm of DepGraph (Fang et al., CVPR 2023).
+    """
+
+    name: str
+    function: Score
+    source: str
+    statistic: Statistic | None = None
+    needs_gradients: bool = False
+    exponent: float = 1
+
+    def __str__(self) -> str:
+        needs = "labelled data" if self.needs_labels else "data" if self.needs_data else "no data"
+        return f"{self.name} ({self.source}; needs {needs})"
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether it needs calibration data."""
+        return self.statistic is not None or self.needs_gradients
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the data needs labels, unless a loss is given that does without."""
+        return self.needs_gradients
+
+
+IMPORTANCES: dict[str, Importance] = {}
+"""The importances by name; `register_importance` adds to them."""
+
+
+def register_importance(importance: Importance) -> Importance:
+    """Make an importance known under its name; it is returned.
+
+    Raises
+    ------
+    MaskError
+        If the name is taken by another importance.
+    """
+    if IMPORTANCES.get(importance.name, importance) != importance:
+        raise MaskError(f"there is an importance {importance.name!r} already; choose another name")
+    IMPORTANCES[importance.name] = importance
+    return importance
+
+
+def importance_named(importance: str | Importance) -> Importance:
+    """The importance of a name; an importance is returned as it is.
+
+    Raises
+    ------
+    MaskError
+        If there is none of that name.
+    """
+    if isinstance(importance, Importance):
+        return importance
+    if importance not in IMPORTANCES:
+        near = difflib.get_close_matches(str(importance), IMPORTANCES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(IMPORTANCES)}"
+        raise MaskError(f"there is no importance {importance!r}; {hint}")
+    return IMPORTANCES[importance]
