@@ -41,12 +41,18 @@ def test_files_come_back_as_they_were(tmp_path):
     path = tables.save(tmp_path / "new")
     again = CostTables.load(tmp_path / "new", CONDITIONS)
     assert again.entries == tables.entries and again.conditions == CONDITIONS
-    assert path.name == CONDITIONS.file_name and json.loads(path.read_text())["version"] == 1
+    assert path.name == CONDITIONS.file_name and json.loads(path.read_text())["version"] == 2
 
 
 def test_other_conditions_have_another_file(tmp_path):
     CostTables(CONDITIONS, {KEY: TIMINGS}).save(tmp_path)
-    for name, value in {"threads": 1, "memory_format": "channels_last", "torch": "2.11.0", "device": "a GPU"}.items():
+    for name, value in {
+        "threads": 1,
+        "memory_format": "channels_last",
+        "torch": "2.11.0",
+        "device": "a GPU",
+        "memory": "retained",
+    }.items():
         assert CostTables.load(tmp_path, replace(CONDITIONS, **{name: value})).entries == {}
 
 
@@ -56,7 +62,7 @@ DEFECTS = {
     "'nanoseconds'": lambda d: d["tables"][0]["timings"][0].update(nanoseconds=[]),
     "a layer": lambda d: d["tables"][0]["layer"].update(colour="red"),
     "must list int": lambda d: d["tables"][0]["layer"].update(kernel=["1"]),
-    "newer than the 1": lambda d: d.update(version=2),
+    "newer than the 2": lambda d: d.update(version=3),
     "other conditions": lambda d: d["conditions"].update(threads=7),
 }
 

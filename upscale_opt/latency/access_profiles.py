@@ -21,6 +21,7 @@ from upscale_opt.errors import ModelError
 from upscale_opt.exports import Exported
 from upscale_opt.latency.access_nodes import AccessNodes, nodes_of_accesses
 from upscale_opt.latency.access_traces import NODE, REFERENCE, Copy, NodeRunner, Range, profiled_pass
+from upscale_opt.latency.retained_memory import retained_memory
 from upscale_opt.tracing import as_tuple
 
 FULL = "full"
@@ -157,11 +158,12 @@ def profile_accesses(
     inputs = as_tuple(example_inputs)
     accesses = nodes_of_accesses(exported)
     runner = NodeRunner(exported.module, frozenset(own.consumer for own in accesses))
-    found = profiled_pass(runner, inputs, references=True)
-    rounds = [
-        profiled_pass(runner, inputs)
-        for _ in tqdm(range(runs), desc="accesses", unit="run", disable=None if progress else True, leave=False)
-    ]
+    with retained_memory():
+        found = profiled_pass(runner, inputs, references=True)
+        rounds = [
+            profiled_pass(runner, inputs)
+            for _ in tqdm(range(runs), desc="accesses", unit="run", disable=None if progress else True, leave=False)
+        ]
     return tuple(_profile(own, found, rounds, runner) for own in accesses)
 
 

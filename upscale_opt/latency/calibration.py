@@ -26,6 +26,7 @@ from upscale_opt.gather_convolution import is_fused_on
 from upscale_opt.graphs import Graph
 from upscale_opt.latency.backends import EAGER, prepared, require_backend
 from upscale_opt.latency.cost_tables import CONTIGUOUS, Conditions, CostTables, Key, Timing, default_directory
+from upscale_opt.latency.retained_memory import memory_kind, retained_memory
 from upscale_opt.latency.specimens import Specimen, forms_of, inputs_of
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -73,6 +74,7 @@ def conditions_of(example_inputs: Sequence[Any], *, backend: str = EAGER) -> Con
         backend,
         0 if on_gpu else torch.get_num_threads(),
         torch.__version__,
+        memory_kind(x.device.type),
     )
 
 
@@ -121,9 +123,10 @@ def calibrate(
     missing = [key for key in keys_of(graph, masks, outputs=outputs) if key not in tables.entries]
     device = next((x.device for x in example_inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
     shapes = tqdm(missing, desc="calibrate", unit="shape", disable=None if progress else True, leave=False)
-    for key in shapes:
-        tables.entries[key] = measure(key, conditions, device, effort or Effort())
-        tables.save(directory)
+    with retained_memory():
+        for key in shapes:
+            tables.entries[key] = measure(key, conditions, device, effort or Effort())
+            tables.save(directory)
     return tables
 
 
@@ -146,7 +149,7 @@ def measure(key: Key, conditions: Conditions, device: torch.device, effort: Effo
     cases = forms_of(layer, key.kept, key.stored, spans, _runs(key), gathering=is_fused_on(device))
     calls: list[list[Callable[[], Any]]] = []
     shared: dict[bool, tuple[torch.Tensor, ...]] = {}
-    with torch.inference_mode():
+    with torch.inference_mode(), retained_memory():
         for case in cases:
             own = case.form == CONTIGUOUS
             if own not in shared:

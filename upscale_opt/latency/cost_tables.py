@@ -23,7 +23,7 @@ from upscale_opt.errors import UpscaleError
 from upscale_opt.layers import Layer
 
 FORMAT = "upscale_opt.cost_tables"
-VERSION = 1
+VERSION = 2
 CONTIGUOUS = "contiguous"
 """Form of a timing whose input holds just the channels it reads: what no order can beat."""
 CACHE_VARIABLE = "UPSCALE_OPT_CACHE"
@@ -47,6 +47,8 @@ class Conditions:
         Of torch, on a CPU; 0 on a GPU.
     torch
         Its version.
+    memory
+        ``retained`` if memory that is freed stays with the process (`upscale_opt.latency.retained_memory`), else empty.
     """
 
     device: str
@@ -55,10 +57,12 @@ class Conditions:
     backend: str
     threads: int
     torch: str
+    memory: str = ""
 
     def __str__(self) -> str:
         threads = f", {self.threads} threads" if self.threads else ""
-        return f"{self.device}, {self.dtype}, {self.memory_format}, {self.backend}{threads}, torch {self.torch}"
+        memory = f", {self.memory} memory" if self.memory else ""
+        return f"{self.device}, {self.dtype}, {self.memory_format}, {self.backend}{threads}{memory}, torch {self.torch}"
 
     @property
     def file_name(self) -> str:

@@ -1,7 +1,7 @@
 """How long a model takes: interleaved runs, medians and spread, with the environment they were measured in.
 
-CPU: `torch.utils.benchmark`. CUDA, as in the UPSCALE paper (Wan et al., ICML 2023, section 5): a TorchScript trace,
-100 runs, device time from the profiler; CUDA events are recorded beside it.
+CPU: `torch.utils.benchmark`, with memory that stays (`retained_memory`). CUDA, as in the UPSCALE paper (Wan et al.,
+ICML 2023, section 5): a TorchScript trace, 100 runs, device time from the profiler; CUDA events are recorded beside it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from upscale_opt.environment import environment
 from upscale_opt.errors import ModelError
 from upscale_opt.latency.backends import EAGER, TORCHSCRIPT, is_script, prepared
+from upscale_opt.latency.retained_memory import retained_memory
 from upscale_opt.tracing import as_tuple
 
 MINIMUM_BLOCK_SECONDS = 0.05
@@ -140,7 +141,7 @@ def profile_interleaved(
     if runs < 2:
         raise ModelError(f"a latency needs at least 2 runs, not {runs}")
     seconds: dict[str, list[float]] = {name: [] for name in models}
-    with torch.inference_mode():
+    with torch.inference_mode(), retained_memory():
         calls, timers = {}, {}
         for name, model in models.items():
             calls[name] = prepared(model, inputs, backend)
