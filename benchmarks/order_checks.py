@@ -265,7 +265,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=2, help="how often every cell is measured [2]")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="of torch [as many as it takes]")
-    parser.add_argument("--runs", type=int, default=11, help="rounds [11]")
+    parser.add_argument("--runs", type=int, default=21, help="rounds [21]")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--time-limit", type=float, default=2.0, help="seconds per segment and solver [2]")

@@ -20,7 +20,7 @@ from upscale_opt.exports import Exported
 from upscale_opt.floors import floor_of
 from upscale_opt.latency.access_profiles import profile_accesses
 from upscale_opt.latency.agreement import Agreement, agreement
-from upscale_opt.latency.profiling import Profile, profile_interleaved
+from upscale_opt.latency.profiling import Profile, profile_interleaved, without_drift
 from upscale_opt.latency.readings import Expected, cheapest_readings, expected_as_planned
 from upscale_opt.plans import Plan, baseline_plan, plan_of_orders
 from upscale_opt.tracing import as_tuple
@@ -40,9 +40,11 @@ class OrderCheck:
     names
         Of the orders.
     predicted, measured
-        Seconds per pass of every order.
+        Seconds per pass of every order; measured ones are medians over the rounds, less what slowed a whole round down
+        (`upscale_opt.latency.profiling.without_drift`).
     noise
-        Of a latency, in seconds: the median over the orders of half the distance between a figure's quartiles.
+        Of a figure, in seconds: half the distance between the quartiles of an order's figures, the median over the
+        orders.
     floor
         Measured latency of the floor.
     expected
@@ -196,13 +198,14 @@ def check_orders(
     for name in tqdm(profiled, desc="accesses", disable=None if progress else True, leave=False):
         found = profile_accesses(exports[name], inputs)
         own_times[name] = {p.name: p.seconds + p.selection_seconds + p.prologue_seconds for p in found}
-    lowest = profiles[FLOOR].median
+    steady = without_drift(profiles)
+    lowest = float(np.median(steady[FLOOR]))
     names = tuple(plans)
     return OrderCheck(
         names,
         tuple(lowest + sum(own.excess for own in expected[name].values()) / 1e9 for name in names),
-        tuple(profiles[name].median for name in names),
-        float(np.median([profiles[name].iqr / 2 for name in names])),
+        tuple(float(np.median(steady[name])) for name in names),
+        float(np.median([np.subtract(*np.percentile(steady[name], (75, 25))) / 2 for name in names])),
         lowest,
         expected,
         profiles,

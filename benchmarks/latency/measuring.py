@@ -11,7 +11,7 @@ from torch import nn
 from benchmarks.latency.cells import KEY, VARIANTS, Subject
 from upscale_opt import Plan, baseline_plan, export, profile_interleaved
 from upscale_opt.floors import floor_of
-from upscale_opt.latency.profiling import Profile
+from upscale_opt.latency.profiling import Profile, without_drift
 from upscale_opt.verification import Verifier
 
 Row = dict[str, Any]
@@ -36,8 +36,8 @@ def measure(subject: Subject, plans: Mapping[str, Plan], *, runs: int, verify: b
     Returns
     -------
     list
-        With the median and the distance between the quartiles in milliseconds, and the ratio to the floor: median
-        and quartiles over the rounds.
+        With the median and the distance between the quartiles in milliseconds, and the ratio to the floor's median:
+        median and quartiles over the rounds, less what slowed a whole round down.
     """
     cell, given = subject.cell, (subject.model, subject.x)
     plans = {"baseline": baseline_plan(subject.problems, subject.masks), **plans}
@@ -48,17 +48,18 @@ def measure(subject: Subject, plans: Mapping[str, Plan], *, runs: int, verify: b
     models["floor"] = floor_of(*given, subject.graph, subject.masks, subject.problems)
     ordered = {name: models[name] for name in VARIANTS if name in models}
     profiles = profile_interleaved(ordered, subject.x, runs=runs, backend=cell.backend, progress=True)
+    steady = without_drift(profiles)
     return [
         {**dict(zip(KEY, cell.key, strict=True)), "variant": name, "runs": runs}
-        | figures(profiles[name], profiles["floor"])
+        | figures(profiles[name], steady[name], steady["floor"])
         | _counts(plans.get(name))
         for name in ordered
     ]
 
 
-def figures(own: Profile, floor: Profile) -> Row:
-    """What is told of one variant."""
-    low, middle, high = np.percentile(np.divide(own.seconds, floor.seconds), (25, 50, 75))
+def figures(own: Profile, steady: np.ndarray, floor: np.ndarray) -> Row:
+    """What is told of one variant: of its figures, and of the same and the floor's without drift."""
+    low, middle, high = np.percentile(steady / np.median(floor), (25, 50, 75))
     return {
         "median_ms": f"{1e3 * own.median:.4g}",
         "iqr_ms": f"{1e3 * own.iqr:.2g}",

@@ -22,7 +22,7 @@ from upscale_opt.latency.backends import EAGER, TORCHSCRIPT, is_script, prepared
 from upscale_opt.latency.retained_memory import retained_memory
 from upscale_opt.tracing import as_tuple
 
-MINIMUM_BLOCK_SECONDS = 0.05
+MINIMUM_BLOCK_SECONDS = 0.02
 SCRIPT_WARM_UP = 3
 """Calls after which TorchScript has recorded shapes, optimised, and run what it made of that."""
 
@@ -154,6 +154,29 @@ def profile_interleaved(
         own = {name: _device_seconds(call, device, runs) if on_gpu else None for name, call in calls.items()}
     backends = {name: TORCHSCRIPT if is_script(model) else backend for name, model in models.items()}
     return {name: Profile(tuple(found), label, backends[name], own[name], where) for name, found in seconds.items()}
+
+
+def without_drift(profiles: Mapping[str, Profile]) -> dict[str, np.ndarray]:
+    """Figures of models that were measured in turn, in seconds, less what slowed a whole round down.
+
+    Every figure is divided by its model's median, the median of these ratios over the models is how slow a round was,
+    and its figures are divided by that: a step of Tukey's median polish on a logarithmic scale. On a machine whose
+    speed changes by a factor of two within minutes, figures of one round still compare.
+
+    Parameters
+    ----------
+    profiles
+        Of one call of `profile_interleaved`.
+
+    Examples
+    --------
+    >>> a, b, c = (Profile(t, "cpu", "eager", None, {}) for t in ((1.0, 2.0, 1.0), (3.0, 6.0, 3.0), (2.0, 4.0, 2.2)))
+    >>> without_drift({"a": a, "b": b, "c": c})["c"].tolist()
+    [2.0, 2.0, 2.2]
+    """
+    seconds = np.array([profile.seconds for profile in profiles.values()])
+    rounds = np.median(seconds / np.median(seconds, axis=1, keepdims=True), axis=0)
+    return dict(zip(profiles, seconds / rounds, strict=True))
 
 
 def _timer(call: Callable[[], Any], device: torch.device) -> Callable[[], float]:
