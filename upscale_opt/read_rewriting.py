@@ -120,11 +120,14 @@ class ReadRewriter:
             index = entries(positions, layout.size)
             written = self.memory.is_overwritten_after(original, original)
             return self.editor.gather(source, path, index, layout.axis, shared=not written)
-        pieces = [
+        return self.editor.concat(self._runs(source, layout, positions), layout.axis)
+
+    def _runs(self, source: Any, layout: TensorLayout, positions: np.ndarray) -> list[fx.Node]:
+        """The runs of some channels of a tensor, as slices."""
+        return [
             self.editor.narrow(source, layout.axis, int(run[0]) * layout.size, len(run) * layout.size)
             for run in runs_of(positions)
         ]
-        return self.editor.concat(pieces, layout.axis)
 
     def _pieces_of_operands(self, read: Read, concat: str, positions: np.ndarray) -> list[fx.Node]:
         """What a concat's operands contribute to the chosen channels, whole operands as they are."""
@@ -141,7 +144,7 @@ class ReadRewriter:
             elif self.plan.reads[read.name] == COPY and len(runs_of(own)) > 1:
                 pieces.append(self._selected(read, now, operand, layout, own))
             else:
-                pieces += [self.editor.narrow(now, layout.axis, int(run[0]), len(run)) for run in runs_of(own)]
+                pieces += self._runs(now, layout, own)
             if len(own) == len(positions) and len(pieces) == 1 and self.memory.is_overwritten_after(operand, original):
                 # What is left of the concat is a view, and a concat is a copy.
                 pieces = [self.editor.module.graph.call_method("clone", (pieces[0],))]
@@ -154,10 +157,11 @@ class ReadRewriter:
             if node.op != "call_module":
                 continue
             path = str(node.target)
-            self.widths[path] = len(channels)
+            if path in self.graph.features:
+                self.widths[path] = len(channels) * self.graph.features[path].size
             for parameter, dimensions in self.graph.parameters.items():
                 if parameter.rpartition(".")[0] == path:
-                    chosen = dict.fromkeys(dimensions, channels)
+                    chosen = {dim: entries(channels, layout.size) for dim, layout in dimensions.items()}
                     self.slices[parameter] = replace(self.slices[parameter], indices=chosen)
 
     def fuse(self) -> None:

@@ -309,3 +309,34 @@ def test_a_shuffle_of_one_channel_is_a_copy_too(source):
     kept = {"head.weight": np.arange(4) == 3, "side.weight": np.arange(4) == 3}
     masks = effective_masks(trace(model, x), kept).masks
     assert export(model, x, masks=masks, baseline=True).verification.passed
+
+
+class Tied(nn.Module):
+    """Neighbouring channels of a convolution are compared, so that all of them are one channel of several entries."""
+
+    def __init__(self, joined):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+        self.norm = nn.BatchNorm2d(6 if joined else 3)
+        self.next = nn.Conv2d(6 if joined else 3, 5, 1)
+        self.joined = joined
+
+    def forward(self, x):
+        a, b = self.first(x), self.second(x)
+        a, b = torch.maximum(a[:, 1:], a[:, :-1]), torch.maximum(b[:, 1:], b[:, :-1])
+        return self.next(self.norm(torch.cat([a, b], 1) if self.joined else a)), a, b
+
+
+@pytest.mark.parametrize("mode", ["view", "over-read", "pieces", "copy"])
+@pytest.mark.parametrize("joined", [False, True])
+def test_channels_of_several_entries_are_selected_in_front_of_a_normalisation(joined, mode):
+    """The normalisation got one parameter per channel, not per entry."""
+    torch.manual_seed(0)
+    model, x = Tied(joined).eval(), torch.randn(1, 3, 4, 4)
+    graph = trace(model, x)
+    for kept in ([True] * 6, [True] * 3 + [False] * 3) if joined else ([True] * 3,):
+        masks = effective_masks(graph, {"next.weight": np.array(kept)}).masks
+        problems = extract(graph, masks)
+        baseline = baseline_plan(problems, masks)
+        chosen = replace(baseline, reads={**baseline.reads, "next": mode}, slices=frozenset(["next"]))
+        assert export(model, x, chosen, graph=graph).verification.relative_error <= 1e-9
