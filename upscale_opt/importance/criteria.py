@@ -10,7 +10,8 @@ from upscale_opt.amounts import require_amount, require_rounding
 from upscale_opt.consumer_names import consumers_matching
 from upscale_opt.errors import MaskError
 from upscale_opt.graphs import Graph
-from upscale_opt.importance.evidence import Evidence, Loss, collect
+from upscale_opt.importance.evidence import Evidence
+from upscale_opt.importance.observation import Loss, collect
 from upscale_opt.importance.registry import Importance, importance_named
 
 LOCAL, GLOBAL = "local", "global"
@@ -32,7 +33,7 @@ class Criterion:
         Names of weights or modules, wildcards allowed, to amounts of their own; the last that matches a layer counts.
         These layers stand outside a global threshold.
     data, loss, seed
-        See `upscale_opt.importance.evidence.collect`.
+        See `upscale_opt.importance.observation.collect`.
     round_to, min_channels
         Kept counts are rounded up, see `upscale_opt.amounts.round_up`.
 

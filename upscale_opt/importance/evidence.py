@@ -1,29 +1,20 @@
-"""What scores are made from: the weights, and what one pass over calibration data shows of features and loss."""
+"""What scores are made from: the weights, and what one pass over calibration data showed (`observation`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
-from torch import fx, nn
-from torch.nn import functional
 
-from upscale_opt.attributes import attribute_of
 from upscale_opt.errors import MaskError
 from upscale_opt.graphs import Graph, TensorLayout
 from upscale_opt.importance.norms import slices_of
-from upscale_opt.importance.registry import Importance, Statistic
 from upscale_opt.importance.scales import scales_of
 from upscale_opt.modes import INPUT
-from upscale_opt.shapes import first_line
 from upscale_opt.writes import writes_of
-
-Loss = Callable[[Any, Any], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +61,7 @@ class Evidence:
             If a channel comes from no BatchNorm.
         """
         total = 0.0
-        for point in _points(self.graph, weight, self.side):
+        for point in points_of(self.graph, weight, self.side):
             width = sum(self.graph.blocks[b].size for b in point.layout.blocks)
             scale = self._scales.get(point.source, np.full(width, np.nan)).repeat(point.layout.size)
             total = total + scale.reshape(point.groups, -1).sum(axis=0)
@@ -87,76 +78,8 @@ class Evidence:
         return scales_of(self.graph)
 
 
-def collect(
-    graph: Graph,
-    importance: Importance,
-    weights: Iterable[str],
-    *,
-    side: str = INPUT,
-    data: Any = None,
-    loss: Loss | None = None,
-    seed: int = 0,
-) -> Evidence:
-    """What an importance needs to know, from one pass over the data. The model is left as it is.
-
-    Parameters
-    ----------
-    graph
-        The traced model. It is run in eval mode; its modes, gradients and statistics stay what they are.
-    importance
-        Says what is needed; without need of data, the data is not looked at.
-    weights
-        Names of the weights to be scored.
-    side
-        ``input`` or ``output``.
-    data
-        Batches: an iterable of tensors, of tuples of the network's inputs, or of such tuples with labels behind them
-        (a DataLoader of images and labels). A tensor is one batch of inputs.
-    loss
-        ``loss(outputs, labels)``, a mean over the images of a batch; the labels are None if the data has none.
-        Default: cross-entropy, which needs labels.
-    seed
-        For scores that are drawn.
-
-    Raises
-    ------
-    MaskError
-        If data or labels are needed and missing, or do not fit the network.
-    """
-    if not importance.needs_data:
-        return Evidence(graph, side, seed)
-    if data is None:
-        raise MaskError(f"the importance {importance.name} needs data; give data=, batches of inputs")
-    names = list(weights)
-    tensors = [attribute_of(graph.module, name) for name in names] if importance.needs_gradients else []
-    watch = _Watch(graph, names, side, importance.statistic)
-    images = 0
-    with _evaluated(graph.module, tensors):
-        sums = [torch.zeros_like(tensor, dtype=torch.float64) for tensor in tensors]
-        for inputs, labels in _batches(graph, data):
-            if importance.needs_labels and loss is None and labels is None:
-                raise MaskError(f"the importance {importance.name} needs labels; give batches of (inputs, labels)")
-            try:
-                outputs, size = watch.run(*inputs), len(inputs[0])
-                value = (loss or functional.cross_entropy)(outputs, labels) if tensors else outputs
-                found = torch.autograd.grad(value, tensors, allow_unused=True) if tensors else ()
-            except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
-                raise MaskError(
-                    f"the model or the loss rejects a batch of the data ({first_line(error)}); give batches of the "
-                    "network's inputs, with labels behind them if the importance needs some"
-                ) from error
-            images += size
-            for total, gradient in zip(sums, found, strict=True):
-                if gradient is not None:
-                    total += gradient.double() * size
-    if not images:
-        raise MaskError("the data has no images; give at least one batch")
-    gradients = {name: total / images for name, total in zip(names, sums, strict=False)}
-    return Evidence(graph, side, seed, watch.means(images), gradients)
-
-
 @dataclass(frozen=True)
-class _Point:
+class Point:
     """Where the channels of a layer are seen: a tensor, just before or just after a node is run."""
 
     weight: str
@@ -166,99 +89,10 @@ class _Point:
     groups: int = 1
 
 
-def _points(graph: Graph, weight: str, side: str) -> list[_Point]:
+def points_of(graph: Graph, weight: str, side: str) -> list[Point]:
+    """Where the channels of a layer are seen: once per call on the input side, once on the output side."""
     if side == INPUT:
         calls = [read for read in (*graph.reads, *graph.grouped) if read.weight == weight]
-        return [_Point(weight, read.node, read.source, read.input, read.groups) for read in calls]
+        return [Point(weight, read.node, read.source, read.input, read.groups) for read in calls]
     masked = writes_of(graph)[weight].masked
-    return [_Point(weight, masked, masked, graph.layouts[masked])]
-
-
-class _Watch(fx.Interpreter):
-    """Runs a traced model and adds up a statistic of the tensors that its layers see."""
-
-    def __init__(self, graph: Graph, weights: list[str], side: str, statistic: Statistic | None) -> None:
-        super().__init__(graph.module)
-        self._graph = graph
-        self._statistic = statistic
-        self._points: dict[str, list[_Point]] = {}
-        self._calls: dict[str, int] = {}
-        self._sums: dict[str, np.ndarray] = {}
-        self._known: dict[tuple[str, int], np.ndarray] = {}
-        for weight in weights if statistic is not None else ():
-            points = _points(graph, weight, side)
-            self._calls[weight] = len(points)
-            for point in points:
-                self._points.setdefault(point.node, []).append(point)
-
-    def run_node(self, n: fx.Node) -> Any:
-        """Run a node; what it reads is looked at before, since it may be changed in place later."""
-        points = self._points.get(n.name, ())
-        for point in points:
-            if point.source != n.name:
-                self._look(point, next(self.env[x] for x in n.all_input_nodes if x.name == point.source))
-        result = super().run_node(n)
-        for point in points:
-            if point.source == n.name:
-                self._look(point, result)
-        return result
-
-    def run(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the network on one batch."""
-        self._known.clear()
-        return super().run(*args, **kwargs)
-
-    def means(self, images: int) -> dict[str, np.ndarray]:
-        """Weight name to the mean over images and calls."""
-        return {weight: total / (images * self._calls[weight]) for weight, total in self._sums.items()}
-
-    def _look(self, point: _Point, tensor: torch.Tensor) -> None:
-        key = (point.source, tensor._version)  # tensors that several layers read are measured once
-        if key not in self._known:
-            assert self._statistic is not None
-            axis = point.layout.axis % tensor.ndim
-            maps = tensor.detach()[None] if axis == 0 else tensor.detach().movedim(axis, 1)
-            maps = maps if maps.dtype == torch.float64 else maps.float()
-            with torch.no_grad():
-                self._known[key] = self._statistic(maps).double().sum(0).cpu().numpy()
-        own = self._known[key].reshape(point.groups, -1).sum(axis=0)
-        self._sums[point.weight] = self._sums.get(point.weight, 0.0) + own
-
-
-def _batches(graph: Graph, data: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """The batches as pairs of inputs and labels, on the model's device; labels are None where there are none."""
-    number = sum(node.op == "placeholder" and not node.args for node in graph.module.graph.nodes)
-    device = next((parameter.device for parameter in graph.module.parameters()), torch.device("cpu"))
-    for batch in [data] if isinstance(data, torch.Tensor) else data:
-        parts = (batch,) if isinstance(batch, torch.Tensor) else tuple(batch)
-        if len(parts) not in (number, number + 1) or not all(isinstance(part, torch.Tensor) for part in parts[:number]):
-            raise MaskError(
-                f"a batch of the data has {len(parts)} parts; the network takes {number} tensors, and labels may follow"
-            )
-        moved = tuple(_usable(part, device) if isinstance(part, torch.Tensor) else part for part in parts)
-        yield moved[:number], moved[number] if len(moved) > number else None
-
-
-def _usable(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A tensor on a device; one of inference mode as one that gradients can pass."""
-    moved = tensor.to(device)
-    return moved.clone() if moved.is_inference() else moved
-
-
-@contextmanager
-def _evaluated(module: nn.Module, tensors: list[torch.Tensor]) -> Iterator[None]:
-    """A module in eval mode; if there are tensors, they and all its parameters have gradients. Afterwards as it was."""
-    training = [own for own in module.modules() if own.training]
-    changed = [own for own in (*module.parameters(), *tensors) if own.is_floating_point()] if tensors else []
-    wanted = [(own, own.requires_grad) for own in changed]
-    try:
-        module.eval()
-        for own in changed:  # of all: a network may change a tensor in place only if its producer has gradients, too
-            own.requires_grad_(True)
-        with torch.inference_mode(False), torch.set_grad_enabled(bool(tensors)):
-            yield
-    finally:
-        for own, value in wanted:
-            own.requires_grad_(value)
-        for part in training:
-            part.training = True
+    return [Point(weight, masked, masked, graph.layouts[masked])]

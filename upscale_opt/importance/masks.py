@@ -12,7 +12,7 @@ from upscale_opt.consumer_names import consumers_matching
 from upscale_opt.errors import MaskError
 from upscale_opt.graphs import Graph
 from upscale_opt.importance.criteria import LOCAL, Criterion
-from upscale_opt.importance.evidence import Loss
+from upscale_opt.importance.observation import Loss
 from upscale_opt.importance.ranking import ranked_masks, scores_of
 from upscale_opt.importance.registry import Importance
 from upscale_opt.modes import CONSTRAINED, INPUT, OUTPUT
@@ -67,7 +67,7 @@ def importance_masks(
         In input mode, masks of producers' output channels: what they make zero is removed first. Default: none.
     data, loss
         For ``hrank`` and ``taylor``: batches of inputs, with labels behind them, and the loss (cross-entropy);
-        see `upscale_opt.importance.evidence.collect`. One pass is made over them; the model is left as it is.
+        see `upscale_opt.importance.observation.collect`. One pass is made over them; the model is left as it is.
     seed
         Of ``random``; at least 0.
     round_to, min_channels

@@ -5,17 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from upscale_opt.errors import MaskError
+from upscale_opt.importance.evidence import Evidence
 
-if TYPE_CHECKING:
-    from upscale_opt.importance.evidence import Evidence
-
-Score = Callable[["Evidence", str], np.ndarray]
+Score = Callable[[Evidence, str], np.ndarray]
 Statistic = Callable[[torch.Tensor], torch.Tensor]
 
 
