@@ -99,6 +99,19 @@ def test_the_second_check_finds_what_is_wrong_by_itself(monkeypatch):
     assert outcome.verdict is Verdict.WRONG and outcome.kind == "wrong result"
 
 
+def test_the_sign_of_rounding_noise_proves_nothing():
+    """The mean of a normalised channel is zero but for rounding, and the network asks for its sign (seed 20080)."""
+    norm = "self.norm = nn.GroupNorm(4, 4, affine=False)"
+    program = tiny(
+        *("a = self.norm(self.conv(x))", "b = a.mean((2, 3)).reciprocal().clamp(-2, 2)"),
+        output="b",
+        init=("self.conv = nn.Conv2d(3, 4, 1)", norm),
+    )
+    outcomes = [check(program, seed) for seed in range(20)]
+    assert {outcome.verdict for outcome in outcomes} <= {Verdict.UNPROVEN, Verdict.RIGHT}
+    assert any(outcome.reason.startswith("rounding alone") for outcome in outcomes)
+
+
 def test_what_raises_is_wrong_and_what_is_refused_is_skipped(monkeypatch):
     program = tiny("y = self.conv(x)", output="y")
     refused = tiny("y = x if x.sum() > 0 else -x", output="y")
