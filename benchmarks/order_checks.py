@@ -17,7 +17,6 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,13 +24,12 @@ import torch
 from tqdm import tqdm
 
 from benchmarks import results
-from benchmarks.latency.cells import FORMATS, KEY, QUICK, Cell, Subject
+from benchmarks.latency.cells import KEY, QUICK, Cell, Subject, add_cell_options, cells_of
 from benchmarks.results import commit, csv_text, markdown_table, provenance
 from benchmarks.vs_upscale_latency.rows import read_rows
 from problems.files import write_text_atomically
 from upscale_opt import EffectiveMasks, UpscaleError, prepare
 from upscale_opt.latency.agreement import Agreement, agreement
-from upscale_opt.latency.backends import BACKENDS
 from upscale_opt.order_checks import OrderCheck, check_orders
 
 NAME = "order_checks"
@@ -59,18 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.device.startswith("cuda") and not torch.cuda.is_available():
         print("error: there is no CUDA device here; leave out --device", file=sys.stderr)
         return 2
-    cells = [
-        Cell(model, amount, given.seed, given.image_size, batch, memory_format, given.device, backend)
-        for model, amount, batch, memory_format, backend in itertools.product(
-            given.models, given.amounts, given.batches, given.formats, given.backends
-        )
-    ]
     path, worst_path = (results.DIRECTORY / f"{name}.csv" for name in (NAME, WORST))
     rows, worst = ([] if given.fresh else read_rows(own) for own in (path, worst_path))
     done = {tuple(row[name] for name in RUN) for row in rows}
     waiting = [
         (cell, repeat)
-        for cell, repeat in itertools.product(cells, range(1, given.repeats + 1))
+        for cell, repeat in itertools.product(cells_of(given), range(1, given.repeats + 1))
         if (*cell.key, str(repeat)) not in done
     ]
     try:
@@ -257,22 +249,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{NAME}", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", default=MODELS)
-    parser.add_argument("--amounts", nargs="+", default=("0.5",))
-    parser.add_argument("--batches", nargs="+", type=int, default=(1, 8))
-    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS)
-    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=("eager",))
+    add_cell_options(parser, models=MODELS, amounts=("0.5",))
     parser.add_argument("--repeats", type=int, default=2, help="how often every cell is measured [2]")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, help="of torch [as many as it takes]")
     parser.add_argument("--runs", type=int, default=21, help="rounds [21]")
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--time-limit", type=float, default=2.0, help="seconds per segment and solver [2]")
-    parser.add_argument("--tables", type=Path, help="directory of cost tables [the user's cache]")
-    parser.add_argument("--no-verify", action="store_true", help="do not check exports")
-    parser.add_argument("--quick", action="store_true", help="calibrate with less effort: fewer spans, shorter figures")
-    parser.add_argument("--fresh", action="store_true", help="forget what was measured")
     return parser
 
 

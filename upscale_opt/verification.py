@@ -151,6 +151,7 @@ class Verifier:
         return copy_with(exported.module, tensor_of)
 
     def _compare(self, module: fx.GraphModule, exported: Exported) -> Verification:
+        """Outputs, variation and negative control of the module that holds the random state."""
         error = self._error(module)
         variation = _variation(self.outputs, len(self.inputs))
         if not error <= TOLERANCE:

@@ -26,7 +26,7 @@ it or none does; *output*: every convolution whose outputs may be masked drops i
 and *output*. In the last two, masks are drawn around a score that every channel has for all (independent ones, as in
 mode *input*, leave no way through a network at 0.9: nine in ten of the channels that are kept are not computed, the
 output does not depend on the input, and nothing can be proven). On Linux the processes that measure use large pages
-(`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`): gigabytes of float64 cost a sixth of the page faults.
+(`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`), in which gigabytes of float64 are touched first several times as fast.
 
 - *verified*: rows (amount, mode, solver) that passed, of those measured. *error*: the largest of them.
 - *free*: channels that may move and be removed. *not removable*: those that may only move (LayerNorm and softmax read

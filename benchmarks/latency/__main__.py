@@ -13,7 +13,6 @@ in the way that is cheapest by tables measured there.
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import shlex
 import sys
@@ -24,14 +23,13 @@ import torch
 from tqdm import tqdm
 
 from benchmarks import results
-from benchmarks.latency.cells import FORMATS, KEY, PLANNED, QUICK, Cell, Subject
+from benchmarks.latency.cells import KEY, PLANNED, QUICK, Cell, Subject, add_cell_options, cells_of
 from benchmarks.latency.measuring import COUNTS, FIGURES, Row, measure
 from benchmarks.latency.tables import by_cell, page
 from benchmarks.results import commit, csv_text
 from benchmarks.vs_upscale_latency.rows import read_rows
 from problems.files import write_text_atomically
 from upscale_opt import Plan, UpscaleError, extract, read_plan, save_plan
-from upscale_opt.latency.backends import BACKENDS
 from upscale_opt.latency.cost_tables import CostTables
 from upscale_opt.latency.readings import cheapest_readings, tables_of
 
@@ -41,7 +39,6 @@ MODELS = (
     *("mobilenet_v2", "efficientnet_v2_s", "googlenet", "convnext_tiny"),
 )
 COLUMNS = (*KEY, "variant", "runs", *FIGURES, *COUNTS, "threads", "commit", "torch", "load")
-DEFAULT_BATCHES = {"cpu": (1, 8), "cuda": (1, 8, 64)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,13 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if kind == "cuda" and not torch.cuda.is_available() and not given.plan_only:
         print("error: there is no CUDA device here; leave out --device, or add --plan-only", file=sys.stderr)
         return 2
-    batches = given.batches or DEFAULT_BATCHES[kind]
-    cells = [
-        Cell(model, amount, given.seed, given.image_size, batch, memory_format, given.device, backend)
-        for model, amount, batch, memory_format, backend in itertools.product(
-            given.models, given.amounts, batches, given.formats, given.backends
-        )
-    ]
+    cells = cells_of(given)
     path = results.DIRECTORY / f"{NAME}.csv"
     rows = [] if given.fresh else read_rows(path)
     done = {tuple(own["floor"][name] for name in KEY) for own in by_cell(rows)}
@@ -137,23 +128,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{NAME}", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", default=MODELS)
-    parser.add_argument("--amounts", nargs="+", default=("0.1", "0.3", "0.5", "0.7", "0.9"))
-    parser.add_argument("--batches", nargs="+", type=int, help="[1 8 on a CPU, 1 8 64 on a GPU]")
-    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS)
-    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=("eager",))
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, help="of torch [as many as it takes]")
+    add_cell_options(parser, models=MODELS, amounts=("0.1", "0.3", "0.5", "0.7", "0.9"))
     parser.add_argument("--runs", type=int, default=11, help="rounds [11]; the paper has 100")
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--time-limit", type=float, default=5.0, help="seconds per segment and solver [5]")
-    parser.add_argument("--tables", type=Path, help="directory of cost tables [the user's cache]")
     parser.add_argument("--plans", type=Path, help="directory of plans, to be written or carried out")
     parser.add_argument("--plan-only", action="store_true", help="write the plans and measure nothing")
-    parser.add_argument("--no-verify", action="store_true", help="do not check exports")
-    parser.add_argument("--quick", action="store_true", help="calibrate with less effort: fewer spans, shorter figures")
-    parser.add_argument("--fresh", action="store_true", help="forget what was measured")
     return parser
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +16,13 @@ from torch import nn
 
 from upscale_opt import Graph, ModelReference, effective_masks, extract, l2_masks, load_model, trace
 from upscale_opt.cost_model import AnalyticCosts
+from upscale_opt.latency.backends import BACKENDS
 from upscale_opt.latency.calibration import Effort, calibrate
 from upscale_opt.latency.cost_tables import CostTables
 from upscale_opt.latency.measured_costs import MeasuredCosts
 
 FORMATS = ("NCHW", "channels_last")
+DEFAULT_BATCHES = {"cpu": (1, 8), "cuda": (1, 8, 64)}
 VARIANTS = {
     "unpruned": "the model as it is",
     "baseline": "original order, channels gathered in front of every consumer (the paper's naive export)",
@@ -105,3 +110,31 @@ class Subject:
     def problems(self) -> Any:
         """Without cost tables."""
         return extract(self.graph, self.masks)
+
+
+def add_cell_options(parser: argparse.ArgumentParser, *, models: Sequence[str], amounts: Sequence[str]) -> None:
+    """The options that say which cells are measured, and how; the sequences are what is measured by default."""
+    parser.add_argument("--models", nargs="+", default=models)
+    parser.add_argument("--amounts", nargs="+", default=amounts)
+    parser.add_argument("--batches", nargs="+", type=int, help="[1 8 on a CPU, 1 8 64 on a GPU]")
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS)
+    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=("eager",))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, help="of torch [as many as it takes]")
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tables", type=Path, help="directory of cost tables [the user's cache]")
+    parser.add_argument("--no-verify", action="store_true", help="do not check exports")
+    parser.add_argument("--quick", action="store_true", help="calibrate with less effort: fewer spans, shorter figures")
+    parser.add_argument("--fresh", action="store_true", help="forget what was measured")
+
+
+def cells_of(given: argparse.Namespace) -> list[Cell]:
+    """The cells that these options ask for."""
+    batches = given.batches or DEFAULT_BATCHES[given.device.partition(":")[0]]
+    return [
+        Cell(model, amount, given.seed, given.image_size, batch, memory_format, given.device, backend)
+        for model, amount, batch, memory_format, backend in itertools.product(
+            given.models, given.amounts, batches, given.formats, given.backends
+        )
+    ]

@@ -1,9 +1,9 @@
 """Memory that a pass frees stays with the process while latencies are measured on a CPU, as it does in a server.
 
 glibc hands large blocks back to the system when they are freed and fetches them again, page by page, in the next pass.
-That may take longer than the arithmetic (a 1x1 convolution of 16 to 96 channels, 112 x 112: 1.9 ms instead of 0.4 on
-the machine of our benchmarks), and how often it happens depends on what was allocated before: neither a consumer alone
-nor a network has a time of its own. Allocators of servers (jemalloc, tcmalloc), and that of CUDA, keep memory.
+That may take longer than the arithmetic (docs/latency.md has a command that shows it), and how often it happens depends
+on what was allocated before: neither a consumer alone nor a network has a time of its own. Allocators of servers
+(jemalloc, tcmalloc), and that of CUDA, keep memory.
 """
 
 from __future__ import annotations
