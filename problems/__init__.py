@@ -4,6 +4,7 @@ Beside them stands the choice of a sparsity per layer: `AllocationProblem`, made
 """
 
 from problems.allocation import AllocationProblem, LayerLevels, Totals, UnreachableSpeedupError
+from problems.bundles import Bundle
 from problems.costs import CostTable, Curve
 from problems.errors import ProblemError
 from problems.evaluation import (
@@ -17,6 +18,7 @@ from problems.evaluation import (
     objective_named,
 )
 from problems.instances import instance_from_dict, instance_to_dict, read_instance, write_instance
+from problems.named_orders import order_by_names, places_of
 from problems.order import Order
 from problems.problem import Access, Block, Classes, Problem, Reader
 from problems.proof_files import read_proof, write_proof
@@ -32,6 +34,7 @@ __all__ = [
     "AccessCost",
     "AllocationProblem",
     "Block",
+    "Bundle",
     "Claim",
     "Classes",
     "CostTable",
@@ -59,6 +62,8 @@ __all__ = [
     "instance_from_dict",
     "instance_to_dict",
     "objective_named",
+    "order_by_names",
+    "places_of",
     "rank_errors",
     "read_instance",
     "read_proof",

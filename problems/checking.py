@@ -18,11 +18,13 @@ from problems.errors import ProblemError
 from problems.evaluation import OBJECTIVES, Objective, evaluate, objective_named
 from problems.files import read_any_json, read_json, require_field
 from problems.instances import read_instance
+from problems.named_orders import order_by_names
 from problems.order import Order
 from problems.problem import MAX_SIZE, Problem
 from problems.proof_checks import Standing, Statement, check_proof
 from problems.proof_files import read_proof
 from problems.proofs import Proof
+from problems.solutions import arrangement_from
 
 
 def check_order(
@@ -112,12 +114,20 @@ def _orders(
 
 
 def _read_order(path: Path, problem: Problem) -> Order:
-    """The orders by block name in a plan or in an object with that field."""
-    by_block = require_field(read_any_json(path), "orders", dict, str(path))
+    """The orders by block name in a plan or in an object with that field, and its places if it has any."""
+    document = read_any_json(path)
+    by_block = require_field(document, "orders", dict, str(path))
+    places = require_field({"places": {}, **document}, "places", dict, str(path))
     missing = [block.name for block in problem.blocks if block.name not in by_block]
     if missing:
         raise ProblemError(f"{path}: field 'orders' lacks the block {missing[0]!r}")
-    return Order([_channels(by_block[block.name], f"{path}: orders[{block.name!r}]") for block in problem.blocks])
+    orders = {
+        block.name: _channels(by_block[block.name], f"{path}: orders[{block.name!r}]") for block in problem.blocks
+    }
+    try:
+        return order_by_names(problem, orders, places)
+    except ProblemError as error:
+        raise ProblemError(f"{path}: {error}") from error
 
 
 def _read_solutions(path: Path, problem: Problem) -> list[tuple[Objective, Order, int | None]]:
@@ -127,7 +137,8 @@ def _read_solutions(path: Path, problem: Problem) -> list[tuple[Objective, Order
     for goal, raw in require_field(document, "solutions", dict, str(path)).items():
         where = f"{path}: solutions.{goal}"
         blocks = require_field(raw, "order", list, where)
-        order = Order([_channels(own, f"{where}: order[{b}]") for b, own in enumerate(blocks)])
+        arrangement = arrangement_from(require_field({"arrangement": [], **raw}, "arrangement", list, where), where)
+        order = Order([_channels(own, f"{where}: order[{b}]") for b, own in enumerate(blocks)], arrangement)
         found.append((objective_named(goal), order, require_field(raw, "value", int, where)))
     return found
 

@@ -271,6 +271,7 @@ def evaluate(problem: Problem, order: Order, objective: str | Objective = "copie
     """
     chosen = objective_named(objective)
     order.require_valid(problem)
+    problem = problem.arranged(order.arrangement) if order.arrangement else problem
     orders = [block[np.newaxis] for block in order.channels]
     accesses = []
     for a, access in enumerate(problem.accesses):
@@ -291,7 +292,7 @@ def evaluate(problem: Problem, order: Order, objective: str | Objective = "copie
 
 
 def evaluate_batch(problem: Problem, orders: Sequence[np.ndarray], objective: str | Objective = "copies") -> np.ndarray:
-    """Values of many orders at once. Does not check that they are permutations.
+    """Values of many orders at once, units of bundles in their own places. Does not check that they are permutations.
 
     Parameters
     ----------

@@ -11,6 +11,7 @@ import dataclasses
 
 import numpy as np
 
+from problems.bundles import Bundle
 from problems.costs import CostTable, Curve
 from problems.errors import ProblemError
 from problems.problem import Access, Block, Problem
@@ -181,6 +182,52 @@ def random_concat(
     return Problem(tuple(blocks), tuple(accesses), f"concat-{num_blocks}x{num_channels}x{num_accesses}-s{seed}")
 
 
+def grouped_masks(
+    num_groups: int, group_size: int, num_accesses: int, *, keep: float = 0.5, whole: float = 0.5, seed: int = 0
+) -> Problem:
+    """What a grouped convolution reads and computes, and a block beside them: groups may change places.
+
+    Accesses read the inputs, the outputs, or the outputs between the other block and the inputs. None of the groups'
+    channels is removed.
+
+    Parameters
+    ----------
+    num_groups, group_size, num_accesses
+        Size of the instance; the other block has as many channels as a group.
+    keep
+        Share of channels, or of groups, each access keeps.
+    whole
+        Probability that an access keeps whole groups.
+    seed
+        Of the random generator.
+
+    Raises
+    ------
+    ProblemError
+        If `keep` or `whole` is out of range, or there are fewer than two groups.
+
+    Examples
+    --------
+    >>> problem = grouped_masks(3, 4, 5)
+    >>> print(problem.bundles[0])
+    3 units of 2 blocks
+    """
+    _require_share("whole", whole)
+    rng = np.random.default_rng(seed)
+    names = [f"{side}{g}" for side in ("input", "output") for g in range(num_groups)]
+    blocks = [*(Block(name, group_size, removable=False) for name in names), Block("other", group_size)]
+    inputs, outputs = tuple(range(num_groups)), tuple(range(num_groups, 2 * num_groups))
+    accesses = []
+    for a in range(num_accesses):
+        reads = [inputs, outputs, (*outputs, 2 * num_groups, *inputs)][int(rng.integers(3))]
+        by_group = rng.random() < whole
+        kept = _top(rng.standard_normal((1, len(reads) * (1 if by_group else group_size))), keep)[0]
+        accesses.append(Access(f"access{a}", reads, kept.repeat(group_size if by_group else 1)))
+    bundle = Bundle(tuple(zip(inputs, outputs, strict=True)))
+    name = f"grouped-{num_groups}x{group_size}x{num_accesses}-k{keep}-s{seed}"
+    return Problem(tuple(blocks), tuple(accesses), name, (bundle,))
+
+
 def with_tables(problem: Problem, *, concave: bool = True, points: int | None = None, seed: int = 0) -> Problem:
     """The same problem with a random cost table for every access.
 
@@ -226,7 +273,7 @@ def with_tables(problem: Problem, *, concave: bool = True, points: int | None = 
         pieces = None if concave else Curve((2, 5), (copy // 3, copy))
         table = CostTable(Curve(spans, costs), copy, pieces)
         accesses.append(dataclasses.replace(access, table=table))
-    return Problem(problem.blocks, tuple(accesses), problem.name)
+    return dataclasses.replace(problem, accesses=tuple(accesses))
 
 
 def _intervals(rng: np.random.Generator, num_channels: int, num_accesses: int) -> np.ndarray:

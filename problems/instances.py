@@ -8,7 +8,8 @@
 these readers keep. Readers number the (access, slot) pairs in file order; where a block has many, their set is
 written as a hexadecimal number whose bit i stands for the block's i-th reader. An instance whose channels are sorted
 by signature therefore has one entry per class. Since version 2 an access may have a cost table, since version 3 a block
-may list ``required`` channels, which are stored whoever keeps them; a file without such a block stays in version 2.
+may list ``required`` channels, which are stored whoever keeps them, since version 4 there may be ``bundles``: lists of
+units, which are lists of blocks, that may change places. A file says the first version that knows what is in it.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from typing import Any
 
 import numpy as np
 
+from problems.bundles import Bundle
 from problems.costs import CostTable, Curve
 from problems.errors import ProblemError
 from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
 from problems.problem import MAX_SIZE, Access, Block, Problem
 
 FORMAT = "upscale_opt.instance"
-VERSION = 3
+VERSION = 4
 _MOST_LISTED = 8
 """A block with more readers than this has its signatures written as hexadecimal numbers."""
 
@@ -42,9 +44,10 @@ def write_instance(problem: Problem, path: str | Path) -> None:
     document = instance_to_dict(problem)
     head = {key: document[key] for key in ("format", "version", "name")}
     lines = [json.dumps(head)[:-1] + ","]
-    for key in ("blocks", "accesses"):
+    keys = [key for key in ("blocks", "bundles", "accesses") if key in document]
+    for key in keys:
         rows = ",\n".join("  " + json.dumps(entry) for entry in document[key])
-        lines.append(f' "{key}": [\n{rows}\n ]' + ("," if key == "blocks" else "}"))
+        lines.append(f' "{key}": [\n{rows}\n ]' + ("," if key != keys[-1] else "}"))
     write_text_atomically("\n".join(lines) + "\n", path)
 
 
@@ -85,11 +88,14 @@ def instance_to_dict(problem: Problem) -> dict[str, Any]:
             "channel_size": access.channel_size,
         }
         accesses.append(own if access.table is None else {**own, "table": _table_to_dict(access.table)})
+    required = any(block.required for block in problem.blocks)
+    bundles = [[list(unit) for unit in bundle.units] for bundle in problem.bundles]
     return {
         "format": FORMAT,
-        "version": VERSION if any(block.required for block in problem.blocks) else 2,
+        "version": 4 if bundles else 3 if required else 2,
         "name": problem.name,
         "blocks": blocks,
+        **({"bundles": bundles} if bundles else {}),
         "accesses": accesses,
     }
 
@@ -110,7 +116,7 @@ def _table_to_dict(table: CostTable) -> dict[str, Any]:
 
 def instance_from_dict(document: dict[str, Any]) -> Problem:
     """The problem of a JSON object; see `read_instance` for the errors."""
-    reject_unknown_fields(document, {"format", "version", "name", "blocks", "accesses"}, "the instance")
+    reject_unknown_fields(document, {"format", "version", "name", "blocks", "bundles", "accesses"}, "the instance")
     name = require_field(document, "name", str, "the instance")
     raw_accesses = require_field(document, "accesses", list, "the instance")
     raw_blocks = require_field(document, "blocks", list, "the instance")
@@ -147,7 +153,20 @@ def instance_from_dict(document: dict[str, Any]) -> Problem:
                 _table_from_dict(raw["table"], f"accesses[{a}]: table") if "table" in raw else None,
             )
         )
-    return Problem(tuple(blocks), tuple(accesses), name)
+    raw_bundles = require_field(document, "bundles", list, "the instance") if "bundles" in document else []
+    bundles = [_bundle_from_list(raw, f"bundles[{i}]") for i, raw in enumerate(raw_bundles)]
+    return Problem(tuple(blocks), tuple(accesses), name, tuple(bundles))
+
+
+def _bundle_from_list(raw: Any, where: str) -> Bundle:
+    """A list of units, which are lists of blocks."""
+    units = raw if isinstance(raw, list) else [None]
+    if not all(isinstance(unit, list) and all(type(b) is int for b in unit) for unit in units):
+        raise ProblemError(f"{where} must be a list of units, each a list of blocks")
+    try:
+        return Bundle(tuple(map(tuple, units)))
+    except ProblemError as error:
+        raise ProblemError(f"{where}: {error}") from error
 
 
 def _table_from_dict(raw: Any, where: str) -> CostTable:

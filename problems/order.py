@@ -1,4 +1,4 @@
-"""An order: the solution of a problem, one permutation of the stored channels per block."""
+"""An order: the solution of a problem, a permutation of the stored channels per block and of the units per bundle."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from problems.problem import Problem
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """One permutation per block.
+    """One permutation per block, and one per bundle.
 
     Parameters
     ----------
     channels
         Per block an int array: ``channels[b][k]`` is the channel (original index) stored at position k of block
         b, as in ``weight[channels[b]]``. Kept as read-only int64 copies.
+    arrangement
+        Per bundle an int array: ``arrangement[i][p]`` is the unit in the place of unit p. Default, and kept so where
+        that is all it says: every unit is in its own place.
 
     Raises
     ------
@@ -34,17 +37,17 @@ class Order:
     """
 
     channels: tuple[np.ndarray, ...]
+    arrangement: tuple[np.ndarray, ...] = ()
 
-    def __init__(self, channels: Iterable[Sequence[int] | np.ndarray]) -> None:
-        arrays = []
-        for block in channels:
-            given = np.asarray(block)
-            if given.size and given.dtype.kind not in "iu":
-                raise ProblemError(f"an order lists channel numbers, not {given.dtype.name}; give whole numbers")
-            array = given.astype(np.int64)
-            array.flags.writeable = False
-            arrays.append(array)
-        object.__setattr__(self, "channels", tuple(arrays))
+    def __init__(
+        self,
+        channels: Iterable[Sequence[int] | np.ndarray],
+        arrangement: Iterable[Sequence[int] | np.ndarray] = (),
+    ) -> None:
+        units = _whole_numbers(arrangement, "unit")
+        in_place = all(np.array_equal(own, np.arange(len(own))) for own in units)
+        object.__setattr__(self, "channels", _whole_numbers(channels, "channel"))
+        object.__setattr__(self, "arrangement", () if in_place else units)
 
     def __getitem__(self, block: int) -> np.ndarray:
         return self.channels[block]
@@ -55,20 +58,37 @@ class Order:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Order):
             return NotImplemented
-        return len(self) == len(other) and all(
-            np.array_equal(a, b) for a, b in zip(self.channels, other.channels, strict=True)
+        return all(
+            len(own) == len(others) and all(np.array_equal(a, b) for a, b in zip(own, others, strict=True))
+            for own, others in ((self.channels, other.channels), (self.arrangement, other.arrangement))
         )
 
     def __hash__(self) -> int:
-        return hash(tuple(block.tobytes() for block in self.channels))
+        return hash(tuple(own.tobytes() for own in (*self.channels, *self.arrangement)))
 
     def __str__(self) -> str:
-        return f"order of {sum(map(len, self.channels))} channels in {len(self)} block{'s' if len(self) != 1 else ''}"
+        moved = sum(int((own != np.arange(len(own))).sum()) for own in self.arrangement)
+        units = f", {moved} units in other places" if moved else ""
+        return (
+            f"order of {sum(map(len, self.channels))} channels in {len(self)} block{'s' if len(self) != 1 else ''}"
+            f"{units}"
+        )
 
     @classmethod
     def identity(cls, problem: Problem) -> Order:
         """The stored channels in their original order."""
         return cls(problem.stored)
+
+    @classmethod
+    def random(cls, problem: Problem, rng: np.random.Generator) -> Order:
+        """Every block and every bundle in random order; pinned blocks as they are."""
+        return cls(
+            [
+                stored if block.pinned else rng.permutation(stored)
+                for block, stored in zip(problem.blocks, problem.stored, strict=True)
+            ],
+            [rng.permutation(len(bundle.units)) for bundle in problem.bundles],
+        )
 
     @classmethod
     def of_classes(cls, problem: Problem, sequence: Iterable[int]) -> Order:
@@ -88,7 +108,7 @@ class Order:
         return cls([np.concatenate(part) if part else np.zeros(0, dtype=np.int64) for part in parts])
 
     def require_valid(self, problem: Problem) -> None:
-        """Raise `ProblemError` unless every block's stored channels are placed once, pinned ones in place."""
+        """Raise `ProblemError` unless all stored channels and all units are placed once, pinned channels in place."""
         if len(self) != len(problem.blocks):
             raise ProblemError(f"the order has {len(self)} blocks, but the problem has {len(problem.blocks)}")
         for block, stored, channels in zip(problem.blocks, problem.stored, self.channels, strict=True):
@@ -96,3 +116,23 @@ class Order:
                 raise ProblemError(f"block {block.name!r}: the order is not a permutation of the stored channels")
             if block.pinned and not np.array_equal(channels, stored):
                 raise ProblemError(f"block {block.name!r} is pinned, but the order moves its channels")
+        if self.arrangement and len(self.arrangement) != len(problem.bundles):
+            raise ProblemError(
+                f"the order arranges {len(self.arrangement)} bundles, but the problem has {len(problem.bundles)}"
+            )
+        for i, units in enumerate(self.arrangement):
+            if not np.array_equal(np.sort(units), np.arange(len(problem.bundles[i].units))):
+                raise ProblemError(f"bundle {i}: the order is not a permutation of its units")
+
+
+def _whole_numbers(given: Iterable[Sequence[int] | np.ndarray], kind: str) -> tuple[np.ndarray, ...]:
+    """Read-only int64 copies."""
+    arrays = []
+    for own in given:
+        numbers = np.asarray(own)
+        if numbers.size and numbers.dtype.kind not in "iu":
+            raise ProblemError(f"an order lists {kind} numbers, not {numbers.dtype.name}; give whole numbers")
+        array = numbers.astype(np.int64)
+        array.flags.writeable = False
+        arrays.append(array)
+    return tuple(arrays)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
+from problems.bundles import Bundle, occupants, permuted_slots, require_valid_bundles
 from problems.costs import MAX_TICKS, CostTable
 from problems.errors import ProblemError
 
@@ -170,13 +171,15 @@ class Classes:
 class Problem:
     """One segment: blocks, and the accesses that read concatenations of them.
 
-    Construction validates; solvers work on `classes`, which hold the stored channels only.
+    Construction validates; solvers work on `classes`, which hold the stored channels only. Where there are `bundles`,
+    the units of each may change places, too.
 
     Raises
     ------
     ProblemError
-        If names repeat, a block index is out of range, a kept array has the wrong length, or a cost table does not
-        reach from the kept channels of its access to the stored ones.
+        If names repeat, a block index is out of range, a kept array has the wrong length, a cost table does not reach
+        from the kept channels of its access to the stored ones, or the units of a bundle are not alike: corresponding
+        blocks store equally many channels, occur equally often in every access, and none is pinned.
 
     Examples
     --------
@@ -193,10 +196,12 @@ class Problem:
     blocks: tuple[Block, ...]
     accesses: tuple[Access, ...]
     name: str = "problem"
+    bundles: tuple[Bundle, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", tuple(self.blocks))
         object.__setattr__(self, "accesses", tuple(self.accesses))
+        object.__setattr__(self, "bundles", tuple(self.bundles))
         _require_unique("block", [block.name for block in self.blocks])
         _require_unique("access", [access.name for access in self.accesses])
         for access in self.accesses:
@@ -220,6 +225,7 @@ class Problem:
                         f"{access.table.read.points[-1]}, its spans from {access.num_kept} to {width}; extend the grid"
                     )
         self._require_exact_sums()
+        require_valid_bundles(self)
 
     def _require_exact_sums(self) -> None:
         """Raise unless a tick is a sensible fraction of a nanosecond and sums of costs in ticks fit 2^52."""
@@ -322,6 +328,24 @@ class Problem:
         weight = np.array([len(m) for m in members], dtype=np.int64)
         return Classes(np.array(block_idx, dtype=np.int64), weight, signature, tuple(members))
 
+    def arranged(self, arrangement: Sequence[np.ndarray]) -> Problem:
+        """The problem in which the units of bundles have changed places, for good: it has no bundles.
+
+        Parameters
+        ----------
+        arrangement
+            Per bundle an int array: the unit in the place of each unit. Empty if all are in their own.
+        """
+        occupant = occupants(len(self.blocks), self.bundles, arrangement)
+        pieces = iter(self.reads)
+        accesses = []
+        for access in self.accesses:
+            own = [next(pieces) for _ in access.blocks]
+            slots = permuted_slots(access.blocks, occupant)
+            blocks = tuple(access.blocks[slot] for slot in slots)
+            accesses.append(replace(access, blocks=blocks, kept=np.concatenate([own[slot] for slot in slots])))
+        return Problem(self.blocks, tuple(accesses), self.name)
+
     def restricted(self, accesses: Sequence[int]) -> Problem:
         """The same blocks, stored channels included, with only some of the accesses.
 
@@ -338,7 +362,7 @@ class Problem:
             access = self.accesses[a]
             kept = np.concatenate([self.reads[first_reader[a] + slot][maps[b]] for slot, b in enumerate(access.blocks)])
             chosen.append(Access(access.name, access.blocks, kept, access.channel_size, access.table))
-        return Problem(tuple(blocks), tuple(chosen), self.name)
+        return Problem(tuple(blocks), tuple(chosen), self.name, self.bundles)
 
 
 def _require_unique(kind: str, names: list[str]) -> None:

@@ -41,7 +41,7 @@ def signature_form(problem: Problem) -> Problem:
         dataclasses.replace(access, kept=np.concatenate([next(pieces)[sorted_channels[b]] for b in access.blocks]))
         for access in problem.accesses
     ]
-    return Problem(tuple(blocks), tuple(accesses), problem.name)
+    return Problem(tuple(blocks), tuple(accesses), problem.name, problem.bundles)
 
 
 def content_hash(problem: Problem) -> str:
@@ -66,7 +66,8 @@ def content_hash(problem: Problem) -> str:
         runs = [[int(weight), row.tobytes().hex()] for weight, row in zip(classes.weight[own], bits, strict=True)]
         blocks.append([block.pinned, runs])
     accesses = [[access.blocks, access.channel_size, _table(access)] for access in problem.accesses]
-    return hashlib.sha256(json.dumps([blocks, accesses], separators=(",", ":")).encode()).hexdigest()
+    content = [blocks, accesses, *([[bundle.units for bundle in problem.bundles]] if problem.bundles else [])]
+    return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 
 
 def masks_differ(problem: Problem) -> bool:

@@ -4,8 +4,9 @@
      "copies": {"value": 12, "bound": 12, "proven": true, "solver": "cp-sat", "bound_solver": "cp-sat",
                 "version": "0.1.0", "date": "2026-11-21", "order": [[4, [0, 3]]]}}}
 
-Per block, ``order`` lists single channels and runs ``[first, count]`` of consecutive ones. Nothing in a file is taken
-on trust but bounds: reading and writing check the order and compute its value again.
+Per block, ``order`` lists single channels and runs ``[first, count]`` of consecutive ones; ``arrangement``, where units
+of bundles have changed places, lists per bundle the unit in each place. Nothing in a file is taken on trust but bounds:
+reading and writing check the order and compute its value again.
 """
 
 from __future__ import annotations
@@ -155,6 +156,8 @@ def write_solutions(solutions: Mapping[str, Solution], problem: Problem, path: s
         solution.require_valid(problem, objective)
         values = {field: getattr(solution, field) for field in _FIELDS[:-1]}
         values["order"] = _order_to_runs(_tidy(problem, solution.order))
+        if solution.order.arrangement:
+            values["arrangement"] = [units.tolist() for units in solution.order.arrangement]
         lines.append(f'  "{objective}": ' + json.dumps(values, separators=(",", ":")))
     head = json.dumps({"format": FORMAT, "version": VERSION, "instance": content_hash(problem)})
     write_text_atomically(head[:-1] + ',\n "solutions": {\n' + ",\n".join(lines) + "\n }}\n", path)
@@ -162,11 +165,12 @@ def write_solutions(solutions: Mapping[str, Solution], problem: Problem, path: s
 
 def _solution_from_dict(raw: Any, problem: Problem, where: str) -> Solution:
     blocks = require_field(raw, "order", list, where)
-    reject_unknown_fields(raw, set(_FIELDS), where)
+    reject_unknown_fields(raw, {*_FIELDS, "arrangement"}, where)
+    arrangement = require_field(raw, "arrangement", list, where) if "arrangement" in raw else []
     optional_text = (str, type(None))
     try:
         solution = Solution(
-            _order_from_runs(blocks, problem),
+            Order(_order_from_runs(blocks, problem).channels, arrangement_from(arrangement, where)),
             require_field(raw, "value", int, where),
             require_field(raw, "bound", (int, type(None)), where),
             require_field(raw, "solver", str, where),
@@ -182,6 +186,20 @@ def _solution_from_dict(raw: Any, problem: Problem, where: str) -> Solution:
             f"and the bound {solution.bound}"
         )
     return solution
+
+
+def arrangement_from(raw: list[Any], where: str) -> list[np.ndarray]:
+    """An arrangement as it is in files, per bundle a list of units.
+
+    Raises
+    ------
+    ProblemError
+        If it is anything else. Whether it fits a problem is for `Order.require_valid`.
+    """
+    for units in raw:
+        if not isinstance(units, list) or not all(type(unit) is int and 0 <= unit < MAX_SIZE for unit in units):
+            raise ProblemError(f"{where}: field 'arrangement' must list, per bundle, the unit in each place")
+    return [np.array(units, dtype=np.int64) for units in raw]
 
 
 def _order_to_runs(order: Order) -> list[list[Any]]:
@@ -225,4 +243,4 @@ def _tidy(problem: Problem, order: Order) -> Order:
         result = np.empty_like(channels)
         result[np.argsort(own, kind="stable")] = channels[np.lexsort((channels, own))]
         tidied.append(result)
-    return Order(tidied)
+    return Order(tidied, order.arrangement)

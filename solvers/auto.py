@@ -8,7 +8,6 @@ the branch and bound over spans, and what is still open goes to the search for b
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -119,14 +118,14 @@ class Auto:
             return stats
         if self._few_classes(task):
             share = 1.0 if task.objective.gamma is None else _COPIED_SHARE
-            stats |= self._run(PlacedSets(max_classes=_MOST_CLASSES), _until(task, share), incumbent)
-        first = _until(task, _FIRST_SHARE)
+            stats |= self._run(PlacedSets(max_classes=_MOST_CLASSES), task.within(share), incumbent)
+        first = task.within(_FIRST_SHARE)
         if pays_spans(objective) and _most_rows(rows) > _MOST_ROWS_OF_PATHS and not incumbent.closed:
-            stats |= self._run(Beam(), _until(first, _BEAM_SHARE), incumbent)
+            stats |= self._run(Beam(), first.within(_BEAM_SHARE), incumbent)
         if len(rows) > _FEW_ROWS and not incumbent.closed:
             stats |= self._run(LocalSearch(), first, incumbent)
         if not incumbent.closed:
-            search = SpanSearch(_until(task, _SEARCH_SHARE), incumbent)
+            search = SpanSearch(task.within(_SEARCH_SHARE), incumbent)
             search.run()
             stats["nodes"] = search.num_nodes
         if not incumbent.closed and not task.expired:
@@ -179,9 +178,3 @@ def _all_views(problem: Problem) -> Order | None:
             own = own[found]
         sequence.extend(own.tolist())
     return Order.of_classes(problem, sequence)
-
-
-def _until(task: Task, share: float) -> Task:
-    """The same task with a share of the time that is left; without limit if there is none."""
-    deadline = time.perf_counter() + share * task.remaining if math.isfinite(task.deadline) else task.deadline
-    return dataclasses.replace(task, deadline=deadline)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from problems import Objective, Order, Problem, ProblemError, evaluate, objective_named
+from solvers.arranging import Arranging
 from solvers.common.errors import SolverError
 from solvers.common.result import Progress, Result
 from solvers.common.task import Solver, Task
@@ -35,6 +36,9 @@ def solve(
     exactly greedy's order (or the hint, if that is better) where nothing better was found. An optimal order is the
     nearest to the original one among those known. `greedy` and `identity` ignore the hint.
 
+    Where units of bundles may change places, an exact solver is asked about one arrangement of them after another
+    (`solvers.arranging`); heuristics leave them in place.
+
     Parameters
     ----------
     problem
@@ -52,7 +56,8 @@ def solve(
     progress
         Called with a `Progress` on every improvement, perhaps from another thread. Exceptions stop the solve.
     proof
-        Say why the bound holds, as `Result.proof`. Writing it may take a second beyond the time limit.
+        Say why the bound holds, as `Result.proof`. Writing it may take a second beyond the time limit. There is none
+        where units may change places.
 
     Returns
     -------
@@ -97,7 +102,7 @@ def solve(
         progress=progress,
         want_proof=proof,
     )
-    finding = chosen.solve(task)
+    finding = (Arranging(chosen) if problem.bundles and chosen.exact else chosen).solve(task)
     return result_of(
         problem,
         goal,

@@ -85,6 +85,8 @@ def result_of(
                 "please report this"
             )
         order, value = start, start_value
+    # Proofs speak of accesses whose blocks are in their places.
+    proves = want_proof and not problem.bundles
     optimal = finding.optimal or bound == value
     if optimal:
         bound = value
@@ -99,12 +101,14 @@ def result_of(
         solver=solver,
         evaluation=evaluate(problem, order, objective),
         stats=dict(finding.stats),
-        proof=proof_of(problem, objective, finding, bound, solver=solver) if want_proof and bound is not None else None,
+        proof=proof_of(problem, objective, finding, bound, solver=solver) if proves and bound is not None else None,
     )
 
 
 def displacement(problem: Problem, order: Order) -> int:
     """How far an order is from the original one: sum over channels of ``|position - original rank|``.
+
+    A unit in another place counts as many positions as it has channels for every place it moved.
 
     Examples
     --------
@@ -113,7 +117,11 @@ def displacement(problem: Problem, order: Order) -> int:
     >>> displacement(problem, Order([[0, 2, 1, 3]])), displacement(problem, Order.identity(problem))
     (2, 0)
     """
-    return sum(_displacement(stored, own) for stored, own in zip(problem.stored, order.channels, strict=True))
+    moved = sum(_displacement(stored, own) for stored, own in zip(problem.stored, order.channels, strict=True))
+    for bundle, units in zip(problem.bundles, order.arrangement, strict=bool(order.arrangement)):
+        size = sum(len(problem.stored[b]) for b in bundle.units[0])
+        moved += size * int(np.abs(units - np.arange(len(units))).sum())
+    return moved
 
 
 def _displacement(stored: np.ndarray, channels: np.ndarray) -> int:
@@ -139,7 +147,7 @@ def _turned(problem: Problem, objective: Objective, value: int, order: Order) ->
         stored = problem.stored[b]
         if block.pinned or _displacement(stored, turned) >= _displacement(stored, channels[b]):
             continue
-        trial = Order([*channels[:b], turned, *channels[b + 1 :]])
+        trial = Order([*channels[:b], turned, *channels[b + 1 :]], order.arrangement)
         if evaluate(problem, trial, objective).value == value:
             channels[b] = turned
-    return Order(channels)
+    return Order(channels, order.arrangement)

@@ -86,6 +86,8 @@ class Resolution:
         Per block, the name of the operation that produced its first channel.
     reasons
         Per block, why it is pinned, in the order in which that was found; empty if it is not.
+    compartments
+        Sets of channels, each the integers of its entries: blocks inside and outside of one must not change places.
     """
 
     blocks: tuple[Block, ...]
@@ -93,6 +95,7 @@ class Resolution:
     index_of: np.ndarray
     producers: tuple[str, ...]
     reasons: tuple[tuple[str, ...], ...]
+    compartments: tuple[np.ndarray, ...]
 
     def layout(self, layout: Layout) -> TensorLayout | None:
         """The concatenation of whole blocks that a layout is; None if it is none."""
@@ -122,6 +125,7 @@ class ChannelTable:
     _names: list[str] = field(default_factory=list)
     _ties: list[np.ndarray] = field(default_factory=list)
     _cuts: list[tuple[int, int]] = field(default_factory=list)
+    _compartments: list[np.ndarray] = field(default_factory=list)
     _pinned: list[np.ndarray] = field(default_factory=list)
     _needed: list[np.ndarray] = field(default_factory=list)
 
@@ -138,10 +142,12 @@ class ChannelTable:
         if first is not second:
             self._ties.append(np.stack([first, second]))
 
-    def cut(self, channels: np.ndarray, position: int) -> None:
-        """Channels before and from `position` on must not change places."""
+    def cut(self, channels: np.ndarray, position: int, *, whole_parts_may_move: bool = False) -> None:
+        """Channels before and from `position` on must not change places, but perhaps the parts as wholes."""
         if 0 < position < len(channels):
             self._cuts.append((int(channels[position - 1]), int(channels[position])))
+            if not whole_parts_may_move:
+                self._compartments.append(channels[:position])
 
     def pin(self, channels: np.ndarray, reason: str, node: str) -> None:
         """The channels keep their places and none is removed."""
@@ -205,7 +211,8 @@ class ChannelTable:
             for b in np.unique(block_of[channels]):
                 reasons[b][pin.reason] = None
         producers = tuple(self._names[p] for p in owners)
-        return Resolution(tuple(blocks), block_of, index[tie], producers, tuple(map(tuple, reasons)))
+        compartments = tuple(self._compartments)
+        return Resolution(tuple(blocks), block_of, index[tie], producers, tuple(map(tuple, reasons)), compartments)
 
     def _tie_classes(self) -> np.ndarray:
         """Label of the tie class of every channel; int64, shape (num channels,)."""

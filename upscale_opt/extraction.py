@@ -1,19 +1,19 @@
 """From a traced model and its masks to one ordering problem per segment.
 
-A segment is a connected component of blocks and the consumers that read them; it is named after its first
-producer in execution order.
+A segment is a connected component of blocks, of the consumers that read them, and of the groups of convolutions that
+may change places; it is named after its first producer in execution order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from problems import Access, Block, Problem
+from problems import Access, Block, Bundle, Problem
 from upscale_opt.cost_model import CostModel
 from upscale_opt.graphs import Graph, Read
 from upscale_opt.prologues import prologues_of
@@ -53,7 +53,8 @@ def extract(
 def problems_of(pruning: Pruning, *, costs: CostModel | None = None) -> dict[str, Problem]:
     """As `extract`, of a traced model with its masks."""
     graph = pruning.graph
-    segments = _segments(pruning)
+    bundles = _bundles(pruning)
+    segments = _segments(pruning, bundles)
     names = _names(graph, segments)
     accesses: dict[int, list[Access]] = {}
     local = _numbers_in_segments(segments)
@@ -65,11 +66,16 @@ def problems_of(pruning: Pruning, *, costs: CostModel | None = None) -> dict[str
             access, blocks = entry
             own = replace(access, blocks=tuple(int(local[b]) for b in blocks))
             accesses.setdefault(int(segments[blocks[0]]), []).append(own)
+    arranged: dict[int, list[Bundle]] = {}
+    for bundle in bundles:
+        units = tuple(tuple(int(local[b]) for b in unit) for unit in bundle.units)
+        arranged.setdefault(int(segments[bundle.blocks[0]]), []).append(Bundle(units))
     return {
         name: Problem(
             tuple(_requiring(graph, int(b), pruning.required) for b in np.flatnonzero(segments == segment)),
             tuple(accesses.get(segment, ())),
             name,
+            tuple(arranged.get(segment, ())),
         )
         for segment, name in enumerate(names)
     }
@@ -134,11 +140,28 @@ def _requiring(graph: Graph, b: int, required: np.ndarray) -> Block:
     return replace(block, required=tuple(own.tolist()))
 
 
-def _segments(pruning: Pruning) -> np.ndarray:
+def _bundles(pruning: Pruning) -> list[Bundle]:
+    """The bundles whose places matter to somebody, and whose groups store equally many channels."""
+    graph = pruning.graph
+    read = {b for blocks in _sequences(pruning) for b in blocks}
+    stored = np.add.reduceat(pruning.stored, graph.offsets[:-1], dtype=np.int64) if graph.blocks else np.zeros(0)
+    return [
+        bundle
+        for bundle in graph.bundles
+        if not read.isdisjoint(bundle.blocks) and not np.ptp(stored[np.array(bundle.units)], axis=0).any()
+    ]
+
+
+def _sequences(pruning: Pruning) -> list[tuple[int, ...]]:
+    """The blocks of every access."""
+    writes = [write.layout.blocks for write in pruning.writes.values() if write.addition is not None]
+    return [read.input.blocks for read in pruning.graph.reads] + writes
+
+
+def _segments(pruning: Pruning, bundles: Sequence[Bundle]) -> np.ndarray:
     """Segment of every block, numbered by first block; int, shape (num_blocks,)."""
     graph = pruning.graph
-    writes = [write.layout.blocks for write in pruning.writes.values() if write.addition is not None]
-    sequences = [read.input.blocks for read in graph.reads] + writes
+    sequences = [*_sequences(pruning), *(bundle.blocks for bundle in bundles)]
     first = [blocks[0] for blocks in sequences for _ in blocks]
     other = [b for blocks in sequences for b in blocks]
     size = len(graph.blocks)

@@ -259,7 +259,7 @@ class Flow:
         if groups > 1:
             for channels in (x, output):
                 for g in range(1, groups):
-                    self.table.cut(channels, g * len(channels) // groups)
+                    self.table.cut(channels, g * len(channels) // groups, whole_parts_may_move=True)
         result = Layout(axis, output)
         source = Layout(axis, x)
         self.calls.append(Call(node, weight, bias, source, result, groups, 1 - rows, is_convolution))

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from problems import Block
+from problems import Block, Bundle
 from upscale_opt.attributes import named_tensors
+from upscale_opt.bundles import bundles_of
 from upscale_opt.channels import Layout, Pin, Resolution, TensorLayout
 from upscale_opt.findings import ChannelSlice
 from upscale_opt.flow import Flow
@@ -121,6 +122,8 @@ class Graph:
         not in the model's.
     reasons
         Per block, why it is pinned; empty if it is not.
+    bundles
+        Groups of convolutions that may change places, by the numbers of their blocks.
     """
 
     module: fx.GraphModule
@@ -138,6 +141,7 @@ class Graph:
     shapes: Mapping[str, Any]
     constants: frozenset[str]
     reasons: tuple[tuple[str, ...], ...]
+    bundles: tuple[Bundle, ...]
 
     def __str__(self) -> str:
         pinned = sum(block.size for block in self.blocks if block.pinned)
@@ -194,6 +198,14 @@ class Graph:
     def offsets(self) -> np.ndarray:
         """Number of the first channel of every block if all channels are numbered, and how many there are."""
         return np.concatenate([[0], np.cumsum([block.size for block in self.blocks], dtype=np.int64)])
+
+    def occupants(self, places: Mapping[str, str]) -> np.ndarray:
+        """The block in the place of every block, by names of blocks that have changed places; int64."""
+        number = {block.name: b for b, block in enumerate(self.blocks)}
+        result = np.arange(len(self.blocks))
+        for name, other in places.items():
+            result[number[name]] = number[other]
+        return result
 
     def numbers(self, layout: TensorLayout) -> np.ndarray:
         """The number (see `offsets`) of the channel of every entry of an axis; int64."""
@@ -252,6 +264,7 @@ def build(flow: Flow, shapes: Mapping[str, Any], constants: frozenset[str]) -> G
         shapes,
         constants,
         resolution.reasons,
+        bundles_of(grouped, resolution, known.values()),
     )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from problems.bundles import permuted_slots
 from upscale_opt.graphs import Graph, TensorLayout
 from upscale_opt.plans import Plan
 
@@ -17,8 +20,11 @@ def stored_channels(graph: Graph, plan: Plan, layout: TensorLayout) -> np.ndarra
     """Which channels of a tensor an export stores, in stored order; int64, in original positions."""
     sizes = [graph.blocks[b].size for b in layout.blocks]
     offsets = np.cumsum(sizes) - sizes
-    orders = [plan.orders[graph.blocks[b].name] for b in layout.blocks]
-    return np.concatenate([order + offset for order, offset in zip(orders, offsets, strict=True)])
+    slots: Sequence[int] = range(len(sizes))
+    if plan.places:
+        slots = permuted_slots(layout.blocks, graph.occupants(plan.places)).tolist()
+    orders = [plan.orders[graph.blocks[layout.blocks[slot]].name] + offsets[slot] for slot in slots]
+    return np.concatenate(orders)
 
 
 def entries(channels: np.ndarray, size: int) -> np.ndarray:

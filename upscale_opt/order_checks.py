@@ -220,7 +220,7 @@ def _orders(problems: Mapping[str, Problem], time_limit: float, seed: int, progr
     yield "identity", identity
     rng = np.random.default_rng(seed)
     for i in range(NUM_RANDOM):
-        yield f"random {i + 1}", {name: random_order(problem, rng) for name, problem in problems.items()}
+        yield f"random {i + 1}", {name: Order.random(problem, rng) for name, problem in problems.items()}
     yield BASELINE, identity
     chosen = [("greedy", "greedy", "copies"), *((f"exact {name}", "auto", name) for name in OBJECTIVES)]
     for name, solver, objective in tqdm(chosen, desc="order", disable=None if progress else True, leave=False):
@@ -231,13 +231,3 @@ def _orders(problems: Mapping[str, Problem], time_limit: float, seed: int, progr
                 for segment, problem in problems.items()
             },
         )
-
-
-def random_order(problem: Problem, rng: np.random.Generator) -> Order:
-    """Every block in random order; pinned ones as they are."""
-    return Order(
-        [
-            stored if block.pinned else rng.permutation(stored)
-            for block, stored in zip(problem.blocks, problem.stored, strict=True)
-        ]
-    )

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from problems import Evaluation, Order, Problem, evaluate
+from problems.bundles import occupants
 from problems.evaluation import COPY, OVER_READ, PIECES, VIEW
 from upscale_opt.errors import UpscaleError
 
@@ -57,7 +58,7 @@ def save_picture(problem: Problem, orders: dict[str, Order], path: str | Path, *
         panel.set_yticks(range(rows), [access.name for access in problem.accesses], fontsize=8)
         panel.set_title(f"{title}: {evaluation}", fontsize=9, loc="left")
         panel.hlines(np.arange(rows - 1) + 0.5, -0.5, matrix.shape[1] - 0.5, color="white", linewidth=2)
-        for edge in np.cumsum([len(block) for block in order.channels])[:-1]:
+        for edge in sorted(_starts(problem, order))[1:]:
             panel.axvline(edge - 0.5, color="black", linewidth=0.8)
     panels[-1].set_xlabel("stored position")
     handles = [Patch(facecolor=colour, edgecolor="#999999", label=name) for name, colour in COLOURS.items()]
@@ -73,11 +74,20 @@ def save_picture(problem: Problem, orders: dict[str, Order], path: str | Path, *
 def _matrix(problem: Problem, order: Order, evaluation: Evaluation) -> np.ndarray:
     """Colour index per access and stored position; int, shape (num_accesses, num_stored)."""
     names = list(COLOURS)
-    offsets = np.cumsum([0] + [len(block) for block in order.channels])
-    matrix = np.zeros((len(problem.accesses), offsets[-1]), dtype=int)
+    starts = _starts(problem, order)
+    matrix = np.zeros((len(problem.accesses), problem.num_stored), dtype=int)
     for reader, reads in zip(problem.readers, problem.reads, strict=True):
-        columns = slice(offsets[reader.block], offsets[reader.block + 1])
+        columns = slice(starts[reader.block], starts[reader.block] + len(order[reader.block]))
         kept = reads[order[reader.block]]
         colours = np.where(kept, names.index(evaluation.accesses[reader.access].mode), names.index("dropped"))
         matrix[reader.access, columns] = np.maximum(matrix[reader.access, columns], colours)
     return matrix
+
+
+def _starts(problem: Problem, order: Order) -> list[int]:
+    """The first column of every block: side by side, each in the place that it takes."""
+    occupant = occupants(len(problem.blocks), problem.bundles, order.arrangement)
+    widths = np.array([len(order[b]) for b in occupant])
+    starts = np.empty(len(occupant), dtype=np.int64)
+    starts[occupant] = np.cumsum(widths) - widths
+    return starts.tolist()

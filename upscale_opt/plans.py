@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from problems import Evaluation, Order, Problem, ProblemError, evaluate
+from problems import Evaluation, Order, Problem, ProblemError, evaluate, order_by_names, places_of
 from problems.evaluation import COPY, OVER_READ, PIECES, VIEW
 from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
 from problems.problem import MAX_SIZE
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from solvers import Result
 
 FORMAT = "upscale_opt.plan"
-VERSION = 4
-_FIELDS = {"format", "version", "model", "masks", "outputs", "orders", "reads", "widths", "kernels", "slices"}
+VERSION = 5
+_FIELDS = {"format", "version", "model", "masks", "outputs", "orders", "reads", "widths", "kernels", "slices", "places"}
 READ_MODES = (VIEW, OVER_READ, PIECES, COPY)
 ALIGNMENT = 8
 """Channels: widths are rounded up to a multiple of this where that is faster; wide ranges begin at one if they can."""
@@ -82,6 +82,8 @@ class Plan:
     slices
         Names of the accesses whose channels are selected in front of everything that serves them alone: elementwise
         work, normalisation, and the concat they read (`upscale_opt.prologues`). None: of all that can be.
+    places
+        Block name to the name of the block that takes its place, where groups of convolutions have changed places.
     """
 
     masks: Mapping[str, np.ndarray]
@@ -92,6 +94,7 @@ class Plan:
     widths: Mapping[str, int] = field(default_factory=dict)
     kernels: Mapping[str, str] = field(default_factory=dict)
     slices: frozenset[str] | None = None
+    places: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         wide = {consumer_of(name) for name, mode in self.reads.items() if mode == OVER_READ or name in self.widths}
@@ -212,12 +215,16 @@ def require_fitting(plan: Plan, problems: Mapping[str, Problem]) -> None:
     PlanError
         If a block or access is missing, an order is no permutation of the stored channels, or a `view` is none.
     """
+    known = {block.name for problem in problems.values() for block in problem.blocks}
+    for name in (*plan.places, *plan.places.values()):
+        if name not in known:
+            raise PlanError(f"the plan gives block {name!r} another place; it was made for another model")
     for name, problem in problems.items():
         for block in problem.blocks:
             if block.name not in plan.orders:
                 raise PlanError(f"the plan has no order for block {block.name!r}; it was made for another model")
         try:
-            evaluation = evaluate(problem, Order([plan.orders[block.name] for block in problem.blocks]), "span")
+            evaluation = evaluate(problem, order_by_names(problem, plan.orders, plan.places), "span")
         except ProblemError as error:
             raise PlanError(f"the plan does not fit segment {name!r}: {error}") from error
         for access in evaluation.accesses:
@@ -298,6 +305,7 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         "widths": dict(plan.widths),
         "kernels": dict(plan.kernels),
         "slices": None if plan.slices is None else sorted(plan.slices),
+        "places": dict(plan.places),
     }
 
 
@@ -329,7 +337,10 @@ def plan_from_dict(document: dict[str, Any]) -> Plan:
             raise ProblemError(f"the plan reads {name!r} as {mode!r}; read modes are {', '.join(READ_MODES)}")
     widths, kernels, slices = _readings_from_dict(document) if document["version"] > 3 else ({}, {}, frozenset[str]())
     model = None if raw_model is None else _model_from_dict(raw_model)
-    return Plan(masks, orders, reads, model, outputs, widths, kernels, slices)
+    places = require_field(document, "places", dict, "the plan") if document["version"] > 4 else {}
+    if not all(isinstance(name, str) for name in places.values()):
+        raise ProblemError("the plan's places must be names of blocks")
+    return Plan(masks, orders, reads, model, outputs, widths, kernels, slices, places)
 
 
 def _readings_from_dict(document: dict[str, Any]) -> tuple[dict[str, int], dict[str, str], frozenset[str] | None]:
@@ -395,4 +406,7 @@ def _assemble(
         block.name: orders[name][b] for name, problem in problems.items() for b, block in enumerate(problem.blocks)
     }
     reads = {access.name: access.mode for name in problems for access in evaluations[name].accesses}
-    return Plan(dict(masks), channels, reads, model, dict(outputs or {}))
+    places = {
+        block: other for name, problem in problems.items() for block, other in places_of(problem, orders[name]).items()
+    }
+    return Plan(dict(masks), channels, reads, model, dict(outputs or {}), places=places)

@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils._pytree import tree_flatten
 
 from benchmarks.random_networks.program import Program
-from problems import Order, Problem, evaluate
+from problems import Order, Problem, evaluate, places_of
 from problems.evaluation import COPY, OVER_READ, PIECES
 from solvers import solve
 from upscale_opt import (
@@ -257,21 +257,12 @@ def _zero_dropped(kept: np.ndarray, axis: int, _module: Any, _inputs: Any, outpu
     return result
 
 
-def random_orders(problem: Problem, rng: np.random.Generator) -> Order:
-    """Blocks that are not pinned in random order."""
-    return Order(
-        [
-            stored if block.pinned else rng.permutation(stored)
-            for block, stored in zip(problem.blocks, problem.stored, strict=True)
-        ]
-    )
-
-
 def describe(masks: Mapping[str, np.ndarray], chosen: Plan) -> str:
     """Masks, orders and read modes, for people."""
     lines = [f"kept by {name}: {np.flatnonzero(mask).tolist()} of {len(mask)}" for name, mask in masks.items()]
     lines += [f"order of {name}: {np.asarray(order).tolist()}" for name, order in chosen.orders.items()]
     lines += [f"computed by {name}: {np.flatnonzero(own).tolist()}" for name, own in chosen.outputs.items()]
+    lines += [f"place of {name}: {other}" for name, other in chosen.places.items()]
     lines += [f"read mode of {name}: {mode}" for name, mode in chosen.reads.items()]
     lines += [f"width of {name}: {width}" for name, width in chosen.widths.items()]
     lines += [f"kernel of {name}: {kernel}" for name, kernel in chosen.kernels.items()]
@@ -290,7 +281,7 @@ def _plans(
     results = _must(lambda: {name: solve(problem, solver="greedy") for name, problem in problems.items()}, "solve")
     yield _must(lambda: plan(problems, masks, results, outputs=outputs), "plan")
     for i in range(1, number):
-        orders = {name: random_orders(problem, rng) for name, problem in problems.items()}
+        orders = {name: Order.random(problem, rng) for name, problem in problems.items()}
         objective = OBJECTIVES[rng.integers(len(OBJECTIVES))]
         modes = _must(lambda o=orders, name=objective: _modes(problems, o, name), "evaluate")
         if i > 1:
@@ -299,7 +290,13 @@ def _plans(
             chosen = {read.name: by_weight[read.weight] for read in graph.reads}
             modes = {name: chosen.get(name) or str(rng.choice([OVER_READ, COPY])) for name in modes}
         stored = {b.name: orders[name][i] for name, problem in problems.items() for i, b in enumerate(problem.blocks)}
-        yield Plan(masks, stored, modes, None, outputs, *(_readings(graph, problems, rng) if i > 1 else ()))
+        places = {
+            name: other
+            for segment, problem in problems.items()
+            for name, other in places_of(problem, orders[segment]).items()
+        }
+        readings = _readings(graph, problems, rng) if i > 1 else ({}, {}, None)
+        yield Plan(masks, stored, modes, None, outputs, *readings, places)
 
 
 def _readings(

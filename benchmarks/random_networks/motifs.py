@@ -1,4 +1,4 @@
-"""Random groups of statements that networks are made of: gates, attention, inverted residuals, perceptrons."""
+"""Random groups of statements that networks are made of: gates, groups, attention, inverted residuals, perceptrons."""
 
 from __future__ import annotations
 
@@ -40,6 +40,28 @@ def inverted_residual(b: Builder) -> None:
     y = b.emit(f"F.hardswish({b.module(f'nn.BatchNorm2d({wide})')}({y}))")
     y = b.emit(f"{b.module(depthwise)}({y})")
     b.emit(f"{x} + {b.module(f'nn.Conv2d({wide}, {channels}, 1)')}({y})")
+
+
+def groups(b: Builder) -> None:
+    """Convolutions with several groups between others, two of which read what they compute."""
+    x = b.tensor(4)
+    number = b.pick((2, 3, 4))
+    inner, outer = number * b.integer(1, 3), number * b.integer(1, 3)
+    y = b.emit(f"{b.module(f'nn.Conv2d({x.shape[1]}, {inner}, 1)')}({x})")
+    if b.chance(0.3):
+        y = b.emit(f"F.relu({b.module(f'nn.BatchNorm2d({inner})')}({y}))")
+    z = b.emit(f"{b.module(f'nn.Conv2d({inner}, {outer}, 3, padding=1, groups={number})')}({y})")
+    if b.chance(0.3):
+        other = b.pick([g for g in (1, 2, number) if outer % g == 0])
+        z = b.emit(f"{b.module(f'nn.Conv2d({outer}, {outer}, 1, groups={other})')}({z})")
+    if inner == outer and b.chance(0.5):
+        z = b.emit(f"{y} + {z}")
+    elif b.chance(0.5):
+        z = b.emit(b.pick((f"torch.cat([{z}, {x}], 1)", f"torch.cat([{y}, {z}], 1)", f"torch.cat([{z}, {z}], 1)")))
+    if b.chance(0.2):
+        z = b.emit(f"{z}[:, {b.integer(0, number)}:]")
+    for _ in range(2):
+        b.emit(f"{b.module(f'nn.Conv2d({z.shape[1]}, {b.pick(CHANNELS)}, 1)')}({z})")
 
 
 def attention(b: Builder) -> None:
@@ -109,6 +131,7 @@ def global_feature(b: Builder) -> None:
 OPERATORS = {
     squeeze_and_excitation: 4,
     inverted_residual: 2,
+    groups: 3,
     attention: 2,
     to_sequence: 2,
     perceptron: 2,

@@ -6,8 +6,12 @@ bounds of their own; these are what a heuristic, or a run that was cut off at on
 
 from __future__ import annotations
 
+import numpy as np
+
 from problems import Objective, Order, Problem, evaluate
+from solvers.common.arrangement_costs import ArrangementCosts
 from solvers.common.least_costs import least_costs
+from solvers.common.loosening import loosened
 from solvers.common.rows import span_rows
 
 
@@ -17,7 +21,9 @@ def trivial_bound(problem: Problem, objective: Objective) -> int:
     For runs: 1, or the exact number if all blocks of the access are pinned. Otherwise the cost at the smallest span
     the access can have: its kept channels, the channels in pinned blocks it must cover, and those of whole blocks
     between the ones it keeps channels of. That is 0 for an access that reads one block, unless it is pinned. If there
-    are such channels it has two runs at least.
+    are such channels it has two runs at least. Where units may change places, what holds for all arrangements counts
+    (`solvers.common.loosening`, `solvers.common.arrangement_costs`).
+    (`solvers.common.loosening`, `solvers.common.arrangement_costs`).
 
     Examples
     --------
@@ -27,11 +33,25 @@ def trivial_bound(problem: Problem, objective: Objective) -> int:
     >>> [trivial_bound(problem, objective) for objective in OBJECTIVES.values() if not objective.uses_tables]
     [0, 3, 0, 0]
     """
+    return int(_alone(problem, objective).sum())
+
+
+def _alone(problem: Problem, objective: Objective) -> np.ndarray:
+    """What each access pays at least; int64, shape (num_accesses,)."""
+    if problem.bundles:
+        loose, least = loosened(problem), ArrangementCosts(problem, objective).least()
+        own = list(loose.accesses)
+        least[own] = np.maximum(least[own], _alone(loose.problem, objective) * loose.ticks)
+        return least
     if objective.counts_runs:
         identity = evaluate(problem, Order.identity(problem), objective)
-        return sum(
-            cost.runs if all(problem.blocks[b].pinned for b in access.blocks) else 1
-            for access, cost in zip(problem.accesses, identity.accesses, strict=True)
+        return np.array(
+            [
+                cost.runs if all(problem.blocks[b].pinned for b in access.blocks) else 1
+                for access, cost in zip(problem.accesses, identity.accesses, strict=True)
+            ],
+            dtype=np.int64,
         )
     fixed = span_rows(problem).fixed
-    return sum(int(costs[excess]) for costs, excess in zip(least_costs(problem, objective), fixed, strict=True))
+    costs = least_costs(problem, objective)
+    return np.array([own[excess] for own, excess in zip(costs, fixed, strict=True)], dtype=np.int64)

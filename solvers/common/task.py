@@ -6,9 +6,10 @@ with `solvers.register` and everything it returns passes the gate.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -68,6 +69,12 @@ class Task:
     def expired(self) -> bool:
         """Whether the deadline has passed."""
         return time.perf_counter() >= self.deadline
+
+    def within(self, share: float) -> Task:
+        """The same task with a share of the time that is left; without limit if there is none."""
+        if math.isinf(self.deadline):
+            return self
+        return replace(self, deadline=time.perf_counter() + share * self.remaining)
 
     def value(self, order: Order) -> int:
         """Value of an order."""

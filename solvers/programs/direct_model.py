@@ -1,7 +1,7 @@
 """Where every class lies: the constraint program of `cp-sat-direct`, one method per constraint.
 
-Units are signature classes or single channels. The position of a unit is the number of channels before it in its block;
-an access sees it behind the blocks that it reads before.
+What moves is a signature class or a single channel. Its position is the number of channels before it in its block; an
+access sees it behind the blocks that it reads before. Where bundles may be arranged, these depend on places.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ortools.sat.python import cp_model
 from problems import Order
 from solvers.common.search import OutOfTimeError, Values
 from solvers.common.task import Task
+from solvers.common.unit_kinds import unit_kinds
 from solvers.programs.formulation import Formulation
 from solvers.programs.read_modes import ReadModes
 
@@ -45,6 +46,7 @@ class DirectModel:
         self.model = cp_model.CpModel()
         self._position = self._place_units(start)
         self._order_twins()
+        self._places = [self._arrange(i, start) for i in range(len(self._problem.bundles))]
         cost: list[cp_model.LinearExprT] = []
         for a in range(len(self._problem.accesses)):
             if time.perf_counter() >= self._deadline:
@@ -60,7 +62,8 @@ class DirectModel:
             {
                 b: np.argsort([values(self._position[s]) for s in units.of_block(b).tolist()], kind="stable")
                 for b in free
-            }
+            },
+            [np.argsort([values(place) for place in places]) for places in self._places],
         )
 
     def _place_units(self, start: Order) -> list[cp_model.LinearExprT]:
@@ -92,6 +95,39 @@ class DirectModel:
             if alike and not self._problem.blocks[b].pinned:
                 self.model.add(self._position[s] < self._position[t])
 
+    def _arrange(self, i: int, start: Order) -> list[cp_model.IntVar]:
+        """all_different(place[u] for the units u of a bundle); place[u] < place[v] for u before v of one kind."""
+        bundle = self._problem.bundles[i]
+        hint = np.argsort(start.arrangement[i]) if start.arrangement else np.arange(len(bundle.units))
+        places = [self.model.new_int_var(0, len(bundle.units) - 1, f"place[{i},{u}]") for u in range(len(hint))]
+        self.model.add_all_different(places)
+        latest: dict[int, int] = {}
+        for u, kind in enumerate(unit_kinds(self._problem, bundle)):
+            if kind in latest:
+                self.model.add(places[latest[kind]] < places[u])
+            latest[kind] = u
+        for u, place in enumerate(places):
+            self.model.add_hint(place, int(hint[u]))
+        return places
+
+    def _offsets(self, a: int) -> list[cp_model.LinearExprT]:
+        """Per block that an access reads, the channels in its input before it: offset = before[place of the unit]."""
+        blocks = self._problem.accesses[a].blocks
+        widths = [len(self._problem.stored[b]) for b in blocks]
+        before = np.cumsum([0, *widths[:-1]])
+        offsets: list[cp_model.LinearExprT] = before.tolist()
+        slots = {b: np.flatnonzero(np.array(blocks) == b) for b in set(blocks)}
+        for i, bundle in enumerate(self._problem.bundles):
+            for column in zip(*bundle.units, strict=True):
+                for often in range(len(slots.get(column[0], ()))):
+                    own = [int(slots[b][often]) for b in column]
+                    for u, slot in enumerate(own):
+                        name = f"offset[{a},{slot}]"
+                        offset = self.model.new_int_var_from_domain(cp_model.Domain.from_values(before[own]), name)
+                        self.model.add_element(self._places[i][u], before[own].tolist(), offset)
+                        offsets[slot] = offset
+        return offsets
+
     def _span(self, a: int) -> cp_model.IntVar:
         """span = last - first, first <= offset + position[s], last >= offset + position[s] + weight[s], s kept by a.
 
@@ -101,12 +137,10 @@ class DirectModel:
         width = sum(len(self._problem.stored[b]) for b in access.blocks)
         first = self.model.new_int_var(0, width - access.num_kept, f"first[{access.name}]")
         last = self.model.new_int_var(access.num_kept, width, f"last[{access.name}]")
-        offset = 0
-        for r, b in self._occurrences(a):
+        for (r, b), offset in zip(self._occurrences(a), self._offsets(a), strict=True):
             for s in self._kept_units(r, b):
                 self.model.add(first <= offset + self._position[s])
                 self.model.add(last >= offset + self._position[s] + int(units.weight[s]))
-            offset += len(self._problem.stored[b])
         span = self.model.new_int_var(access.num_kept, width, f"span[{access.name}]")
         self.model.add(span == last - first)
         return span
@@ -158,7 +192,10 @@ class DirectModel:
         return joined
 
     def _runs(self, a: int) -> cp_model.LinearExprT:
-        """runs = sum(1 for kept units) - sum(follows[s, t] for kept s, t) - sum(joins across block boundaries)."""
+        """runs = sum(1 for kept units) - sum(follows[s, t] for kept s, t) - sum(joins across block boundaries).
+
+        Not for problems with bundles, whose borders are not the same in all arrangements.
+        """
         total: cp_model.LinearExprT = 0
         readers = self._occurrences(a)
         for r, b in readers:

@@ -7,6 +7,7 @@ otherwise one program looks for orders and another one, with concave costs below
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,14 +54,17 @@ class Formulation:
         """Whether units are single channels, some of them interchangeable."""
         return self.units is not self.problem.classes
 
-    def order(self, sequences: dict[int, np.ndarray]) -> Order:
-        """The order that places the units of each block in a sequence (indices within the block); others stay."""
+    def order(self, sequences: dict[int, np.ndarray], arrangement: Sequence[np.ndarray] = ()) -> Order:
+        """The order that places the units of each block in a sequence (indices within the block); others stay.
+
+        The arrangement is that of bundles, as in `Order`.
+        """
         channels = []
         for b in range(len(self.problem.blocks)):
             own = self.units.of_block(b)
             chosen = own[sequences[b]] if b in sequences else own
             channels.append(np.concatenate([self.units.members[s] for s in chosen]))
-        return Order(channels)
+        return Order(channels, arrangement)
 
     def positions(self, order: Order, b: int) -> np.ndarray:
         """Position of the first channel of every unit of a block; int64, shape (units of the block,).
@@ -79,7 +83,7 @@ class Formulation:
     def tidied(self, order: Order) -> Order:
         """An order made of whole units, each at the place of its first channel in the given one."""
         free = [b for b, block in enumerate(self.problem.blocks) if not block.pinned]
-        return self.order({b: np.argsort(self.positions(order, b), kind="stable") for b in free})
+        return self.order({b: np.argsort(self.positions(order, b), kind="stable") for b in free}, order.arrangement)
 
 
 def formulations(
@@ -106,7 +110,8 @@ def formulations(
     modes = read_modes(problem, task.objective)
     if not counts_pieces:
         modes = tuple(ReadModes(own.least, own.max_excess) if own.pieces is not None else own for own in modes)
-    fixed = span_rows(problem).fixed
+    # What an access must cover depends on the places of the units it reads.
+    fixed = np.zeros(len(modes), dtype=np.int64) if problem.bundles else span_rows(problem).fixed
     if all(is_concave(own.in_one_range[least:]) for own, least in zip(modes, fixed.tolist())):
         return (Formulation(problem, problem.classes, modes),)
     free = [b for b, block in enumerate(problem.blocks) if not block.pinned]

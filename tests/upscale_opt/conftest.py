@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from problems import Order, evaluate
+from problems import Order
 from upscale_opt import effective_masks, extract, trace
-from upscale_opt.plans import Plan
+from upscale_opt.plans import plan_of_orders
 
 
 def random_masks(graph, rng, keep=0.5):
@@ -17,24 +17,8 @@ def random_masks(graph, rng, keep=0.5):
 
 def random_plan(problems, masks, rng, objective):
     """Random orders, carried out in the read modes that an objective chooses."""
-    orders = {
-        name: Order(
-            [
-                stored if block.pinned else rng.permutation(stored)
-                for block, stored in zip(problem.blocks, problem.stored, strict=True)
-            ]
-        )
-        for name, problem in problems.items()
-    }
-    channels = {
-        block.name: orders[name][b] for name, problem in problems.items() for b, block in enumerate(problem.blocks)
-    }
-    reads = {
-        access.name: access.mode
-        for name, problem in problems.items()
-        for access in evaluate(problem, orders[name], objective).accesses
-    }
-    return Plan(masks, channels, reads)
+    orders = {name: Order.random(problem, rng) for name, problem in problems.items()}
+    return plan_of_orders(problems, masks, orders, objective=objective)
 
 
 @pytest.fixture

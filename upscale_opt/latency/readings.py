@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from problems import Order, Problem, evaluate
+from problems import Problem, evaluate, order_by_names
 from problems.evaluation import OVER_READ, VIEW
 from upscale_opt.graphs import Graph
 from upscale_opt.latency.measured_costs import MeasuredCosts, MeasuredTable, Reading
@@ -87,7 +87,7 @@ def cheapest_readings(
     calls = Counter(consumer_of(name) for name in plan.reads)
     expected: dict[str, Expected] = {}
     for problem in problems.values():
-        order = Order([plan.orders[block.name] for block in problem.blocks])
+        order = order_by_names(problem, plan.orders, plan.places)
         for access in evaluate(problem, order, "span").accesses:
             if access.name in tables:
                 table = tables[access.name]
@@ -111,7 +111,7 @@ def expected_as_planned(
     """What the tables expect of every access in the modes that a plan says, whether they are the cheapest or not."""
     expected = {}
     for problem in problems.values():
-        order = Order([plan.orders[block.name] for block in problem.blocks])
+        order = order_by_names(problem, plan.orders, plan.places)
         for access in evaluate(problem, order, "span").accesses:
             if access.name not in tables:
                 continue

@@ -1,0 +1,142 @@
+"""Bundles: blocks that may change places as wholes, because they are the groups of grouped convolutions.
+
+A grouped convolution computes every group of its outputs from one group of its inputs. If its groups change places, so
+do those of what it reads and of what it computes, in every tensor they are in: a *unit* is all the blocks that must go
+along, a `Bundle` the units among which any may take the place of any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from problems.errors import ProblemError
+
+if TYPE_CHECKING:
+    from problems.problem import Problem
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Units that may change places.
+
+    Parameters
+    ----------
+    units
+        Per unit its blocks (indices into ``Problem.blocks``), corresponding ones in corresponding places: where unit j
+        takes the place of unit i, every access finds the block ``units[j][s]`` where it had ``units[i][s]``. At least
+        two units, of equally many blocks, each block once.
+
+    Raises
+    ------
+    ProblemError
+        If there are fewer than two units, they have different numbers of blocks, or a block occurs twice.
+
+    Examples
+    --------
+    >>> print(Bundle(((0, 3), (1, 4), (2, 5))))
+    3 units of 2 blocks
+    """
+
+    units: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "units", tuple(tuple(int(b) for b in unit) for unit in self.units))
+        if len(self.units) < 2:
+            raise ProblemError("a bundle needs at least two units; leave it out")
+        if len({len(unit) for unit in self.units}) != 1 or not self.units[0]:
+            raise ProblemError("the units of a bundle must have equally many blocks, at least one")
+        if len(set(self.blocks)) != len(self.blocks):
+            raise ProblemError("a block can be in one unit of a bundle only, and once")
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The blocks of all units."""
+        return tuple(b for unit in self.units for b in unit)
+
+    def __str__(self) -> str:
+        size = len(self.units[0])
+        return f"{len(self.units)} units of {size} block{'s' if size != 1 else ''}"
+
+
+def occupants(num_blocks: int, bundles: Sequence[Bundle], arrangement: Sequence[np.ndarray]) -> np.ndarray:
+    """Which block is in the place of each block.
+
+    Parameters
+    ----------
+    num_blocks
+        How many blocks there are.
+    bundles
+        The bundles.
+    arrangement
+        Per bundle an int array: the unit in the place of each unit. Empty if all are in their own.
+
+    Returns
+    -------
+    np.ndarray
+        int64, shape (num_blocks,).
+
+    Examples
+    --------
+    >>> occupants(5, [Bundle(((0, 2), (1, 3)))], [np.array([1, 0])]).tolist()
+    [1, 0, 3, 2, 4]
+    """
+    result = np.arange(num_blocks)
+    for bundle, units in zip(bundles, arrangement, strict=bool(len(arrangement))):
+        blocks = np.array(bundle.units)
+        result[blocks] = blocks[units]
+    return result
+
+
+def permuted_slots(blocks: Sequence[int], occupant: np.ndarray) -> np.ndarray:
+    """Which slot of a concatenation stands in each of its slots once blocks have changed places.
+
+    Where a block occurs several times, its m-th occurrence makes room for the m-th one of the other block.
+
+    Parameters
+    ----------
+    blocks
+        The blocks of the concatenation, slot by slot.
+    occupant
+        int64, shape (num_blocks,): the block in the place of each block, which occurs as often as that one.
+
+    Examples
+    --------
+    >>> permuted_slots([0, 1, 4, 0, 1], np.array([1, 0, 2, 3, 4])).tolist()
+    [1, 0, 2, 4, 3]
+    """
+    own = np.asarray(blocks, dtype=np.int64)
+    result = np.empty(len(own), dtype=np.int64)
+    result[np.argsort(occupant[own], kind="stable")] = np.argsort(own, kind="stable")
+    return result
+
+
+def require_valid_bundles(problem: Problem) -> None:
+    """Raise unless the units of every bundle of a problem may change places.
+
+    Raises
+    ------
+    ProblemError
+        If a block does not exist, is pinned, or is in two bundles, or if corresponding blocks do not store equally many
+        channels or do not occur equally often in every access.
+    """
+    blocks, num_blocks = [b for bundle in problem.bundles for b in bundle.blocks], len(problem.blocks)
+    if len(set(blocks)) != len(blocks):
+        raise ProblemError("a block is in two bundles; it can be in one only")
+    if blocks and not 0 <= min(blocks) <= max(blocks) < num_blocks:
+        raise ProblemError(f"a bundle has a block that does not exist; there are {num_blocks}, counted from 0")
+    reads = [np.bincount(access.blocks, minlength=num_blocks) for access in problem.accesses] if blocks else []
+    for alike in (own for bundle in problem.bundles for own in zip(*bundle.units, strict=True)):
+        names = ", ".join(problem.blocks[b].name for b in alike)
+        if any(problem.blocks[b].pinned for b in alike):
+            raise ProblemError(f"blocks {names} are to change places, but one of them is pinned")
+        if len({len(problem.stored[b]) for b in alike}) != 1:
+            raise ProblemError(f"blocks {names} are to change places, but do not store equally many channels")
+        for access, often in zip(problem.accesses, reads, strict=True):
+            if len(set(often[list(alike)].tolist())) != 1:
+                raise ProblemError(
+                    f"blocks {names} are to change places, but access {access.name!r} does not read all equally often"
+                )

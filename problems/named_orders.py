@@ -1,0 +1,64 @@
+"""Orders by the names of blocks, as plans have them: channels per block, and the block in the place of another one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from problems.bundles import occupants
+from problems.errors import ProblemError
+from problems.order import Order
+from problems.problem import Problem
+
+
+def order_by_names(
+    problem: Problem, channels: Mapping[str, Sequence[int] | np.ndarray], places: Mapping[str, str]
+) -> Order:
+    """The order of a problem that names say.
+
+    Parameters
+    ----------
+    problem
+        The problem; blocks of others may be named along.
+    channels
+        Block name to its channels in stored order.
+    places
+        Block name to the name of the block that takes its place; blocks that are not named keep theirs.
+
+    Raises
+    ------
+    ProblemError
+        If a block that takes a place is not of a unit that can, or not all blocks of a unit go along.
+
+    Examples
+    --------
+    >>> from problems import Access, Block, Bundle
+    >>> blocks = Block("a", 1), Block("b", 1)
+    >>> problem = Problem(blocks, (Access("x", (0, 1), np.ones(2)),), bundles=(Bundle(((0,), (1,))),))
+    >>> order = order_by_names(problem, {"a": [0], "b": [0]}, {"a": "b", "b": "a"})
+    >>> [units.tolist() for units in order.arrangement]
+    [[1, 0]]
+    >>> places_of(problem, order)
+    {'a': 'b', 'b': 'a'}
+    """
+    number = {block.name: b for b, block in enumerate(problem.blocks)}
+    moved = {number[name]: places[name] for name in places if name in number}
+    arrangement = []
+    for bundle in problem.bundles:
+        unit_of = {unit[0]: i for i, unit in enumerate(bundle.units)}
+        names = [moved.get(unit[0], problem.blocks[unit[0]].name) for unit in bundle.units]
+        arrangement.append(np.array([unit_of.get(number.get(name, -1), -1) for name in names]))
+    if any((units < 0).any() for units in arrangement):
+        arrangement = []
+    order = Order([channels[block.name] for block in problem.blocks], arrangement)
+    if {name: places[name] for name in places if name in number and places[name] != name} != places_of(problem, order):
+        raise ProblemError("blocks take the places of blocks that cannot make room for them, or not all of a unit do")
+    return order
+
+
+def places_of(problem: Problem, order: Order) -> dict[str, str]:
+    """Block name to the name of the block that takes its place, for those that have changed places."""
+    names = [block.name for block in problem.blocks]
+    occupant = occupants(len(names), problem.bundles, order.arrangement).tolist()
+    return {name: names[b] for name, b in zip(names, occupant, strict=True) if name != names[b]}

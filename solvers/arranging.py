@@ -1,0 +1,170 @@
+"""Exact solvers on problems with bundles: which unit takes which place, beside the order of channels.
+
+With the units in given places a problem is an ordinary one, for any solver. Where there are few arrangements all are
+solved. Otherwise the bound comes from the looser problem (`solvers.common.loosening`), and good arrangements from its
+order, from exchanges of two units, and from a constraint program over places, which may prove more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from problems import Order
+from solvers.auto import Auto
+from solvers.common.arrangement_costs import ArrangementCosts
+from solvers.common.incumbent import Incumbent
+from solvers.common.loosening import loosened
+from solvers.common.settings import SearchSettings
+from solvers.common.task import Finding, Solver, Task
+from solvers.common.unit_kinds import num_sequences, sequences, unit_kinds
+from solvers.greedy import greedy_order
+
+_FEW = 120
+"""Arrangements up to which all are solved."""
+_FIRST_SHARE = 0.2
+_LOOSE_SHARE = 0.3
+_EXCHANGE_SHARE = 0.3
+
+
+@dataclass(frozen=True)
+class Arranging:
+    """Solves a problem with bundles by a solver for those without.
+
+    Parameters
+    ----------
+    solver
+        An exact one, which is given one arrangement after another. The looser problem is left to `Auto`, the places of
+        many units to CP-SAT.
+    few
+        Arrangements, up to exchanges of units that are alike, up to which all are solved. Default 120.
+
+    Examples
+    --------
+    >>> from problems import Access, Block, Bundle, Problem
+    >>> from solvers import solve
+    >>> blocks = tuple(Block(name, 2) for name in "abc")
+    >>> kept = [[1, 1, 0, 0, 1, 1], [0, 0, 1, 1, 1, 1]], [[0, 0, 1, 1, 0, 0]]
+    >>> kept = np.repeat([[1, 0, 1], [0, 1, 1]], 2, axis=1)
+    >>> reads = tuple(Access(name, (0, 1, 2), own) for name, own in zip("xy", kept))
+    >>> apart = solve(Problem(blocks, reads), solver="auto")
+    >>> together = solve(Problem(blocks, reads, bundles=(Bundle(((0,), (1,), (2,))),)), solver="auto")
+    >>> apart.objective, together.objective, [units.tolist() for units in together.order.arrangement]
+    (4, 0, [[0, 2, 1]])
+    """
+
+    solver: Solver
+    few: int = _FEW
+
+    @property
+    def name(self) -> str:
+        """That of the solver."""
+        return self.solver.name
+
+    @property
+    def exact(self) -> bool:
+        """Whether the solver is."""
+        return self.solver.exact
+
+    def solve(self, task: Task) -> Finding:
+        """The best order found until the deadline, with the best bound proven."""
+        incumbent = Incumbent(task)
+        kinds = [unit_kinds(task.problem, bundle) for bundle in task.problem.bundles]
+        number = math.prod(map(num_sequences, kinds))
+        stats: dict[str, Any] = {"classes": len(task.problem.classes), "arrangements": number}
+        if not incumbent.closed:
+            in_place = tuple(np.arange(len(own)) for own in kinds)
+            stats |= self._solve_arranged(task.within(_FIRST_SHARE), incumbent, in_place).stats
+        if not incumbent.closed:
+            self._loosen(task.within(_LOOSE_SHARE), incumbent)
+        costs = ArrangementCosts(task.problem, task.objective)
+        if not incumbent.closed:
+            units = _exchange(task.within(_EXCHANGE_SHARE), incumbent, costs)
+            self._solve_arranged(task.within(_EXCHANGE_SHARE), incumbent, units)
+        if not incumbent.closed and number <= self.few:
+            stats["solved"] = self._solve_all(task, incumbent, kinds, costs)
+        elif not incumbent.closed and not task.objective.counts_runs:
+            stats |= _place_units(task, incumbent)
+        return incumbent.finding(stats)
+
+    def _solve_arranged(self, task: Task, incumbent: Incumbent, arrangement: Sequence[np.ndarray]) -> Finding:
+        """Order the channels with the units in given places."""
+        problem = task.problem.arranged(arrangement)
+        own = dataclasses.replace(task, problem=problem, hint=None, progress=None, want_proof=False)
+        starts = [Order(incumbent.order.channels), greedy_order(problem)]
+        own = dataclasses.replace(own, start=min(starts, key=own.value))
+        found = self.solver.solve(own)
+        incumbent.offer(Order(found.order.channels, arrangement))
+        return found
+
+    def _loosen(self, task: Task, incumbent: Incumbent) -> None:
+        """A bound from the looser problem, and an order near to its own."""
+        loose = loosened(task.problem)
+        own = dataclasses.replace(
+            task,
+            problem=loose.problem,
+            start=greedy_order(loose.problem),
+            hint=None,
+            progress=None,
+            want_proof=False,
+        )
+        found = Auto().solve(own)
+        if found.bound is not None:
+            incumbent.raise_bound(min(found.bound * loose.ticks, incumbent.value))
+        near = loose.order_of(found.order)
+        incumbent.offer(near)
+        if not incumbent.closed:
+            self._solve_arranged(task, incumbent, near.arrangement)
+
+    def _solve_all(self, task: Task, incumbent: Incumbent, kinds: list[list[int]], costs: ArrangementCosts) -> int:
+        """Every arrangement; the least of their bounds is one for all. Returns how many were solved in time."""
+        bound, number = incumbent.value, math.prod(map(num_sequences, kinds))
+        for k, arrangement in enumerate(itertools.product(*map(list, map(sequences, kinds)))):
+            if task.expired or incumbent.closed:
+                return k
+            if costs.bound(arrangement) >= incumbent.value:
+                continue
+            found = self._solve_arranged(task.within(1 / (number - k)), incumbent, arrangement)
+            bound = min(bound, -1 if found.bound is None else found.bound)
+        incumbent.raise_bound(min(bound, incumbent.value))
+        return number
+
+
+def _exchange(task: Task, incumbent: Incumbent, costs: ArrangementCosts) -> list[np.ndarray]:
+    """Units exchanged as long as that brings down what they must cost; for runs, what the order of channels costs."""
+
+    def cost(units: Sequence[np.ndarray]) -> int:
+        return task.value(Order(incumbent.order.channels, units)) if task.objective.counts_runs else costs.bound(units)
+
+    bundles = task.problem.bundles
+    best = [np.array(own) for own in incumbent.order.arrangement] or [np.arange(len(own.units)) for own in bundles]
+    least, better = cost(best), True
+    while better:
+        better = False
+        for i, bundle in enumerate(bundles):
+            for p, q in itertools.combinations(range(len(bundle.units)), 2):
+                if task.expired:
+                    return best
+                units = [own.copy() for own in best]
+                units[i][[p, q]] = units[i][[q, p]]
+                value = cost(units)
+                if value < least:
+                    best, least, better = units, value, True
+    return best
+
+
+def _place_units(task: Task, incumbent: Incumbent) -> dict[str, int | float]:
+    """A constraint program over the places of units and the order of channels at once."""
+    from solvers.programs.direct_model import DirectModel
+    from solvers.programs.formulation import formulations
+    from solvers.programs.program import search_formulations
+
+    programs = formulations(task, counts_pieces=False)
+    method = "CP-SAT over the places of units and classes"
+    return search_formulations(task, SearchSettings(), incumbent, programs, DirectModel, method=method)
