@@ -238,10 +238,12 @@ class Problem:
             )
 
     def __str__(self) -> str:
+        units = sum(len(bundle.units) for bundle in self.bundles)
         return (
             f"{self.name}: {_count(len(self.blocks), 'block')}, {_count(self.num_channels, 'channel')} "
             f"({self.num_stored} stored), {_count(len(self.accesses), 'access', 'accesses')}, "
             f"{_count(len(self.classes), 'class', 'classes')}"
+            + (f", {units} units that may change places" if units else "")
         )
 
     @property

@@ -44,11 +44,11 @@ def bundles_of(
         return ()
     counts = _counts(resolution, layouts, sorted({b for unit in units for b in unit}))
     alike: dict[tuple[object, ...], list[tuple[int, ...]]] = {}
-    for unit in units:
+    for unit, shape in zip(units, _shapes(units, groups), strict=True):
         blocks = [resolution.blocks[b] for b in unit]
         if not any(block.pinned for block in blocks):
             kinds = tuple((block.size, block.removable, counts[b]) for block, b in zip(blocks, unit, strict=True))
-            alike.setdefault((kinds, _shape(unit, groups)), []).append(unit)
+            alike.setdefault((kinds, shape), []).append(unit)
     return tuple(Bundle(tuple(own)) for own in alike.values() if len(own) > 1)
 
 
@@ -88,10 +88,13 @@ def _counts(resolution: Resolution, layouts: Iterable[TensorLayout | None], bloc
     return {b: column.tobytes() for b, column in zip(blocks, table.T, strict=True)}
 
 
-def _shape(unit: tuple[int, ...], groups: Sequence[_Groups]) -> tuple[object, ...]:
-    """Where the blocks of a unit are in the groups it is made of, convolution by convolution."""
-    place = {b: k for k, b in enumerate(unit)}
-    return tuple(
-        tuple(tuple(tuple(place[b] for b in side) for side in own) for own in convolution if own[0][0] in place)
-        for convolution in groups
-    )
+def _shapes(units: Sequence[tuple[int, ...]], groups: Sequence[_Groups]) -> list[tuple[object, ...]]:
+    """Per unit, where its blocks are in the groups it is made of, convolution by convolution."""
+    place = {b: (u, k) for u, unit in enumerate(units) for k, b in enumerate(unit)}
+    shapes: list[list[object]] = [[] for _ in units]
+    for c, convolution in enumerate(groups):
+        for own in convolution:
+            if own[0][0] in place:
+                sides = tuple(tuple(place[b][1] for b in side) for side in own)
+                shapes[place[own[0][0]][0]].append((c, sides))
+    return [tuple(own) for own in shapes]
