@@ -40,9 +40,6 @@ class Stop(Method):
         if self.steps == 2:
             self.stop()
 
-    def settings(self):
-        return {"method": "Method"}
-
 
 def test_it_learns():
     model = lessons.small()

@@ -74,4 +74,4 @@ class _Fixed(HeldColumns):
     def settings(self) -> dict[str, str]:
         """The weights that are masked, and how many channels they keep."""
         kept = ", ".join(str(int(mask.sum())) for mask in self.masks.values())
-        return {**super().settings(), "kept channels": kept}
+        return {**super().settings(), "method": "finetune", "kept channels": kept}

@@ -242,7 +242,7 @@ def _restore(stored: Checkpoint, training: Training, method: Method, images: tor
 
 def _settings(data: Dataset, recipes: Sequence[Recipe], method: Method) -> dict[str, str]:
     """What a training is asked for, as text; the model is known by its weights."""
-    settings = {"data": str(data), "method": type(method).__name__, "phases": str(len(recipes))}
+    settings = {"data": str(data), "method": "none", "phases": str(len(recipes))}
     for name in asdict(recipes[0]):
         values = [getattr(recipe, name) for recipe in recipes]
         settings[name] = str(values[0] if len(set(values)) == 1 else values)
