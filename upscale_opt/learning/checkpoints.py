@@ -58,21 +58,29 @@ class Checkpoint:
         """
         write_state({**vars(self), "settings": dict(self.settings)}, path)
 
-    def require_settings(self, settings: Mapping[str, str], path: str | Path) -> None:
-        """Raise unless the training that goes on is the one that stopped.
 
-        Raises
-        ------
-        LearningError
-            If something else is asked for; the message names the first difference.
-        """
-        for name in sorted({*self.settings, *settings}):
-            before, now = self.settings.get(name), settings.get(name)
-            if before != now:
-                raise LearningError(
-                    f"the training in {path} was started with {name} {before}, not {now}; resume it with the same "
-                    "options, or choose another directory"
-                )
+def require_same(stored: Mapping[str, str], settings: Mapping[str, str], directory: str | Path) -> None:
+    """Raise unless the training that goes on is the one that stopped.
+
+    Parameters
+    ----------
+    stored, settings
+        What was asked for then, and now.
+    directory
+        Where the checkpoint is.
+
+    Raises
+    ------
+    LearningError
+        If something else is asked for; the message names the first difference.
+    """
+    for name in sorted({*stored, *settings}):
+        before, now = stored.get(name), settings.get(name)
+        if before != now:
+            raise LearningError(
+                f"the training in {directory} was started with {name} {before}, not {now}; resume it with the same "
+                "options, or choose another directory"
+            )
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:

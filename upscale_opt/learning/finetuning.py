@@ -55,13 +55,21 @@ def finetune(
     target = target or Target()
     given = None if masks is None else normalise_masks(graph, masks)
     columns = Columns(model, graph, target.weights(graph) if given is None else given)
-    method = _Fixed(columns, target.masks(graph, columns.norms()) if given is None else given)
+    method = FixedMasks(columns, target.masks(graph, columns.norms()) if given is None else given)
     epochs = fit(model, data, [recipe], method=method, checkpoint=checkpoint, progress=progress)
     return Learned(model, columns.masks, epochs)
 
 
-class _Fixed(HeldColumns):
-    """Masks that are set before the first epoch."""
+class FixedMasks(HeldColumns):
+    """Hooks for fixed masks, which are set before the first epoch.
+
+    Parameters
+    ----------
+    columns
+        The columns of the model.
+    masks
+        Weight name to Boolean array.
+    """
 
     def __init__(self, columns: Columns, masks: Mapping[str, np.ndarray]) -> None:
         super().__init__(columns)

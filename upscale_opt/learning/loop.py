@@ -22,6 +22,7 @@ from upscale_opt.learning.checkpoints import (
     own_random_state,
     random_state,
     read_checkpoint,
+    require_same,
     restore_random_state,
     seed_everything,
 )
@@ -161,7 +162,7 @@ def fit(
     with own_random_state(), _bar(data, recipes, progress) as bar:
         if stored is not None:
             assert checkpoint is not None
-            stored.require_settings(settings, Path(checkpoint).parent)
+            require_same(stored.settings, settings, Path(checkpoint).parent)
             log += [Epoch(**{**own, "test": Accuracy(**own["test"])}) for own in stored.log]
             bar.update(sum(_num_steps(data, recipes[own.phase]) for own in log))
         for phase in range(stored.phase if stored is not None else 0, len(recipes)):
