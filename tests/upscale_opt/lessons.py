@@ -73,3 +73,13 @@ def zero_where_dropped(model, masks):
     """Whether every dropped column is +0 in every bit."""
     state = model.state_dict()
     return all(not state[name][:, ~mask].contiguous().view(torch.int32).any() for name, mask in masks.items())
+
+
+def three():
+    """A network of three classes."""
+    return nn.Sequential(Small(), nn.Linear(10, 3))
+
+
+def coloured():
+    """A network of three classes for coloured images."""
+    return nn.Sequential(conv(3, 4, 3, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
