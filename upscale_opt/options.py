@@ -101,7 +101,9 @@ Gamma = Annotated[float, typer.Option(help="Weight of the lower level's regulari
 Implicit = Annotated[bool, typer.Option(help="Have the implicit term of the gradient; of bip.")]
 Partitions = Annotated[int, typer.Option(help="Parts that the network is cut into; of cgap and pgap.")]
 Rounds = Annotated[int, typer.Option(help="How often each part is dense; of cgap and pgap.")]
-Processes = Annotated[int | None, typer.Option(help="Copies that are trained at a time; of pgap. [default: all]")]
+Processes = Annotated[
+    int | None, typer.Option(help="Copies that are trained at a time; pgap; 0 = in this process. [default: all]")
+]
 TrainDirectory = Annotated[
     Path | None, typer.Option("--out", help="Directory for checkpoint, weights, masks and log; needed.")
 ]

@@ -173,7 +173,7 @@ def test_every_tensor_is_that_of_its_owner():
     assert all(torch.equal(tensor, states[owned[name]][name]) for name, tensor in state.items())
 
 
-def test_copies_are_trained_in_parallel_and_put_together(monkeypatch):
+def test_copies_are_put_together(monkeypatch):
     """G4 on P-GaP: before pruning, partition i is that of copy i; the log; counts and zeros in the end."""
     before = []
     original = module.combined
@@ -184,7 +184,7 @@ def test_copies_are_trained_in_parallel_and_put_together(monkeypatch):
 
     monkeypatch.setattr(module, "combined", noting)
     data = lessons.toy_data()
-    found = pgap(lessons.small(), data, SHORT, Target("0.75"), Gap(3, 2), finetuning=TAIL)
+    found = pgap(lessons.small(), data, SHORT, Target("0.75"), Gap(3, 2, processes=0), finetuning=TAIL)
     assert len(before) == 2
     for states, owned, state in before:
         assert len(states) == 3 and not lessons.same_state(states[0], states[1])
@@ -202,11 +202,21 @@ def test_copies_are_trained_in_parallel_and_put_together(monkeypatch):
     assert [own.phase for own in found.epochs] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6]
 
 
+def test_copies_in_parallel_are_copies_one_after_the_other():
+    """Two processes at a time."""
+    alone, parallel = (
+        pgap(lessons.small(dropout=0.2), lessons.toy_data(), SHORT, Target(0.5), Gap(2, 1, processes=number))
+        for number in (0, 2)
+    )
+    assert lessons.same_state(alone.model, parallel.model)
+    assert alone.log == parallel.log and alone.epochs == parallel.epochs
+
+
 def test_one_copy_is_one_step_of_the_cycle():
     """G4 with one partition: the same masks and weights; BatchNorm statistics are estimated anew in both."""
     data = lessons.toy_data()
     one = cgap(lessons.small(), data, SHORT, Target(0.5), Gap(1, 1))
-    other = pgap(lessons.small(), data, SHORT, Target(0.5), Gap(1, 1))
+    other = pgap(lessons.small(), data, SHORT, Target(0.5), Gap(1, 1, processes=0))
     assert lessons.same_state(one.model, other.model)
     assert one.epochs == other.epochs and one.log == other.log
 
@@ -238,7 +248,7 @@ def test_parallel_rounds_go_on_bit_for_bit_and_leave_two_files(tmp_path, monkeyp
     """Interrupted when one copy of the second round is trained and the other is not."""
 
     def run(path=None):
-        settings = Gap(2, 2, processes=1)
+        settings = Gap(2, 2, processes=0)
         model = lessons.small(dropout=0.2)
         return pgap(model, lessons.toy_data(), SHORT, Target(0.5), settings, finetuning=TAIL, checkpoint=path)
 

@@ -8,6 +8,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
@@ -74,7 +75,8 @@ def train_copies(
     device
         Where to.
     processes
-        How many at a time. Default: as many as there are copies or processors.
+        How many at a time. 0: none, they are trained one after the other by the calling process. Default: as many as
+        there are copies or processors.
     progress
         Show a progress bar, if standard error is a terminal.
 
@@ -88,6 +90,10 @@ def train_copies(
     LearningError
         If the model cannot be sent to another process, or a training fails.
     """
+    if processes == 0:
+        for copy in tqdm(copies, desc="copies", disable=None if progress else True, leave=False):
+            _train(deepcopy(factory) if isinstance(factory, nn.Module) else factory(), data, copy, device)
+        return [read_checkpoint(copy.checkpoint) for copy in copies]
     number = min(len(copies), processes or os.cpu_count() or 1)
     threads = max(1, torch.get_num_threads() // number)
     try:
@@ -106,7 +112,7 @@ def train_copies(
                 while waiting and len(running) < number:
                     index, job = waiting.pop(0)
                     receiver, sender = context.Pipe(duplex=False)
-                    process = context.Process(target=_train, args=(job, sender))
+                    process = context.Process(target=_run, args=(job, sender))
                     process.start()
                     sender.close()
                     running[process.sentinel] = index, process, receiver
@@ -138,16 +144,21 @@ def _require_success(index: int, process: Any, receiver: Any) -> None:
         )
 
 
-def _train(job: bytes, sender: Any) -> None:
+def _train(model: nn.Module, data: Dataset, copy: Copy, device: str) -> None:
+    """Train a copy, in place; the outcome is its checkpoint."""
+    model = model.to(device).eval()
+    model.load_state_dict(copy.state)
+    graph = trace(model, torch.zeros(1, *data.input_shape, device=device))
+    method = _Orphanable(Columns(model, graph, copy.masks), copy.masks)
+    fit(model, data, [copy.recipe], method=method, checkpoint=copy.checkpoint)
+
+
+def _run(job: bytes, sender: Any) -> None:
     """What a process does."""
     try:
         factory, data, copy, device, threads = pickle.loads(job)
         torch.set_num_threads(threads)
-        model = (factory if isinstance(factory, nn.Module) else factory()).to(device).eval()
-        model.load_state_dict(copy.state)
-        graph = trace(model, torch.zeros(1, *data.input_shape, device=device))
-        method = _Orphanable(Columns(model, graph, copy.masks), copy.masks)
-        fit(model, data, [copy.recipe], method=method, checkpoint=copy.checkpoint)
+        _train(factory if isinstance(factory, nn.Module) else factory(), data, copy, device)
     except KeyboardInterrupt:
         sys.exit(130)
     except UpscaleError as error:

@@ -43,12 +43,13 @@ class Gap:
     rounds
         How often each of them is dense.
     processes
-        P-GaP: how many copies are trained at a time. Default: all, or as many as there are processors.
+        P-GaP: how many copies are trained at a time; 0 = one after the other, in this process. Default: all, or as
+        many as there are processors.
 
     Raises
     ------
     LearningError
-        If a number is below 1.
+        If a number makes no sense.
     """
 
     partitions: int = 4
@@ -56,10 +57,14 @@ class Gap:
     processes: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("partitions", "rounds", "processes"):
-            value = getattr(self, name)
-            if not (value is None and name == "processes") and (not isinstance(value, int) or value < 1):
-                raise LearningError(f"the number of {name} is {value}; give a whole number of at least 1")
+        processes = 0 if self.processes is None else self.processes
+        for name, value, least in (
+            ("partitions", self.partitions, 1),
+            ("rounds", self.rounds, 1),
+            ("processes", processes, 0),
+        ):
+            if not isinstance(value, int) or value < least:
+                raise LearningError(f"the number of {name} is {value}; give a whole number of at least {least}")
 
 
 def cgap(
