@@ -19,5 +19,9 @@ class PlanError(UpscaleError):
     """A plan that does not fit the model, or a plan file that cannot be used."""
 
 
+class LearningError(UpscaleError):
+    """Data, settings or a checkpoint that a training cannot use."""
+
+
 class VerificationError(UpscaleError):
     """An export that does not compute what the masked model computes; the command line exits with code 1."""

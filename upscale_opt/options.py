@@ -81,6 +81,36 @@ Tables = Annotated[
 ScatterPath = Annotated[Path | None, typer.Option("--out", help="Draw predicted against measured to this PNG file.")]
 Runs = Annotated[int | None, typer.Option(help="Figures per latency. [default: 10 on CPU, 100 on CUDA]")]
 Segment = Annotated[str | None, typer.Option(help="Only this segment.")]
+Data = Annotated[
+    str | None, typer.Option(help="digits (scikit-learn's), or a folder with class folders in train and val.")
+]
+Workers = Annotated[int, typer.Option(help="Processes that load the images of a folder.")]
+MethodName = Annotated[str, typer.Option("--method", help="none, finetune, bip, cgap or pgap.")]
+Scope = Annotated[str, typer.Option(help="local (the amount is of every layer) or global (of all layers together).")]
+Epochs = Annotated[int, typer.Option(help="Passes over the images; of cgap and pgap, per step.")]
+Rate = Annotated[float, typer.Option("--lr", help="Highest learning rate.")]
+Momentum = Annotated[float, typer.Option(help="Of stochastic gradient descent.")]
+Decay = Annotated[float, typer.Option("--weight-decay", help="Of stochastic gradient descent.")]
+BatchSize = Annotated[int, typer.Option(help="Images per step.")]
+Schedule = Annotated[str, typer.Option(help="cosine or constant: the learning rate.")]
+Warmup = Annotated[float, typer.Option(help="Epochs in which the learning rate grows, at first.")]
+MixedPrecision = Annotated[bool, typer.Option("--mixed-precision", help="Run the model in bfloat16 where safe.")]
+FinetuneEpochs = Annotated[int, typer.Option(help="Epochs that follow with fixed masks; of bip, cgap and pgap.")]
+MaskRate = Annotated[float, typer.Option("--mask-lr", help="Learning rate of the scores; of bip.")]
+Gamma = Annotated[float, typer.Option(help="Weight of the lower level's regularisation; of bip.")]
+Implicit = Annotated[bool, typer.Option(help="Have the implicit term of the gradient; of bip.")]
+Partitions = Annotated[int, typer.Option(help="Parts that the network is cut into; of cgap and pgap.")]
+Rounds = Annotated[int, typer.Option(help="How often each part is dense; of cgap and pgap.")]
+Processes = Annotated[
+    int | None, typer.Option(help="Copies that are trained at a time; pgap; 0 = in this process. [default: all]")
+]
+TrainDirectory = Annotated[
+    Path | None, typer.Option("--out", help="Directory for checkpoint, weights, masks and log; needed.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the training in the directory, if there is one.")]
+LearntMasks = Annotated[
+    Path | None, typer.Option("--masks", help="File of masks to fine-tune under. Replaces --amount, --scope, --ignore.")
+]
 MEMORY_FORMATS = ("contiguous", "channels_last")
 PictureDirectory = Annotated[Path, typer.Option("--out", help="Directory for the PNG files.")]
 

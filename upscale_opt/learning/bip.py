@@ -1,0 +1,297 @@
+"""BiP: masks and weights learnt together, as the two levels of a bi-level problem (Zhang et al., NeurIPS 2022).
+
+The upper level chooses the mask, the lower one the weights that go with it:
+
+    minimise over m    l(m * theta(m))    where    theta(m) = argmin over theta of l(m * theta) + gamma / 2 |theta|^2
+
+Here a mask entry belongs to one input channel of one weight. Pruned channels keep their gradient, and may come back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from upscale_opt.errors import LearningError
+from upscale_opt.learning.columns import Columns, HeldColumns
+from upscale_opt.learning.data import Dataset
+from upscale_opt.learning.learned import Learned
+from upscale_opt.learning.loop import Training, fit
+from upscale_opt.learning.recipes import Recipe
+from upscale_opt.learning.targets import Target
+from upscale_opt.tracing import trace
+
+
+@dataclass(frozen=True)
+class Bip:
+    """How the mask is learnt.
+
+    Attributes
+    ----------
+    gamma
+        Weight of the lower level's regularisation. The smaller, the more counts what the weights do about the mask.
+    lr, momentum
+        Of the stochastic gradient descent on the scores.
+    implicit
+        Whether the upper gradient has its implicit term; without it, it is that of the mask alone.
+    frozen
+        Share of the epochs, at the end, in which the mask stays what it is. It must settle: with a mask that changes
+        up to the end, accuracy is much lower.
+
+    Raises
+    ------
+    LearningError
+        If a value makes no sense.
+    """
+
+    gamma: float = 1.0
+    lr: float = 0.1
+    momentum: float = 0.9
+    implicit: bool = True
+    frozen: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, value in (("gamma", self.gamma), ("the learning rate of masks", self.lr)):
+            if not 0 < value < math.inf:
+                raise LearningError(f"{name} is {value:g}; give a number above 0")
+        if not 0 <= self.momentum < 1:
+            raise LearningError(f"the momentum of masks is {self.momentum:g}; give a number in [0, 1)")
+        if not 0 <= self.frozen <= 1:
+            raise LearningError(f"the share of epochs with a frozen mask is {self.frozen:g}; give one in [0, 1]")
+
+    def num_learning(self, epochs: int) -> int:
+        """In how many of so many epochs the mask is learnt: the first ones."""
+        return epochs - math.floor(self.frozen * epochs)
+
+
+@dataclass(frozen=True)
+class MaskEpoch:
+    """What happened to the masks in an epoch in which they were learnt.
+
+    Attributes
+    ----------
+    epoch
+        Its index.
+    left, returned
+        How many channels were dropped, and how many came back, summed over the steps.
+    kept
+        Weight name to the number of channels kept at the end.
+    """
+
+    epoch: int
+    left: int
+    returned: int
+    kept: Mapping[str, int]
+
+
+def bip(
+    model: nn.Module,
+    data: Dataset,
+    recipe: Recipe,
+    target: Target | None = None,
+    settings: Bip | None = None,
+    *,
+    finetuning: Recipe | None = None,
+    checkpoint: str | Path | None = None,
+    progress: bool = False,
+) -> Learned:
+    """Prune a trained model by BiP, in place, to a preset number of channels at once.
+
+    Every step is two: the weights take one on one batch, then the scores of the channels take one on another. A mask
+    keeps the channels of highest score, exactly as many as the target says.
+
+    Parameters
+    ----------
+    model
+        A trained model, in eval mode.
+    data, checkpoint, progress
+        See `upscale_opt.learning.loop.fit`.
+    recipe
+        For weights and masks.
+    target
+        How much is dropped: per layer, of some layers differently, or of all together. Default: half of every layer.
+    settings
+        How the mask is learnt. Default: `Bip()`.
+    finetuning
+        A recipe to go on with after that, with fixed masks. Default: none.
+
+    Returns
+    -------
+    Learned
+        Its log has a `MaskEpoch` for every epoch in which masks were learnt.
+
+    Raises
+    ------
+    MaskError
+        If the target cannot be reached.
+    LearningError
+        As `fit` does.
+
+    Notes
+    -----
+    The cost of an epoch in which masks are learnt is that of two. Source: Zhang et al., Advancing Model Pruning via
+    Bi-level Optimization, NeurIPS 2022, in its structured form, for input channels. Unlike the released code, scores
+    and weights have an optimiser each and share no memory, and the implicit term is that of the formula.
+    """
+    graph = trace(model, torch.zeros(1, *data.input_shape))
+    target, settings = target or Target(), settings or Bip()
+    columns = Columns(model, graph, target.weights(graph))
+    method = _LearntMasks(columns, target, settings, recipe.seed)
+    recipes = [recipe] if finetuning is None else [recipe, finetuning]
+    epochs = fit(model, data, recipes, method=method, checkpoint=checkpoint, progress=progress)
+    return Learned(model, columns.masks, epochs, tuple(method.log))
+
+
+def element_gradient(
+    theta: torch.Tensor, gradient: torch.Tensor, mask: torch.Tensor, *, gamma: float = 1.0, implicit: bool = True
+) -> torch.Tensor:
+    """The gradient of the upper level with respect to a mask entry per weight.
+
+    With z = m * theta and g = dl/dz, the implicit function theorem, where the loss is taken to be linear in z, gives
+    d theta / dm = - diag(g) / gamma, and so
+
+        dl/dm = (theta - m * g / gamma) * g.
+
+    Parameters
+    ----------
+    theta, gradient, mask
+        The weights, g, and the mask; of one shape.
+    gamma
+        Weight of the lower level's regularisation.
+    implicit
+        Whether to have the second term.
+    """
+    first = theta * gradient
+    return first - mask * gradient.square() / gamma if implicit else first
+
+
+def channel_gradient(
+    theta: np.ndarray, squares: np.ndarray, mask: np.ndarray, *, gamma: float = 1.0, implicit: bool = True
+) -> np.ndarray:
+    """The same for one mask entry per input channel: the sum of `element_gradient` over its column.
+
+    Parameters
+    ----------
+    theta
+        Sums of theta * g over the columns, shape (channels,).
+    squares
+        Sums of g^2 over the columns, shape (channels,).
+    mask
+        bool, shape (channels,).
+    gamma, implicit
+        As for `element_gradient`.
+    """
+    return theta - mask * squares / gamma if implicit else theta
+
+
+class _LearntMasks(HeldColumns):
+    """BiP's hooks: after every step on the weights, one on the scores.
+
+    The model holds m * theta at all times; the dropped columns of theta are kept aside, so that they come back with the
+    weights they left with. They do not decay, and have no momentum.
+    """
+
+    def __init__(self, columns: Columns, target: Target, bip: Bip, seed: int) -> None:
+        super().__init__(columns)
+        self.target, self.bip, self.seed = target, bip, seed
+        self.scores = {name: torch.zeros(columns.size(name), dtype=torch.float64) for name in columns.weights}
+        self.optimiser = torch.optim.SGD(self.scores.values(), bip.lr, momentum=bip.momentum)
+        self.aside = {name: torch.zeros_like(weight) for name, weight in columns.weights.items()}
+        self.log: list[MaskEpoch] = []
+        self._images = torch.Generator().manual_seed(2**32 + seed)
+        self._batches: Iterator[Any] | None = None
+        self._left = self._returned = 0
+
+    def begin(self, training: Training) -> None:
+        """The scores are the norms of the columns, relative to the largest of the layer."""
+        if training.phase > 0:
+            return
+        for name, norms in self.columns.norms().items():
+            self.scores[name].copy_(torch.from_numpy(norms / (norms.max() or 1)))
+        self._apply(self.target.masks(self.columns.graph, self._numbers()))
+        self._left = self._returned = 0
+
+    def after_step(self, training: Training) -> None:
+        """One step on the scores, on a batch of its own, and new masks."""
+        super().after_step(training)
+        if training.phase > 0 or training.epoch >= self.bip.num_learning(training.recipe.epochs):
+            return
+        names = list(self.columns.weights)
+        loss, _ = training.loss(*self._next_batch(training))
+        gradients = torch.autograd.grad(loss, [self.columns.weights[name] for name in names])
+        for name, gradient in zip(names, gradients, strict=True):
+            theta = self.columns.weights[name].detach() + self.aside[name]
+            upper = channel_gradient(
+                self.columns.sums(name, theta * gradient),
+                self.columns.sums(name, gradient.square()),
+                self.columns.masks[name],
+                gamma=self.bip.gamma,
+                implicit=self.bip.implicit,
+            )
+            self.scores[name].grad = torch.from_numpy(upper)
+        self.optimiser.step()
+        self._apply(self.target.masks(self.columns.graph, self._numbers()))
+        self.columns.hold(training.optimiser)
+
+    def after_epoch(self, training: Training) -> None:
+        """Note what happened to the masks."""
+        self._batches = None
+        if training.phase == 0 and training.epoch < self.bip.num_learning(training.recipe.epochs):
+            kept = {name: int(mask.sum()) for name, mask in self.columns.masks.items()}
+            self.log.append(MaskEpoch(training.epoch, self._left, self._returned, kept))
+        self._left = self._returned = 0
+
+    def settings(self) -> dict[str, str]:
+        """Target and settings."""
+        own = {f"mask {name}": str(value) for name, value in asdict(self.bip).items()}
+        return {**super().settings(), "method": "bip", "target": str(self.target), **own}
+
+    def state(self) -> dict[str, Any]:
+        """Masks, scores with their momentum, what is kept aside, and the order of the images."""
+        return {
+            **super().state(),
+            "scores": self.scores,
+            "optimiser": self.optimiser.state_dict(),
+            "aside": self.aside,
+            "images": self._images.get_state(),
+            "log": [asdict(own) for own in self.log],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        super().restore(state)
+        for own, stored in ((self.scores, state["scores"]), (self.aside, state["aside"])):
+            for name, tensor in own.items():
+                tensor.copy_(stored[name])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self._images.set_state(state["images"])
+        self.log = [MaskEpoch(**own) for own in state["log"]]
+
+    def _numbers(self) -> dict[str, np.ndarray]:
+        return {name: score.numpy() for name, score in self.scores.items()}
+
+    def _next_batch(self, training: Training) -> Any:
+        if self._batches is None:
+            self._batches = iter(training.data.train_batches(training.recipe.batch_size, self._images))
+        return next(self._batches)
+
+    def _apply(self, masks: Mapping[str, np.ndarray]) -> None:
+        """New masks: what they drop is put aside, what they keep again is fetched from there."""
+        before = self.columns.masks
+        changed = {name: mask for name, mask in masks.items() if not np.array_equal(mask, before[name])}
+        self._left += sum(int((before[name] & ~mask).sum()) for name, mask in changed.items())
+        self._returned += sum(int((~before[name] & mask).sum()) for name, mask in changed.items())
+        with torch.no_grad():
+            thetas = {name: self.columns.weights[name] + self.aside[name] for name in changed}
+            self.columns.set(changed)
+            for name, theta in thetas.items():
+                kept = self.columns.entries(name, changed[name])
+                self.columns.weights[name].copy_(theta.where(kept, 0))
+                self.aside[name].copy_(theta.where(~kept, 0))

@@ -1,0 +1,119 @@
+"""How often a model is right, top-1 and top-5; and its BatchNorm statistics, estimated anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from upscale_opt.errors import LearningError
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What an evaluation finds.
+
+    Attributes
+    ----------
+    top1, top5
+        Shares of images whose class is the first, or among the first five, of the model's outputs; `top5` is None
+        where there are fewer than six classes.
+    loss
+        Mean cross-entropy.
+    images
+        How many were looked at.
+    """
+
+    top1: float
+    top5: float | None
+    loss: float
+    images: int
+
+    def __str__(self) -> str:
+        top5 = "" if self.top5 is None else f", top-5 {100 * self.top5:.2f} %"
+        return f"top-1 {100 * self.top1:.2f} %{top5}, loss {self.loss:.4f}, of {self.images} images"
+
+
+def accuracy(model: nn.Module, batches: Iterable[Any]) -> Accuracy:
+    """Evaluate a model in eval mode. It keeps its modes and statistics.
+
+    Parameters
+    ----------
+    model
+        Maps images to outputs of shape (images, classes).
+    batches
+        Pairs of images and class numbers.
+
+    Raises
+    ------
+    LearningError
+        If there are no images.
+    """
+    first = fifth = images = 0
+    loss, classes = 0.0, 0
+    device = device_of(model)
+    with in_modes(model, training=False), torch.no_grad():
+        for x, labels in batches:
+            outputs, labels = model(x.to(device)).float(), labels.to(device)
+            classes = outputs.shape[1]
+            best = outputs.topk(min(5, classes), dim=1).indices == labels[:, None]
+            first += int(best[:, 0].sum())
+            fifth += int(best.sum())
+            loss += float(functional.cross_entropy(outputs, labels, reduction="sum"))
+            images += len(labels)
+    if not images:
+        raise LearningError("there are no images to evaluate on; give at least one batch")
+    return Accuracy(first / images, fifth / images if classes > 5 else None, loss / images, images)
+
+
+def reestimate_batch_norm(model: nn.Module, batches: Iterable[Any]) -> None:
+    """Replace the running statistics of every BatchNorm by means over the batches, in place.
+
+    Everything else is left as it is and runs in eval mode. Needed where weights were changed without training:
+    combined, or pruned.
+
+    Parameters
+    ----------
+    model
+        The model.
+    batches
+        Pairs of images and class numbers, of which the latter do not matter.
+    """
+    norms = [own for own in model.modules() if isinstance(own, nn.modules.batchnorm._BatchNorm)]
+    norms = [own for own in norms if own.track_running_stats]
+    momenta = [own.momentum for own in norms]
+    device = device_of(model)
+    try:
+        with in_modes(model, training=False), torch.no_grad():
+            for own in norms:
+                own.reset_running_stats()
+                own.momentum = None  # a plain mean over the batches
+                own.training = True
+            for x, _ in batches if norms else ():
+                model(x.to(device))
+    finally:
+        for own, momentum in zip(norms, momenta, strict=True):
+            own.momentum = momentum
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's parameters are."""
+    parameter = next(model.parameters(), None)
+    return parameter.device if parameter is not None else torch.device("cpu")
+
+
+@contextmanager
+def in_modes(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """A model in one mode; afterwards every module is in its own again."""
+    modes = [(own, own.training) for own in model.modules()]
+    try:
+        model.train(training)
+        yield
+    finally:
+        for own, mode in modes:
+            own.training = mode

@@ -1,0 +1,57 @@
+"""What every method returns: a model whose dropped columns are exactly zero, its masks, and a log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from upscale_opt.attributes import attribute_of
+from upscale_opt.errors import LearningError
+from upscale_opt.graphs import Graph
+from upscale_opt.learning.loop import Epoch
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """A trained and masked model.
+
+    Attributes
+    ----------
+    model
+        In eval mode. The columns that its masks drop are zero, bit for bit.
+    masks
+        Weight name to Boolean array, True = kept, for the weights that were masked: what `upscale_opt.effective_masks`
+        and `upscale_opt.plan` take.
+    epochs
+        What every epoch came to.
+    log
+        What the method did, in order; each method says what its entries are.
+    """
+
+    model: nn.Module
+    masks: Mapping[str, np.ndarray]
+    epochs: tuple[Epoch, ...] = ()
+    log: tuple[Any, ...] = ()
+
+    def __str__(self) -> str:
+        kept = sum(int(mask.sum()) for mask in self.masks.values())
+        total = sum(mask.size for mask in self.masks.values())
+        test = f"; test {self.epochs[-1].test}" if self.epochs else ""
+        return f"{kept} of {total} input channels kept in {len(self.masks)} layers{test}"
+
+    def require_zero(self, graph: Graph) -> None:
+        """Raise unless every dropped column is zero.
+
+        Raises
+        ------
+        LearningError
+            If one is not.
+        """
+        for name, mask in self.masks.items():
+            columns = attribute_of(self.model, name).detach().movedim(graph.consumers[name].input_axis, 0)
+            if bool(columns[~mask].any()):
+                raise LearningError(f"{name} is not zero where its mask drops channels; set the masks again")

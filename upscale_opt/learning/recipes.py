@@ -1,0 +1,75 @@
+"""Recipes: how long to train, how fast, and in which batches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from upscale_opt.errors import LearningError
+
+COSINE, CONSTANT = "cosine", "constant"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One run of stochastic gradient descent, from fresh momentum on.
+
+    Attributes
+    ----------
+    epochs
+        Passes over the images.
+    lr
+        Highest learning rate.
+    momentum, weight_decay
+        Of `torch.optim.SGD`; the decay is on every parameter.
+    batch_size
+        Images per step.
+    schedule
+        ``cosine``: from `lr` to 0 along half a cosine. ``constant``: `lr` all along.
+    warmup
+        Epochs, at first, in which the rate grows linearly up to the schedule's.
+    seed
+        Of the order of the images and of whatever else is random.
+    mixed_precision
+        Run the model in bfloat16 where that is safe (`torch.autocast`). Weights stay as they are.
+
+    Raises
+    ------
+    LearningError
+        If a value makes no sense.
+
+    Examples
+    --------
+    >>> [round(Recipe(epochs=4, lr=0.1, warmup=1).rate(epoch), 3) for epoch in (0, 0.5, 1, 2, 4)]
+    [0.0, 0.048, 0.085, 0.05, 0.0]
+    """
+
+    epochs: int = 20
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    batch_size: int = 64
+    schedule: str = COSINE
+    warmup: float = 0
+    seed: int = 0
+    mixed_precision: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise LearningError(f"{name} is {value}; give a whole number of at least {least}")
+        if not 0 < self.lr < math.inf:
+            raise LearningError(f"the learning rate is {self.lr:g}; give a number above 0, such as 0.05")
+        if not 0 <= self.momentum < 1:
+            raise LearningError(f"the momentum is {self.momentum:g}; give a number in [0, 1), such as 0.9")
+        for name in ("weight_decay", "warmup"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise LearningError(f"{name} is {getattr(self, name):g}; give a number of at least 0")
+        if self.schedule not in (COSINE, CONSTANT):
+            raise LearningError(f"there is no schedule {self.schedule!r}; choose {COSINE} or {CONSTANT}")
+
+    def rate(self, epoch: float) -> float:
+        """The learning rate after so many epochs, which may be fractions."""
+        share = (1 + math.cos(math.pi * min(1, epoch / self.epochs))) / 2 if self.schedule == COSINE else 1
+        return self.lr * share * (min(1, epoch / self.warmup) if self.warmup else 1)

@@ -1,0 +1,107 @@
+"""Targets: how many input channels each layer keeps, and masks that keep exactly so many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from upscale_opt.amounts import num_removed
+from upscale_opt.errors import MaskError
+from upscale_opt.graphs import Graph
+from upscale_opt.importance.criteria import GLOBAL, LOCAL, Criterion
+from upscale_opt.importance.masks import maskable
+from upscale_opt.importance.ranking import ranked_masks
+from upscale_opt.importance.registry import Importance
+from upscale_opt.modes import INPUT
+
+
+@dataclass(frozen=True)
+class Target:
+    """How much is dropped; the counts are those of `upscale_opt.importance_masks`.
+
+    Attributes
+    ----------
+    amount
+        Share of channels to remove, in [0, 1); see `upscale_opt.amounts.num_removed`.
+    scope
+        ``local``: of every layer. ``global``: of all layers together; each keeps its strongest channel.
+    amounts
+        Names of weights or modules, wildcards allowed, to amounts of their own; these layers stand outside a global
+        threshold.
+    ignore
+        Names of weights or modules to be left alone, wildcards allowed.
+
+    Raises
+    ------
+    MaskError
+        If a value makes no sense.
+    """
+
+    amount: float | str = 0.5
+    scope: str = LOCAL
+    amounts: Mapping[str, float | str] = field(default_factory=dict)
+    ignore: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self._criterion({})
+
+    def __str__(self) -> str:
+        own = "".join(f", {name} {amount}" for name, amount in self.amounts.items())
+        left = f", without {', '.join(self.ignore)}" if self.ignore else ""
+        return f"amount {self.amount} {self.scope}{own}{left}"
+
+    def weights(self, graph: Graph) -> list[str]:
+        """Names of the weights that are masked, in execution order: convolutions that do not read the network input.
+
+        Raises
+        ------
+        MaskError
+            If there is none, or a name to ignore or with an amount matches nothing.
+        """
+        names = maskable(graph, INPUT, ignore=self.ignore)
+        if not names:
+            raise MaskError("the network has no convolution whose inputs can be dropped; choose another model")
+        self._criterion({}).own_amounts(graph, frozenset(names))
+        return names
+
+    def masks(
+        self, graph: Graph, scores: Mapping[str, np.ndarray], weights: Iterable[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Masks that keep the channels of highest score, exactly as many as asked for.
+
+        Parameters
+        ----------
+        graph
+            The traced model.
+        scores
+            Weight name to float64, shape (channels,).
+        weights
+            Whom to mask; a global threshold is theirs. Default: all that have scores.
+
+        Raises
+        ------
+        MaskError
+            If so many channels cannot go, because every layer keeps one.
+        """
+        names = list(scores) if weights is None else list(weights)
+        own = self._criterion({}).own_amounts(graph, frozenset(scores))
+        amounts = {name: amount for name, amount in own.items() if name in names}
+        masks = ranked_masks(graph, names, INPUT, self._criterion(scores, amounts))
+        pooled = [masks[name] for name in names if name not in own]
+        if self.scope == GLOBAL and pooled:
+            total = sum(mask.size for mask in pooled)
+            wanted, gone = num_removed(self.amount, total), sum(int((~mask).sum()) for mask in pooled)
+            if gone < wanted:
+                raise MaskError(
+                    f"amount {self.amount} asks for {wanted} of {total} channels to go, but each of {len(pooled)} "
+                    f"layers keeps one; choose an amount of at most {gone / total:.3f}"
+                )
+        return masks
+
+    def _criterion(
+        self, scores: Mapping[str, np.ndarray], amounts: Mapping[str, float | str] | None = None
+    ) -> Criterion:
+        importance = Importance("score", lambda _, weight: scores[weight], "given")
+        return Criterion(importance, self.amount, self.scope, self.amounts if amounts is None else amounts)

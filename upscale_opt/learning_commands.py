@@ -1,0 +1,275 @@
+"""The commands that learn: train, evaluate. `upscale_opt.cli` registers them."""
+
+from __future__ import annotations
+
+import functools
+import json as json_format
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from upscale_opt import options
+from upscale_opt.errors import UpscaleError
+from upscale_opt.mask_files import read_masks, save_masks
+from upscale_opt.sessions import load_model_and_input, reference_of, remark, say
+
+if TYPE_CHECKING:
+    from upscale_opt.exports import Exported
+    from upscale_opt.learning.data import Dataset
+    from upscale_opt.learning.learned import Learned
+    from upscale_opt.learning.recipes import Recipe
+    from upscale_opt.learning.targets import Target
+    from upscale_opt.plans import ModelReference
+
+NONE, FINETUNE, BIP, CGAP, PGAP = METHODS = ("none", "finetune", "bip", "cgap", "pgap")
+CHECKPOINT, MASKS, LOG = "checkpoint.pt", "masks.json", "log.json"
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """The options on how weights are trained; each field is the option of its name."""
+
+    epochs: options.Epochs = 20
+    lr: options.Rate = 0.05
+    momentum: options.Momentum = 0.9
+    weight_decay: options.Decay = 5e-4
+    batch_size: options.BatchSize = 64
+    schedule: options.Schedule = "cosine"
+    warmup: options.Warmup = 0.0
+    mixed_precision: options.MixedPrecision = False
+    finetune_epochs: options.FinetuneEpochs = 0
+
+    def recipe(self, seed: int) -> Recipe:
+        """For the method."""
+        from upscale_opt.learning.recipes import Recipe
+
+        values = {name: value for name, value in vars(self).items() if name != "finetune_epochs"}
+        return Recipe(**values, seed=seed)
+
+    def finetuning(self, seed: int) -> Recipe | None:
+        """For what follows it, if anything does."""
+
+        own = self.recipe(seed)
+        if self.finetune_epochs < 0:
+            raise UpscaleError(f"--finetune-epochs is {self.finetune_epochs}; give a number from 0 on")
+        return replace(own, epochs=self.finetune_epochs, seed=seed + 10**6) if self.finetune_epochs else None
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """The options on what is dropped and how; each field is the option of its name."""
+
+    method: options.MethodName = FINETUNE
+    amount: options.Amount = "0.5"
+    scope: options.Scope = "local"
+    ignore: options.Ignore = ()  # type: ignore[assignment]
+    masks: options.LearntMasks = None
+    mask_lr: options.MaskRate = 0.1
+    gamma: options.Gamma = 1.0
+    implicit: options.Implicit = True
+    partitions: options.Partitions = 4
+    rounds: options.Rounds = 2
+    processes: options.Processes = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UpscaleError(f"there is no method {self.method!r}; choose from {', '.join(METHODS)}")
+        if self.masks is not None and self.method != FINETUNE:
+            raise UpscaleError(f"--masks goes with --method {FINETUNE}; leave it out with {self.method}")
+
+    def target(self) -> Target:
+        """How much is dropped."""
+        from upscale_opt.learning.targets import Target
+
+        return Target(self.amount, self.scope, ignore=tuple(self.ignore))
+
+
+DEFAULT_RECIPES = Recipes()
+DEFAULT_PRUNED = Pruned()
+
+
+def train(
+    model: options.Model = None,
+    data: options.Data = None,
+    pruned: Pruned = DEFAULT_PRUNED,
+    recipes: Recipes = DEFAULT_RECIPES,
+    weights: options.Weights = None,
+    plan: options.PlanIn = None,
+    seed: options.Seed = 0,
+    device: options.Device = "cpu",
+    workers: options.Workers = 0,
+    out: options.TrainDirectory = None,
+    resume: options.Resume = False,
+) -> None:
+    """Train a model, prune it by a method that trains, or fine-tune it under masks or as an export (--plan)."""
+    if out is None:
+        raise UpscaleError("give --out, a directory for checkpoint, weights, masks and log")
+    if plan is not None and (pruned.method != FINETUNE or pruned.masks is not None):
+        raise UpscaleError(f"--plan is for fine-tuning an export; use --method {FINETUNE}, without --masks")
+    _require_fresh(out, resume)
+    images = _images(data, workers)
+    recipe, finetuning = recipes.recipe(seed), recipes.finetuning(seed)
+    options.require_directory(out)
+    try:
+        if plan is not None:
+            exported = _export(plan, model, weights, images, seed, device)
+            _finetune_export(exported, images, recipe, out)
+            return
+        network, reference = _network(model, weights, images, seed, device)
+        say(str(images))
+        found = _learn(network, reference, images, pruned, recipe, finetuning, out)
+    except KeyboardInterrupt:
+        print(f"interrupted; what was done up to the last epoch is in {out}, go on with --resume", file=sys.stderr)
+        raise
+    from safetensors.torch import save
+
+    from problems.files import write_bytes_atomically
+    from upscale_opt.exports import WEIGHTS_FILE
+
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+    write_bytes_atomically(save(state), out / WEIGHTS_FILE)
+    asked = {"model": model, "data": images.name, "seed": seed, "recipe": asdict(recipe)}
+    drops = pruned.method != NONE and pruned.masks is None
+    asked |= {"method": pruned.method, "target": str(pruned.target()) if drops else None}
+    _write_log(out, asked, found.epochs, [asdict(own) for own in found.log], found.masks)
+    if found.masks:
+        save_masks(found.masks, out / MASKS)
+    say(str(found) if found.masks else f"test {found.epochs[-1].test}")
+    say(f"written to {out}")
+
+
+def evaluate(
+    model: options.Model = None,
+    data: options.Data = None,
+    weights: options.Weights = None,
+    plan: options.PlanIn = None,
+    seed: options.Seed = 0,
+    device: options.Device = "cpu",
+    workers: options.Workers = 0,
+    json: options.JsonPath = None,
+) -> None:
+    """Top-1 and top-5 of a model, or of an export (--plan), on the images to test on."""
+    options.require_writable(json)
+    images = _images(data, workers)
+    from tqdm import tqdm
+
+    from upscale_opt.learning.evaluation import accuracy
+
+    if plan is not None:
+        exported = _export(plan, model, weights, images, seed, device)
+        network: Any = exported.module
+    else:
+        network, _ = _network(model, weights, images, seed, device)
+    images.require_fitting(network)
+    found = accuracy(network, tqdm(images.test_batches(), desc="evaluate", disable=None, leave=False))
+    say(str(found))
+    options.write_json({"model": model, "data": images.name, "plan": plan and str(plan), **asdict(found)}, json)
+
+
+def _learn(
+    network: Any,
+    reference: ModelReference,
+    images: Dataset,
+    pruned: Pruned,
+    recipe: Recipe,
+    finetuning: Recipe | None,
+    out: Path,
+) -> Learned:
+    """Run a method."""
+    from upscale_opt.learning import bip, gap, learned, loop
+    from upscale_opt.learning import finetuning as fixed
+
+    common: dict[str, Any] = {"checkpoint": out / CHECKPOINT, "progress": True}
+    if pruned.method == NONE:
+        return learned.Learned(network, {}, loop.fit(network, images, [recipe], **common))
+    target = pruned.target()
+    if pruned.method == FINETUNE:
+        masks = None if pruned.masks is None else read_masks(pruned.masks)
+        return fixed.finetune(network, images, recipe, target, masks=masks, **common)
+    common["finetuning"] = finetuning
+    if pruned.method == BIP:
+        settings = bip.Bip(gamma=pruned.gamma, lr=pruned.mask_lr, implicit=pruned.implicit)
+        return bip.bip(network, images, recipe, target, settings, **common)
+    parts = gap.Gap(pruned.partitions, pruned.rounds, pruned.processes)
+    if pruned.method == CGAP:
+        return gap.cgap(network, images, recipe, target, parts, **common)
+    factory = functools.partial(_built, reference)
+    return gap.pgap(network, images, recipe, target, parts, factory=factory, **common)
+
+
+def _built(reference: ModelReference) -> Any:
+    """A model of this reference; its weights do not matter."""
+    return load_model_and_input(replace(reference, weights=None), "cpu")[0]
+
+
+def _finetune_export(exported: Exported, images: Dataset, recipe: Recipe, out: Path) -> None:
+    from upscale_opt.learning.loop import fit
+
+    say(str(images))
+    epochs = fit(exported.module, images, [recipe], checkpoint=out / CHECKPOINT, progress=True)
+    exported.save(out)
+    asked = {"data": images.name, "method": FINETUNE, "export": True, "recipe": asdict(recipe)}
+    _write_log(out, asked, epochs, [], {})
+    say(f"test {epochs[-1].test}")
+    say(f"export written to {out}")
+
+
+def _network(
+    model: str | None, weights: str | None, images: Dataset, seed: int, device: str
+) -> tuple[Any, ModelReference]:
+    """The model of a command line, which must fit the images."""
+    reference = replace(reference_of(None, model, weights, "1", seed), input_shape=(1, *images.input_shape))
+    network, _, notes = load_model_and_input(reference, device)
+    remark(notes)
+    images.require_fitting(network)
+    return network, reference
+
+
+def _export(plan: Path, model: str | None, weights: str | None, images: Dataset, seed: int, device: str) -> Exported:
+    """An export by its plan; its weights are given, or beside the plan."""
+    from upscale_opt.exporter import load
+    from upscale_opt.exports import WEIGHTS_FILE
+    from upscale_opt.models import read_state_dict
+    from upscale_opt.plans import read_plan
+
+    stored = read_plan(plan)
+    reference = reference_of(stored, model, None, "1", seed)
+    reference = replace(reference, weights=None, input_shape=(1, *images.input_shape))
+    network, x, notes = load_model_and_input(reference, device)
+    remark(notes)
+    state = read_state_dict(weights or plan.parent / WEIGHTS_FILE)
+    return load(stored, network, {name: tensor.to(device) for name, tensor in state.items()}, x)
+
+
+def _images(data: str | None, workers: int) -> Dataset:
+    if data is None:
+        raise UpscaleError("give --data: digits, or a folder with class folders in train and val")
+    from upscale_opt.learning.data import load_data
+
+    return load_data(data, workers=workers)
+
+
+def _require_fresh(out: Path, resume: bool) -> None:
+    """Raise if a training is in the directory that is not to be resumed."""
+    if not resume and out.is_dir() and any(out.glob("checkpoint*.pt")):
+        raise UpscaleError(f"there is a training in {out}; add --resume to go on with it, or choose another directory")
+
+
+def _write_log(
+    out: Path, asked: Mapping[str, Any], epochs: Any, log: list[dict[str, Any]], masks: Mapping[str, Any]
+) -> None:
+    """What was asked for, what every epoch came to, and what the method did."""
+    from problems.files import write_text_atomically
+    from upscale_opt.environment import environment
+
+    document = {
+        **asked,
+        "environment": environment(),
+        "test": asdict(epochs[-1].test),
+        "kept": {name: int(mask.sum()) for name, mask in masks.items()},
+        "epochs": [asdict(own) for own in epochs],
+        "log": log,
+    }
+    write_text_atomically(json_format.dumps(document, indent=1) + "\n", out / LOG)
