@@ -26,7 +26,7 @@ from upscale_opt.attributes import attribute_of
 from upscale_opt.errors import MaskError
 from upscale_opt.spdy.adaprune import adaprune, layer_errors
 from upscale_opt.spdy.calibration_data import CalibrationData
-from upscale_opt.spdy.layer_runs import frozen_copy
+from upscale_opt.spdy.layer_runs import frozen_copy, state_digest
 from upscale_opt.spdy.least_squares import RIDGE, Moments, moments_of
 from upscale_opt.spdy.prunable_layers import PrunableLayer
 
@@ -334,10 +334,6 @@ def _fingerprint(
     repair: Repair,
 ) -> str:
     """SHA-256 of all that the numbers depend on: model, layers and levels, data, method and seed."""
-    digest = hashlib.sha256()
     about: dict[str, Any] = {own.name: list(map(float, levels[own.name])) for own in layers}
-    digest.update(json.dumps([about, asdict(repair), data.fingerprint]).encode())
-    for name, tensor in sorted(dense.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    text = json.dumps([about, asdict(repair), data.fingerprint, state_digest(dense)])
+    return hashlib.sha256(text.encode()).hexdigest()
