@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,11 @@ class PrunableLayer:
     weight: str
     channels: int
     shape: Layer
+
+    @property
+    def positions(self) -> int:
+        """Entries of its input per channel, batch included."""
+        return math.prod(self.shape.input_shape) // self.channels
 
     def kept(self, sparsity: float) -> int:
         """Channels that a level keeps: all but `upscale_opt.amounts.num_removed`."""
