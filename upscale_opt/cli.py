@@ -1,4 +1,4 @@
-"""The command line: solve, compare, export, show; profile, calibrate and check are in `latency_commands`.
+"""The command line: solve, compare, export, show; others are in `latency_commands` and `allocation_commands`.
 
 Every command reads its options, checks outputs before any work starts, and calls the library. torch is imported
 inside the functions that need it, so that ``solve --instance`` and ``--help`` do without.
@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 
 from problems import Order, Problem, read_instance
-from upscale_opt import latency_commands, options, proofs, reports
+from upscale_opt import allocation_commands, latency_commands, options, proofs, reports
 from upscale_opt.errors import UpscaleError
 from upscale_opt.mask_choices import MaskChoice
 from upscale_opt.measuring import Measuring
@@ -236,3 +236,4 @@ def show(
 app.command()(latency_commands.profile)
 app.command()(options.spread(latency_commands.calibrate))
 app.command()(options.spread(latency_commands.check))
+app.command()(options.spread(allocation_commands.allocate))
