@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from upscale_opt.reports import access_table
     from upscale_opt.rounding import KeptChannels
     from upscale_opt.saving import save_as
+    from upscale_opt.spdy.allocation import allocate_speedup
+    from upscale_opt.spdy.results import SpeedupAllocation
     from upscale_opt.tracing import trace
     from upscale_opt.verification import masked_copy, verify
 
@@ -78,6 +80,8 @@ _HOMES = {
     "graphs": ("Graph",),
     "reports": ("access_table",),
     "saving": ("save_as",),
+    "spdy.allocation": ("allocate_speedup",),
+    "spdy.results": ("SpeedupAllocation",),
     "pruned_modules": ("PruningMasks", "masks_from_pruning", "permanently_pruned"),
     "rounding": ("KeptChannels",),
     "tracing": ("trace",),
@@ -110,11 +114,13 @@ __all__ = [
     "Prepared",
     "Profile",
     "PruningMasks",
+    "SpeedupAllocation",
     "UpscaleError",
     "Verification",
     "VerificationError",
     "Workload",
     "access_table",
+    "allocate_speedup",
     "baseline_plan",
     "calibrate",
     "check_orders",

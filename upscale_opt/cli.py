@@ -1,4 +1,4 @@
-"""The command line: solve, compare, export, show; others are in `latency_commands` and `learning_commands`.
+"""The command line: solve, compare, export, show; others are in `latency_commands`, `learning_commands`, `allocation_commands`.
 
 Every command reads its options, checks outputs before any work starts, and calls the library. torch is imported
 inside the functions that need it, so that ``solve --instance`` and ``--help`` do without.
@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 
 from problems import Order, Problem, read_instance
-from upscale_opt import latency_commands, learning_commands, options, proofs, reports
+from upscale_opt import allocation_commands, latency_commands, learning_commands, options, proofs, reports
 from upscale_opt.errors import UpscaleError
 from upscale_opt.mask_choices import MaskChoice
 from upscale_opt.measuring import Measuring
@@ -238,3 +238,4 @@ app.command()(options.spread(latency_commands.calibrate))
 app.command()(options.spread(latency_commands.check))
 app.command()(options.spread(learning_commands.train))
 app.command()(learning_commands.evaluate)
+app.command()(options.spread(allocation_commands.allocate))

@@ -111,6 +111,33 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with the training 
 LearntMasks = Annotated[
     Path | None, typer.Option("--masks", help="File of masks to fine-tune under. Replaces --amount, --scope, --ignore.")
 ]
+Speedup = Annotated[float | None, typer.Option(help="How many times faster than the dense model, such as 1.5.")]
+CalibrationImages = Annotated[
+    str, typer.Option("--data", help="digits (scikit-learn's), or random: noise that the dense model labels.")
+]
+NumImages = Annotated[int | None, typer.Option(help="Images for calibration. [default: 1024 digits, or 256 random]")]
+TimingTablePath = Annotated[
+    Path | None, typer.Option("--table", help="A timing table in SPDY's format, instead of measuring one.")
+]
+DenseLayers = Annotated[
+    list[str],
+    typer.Option("--ignore", metavar="PATTERN", help="Keep layers of this name dense (layer4.*); may repeat."),
+]
+AllocationMethod = Annotated[str, typer.Option("--method", help="dynamic-programme, cp-sat or milp; all are exact.")]
+Reconstruction = Annotated[
+    str, typer.Option(help="How weights are repaired: adaprune, or least-squares (exact, and mostly much faster).")
+]
+Trials = Annotated[
+    int, typer.Option(help="Random coefficients tried, and failures in a row that end a search; 0 for none.")
+]
+TuningPasses = Annotated[int, typer.Option(help="Passes of global AdaPrune at the end; SPDY takes 100.")]
+ExportRounds = Annotated[
+    int, typer.Option("--rounds", help="How often to export and measure, solving again in between; 0 for never.")
+]
+AllocationDirectory = Annotated[
+    Path | None,
+    typer.Option("--out", help="Write profile, masks, weights and times to this directory; resumes what is in it."),
+]
 MEMORY_FORMATS = ("contiguous", "channels_last")
 PictureDirectory = Annotated[Path, typer.Option("--out", help="Directory for the PNG files.")]
 
@@ -191,6 +218,16 @@ def require_directory(path: Path | None) -> None:
     except OSError as error:
         raise UpscaleError(f"cannot write to {path}: {error.strerror}; choose a writable directory") from error
     _probe(path, path)
+
+
+def require_creatable(path: Path | None) -> None:
+    """Raise unless a directory could be written to, or made; nothing is created."""
+    if path is None:
+        return
+    existing = next((own for own in (path, *path.absolute().parents) if own.exists()), path)
+    if not existing.is_dir():
+        raise UpscaleError(f"cannot write to {path}: {existing} is no directory; choose another")
+    _probe(existing, path)
 
 
 def require_export(forms: list[str], directory: Path | None) -> None:

@@ -159,23 +159,37 @@ def measure(key: Key, conditions: Conditions, device: torch.device, effort: Effo
             calls.append(
                 [
                     prepared(
-                        _on(Specimen(layer, case, key.stored, rng), device, dtype, memory_format),
+                        placed(Specimen(layer, case, key.stored, rng), device, dtype, memory_format),
                         shared[own],
                         conditions.backend,
                     )
                     for _ in range(effort.copies)
                 ]
             )
-        timer = _cuda_seconds if device.type == "cuda" else _cpu_seconds
-        repeats = [_repeats(timer, own, effort) for own in calls]
-        figures: list[list[int]] = [[] for _ in cases]
-        for _ in range(effort.rounds):
-            for own_calls, number, found in zip(calls, repeats, figures, strict=True):
-                found.append(round(1e9 * timer(own_calls, number) / number))
+        figures = interleaved(calls, device, effort)
     return tuple(
-        Timing(case.form, case.channels, case.runs, case.kernel, tuple(found))
+        Timing(case.form, case.channels, case.runs, case.kernel, found)
         for case, found in zip(cases, figures, strict=True)
     )
+
+
+def interleaved(
+    calls: Sequence[Sequence[Callable[[], Any]]], device: torch.device, effort: Effort
+) -> list[tuple[int, ...]]:
+    """Nanoseconds per call of several things, each a list of calls made in turn; measured A B C A B C ...
+
+    Returns
+    -------
+    list
+        Per thing one figure a round.
+    """
+    timer = _cuda_seconds if device.type == "cuda" else _cpu_seconds
+    repeats = [_repeats(timer, own, effort) for own in calls]
+    figures: list[list[int]] = [[] for _ in calls]
+    for _ in range(effort.rounds):
+        for own_calls, number, found in zip(calls, repeats, figures, strict=True):
+            found.append(round(1e9 * timer(own_calls, number) / number))
+    return [tuple(found) for found in figures]
 
 
 def spans_between(kept: int, stored: int, most: int) -> list[int]:
@@ -211,7 +225,10 @@ def _runs(key: Key) -> list[int]:
     return [2**i for i in range(1, int(math.log2(most)) + 1)] if most >= 2 else []
 
 
-def _on(module: nn.Module, device: torch.device, dtype: torch.dtype, memory_format: torch.memory_format) -> nn.Module:
+def placed(
+    module: nn.Module, device: torch.device, dtype: torch.dtype, memory_format: torch.memory_format
+) -> nn.Module:
+    """A module in eval mode, on a device, in a dtype and a memory format; the module itself."""
     module = module.to(device=device, dtype=dtype).eval()
     if memory_format is torch.channels_last:
         module.to(memory_format=memory_format)  # type: ignore[call-overload]

@@ -1,0 +1,113 @@
+"""The command `allocate`: files, figures side by side, and one sentence where something does not fit."""
+
+import json
+import sys
+from pathlib import Path
+
+import networks
+import pytest
+
+from problems import LayerTimes, TimingTable, read_sparsity_profile, sparsity_grid, write_timing_table
+from upscale_opt.__main__ import main
+
+GRID = sparsity_grid(steps=3, highest=0.8)
+MODEL = ("--model", f"{Path(networks.__file__)}:Residual", "--input-shape", "1,3,8,8")
+FAST = ("--images", 24, "--trials", 2, "--reconstruction", "least-squares", "--time-limit", 1, "--runs", 2)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """A function: runs a command in this process; exit code, standard output, standard error."""
+    monkeypatch.setenv("UPSCALE_OPT_CACHE", str(tmp_path / "cache"))
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["upscale-opt", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    return command
+
+
+@pytest.fixture
+def table(tmp_path):
+    names = [*(f"blocks.{i}.conv{k}" for i in range(3) for k in (1, 2)), "down", "stem"]
+    times = tuple(1e-3 * (1 - sparsity) for sparsity in GRID)
+    path = tmp_path / "times.txt"
+    write_timing_table(TimingTable(tuple(LayerTimes(name, GRID, times) for name in names), 10e-3), path)
+    return path
+
+
+@pytest.mark.parametrize("method", ["dynamic-programme", "cp-sat", "milp"])
+def test_profile_masks_and_weights_are_written_and_can_be_used(run, table, tmp_path, method):
+    out, document = tmp_path / "out", tmp_path / "a.json"
+    arguments = ("allocate", *MODEL, "--speedup", 1.5, "--table", table, *FAST, "--out", out, "--json", document)
+    code, text, errors = run(*arguments, "--method", method, "--rounds", int(method == "cp-sat"))
+    assert code == 0, errors
+    assert "speedup 1.5 asked for" in text and "labelled by the dense model" in text and str(out) in text
+    assert {"profile.txt", "masks.json", "model.safetensors", "timings.txt"} <= {own.name for own in out.iterdir()}
+    profile = read_sparsity_profile(out / "profile.txt")
+    assert "stem" not in profile and "down" in profile  # it reads the input, and is paid for as it is
+    found = json.loads(document.read_text())
+    assert found["predicted"] <= found["target"] * (1 + 1e-9) and found["score"] <= found["uniform_score"]
+    if method == "cp-sat":
+        assert "round 1: predicted" in text and len(found["rounds"]) == 1 and found["rounds"][0]["verified"] < 1e-9
+    code, text, errors = run(
+        "solve", *MODEL, "--weights", out / "model.safetensors", "--masks", out / "masks.json", "--solver", "greedy"
+    )
+    assert code == 0 and "verified" in text, errors
+
+
+def test_a_measured_table_and_digits(run, tmp_path):
+    pytest.importorskip("sklearn")
+    factory = tmp_path / "own.py"
+    factory.write_text(
+        "from torch import nn\n\ndef network():\n"
+        "    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 10, 3), "
+        "nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+    )
+    model = ("--model", f"{factory}:network", "--input-shape", "2,1,8,8", "--data", "digits")
+    code, text, errors = run("allocate", *model, "--speedup", 0.5, *FAST, "--rounds", 1)  # in reach however noisy
+    assert code == 0, errors
+    assert "24 digits for calibration" in text and "held out: loss" in text and "layers take" in errors
+
+
+def one_sentence(errors):
+    lines = [line for line in errors.strip().splitlines() if not line.startswith("note: ")]
+    return len(lines) == 1 and lines[0].startswith("error: ")
+
+
+def test_an_unreachable_speedup_is_one_sentence_and_writes_nothing(run, table, tmp_path):
+    out, document = tmp_path / "out", tmp_path / "a.json"
+    code, text, errors = run(
+        "allocate", *MODEL, "--speedup", 9, "--table", table, *FAST, "--out", out, "--json", document
+    )
+    assert code == 2 and text == "" and one_sentence(errors)
+    assert "the fastest levels give 2.2" in errors
+    assert not out.exists() and not document.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "give --speedup"),
+        (["--speedup", "2", "--data", "imagenet"], "choose digits or random"),
+        (["--speedup", "2", "--images", "1"], "at least 2"),
+        (["--speedup", "2", "--method", "magic"], "no method 'magic'"),
+        (["--speedup", "2", "--reconstruction", "magic"], "no reconstruction 'magic'"),
+        (["--speedup", "-1", "--table", "TABLE"], "speedup is -1"),
+        (["--speedup", "1.5", "--table", "TABLE", "--rounds", "-1"], "rounds is -1"),
+        (["--speedup", "1.5", "--table", "TABLE", "--trials", "-1"], "num_random -1"),
+        (["--speedup", "1.5", "--table", "TABLE", "--data", "digits"], "1 x 8 x 8"),
+        (["--speedup", "1.5", "--table", "nowhere.txt"], "cannot read nowhere.txt"),
+        (["--speedup", "1.5", "--table", "TABLE", "--ignore", "nothing"], "matches no"),
+        (["--speedup", "1.5", "--table", "TABLE", "--out", "TABLE"], "is no directory"),
+    ],
+)
+def test_bad_input_is_one_sentence(run, table, arguments, words):
+    if words == "1 x 8 x 8":
+        pytest.importorskip("sklearn")
+    given = [str(table) if own == "TABLE" else own for own in arguments]
+    code, _, errors = run("allocate", *MODEL, *given)
+    assert code == 2 and one_sentence(errors) and words in errors

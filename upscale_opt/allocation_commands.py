@@ -1,0 +1,135 @@
+"""The command `allocate`: a sparsity per layer for a speedup (SPDY). `upscale_opt.cli` registers it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from problems import read_timing_table
+from solvers import ALLOCATION_METHODS, SolverError
+from upscale_opt import options
+from upscale_opt.errors import MaskError, UpscaleError
+from upscale_opt.measuring import Measuring
+from upscale_opt.sessions import load_model_and_input, remark, required_model, say
+
+DEFAULT_SHAPE = "1,3,224,224"
+DEFAULT_MEASURING = Measuring()
+DIGITS, RANDOM = "digits", "random"
+MOST_IMAGES = 1024
+RANDOM_IMAGES = 256
+
+
+def allocate(
+    model: options.Model = None,
+    speedup: options.Speedup = None,
+    weights: options.Weights = None,
+    input_shape: options.InputShape = DEFAULT_SHAPE,
+    data: options.CalibrationImages = RANDOM,
+    images: options.NumImages = None,
+    table: options.TimingTablePath = None,
+    ignore: options.DenseLayers = (),  # type: ignore[assignment]
+    method: options.AllocationMethod = "dynamic-programme",
+    reconstruction: options.Reconstruction = "adaprune",
+    trials: options.Trials = 100,
+    tune: options.TuningPasses = 0,
+    rounds: options.ExportRounds = 2,
+    time_limit: options.TimeLimit = 5.0,
+    seed: options.Seed = 0,
+    device: options.Device = "cpu",
+    measuring: Measuring = DEFAULT_MEASURING,
+    runs: options.Runs = None,
+    out: options.AllocationDirectory = None,
+    json: options.JsonPath = None,
+) -> None:
+    """Choose how sparse each layer is so that the model meets a speedup; repair its weights, export, and measure."""
+    name = required_model(model)
+    if speedup is None:
+        raise UpscaleError("give --speedup: how many times faster than the dense model, such as 1.5")
+    if data not in (DIGITS, RANDOM):
+        raise MaskError(f"there is no data {data!r}; choose {DIGITS} or {RANDOM}")
+    if images is not None and images < 2:
+        raise MaskError(f"--images is {images}; give at least 2")
+    if method not in ALLOCATION_METHODS:
+        raise SolverError(f"there is no method {method!r}; choose one of {', '.join(ALLOCATION_METHODS)}")
+    options.require_settings("latency", time_limit)
+    options.require_writable(json)
+    options.require_creatable(out)
+    times = None if table is None else read_timing_table(table)
+    from upscale_opt.environment import environment
+    from upscale_opt.plans import ModelReference
+    from upscale_opt.spdy.allocation import allocate_speedup
+    from upscale_opt.spdy.choices import CoefficientSearch
+    from upscale_opt.spdy.global_adaprune import Tuning
+    from upscale_opt.spdy.outer_rounds import Exporting
+    from upscale_opt.spdy.reconstructions import Repair
+
+    repair = Repair(reconstruction, seed=seed)
+    search = CoefficientSearch(trials, trials, method=method, seed=seed)
+    tuning = Tuning(tune, seed=seed) if tune else None
+    shape = measuring.shape(options.parse_shape(input_shape))
+    network, x, notes = load_model_and_input(
+        ModelReference(name, weights, seed, shape), device, measuring.memory_format
+    )
+    remark(notes)
+    calibration, held_out, about = _images(data, network, shape, images, seed)
+    found = allocate_speedup(
+        network,
+        x,
+        calibration,
+        speedup,
+        table=times,
+        ignore=list(ignore),
+        repair=repair,
+        search=search,
+        tuning=tuning,
+        rounds=rounds,
+        how=Exporting(
+            time_limit=time_limit,
+            seed=seed,
+            costs=measuring.costs(x),
+            backend=measuring.backend,
+            runs=runs,
+        ),
+        held_out=held_out,
+        directory=out,
+        tables=measuring.directory,
+        seed=seed,
+        progress=True,
+    )
+    remark(found.notes)
+    say(about)
+    say(str(found))
+    if out is not None:
+        found.save(out)
+        say(f"profile, masks, weights and times: {out}")
+    document = {"model": name, "input_shape": list(shape), "data": data, "images": images}
+    settings = {"method": method, "reconstruction": reconstruction, "trials": trials, "tune": tune, "seed": seed}
+    options.write_json(document | settings | {"environment": environment()} | found.to_dict(), json)
+
+
+def _images(kind: str, network: Any, shape: tuple[int, ...], images: int | None, seed: int) -> tuple[Any, Any, str]:
+    """Batches to calibrate with, others to look at the result with, and what has to be said about them."""
+    from upscale_opt.spdy.calibration_data import digits_data
+
+    if kind == DIGITS:
+        digits = digits_data(shape, seed=seed)
+        assert digits.labels is not None
+        number = min(images or MOST_IMAGES, digits.num_images * 4 // 5)
+        own, rest = ([(digits.inputs[0][part], digits.labels[part])] for part in (slice(number), slice(number, None)))
+        about = f"{number} digits for calibration, the other {digits.num_images - number} held out"
+        return own, rest, about
+    number = images or RANDOM_IMAGES
+    others = max(1, number // 4)
+    about = (
+        f"{number} random images, labelled by the dense model, and {others} more held out: losses say how far the "
+        "model strays from the dense one, not how accurate it is"
+    )
+    return _noise(network, shape, number, seed), _noise(network, shape, others, seed + 1), about
+
+
+def _noise(network: Any, shape: tuple[int, ...], number: int, seed: int) -> Iterator[tuple[Any, Any]]:
+    """One batch of random images with the dense model's labels, made when it is asked for."""
+    from upscale_opt.spdy.calibration_data import random_data
+
+    data = random_data(network, shape, num_images=number, seed=seed)
+    yield data.inputs[0], data.labels

@@ -1,0 +1,162 @@
+"""Images for calibration, all in memory: from batches that a caller has, scikit-learn's digits, or random ones."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from upscale_opt.errors import MaskError
+
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationData:
+    """Inputs of a network, and what is right for them.
+
+    Attributes
+    ----------
+    inputs
+        One tensor per input of the network, images along the first dimension.
+    labels
+        For the loss, images along the first dimension; None if there are none.
+
+    Raises
+    ------
+    MaskError
+        If there are no images, or not one label each.
+    """
+
+    inputs: tuple[torch.Tensor, ...]
+    labels: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if not self.inputs or not len(self.inputs[0]):
+            raise MaskError("the calibration data has no images; give at least one batch")
+        tensors = self.inputs if self.labels is None else (*self.inputs, self.labels)
+        if len({len(own) for own in tensors}) > 1:
+            raise MaskError("inputs and labels of the calibration data differ in number; give one label per image")
+
+    @property
+    def num_images(self) -> int:
+        """How many there are."""
+        return len(self.inputs[0])
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all values."""
+        digest = hashlib.sha256()
+        for own in self.inputs if self.labels is None else (*self.inputs, self.labels):
+            digest.update(f"{own.dtype} {tuple(own.shape)}".encode())
+            digest.update(own.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def batches(
+        self, size: int = BATCH_SIZE, generator: torch.Generator | None = None
+    ) -> Iterator[tuple[tuple[torch.Tensor, ...], torch.Tensor | None]]:
+        """Batches of inputs and labels: in order, or shuffled by a generator; the last may be smaller."""
+        order = torch.arange(self.num_images)
+        if generator is not None:
+            order = torch.randperm(self.num_images, generator=generator)
+        for index in order.split(size):
+            own = index.to(self.inputs[0].device)
+            yield tuple(x[own] for x in self.inputs), None if self.labels is None else self.labels[own]
+
+    def labelled_by(self, model: nn.Module) -> CalibrationData:
+        """The same images, labelled with the class that a model gives them; for models that return logits."""
+        with torch.no_grad():
+            labels = torch.cat([model(*inputs).argmax(1) for inputs, _ in self.batches()])
+        return CalibrationData(self.inputs, labels)
+
+
+def calibration_data(
+    batches: Iterable[Any] | CalibrationData, model: nn.Module, *, num_inputs: int = 1
+) -> CalibrationData:
+    """Gather batches on the device of a model.
+
+    Parameters
+    ----------
+    batches
+        Tensors, tuples of the network's inputs, or such tuples with labels behind them (a DataLoader of images and
+        labels, say).
+    model
+        Says on which device.
+    num_inputs
+        How many inputs the network takes.
+
+    Raises
+    ------
+    MaskError
+        If there are no batches, or they have another number of parts.
+    """
+    device = next((own.device for own in model.parameters()), torch.device("cpu"))
+    if isinstance(batches, CalibrationData):
+        labels = None if batches.labels is None else batches.labels.to(device)
+        return CalibrationData(tuple(own.to(device) for own in batches.inputs), labels)
+    parts: list[Sequence[torch.Tensor]] = []
+    for batch in [batches] if isinstance(batches, torch.Tensor) else batches:
+        own = (batch,) if isinstance(batch, torch.Tensor) else tuple(batch)
+        fits = len(own) in (num_inputs, num_inputs + 1) and len(own) == len(parts[0] if parts else own)
+        if not fits or not all(isinstance(part, torch.Tensor) for part in own):
+            raise MaskError(
+                f"a batch of the calibration data has {len(own)} parts; the network takes {num_inputs} tensors, and "
+                "labels may follow, in all batches or in none"
+            )
+        parts.append([part.to(device) for part in own])
+    if not parts:
+        raise MaskError("the calibration data has no images; give at least one batch")
+    joined = [torch.cat(own) for own in zip(*parts, strict=True)]
+    return CalibrationData(tuple(joined[:num_inputs]), joined[num_inputs] if len(joined) > num_inputs else None)
+
+
+def digits_data(shape: Sequence[int], *, num_images: int | None = None, seed: int = 0) -> CalibrationData:
+    """Some of scikit-learn's 1797 digits, float32 in [0, 1], shape (images, 1, 8, 8), drawn without replacement.
+
+    Parameters
+    ----------
+    shape
+        Of the network's input, batch included.
+    num_images
+        How many. Default: all.
+    seed
+        Which.
+
+    Raises
+    ------
+    MaskError
+        If scikit-learn is missing, or the network takes images of another size.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise MaskError("the digits come with scikit-learn; install it: pip install scikit-learn") from error
+    if tuple(shape[1:]) != (1, 8, 8):
+        size = " x ".join(map(str, shape[1:]))
+        raise MaskError(f"digits are 1 x 8 x 8 images, the network's are {size}; use --data random")
+    digits = load_digits()
+    images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
+    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:num_images]
+    return CalibrationData((images[chosen],), torch.tensor(digits.target, dtype=torch.int64)[chosen])
+
+
+def random_data(model: nn.Module, shape: Sequence[int], *, num_images: int = 256, seed: int = 0) -> CalibrationData:
+    """Images of independent normal noise, labelled with the class that the dense model gives them.
+
+    Parameters
+    ----------
+    model
+        Dense, in eval mode; it returns logits.
+    shape
+        Of its input, batch included (which does not matter).
+    num_images
+        How many.
+    seed
+        Which.
+    """
+    images = torch.randn((num_images, *shape[1:]), generator=torch.Generator().manual_seed(seed))
+    return calibration_data(images, model).labelled_by(model)

@@ -1,0 +1,223 @@
+"""Global AdaPrune: a pruned model learns to compute, layer by layer, what the dense one computes, all of it at once."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+from tqdm import tqdm
+
+from problems.files import write_bytes_atomically
+from upscale_opt.attributes import attribute_of
+from upscale_opt.errors import MaskError
+from upscale_opt.spdy.calibration_data import CalibrationData
+from upscale_opt.spdy.layer_runs import frozen_copy, state_digest, watched
+
+_KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_CHECKPOINTS = 10
+_TINY = 1e-30
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a model is tuned as a whole: the authors' values by default.
+
+    Parameters
+    ----------
+    passes
+        Times through the data.
+    learning_rate, batch_size
+        Of Adam, and images per step.
+    seed
+        Shuffles the images.
+
+    Raises
+    ------
+    MaskError
+        If a value makes no sense.
+    """
+
+    passes: int = 100
+    learning_rate: float = 1e-5
+    batch_size: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.passes < 0 or self.batch_size < 1 or not self.learning_rate > 0 or self.seed < 0:
+            raise MaskError(
+                f"passes {self.passes}, batch_size {self.batch_size}, learning_rate {self.learning_rate} and seed "
+                f"{self.seed} make no sense together; give from 0, at least 1, more than 0, and from 0"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """What came of it.
+
+    Attributes
+    ----------
+    model
+        The tuned model, in eval mode; dropped columns are exactly zero.
+    error_before, error_after
+        Sum over layers of ||student - teacher||^2 / ||teacher||^2, mean over batches of the data in order.
+    """
+
+    model: nn.Module
+    error_before: float
+    error_after: float
+
+    def __str__(self) -> str:
+        return f"layers' errors, summed: {self.error_before:.4g} before, {self.error_after:.4g} after global AdaPrune"
+
+
+def global_adaprune(
+    student: nn.Module,
+    teacher: nn.Module,
+    masks: Mapping[str, np.ndarray],
+    data: CalibrationData,
+    tuning: Tuning | None = None,
+    *,
+    checkpoint: str | Path | None = None,
+    progress: bool = False,
+) -> Tuned:
+    """Minimise the sum over all convolutions and linear layers of ||student - teacher||^2 / ||teacher||^2 per batch.
+
+    All parameters of the student learn, biases and those of BatchNorms, too; statistics stay. After every step the
+    masks are applied again.
+
+    Parameters
+    ----------
+    student, teacher
+        The stitched and the dense model; neither is changed.
+    masks
+        Weight name to Boolean array over dimension 1, True = kept.
+    data
+        Images; labels do not matter.
+    tuning
+        How.
+    checkpoint
+        A file to go on from after an interrupt, written some ten times. Default: none.
+    progress
+        Show a progress bar with the time left on standard error.
+
+    Raises
+    ------
+    MaskError
+        If the checkpoint is of something else or cannot be read.
+
+    Notes
+    -----
+    SPDY, Frantar and Alistarh, ICML 2022.
+    """
+    tuning = tuning or Tuning()
+    dense, model = frozen_copy(teacher), frozen_copy(student)
+    about = json.dumps([asdict(tuning), state_digest(dense), state_digest(model), data.fingerprint])
+    fingerprint = hashlib.sha256(about.encode()).hexdigest()
+    pair = _Pair(model, dense)
+    before = pair.error(data, tuning.batch_size)
+    parameters = [own for own in model.parameters() if own.is_floating_point()]
+    dropped = [(attribute_of(model, name), torch.from_numpy(~mask)) for name, mask in masks.items()]
+    with torch.inference_mode(False):
+        for own in parameters:
+            own.requires_grad_(True)
+        optimiser = torch.optim.Adam(parameters, lr=tuning.learning_rate)
+        first = _resume(checkpoint, fingerprint, parameters, optimiser)
+        every = max(1, -(-tuning.passes // _CHECKPOINTS))
+        rounds = range(first, tuning.passes)
+        bar = tqdm(rounds, "global AdaPrune", tuning.passes, False, unit="pass", disable=not progress, initial=first)
+        for number in bar:
+            seed = int(np.random.SeedSequence([tuning.seed, number]).generate_state(1)[0])
+            for inputs, _ in data.batches(tuning.batch_size, torch.Generator().manual_seed(seed)):
+                optimiser.zero_grad()
+                with torch.enable_grad():
+                    pair.loss(inputs).backward()
+                optimiser.step()
+                with torch.no_grad():
+                    for weight, columns in dropped:
+                        weight[:, columns.to(weight.device)] = 0
+            if (number + 1) % every == 0:
+                _keep(checkpoint, fingerprint, number + 1, parameters, optimiser)
+        for own in parameters:
+            own.requires_grad_(False)
+    return Tuned(model, before, pair.error(data, tuning.batch_size))
+
+
+class _Pair:
+    """Student and teacher, run side by side."""
+
+    def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
+        self._student, self._teacher = student, teacher
+        self._names = [name for name, own in teacher.named_modules() if type(own) in _KINDS]
+
+    def loss(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """The sum over all calls of all layers."""
+        wanted: dict[str, list[torch.Tensor]] = {}
+        terms: list[torch.Tensor] = []
+
+        def note(name: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
+            wanted.setdefault(name, []).append(y.clone())  # what follows may work in place
+
+        def compare(name: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
+            target = wanted[name].pop(0)
+            terms.append((y - target).square().sum() / target.square().sum().clamp(min=_TINY))
+
+        with watched(self._teacher, self._names, note), torch.no_grad():
+            self._teacher(*inputs)
+        with watched(self._student, self._names, compare):
+            self._student(*inputs)
+        return torch.stack(terms).sum()
+
+    def error(self, data: CalibrationData, batch_size: int) -> float:
+        """The mean of the loss over batches in order."""
+        with torch.no_grad():
+            values = [float(self.loss(inputs)) for inputs, _ in data.batches(batch_size)]
+        return sum(values) / len(values)
+
+
+def _keep(
+    path: str | Path | None, fingerprint: str, done: int, parameters: list[nn.Parameter], optimiser: torch.optim.Adam
+) -> None:
+    """Write parameters and what Adam knows, in one piece."""
+    if path is None:
+        return
+    tensors = {f"parameter.{i}": own.detach().contiguous() for i, own in enumerate(parameters)}
+    for i, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"{name}.{i}": copy.copy(value).contiguous() for name, value in state.items()}
+    about = json.dumps({"fingerprint": fingerprint, "passes": done})
+    write_bytes_atomically(save(tensors, {"upscale_opt": about}), path)
+
+
+def _resume(
+    path: str | Path | None, fingerprint: str, parameters: list[nn.Parameter], optimiser: torch.optim.Adam
+) -> int:
+    """Load a checkpoint, in place; how many passes it has seen, 0 if there is none."""
+    if path is None or not Path(path).exists():
+        return 0
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads(file.metadata()["upscale_opt"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise MaskError(f"{path} cannot be read as a checkpoint of global AdaPrune; delete it") from error
+    if about["fingerprint"] != fingerprint:
+        raise MaskError(f"{path} is a checkpoint of another model, data or tuning; delete it or choose another path")
+    states: dict[int, dict[str, Any]] = {}
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            kind, _, number = name.rpartition(".")
+            if kind == "parameter":
+                parameters[int(number)].copy_(tensor)
+            else:
+                states.setdefault(int(number), {})[kind] = tensor
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": states})
+    return int(about["passes"])

@@ -1,0 +1,55 @@
+"""Runs of the dense model in which layers are seen at work: what enters each of them and what it computes."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+Look = Callable[[str, nn.Module, torch.Tensor, torch.Tensor], None]
+"""``look(name, module, input, output)``; called right after the module, before anything is changed in place."""
+
+
+def frozen_copy(model: nn.Module) -> Any:
+    """A deep copy in eval mode whose parameters need no gradients."""
+    own = copy.deepcopy(model).eval()
+    return own.requires_grad_(False)
+
+
+@contextmanager
+def watched(model: nn.Module, names: Iterable[str], look: Look) -> Iterator[None]:
+    """While it lasts, `look` is called for every call of the modules of these names."""
+
+    def hook_of(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        return lambda module, inputs, output: look(name, module, inputs[0], output)
+
+    handles = [model.get_submodule(name).register_forward_hook(hook_of(name)) for name in names]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def layer_output(module: nn.Module, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """What a convolution (with zeros for padding) or linear layer computes with another weight."""
+    if isinstance(module, nn.Conv2d):
+        padding: Any = module.padding
+        return functional.conv2d(x, weight, module.bias, module.stride, padding, module.dilation, module.groups)
+    assert isinstance(module, nn.Linear)
+    return functional.linear(x, weight, module.bias)
+
+
+def state_digest(model: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

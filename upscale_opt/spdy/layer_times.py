@@ -1,0 +1,205 @@
+"""How long every prunable layer takes at every level: the convolution alone, at its true shape and full output width.
+
+A level is a number of input channels; levels with equal numbers are timed once, and so are layers of equal shape.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from problems import LayerTimes, TimingTable, sparsity_grid
+from upscale_opt.latency.backends import EAGER, prepared
+from upscale_opt.latency.calibration import MEMORY_FORMATS, Effort, conditions_of, interleaved, placed
+from upscale_opt.latency.cost_tables import CONTIGUOUS, Conditions, CostTables, Key, Timing, default_directory
+from upscale_opt.latency.profiling import profile
+from upscale_opt.latency.specimens import Case, Specimen
+from upscale_opt.layers import Layer
+from upscale_opt.spdy.prunable_layers import PrunableLayer
+from upscale_opt.tracing import as_tuple
+
+
+@dataclass(frozen=True)
+class MeasuredTimes:
+    """A timing table that was measured here.
+
+    Attributes
+    ----------
+    table
+        Per layer all levels of the grid, also those that keep equally many channels.
+    scale
+        By what the measured times of all layers were multiplied so that, dense, they take no longer than the whole
+        model; 1 if they did not anyway. See `guarded_table`.
+    conditions
+        Where it was measured.
+    """
+
+    table: TimingTable
+    scale: float
+    conditions: Conditions
+
+    def __str__(self) -> str:
+        share = self.table.dense_seconds(own.name for own in self.table.layers) / self.table.base
+        scaled = f"; single layers were timed {1 / self.scale:.3f} times too slow" if self.scale < 1 else ""
+        return (
+            f"{len(self.table.layers)} layers take {share:.0%} of the dense model's {1e3 * self.table.base:.3f} ms"
+            f"{scaled} ({self.conditions})"
+        )
+
+
+def layer_times(
+    model: nn.Module,
+    example_inputs: torch.Tensor | Sequence[Any],
+    layers: Sequence[PrunableLayer],
+    grid: Sequence[float] | None = None,
+    *,
+    backend: str = EAGER,
+    directory: str | Path | None = None,
+    effort: Effort | None = None,
+    runs: int | None = None,
+    progress: bool = False,
+) -> MeasuredTimes:
+    """Measure a timing table, and the dense model beside it.
+
+    Each layer runs alone on random inputs of its true shape, with its full output width, at every number of channels
+    that the grid asks for, all of them in turn (A B C A B C ...); the medians count. They are kept on disk, shape by
+    shape, in the files of cost tables (docs/formats.md), and what is there is not measured again. The model itself is.
+
+    Parameters
+    ----------
+    model
+        Dense, in eval mode.
+    example_inputs
+        A tensor or the tuple of positional inputs: device, dtype, memory format and batch are theirs.
+    layers
+        Of `prunable_layers`.
+    grid
+        Sparsities, ascending from 0. Default: `problems.sparsity_grid`.
+    backend
+        One of `upscale_opt.latency.backends.BACKENDS`.
+    directory
+        Where measurements are kept. Default: `upscale_opt.latency.cost_tables.default_directory`.
+    effort
+        How much is timed.
+    runs
+        Figures for the whole model; see `upscale_opt.profile_interleaved`.
+    progress
+        Show a progress bar with the time left on standard error.
+
+    Raises
+    ------
+    ModelError
+        If the backend does not fit the device.
+    UpscaleError
+        If measurements cannot be read or written.
+    """
+    inputs = as_tuple(example_inputs)
+    levels = sparsity_grid() if grid is None else tuple(grid)
+    conditions = conditions_of(inputs, backend=backend)
+    device = next((x.device for x in inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
+    directory = default_directory() if directory is None else directory
+    known = CostTables.load(directory, conditions)
+    wanted: dict[Layer, tuple[int, ...]] = {layer.shape: tuple(dict.fromkeys(layer.counts(levels))) for layer in layers}
+    missing = [shape for shape, counts in wanted.items() if any(Key(shape, n, n) not in known.entries for n in counts)]
+    for shape in tqdm(missing, desc="time layers", unit="shape", disable=None if progress else True, leave=False):
+        cases = [(Case(CONTIGUOUS, n), n) for n in wanted[shape]]
+        for (case, n), found in zip(cases, case_times(shape, cases, conditions, device, effort), strict=True):
+            known.entries[Key(shape, n, n)] = (Timing(case.form, n, 1, "", found),)
+        known.save(directory)
+    base = profile(model, example_inputs, runs=runs, backend=backend, progress=progress).median
+    seconds = {
+        layer.name: tuple(1e-9 * known.entries[Key(layer.shape, n, n)][0].median for n in layer.counts(levels))
+        for layer in layers
+    }
+    table, scale = guarded_table(seconds, levels, base)
+    return MeasuredTimes(table, scale, conditions)
+
+
+def guarded_table(
+    seconds: Mapping[str, Sequence[float]], levels: Sequence[float], base: float
+) -> tuple[TimingTable, float]:
+    """A timing table whose dense layers take no longer than the whole model, and by what their times were multiplied.
+
+    A layer alone may be timed slower than it is inside the network. If the dense layers sum to more than `base`, all
+    times of all layers are multiplied by ``base / sum``: the base stays what was measured, ratios between levels and
+    between layers stay, and nothing is left for the rest of the network.
+
+    Parameters
+    ----------
+    seconds
+        Name of the layer to seconds per level, the dense one first.
+    levels
+        Sparsities.
+    base
+        Seconds of the whole dense model.
+    """
+    total = math.fsum(own[0] for own in seconds.values())
+    scale = min(1.0, base / total) if total > 0 else 1.0
+    table = TimingTable(
+        tuple(LayerTimes(name, tuple(levels), tuple(scale * t for t in own)) for name, own in seconds.items()), base
+    )
+    return table, scale
+
+
+def case_times(
+    shape: Layer,
+    cases: Sequence[tuple[Case, int]],
+    conditions: Conditions,
+    device: torch.device,
+    effort: Effort | None = None,
+) -> list[tuple[int, ...]]:
+    """Nanoseconds per call of one layer reading in several ways, in turn.
+
+    Parameters
+    ----------
+    shape
+        The layer; its number of outputs counts, the channels of its input do not.
+    cases
+        How it reads, and how many channels its input stores.
+    conditions, device
+        Where.
+    effort
+        How much is timed.
+
+    Returns
+    -------
+    list
+        Per case one figure a round.
+    """
+    effort = effort or Effort()
+    dtype, memory_format = getattr(torch, conditions.dtype), MEMORY_FORMATS[conditions.memory_format]
+    rng = np.random.default_rng(0)
+    widest = max(stored for _, stored in cases)
+    with torch.inference_mode():
+        pool = torch.randn(math.prod(_shape(shape, widest)), device=device).to(dtype)
+        calls = []
+        for case, stored in cases:
+            x = _from_pool(pool, _shape(shape, stored), memory_format)
+            copies = (
+                placed(Specimen(shape, case, stored, rng), device, dtype, memory_format) for _ in range(effort.copies)
+            )
+            calls.append([prepared(own, (x,), conditions.backend) for own in copies])
+        return interleaved(calls, device, effort)
+
+
+def _shape(layer: Layer, channels: int) -> list[int]:
+    shape = list(layer.input_shape)
+    shape[layer.axis] = channels
+    return shape
+
+
+def _from_pool(pool: torch.Tensor, shape: Sequence[int], memory_format: torch.memory_format) -> torch.Tensor:
+    """A tensor of a shape in the memory of a pool: inputs of many widths need the memory of the widest only."""
+    own = pool[: math.prod(shape)]
+    if len(shape) == 4 and memory_format is torch.channels_last:
+        batch, channels, height, width = shape
+        return own.view(batch, height, width, channels).permute(0, 3, 1, 2)
+    return own.view(*shape)

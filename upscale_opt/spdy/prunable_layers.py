@@ -1,0 +1,134 @@
+"""The layers whose sparsity is chosen, and how many input channels each level of a grid keeps of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from problems import TimingTable
+from upscale_opt.amounts import num_removed
+from upscale_opt.consumer_names import consumers_matching
+from upscale_opt.errors import MaskError
+from upscale_opt.graphs import Graph, Read
+from upscale_opt.layers import Layer
+from upscale_opt.pruning import Pruning
+from upscale_opt.workloads import layer_of
+
+
+@dataclass(frozen=True)
+class PrunableLayer:
+    """A consumer that may drop input channels.
+
+    Attributes
+    ----------
+    name
+        The path of its module, as timing tables and profiles name it.
+    weight
+        The name of its weight, as masks name it.
+    channels
+        Input channels.
+    shape
+        What it does per call, dense.
+    """
+
+    name: str
+    weight: str
+    channels: int
+    shape: Layer
+
+    @property
+    def positions(self) -> int:
+        """Entries of its input per channel, batch included."""
+        return math.prod(self.shape.input_shape) // self.channels
+
+    def kept(self, sparsity: float) -> int:
+        """Channels that a level keeps: all but `upscale_opt.amounts.num_removed`."""
+        return self.channels - num_removed(sparsity, self.channels)
+
+    def counts(self, sparsities: Sequence[float]) -> tuple[int, ...]:
+        """Channels that each of several levels keeps."""
+        return tuple(self.kept(sparsity) for sparsity in sparsities)
+
+
+def prunable_layers(graph: Graph, *, linear: bool = False, ignore: Iterable[str] = ()) -> tuple[PrunableLayer, ...]:
+    """The convolutions whose sparsity can be chosen, in execution order.
+
+    Those are modules `torch.nn.Conv2d` with one group and zeros for padding that do not read the network input.
+    Others stay dense.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    linear
+        Take linear layers, too, unless they read a flattened image. Default no.
+    ignore
+        Names of weights or modules that stay dense, wildcards allowed (``layer4.*``).
+
+    Raises
+    ------
+    MaskError
+        If one of them is called twice or shares its weight (its inputs cannot be told apart), a name to ignore matches
+        nothing, or no layer is left.
+    """
+    ignored = consumers_matching(graph, ignore)
+    dense = Pruning(graph, {})
+    layers = []
+    for weight, read in graph.consumers.items():
+        if weight in ignored or read.groups > 1 or read.reads_network_input:
+            continue
+        shape = _shape_of(dense, read, linear)
+        if shape is None:
+            continue
+        name = weight.removesuffix(".weight")
+        if graph.calls[name] > 1 or not graph.is_private(name):
+            raise MaskError(
+                f"layer {name!r} is called twice or shares its weight, so that it has no inputs of its own to be "
+                f"reconstructed on; keep it dense: ignore {name}"
+            )
+        layers.append(PrunableLayer(name, weight, shape.input_shape[shape.axis], shape))
+    if not layers:
+        raise MaskError("no layer is left to choose a sparsity for; ignore fewer, or take linear layers, too")
+    return tuple(layers)
+
+
+def listed_layers(layers: Sequence[PrunableLayer], table: TimingTable, graph: Graph) -> tuple[PrunableLayer, ...]:
+    """Those of the layers that a timing table lists; what it lists besides stays dense.
+
+    Raises
+    ------
+    MaskError
+        If the table lists something that is no layer of the network, or none of these layers.
+    """
+    modules = {name for name, _ in graph.module.named_modules()}
+    for own in table.layers:
+        if own.name not in modules:
+            raise MaskError(f"the timing table lists {own.name!r}, which the network does not have; give its own table")
+    listed = {own.name for own in table.layers}
+    found = tuple(layer for layer in layers if layer.name in listed)
+    if not found:
+        raise MaskError("the timing table lists none of the layers that can be pruned; measure the network itself")
+    return found
+
+
+def levels_of(layers: Sequence[PrunableLayer], table: TimingTable) -> Mapping[str, tuple[float, ...]]:
+    """Sparsities of the levels of every layer, by its name, as a timing table lists them."""
+    listed = {own.name: own.sparsities for own in table.layers}
+    return {layer.name: listed[layer.name] for layer in layers}
+
+
+def _shape_of(dense: Pruning, read: Read, linear: bool) -> Layer | None:
+    """The shape of a call; None if its layer is of another kind than wanted."""
+    shape = layer_of(dense, read, _outputs(dense.graph, read), {})
+    if shape is None or shape.channel_size != 1:
+        return None
+    return shape if shape.kind == "Conv2d" or (linear and shape.kind == nn.Linear.__name__) else None
+
+
+def _outputs(graph: Graph, read: Read) -> int:
+    """Output channels of a consumer."""
+    weight = graph.module.get_parameter(read.weight)
+    return int(weight.shape[1 - read.input_axis])

@@ -1,0 +1,164 @@
+"""What the road of SPDY leads to: a profile, masks, weights, and how their predicted and measured times compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from problems import AllocationProblem, TimingTable, write_sparsity_profile, write_timing_table
+from problems.files import write_bytes_atomically
+from solvers import Allocation
+from upscale_opt.errors import MaskError
+from upscale_opt.exports import WEIGHTS_FILE, Exported
+from upscale_opt.mask_files import save_masks
+from upscale_opt.spdy.global_adaprune import Tuned
+from upscale_opt.spdy.outer_rounds import Round
+
+PROFILE_FILE, MASKS_FILE, TIMES_FILE = "profile.txt", "masks.json", "timings.txt"
+
+
+@dataclass(frozen=True, eq=False)
+class SpeedupAllocation:
+    """A sparsity per layer for a speedup, with masks and weights.
+
+    Attributes
+    ----------
+    speedup
+        What was asked for.
+    profile
+        Sparsity by name of the layer.
+    masks
+        Weight name to Boolean array over input channels, True = kept; for the layers of the profile.
+    state
+        The state_dict: columns that masks drop are exactly zero. Shapes are those of the dense model.
+    table
+        The times that the first round was solved with.
+    problem
+        Of the first round: its base, fixed time, budget, and largest speedup.
+    rounds
+        Of the outer loop, in order; empty if nothing was measured.
+    allocation
+        The choice.
+    score, uniform_score, dense_score
+        Mean loss on the calibration data of the stitched model before any global AdaPrune, of the choice under equal
+        coefficients (never less than `score`), and of the dense model.
+    coefficients
+        Those found, one per layer of the problem; of the last round.
+    final_score
+        The loss with `state`; other than `score` only after global AdaPrune.
+    held_out
+        Mean losses on data held out, of the dense model and with `state`; None without any.
+    exported
+        The export of masks and weights, verified; None if nothing was measured.
+    tuned
+        What global AdaPrune did; None without it.
+    notes
+        What had to be said on the way.
+    """
+
+    speedup: float
+    profile: Mapping[str, float]
+    masks: Mapping[str, np.ndarray]
+    state: Mapping[str, torch.Tensor]
+    table: TimingTable
+    problem: AllocationProblem
+    rounds: tuple[Round, ...]
+    allocation: Allocation
+    score: float
+    uniform_score: float
+    dense_score: float
+    coefficients: tuple[float, ...]
+    final_score: float
+    held_out: tuple[float, float] | None = None
+    exported: Exported | None = None
+    tuned: Tuned | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def base(self) -> float:
+        """Seconds of the dense model."""
+        return self.problem.base
+
+    @property
+    def target(self) -> float:
+        """Seconds that the whole model may take."""
+        return self.base / self.speedup
+
+    @property
+    def predicted(self) -> float:
+        """Seconds of the whole model by the times it was solved with; never above `target` but for rounding."""
+        return self.allocation.problem.fixed + self.allocation.time
+
+    @property
+    def predicted_by_table(self) -> float:
+        """Seconds of the whole model by the table of the first round, whichever round was taken."""
+        levels = self.problem.choice_of(self.profile)
+        return self.problem.fixed + self.problem.evaluate(levels).time
+
+    @property
+    def max_speedup(self) -> float:
+        """The largest speedup that the table allows."""
+        return self.problem.max_speedup
+
+    def __str__(self) -> str:
+        kept = sum(int(mask.sum()) for mask in self.masks.values())
+        lines = [
+            f"speedup {self.speedup:g} asked for, {self.base / self.predicted:.4g} predicted, "
+            f"{self.max_speedup:.4g} at most; {len(self.masks)} layers keep {kept} of "
+            f"{sum(map(len, self.masks.values()))} input channels",
+            f"loss {self.final_score:.4g} (dense {self.dense_score:.4g}, equal coefficients {self.uniform_score:.4g}, "
+            f"found {self.score:.4g})",
+        ]
+        if self.held_out is not None:
+            lines.append(f"held out: loss {self.held_out[1]:.4g} (dense {self.held_out[0]:.4g})")
+        lines += [f"round {i}: {own}" for i, own in enumerate(self.rounds, start=1)]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; without masks and weights, which have files of their own."""
+        return {
+            "speedup": self.speedup,
+            "max_speedup": self.max_speedup,
+            "base": self.base,
+            "target": self.target,
+            "predicted": self.predicted,
+            "predicted_by_table": self.predicted_by_table,
+            "fixed": self.allocation.problem.fixed,
+            "profile": dict(self.profile),
+            "score": self.score,
+            "uniform_score": self.uniform_score,
+            "dense_score": self.dense_score,
+            "final_score": self.final_score,
+            "held_out": self.held_out,
+            "coefficients": list(self.coefficients),
+            "rounds": [own.to_dict() for own in self.rounds],
+            "notes": list(self.notes),
+        }
+
+    def save(self, directory: str | Path) -> None:
+        """Write ``profile.txt``, ``masks.json``, ``model.safetensors`` (the state) and ``timings.txt``.
+
+        The directory is made if needed, and each file is written in one step.
+
+        Raises
+        ------
+        ProblemError
+            If one cannot be written.
+        """
+        from safetensors.torch import save
+
+        content = save({name: tensor.cpu().contiguous().clone() for name, tensor in self.state.items()})
+        folder = Path(directory)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MaskError(f"cannot write to {directory}: {error.strerror}; choose another directory") from error
+        write_bytes_atomically(content, folder / WEIGHTS_FILE)
+        save_masks(self.masks, folder / MASKS_FILE)
+        write_sparsity_profile(self.profile, folder / PROFILE_FILE)
+        write_timing_table(self.table, folder / TIMES_FILE)
