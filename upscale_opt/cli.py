@@ -1,4 +1,4 @@
-"""The command line: solve, compare, export, show; others are in `latency_commands`, `learning_commands`, `allocation_commands`.
+"""The command line: solve, compare, export, show; others are in `learning_commands`, `allocation_commands`, and so on.
 
 Every command reads its options, checks outputs before any work starts, and calls the library. torch is imported
 inside the functions that need it, so that ``solve --instance`` and ``--help`` do without.
