@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from problems import read_timing_table
 from solvers import ALLOCATION_METHODS, SolverError
@@ -12,9 +13,12 @@ from upscale_opt.errors import MaskError, UpscaleError
 from upscale_opt.measuring import Measuring
 from upscale_opt.sessions import load_model_and_input, remark, required_model, say
 
+if TYPE_CHECKING:
+    from upscale_opt.datasets import Dataset
+
 DEFAULT_SHAPE = "1,3,224,224"
 DEFAULT_MEASURING = Measuring()
-DIGITS, RANDOM = "digits", "random"
+RANDOM = "random"
 MOST_IMAGES = 1024
 RANDOM_IMAGES = 256
 
@@ -26,6 +30,7 @@ def allocate(
     input_shape: options.InputShape = DEFAULT_SHAPE,
     data: options.CalibrationImages = RANDOM,
     images: options.NumImages = None,
+    workers: options.Workers = 0,
     table: options.TimingTablePath = None,
     ignore: options.DenseLayers = (),  # type: ignore[assignment]
     method: options.AllocationMethod = "dynamic-programme",
@@ -45,10 +50,9 @@ def allocate(
     name = required_model(model)
     if speedup is None:
         raise UpscaleError("give --speedup: how many times faster than the dense model, such as 1.5")
-    if data not in (DIGITS, RANDOM):
-        raise MaskError(f"there is no data {data!r}; choose {DIGITS} or {RANDOM}")
     if images is not None and images < 2:
         raise MaskError(f"--images is {images}; give at least 2")
+    loaded = None if data == RANDOM else _loaded(data, workers)
     if method not in ALLOCATION_METHODS:
         raise SolverError(f"there is no method {method!r}; choose one of {', '.join(ALLOCATION_METHODS)}")
     options.require_settings("latency", time_limit)
@@ -71,53 +75,76 @@ def allocate(
         ModelReference(name, weights, seed, shape), device, measuring.memory_format
     )
     remark(notes)
-    calibration, held_out, about = _images(data, network, shape, images, seed)
-    found = allocate_speedup(
-        network,
-        x,
-        calibration,
-        speedup,
-        table=times,
-        ignore=list(ignore),
-        repair=repair,
-        search=search,
-        tuning=tuning,
-        rounds=rounds,
-        how=Exporting(
-            time_limit=time_limit,
+    calibration, held_out, about = _images(loaded, network, shape, images, seed)
+    document: dict[str, Any] = {
+        "model": name,
+        "input_shape": list(shape),
+        "data": data,
+        "images": images,
+        "method": method,
+    }
+    document |= {"reconstruction": reconstruction, "trials": trials, "tune": tune, "seed": seed}
+    document |= {"environment": environment()}
+    try:
+        found = allocate_speedup(
+            network,
+            x,
+            calibration,
+            speedup,
+            table=times,
+            ignore=list(ignore),
+            repair=repair,
+            search=search,
+            tuning=tuning,
+            rounds=rounds,
+            how=Exporting(
+                time_limit=time_limit,
+                seed=seed,
+                costs=measuring.costs(x),
+                backend=measuring.backend,
+                runs=runs,
+            ),
+            held_out=held_out,
+            directory=out,
+            tables=measuring.directory,
             seed=seed,
-            costs=measuring.costs(x),
-            backend=measuring.backend,
-            runs=runs,
-        ),
-        held_out=held_out,
-        directory=out,
-        tables=measuring.directory,
-        seed=seed,
-        progress=True,
-    )
+            progress=True,
+        )
+    except KeyboardInterrupt:
+        kept = f"what was done is in {out}, go on with the same command" if out else "nothing is kept without --out"
+        print(f"interrupted; {kept}", file=sys.stderr)
+        options.write_json({**document, "interrupted": True}, json)
+        raise
     remark(found.notes)
     say(about)
     say(str(found))
     if out is not None:
         found.save(out)
         say(f"profile, masks, weights and times: {out}")
-    document = {"model": name, "input_shape": list(shape), "data": data, "images": images}
-    settings = {"method": method, "reconstruction": reconstruction, "trials": trials, "tune": tune, "seed": seed}
-    options.write_json(document | settings | {"environment": environment()} | found.to_dict(), json)
+    options.write_json(document | found.to_dict(), json)
 
 
-def _images(kind: str, network: Any, shape: tuple[int, ...], images: int | None, seed: int) -> tuple[Any, Any, str]:
+def _loaded(data: str, workers: int) -> Dataset:
+    from upscale_opt.datasets import load_data
+
+    return load_data(data, workers=workers)
+
+
+def _images(
+    data: Dataset | None, network: Any, shape: tuple[int, ...], images: int | None, seed: int
+) -> tuple[Any, Any, str]:
     """Batches to calibrate with, others to look at the result with, and what has to be said about them."""
-    from upscale_opt.spdy.calibration_data import digits_data
-
-    if kind == DIGITS:
-        digits = digits_data(shape, seed=seed)
-        assert digits.labels is not None
-        number = min(images or MOST_IMAGES, digits.num_images * 4 // 5)
-        own, rest = ([(digits.inputs[0][part], digits.labels[part])] for part in (slice(number), slice(number, None)))
-        about = f"{number} digits for calibration, the other {digits.num_images - number} held out"
-        return own, rest, about
+    if data is not None:
+        data.require_fitting(network)
+        if shape[1:] != data.input_shape:
+            own = ",".join(map(str, (shape[0], *data.input_shape)))
+            raise MaskError(
+                f"times are measured at the shape of the images, not at {','.join(map(str, shape))}; give "
+                f"--input-shape {own}, or --data {RANDOM}"
+            )
+        used, rest = (data.sampled(images or MOST_IMAGES, test=test, seed=seed) for test in (False, True))
+        numbers = [sum(len(labels) for _, labels in part) for part in (used, rest)]
+        return used, rest, f"{numbers[0]} images of {data.name} for calibration, {numbers[1]} of those to test held out"
     number = images or RANDOM_IMAGES
     others = max(1, number // 4)
     about = (

@@ -16,8 +16,8 @@ from upscale_opt.mask_files import read_masks, save_masks
 from upscale_opt.sessions import load_model_and_input, reference_of, remark, say
 
 if TYPE_CHECKING:
+    from upscale_opt.datasets import Dataset
     from upscale_opt.exports import Exported
-    from upscale_opt.learning.data import Dataset
     from upscale_opt.learning.learned import Learned
     from upscale_opt.learning.recipes import Recipe
     from upscale_opt.learning.targets import Target
@@ -246,7 +246,7 @@ def _export(plan: Path, model: str | None, weights: str | None, images: Dataset,
 def _images(data: str | None, workers: int) -> Dataset:
     if data is None:
         raise UpscaleError("give --data: digits, or a folder with class folders in train and val")
-    from upscale_opt.learning.data import load_data
+    from upscale_opt.datasets import load_data
 
     return load_data(data, workers=workers)
 

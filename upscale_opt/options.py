@@ -113,9 +113,14 @@ LearntMasks = Annotated[
 ]
 Speedup = Annotated[float | None, typer.Option(help="How many times faster than the dense model, such as 1.5.")]
 CalibrationImages = Annotated[
-    str, typer.Option("--data", help="digits (scikit-learn's), or random: noise that the dense model labels.")
+    str,
+    typer.Option(
+        "--data",
+        help="digits (scikit-learn's), a folder with class folders in train and val, or random: noise that the dense "
+        "model labels.",
+    ),
 ]
-NumImages = Annotated[int | None, typer.Option(help="Images for calibration. [default: 1024 digits, or 256 random]")]
+NumImages = Annotated[int | None, typer.Option(help="Images for calibration. [default: 1024, or 256 random ones]")]
 TimingTablePath = Annotated[
     Path | None, typer.Option("--table", help="A timing table in SPDY's format, instead of measuring one.")
 ]

@@ -22,6 +22,7 @@ from problems.files import write_bytes_atomically
 from upscale_opt.errors import PlanError, UpscaleError, VerificationError
 from upscale_opt.forms import require_forms
 from upscale_opt.outputs import clones, relative_error, tensors
+from upscale_opt.running import device_of
 
 TOLERANCES = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 1e-1}
 """Largest relative error of what a saved form computes, by the dtype of the module."""
@@ -168,7 +169,7 @@ def _example(exported: Savable, given: torch.Tensor | Sequence[Any] | None) -> t
         given = exported.example_inputs
     if given is None:
         raise PlanError("the export does not say the shape of its inputs; give example_inputs")
-    device = next((p.device for p in exported.module.parameters()), torch.device("cpu"))
+    device = device_of(exported.module)
     dtype = _dtype(exported.module)
     result = []
     for x in (given,) if isinstance(given, torch.Tensor) else given:

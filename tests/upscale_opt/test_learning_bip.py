@@ -11,11 +11,11 @@ from torch.nn import functional
 
 from solvers import solve
 from upscale_opt import effective_masks, export, extract, plan, trace
+from upscale_opt.datasets import load_data
 from upscale_opt.errors import LearningError
 from upscale_opt.learning import bip as module
 from upscale_opt.learning.bip import Bip, bip, channel_gradient, element_gradient
 from upscale_opt.learning.columns import Columns
-from upscale_opt.learning.data import load_data
 from upscale_opt.learning.loop import fit
 from upscale_opt.learning.recipes import Recipe
 from upscale_opt.learning.targets import Target

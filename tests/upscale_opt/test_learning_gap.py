@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from solvers import solve
 from upscale_opt import MaskError, effective_masks, export, extract, plan, trace
+from upscale_opt.datasets import load_data
 from upscale_opt.errors import LearningError
 from upscale_opt.learning import gap as module
-from upscale_opt.learning.data import load_data
 from upscale_opt.learning.finetuning import finetune
 from upscale_opt.learning.gap import Gap, cgap, pgap
 from upscale_opt.learning.loop import fit

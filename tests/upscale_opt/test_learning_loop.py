@@ -15,15 +15,16 @@ import torch
 
 from solvers import solve
 from upscale_opt import MaskError, effective_masks, export, extract, l2_masks, plan, trace
+from upscale_opt.datasets import load_data
 from upscale_opt.errors import LearningError
 from upscale_opt.learning.checkpoints import read_checkpoint
 from upscale_opt.learning.columns import Columns, HeldColumns, dead_entries
-from upscale_opt.learning.data import load_data
-from upscale_opt.learning.evaluation import accuracy, reestimate_batch_norm
+from upscale_opt.learning.evaluation import accuracy
 from upscale_opt.learning.finetuning import finetune
 from upscale_opt.learning.loop import Method, fit
 from upscale_opt.learning.recipes import Recipe
 from upscale_opt.learning.targets import Target
+from upscale_opt.running import reestimate_batch_norm
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = Recipe(epochs=3, batch_size=16, lr=0.1)
@@ -168,7 +169,7 @@ def test_top1_and_top5_are_counted():
 def test_batch_norm_statistics_are_means_over_the_batches():
     model = torch.nn.Sequential(torch.nn.BatchNorm2d(2, momentum=0.3), torch.nn.Dropout(0.5))
     batches = [(torch.randn(4, 2, 3, 3) * 5 + 1, None) for _ in range(3)]
-    reestimate_batch_norm(model, batches)
+    reestimate_batch_norm(model, ((x,) for x, _ in batches))
     expected = torch.stack([x.mean((0, 2, 3)) for x, _ in batches]).mean(0)
     assert torch.allclose(model[0].running_mean, expected, atol=1e-6)
     assert model[0].momentum == 0.3 and model[0].training and model[1].training
@@ -180,6 +181,13 @@ def test_digits_are_always_split_in_the_same_way():
     assert (len(data.train), len(data.test), data.num_classes, data.input_shape) == (1297, 500, 10, (1, 8, 8))
     torch.manual_seed(7)
     assert torch.equal(load_data("digits").test.tensors[0], data.test.tensors[0])
+    (images, labels), (more, _) = data.sampled(40, seed=3)
+    assert (len(images), len(more)) == (32, 8) and torch.equal(data.sampled(40, seed=3)[0][0], images)
+    place = (data.train.tensors[0] == images[0]).all(-1).all(-1).all(-1).nonzero()[0, 0]
+    assert data.train.tensors[1][place] == labels[0]  # none of those to test on
+    assert sum(len(own) for own, _ in data.sampled(9999, test=True)) == 500
+    with pytest.raises(LearningError, match="the number of images is 0"):
+        data.sampled(0)
 
 
 def folder(root, parts, images=1):
@@ -201,10 +209,14 @@ def test_folders_of_images_are_read_with_the_evaluation_transform(tmp_path):
     expected = (torch.tensor([60, 40, 0]) / 255 - mean) / deviation
     assert torch.allclose(image, expected[:, None, None].expand_as(image), atol=1e-5)
     assert data.train[0][0].shape == (3, 224, 224)
+    ((plain, labels),) = data.sampled(2)
+    assert torch.allclose(plain[labels.tolist().index(1)], image, atol=1e-5)  # not cropped at random
     only = load_data(tmp_path / "val")
     assert only.train is None and len(only.test) == 2
     with pytest.raises(LearningError, match="has no images to learn from; put class folders into"):
         only.train_batches(1, torch.Generator())
+    with pytest.raises(LearningError, match="has no images to learn from"):
+        only.sampled(1)
 
 
 def test_missing_data_and_wrong_class_counts_are_one_sentence(tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ from upscale_opt.spdy.allocation import allocate_speedup
 from upscale_opt.spdy.calibration_data import CalibrationData
 from upscale_opt.spdy.choices import CoefficientSearch
 from upscale_opt.spdy.global_adaprune import Tuning
-from upscale_opt.spdy.outer_rounds import Exporting, Round, retimed, solved_export
+from upscale_opt.spdy.outer_rounds import Exporting, Round, realised_times, retimed, solved_export
 from upscale_opt.spdy.prunable_layers import prunable_layers
 from upscale_opt.spdy.reconstructions import Repair
 
@@ -122,7 +122,7 @@ def exported_choice(network):
 def test_after_a_round_the_times_say_what_was_measured(network):
     """At the choice of the export the second problem takes as long as that did, whatever the layers were timed at."""
     problem, layers, last, solved, x = exported_choice(network)
-    again = retimed(problem, layers, last, solved, x, 0.001, QUICK)
+    again = retimed(problem, layers, last, realised_times(layers, solved, x, QUICK), 0.001)
     whole = again.fixed + again.evaluate(last.allocation.levels).time
     assert whole == pytest.approx(0.35 * problem.base, rel=1e-9)
     assert again.budget == pytest.approx(problem.base / 0.001 - again.fixed)
@@ -130,13 +130,10 @@ def test_after_a_round_the_times_say_what_was_measured(network):
 
 
 @pytest.mark.parametrize("network", [networks.Residual, networks.Dense, networks.Inverted])
-def test_after_a_round_the_dense_model_takes_as_long_as_before(network, monkeypatch):
-    from upscale_opt.spdy import outer_rounds as module
-
-    problem, layers, last, solved, x = exported_choice(network)
+def test_after_a_round_the_dense_model_takes_as_long_as_before(network):
+    problem, layers, last, *_ = exported_choice(network)
     times = [0.5 * own.times[level] for own, level in zip(problem.layers, last.allocation.levels, strict=True)]
-    monkeypatch.setattr(module, "_realised_times", lambda *given: times)
-    again = retimed(problem, layers, last, solved, x, 0.001, QUICK)
+    again = retimed(problem, layers, last, times, 0.001)
     for choice, wanted in ((last.allocation.levels, 0.35 * problem.base), ([0] * len(layers), problem.base)):
         assert again.fixed + again.evaluate(choice).time == pytest.approx(wanted, rel=1e-9)
 
@@ -197,14 +194,13 @@ def test_tuning_saving_and_going_on(tmp_path):
 @pytest.mark.slow
 def test_digits_at_one_and_a_half_times(tmp_path):
     from benchmarks.digits import trained
-    from upscale_opt.spdy.calibration_data import digits_data
+    from upscale_opt.datasets import load_data
 
     pytest.importorskip("sklearn")
     own = trained("digits_residual", epochs=8)
     x = torch.randn(64, 1, 8, 8)
-    digits = digits_data(x.shape)
-    data = CalibrationData((digits.inputs[0][:512],), digits.labels[:512])
-    rest = CalibrationData((digits.inputs[0][512:],), digits.labels[512:])
+    digits = load_data("digits")
+    data, rest = digits.sampled(512), digits.sampled(500, test=True)
     found = allocate_speedup(
         own.model,
         x,

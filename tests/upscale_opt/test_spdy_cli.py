@@ -1,15 +1,21 @@
 """The command `allocate`: files, figures side by side, and one sentence where something does not fit."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
+import lessons
 import networks
 import pytest
 
 from problems import LayerTimes, TimingTable, read_sparsity_profile, sparsity_grid, write_timing_table
 from upscale_opt.__main__ import main
 
+ROOT = Path(__file__).resolve().parents[2]
 GRID = sparsity_grid(steps=3, highest=0.8)
 MODEL = ("--model", f"{Path(networks.__file__)}:Residual", "--input-shape", "1,3,8,8")
 FAST = ("--images", 24, "--trials", 2, "--reconstruction", "least-squares", "--time-limit", 1, "--runs", 2)
@@ -70,7 +76,11 @@ def test_a_measured_table_and_digits(run, tmp_path):
     model = ("--model", f"{factory}:network", "--input-shape", "2,1,8,8", "--data", "digits")
     code, text, errors = run("allocate", *model, "--speedup", 0.5, *FAST, "--rounds", 1)  # in reach however noisy
     assert code == 0, errors
-    assert "24 digits for calibration" in text and "held out: loss" in text and "layers take" in errors
+    assert (
+        "24 images of digits for calibration, 24 of those to test held out" in text
+        and "held out: loss" in text
+        and "layers take" in errors
+    )
 
 
 def one_sentence(errors):
@@ -92,22 +102,75 @@ def test_an_unreachable_speedup_is_one_sentence_and_writes_nothing(run, table, t
     ("arguments", "words"),
     [
         ([], "give --speedup"),
-        (["--speedup", "2", "--data", "imagenet"], "choose digits or random"),
+        (["--speedup", "2", "--data", "imagenet"], "there is no folder imagenet"),
         (["--speedup", "2", "--images", "1"], "at least 2"),
         (["--speedup", "2", "--method", "magic"], "no method 'magic'"),
         (["--speedup", "2", "--reconstruction", "magic"], "no reconstruction 'magic'"),
         (["--speedup", "-1", "--table", "TABLE"], "speedup is -1"),
         (["--speedup", "1.5", "--table", "TABLE", "--rounds", "-1"], "rounds is -1"),
         (["--speedup", "1.5", "--table", "TABLE", "--trials", "-1"], "num_random -1"),
-        (["--speedup", "1.5", "--table", "TABLE", "--data", "digits"], "1 x 8 x 8"),
+        (["--speedup", "1.5", "--table", "TABLE", "--data", "digits"], "of shape 1x8x8"),
+        (
+            ["--speedup", "1.5", "--data", "digits", "--model", "LESSONS:three"],
+            "has 3 outputs, but digits has 10 classes",
+        ),
+        (["--speedup", "1.5", "--data", "digits", "--model", "LESSONS:dropping"], "give --input-shape 1,1,8,8"),
         (["--speedup", "1.5", "--table", "nowhere.txt"], "cannot read nowhere.txt"),
         (["--speedup", "1.5", "--table", "TABLE", "--ignore", "nothing"], "matches no"),
         (["--speedup", "1.5", "--table", "TABLE", "--out", "TABLE"], "is no directory"),
     ],
 )
 def test_bad_input_is_one_sentence(run, table, arguments, words):
-    if words == "1 x 8 x 8":
+    if "digits" in arguments:
         pytest.importorskip("sklearn")
-    given = [str(table) if own == "TABLE" else own for own in arguments]
+    given = [str(table) if own == "TABLE" else own.replace("LESSONS", lessons.__file__) for own in arguments]
     code, _, errors = run("allocate", *MODEL, *given)
     assert code == 2 and one_sentence(errors) and words in errors
+
+
+def program(*arguments):
+    return [sys.executable, "-m", "upscale_opt", "allocate", *map(str, arguments)]
+
+
+def stopped(command, environment, signal_number, out, step):
+    """Run a program until a file, or an entry of the journal, is there; then stop it. Exit code and standard error."""
+    journal = out / "journal.json"
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            if (out / step).exists() or (journal.exists() and f'"{step}"' in journal.read_text()):
+                break
+            time.sleep(0.005)
+        process.send_signal(signal_number)
+        _, err = process.communicate()
+    return process.returncode, err
+
+
+def test_a_stopped_run_goes_on_with_the_times_it_measured_and_ends_with_the_same_weights(tmp_path):
+    """Killed in the middle of reconstructions, interrupted in the second round; what was measured then still holds.
+
+    The uninterrupted run recalls the times of the stopped one: measured anew they would never be the same.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "UPSCALE_OPT_CACHE": str(tmp_path / "cache")}
+    out, document = tmp_path / "out", tmp_path / "a.json"
+    options = (*MODEL, "--images", 24, "--trials", 8, "--reconstruction", "least-squares", "--speedup", 0.5)  # in reach
+    command = program(*options, "--runs", 2, "--rounds", 2, "--out", out, "--json", document)
+    code, _ = stopped(command, environment, signal.SIGKILL, out, "reconstructions/step-001.safetensors")
+    assert code == -signal.SIGKILL
+    first = json.loads((out / "journal.json").read_text())["entries"]
+    code, err = stopped(command, environment, signal.SIGINT, out, "round 0")
+    assert code == 130 and "go on with the same command" in err and "Traceback" not in err
+    assert json.loads(document.read_text())["interrupted"] and not (out / "model.safetensors").exists()
+    second = json.loads((out / "journal.json").read_text())["entries"]
+    resumed = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "times and choices so far are those of the journal" in resumed.stderr
+    last = json.loads((out / "journal.json").read_text())
+    assert first.items() <= second.items() <= last["entries"].items()
+    last["entries"] = {name: own for name, own in last["entries"].items() if not name.startswith("choice")}
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    (whole / "journal.json").write_text(json.dumps(last))
+    again = [str(whole) if own == str(out) else own for own in command]
+    assert subprocess.run(again, env=environment, capture_output=True).returncode == 0
+    for name in ("model.safetensors", "masks.json", "profile.txt", "timings.txt"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()

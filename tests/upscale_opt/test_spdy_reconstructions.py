@@ -11,7 +11,7 @@ from torch import nn
 from problems import sparsity_grid
 from upscale_opt import MaskError, trace
 from upscale_opt.spdy import reconstructions as module
-from upscale_opt.spdy.calibration_data import CalibrationData, calibration_data, digits_data
+from upscale_opt.spdy.calibration_data import CalibrationData, calibration_data
 from upscale_opt.spdy.least_squares import moments_of
 from upscale_opt.spdy.prunable_layers import prunable_layers
 from upscale_opt.spdy.reconstructions import Repair, reconstruct, strongest
@@ -147,11 +147,6 @@ def test_data_is_gathered_from_batches():
     for wrong in ([], [(one, one, one)], [(one, 3)], [*batches, batches[0][0]]):
         with pytest.raises(MaskError):
             calibration_data(wrong, model)
-    pytest.importorskip("sklearn")
-    digits = digits_data((1, 1, 8, 8), num_images=20)
-    assert digits.num_images == 20 and digits.inputs[0].min() >= 0 and digits.inputs[0].max() <= 1
-    with pytest.raises(MaskError, match="8 x 8"):
-        digits_data((1, 3, 32, 32))
 
 
 @pytest.mark.parametrize("values", [{"method": "magic"}, {"learning_rate": 0.0}, {"passes": -1}, {"seed": -1}])

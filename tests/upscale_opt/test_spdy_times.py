@@ -100,14 +100,14 @@ def test_layers_that_sum_to_more_than_the_model_are_scaled_down():
 
 
 def test_tables_of_others_are_matched_by_name():
-    _, _, graph, layers = layers_of(networks.Residual)
+    model, _, _, layers = layers_of(networks.Residual)
     table = TimingTable((LayerTimes("stem", (0,), (0.2,)), LayerTimes("down", (0, 0.5, 0.9), (0.3, 0.2, 0.1))), base=1)
-    listed = listed_layers(layers, table, graph)
+    listed = listed_layers(layers, table, model)
     assert [own.name for own in listed] == ["down"]
     assert levels_of(listed, table) == {"down": (0, 0.5, 0.9)}
     with pytest.raises(UnreachableSpeedupError, match=r"1\.25"):
         allocation_problem(table, 2, dense=["stem"])
     with pytest.raises(MaskError, match="'layer1'"):
-        listed_layers(layers, TimingTable((LayerTimes("layer1", (0,), (1,)),), base=1), graph)
+        listed_layers(layers, TimingTable((LayerTimes("layer1", (0,), (1,)),), base=1), model)
     with pytest.raises(MaskError, match="none of the layers"):
-        listed_layers(layers, TimingTable((LayerTimes("stem", (0,), (1,)),), base=1), graph)
+        listed_layers(layers, TimingTable((LayerTimes("stem", (0,), (1,)),), base=1), model)

@@ -17,6 +17,7 @@ from upscale_opt.graphs import Graph
 from upscale_opt.importance.evidence import Evidence, Point, points_of
 from upscale_opt.importance.registry import Importance, Statistic
 from upscale_opt.modes import INPUT
+from upscale_opt.running import device_of
 from upscale_opt.shapes import first_line
 
 Loss = Callable[[Any, Any], torch.Tensor]
@@ -144,7 +145,7 @@ class _Watch(fx.Interpreter):
 def _batches(graph: Graph, data: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
     """The batches as pairs of inputs and labels, on the model's device; labels are None where there are none."""
     number = sum(node.op == "placeholder" and not node.args for node in graph.module.graph.nodes)
-    device = next((parameter.device for parameter in graph.module.parameters()), torch.device("cpu"))
+    device = device_of(graph.module)
     for batch in [data] if isinstance(data, torch.Tensor) else data:
         parts = (batch,) if isinstance(batch, torch.Tensor) else tuple(batch)
         if len(parts) not in (number, number + 1) or not all(isinstance(part, torch.Tensor) for part in parts[:number]):

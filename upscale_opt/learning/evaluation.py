@@ -1,9 +1,8 @@
-"""How often a model is right, top-1 and top-5; and its BatchNorm statistics, estimated anew."""
+"""How often a model is right, top-1 and top-5."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from upscale_opt.errors import LearningError
+from upscale_opt.running import device_of, in_modes
 
 
 @dataclass(frozen=True)
@@ -69,51 +69,3 @@ def accuracy(model: nn.Module, batches: Iterable[Any]) -> Accuracy:
     if not images:
         raise LearningError("there are no images to evaluate on; give at least one batch")
     return Accuracy(first / images, fifth / images if classes > 5 else None, loss / images, images)
-
-
-def reestimate_batch_norm(model: nn.Module, batches: Iterable[Any]) -> None:
-    """Replace the running statistics of every BatchNorm by means over the batches, in place.
-
-    Everything else is left as it is and runs in eval mode. Needed where weights were changed without training:
-    combined, or pruned.
-
-    Parameters
-    ----------
-    model
-        The model.
-    batches
-        Pairs of images and class numbers, of which the latter do not matter.
-    """
-    norms = [own for own in model.modules() if isinstance(own, nn.modules.batchnorm._BatchNorm)]
-    norms = [own for own in norms if own.track_running_stats]
-    momenta = [own.momentum for own in norms]
-    device = device_of(model)
-    try:
-        with in_modes(model, training=False), torch.no_grad():
-            for own in norms:
-                own.reset_running_stats()
-                own.momentum = None  # a plain mean over the batches
-                own.training = True
-            for x, _ in batches if norms else ():
-                model(x.to(device))
-    finally:
-        for own, momentum in zip(norms, momenta, strict=True):
-            own.momentum = momentum
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where a model's parameters are."""
-    parameter = next(model.parameters(), None)
-    return parameter.device if parameter is not None else torch.device("cpu")
-
-
-@contextmanager
-def in_modes(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """A model in one mode; afterwards every module is in its own again."""
-    modes = [(own, own.training) for own in model.modules()]
-    try:
-        model.train(training)
-        yield
-    finally:
-        for own, mode in modes:
-            own.training = mode

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from upscale_opt.datasets import Dataset
 from upscale_opt.learning.columns import Columns, HeldColumns
-from upscale_opt.learning.data import Dataset
 from upscale_opt.learning.learned import Learned
 from upscale_opt.learning.loop import Training, fit
 from upscale_opt.learning.recipes import Recipe

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from upscale_opt.datasets import Dataset
 from upscale_opt.errors import LearningError
 from upscale_opt.learning.checkpoints import own_random_state, read_state, require_same, seed_everything, write_state
 from upscale_opt.learning.columns import Columns, HeldColumns
 from upscale_opt.learning.copies import Copy, Factory, train_copies
-from upscale_opt.learning.data import Dataset
-from upscale_opt.learning.evaluation import Accuracy, device_of, reestimate_batch_norm
+from upscale_opt.learning.evaluation import Accuracy
 from upscale_opt.learning.finetuning import FixedMasks
 from upscale_opt.learning.learned import Learned
 from upscale_opt.learning.loop import Epoch, Training, fit
@@ -29,6 +29,7 @@ from upscale_opt.learning.partitions import Partition, combined, owners, partiti
 from upscale_opt.learning.recipes import Recipe
 from upscale_opt.learning.schedules import Step, dense_partitions
 from upscale_opt.learning.targets import Target
+from upscale_opt.running import device_of, reestimate_batch_norm
 from upscale_opt.tracing import trace
 
 
@@ -201,7 +202,8 @@ def _reestimate(model: nn.Module, data: Dataset, recipe: Recipe) -> None:
     """BatchNorm statistics from one pass over the images, always in the same order."""
     with own_random_state():
         seed_everything(recipe.seed)
-        reestimate_batch_norm(model, data.train_batches(recipe.batch_size, torch.Generator().manual_seed(recipe.seed)))
+        images = data.train_batches(recipe.batch_size, torch.Generator().manual_seed(recipe.seed))
+        reestimate_batch_norm(model, ((x,) for x, _ in images))
 
 
 class _Cycle(HeldColumns):

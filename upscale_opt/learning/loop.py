@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from upscale_opt.datasets import Dataset
 from upscale_opt.errors import LearningError
 from upscale_opt.learning.checkpoints import (
     Checkpoint,
@@ -26,9 +27,9 @@ from upscale_opt.learning.checkpoints import (
     restore_random_state,
     seed_everything,
 )
-from upscale_opt.learning.data import Dataset
-from upscale_opt.learning.evaluation import Accuracy, accuracy, device_of
+from upscale_opt.learning.evaluation import Accuracy, accuracy
 from upscale_opt.learning.recipes import Recipe
+from upscale_opt.running import device_of
 
 
 @dataclass(frozen=True)

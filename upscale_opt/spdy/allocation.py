@@ -6,23 +6,27 @@ single weights. docs/spdy.md says what is guaranteed and what is measured.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from problems import AllocationProblem, TimingTable, UnreachableSpeedupError, allocation_problem
+from problems import AllocationProblem, LayerTimes, TimingTable, allocation_problem
 from upscale_opt.errors import MaskError
-from upscale_opt.exports import Exported
+from upscale_opt.latency.calibration import conditions_of
 from upscale_opt.spdy.calibration_data import CalibrationData, calibration_data
-from upscale_opt.spdy.choices import Choice, ChoiceSearch, CoefficientSearch
+from upscale_opt.spdy.choices import ChoiceSearch, CoefficientSearch
 from upscale_opt.spdy.global_adaprune import Tuning, global_adaprune
-from upscale_opt.spdy.layer_runs import frozen_copy
+from upscale_opt.spdy.journal import Journal
+from upscale_opt.spdy.layer_runs import frozen_copy, state_digest
 from upscale_opt.spdy.layer_times import layer_times
-from upscale_opt.spdy.outer_rounds import Exporting, Round, measured_beside, retimed, solved_export
+from upscale_opt.spdy.outer_loop import OuterLoop
+from upscale_opt.spdy.outer_rounds import Exporting, solved_export
 from upscale_opt.spdy.prunable_layers import PrunableLayer, levels_of, listed_layers, prunable_layers
 from upscale_opt.spdy.reconstructions import Repair, reconstruct
 from upscale_opt.spdy.results import SpeedupAllocation
@@ -100,7 +104,9 @@ def allocate_speedup(
     held_out
         More batches, on which losses are reported and nothing is chosen.
     directory
-        Where reconstructions are kept, to go on after an interrupt. Default: in memory.
+        Where reconstructions, times and choices are kept as they are made, to go on from after an interrupt with the
+        same outcome. Another run there (another speedup, say) takes reconstructions over if they fit. Default: in
+        memory.
     tables
         Where measured layer times are kept. Default: as for `calibrate`.
     seed
@@ -119,45 +125,61 @@ def allocate_speedup(
     """
     if rounds < 0:
         raise MaskError(f"rounds is {rounds}; give how often to measure the export, from 0 on")
-    how = how or Exporting()
-    target = _target(
-        model, example_inputs, speedup, table, grid, ignore=ignore, linear=linear, tables=tables, how=how, bars=progress
-    )
+    how, repair, settings = how or Exporting(), repair or Repair(seed=seed), search or CoefficientSearch(seed=seed)
     folder = None if directory is None else Path(directory)
-    num_inputs = len(as_tuple(example_inputs))
-    calibration = calibration_data(data, model, num_inputs=num_inputs)
+    inputs = as_tuple(example_inputs)
+    calibration = calibration_data(data, model, num_inputs=len(inputs))
     dense = frozen_copy(model)
+    layers = prunable_layers(trace(model, example_inputs), linear=linear, ignore=ignore)
+    asked = {
+        "speedup": speedup,
+        "model": state_digest(dense),
+        "data": calibration.fingerprint,
+        "layers": [own.name for own in layers],
+        "inputs": [list(own.shape) for own in inputs if isinstance(own, torch.Tensor)],
+        "conditions": str(conditions_of(inputs, backend=how.backend)),
+        "table": None if table is None else _plain(table),
+        "grid": None if grid is None else list(grid),
+        "repair": asdict(repair),
+        "search": asdict(settings),
+        "export": [how.solver, how.objective, how.time_limit, how.seed, how.runs, asdict(how.effort)],
+        "loss": getattr(loss, "__qualname__", type(loss).__name__),
+        "reestimate": reestimate,
+    }
+    journal = Journal(folder, hashlib.sha256(json.dumps(asked).encode()).hexdigest())
+    target = _target(
+        model, example_inputs, speedup, table, grid, layers, journal, tables=tables, how=how, bars=progress
+    )
     dense_score = mean_loss(dense, calibration, loss)
     found = reconstruct(
         dense,
         target.layers,
         {own.name: own.sparsities for own in target.problem.layers},
         calibration,
-        repair or Repair(seed=seed),
+        repair,
         directory=None if folder is None else folder / RECONSTRUCTIONS_DIRECTORY,
         progress=progress,
     )
     stitching = Stitching(dense, found, reestimate=reestimate, data=calibration)
-    settings = search or CoefficientSearch(seed=seed)
     choices = ChoiceSearch(stitching, target.layers, calibration, loss, settings, progress=progress)
-    choice = choices.solve(target.problem)
-    history, notes = _outer_loop(choice, choices, target, model, example_inputs, rounds, how, progress)
-    exported = None
-    if history:
-        taken, more = _taken(history, speedup)
-        choice, exported = taken.choice, taken.exported
-        notes = (*notes, *more)
+    loop = OuterLoop(
+        choices, target.problem, target.layers, model, example_inputs, speedup, how, journal, progress=progress
+    )
+    outcome = loop.run(rounds)
+    choice, exported = outcome.choice, outcome.exported
     stitched, masks = choices.stitched(choice.allocation)
     final_score, tuned = choice.score, None
     if tuning is not None:
         checkpoint = None if folder is None else folder / CHECKPOINT_FILE
+        if checkpoint is not None and not journal.goes_on:
+            checkpoint.unlink(missing_ok=True)  # of another run
         tuned = global_adaprune(stitched, dense, masks, calibration, tuning, checkpoint=checkpoint, progress=progress)
         stitched, final_score = tuned.model, mean_loss(tuned.model, calibration, loss)
         if exported is not None:
             exported = solved_export(stitched, example_inputs, masks, how, progress=progress).exported
     outside = None
     if held_out is not None:
-        others = calibration_data(held_out, model, num_inputs=num_inputs)
+        others = calibration_data(held_out, model, num_inputs=len(inputs))
         outside = (mean_loss(dense, others, loss), mean_loss(stitched, others, loss))
     return SpeedupAllocation(
         speedup=speedup,
@@ -166,7 +188,7 @@ def allocate_speedup(
         state={name: tensor.detach().clone() for name, tensor in stitched.state_dict().items()},
         table=target.table,
         problem=target.problem,
-        rounds=tuple(own.round for own in history),
+        rounds=outcome.rounds,
         allocation=choice.allocation,
         score=choice.score,
         uniform_score=choice.uniform_score,
@@ -176,7 +198,7 @@ def allocate_speedup(
         held_out=outside,
         exported=exported,
         tuned=tuned,
-        notes=(*target.notes, *notes),
+        notes=(*target.notes, *outcome.notes),
     )
 
 
@@ -184,20 +206,10 @@ def allocate_speedup(
 class _Target:
     """What is to be solved, with the layers in the order of the problem."""
 
-    speedup: float
     table: TimingTable
     problem: AllocationProblem
     layers: tuple[PrunableLayer, ...]
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class _Measured:
-    """A round with its choice and its export."""
-
-    round: Round
-    choice: Choice
-    exported: Exported
 
 
 def _target(
@@ -206,18 +218,23 @@ def _target(
     speedup: float,
     table: TimingTable | None,
     grid: Sequence[float] | None,
+    layers: tuple[PrunableLayer, ...],
+    journal: Journal,
     *,
-    ignore: Iterable[str],
-    linear: bool,
     tables: str | Path | None,
     how: Exporting,
     bars: bool,
 ) -> _Target:
-    """The problem of a speedup, with times that were given or are measured now."""
-    graph = trace(model, example_inputs)
-    layers = prunable_layers(graph, linear=linear, ignore=ignore)
+    """The problem of a speedup, with times that were given, or are measured now, or were before."""
     notes: tuple[str, ...] = ()
-    if table is None:
+    stored = journal.recall("table")
+    measured = None
+    if table is not None:
+        layers = listed_layers(layers, table, model)
+    elif stored is not None:
+        table = TimingTable(tuple(LayerTimes(*own) for own in stored["layers"]), stored["base"])
+        notes = (*stored["notes"], "times and choices so far are those of the journal; delete it to begin anew")
+    else:
         timed = layer_times(
             model,
             example_inputs,
@@ -230,8 +247,7 @@ def _target(
             progress=bars,
         )
         table, notes = timed.table, (str(timed),)
-    else:
-        layers = listed_layers(layers, table, graph)
+        measured = {**_plain(table), "notes": notes}
     levels = levels_of(layers, table)
     problem = allocation_problem(
         table,
@@ -241,53 +257,11 @@ def _target(
         name=type(model).__name__,
     )
     by_name = {own.name: own for own in layers}
-    return _Target(speedup, table, problem, tuple(by_name[own.name] for own in problem.layers), notes)
+    if measured is not None:  # noted now only: a target out of reach leaves nothing behind
+        journal.note("table", measured)
+    return _Target(table, problem, tuple(by_name[own.name] for own in problem.layers), notes)
 
 
-def _outer_loop(
-    first: Choice,
-    choices: ChoiceSearch,
-    target: _Target,
-    model: nn.Module,
-    example_inputs: torch.Tensor | Sequence[Any],
-    rounds: int,
-    how: Exporting,
-    progress: bool,
-) -> tuple[list[_Measured], tuple[str, ...]]:
-    """Export and measure, solve again with the times of the export, and so on."""
-    history: list[_Measured] = []
-    choice = first
-    while len(history) < rounds:
-        stitched, masks = choices.stitched(choice.allocation)
-        solved = solved_export(stitched, example_inputs, masks, how, progress=progress)
-        dense, measured = measured_beside(model, solved.exported.module, example_inputs, how, progress=progress)
-        verification = solved.exported.verification
-        problem = choice.allocation.problem
-        last = Round(
-            allocation=choice.allocation,
-            score=choice.score,
-            uniform_score=choice.uniform_score,
-            predicted=problem.fixed + choice.allocation.time,
-            base=problem.base,
-            measured=measured,
-            dense=dense,
-            error=None if verification is None else verification.relative_error,
-        )
-        history.append(_Measured(last, choice, solved.exported))
-        if len(history) == rounds:
-            break
-        try:
-            again = retimed(target.problem, target.layers, last, solved, example_inputs, target.speedup, how)
-        except UnreachableSpeedupError as error:
-            return history, (f"no further round: by the times of the export, {error}",)
-        choice = choices.solve(again)
-    return history, ()
-
-
-def _taken(history: Sequence[_Measured], speedup: float) -> tuple[_Measured, tuple[str, ...]]:
-    """The round to take: of those measured to be fast enough that of least loss, or the fastest; and a note."""
-    fast = [own for own in history if own.round.measured_speedup >= speedup]
-    if fast:
-        return min(fast, key=lambda own: own.round.score), ()
-    note = f"no export was measured to reach {speedup:g}x; the fastest is taken, and more rounds may help"
-    return max(history, key=lambda own: own.round.measured_speedup), (note,)
+def _plain(table: TimingTable) -> dict[str, Any]:
+    """A timing table as plain values."""
+    return {"base": table.base, "layers": [[own.name, own.sparsities, own.seconds] for own in table.layers]}

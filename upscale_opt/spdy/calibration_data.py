@@ -1,4 +1,4 @@
-"""Images for calibration, all in memory: from batches that a caller has, scikit-learn's digits, or random ones."""
+"""Images for calibration, all in memory: from batches that a caller has, or random ones."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from upscale_opt.errors import MaskError
+from upscale_opt.running import device_of
 
 BATCH_SIZE = 32
 
@@ -94,7 +95,7 @@ def calibration_data(
     MaskError
         If there are no batches, or they have another number of parts.
     """
-    device = next((own.device for own in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     if isinstance(batches, CalibrationData):
         labels = None if batches.labels is None else batches.labels.to(device)
         return CalibrationData(tuple(own.to(device) for own in batches.inputs), labels)
@@ -112,36 +113,6 @@ def calibration_data(
         raise MaskError("the calibration data has no images; give at least one batch")
     joined = [torch.cat(own) for own in zip(*parts, strict=True)]
     return CalibrationData(tuple(joined[:num_inputs]), joined[num_inputs] if len(joined) > num_inputs else None)
-
-
-def digits_data(shape: Sequence[int], *, num_images: int | None = None, seed: int = 0) -> CalibrationData:
-    """Some of scikit-learn's 1797 digits, float32 in [0, 1], shape (images, 1, 8, 8), drawn without replacement.
-
-    Parameters
-    ----------
-    shape
-        Of the network's input, batch included.
-    num_images
-        How many. Default: all.
-    seed
-        Which.
-
-    Raises
-    ------
-    MaskError
-        If scikit-learn is missing, or the network takes images of another size.
-    """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise MaskError("the digits come with scikit-learn; install it: pip install scikit-learn") from error
-    if tuple(shape[1:]) != (1, 8, 8):
-        size = " x ".join(map(str, shape[1:]))
-        raise MaskError(f"digits are 1 x 8 x 8 images, the network's are {size}; use --data random")
-    digits = load_digits()
-    images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
-    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:num_images]
-    return CalibrationData((images[chosen],), torch.tensor(digits.target, dtype=torch.int64)[chosen])
 
 
 def random_data(model: nn.Module, shape: Sequence[int], *, num_images: int = 256, seed: int = 0) -> CalibrationData:

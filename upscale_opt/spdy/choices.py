@@ -112,7 +112,7 @@ class ChoiceSearch:
         progress: bool = False,
     ) -> None:
         self._stitching, self._layers, self._data, self._loss = stitching, tuple(layers), data, loss
-        self._settings, self._progress = settings, progress
+        self.settings, self._progress = settings, progress
         self._scores: dict[tuple[tuple[str, int], ...], float] = {}
 
     def solve(self, problem: AllocationProblem) -> Choice:
@@ -123,7 +123,7 @@ class ChoiceSearch:
         SolverError
             If the method does not exist, or there are fewer buckets than layers.
         """
-        own, before = self._settings, len(self._scores)
+        own, before = self.settings, len(self._scores)
         method, num_buckets = own.method, own.num_buckets
         if own.is_off:
             allocation = allocate(problem, method, num_buckets=num_buckets)

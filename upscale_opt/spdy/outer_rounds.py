@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from problems import AllocationProblem, Order, evaluate
+from problems import AllocationProblem, evaluate, order_by_names
 from problems.evaluation import COPY, OVER_READ, PIECES
 from solvers import Allocation
 from upscale_opt.comparison import export_all, prepare
@@ -175,7 +175,7 @@ def solved_export(
         access.name: access.span
         for problem in prepared.problems.values()
         for access in evaluate(
-            problem, Order([exported.plan.orders[block.name] for block in problem.blocks]), "span"
+            problem, order_by_names(problem, exported.plan.orders, exported.plan.places), "span"
         ).accesses
     }
     return SolvedExport(exported, prepared.graph, prepared.masks, spans)
@@ -200,21 +200,19 @@ def retimed(
     problem: AllocationProblem,
     layers: Sequence[PrunableLayer],
     last: Round,
-    solved: SolvedExport,
-    example_inputs: torch.Tensor | Sequence[Any],
+    realised: Sequence[float],
     speedup: float,
-    how: Exporting,
 ) -> AllocationProblem:
     """The problem with times that hold for an export: of its convolutions, its selections, and all the rest.
 
-    Every layer is timed again as the export runs it: with the output channels that are stored, reading as it reads
-    there (a view, a range, a copy). Between its dense level, where the table holds, and its level in the export the
-    table's times are multiplied by a factor that goes from 1 to what was found, in proportion to the channels dropped;
-    it stays beyond. What the export takes besides its layers is the new fixed time. What of the old one has gone
-    (elementwise work on channels that are stored no longer), and what dense layers have gained by computing fewer
-    outputs, comes back in the same way where layers get denser: each has a share by the input entries it drops. So
-    the new times agree with what was measured at the choice of the export, and with the table where all is dense;
-    unless selections have added more than has gone, which is then paid for whatever the choice.
+    Every layer was timed again as the export runs it (`realised_times`). Between its dense level, where the table
+    holds, and its level in the export the table's times are multiplied by a factor that goes from 1 to what was found,
+    in proportion to the channels dropped; it stays beyond. What the export takes besides its layers is the new fixed
+    time. What of the old one has gone (elementwise work on channels that are stored no longer), and what dense layers
+    have gained by computing fewer outputs, comes back in the same way where layers get denser: each has a share by the
+    input entries it drops. So the new times agree with what was measured at the choice of the export, and with the
+    table where all is dense; unless selections have added more than has gone, which is then paid for whatever the
+    choice.
 
     Parameters
     ----------
@@ -224,21 +222,16 @@ def retimed(
         Those of the problem, in its order.
     last
         The round that was measured.
-    solved
-        Its export.
-    example_inputs
-        As for the export.
+    realised
+        Per layer its seconds in the export.
     speedup
         The target.
-    how
-        As for the export.
 
     Raises
     ------
     UnreachableSpeedupError
         If no choice meets the target by these times.
     """
-    realised = _realised_times(layers, solved, example_inputs, how)
     whole = last.measured * last.base / last.dense
     total = math.fsum(realised)
     if total > whole:  # layers alone are timed slower than they are in the export, as in `guarded_table`
@@ -270,13 +263,23 @@ def retimed(
     return AllocationProblem(tuple(retimed_layers), problem.base, problem.base / speedup - fixed, fixed, problem.name)
 
 
-def _realised_times(
+def realised_times(
     layers: Sequence[PrunableLayer],
     solved: SolvedExport,
     example_inputs: torch.Tensor | Sequence[Any],
     how: Exporting,
 ) -> list[float]:
-    """Seconds of every layer as an export runs it."""
+    """Seconds of every layer as an export runs it: with the output channels it stores, reading as it reads there.
+
+    Parameters
+    ----------
+    layers
+        Of `prunable_layers`.
+    solved
+        The export.
+    example_inputs, how
+        As for the export.
+    """
     inputs = as_tuple(example_inputs)
     conditions = conditions_of(inputs, backend=how.backend)
     device = next((x.device for x in inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))

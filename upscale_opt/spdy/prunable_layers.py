@@ -95,7 +95,7 @@ def prunable_layers(graph: Graph, *, linear: bool = False, ignore: Iterable[str]
     return tuple(layers)
 
 
-def listed_layers(layers: Sequence[PrunableLayer], table: TimingTable, graph: Graph) -> tuple[PrunableLayer, ...]:
+def listed_layers(layers: Sequence[PrunableLayer], table: TimingTable, model: nn.Module) -> tuple[PrunableLayer, ...]:
     """Those of the layers that a timing table lists; what it lists besides stays dense.
 
     Raises
@@ -103,7 +103,7 @@ def listed_layers(layers: Sequence[PrunableLayer], table: TimingTable, graph: Gr
     MaskError
         If the table lists something that is no layer of the network, or none of these layers.
     """
-    modules = {name for name, _ in graph.module.named_modules()}
+    modules = {name for name, _ in model.named_modules()}
     for own in table.layers:
         if own.name not in modules:
             raise MaskError(f"the timing table lists {own.name!r}, which the network does not have; give its own table")

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from upscale_opt.attributes import attribute_of
 from upscale_opt.errors import MaskError
+from upscale_opt.running import reestimate_batch_norm
 from upscale_opt.shapes import first_line
 from upscale_opt.spdy.calibration_data import CalibrationData
 from upscale_opt.spdy.layer_runs import frozen_copy
@@ -21,7 +22,6 @@ Loss = Callable[[Any, Any], torch.Tensor]
 """``loss(outputs, labels)``: the mean over the images of a batch."""
 
 _BATCH_SIZE = 256
-_NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class Stitching:
@@ -72,7 +72,7 @@ class Stitching:
                 self._levels[name] = count
                 changed = True
         if changed and self._data is not None:
-            reestimate_statistics(self.model, self._data)
+            reestimate_batch_norm(self.model, (inputs for inputs, _ in self._data.batches(_BATCH_SIZE)))
 
     def masks(self) -> dict[str, np.ndarray]:
         """The masks of the levels that are put in: weight name to Boolean array, True = kept; all layers."""
@@ -115,21 +115,3 @@ def mean_loss(model: nn.Module, data: CalibrationData, loss: Loss | None = None)
                     f"the loss rejects a batch ({first_line(error)}); give loss=, and labels that fit it"
                 ) from error
     return total / data.num_images
-
-
-def reestimate_statistics(model: nn.Module, data: CalibrationData) -> None:
-    """Give the BatchNorms of a model, in place, the mean and variance over calibration data: batches count alike."""
-    norms = [own for own in model.modules() if isinstance(own, _NORMALISATIONS) and own.track_running_stats]
-    momenta = [own.momentum for own in norms]
-    try:
-        for own in norms:
-            own.reset_running_stats()
-            own.momentum = None
-            own.train()
-        with torch.no_grad():
-            for inputs, _ in data.batches(_BATCH_SIZE):
-                model(*inputs)
-    finally:
-        for own, momentum in zip(norms, momenta, strict=True):
-            own.momentum = momentum
-            own.eval()

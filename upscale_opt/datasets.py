@@ -1,4 +1,4 @@
-"""Images to learn from and to test on: scikit-learn's digits, or a folder of images in ImageNet's layout."""
+"""Images to learn from, to calibrate with and to test on: scikit-learn's digits, or a folder in ImageNet's layout."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from upscale_opt.errors import LearningError
-from upscale_opt.learning.evaluation import device_of, in_modes
+from upscale_opt.running import device_of, in_modes
 from upscale_opt.shapes import first_line
 
 DIGITS = "digits"
@@ -39,6 +39,8 @@ class Dataset:
         Of one image: channels, height, width.
     workers
         Processes that load images; 0 = the calling one.
+    unaugmented
+        The images of `train` as they are tested, for calibration. Default: `train` itself.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Dataset:
     num_classes: int
     input_shape: tuple[int, ...]
     workers: int = 0
+    unaugmented: Any = None
 
     def __str__(self) -> str:
         learned = "none" if self.train is None else len(self.train)
@@ -63,8 +66,7 @@ class Dataset:
         LearningError
             If there are none.
         """
-        if self.train is None:
-            raise LearningError(f"{self.name} has no images to learn from; put class folders into {self.name}/train")
+        self._require_train()
         full = len(self.train) >= batch_size
         return DataLoader(
             self.train, batch_size, shuffle=True, generator=generator, drop_last=full, num_workers=self.workers
@@ -73,6 +75,42 @@ class Dataset:
     def test_batches(self, batch_size: int = 256) -> DataLoader[Any]:
         """The images to test on, in batches, in order. It draws nothing from torch's global generator."""
         return DataLoader(self.test, batch_size, num_workers=self.workers, generator=torch.Generator())
+
+    def sampled(
+        self, number: int, *, test: bool = False, seed: int = 0, batch_size: int = 32
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Some of the images, in memory, in batches of images and labels: for calibration, and to look at its outcome.
+
+        Parameters
+        ----------
+        number
+            How many; all of them if there are fewer.
+        test
+            Take images to test on. Default: images to learn from, without augmentation.
+        seed
+            Which; drawn without replacement.
+        batch_size
+            Images per batch.
+
+        Raises
+        ------
+        LearningError
+            If the number is not positive, or there are no images to learn from.
+        """
+        if number < 1:
+            raise LearningError(f"the number of images is {number}; give a whole number of at least 1")
+        if not test:
+            self._require_train()
+        images = self.test if test else self.train if self.unaugmented is None else self.unaugmented
+        chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:number].tolist()
+        loader = DataLoader(
+            Subset(images, chosen), batch_size, num_workers=self.workers, generator=torch.Generator().manual_seed(0)
+        )
+        return [(x, labels) for x, labels in loader]
+
+    def _require_train(self) -> None:
+        if self.train is None:
+            raise LearningError(f"{self.name} has no images to learn from; put class folders into {self.name}/train")
 
     def require_fitting(self, model: nn.Module) -> None:
         """Raise unless the model takes these images and has an output for every class. It is left as it is.
@@ -157,7 +195,8 @@ def _folders(path: Path, workers: int) -> Dataset:
             f"{train} has {len(training.classes)} classes and {test} {len(testing.classes)}, only one of them has "
             f"{odd[0]!r}; give both the same class folders"
         )
-    return Dataset(str(path), training, testing, len(testing.classes), (3, _CROP, _CROP), workers)
+    plain = None if train is None else _folder(train, _evaluation_transform())
+    return Dataset(str(path), training, testing, len(testing.classes), (3, _CROP, _CROP), workers, plain)
 
 
 def _folder(path: Path, transform: Callable[..., Any]) -> Any:
