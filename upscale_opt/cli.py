@@ -12,7 +12,15 @@ from pathlib import Path
 import typer
 
 from problems import Order, Problem, read_instance
-from upscale_opt import allocation_commands, latency_commands, learning_commands, options, proofs, reports
+from upscale_opt import (
+    allocation_commands,
+    latency_commands,
+    learning_commands,
+    options,
+    proofs,
+    pruning_commands,
+    reports,
+)
 from upscale_opt.errors import UpscaleError
 from upscale_opt.mask_choices import MaskChoice
 from upscale_opt.measuring import Measuring
@@ -236,6 +244,7 @@ def show(
 app.command()(latency_commands.profile)
 app.command()(options.spread(latency_commands.calibrate))
 app.command()(options.spread(latency_commands.check))
+app.command()(options.spread(pruning_commands.prune))
 app.command()(options.spread(learning_commands.train))
 app.command()(learning_commands.evaluate)
 app.command()(options.spread(allocation_commands.allocate))

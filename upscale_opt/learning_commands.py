@@ -50,7 +50,6 @@ class Recipes:
 
     def finetuning(self, seed: int) -> Recipe | None:
         """For what follows it, if anything does."""
-
         own = self.recipe(seed)
         if self.finetune_epochs < 0:
             raise UpscaleError(f"--finetune-epochs is {self.finetune_epochs}; give a number from 0 on")
@@ -64,6 +63,8 @@ class Pruned:
     method: options.MethodName = FINETUNE
     amount: options.Amount = "0.5"
     scope: options.Scope = "local"
+    layer_amount: options.LayerAmounts = ()  # type: ignore[assignment]
+    profile: options.ProfileIn = None
     ignore: options.Ignore = ()  # type: ignore[assignment]
     masks: options.LearntMasks = None
     mask_lr: options.MaskRate = 0.1
@@ -83,7 +84,8 @@ class Pruned:
         """How much is dropped."""
         from upscale_opt.learning.targets import Target
 
-        return Target(self.amount, self.scope, ignore=tuple(self.ignore))
+        amounts = options.layer_amounts(self.layer_amount, self.profile)
+        return Target(self.amount, self.scope, amounts, tuple(self.ignore))
 
 
 DEFAULT_RECIPES = Recipes()
@@ -133,10 +135,10 @@ def train(
     asked = {"model": model, "data": images.name, "seed": seed, "recipe": asdict(recipe)}
     drops = pruned.method != NONE and pruned.masks is None
     asked |= {"method": pruned.method, "target": str(pruned.target()) if drops else None}
-    _write_log(out, asked, found.epochs, [asdict(own) for own in found.log], found.masks)
+    _write_log(out, asked, found.epochs, found.test, [asdict(own) for own in found.log], found.masks)
     if found.masks:
         save_masks(found.masks, out / MASKS)
-    say(str(found) if found.masks else f"test {found.epochs[-1].test}")
+    say(str(found) if found.masks else f"test {found.test}")
     say(f"written to {out}")
 
 
@@ -211,7 +213,7 @@ def _finetune_export(exported: Exported, images: Dataset, recipe: Recipe, out: P
     epochs = fit(exported.module, images, [recipe], checkpoint=out / CHECKPOINT, progress=True)
     exported.save(out)
     asked = {"data": images.name, "method": FINETUNE, "export": True, "recipe": asdict(recipe)}
-    _write_log(out, asked, epochs, [], {})
+    _write_log(out, asked, epochs, epochs[-1].test, [], {})
     say(f"test {epochs[-1].test}")
     say(f"export written to {out}")
 
@@ -258,7 +260,7 @@ def _require_fresh(out: Path, resume: bool) -> None:
 
 
 def _write_log(
-    out: Path, asked: Mapping[str, Any], epochs: Any, log: list[dict[str, Any]], masks: Mapping[str, Any]
+    out: Path, asked: Mapping[str, Any], epochs: Any, test: Any, log: list[dict[str, Any]], masks: Mapping[str, Any]
 ) -> None:
     """What was asked for, what every epoch came to, and what the method did."""
     from problems.files import write_text_atomically
@@ -267,7 +269,7 @@ def _write_log(
     document = {
         **asked,
         "environment": environment(),
-        "test": asdict(epochs[-1].test),
+        "test": asdict(test),
         "kept": {name: int(mask.sum()) for name, mask in masks.items()},
         "epochs": [asdict(own) for own in epochs],
         "log": log,

@@ -6,14 +6,14 @@ import functools
 import inspect
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from problems import objective_named
+from problems import objective_named, read_sparsity_profile
 from problems.files import write_text_atomically
 from solvers import SolverError, solver_names
 from upscale_opt.errors import UpscaleError
@@ -111,6 +111,31 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with the training 
 LearntMasks = Annotated[
     Path | None, typer.Option("--masks", help="File of masks to fine-tune under. Replaces --amount, --scope, --ignore.")
 ]
+ImportanceName = Annotated[
+    str, typer.Option("--importance", help="l1, l2, lamp, fpgm, hrank, bn-scale, taylor, random, or a registered one.")
+]
+SharedMode = Annotated[
+    str, typer.Option("--mode", help="input (every consumer by itself) or constrained (consumers of a channel agree).")
+]
+LayerAmounts = Annotated[
+    list[str],
+    typer.Option(
+        metavar="PATTERN=AMOUNT", help="An amount of their own for layers of this name (layer4.*=0.7); may repeat."
+    ),
+]
+ProfileIn = Annotated[
+    Path | None, typer.Option("--profile", help="A sparsity profile, as allocate writes it: amounts layer by layer.")
+]
+ScoredData = Annotated[
+    str | None,
+    typer.Option(
+        "--data", help="Images for hrank and taylor: digits (scikit-learn's), or a folder with class folders in train."
+    ),
+]
+ScoredImages = Annotated[int, typer.Option(help="How many images hrank and taylor look at.")]
+PruneDirectory = Annotated[
+    Path | None, typer.Option("--out", help="Directory for masks.json and model.safetensors; needed.")
+]
 Speedup = Annotated[float | None, typer.Option(help="How many times faster than the dense model, such as 1.5.")]
 CalibrationImages = Annotated[
     str,
@@ -159,6 +184,26 @@ def parse_shape(text: str) -> tuple[int, ...]:
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise UpscaleError(f"input shape {text!r} is not understood; write it like 1,3,224,224")
     return tuple(int(part) for part in parts)
+
+
+def layer_amounts(given: Iterable[str], profile: Path | None) -> dict[str, float | str]:
+    """Amounts of layers' own: those of a sparsity profile, then ``PATTERN=AMOUNT`` one by one.
+
+    Raises
+    ------
+    UpscaleError
+        If a text is not of that kind.
+    ProblemError
+        If the profile cannot be read.
+    """
+    amounts: dict[str, float | str] = {} if profile is None else dict(read_sparsity_profile(profile))
+    for text in given:
+        pattern, sign, amount = text.rpartition("=")
+        if not sign or not pattern:
+            raise UpscaleError(f"--layer-amount {text!r} is not understood; write it like layer4.*=0.7")
+        amounts.pop(pattern, None)  # the last that matches a layer counts
+        amounts[pattern] = amount
+    return amounts
 
 
 def chosen_solvers(names: list[str]) -> list[str]:

@@ -135,7 +135,13 @@ def program(*arguments):
 def stopped(command, environment, signal_number, out, step):
     """Run a program until a file, or an entry of the journal, is there; then stop it. Exit code and standard error."""
     journal = out / "journal.json"
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+
+    def listen_to_interrupts():  # a shell that started the tests in the background has them ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_interrupts
+    ) as process:
         while process.poll() is None:
             if (out / step).exists() or (journal.exists() and f'"{step}"' in journal.read_text()):
                 break

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from upscale_opt.amounts import num_removed, round_up
+from upscale_opt.consumer_names import consumers_matching
 from upscale_opt.errors import MaskError
 from upscale_opt.graphs import Graph
 from upscale_opt.importance.criteria import GLOBAL, Criterion
@@ -80,6 +81,38 @@ def ranked_masks(
         masks[weight] = np.ones(size, dtype=bool)
         masks[weight][orders[weight][: size - kept]] = False
     return masks
+
+
+def require_reached(
+    graph: Graph, masks: Mapping[str, np.ndarray], amount: float | str, own: Mapping[str, float | str]
+) -> None:
+    """Raise unless a global amount is met: because every layer keeps a channel, it may be out of reach.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    masks
+        Weight name to Boolean array, of the layers that were masked.
+    amount
+        Share of channels that were to go of all layers together.
+    own
+        Names of weights or modules, wildcards allowed, with amounts of their own: they do not count.
+
+    Raises
+    ------
+    MaskError
+        If fewer channels go.
+    """
+    outside = consumers_matching(graph, own)
+    pooled = [mask for name, mask in masks.items() if name not in outside]
+    total = sum(mask.size for mask in pooled)
+    wanted, gone = num_removed(amount, total), sum(int((~mask).sum()) for mask in pooled)
+    if pooled and gone < wanted:
+        raise MaskError(
+            f"amount {amount} asks for {wanted} of {total} channels to go, but each of {len(pooled)} layers keeps "
+            f"one; choose an amount of at most {gone / total:.3f}"
+        )
 
 
 def _numbers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -80,6 +81,10 @@ class FixedMasks(HeldColumns):
         self.columns.set(self.masks)
 
     def settings(self) -> dict[str, str]:
-        """The weights that are masked, and how many channels they keep."""
+        """How many channels the weights keep, and which."""
         kept = ", ".join(str(int(mask.sum())) for mask in self.masks.values())
-        return {**super().settings(), "method": "finetune", "kept channels": kept}
+        digest = hashlib.sha256()
+        for name, mask in self.masks.items():
+            digest.update(f"{name} {np.flatnonzero(mask).tolist()}".encode())
+        own = {"method": "finetune", "kept channels": kept, "masks of digest": digest.hexdigest()[:12]}
+        return {**super().settings(), **own}

@@ -21,7 +21,7 @@ from upscale_opt.errors import LearningError
 from upscale_opt.learning.checkpoints import own_random_state, read_state, require_same, seed_everything, write_state
 from upscale_opt.learning.columns import Columns, HeldColumns
 from upscale_opt.learning.copies import Copy, Factory, train_copies
-from upscale_opt.learning.evaluation import Accuracy
+from upscale_opt.learning.evaluation import Accuracy, accuracy
 from upscale_opt.learning.finetuning import FixedMasks
 from upscale_opt.learning.learned import Learned
 from upscale_opt.learning.loop import Epoch, Training, fit
@@ -119,7 +119,8 @@ def cgap(
     recipes = [replace(recipe, seed=recipe.seed + t) for t in range(method.num_steps)]
     recipes += [] if finetuning is None else [finetuning]
     epochs = fit(model, data, recipes, method=method, checkpoint=checkpoint, progress=progress)
-    return Learned(model, columns.masks, epochs, tuple(method.log))
+    final = accuracy(model, data.test_batches()) if finetuning is None else None  # pruned after its last epoch
+    return Learned(model, columns.masks, epochs, tuple(method.log), final)
 
 
 def pgap(
@@ -179,7 +180,8 @@ def pgap(
             method = FixedMasks(columns, dict(columns.masks))
             last = fit(model, data, [finetuning], method=method, checkpoint=path, progress=progress)
             epochs += [replace(own, phase=len(rounds.log)) for own in last]
-    return Learned(model.eval(), columns.masks, tuple(epochs), tuple(log))
+    final = accuracy(model, data.test_batches()) if finetuning is None else None  # put together after its last epoch
+    return Learned(model.eval(), columns.masks, tuple(epochs), tuple(log), final)
 
 
 def _prepared(model: nn.Module, data: Dataset, target: Target, settings: Gap) -> tuple[Columns, tuple[Partition, ...]]:

@@ -12,6 +12,7 @@ from torch import nn
 from upscale_opt.attributes import attribute_of
 from upscale_opt.errors import LearningError
 from upscale_opt.graphs import Graph
+from upscale_opt.learning.evaluation import Accuracy
 from upscale_opt.learning.loop import Epoch
 
 
@@ -30,18 +31,25 @@ class Learned:
         What every epoch came to.
     log
         What the method did, in order; each method says what its entries are.
+    final
+        Accuracy in the end, where something happened to the model after its last epoch.
     """
 
     model: nn.Module
     masks: Mapping[str, np.ndarray]
-    epochs: tuple[Epoch, ...] = ()
+    epochs: tuple[Epoch, ...]
     log: tuple[Any, ...] = ()
+    final: Accuracy | None = None
+
+    @property
+    def test(self) -> Accuracy:
+        """Accuracy of the model as it is now, on the images to test on."""
+        return self.final if self.final is not None else self.epochs[-1].test
 
     def __str__(self) -> str:
         kept = sum(int(mask.sum()) for mask in self.masks.values())
         total = sum(mask.size for mask in self.masks.values())
-        test = f"; test {self.epochs[-1].test}" if self.epochs else ""
-        return f"{kept} of {total} input channels kept in {len(self.masks)} layers{test}"
+        return f"{kept} of {total} input channels kept in {len(self.masks)} layers; test {self.test}"
 
     def require_zero(self, graph: Graph) -> None:
         """Raise unless every dropped column is zero.

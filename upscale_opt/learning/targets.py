@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from upscale_opt.amounts import num_removed
 from upscale_opt.errors import MaskError
 from upscale_opt.graphs import Graph
 from upscale_opt.importance.criteria import GLOBAL, LOCAL, Criterion
 from upscale_opt.importance.masks import maskable
-from upscale_opt.importance.ranking import ranked_masks
+from upscale_opt.importance.ranking import ranked_masks, require_reached
 from upscale_opt.importance.registry import Importance
 from upscale_opt.modes import INPUT
 
@@ -89,15 +88,8 @@ class Target:
         own = self._criterion({}).own_amounts(graph, frozenset(scores))
         amounts = {name: amount for name, amount in own.items() if name in names}
         masks = ranked_masks(graph, names, INPUT, self._criterion(scores, amounts))
-        pooled = [masks[name] for name in names if name not in own]
-        if self.scope == GLOBAL and pooled:
-            total = sum(mask.size for mask in pooled)
-            wanted, gone = num_removed(self.amount, total), sum(int((~mask).sum()) for mask in pooled)
-            if gone < wanted:
-                raise MaskError(
-                    f"amount {self.amount} asks for {wanted} of {total} channels to go, but each of {len(pooled)} "
-                    f"layers keeps one; choose an amount of at most {gone / total:.3f}"
-                )
+        if self.scope == GLOBAL:
+            require_reached(graph, masks, self.amount, amounts)
         return masks
 
     def _criterion(

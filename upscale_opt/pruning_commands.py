@@ -1,0 +1,194 @@
+"""The command `prune`: masks by any importance, and the weights that go with them. `upscale_opt.cli` registers it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from upscale_opt import options
+from upscale_opt.amounts import require_amount, require_rounding
+from upscale_opt.errors import MaskError, UpscaleError
+from upscale_opt.mask_choices import MaskChoice
+from upscale_opt.mask_files import save_masks
+from upscale_opt.modes import CONSTRAINED, INPUT
+from upscale_opt.sessions import Run, Search, Setting, load_model_and_input, reference_of, remark, say
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from upscale_opt.datasets import Dataset
+    from upscale_opt.graphs import Graph
+
+MASKS = "masks.json"
+DEFAULT_SHAPE = "1,3,224,224"
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The options on which channels go; each field is the option of its name.
+
+    Raises
+    ------
+    UpscaleError
+        If a value makes no sense, alone or beside the others.
+    """
+
+    importance: options.ImportanceName = "l2"
+    amount: options.Amount = "0.5"
+    scope: options.Scope = "local"
+    mode: options.SharedMode = INPUT
+    layer_amount: options.LayerAmounts = ()  # type: ignore[assignment]
+    profile: options.ProfileIn = None
+    ignore: options.Ignore = ()  # type: ignore[assignment]
+    round_to: options.RoundTo = 1
+    min_channels: options.MinChannels = 1
+    images: options.ScoredImages = 256
+
+    def __post_init__(self) -> None:
+        require_amount(self.amount)
+        require_rounding(self.round_to, self.min_channels)
+        if self.mode not in (INPUT, CONSTRAINED):
+            raise MaskError(
+                f"prune writes masks of inputs, not of mode {self.mode!r}; choose {INPUT} or {CONSTRAINED}, or "
+                "solve --mode output --save-plan FILE"
+            )
+
+    def amounts(self) -> dict[str, float | str]:
+        """Layers to amounts of their own: those of the profile, then those given one by one."""
+        return options.layer_amounts(self.layer_amount, self.profile)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the JSON document says of it."""
+        return {**vars(self), "ignore": list(self.ignore), "layer_amount": self.amounts(), "profile": None}
+
+    def __str__(self) -> str:
+        own = "" if not self.amounts() else f" ({len(self.amounts())} with amounts of their own)"
+        return f"{self.importance}, amount {self.amount} {self.scope}{own}, {self.mode}"
+
+
+DEFAULT_RANKING = Ranking()
+
+
+def prune(
+    model: options.Model = None,
+    ranking: Ranking = DEFAULT_RANKING,
+    data: options.ScoredData = None,
+    weights: options.Weights = None,
+    input_shape: options.InputShape = DEFAULT_SHAPE,
+    seed: options.Seed = 0,
+    device: options.Device = "cpu",
+    workers: options.Workers = 0,
+    objective: options.ObjectiveName = "copies",
+    time_limit: options.TimeLimit = 10.0,
+    verify: options.Verify = True,
+    out: options.PruneDirectory = None,
+    export: options.ExportDirectory = None,
+    json: options.JsonPath = None,
+) -> None:
+    """Choose masks by an importance; write them with the masked weights, and the pruned model with --export."""
+    if out is None:
+        raise UpscaleError("give --out, a directory for masks and weights")
+    amounts = ranking.amounts()
+    options.require_settings(objective, time_limit)
+    options.require_writable(json)
+    options.require_creatable(out)
+    options.require_creatable(export)
+    images = _required_data(ranking.importance, data, workers)
+    reference = reference_of(None, model, weights, input_shape, seed)
+    if images is not None:
+        reference = replace(reference, input_shape=(1, *images.input_shape))
+    network, x, notes = load_model_and_input(reference, device)
+    remark(notes)
+    from safetensors.torch import save
+
+    from problems.files import write_bytes_atomically
+    from upscale_opt.environment import environment
+    from upscale_opt.exports import WEIGHTS_FILE
+    from upscale_opt.tracing import trace
+    from upscale_opt.verification import masked_copy
+
+    if images is not None:
+        images.require_fitting(network)
+    graph = trace(network, x)
+    masks = _ranked(graph, ranking, amounts, images, seed)
+    options.require_directory(out)
+    masked = masked_copy(network, masks, {name: graph.consumers[name].input_axis for name in masks})
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in masked.state_dict().items()}
+    write_bytes_atomically(save(state), out / WEIGHTS_FILE)
+    save_masks(masks, out / MASKS)
+    kept, total = (sum(int(own.sum()) for own in masks.values()), sum(map(len, masks.values())))
+    say(f"{ranking}: {kept} of {total} input channels kept in {len(masks)} layers")
+    say(f"masks and weights: {out}")
+    document = {"model": model, "data": data, "seed": seed, **ranking.to_dict(), "environment": environment()}
+    document["kept"] = {name: int(mask.sum()) for name, mask in masks.items()}
+    if export is not None:
+        shape = ",".join(map(str, reference.input_shape))
+        setting = Setting(reference.name, str(out / WEIGHTS_FILE), MaskChoice(masks=out / MASKS), shape, seed, device)
+        document["verified"] = _export(setting, Search(["greedy", "auto"], objective, time_limit, seed), export, verify)
+    options.write_json(document, json)
+
+
+def _required_data(importance: str, data: str | None, workers: int) -> Dataset | None:
+    """The images, which must have been given if the importance looks at some."""
+    from upscale_opt.importance.registry import importance_named
+
+    named = importance_named(importance)
+    if data is None:
+        if named.needs_data:
+            raise MaskError(f"the importance {named.name} looks at images; give --data: digits, or a folder of images")
+        return None
+    from upscale_opt.datasets import load_data
+
+    return load_data(data, workers=workers)
+
+
+def _ranked(
+    graph: Graph, ranking: Ranking, amounts: Mapping[str, float | str], images: Dataset | None, seed: int
+) -> dict[str, np.ndarray]:
+    """The masks, exactly as many channels as asked for."""
+    from tqdm import tqdm
+
+    from upscale_opt.importance.criteria import GLOBAL
+    from upscale_opt.importance.masks import importance_masks
+    from upscale_opt.importance.ranking import require_reached
+    from upscale_opt.importance.registry import importance_named
+
+    batches = None
+    if images is not None and importance_named(ranking.importance).needs_data:
+        chosen = images.sampled(ranking.images, seed=seed)
+        batches = tqdm(chosen, desc="look at images", unit="batch", disable=None, leave=False)
+    masks = importance_masks(
+        graph,
+        ranking.importance,
+        ranking.amount,
+        scope=ranking.scope,
+        mode=ranking.mode,
+        amounts=amounts,
+        ignore=ranking.ignore,
+        data=batches,
+        seed=seed,
+        round_to=ranking.round_to,
+        min_channels=ranking.min_channels,
+    )
+    if not masks:
+        raise MaskError("the network has no convolution whose inputs can be dropped; choose another model")
+    exact = ranking.round_to == ranking.min_channels == 1
+    if ranking.scope == GLOBAL and ranking.mode == INPUT and exact:
+        require_reached(graph, masks, ranking.amount, amounts)
+    return masks
+
+
+def _export(setting: Setting, search: Search, directory: Path, verify: bool) -> dict[str, float]:
+    """The pruned model, its channels in the best order found."""
+    from upscale_opt.segments import best_solver
+
+    run = Run(setting, search, None)
+    run.solve()
+    best = best_solver(run.solutions, search.solvers)
+    exported = run.export(verify=verify, only=best)[best]
+    exported.save(directory, [])
+    say(str(exported))
+    say(f"pruned model: {directory}")
+    return {best: exported.verification.relative_error} if exported.verification is not None else {}
