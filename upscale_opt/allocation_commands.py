@@ -36,6 +36,7 @@ def allocate(
     method: options.AllocationMethod = "dynamic-programme",
     reconstruction: options.Reconstruction = "adaprune",
     trials: options.Trials = 100,
+    reestimate: options.Reestimate = False,
     tune: options.TuningPasses = 0,
     rounds: options.ExportRounds = 2,
     time_limit: options.TimeLimit = 5.0,
@@ -83,7 +84,13 @@ def allocate(
         "images": images,
         "method": method,
     }
-    document |= {"reconstruction": reconstruction, "trials": trials, "tune": tune, "seed": seed}
+    document |= {
+        "reconstruction": reconstruction,
+        "trials": trials,
+        "reestimate": reestimate,
+        "tune": tune,
+        "seed": seed,
+    }
     document |= {"environment": environment()}
     try:
         found = allocate_speedup(
@@ -96,6 +103,7 @@ def allocate(
             repair=repair,
             search=search,
             tuning=tuning,
+            reestimate=reestimate,
             rounds=rounds,
             how=Exporting(
                 time_limit=time_limit,

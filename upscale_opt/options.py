@@ -160,6 +160,9 @@ Reconstruction = Annotated[
 Trials = Annotated[
     int, typer.Option(help="Random coefficients tried, and failures in a row that end a search; 0 for none.")
 ]
+Reestimate = Annotated[
+    bool, typer.Option("--reestimate", help="Estimate BatchNorm statistics again before every loss; for high sparsity.")
+]
 TuningPasses = Annotated[int, typer.Option(help="Passes of global AdaPrune at the end; SPDY takes 100.")]
 ExportRounds = Annotated[
     int, typer.Option("--rounds", help="How often to export and measure, solving again in between; 0 for never.")

@@ -26,6 +26,7 @@ from upscale_opt.learning.learned import Learned
 from upscale_opt.learning.loop import Training, fit
 from upscale_opt.learning.recipes import Recipe
 from upscale_opt.learning.targets import Target
+from upscale_opt.running import device_of
 from upscale_opt.tracing import trace
 
 
@@ -140,7 +141,7 @@ def bip(
     Bi-level Optimization, NeurIPS 2022, in its structured form, for input channels. Unlike the released code, scores
     and weights have an optimiser each and share no memory, and the implicit term is that of the formula.
     """
-    graph = trace(model, torch.zeros(1, *data.input_shape))
+    graph = trace(model, torch.zeros(1, *data.input_shape, device=device_of(model)))
     target, settings = target or Target(), settings or Bip()
     columns = Columns(model, graph, target.weights(graph))
     method = _LearntMasks(columns, target, settings, recipe.seed)

@@ -17,6 +17,7 @@ from upscale_opt.learning.loop import Training, fit
 from upscale_opt.learning.recipes import Recipe
 from upscale_opt.learning.targets import Target
 from upscale_opt.masks import normalise_masks
+from upscale_opt.running import device_of
 from upscale_opt.tracing import trace
 
 
@@ -52,7 +53,7 @@ def finetune(
     LearningError
         As `fit` does.
     """
-    graph = trace(model, torch.zeros(1, *data.input_shape))
+    graph = trace(model, torch.zeros(1, *data.input_shape, device=device_of(model)))
     target = target or Target()
     given = None if masks is None else normalise_masks(graph, masks)
     columns = Columns(model, graph, target.weights(graph) if given is None else given)

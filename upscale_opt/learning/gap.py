@@ -185,7 +185,7 @@ def pgap(
 
 
 def _prepared(model: nn.Module, data: Dataset, target: Target, settings: Gap) -> tuple[Columns, tuple[Partition, ...]]:
-    graph = trace(model, torch.zeros(1, *data.input_shape))
+    graph = trace(model, torch.zeros(1, *data.input_shape, device=device_of(model)))
     weights = target.weights(graph)
     columns = Columns(model, graph, weights)
     target.masks(graph, columns.norms())  # can it be reached?

@@ -69,10 +69,24 @@ class CalibrationData:
             yield tuple(x[own] for x in self.inputs), None if self.labels is None else self.labels[own]
 
     def labelled_by(self, model: nn.Module) -> CalibrationData:
-        """The same images, labelled with the class that a model gives them; for models that return logits."""
+        """The same images, labelled with the class that a model gives them.
+
+        Raises
+        ------
+        MaskError
+            If the model does not return logits, classes along dimension 1.
+        """
+        labels = []
         with torch.no_grad():
-            labels = torch.cat([model(*inputs).argmax(1) for inputs, _ in self.batches()])
-        return CalibrationData(self.inputs, labels)
+            for inputs, _ in self.batches():
+                outputs = model(*inputs)
+                if not isinstance(outputs, torch.Tensor) or outputs.ndim < 2:
+                    raise MaskError(
+                        f"random images get the classes of the model's outputs, which are of {type(outputs).__name__}; "
+                        "wrap it in a model that returns logits, or call allocate_speedup with data and loss"
+                    )
+                labels.append(outputs.argmax(1))
+        return CalibrationData(self.inputs, torch.cat(labels))
 
 
 def calibration_data(

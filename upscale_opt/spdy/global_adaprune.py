@@ -134,7 +134,15 @@ def global_adaprune(
         first = _resume(checkpoint, fingerprint, parameters, optimiser)
         every = max(1, -(-tuning.passes // _CHECKPOINTS))
         rounds = range(first, tuning.passes)
-        bar = tqdm(rounds, "global AdaPrune", tuning.passes, False, unit="pass", disable=not progress, initial=first)
+        bar = tqdm(
+            rounds,
+            desc="global AdaPrune",
+            total=tuning.passes,
+            initial=first,
+            unit="pass",
+            disable=None if progress else True,
+            leave=False,
+        )
         for number in bar:
             seed = int(np.random.SeedSequence([tuning.seed, number]).generate_state(1)[0])
             for inputs, _ in data.batches(tuning.batch_size, torch.Generator().manual_seed(seed)):
