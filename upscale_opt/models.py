@@ -193,9 +193,11 @@ def _from_file(path: Path, factory: str) -> nn.Module:
     if spec is None or spec.loader is None:
         raise ModelError(f"{path} is no Python file; give path/to/file.py:factory")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickle look their module up there
     try:
         spec.loader.exec_module(module)
     except Exception as error:
+        del sys.modules[spec.name]
         raise ModelError(f"{path} cannot be imported ({type(error).__name__}: {error})") from error
     if not callable(getattr(module, factory, None)):
         functions = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]

@@ -36,6 +36,13 @@ def test_random_weights_are_those_of_the_seed():
     assert all(torch.equal(expected[name], tensor) for name, tensor in found.state_dict().items())
 
 
+def test_a_file_may_define_dataclasses(tmp_path):
+    """With annotations that are text, dataclasses look their module up by its name."""
+    own = "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass A:\n    a: int\n"
+    (tmp_path / "own.py").write_text(own + FACTORY)
+    assert isinstance(load_model(ModelReference(f"{tmp_path / 'own.py'}:tiny")), torch.nn.Sequential)
+
+
 def test_a_factory_in_a_file_with_a_checkpoint(factory, tmp_path):
     model = load_model(ModelReference(f"{factory}:tiny", seed=1))
     torch.save({"state_dict": model.state_dict()}, tmp_path / "a.pt")
