@@ -57,6 +57,7 @@ def test_profile_masks_and_weights_are_written_and_can_be_used(run, table, tmp_p
     assert "stem" not in profile and "down" in profile  # it reads the input, and is paid for as it is
     found = json.loads(document.read_text())
     assert found["predicted"] <= found["target"] * (1 + 1e-9) and found["score"] <= found["uniform_score"]
+    assert found["method"] == method and not found["reestimate"]
     if method == "cp-sat":
         assert "round 1: predicted" in text and len(found["rounds"]) == 1 and found["rounds"][0]["verified"] < 1e-9
     code, text, errors = run(
@@ -81,6 +82,26 @@ def test_a_measured_table_and_digits(run, tmp_path):
         and "held out: loss" in text
         and "layers take" in errors
     )
+
+
+def test_a_folder_of_images(run, tmp_path):
+    from PIL import Image
+
+    for part, number in (("train", 3), ("val", 1)):
+        for name in "abc":
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(number):
+                Image.new("RGB", (256, 256), (50 * i, 90, 30)).save(tmp_path / part / name / f"{i}.png")
+    factory = tmp_path / "own.py"
+    factory.write_text(
+        "from torch import nn\n\ndef network():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 9, 8), nn.ReLU(), nn.Conv2d(8, 3, 3), nn.AdaptiveAvgPool2d(1), "
+        "nn.Flatten())\n"
+    )
+    options = ("--model", f"{factory}:network", "--speedup", 0.5, "--data", tmp_path, *FAST, "--images", 6)
+    code, text, errors = run("allocate", *options, "--rounds", 0)
+    assert code == 0, errors
+    assert f"6 images of {tmp_path} for calibration, 3 of those to test held out" in text
 
 
 def one_sentence(errors):
