@@ -37,13 +37,13 @@ def test_eleven_orders_are_predicted_and_measured(checked):
     assert len(found.worst_accesses()) == 10
     document = json.loads(json.dumps(found.to_dict()))
     assert set(document["orders"]) == set(found.names)
-    assert {"mode", "expected", "contiguous"} <= document["orders"]["greedy"]["accesses"]["down"].keys()
+    assert {"mode", "expected", "least"} <= document["orders"]["greedy"]["accesses"]["down"].keys()
 
 
 def test_predictions_are_the_floor_plus_what_each_access_adds(checked):
     _, found = checked
     for name, predicted in zip(found.names, found.predicted, strict=True):
-        added = sum(own.reading.nanoseconds - own.contiguous for own in found.expected[name].values())
+        added = sum(own.reading.nanoseconds - own.least for own in found.expected[name].values())
         assert np.isclose(predicted, found.floor + added / 1e9)
 
 
