@@ -7,16 +7,12 @@ along, a `Bundle` the units among which any may take the place of any other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from problems.errors import ProblemError
-
-if TYPE_CHECKING:
-    from problems.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -114,8 +110,23 @@ def permuted_slots(blocks: Sequence[int], occupant: np.ndarray) -> np.ndarray:
     return result
 
 
-def require_valid_bundles(problem: Problem) -> None:
-    """Raise unless the units of every bundle of a problem may change places.
+def require_alike(
+    bundles: Sequence[Bundle],
+    names: Sequence[str],
+    pinned: Sequence[bool],
+    stored: Sequence[int],
+    reads: Mapping[str, Sequence[int]],
+) -> None:
+    """Raise unless the units of every bundle may change places.
+
+    Parameters
+    ----------
+    bundles
+        The bundles.
+    names, pinned, stored
+        Per block its name, whether it is pinned, and the number of channels stored.
+    reads
+        Access name to its blocks.
 
     Raises
     ------
@@ -123,20 +134,20 @@ def require_valid_bundles(problem: Problem) -> None:
         If a block does not exist, is pinned, or is in two bundles, or if corresponding blocks do not store equally many
         channels or do not occur equally often in every access.
     """
-    blocks, num_blocks = [b for bundle in problem.bundles for b in bundle.blocks], len(problem.blocks)
+    blocks = [b for bundle in bundles for b in bundle.blocks]
     if len(set(blocks)) != len(blocks):
         raise ProblemError("a block is in two bundles; it can be in one only")
-    if blocks and not 0 <= min(blocks) <= max(blocks) < num_blocks:
-        raise ProblemError(f"a bundle has a block that does not exist; there are {num_blocks}, counted from 0")
-    reads = [np.bincount(access.blocks, minlength=num_blocks) for access in problem.accesses] if blocks else []
-    for alike in (own for bundle in problem.bundles for own in zip(*bundle.units, strict=True)):
-        names = ", ".join(problem.blocks[b].name for b in alike)
-        if any(problem.blocks[b].pinned for b in alike):
-            raise ProblemError(f"blocks {names} are to change places, but one of them is pinned")
-        if len({len(problem.stored[b]) for b in alike}) != 1:
-            raise ProblemError(f"blocks {names} are to change places, but do not store equally many channels")
-        for access, often in zip(problem.accesses, reads, strict=True):
+    if blocks and not 0 <= min(blocks) <= max(blocks) < len(names):
+        raise ProblemError(f"a bundle has a block that does not exist; there are {len(names)}, counted from 0")
+    counts = {name: np.bincount(own, minlength=len(names)) for name, own in reads.items()} if blocks else {}
+    for alike in (own for bundle in bundles for own in zip(*bundle.units, strict=True)):
+        listed = ", ".join(names[b] for b in alike)
+        if any(pinned[b] for b in alike):
+            raise ProblemError(f"blocks {listed} are to change places, but one of them is pinned")
+        if len({stored[b] for b in alike}) != 1:
+            raise ProblemError(f"blocks {listed} are to change places, but do not store equally many channels")
+        for name, often in counts.items():
             if len(set(often[list(alike)].tolist())) != 1:
                 raise ProblemError(
-                    f"blocks {names} are to change places, but access {access.name!r} does not read all equally often"
+                    f"blocks {listed} are to change places, but access {name!r} does not read all equally often"
                 )

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from problems.bundles import Bundle, occupants, permuted_slots, require_valid_bundles
+from problems.bundles import Bundle, occupants, permuted_slots, require_alike
 from problems.costs import MAX_TICKS, CostTable
 from problems.errors import ProblemError
 
@@ -225,7 +225,13 @@ class Problem:
                         f"{access.table.read.points[-1]}, its spans from {access.num_kept} to {width}; extend the grid"
                     )
         self._require_exact_sums()
-        require_valid_bundles(self)
+        require_alike(
+            self.bundles,
+            [block.name for block in self.blocks],
+            [block.pinned for block in self.blocks],
+            [len(stored) for stored in self.stored] if self.bundles else [],
+            {access.name: access.blocks for access in self.accesses},
+        )
 
     def _require_exact_sums(self) -> None:
         """Raise unless a tick is a sensible fraction of a nanosecond and sums of costs in ticks fit 2^52."""

@@ -8,22 +8,20 @@ else tells them apart: no slice ends between them, no normalisation counts them 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from problems import Block, Bundle
 from upscale_opt.channels import Resolution, TensorLayout
 
-if TYPE_CHECKING:
-    from upscale_opt.graphs import Read
-
+Convolution = tuple[TensorLayout, TensorLayout, int]
+"""What a convolution reads and computes, and its number of groups."""
 _Groups = list[tuple[tuple[int, ...], tuple[int, ...]]]
 """Per group of a convolution the blocks it reads and those it computes."""
 
 
 def bundles_of(
-    grouped: Sequence[Read], resolution: Resolution, layouts: Iterable[TensorLayout | None]
+    grouped: Sequence[Convolution], resolution: Resolution, layouts: Iterable[TensorLayout | None]
 ) -> tuple[Bundle, ...]:
     """The units that may change places.
 
@@ -36,9 +34,9 @@ def bundles_of(
     layouts
         Those of all tensors of the network, slices and parameters included.
     """
-    found = [_groups_of(read, resolution.blocks) for read in grouped]
+    found = [_groups_of(own, resolution.blocks) for own in grouped]
     groups = [own for own in found if own is not None]
-    fixed = {b for read, own in zip(grouped, found) if own is None for b in (*read.input.blocks, *read.output.blocks)}
+    fixed = {b for (*sides, _), own in zip(grouped, found) if own is None for side in sides for b in side.blocks}
     units = [unit for unit in _units(groups) if fixed.isdisjoint(unit)]
     if len(units) < 2:
         return ()
@@ -52,16 +50,17 @@ def bundles_of(
     return tuple(Bundle(tuple(own)) for own in alike.values() if len(own) > 1)
 
 
-def _groups_of(read: Read, blocks: Sequence[Block]) -> _Groups | None:
+def _groups_of(convolution: Convolution, blocks: Sequence[Block]) -> _Groups | None:
     """The blocks of every group; None if a block is in several, its channels being tied to each other."""
+    *layouts, groups = convolution
     sides = []
-    for layout in (read.input, read.output):
+    for layout in layouts:
         sizes = np.array([blocks[b].size * layout.size for b in layout.blocks])
         ends = np.cumsum(sizes)
-        first, last = ((ends - own) * read.groups // ends[-1] for own in (sizes, 1))
+        first, last = ((ends - own) * groups // ends[-1] for own in (sizes, 1))
         if (first != last).any():
             return None
-        sides.append([tuple(b for b, own in zip(layout.blocks, first) if own == g) for g in range(read.groups)])
+        sides.append([tuple(b for b, own in zip(layout.blocks, first) if own == g) for g in range(groups)])
     return list(zip(*sides, strict=True))
 
 

@@ -47,6 +47,7 @@ def floor_of(
     problems: Mapping[str, Problem],
     *,
     outputs: Mapping[str, np.ndarray] | None = None,
+    kernels: Mapping[str, str] | None = None,
 ) -> nn.Module:
     """A network of the export's shapes whose consumers find just the channels they keep, contiguous.
 
@@ -58,10 +59,13 @@ def floor_of(
         As for `upscale_opt.export`; the floor only works for inputs of these shapes.
     graph, masks, problems, outputs
         The trace, the masks, and the problems made of them.
+    kernels
+        What computes consumers in place of their own operators, as in `Plan.kernels`: the fastest, or an export that
+        uses them may be faster than the floor. Default: nothing.
     """
     inputs = as_tuple(example_inputs)
     naive = baseline_plan(problems, masks, outputs=outputs)
-    chosen = replace(naive, slices=frozenset(prologues_of(graph)))
+    chosen = replace(naive, slices=frozenset(prologues_of(graph)), kernels=dict(kernels or {}))
     exported = export(model, inputs, chosen, verify=False, graph=graph)
     there = {name for name, _ in graph.module.named_modules()}
     shuffles = {selection.node for selection in graph.selections}

@@ -264,7 +264,7 @@ def build(flow: Flow, shapes: Mapping[str, Any], constants: frozenset[str]) -> G
         shapes,
         constants,
         resolution.reasons,
-        bundles_of(grouped, resolution, known.values()),
+        bundles_of([(read.input, read.output, read.groups) for read in grouped], resolution, known.values()),
     )
 
 

@@ -31,7 +31,7 @@ from benchmarks.vs_upscale_latency.rows import read_rows
 from problems.files import write_text_atomically
 from upscale_opt import Plan, UpscaleError, extract, read_plan, save_plan
 from upscale_opt.latency.cost_tables import CostTables
-from upscale_opt.latency.readings import cheapest_readings, tables_of
+from upscale_opt.latency.readings import cheapest_readings, fastest_kernels, tables_of
 
 NAME = "latency"
 MODELS = (
@@ -89,7 +89,9 @@ def _measured(cell: Cell, given: argparse.Namespace) -> list[Row]:
         "torch": torch.__version__,
         "load": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "",
     }
-    return [{**row, **facts} for row in measure(subject, plans, runs=given.runs, verify=not given.no_verify)]
+    kernels = fastest_kernels(tables_of(subject.graph, subject.masks, subject.costs(tables)))
+    rows = measure(subject, plans, runs=given.runs, verify=not given.no_verify, kernels=kernels)
+    return [{**row, **facts} for row in rows]
 
 
 def _on_cpu(cell: Cell) -> Cell:

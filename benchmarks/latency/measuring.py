@@ -19,7 +19,9 @@ FIGURES = ("median_ms", "iqr_ms", "device_ms", "to_floor", "to_floor_low", "to_f
 COUNTS = ("views", "over_reads", "pieces", "copies", "products", "slices")
 
 
-def measure(subject: Subject, plans: Mapping[str, Plan], *, runs: int, verify: bool = True) -> list[Row]:
+def measure(
+    subject: Subject, plans: Mapping[str, Plan], *, runs: int, verify: bool = True, kernels: Mapping[str, str]
+) -> list[Row]:
     """One row per variant.
 
     Parameters
@@ -32,6 +34,8 @@ def measure(subject: Subject, plans: Mapping[str, Plan], *, runs: int, verify: b
         Rounds; every variant is timed once in each.
     verify
         Check every export in float64.
+    kernels
+        What computes the floor's consumers fastest (`upscale_opt.latency.readings.fastest_kernels`).
 
     Returns
     -------
@@ -45,7 +49,7 @@ def measure(subject: Subject, plans: Mapping[str, Plan], *, runs: int, verify: b
     models: dict[str, nn.Module] = {"unpruned": subject.model}
     for name, own in plans.items():
         models[name] = export(*given, own, verify=verifier, graph=subject.graph).module
-    models["floor"] = floor_of(*given, subject.graph, subject.masks, subject.problems)
+    models["floor"] = floor_of(*given, subject.graph, subject.masks, subject.problems, kernels=kernels)
     ordered = {name: models[name] for name in VARIANTS if name in models}
     profiles = profile_interleaved(ordered, subject.x, runs=runs, backend=cell.backend, progress=True)
     steady = without_drift(profiles)

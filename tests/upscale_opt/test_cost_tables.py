@@ -11,6 +11,7 @@ from upscale_opt.cost_model import AnalyticCosts, Workload
 from upscale_opt.errors import UpscaleError
 from upscale_opt.latency.cost_tables import Conditions, CostTables, Key, Timing, default_directory
 from upscale_opt.latency.measured_costs import MeasuredCosts, MeasuredTable, Reading
+from upscale_opt.latency.readings import fastest_kernels
 from upscale_opt.layers import Layer
 
 LAYER = Layer("Conv2d", (1, 64, 14, 14), 1, 1, 24, (1, 1), (1, 1), (0, 0), (1, 1), False, ("BatchNorm2d",), (40, 24))
@@ -111,6 +112,16 @@ def test_curves_are_monotone_through_medians_and_capped_by_reading_everything():
 )
 def test_the_cheapest_way_to_read(span, runs, expected):
     assert MeasuredTable(KEY, TIMINGS).reading(span, runs) == expected
+
+
+def test_a_faster_matrix_product_counts_after_copies_and_pieces_and_for_the_floor():
+    """The product of what is kept takes 300 less than the convolution: so do a copy and pieces that hand it that."""
+    faster = tuple(replace(t, nanoseconds=(700,)) if (t.kernel, t.channels) == ("matmul", 32) else t for t in TIMINGS)
+    table = MeasuredTable(KEY, faster)
+    assert table.least == Reading("view", 700, None, "matmul") and fastest_kernels({"x": table}) == {"x": "matmul"}
+    assert table.copies == {"": 1380, "matmul": 1080} and table.time_of("copy", width=32, runs=9, kernel="") == 1380
+    assert table.time_of("pieces", width=32, runs=2, kernel="matmul") == 900
+    assert fastest_kernels({"x": MeasuredTable(KEY, TIMINGS)}) == {}
 
 
 def test_everything_is_read_where_that_is_cheapest():

@@ -17,7 +17,7 @@ from problems.evaluation import COPY, OVER_READ, PIECES, VIEW
 from upscale_opt.cost_model import CostModel, Workload
 from upscale_opt.errors import UpscaleError
 from upscale_opt.latency.cost_tables import CONTIGUOUS, CostTables, Key, Timing, by_form
-from upscale_opt.plans import ALIGNMENT, GATHERING
+from upscale_opt.plans import ALIGNMENT, GATHERING, MATMUL
 
 WORTH_ALIGNING = 0.98
 """Time at the next multiple over the time at an odd width, below which widths are rounded up."""
@@ -79,6 +79,13 @@ class MeasuredTable:
         return next(timing.median for timing in self.timings if timing.form == CONTIGUOUS)
 
     @cached_property
+    def least(self) -> Reading:
+        """The fastest way to read just what is kept: by the module's own operator, or by a matrix product."""
+        kernels = [(MATMUL, self.ranges[MATMUL])] if MATMUL in self.ranges else []
+        found = [Reading(VIEW, float(np.interp(self.key.kept, *curve)), None, kernel) for kernel, curve in kernels]
+        return min([Reading(VIEW, self.contiguous), *found], key=lambda reading: reading.nanoseconds)
+
+    @cached_property
     def ranges(self) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
         """Kernel to spans below the stored number and their nanoseconds, isotonic in the span."""
         return {
@@ -105,8 +112,19 @@ class MeasuredTable:
 
     @cached_property
     def copies(self) -> Mapping[str, float]:
-        """Kernel to the nanoseconds of gathering the kept channels and reading them."""
-        return {k: timings[0].median for (form, k), timings in self._by_form.items() if form == COPY}
+        """Kernel to the nanoseconds of gathering the kept channels and reading them.
+
+        With a matrix product they are not timed, but follow from the times of both.
+        """
+        copies = {k: timings[0].median for (form, k), timings in self._by_form.items() if form == COPY}
+        if copies and self.least.kernel:
+            copies[self.least.kernel] = copies[""] + self._saved
+        return copies
+
+    @property
+    def _saved(self) -> float:
+        """What the fastest kernel adds to the time of the module's own operator: not above 0."""
+        return self.least.nanoseconds - self.contiguous
 
     @cached_property
     def aligns(self) -> bool:
@@ -132,7 +150,8 @@ class MeasuredTable:
                 Reading(mode, float(np.interp(width, *curve)), given, kernel) for kernel, curve in self.ranges.items()
             ]
         if self.pieces is not None and 2 <= runs <= self.pieces[0][-1]:
-            found.append(Reading(PIECES, float(np.interp(runs, *self.pieces))))
+            time = float(np.interp(runs, *self.pieces)) + self._saved
+            found.append(Reading(PIECES, time, None, self.least.kernel))
         copies = {kernel: time for kernel, time in self.copies.items() if called_once or kernel != GATHERING}
         found += [Reading(COPY, time, None, kernel) for kernel, time in copies.items()]
         return min(found, key=lambda reading: reading.nanoseconds)
@@ -154,7 +173,7 @@ class MeasuredTable:
         if self.key.kept == self.key.stored:
             return self.contiguous
         if mode == PIECES and self.pieces is not None:
-            return float(np.interp(runs, *self.pieces))
+            return float(np.interp(runs, *self.pieces)) + (self._saved if kernel == self.least.kernel else 0.0)
         if mode in (PIECES, COPY):
             return self.copies.get(kernel, self.copies[""])
         if width == self.key.stored:
@@ -180,7 +199,7 @@ class MeasuredTable:
         if self.pieces is None:
             return None
         runs, times = self.pieces
-        curve = _whole_curve(runs, np.maximum(times - contiguous, 0))
+        curve = _whole_curve(runs, np.maximum(times + self._saved - contiguous, 0))
         offered = [i for i, cost in enumerate(curve.costs) if copy is None or cost < copy]
         if not offered or curve.points[0] != 2:
             return None

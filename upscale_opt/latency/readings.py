@@ -32,18 +32,18 @@ class Expected:
         The access.
     reading
         How it is read, and how long that takes.
-    contiguous
-        Nanoseconds on an input that holds just what it keeps.
+    least
+        Nanoseconds on an input that holds just what it keeps, by the fastest kernel.
     """
 
     name: str
     reading: Reading
-    contiguous: float
+    least: float
 
     @property
     def excess(self) -> float:
         """Nanoseconds beyond what no order can beat."""
-        return self.reading.nanoseconds - self.contiguous
+        return self.reading.nanoseconds - self.least
 
 
 def tables_of(
@@ -94,7 +94,7 @@ def cheapest_readings(
                 expected[access.name] = Expected(
                     access.name,
                     table.reading(access.span, access.runs, called_once=calls[consumer_of(access.name)] == 1),
-                    table.contiguous,
+                    table.least.nanoseconds,
                 )
     readings = {name: own.reading for name, own in expected.items()}
     reads = {**plan.reads, **{name: own.mode for name, own in readings.items()}}
@@ -119,5 +119,10 @@ def expected_as_planned(
             width = plan.widths.get(access.name, access.span if mode in (VIEW, OVER_READ) else access.kept)
             kernel = plan.kernels.get(access.name, "")
             time = table.time_of(mode, width=width, runs=access.runs, kernel=kernel)
-            expected[access.name] = Expected(access.name, Reading(mode, time, width, kernel), table.contiguous)
+            expected[access.name] = Expected(access.name, Reading(mode, time, width, kernel), table.least.nanoseconds)
     return expected
+
+
+def fastest_kernels(tables: Mapping[str, MeasuredTable]) -> dict[str, str]:
+    """What computes accesses fastest if their channels are there, contiguous: for `upscale_opt.floors.floor_of`."""
+    return {name: table.least.kernel for name, table in tables.items() if table.least.kernel}
