@@ -61,7 +61,8 @@ class Ranking:
 
     def to_dict(self) -> dict[str, Any]:
         """What the JSON document says of it."""
-        return {**vars(self), "ignore": list(self.ignore), "layer_amount": self.amounts(), "profile": None}
+        values = {name: value for name, value in vars(self).items() if name != "profile"}
+        return {**values, "ignore": list(self.ignore), "layer_amount": self.amounts()}
 
     def __str__(self) -> str:
         own = "" if not self.amounts() else f" ({len(self.amounts())} with amounts of their own)"
