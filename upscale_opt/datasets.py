@@ -201,9 +201,17 @@ def _folders(path: Path, workers: int) -> Dataset:
 
 def _folder(path: Path, transform: Callable[..., Any]) -> Any:
     try:
-        return _torchvision("datasets").ImageFolder(str(path), transform)
+        return _torchvision("datasets").ImageFolder(str(path), transform, loader=_image)
     except (FileNotFoundError, RuntimeError) as error:
         raise LearningError(f"{path} holds no images ({first_line(error)}); give it one folder per class") from error
+
+
+def _image(path: str) -> Any:
+    """An image of a file, in colours."""
+    try:
+        return _torchvision("datasets.folder").default_loader(path)
+    except OSError as error:
+        raise LearningError(f"{path} cannot be read as an image; repair or remove it") from error
 
 
 def _evaluation_transform() -> Any:

@@ -96,7 +96,7 @@ def prune(
     options.require_writable(json)
     options.require_creatable(out)
     options.require_creatable(export)
-    images = _required_data(ranking.importance, data, workers)
+    images = None if data is None else _loaded(data, workers)
     reference = reference_of(None, model, weights, input_shape, seed)
     if images is not None:
         reference = replace(reference, input_shape=(1, *images.input_shape))
@@ -110,8 +110,7 @@ def prune(
     from upscale_opt.tracing import trace
     from upscale_opt.verification import masked_copy
 
-    if images is not None:
-        images.require_fitting(network)
+    _require_data(ranking.importance, images, network)
     graph = trace(network, x)
     masks = _ranked(graph, ranking, amounts, images, seed)
     options.require_directory(out)
@@ -131,18 +130,24 @@ def prune(
     options.write_json(document, json)
 
 
-def _required_data(importance: str, data: str | None, workers: int) -> Dataset | None:
-    """The images, which must have been given if the importance looks at some."""
-    from upscale_opt.importance.registry import importance_named
-
-    named = importance_named(importance)
-    if data is None:
-        if named.needs_data:
-            raise MaskError(f"the importance {named.name} looks at images; give --data: digits, or a folder of images")
-        return None
+def _loaded(data: str, workers: int) -> Dataset:
     from upscale_opt.datasets import load_data
 
     return load_data(data, workers=workers)
+
+
+def _require_data(importance: str, images: Dataset | None, network: Any) -> None:
+    """Raise if the importance looks at images and there are none, or if they do not fit; the model is loaded first.
+
+    Its file may register the importance.
+    """
+    from upscale_opt.importance.registry import importance_named
+
+    named = importance_named(importance)
+    if images is not None:
+        images.require_fitting(network)
+    elif named.needs_data:
+        raise MaskError(f"the importance {named.name} looks at images; give --data: digits, or a folder of images")
 
 
 def _ranked(

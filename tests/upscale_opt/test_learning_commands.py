@@ -182,3 +182,6 @@ def test_a_folder_of_images_is_evaluated(run, tmp_path):
     code, text, err = run("evaluate", "--model", f"{FILE}:coloured", "--data", tmp_path)
     assert code == 0, err
     assert "of 3 images" in text and "top-5" not in text
+    (tmp_path / "val" / "a" / "0.png").write_bytes(b"nothing")
+    code, _, err = run("evaluate", "--model", f"{FILE}:coloured", "--data", tmp_path)
+    assert code == 2 and "0.png cannot be read as an image" in err and len(err.strip().splitlines()) == 1

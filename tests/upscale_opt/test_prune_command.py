@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from upscale_opt import (
     IMPORTANCES,
     Importance,
+    MaskError,
     ModelReference,
     constrained_masks,
     importance_masks,
@@ -131,13 +132,19 @@ def test_layers_have_amounts_of_their_own_from_a_profile_and_one_by_one(run, tmp
     }
 
 
-def test_importances_of_users_are_known_by_name(run, tmp_path, monkeypatch):
+def test_the_file_of_the_model_may_register_an_importance(run, tmp_path, monkeypatch):
+    """With an export the file is loaded twice."""
     monkeypatch.setattr("upscale_opt.importance.registry.IMPORTANCES", {**IMPORTANCES})
-    register_importance(Importance("mine", lambda _, name: np.arange(16.0 if "2.conv" in name else 8.0), "a test"))
-    options = ("--importance", "mine", "--amount", "0.5", "--ignore", "blocks.1.*", *SHAPE)
-    code, _, err = run("prune", *MODEL, *options, "--out", tmp_path / "out")
+    (tmp_path / "own.py").write_text(
+        "import numpy as np\nfrom lessons import Small\nfrom upscale_opt import Importance, register_importance\n"
+        "register_importance(Importance('mine', lambda _, name: np.arange(16.0 if '2.conv' in name else 8.0), 'me'))\n"
+    )
+    options = ("--importance", "mine", "--ignore", "blocks.1.*", *SHAPE, "--export", tmp_path / "export")
+    code, _, err = run("prune", "--model", f"{tmp_path}/own.py:Small", *options, "--out", tmp_path / "out")
     assert code == 0, err
     assert all(not mask[: len(mask) // 2].any() for mask in masks_in(tmp_path / "out").values())
+    with pytest.raises(MaskError, match="there is an importance 'mine' already"):
+        register_importance(Importance("mine", lambda _, name: np.zeros(8), "somebody else"))
 
 
 @pytest.mark.parametrize(

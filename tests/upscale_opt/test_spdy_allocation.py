@@ -22,6 +22,7 @@ from upscale_opt.spdy.allocation import allocate_speedup
 from upscale_opt.spdy.calibration_data import CalibrationData
 from upscale_opt.spdy.choices import CoefficientSearch
 from upscale_opt.spdy.global_adaprune import Tuning
+from upscale_opt.spdy.journal import Journal
 from upscale_opt.spdy.outer_rounds import Exporting, Round, realised_times, retimed, solved_export
 from upscale_opt.spdy.prunable_layers import prunable_layers
 from upscale_opt.spdy.reconstructions import Repair
@@ -103,6 +104,42 @@ def test_times_are_measured_where_none_are_given(tmp_path):
     assert all(mask.all() for mask in found.masks.values()) and found.score == found.dense_score
     assert list(tmp_path.iterdir()) and "layers take" in found.notes[0]
     assert found.table.base == found.base and found.rounds[0].error < 1e-9
+
+
+def test_a_second_run_in_the_same_directory_measures_nothing_again(tmp_path, monkeypatch):
+    from upscale_opt.spdy import allocation, outer_loop
+
+    model, x, data = example()
+    options = {"grid": GRID, "repair": LEAST_SQUARES, "search": SHORT, "how": QUICK, "tables": tmp_path / "tables"}
+    found = allocate_speedup(model, x, data, 0.5, rounds=1, directory=tmp_path, **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(allocation, "layer_times", None)
+        measured = []
+        honest = outer_loop.measured_beside
+        patch.setattr(outer_loop, "measured_beside", lambda *a, **k: measured.append(1) or honest(*a, **k))
+        again = allocate_speedup(model, x, data, 0.5, rounds=1, directory=tmp_path, **options)
+        assert not measured and again.rounds[0].to_dict() == found.rounds[0].to_dict()
+        assert again.table == found.table and "delete it to begin anew" in again.notes[1]
+        assert again.exported.verification.passed
+        more = allocate_speedup(model, x, data, 0.5, rounds=2, directory=tmp_path, **options)
+        assert len(measured) == len(more.rounds) - 1 and more.rounds[0].measured == found.rounds[0].measured
+    other = allocate_speedup(model, x, data, 0.4, rounds=0, directory=tmp_path, **options)
+    assert len(other.notes) == 1  # another target: its own journal, the same reconstructions
+
+
+def test_a_journal_is_of_one_run(tmp_path):
+    journal = Journal(tmp_path / "new", "a")
+    journal.note("x", 0.1)
+    again = Journal(tmp_path / "new", "a")
+    assert not journal.goes_on and again.goes_on and (again.recall("x"), again.recall("y")) == (0.1, None)
+    other = Journal(tmp_path / "new", "b")
+    assert not other.goes_on and other.recall("x") is None
+    other.note("y", [1])
+    assert Journal(tmp_path / "new", "a").recall("x") is None and Journal(tmp_path / "new", "b").recall("y") == [1]
+    for content in (b"nothing", b"[]", b'{"format": "other", "entries": {}}'):
+        (tmp_path / "new" / "journal.json").write_bytes(content)
+        with pytest.raises(MaskError, match="cannot be read as the journal of a run; delete it"):
+            Journal(tmp_path / "new", "a")
 
 
 def exported_choice(network):

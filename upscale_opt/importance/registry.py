@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,17 +68,24 @@ IMPORTANCES: dict[str, Importance] = {}
 
 
 def register_importance(importance: Importance) -> Importance:
-    """Make an importance known under its name; it is returned.
+    """Make an importance known under its name; it is returned. A module that is loaded again replaces its own.
 
     Raises
     ------
     MaskError
         If the name is taken by another importance.
     """
-    if IMPORTANCES.get(importance.name, importance) != importance:
+    known = IMPORTANCES.get(importance.name, importance)
+    if known != importance and _home(known) != _home(importance):
         raise MaskError(f"there is an importance {importance.name!r} already; choose another name")
     IMPORTANCES[importance.name] = importance
     return importance
+
+
+def _home(importance: Importance) -> tuple[str, str]:
+    """Where the function of an importance is defined."""
+    function: Any = importance.function
+    return getattr(function, "__module__", ""), getattr(function, "__qualname__", repr(function))
 
 
 def importance_named(importance: str | Importance) -> Importance:

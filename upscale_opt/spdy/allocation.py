@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +128,12 @@ def allocate_speedup(
     how, repair, settings = how or Exporting(), repair or Repair(seed=seed), search or CoefficientSearch(seed=seed)
     folder = None if directory is None else Path(directory)
     inputs = as_tuple(example_inputs)
+    layers = prunable_layers(trace(model, example_inputs), linear=linear, ignore=ignore)
+    if table is not None:
+        layers = listed_layers(layers, table, model)
+        _problem(table, layers, speedup, model)  # out of reach? said before images are looked at
     calibration = calibration_data(data, model, num_inputs=len(inputs))
     dense = frozen_copy(model)
-    layers = prunable_layers(trace(model, example_inputs), linear=linear, ignore=ignore)
     asked = {
         "speedup": speedup,
         "model": state_digest(dense),
@@ -147,24 +150,26 @@ def allocate_speedup(
         "reestimate": reestimate,
     }
     journal = Journal(folder, hashlib.sha256(json.dumps(asked).encode()).hexdigest())
-    target = _target(
-        model, example_inputs, speedup, table, grid, layers, journal, tables=tables, how=how, bars=progress
-    )
+    notes: tuple[str, ...] = ()
+    times = table
+    if times is None:
+        times, notes = _times(model, example_inputs, layers, grid, journal, tables=tables, how=how, progress=progress)
+    problem, layers = _problem(times, layers, speedup, model)
+    if table is None and journal.recall("table") is None:  # only now: a target out of reach leaves nothing behind
+        journal.note("table", {**_plain(times), "notes": notes})
     dense_score = mean_loss(dense, calibration, loss)
     found = reconstruct(
         dense,
-        target.layers,
-        {own.name: own.sparsities for own in target.problem.layers},
+        layers,
+        {own.name: own.sparsities for own in problem.layers},
         calibration,
         repair,
         directory=None if folder is None else folder / RECONSTRUCTIONS_DIRECTORY,
         progress=progress,
     )
     stitching = Stitching(dense, found, reestimate=reestimate, data=calibration)
-    choices = ChoiceSearch(stitching, target.layers, calibration, loss, settings, progress=progress)
-    loop = OuterLoop(
-        choices, target.problem, target.layers, model, example_inputs, speedup, how, journal, progress=progress
-    )
+    choices = ChoiceSearch(stitching, layers, calibration, loss, settings, progress=progress)
+    loop = OuterLoop(choices, problem, layers, model, example_inputs, speedup, how, journal, progress=progress)
     outcome = loop.run(rounds)
     choice, exported = outcome.choice, outcome.exported
     stitched, masks = choices.stitched(choice.allocation)
@@ -186,8 +191,8 @@ def allocate_speedup(
         profile=choice.allocation.profile,
         masks=masks,
         state={name: tensor.detach().clone() for name, tensor in stitched.state_dict().items()},
-        table=target.table,
-        problem=target.problem,
+        table=times,
+        problem=problem,
         rounds=outcome.rounds,
         allocation=choice.allocation,
         score=choice.score,
@@ -198,56 +203,44 @@ def allocate_speedup(
         held_out=outside,
         exported=exported,
         tuned=tuned,
-        notes=(*target.notes, *outcome.notes),
+        notes=(*notes, *outcome.notes),
     )
 
 
-@dataclass(frozen=True)
-class _Target:
-    """What is to be solved, with the layers in the order of the problem."""
-
-    table: TimingTable
-    problem: AllocationProblem
-    layers: tuple[PrunableLayer, ...]
-    notes: tuple[str, ...]
-
-
-def _target(
+def _times(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],
-    speedup: float,
-    table: TimingTable | None,
+    layers: Sequence[PrunableLayer],
     grid: Sequence[float] | None,
-    layers: tuple[PrunableLayer, ...],
     journal: Journal,
     *,
     tables: str | Path | None,
     how: Exporting,
-    bars: bool,
-) -> _Target:
-    """The problem of a speedup, with times that were given, or are measured now, or were before."""
-    notes: tuple[str, ...] = ()
-    stored = journal.recall("table")
-    measured = None
-    if table is not None:
-        layers = listed_layers(layers, table, model)
-    elif stored is not None:
-        table = TimingTable(tuple(LayerTimes(*own) for own in stored["layers"]), stored["base"])
-        notes = (*stored["notes"], "times and choices so far are those of the journal; delete it to begin anew")
-    else:
-        timed = layer_times(
-            model,
-            example_inputs,
-            layers,
-            grid,
-            backend=how.backend,
-            directory=tables,
-            effort=how.effort,
-            runs=how.runs,
-            progress=bars,
-        )
-        table, notes = timed.table, (str(timed),)
-        measured = {**_plain(table), "notes": notes}
+    progress: bool,
+) -> tuple[TimingTable, tuple[str, ...]]:
+    """Times that are measured now, or were before; and notes."""
+    known = journal.recall("table")
+    if known is not None:
+        table = TimingTable(tuple(LayerTimes(*own) for own in known["layers"]), known["base"])
+        return table, (*known["notes"], "times and choices so far are those of the journal; delete it to begin anew")
+    timed = layer_times(
+        model,
+        example_inputs,
+        layers,
+        grid,
+        backend=how.backend,
+        directory=tables,
+        effort=how.effort,
+        runs=how.runs,
+        progress=progress,
+    )
+    return timed.table, (str(timed),)
+
+
+def _problem(
+    table: TimingTable, layers: Sequence[PrunableLayer], speedup: float, model: nn.Module
+) -> tuple[AllocationProblem, tuple[PrunableLayer, ...]]:
+    """The problem of a speedup, and the layers in its order."""
     levels = levels_of(layers, table)
     problem = allocation_problem(
         table,
@@ -257,9 +250,7 @@ def _target(
         name=type(model).__name__,
     )
     by_name = {own.name: own for own in layers}
-    if measured is not None:  # noted now only: a target out of reach leaves nothing behind
-        journal.note("table", measured)
-    return _Target(table, problem, tuple(by_name[own.name] for own in problem.layers), notes)
+    return problem, tuple(by_name[own.name] for own in problem.layers)
 
 
 def _plain(table: TimingTable) -> dict[str, Any]:
