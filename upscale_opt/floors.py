@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
 
 from problems import Problem
 from upscale_opt.exporter import export
 from upscale_opt.graphs import Graph
+from upscale_opt.operators.table import CONCATS
 from upscale_opt.plans import baseline_plan
 from upscale_opt.prologues import prologues_of
 from upscale_opt.selections import Gather
@@ -39,6 +40,26 @@ class Ready(nn.Module):
         return self.selected
 
 
+class Leading(nn.Module):
+    """The first channels of a tensor, in place: what a selection inside a concat is if an order makes it a view.
+
+    Parameters
+    ----------
+    width
+        How many entries of the axis.
+    axis
+        The channel axis.
+    """
+
+    def __init__(self, width: int, axis: int) -> None:
+        super().__init__()
+        self.width, self.axis = width, axis
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """A view."""
+        return torch.narrow(x, self.axis, 0, self.width)
+
+
 def floor_of(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],
@@ -51,7 +72,8 @@ def floor_of(
 ) -> nn.Module:
     """A network of the export's shapes whose consumers find just the channels they keep, contiguous.
 
-    Where a consumer reads a concat of its own, the concat remains, of operands that hold just those channels.
+    Where a consumer reads a concat of its own, the concat remains, of as many channels of every operand, in one range:
+    tensors of their own would lie in slow memory, while the operands have just been computed.
 
     Parameters
     ----------
@@ -69,12 +91,16 @@ def floor_of(
     exported = export(model, inputs, chosen, verify=False, graph=graph)
     there = {name for name, _ in graph.module.named_modules()}
     shuffles = {selection.node for selection in graph.selections}
-    found: dict[str, torch.Tensor] = {}
-    hooks = [
-        module.register_forward_hook(_recorder(found, path))
+    gathers = {
+        path: module
         for path, module in exported.module.named_modules()
         if isinstance(module, Gather) and path not in there and path not in shuffles
-    ]
+    }
+    for path in _inside_concats(exported.module, gathers):
+        exported.module.add_submodule(path, Leading(len(gathers[path].index), gathers[path].axis))
+        del gathers[path]
+    found: dict[str, torch.Tensor] = {}
+    hooks = [module.register_forward_hook(_recorder(found, path)) for path, module in gathers.items()]
     with torch.inference_mode():
         exported.module(*inputs)
     for hook in hooks:
@@ -82,6 +108,15 @@ def floor_of(
     for path, selected in found.items():
         exported.module.add_submodule(path, Ready(selected))
     return exported.module
+
+
+def _inside_concats(module: fx.GraphModule, paths: Container[str]) -> list[str]:
+    """Those of some submodules whose outputs only concats read."""
+    return [
+        str(node.target)
+        for node in module.graph.nodes
+        if node.op == "call_module" and str(node.target) in paths and all(user.target in CONCATS for user in node.users)
+    ]
 
 
 def _recorder(found: dict[str, torch.Tensor], path: str) -> Any:

@@ -10,7 +10,7 @@ from test_calibration import QUICK, masked
 
 from upscale_opt.comparison import prepare
 from upscale_opt.cost_model import AnalyticCosts
-from upscale_opt.floors import Ready, floor_of
+from upscale_opt.floors import Leading, Ready, floor_of
 from upscale_opt.latency.agreement import INDISTINGUISHABLE, agreement, groups_of
 from upscale_opt.latency.calibration import calibrate
 from upscale_opt.latency.measured_costs import MeasuredCosts
@@ -65,7 +65,9 @@ def test_the_floor_has_no_selections_and_the_right_shapes(network):
     made = prepare(model, inputs, masks, graph=graph)
     floor = floor_of(model, inputs, graph, made.masks, made.problems)
     assert not any(isinstance(module, Gather) for module in floor.modules())
-    assert any(isinstance(module, Ready) for module in floor.modules())
+    assert any(isinstance(module, (Ready, Leading)) for module in floor.modules())
+    if network is networks.Dense:
+        assert any(isinstance(module, Leading) for module in floor.modules())
     with torch.inference_mode():
         found, expected = floor(*inputs), model(*inputs)
     assert found.shape == expected.shape
