@@ -305,7 +305,7 @@ def _case(name: str, solved: SolvedExport, pruning: Pruning, read: Read) -> tupl
     if kept == stored:
         return Case(CONTIGUOUS, stored, kernel=kernel if mode not in (COPY, PIECES) else ""), stored
     if mode in (COPY, PIECES):
-        return Case(COPY, kept), stored
+        return Case(COPY, kept, kernel=kernel), stored
     width = plan.widths.get(name, solved.spans.get(name, kept))
     return Case(OVER_READ, min(stored, max(kept, width)), kernel=kernel), stored
 
