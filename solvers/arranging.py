@@ -28,6 +28,8 @@ from solvers.greedy import greedy_order
 
 _FEW = 120
 """Arrangements up to which all are solved."""
+_MOST_PLACED = 128
+"""Units of a bundle up to which a constraint program places them; its size grows with their square."""
 _FIRST_SHARE = 0.2
 _LOOSE_SHARE = 0.3
 _EXCHANGE_SHARE = 0.3
@@ -89,7 +91,7 @@ class Arranging:
             self._solve_arranged(task.within(_EXCHANGE_SHARE), incumbent, units)
         if not incumbent.closed and number <= self.few:
             stats["solved"] = self._solve_all(task, incumbent, kinds, costs)
-        elif not incumbent.closed and not task.objective.counts_runs:
+        elif not incumbent.closed and not task.objective.counts_runs and max(map(len, kinds)) <= _MOST_PLACED:
             stats |= _place_units(task, incumbent)
         return incumbent.finding(stats)
 

@@ -112,8 +112,8 @@ def _prove(
     if proof:
         say(proofs.proof_text(problems, solutions, solvers))
     if save_proof is not None:
-        proofs.save_proofs(problems, solutions, solvers, save_proof)
-        say(f"proofs: {save_proof}")
+        number = proofs.save_proofs(problems, solutions, solvers, save_proof)
+        say(f"proofs: {save_proof}" if number else f"proofs: none to write to {save_proof}")
 
 
 @app.command()

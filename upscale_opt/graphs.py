@@ -199,14 +199,6 @@ class Graph:
         """Number of the first channel of every block if all channels are numbered, and how many there are."""
         return np.concatenate([[0], np.cumsum([block.size for block in self.blocks], dtype=np.int64)])
 
-    def occupants(self, places: Mapping[str, str]) -> np.ndarray:
-        """The block in the place of every block, by names of blocks that have changed places; int64."""
-        number = {block.name: b for b, block in enumerate(self.blocks)}
-        result = np.arange(len(self.blocks))
-        for name, other in places.items():
-            result[number[name]] = number[other]
-        return result
-
     def numbers(self, layout: TensorLayout) -> np.ndarray:
         """The number (see `offsets`) of the channel of every entry of an axis; int64."""
         channels = [np.arange(self.offsets[b], self.offsets[b + 1]) for b in layout.blocks]

@@ -20,11 +20,13 @@ def stored_channels(graph: Graph, plan: Plan, layout: TensorLayout) -> np.ndarra
     """Which channels of a tensor an export stores, in stored order; int64, in original positions."""
     sizes = [graph.blocks[b].size for b in layout.blocks]
     offsets = np.cumsum(sizes) - sizes
-    slots: Sequence[int] = range(len(sizes))
+    names = [graph.blocks[b].name for b in layout.blocks]
+    slots: Sequence[int] = range(len(names))
     if plan.places:
-        slots = permuted_slots(layout.blocks, graph.occupants(plan.places)).tolist()
-    orders = [plan.orders[graph.blocks[layout.blocks[slot]].name] + offsets[slot] for slot in slots]
-    return np.concatenate(orders)
+        label = {name: k for k, name in enumerate(dict.fromkeys(names))}
+        occupant = np.array([label[plan.places.get(name, name)] for name in label])
+        slots = permuted_slots([label[name] for name in names], occupant).tolist()
+    return np.concatenate([plan.orders[names[slot]] + offsets[slot] for slot in slots])
 
 
 def entries(channels: np.ndarray, size: int) -> np.ndarray:

@@ -32,6 +32,12 @@ def proof_text(problems: Mapping[str, Problem], solutions: Solutions, solvers: S
         lines += [f"{head}; the best found, by {best.solver}, has {value}{optimal}", *claims[:_MOST_LINES]]
         if len(claims) > _MOST_LINES:
             lines.append(f"  and {len(claims) - _MOST_LINES} more claims, which --save-proof writes")
+    arranged = [segment for segment in solutions if problems[segment].bundles]
+    if arranged:
+        lines.append(
+            f"no proofs of {', '.join(arranged[:3])}{' and others' if len(arranged) > 3 else ''}: groups may change "
+            "places there, which proofs cannot say yet; the bounds hold all the same"
+        )
     return "\n".join(lines)
 
 
@@ -62,18 +68,22 @@ def require_proof_path(path: Path | None, *, single: bool) -> None:
         raise UpscaleError(f"--save-proof {path} is a file, but a model has many segments; name a directory")
 
 
-def save_proofs(problems: Mapping[str, Problem], solutions: Solutions, solvers: Sequence[str], path: Path) -> None:
+def save_proofs(problems: Mapping[str, Problem], solutions: Solutions, solvers: Sequence[str], path: Path) -> int:
     """Write the proof of a single segment to a file, or of all segments, each with instance and order, to a directory.
+
+    Returns how many there were: segments without a proof are left out.
 
     Raises
     ------
     problems.ProblemError
         If a file cannot be written.
     """
+    number = 0
     for segment, results in solutions.items():
         proof = strongest_proof(results, solvers)
         if proof is None:
             continue
+        number += 1
         if _is_file(path):
             write_proof(proof, path)
             continue
@@ -83,6 +93,7 @@ def save_proofs(problems: Mapping[str, Problem], solutions: Solutions, solvers: 
         write_instance(problems[segment], path / f"{stem}.json")
         write_proof(proof, path / f"{stem}.proof.json")
         write_text_atomically(json.dumps({"orders": by_block}) + "\n", path / f"{stem}.order.json")
+    return number
 
 
 def _is_file(path: Path) -> bool:

@@ -23,7 +23,6 @@ def trivial_bound(problem: Problem, objective: Objective) -> int:
     between the ones it keeps channels of. That is 0 for an access that reads one block, unless it is pinned. If there
     are such channels it has two runs at least. Where units may change places, what holds for all arrangements counts
     (`solvers.common.loosening`, `solvers.common.arrangement_costs`).
-    (`solvers.common.loosening`, `solvers.common.arrangement_costs`).
 
     Examples
     --------

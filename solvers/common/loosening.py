@@ -75,7 +75,7 @@ def loosened(problem: Problem) -> Loosened:
     kept = [
         a
         for a, access in enumerate(problem.accesses)
-        if all(_reads_whole(access.blocks, sets[b]) for b in access.blocks if b in sets)
+        if all(_reads_whole(access.blocks, own) for own in {sets[b] for b in access.blocks if b in sets})
     ]
     read = {b for a in kept for b in problem.accesses[a].blocks}
     own = problem.restricted(kept)
@@ -129,7 +129,7 @@ def _sides(problem: Problem) -> dict[int, tuple[int, ...]]:
 
 def _reads_whole(sequence: Sequence[int], blocks: tuple[int, ...]) -> bool:
     """Whether a sequence has these blocks only in this order, all of them one after another."""
-    places = [k for k, b in enumerate(sequence) if b in blocks]
+    places = np.flatnonzero(np.isin(sequence, blocks)).tolist()
     if not blocks or len(places) % len(blocks):
         return False
     return all(tuple(sequence[k : k + len(blocks)]) == blocks for k in places[:: len(blocks)])

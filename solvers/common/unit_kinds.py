@@ -53,17 +53,22 @@ def sequences(kinds: Sequence[int]) -> Iterator[np.ndarray]:
     Examples
     --------
     >>> [units.tolist() for units in sequences([0, 1, 0])]
-    [[0, 1, 2], [0, 2, 1], [1, 0, 2]]
+    [[0, 1, 2], [1, 0, 2], [0, 2, 1]]
     """
-    waiting: dict[int, list[int]] = {}
-    for unit, kind in enumerate(kinds):
-        waiting.setdefault(kind, []).append(unit)
+    members, current = np.argsort(kinds, kind="stable"), list(kinds)
+    for _ in range(num_sequences(kinds)):
+        units = np.empty(len(kinds), dtype=np.int64)
+        units[np.argsort(current, kind="stable")] = members
+        yield units
+        current = _next_permutation(current)
 
-    def extend(prefix: list[int], used: Counter[int]) -> Iterator[np.ndarray]:
-        if len(prefix) == len(kinds):
-            yield np.array(prefix)
-            return
-        for unit in sorted(own[used[kind]] for kind, own in waiting.items() if used[kind] < len(own)):
-            yield from extend([*prefix, unit], used + Counter([kinds[unit]]))
 
-    return extend([], Counter())
+def _next_permutation(values: list[int]) -> list[int]:
+    """The next one in lexicographic order; after the last one the first."""
+    rises = [k for k in range(len(values) - 1) if values[k] < values[k + 1]]
+    if not rises:
+        return values[::-1]
+    head, tail = values[: rises[-1]], values[rises[-1] :]
+    least = max(k for k, value in enumerate(tail) if value > tail[0])
+    tail[0], tail[least] = tail[least], tail[0]
+    return [*head, tail[0], *tail[:0:-1]]

@@ -59,6 +59,7 @@ def test_whole_groups_move_together_with_the_next_layer():
     chosen = plan(problems, masks, results)
     exported = export(model, inputs, chosen)
     assert exported.verification.passed and set(chosen.reads.values()) == {"view"}
+    assert [exported.module.get_submodule(name).in_channels for name in ("first", "second")] == [12, 12]
     moved = [int(name[4:].split(":")[0]) // 6 for name in chosen.places if name.startswith("mid")]
     assert moved and {f"stem[{4 * g}:{4 * g + 4}]" for g in moved} <= set(chosen.places)
     again = trace(exported.module, inputs)

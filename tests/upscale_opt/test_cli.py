@@ -12,7 +12,7 @@ import pytest
 
 from problems import write_instance
 from problems.checking import main as check_proofs
-from problems.generators import random_masks, with_tables
+from problems.generators import grouped_masks, random_masks, with_tables
 from upscale_opt.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -286,6 +286,17 @@ def test_an_emptied_consumer_keeps_its_best_channel_and_says_so(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "down.weight keeps nothing" in result.stderr
     assert "down.weight keeps nothing" in json.loads((tmp_path / "out.json").read_text())["messages"][0]
+
+
+def test_there_are_no_proofs_where_groups_may_change_places_and_it_says_so(tmp_path, monkeypatch, capsys):
+    write_instance(grouped_masks(4, 3, 4, seed=2), tmp_path / "groups.json")
+    options = ["--proof", "--save-proof", str(tmp_path / "proof.json")]
+    monkeypatch.setattr(sys, "argv", ["upscale-opt", "solve", "--instance", str(tmp_path / "groups.json"), *options])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    output = " ".join(capsys.readouterr().out.split())
+    assert stop.value.code == 0 and not (tmp_path / "proof.json").exists()
+    assert "groups may change places there" in output and "proofs: none to write" in output
 
 
 def test_an_interrupt_keeps_what_is_solved(tmp_path):

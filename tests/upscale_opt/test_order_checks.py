@@ -14,6 +14,7 @@ from upscale_opt.floors import Leading, Ready, floor_of
 from upscale_opt.latency.agreement import INDISTINGUISHABLE, agreement, groups_of
 from upscale_opt.latency.calibration import calibrate
 from upscale_opt.latency.measured_costs import MeasuredCosts
+from upscale_opt.matrix_convolution import MatrixConv2d
 from upscale_opt.order_checks import check_orders
 from upscale_opt.scatter import save_scatter
 from upscale_opt.selections import Gather
@@ -71,6 +72,13 @@ def test_the_floor_has_no_selections_and_the_right_shapes(network):
     with torch.inference_mode():
         found, expected = floor(*inputs), model(*inputs)
     assert found.shape == expected.shape
+
+
+def test_the_floor_computes_by_the_kernels_it_is_given():
+    model, inputs, graph, masks = masked(networks.Residual)
+    made = prepare(model, inputs, masks, graph=graph)
+    floor = floor_of(model, inputs, graph, made.masks, made.problems, kernels={"down": "matmul"})
+    assert isinstance(floor.get_submodule("down"), MatrixConv2d)
 
 
 def test_agreement_of_a_perfect_order_and_of_a_reversed_one():
