@@ -1,0 +1,123 @@
+"""What is compared: networks, methods, modes and amounts; and how long everything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmarks.digits import Dense, Inverted, Residual
+from upscale_opt.learning.bip import Bip
+from upscale_opt.learning.gap import Gap
+from upscale_opt.learning.recipes import Recipe
+from upscale_opt.modes import CONSTRAINED, INPUT, OUTPUT
+
+
+def residual() -> nn.Module:
+    """Three stages of two residual blocks, 16 to 64 channels."""
+    return Residual((16, 32, 64), (2, 2, 2))
+
+
+def dense() -> nn.Module:
+    """Two dense blocks of four and six layers that add eight channels each."""
+    return Dense(8, (4, 6))
+
+
+def inverted() -> nn.Module:
+    """Three stages of two inverted residuals, 12 to 32 channels, expanded by four."""
+    return Inverted((12, 20, 32), (2, 2, 2))
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {"residual": residual, "dense": dense, "inverted": inverted}
+"""Those of `benchmarks.digits`, narrower: there are hundreds of them to train."""
+
+BIP, CGAP, PGAP = LEARNT = ("bip", "cgap", "pgap")
+IMPORTANCES = ("l1", "l2", "lamp", "fpgm", "hrank", "bn-scale", "taylor", "random")
+SCOPES = {"lamp": "global"}
+"""One threshold for the whole network where an importance is made for it; all others rank layer by layer."""
+MODES = (INPUT, CONSTRAINED, OUTPUT)
+AMOUNTS = ("0.1", "0.3", "0.5", "0.7", "0.9")
+SEEDS = (0, 1, 2)
+
+DENSE = Recipe(epochs=12)
+TUNING = Recipe(epochs=6, seed=10**6)
+LEARNING = Recipe(epochs=4, seed=10**6)
+"""Of BiP, from the dense network: masks are learnt in the first two epochs, which cost those of four: six in all."""
+GROWING = Recipe(epochs=3)
+"""Of every step of GaP, from scratch: four partitions, one round, and the fine-tuning: eighteen in all."""
+BIP_SETTINGS, GAP_SETTINGS = Bip(), Gap(partitions=4, rounds=1, processes=0)
+NUM_IMAGES = 256
+"""That importances look at."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One masked network.
+
+    Attributes
+    ----------
+    network
+        Of `NETWORKS`.
+    seed
+        Of its weights, of the order of images, and of all that is random.
+    method
+        An importance, or one of `LEARNT`.
+    mode
+        Who is masked.
+    amount
+        Share of channels that go.
+    """
+
+    network: str
+    seed: int
+    method: str
+    mode: str
+    amount: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """As it is in the file."""
+        return tuple(str(getattr(self, own.name)) for own in fields(self))
+
+    @property
+    def scope(self) -> str:
+        """``local`` or ``global``."""
+        return SCOPES.get(self.method, "local")
+
+    def masks_in(self, work: Path) -> Path:
+        """The file of its masks."""
+        return work / "masks" / f"{'-'.join(self.key)}.json"
+
+
+KEY = tuple(own.name for own in fields(Cell))
+
+
+def weights_in(work: Path, network: str, seed: int) -> Path:
+    """The file of a dense network's weights."""
+    return work / "dense" / f"{network}-{seed}.safetensors"
+
+
+def cells_of(
+    networks: Iterable[str], seeds: Iterable[int], methods: Iterable[str], modes: Iterable[str], amounts: Iterable[str]
+) -> list[Cell]:
+    """All of them; what is learnt is learnt for inputs only. Amounts outermost, so that curves fill in alike."""
+    methods, modes, networks, seeds = list(methods), list(modes), list(networks), list(seeds)
+    return [
+        Cell(network, seed, method, mode, amount)
+        for amount in amounts
+        for method in methods
+        for mode in modes
+        for seed in seeds
+        for network in networks
+        if mode == INPUT or method not in LEARNT
+    ]
+
+
+def fresh(network: str, seed: int) -> nn.Module:
+    """An untrained network, in eval mode; torch's generator is as before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return NETWORKS[network]().eval()

@@ -1,0 +1,124 @@
+"""Modes compared where they are equally fast: unconstrained networks against constrained ones of the same latency."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.accuracy.latencies import EXPORTS
+from upscale_opt.modes import CONSTRAINED
+
+STAGES = {"reestimated": "with new BatchNorm statistics only", "tuned": "fine-tuned"}
+LEAST = 0.4
+"""Points of accuracy that count: two of 500 images."""
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Accuracy of an unconstrained network less that of a constrained one as fast, over the seeds.
+
+    Attributes
+    ----------
+    network, method, mode, amount
+        The unconstrained one.
+    export
+        Whose latency it has: ``greedy`` or ``exact``.
+    stage
+        Of `STAGES`.
+    points
+        Per cent of the images to test on, one figure per seed that could be compared.
+    """
+
+    network: str
+    method: str
+    mode: str
+    amount: str
+    export: str
+    stage: str
+    points: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return float(np.mean(self.points))
+
+    @property
+    def verdict(self) -> str:
+        """``better`` or ``worse`` if the mean is beyond `LEAST` and two standard errors, else ``alike``.
+
+        Examples
+        --------
+        >>> points = (1.0, 1.2, 0.8), (3.0, -2.0, 0.5), (-1.0, -1.0, -1.0)
+        >>> [Difference("", "", "", "", "", "", own).verdict for own in points]
+        ['better', 'alike', 'worse']
+        """
+        spread = float(np.std(self.points, ddof=1)) / len(self.points) ** 0.5 if len(self.points) > 1 else np.inf
+        if abs(self.mean) <= max(LEAST, 2 * spread):
+            return "alike"
+        return "better" if self.mean > 0 else "worse"
+
+
+def differences(rows: Iterable[Row]) -> list[Difference]:
+    """All comparisons that can be made.
+
+    The constrained networks of the same network, importance and seed, and the dense one, make a curve of accuracy over
+    latency (their exact exports), linear in between. An unconstrained network is compared with the curve at its own
+    latency; where that lies outside the curve, it is not. Latencies are shares of the dense network's.
+    """
+    curves: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    others: list[Row] = []
+    for row in rows:
+        if row["status"] == "ok" and row.get("exact") and row.get("reestimated"):
+            mine = curves[row["network"], row["seed"], row["method"]] if row["mode"] == CONSTRAINED else others
+            mine.append(row)
+    found: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for row in others:
+        curve = curves.get((row["network"], row["seed"], row["method"]), [])
+        for export in EXPORTS if curve else ():
+            for stage in STAGES:
+                there = on_curve(curve, float(row[export]), stage)
+                if there is not None:
+                    key = tuple(str(row[name]) for name in ("network", "method", "mode", "amount"))
+                    found[(*key, export, stage)].append(float(row[stage]) - there)
+    return [Difference(*key, tuple(points)) for key, points in found.items()]  # type: ignore[arg-type]
+
+
+def on_curve(curve: Sequence[Row], latency: float, stage: str) -> float | None:
+    """Accuracy of constrained networks at a latency; None outside the curve.
+
+    Examples
+    --------
+    >>> curve = [{"exact": "0.5", "tuned": "90", "dense": "98"}]
+    >>> on_curve(curve, 0.75, "tuned"), on_curve(curve, 0.4, "tuned")
+    (94.0, None)
+    """
+    points = sorted({(float(row["exact"]), float(row[stage])) for row in curve} | {(1.0, float(curve[0]["dense"]))})
+    latencies, accuracies = zip(*points, strict=True)
+    if not latencies[0] <= latency <= latencies[-1]:
+        return None
+    return float(np.interp(latency, latencies, accuracies))
+
+
+def counted(found: Iterable[Difference]) -> list[dict[str, Any]]:
+    """How often which verdict: one row per network, stage, mode and export."""
+    groups: dict[tuple[str, ...], list[Difference]] = defaultdict(list)
+    for own in found:
+        groups[own.network, own.stage, own.mode, own.export].append(own)
+    return [
+        dict(zip(("network", "stage", "mode", "export"), key, strict=True))
+        | {verdict: sum(own.verdict == verdict for own in group) for verdict in ("better", "alike", "worse")}
+        | {"median difference": f"{np.median([own.mean for own in group]):+.1f}"}
+        | {"lowest": _extreme(group, min), "highest": _extreme(group, max)}
+        for key, group in sorted(groups.items())
+    ]
+
+
+def _extreme(group: Sequence[Difference], choose: Any) -> str:
+    own = choose(group, key=lambda one: one.mean)
+    return f"{own.mean:+.1f} ({own.method}, {own.amount})"
