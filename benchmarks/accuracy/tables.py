@@ -49,7 +49,7 @@ def page(rows: Sequence[Row], command: str, picture: str) -> str:
         "## Dense networks",
         markdown_table(_dense(rows)),
         "## Every cell: mean ± standard deviation over the seeds",
-        markdown_table(_means(rows)),
+        markdown_table(means) if (means := _means(rows)) else "None.",
     ]
     if refused:
         reasons = sorted({(row["method"], row["network"], row["mode"], row["reason"]) for row in refused})

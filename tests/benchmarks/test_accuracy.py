@@ -9,6 +9,7 @@ from benchmarks.accuracy.cells import Cell, cells_of
 from benchmarks.accuracy.equal_latency import counted, differences
 from benchmarks.accuracy.learning import learn, train_dense
 from benchmarks.accuracy.tables import page
+from upscale_opt import MaskError
 
 SHORT = {"network": "residual", "seed": "0", "method": "l2", "status": "ok", "dense": "98.0", "of": "10", "kept": "5"}
 
@@ -82,9 +83,7 @@ def _in_turn(own, work):
 
 def test_refused_cells_are_kept(brief, monkeypatch, tmp_path):
     def refuse(*_, **__):
-        raise cells_error("no scores here; choose another importance")
-
-    from upscale_opt import MaskError as cells_error
+        raise MaskError("no scores here; choose another importance")
 
     monkeypatch.setattr("benchmarks.accuracy.learning.importance_masks", refuse)
     train_dense("inverted", 0, work=tmp_path)
