@@ -57,14 +57,27 @@ def brief(monkeypatch):
 def test_command_resumes_measures_and_draws(brief, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(results, "DIRECTORY", tmp_path)
     monkeypatch.setattr("benchmarks.accuracy.__main__.each_row", lambda own, work, jobs: _in_turn(own, work))
-    options = "--networks inverted --seeds 0 --amounts 0.5 --runs 2 --batch 2 --time-limit 0.1".split()
+    options = [
+        "--networks",
+        "inverted",
+        "--seeds",
+        "0",
+        "--amounts",
+        "0.5",
+        "--runs",
+        "2",
+        "--batch",
+        "2",
+        "--time-limit",
+        "0.1",
+    ]
     options += ["--work", str(tmp_path / "work")]
     assert main([*options, "--methods", "l2"]) == 0
     with (tmp_path / "accuracy.csv").open() as file:
         first = list(csv.DictReader(file))
     assert [own["mode"] for own in first] == ["input", "constrained", "output"]
     assert {own["status"] for own in first} == {"ok"}
-    assert all(0 < float(own["exact"]) and 0 <= float(own["tuned"]) <= 100 for own in first)
+    assert all(float(own["exact"]) > 0 and 0 <= float(own["tuned"]) <= 100 for own in first)
     assert all(int(own["kept"]) < int(own["of"]) for own in first)
     assert main([*options, "--methods", "l2", "random"]) == 0
     with (tmp_path / "accuracy.csv").open() as file:
