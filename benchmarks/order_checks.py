@@ -37,7 +37,10 @@ WORST = "order_checks_worst"
 MODELS = ("resnet50", "densenet121", "mobilenet_v2")
 RUN = (*KEY, "repeat")
 """Columns that say which check a row is of."""
-COLUMNS = (*RUN, "order", "predicted_ms", "measured_ms", "noise_ms", "floor_ms", "runs", "threads", "commit", "load")
+COLUMNS = (
+    *(*RUN, "order", "predicted_ms", "measured_ms", "noise_ms", "floor_ms"),
+    *("runs", "copies", "threads", "commit", "load"),
+)
 WORST_COLUMNS = (*RUN, "order", "access", "expected_us", "measured_us")
 EXPLAINED = ("identity", "greedy", "exact latency")
 """Orders whose accesses are measured one by one."""
@@ -69,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for cell, repeat in tqdm(waiting, unit="check"):
             found = _checked(cell, given)
             run = dict(zip(RUN, (*cell.key, str(repeat)), strict=True))
-            rows += _rows(run, found, given.runs)
+            rows += _rows(run, found, given.runs, given.copies)
             worst += _worst(run, found)
             if worst:
                 write_text_atomically(_csv(worst, WORST_COLUMNS), worst_path)
@@ -95,6 +98,7 @@ def _checked(cell: Cell, given: argparse.Namespace) -> OrderCheck:
         time_limit=given.time_limit,
         seed=cell.seed,
         runs=given.runs,
+        copies=given.copies,
         backend=cell.backend,
         verify=not given.no_verify,
         accesses=EXPLAINED,
@@ -102,11 +106,12 @@ def _checked(cell: Cell, given: argparse.Namespace) -> OrderCheck:
     )
 
 
-def _rows(run: Row, found: OrderCheck, runs: int) -> list[Row]:
+def _rows(run: Row, found: OrderCheck, runs: int, copies: int) -> list[Row]:
     common = {
         "noise_ms": f"{1e3 * found.noise:.4g}",
         "floor_ms": f"{1e3 * found.floor:.5g}",
         "runs": runs,
+        "copies": copies,
         "threads": torch.get_num_threads(),
         "commit": commit(),
         "load": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "",
@@ -252,6 +257,7 @@ def _parser() -> argparse.ArgumentParser:
     add_cell_options(parser, models=MODELS, amounts=("0.5",))
     parser.add_argument("--repeats", type=int, default=2, help="how often every cell is measured [2]")
     parser.add_argument("--runs", type=int, default=21, help="rounds [21]")
+    parser.add_argument("--copies", type=int, default=2, help="of every export that are measured [2]")
     parser.add_argument("--time-limit", type=float, default=2.0, help="seconds per segment and solver [2]")
     return parser
 

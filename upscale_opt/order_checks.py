@@ -5,16 +5,20 @@ Predicted = measured floor + what the tables expect every access to cost beyond 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any, TypeVar
 
 import numpy as np
+from torch import nn
 from tqdm import tqdm
 
 from problems import Order, Problem
 from solvers import solve
 from upscale_opt.comparison import Prepared
+from upscale_opt.errors import ModelError
 from upscale_opt.exporter import export
 from upscale_opt.exports import Exported
 from upscale_opt.floors import floor_of
@@ -25,6 +29,8 @@ from upscale_opt.latency.readings import Expected, cheapest_readings, expected_a
 from upscale_opt.plans import Plan, baseline_plan, plan_of_orders
 from upscale_opt.tracing import as_tuple
 from upscale_opt.verification import Verifier
+
+Measured = TypeVar("Measured")
 
 BASELINE, FLOOR = "baseline", "floor"
 OBJECTIVES = ("copies", "runs", "span", "traffic", "latency")
@@ -41,16 +47,16 @@ class OrderCheck:
         Of the orders.
     predicted, measured
         Seconds per pass of every order; measured ones are medians over the rounds, less what slowed a whole round down
-        (`upscale_opt.latency.profiling.without_drift`).
+        (`upscale_opt.latency.profiling.without_drift`), and means over copies of the export.
     noise
         Of a figure, in seconds: half the distance between the quartiles of an order's figures, the median over the
-        orders.
+        orders; or the standard deviation between the medians of copies of the same export, if that is more.
     floor
         Measured latency of the floor.
     expected
         Order to access to what the tables expect.
     profiles
-        Order (and ``floor``) to its raw figures.
+        Order (and ``floor``) to its raw figures, one copy's after the other's.
     plans
         Order to plan.
     accesses
@@ -144,6 +150,7 @@ def check_orders(
     time_limit: float = 5.0,
     seed: int = 0,
     runs: int | None = None,
+    copies: int = 2,
     backend: str | None = None,
     verify: bool = True,
     accesses: bool | Collection[str] = False,
@@ -163,6 +170,9 @@ def check_orders(
         Of the random orders and the solvers.
     runs, backend
         As for `upscale_opt.profile_interleaved`.
+    copies
+        How many copies of every export are measured. Where its tensors happen to lie makes one several per cent slower
+        than another that is the same.
     verify
         Check every export in float64.
     accesses
@@ -173,8 +183,10 @@ def check_orders(
     Raises
     ------
     UpscaleError
-        If an export is wrong, or the backend does not fit the device.
+        If an export is wrong, the backend does not fit the device, or there are no copies to measure.
     """
+    if copies < 1:
+        raise ModelError(f"the number of copies is {copies}; give at least 1")
     problems, masks, tables = prepared.problems, prepared.masks, prepared.tables
     plans, expected = {}, {}
     for name, orders in _orders(problems, time_limit, seed, progress):
@@ -193,26 +205,52 @@ def check_orders(
     floor = floor_of(*given, prepared.graph, masks, problems, outputs=prepared.outputs, kernels=kernels)
     models = {FLOOR: floor, **{name: own.module for name, own in exports.items()}}
     inputs = as_tuple(prepared.example_inputs)
-    profiles = profile_interleaved(models, inputs, runs=runs, backend=backend, progress=progress)
+    figures = profile_interleaved(_copied(models, copies), inputs, runs=runs, backend=backend, progress=progress)
     own_times: dict[str, dict[str, float]] = {}
     profiled = [name for name in exports if accesses is True or (accesses and name in accesses)]
     for name in tqdm(profiled, desc="accesses", disable=None if progress else True, leave=False):
         found = profile_accesses(exports[name], inputs)
         own_times[name] = {p.name: p.seconds + p.selection_seconds + p.prologue_seconds for p in found}
-    steady = without_drift(profiles)
-    lowest = float(np.median(steady[FLOOR]))
+    medians, noise = _medians(without_drift(figures), models)
+    lowest = medians.pop(FLOOR)
     names = tuple(plans)
     return OrderCheck(
         names,
         tuple(lowest + sum(own.excess for own in expected[name].values()) / 1e9 for name in names),
-        tuple(float(np.median(steady[name])) for name in names),
-        float(np.median([np.subtract(*np.percentile(steady[name], (75, 25))) / 2 for name in names])),
+        tuple(medians[name] for name in names),
+        noise,
         lowest,
         expected,
-        profiles,
+        {name: _joined(own) for name, own in _by_model(figures, models).items()},
         plans,
         own_times,
     )
+
+
+def _copied(models: Mapping[str, nn.Module], copies: int) -> dict[str, nn.Module]:
+    """Copies of all models, every model once before any a second time; the first are the models themselves."""
+    return {f"{name} {i}": deepcopy(model) if i else model for i in range(copies) for name, model in models.items()}
+
+
+def _by_model(measured: Mapping[str, Measured], names: Iterable[str]) -> dict[str, list[Measured]]:
+    """What was measured of the copies, by the name of the model."""
+    return {name: [own for key, own in measured.items() if key.rpartition(" ")[0] == name] for name in names}
+
+
+def _medians(steady: Mapping[str, np.ndarray], names: Iterable[str]) -> tuple[dict[str, float], float]:
+    """Seconds of every model, a mean over its copies, and the noise of these figures."""
+    by_model = _by_model(steady, names)
+    medians = {name: np.median(own, axis=1) for name, own in by_model.items()}
+    orders = [own for name, own in by_model.items() if name != FLOOR]
+    within = float(np.median([np.subtract(*np.percentile(own, (75, 25))) / 2 for own in chain(*orders)]))
+    spreads = [np.var(own, ddof=1) for own in medians.values() if len(own) > 1]
+    between = float(np.sqrt(np.mean(spreads))) if spreads else 0.0
+    return {name: float(np.mean(own)) for name, own in medians.items()}, max(within, between)
+
+
+def _joined(profiles: Sequence[Profile]) -> Profile:
+    """The figures of copies as those of one model."""
+    return replace(profiles[0], seconds=tuple(chain(*(own.seconds for own in profiles))))
 
 
 def _orders(problems: Mapping[str, Problem], time_limit: float, seed: int, progress: bool) -> Any:

@@ -10,12 +10,13 @@ from test_calibration import QUICK, masked
 
 from upscale_opt.comparison import prepare
 from upscale_opt.cost_model import AnalyticCosts
+from upscale_opt.errors import ModelError
 from upscale_opt.floors import Leading, Ready, floor_of
 from upscale_opt.latency.agreement import INDISTINGUISHABLE, agreement, groups_of
 from upscale_opt.latency.calibration import calibrate
 from upscale_opt.latency.measured_costs import MeasuredCosts
 from upscale_opt.matrix_convolution import MatrixConv2d
-from upscale_opt.order_checks import check_orders
+from upscale_opt.order_checks import _medians, check_orders
 from upscale_opt.scatter import save_scatter
 from upscale_opt.selections import Gather
 
@@ -39,6 +40,27 @@ def test_eleven_orders_are_predicted_and_measured(checked):
     document = json.loads(json.dumps(found.to_dict()))
     assert set(document["orders"]) == set(found.names)
     assert {"mode", "expected", "least"} <= document["orders"]["greedy"]["accesses"]["down"].keys()
+
+
+def test_copies_of_an_export_say_what_a_figure_is_worth():
+    steady = {
+        "floor 0": np.array([9.0, 9.0]),
+        "floor 1": np.array([11.0, 11.0]),
+        "greedy 0": np.array([20.0, 20.2, 20.4, 20.6]),
+        "greedy 1": np.array([21.0, 21.2, 21.4, 21.6]),
+    }
+    medians, noise = _medians(steady, ["floor", "greedy"])
+    assert medians == pytest.approx({"floor": 10.0, "greedy": 20.8})
+    assert noise == pytest.approx(np.sqrt((2 + 0.5) / 2))  # variances between copies: of 9 and 11, of 20.3 and 21.3
+    alone = {name: own for name, own in steady.items() if name.endswith("0")}
+    assert _medians(alone, ["floor", "greedy"])[1] == pytest.approx(0.15)  # half of 20.15 to 20.45
+
+
+def test_every_copy_is_measured(checked):
+    made, found = checked
+    assert all(len(own.seconds) == 2 * 2 for own in found.profiles.values())
+    with pytest.raises(ModelError, match="the number of copies is 0; give at least 1"):
+        check_orders(made, copies=0)
 
 
 def test_predictions_are_the_floor_plus_what_each_access_adds(checked):
