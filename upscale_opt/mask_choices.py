@@ -35,18 +35,27 @@ class MaskChoice:
     ignore: options.Ignore = ()  # type: ignore[assignment]
     round_to: options.RoundTo = 1
     min_channels: options.MinChannels = 1
+    output_masks: options.OutputMasks = None
 
     def __post_init__(self) -> None:
         require_amount(self.amount)
         require_rounding(self.round_to, self.min_channels)
         if self.mode not in MODES:
             raise MaskError(f"there is no mode {self.mode!r}; choose from {', '.join(MODES)}")
-        if self.masks is not None and (self.mode != INPUT or self.ignore):
+        if self.is_given and (self.mode != INPUT or self.ignore):
             option = "--mode" if self.mode != INPUT else "--ignore"
-            raise MaskError(f"--masks says which channels stay; leave out {option}, which goes with --amount")
+            given = "--masks" if self.masks is not None else "--output-masks"
+            raise MaskError(f"{given} says which channels stay; leave out {option}, which goes with --amount")
+
+    @property
+    def is_given(self) -> bool:
+        """Whether files say what stays, and not an amount."""
+        return self.masks is not None or self.output_masks is not None
 
     def __str__(self) -> str:
-        source = f"masks {self.masks}" if self.masks else f"amount {self.amount}"
+        inputs = [f"masks {self.masks}"] if self.masks is not None else []
+        outputs = [f"output masks {self.output_masks}"] if self.output_masks is not None else []
+        source = ", ".join([*inputs, *outputs]) or f"amount {self.amount}"
         return source if self.mode == INPUT else f"{source} {self.mode}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,10 +85,9 @@ def settle(graph: Graph, choice: MaskChoice) -> EffectiveMasks:
         asked = constrained_masks(graph, choice.amount, ignore=choice.ignore)
         masks = constrained_masks(graph, choice.amount, ignore=choice.ignore, **rounding)
         return EffectiveMasks(masks, (), kept_channels_report(graph, asked, masks))
-    if choice.mode == OUTPUT:
-        return effective_masks(graph, {}, **rounding)
-    if choice.masks is not None:
-        return effective_masks(graph, normalise_masks(graph, read_masks(choice.masks)), **rounding)
+    if choice.mode == OUTPUT or choice.is_given:
+        given = {} if choice.masks is None else normalise_masks(graph, read_masks(choice.masks))
+        return effective_masks(graph, given, **rounding)
     outputs = settle_outputs(graph, choice)
     return effective_masks(graph, l2_masks(graph, choice.amount, ignore=choice.ignore, outputs=outputs), **rounding)
 
@@ -90,10 +98,12 @@ def settle_outputs(graph: Graph, choice: MaskChoice) -> dict[str, Any]:
     Raises
     ------
     MaskError
-        If a name to ignore is unknown.
+        If a file of masks cannot be read or does not fit, or a name to ignore is unknown.
     """
-    from upscale_opt.output_masks import l2_output_masks
+    from upscale_opt.output_masks import l2_output_masks, normalise_output_masks
 
+    if choice.output_masks is not None:
+        return normalise_output_masks(graph, read_masks(choice.output_masks))
     if choice.mode not in (OUTPUT, BOTH):
         return {}
     return l2_output_masks(

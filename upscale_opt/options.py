@@ -25,6 +25,13 @@ Amount = Annotated[str, typer.Option(help="Share of input channels each convolut
 Masks = Annotated[
     Path | None, typer.Option(help="File of masks: JSON, .safetensors, or a plan. Replaces --amount, --mode, --ignore.")
 ]
+OutputMasks = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of masks of output channels, as prune --mode output writes it. Replaces --amount, --mode, --ignore; "
+        "--masks may go with it."
+    ),
+]
 Mode = Annotated[
     str,
     typer.Option(
@@ -114,8 +121,13 @@ LearntMasks = Annotated[
 ImportanceName = Annotated[
     str, typer.Option("--importance", help="l1, l2, lamp, fpgm, hrank, bn-scale, taylor, random, or a registered one.")
 ]
-SharedMode = Annotated[
-    str, typer.Option("--mode", help="input (every consumer by itself) or constrained (consumers of a channel agree).")
+RankedMode = Annotated[
+    str,
+    typer.Option(
+        "--mode",
+        help="input (every consumer by itself), constrained (consumers of a channel agree) or output (every producer "
+        "by itself).",
+    ),
 ]
 LayerAmounts = Annotated[
     list[str],
@@ -134,7 +146,7 @@ ScoredData = Annotated[
 ]
 ScoredImages = Annotated[int, typer.Option(help="How many images hrank and taylor look at.")]
 PruneDirectory = Annotated[
-    Path | None, typer.Option("--out", help="Directory for masks.json and model.safetensors; needed.")
+    Path | None, typer.Option("--out", help="Directory for masks and model.safetensors; needed.")
 ]
 Speedup = Annotated[float | None, typer.Option(help="How many times faster than the dense model, such as 1.5.")]
 CalibrationImages = Annotated[

@@ -12,7 +12,7 @@ from upscale_opt.amounts import require_amount, require_rounding
 from upscale_opt.errors import MaskError, UpscaleError
 from upscale_opt.mask_choices import MaskChoice
 from upscale_opt.mask_files import save_masks
-from upscale_opt.modes import CONSTRAINED, INPUT
+from upscale_opt.modes import CONSTRAINED, INPUT, OUTPUT
 from upscale_opt.sessions import Run, Search, Setting, load_model_and_input, reference_of, remark, say
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from upscale_opt.datasets import Dataset
     from upscale_opt.graphs import Graph
 
-MASKS = "masks.json"
+MASKS, OUTPUT_MASKS = "masks.json", "output_masks.json"
 DEFAULT_SHAPE = "1,3,224,224"
 
 
@@ -38,7 +38,7 @@ class Ranking:
     importance: options.ImportanceName = "l2"
     amount: options.Amount = "0.5"
     scope: options.Scope = "local"
-    mode: options.SharedMode = INPUT
+    mode: options.RankedMode = INPUT
     layer_amount: options.LayerAmounts = ()  # type: ignore[assignment]
     profile: options.ProfileIn = None
     ignore: options.Ignore = ()  # type: ignore[assignment]
@@ -49,11 +49,8 @@ class Ranking:
     def __post_init__(self) -> None:
         require_amount(self.amount)
         require_rounding(self.round_to, self.min_channels)
-        if self.mode not in (INPUT, CONSTRAINED):
-            raise MaskError(
-                f"prune writes masks of inputs, not of mode {self.mode!r}; choose {INPUT} or {CONSTRAINED}, or "
-                "solve --mode output --save-plan FILE"
-            )
+        if self.mode not in (INPUT, CONSTRAINED, OUTPUT):
+            raise MaskError(f"there is no mode {self.mode!r} for prune; choose {INPUT}, {CONSTRAINED} or {OUTPUT}")
 
     def amounts(self) -> dict[str, float | str]:
         """Layers to amounts of their own: those of the profile, then those given one by one."""
@@ -114,18 +111,21 @@ def prune(
     graph = trace(network, x)
     masks = _ranked(graph, ranking, amounts, images, seed)
     options.require_directory(out)
-    masked = masked_copy(network, masks, {name: graph.consumers[name].input_axis for name in masks})
+    is_output = ranking.mode == OUTPUT  # masked behind normalisation and activation: no weight is zero for that
+    axes = {} if is_output else {name: graph.consumers[name].input_axis for name in masks}
+    masked = masked_copy(network, {} if is_output else masks, axes)
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in masked.state_dict().items()}
     write_bytes_atomically(save(state), out / WEIGHTS_FILE)
-    save_masks(masks, out / MASKS)
+    save_masks(masks, out / (OUTPUT_MASKS if is_output else MASKS))
     kept, total = (sum(int(own.sum()) for own in masks.values()), sum(map(len, masks.values())))
-    say(f"{ranking}: {kept} of {total} input channels kept in {len(masks)} layers")
+    say(f"{ranking}: {kept} of {total} {'output' if is_output else 'input'} channels kept in {len(masks)} layers")
     say(f"masks and weights: {out}")
     document = {"model": model, "data": data, "seed": seed, **ranking.to_dict(), "environment": environment()}
     document["kept"] = {name: int(mask.sum()) for name, mask in masks.items()}
     if export is not None:
         shape = ",".join(map(str, reference.input_shape))
-        setting = Setting(reference.name, str(out / WEIGHTS_FILE), MaskChoice(masks=out / MASKS), shape, seed, device)
+        given = MaskChoice(output_masks=out / OUTPUT_MASKS) if is_output else MaskChoice(masks=out / MASKS)
+        setting = Setting(reference.name, str(out / WEIGHTS_FILE), given, shape, seed, device)
         document["verified"] = _export(setting, Search(["greedy", "auto"], objective, time_limit, seed), export, verify)
     options.write_json(document, json)
 
@@ -179,9 +179,10 @@ def _ranked(
         min_channels=ranking.min_channels,
     )
     if not masks:
-        raise MaskError("the network has no convolution whose inputs can be dropped; choose another model")
+        side = "outputs" if ranking.mode == OUTPUT else "inputs"
+        raise MaskError(f"the network has no convolution whose {side} can be dropped; choose another model")
     exact = ranking.round_to == ranking.min_channels == 1
-    if ranking.scope == GLOBAL and ranking.mode == INPUT and exact:
+    if ranking.scope == GLOBAL and ranking.mode != CONSTRAINED and exact:
         require_reached(graph, masks, ranking.amount, amounts)
     return masks
 

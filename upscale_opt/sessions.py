@@ -146,7 +146,7 @@ class Run:
             self.solutions,
             self.search.solvers,
             model=self.setting.model,
-            amount=None if choice.masks else float(require_amount(choice.amount)),
+            amount=None if choice.is_given else float(require_amount(choice.amount)),
             objective=self.search.objective,
             costs=self.prepared.costs,
             trace_seconds=self.prepared.trace_seconds,

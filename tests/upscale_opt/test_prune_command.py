@@ -19,6 +19,7 @@ from upscale_opt import (
     importance_masks,
     load_model,
     read_masks,
+    read_plan,
     register_importance,
     trace,
 )
@@ -95,6 +96,31 @@ def test_constrained_masks_are_exported_without_copies(run, tmp_path, graph):
     assert all(error < 1e-9 for error in json.loads((tmp_path / "a.json").read_text())["verified"].values())
 
 
+def test_output_masks_are_exported_solved_and_fine_tuned(run, tmp_path, graph):
+    out, pruned = tmp_path / "out", tmp_path / "pruned"
+    options = ("--mode", "output", "--importance", "l1", "--amount", "0.6", *SHAPE, "--export", pruned)
+    code, text, err = run("prune", *MODEL, *options, "--out", out, "--json", tmp_path / "a.json")
+    assert code == 0, err
+    assert "output channels kept" in text and not (out / "masks.json").exists()
+    wanted = importance_masks(graph, "l1", "0.6", mode="output")
+    found = {name: np.array(own) for name, own in read_masks(out / "output_masks.json").items()}
+    assert same(found, wanted)
+    dense = graph.module.state_dict()
+    assert all(torch.equal(own, dense[name]) for name, own in load_file(out / "model.safetensors").items())
+    assert all(error < 1e-9 for error in json.loads((tmp_path / "a.json").read_text())["verified"].values())
+    assert same(read_plan(pruned / "plan.json").outputs, found)
+    again = ("--output-masks", out / "output_masks.json", "--input-shape", "1,1,8,8")
+    code, text, err = run("solve", *MODEL, *again, "--json", tmp_path / "b.json")
+    assert code == 0, err
+    document = json.loads((tmp_path / "b.json").read_text())
+    assert document["amount"] is None and {own["weight"] for own in document["outputs"]} == set(wanted)
+    code, _, err = run("solve", *MODEL, *again, "--mode", "output")
+    assert code == 2 and "--output-masks says which channels stay; leave out --mode" in err
+    pytest.importorskip("sklearn")
+    code, _, err = run("train", *DIGITS, "--plan", pruned / "plan.json", "--epochs", "1", "--out", tmp_path / "tuned")
+    assert code == 0, err
+
+
 def test_what_it_writes_is_evaluated_exported_and_fine_tuned(run, tmp_path):
     pytest.importorskip("sklearn")
     out = tmp_path / "out"
@@ -161,7 +187,7 @@ def test_the_file_of_the_model_may_register_an_importance(run, tmp_path, monkeyp
             "each of 7 layers keeps one; choose an amount of at most 0.9",
         ),
         ((*SHAPE, "--amount", "1"), "amount 1 is outside [0, 1)"),
-        ((*SHAPE, "--mode", "output"), "prune writes masks of inputs, not of mode 'output'"),
+        ((*SHAPE, "--mode", "both"), "there is no mode 'both' for prune; choose input, constrained or output"),
         ((*SHAPE, "--scope", "some"), "there is no scope 'some'"),
         ((*SHAPE, "--layer-amount", "0.5"), "--layer-amount '0.5' is not understood; write it like layer4.*=0.7"),
         ((*SHAPE, "--layer-amount", "layer9.*=0.5"), "matches no convolution"),
