@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,10 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Do what is missing; write CSV, Markdown and picture."""
     arguments = sys.argv[1:] if arguments is None else arguments
     given = _parser().parse_args(arguments)
-    warnings.filterwarnings("ignore", category=UserWarning, module="torch")
-    torch.set_num_threads(1)
     cells = cells_of(given.networks, given.seeds, given.methods, given.modes, given.amounts)
     rows = {} if given.fresh else {tuple(row[name] for name in KEY): row for row in read_rows(_path())}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # networks are small
     try:
         _learn(cells, rows, given)
         if not given.no_latency:
@@ -52,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UpscaleError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    finally:
+        torch.set_num_threads(threads)
     picture = f"{NAME}.png"
     save_curves(list(rows.values()), results.DIRECTORY / picture)
     text = page(list(rows.values()), f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip(), picture)

@@ -1,6 +1,7 @@
 import csv
 
 import pytest
+import torch
 
 from benchmarks import results
 from benchmarks.accuracy import cells
@@ -49,6 +50,7 @@ def test_modes_are_compared_at_equal_latency():
 @pytest.fixture
 def brief(monkeypatch):
     """One epoch of everything."""
+    pytest.importorskip("sklearn")
     for name in ("DENSE", "TUNING"):
         short = cells.Recipe(epochs=1, seed=getattr(cells, name).seed)
         monkeypatch.setattr(f"benchmarks.accuracy.learning.{name}", short)
@@ -72,6 +74,7 @@ def test_command_resumes_measures_and_draws(brief, monkeypatch, tmp_path, capsys
         "0.1",
     ]
     options += ["--work", str(tmp_path / "work")]
+    threads = torch.get_num_threads()
     assert main([*options, "--methods", "l2"]) == 0
     with (tmp_path / "accuracy.csv").open() as file:
         first = list(csv.DictReader(file))
@@ -86,6 +89,7 @@ def test_command_resumes_measures_and_draws(brief, monkeypatch, tmp_path, capsys
     assert len(second) == 6
     assert (tmp_path / "accuracy.png").stat().st_size > 1000
     assert "At equal latency" in capsys.readouterr().out
+    assert torch.get_num_threads() == threads
 
 
 def _in_turn(own, work):
