@@ -125,8 +125,9 @@ def fit(
 ) -> tuple[Epoch, ...]:
     """Train a model, in place; it is in eval mode afterwards.
 
-    On one machine, with one number of threads, the same arguments lead to the same weights, bit for bit (on CUDA as far
-    as its kernels allow), however often the training was stopped and resumed. The global random generators are as before afterwards.
+    On one machine, with one number of threads, the same arguments lead to the same weights, bit for bit (on CUDA as
+    far as its kernels allow), however often the training was stopped and resumed. The global random generators are as
+    before afterwards.
 
     Parameters
     ----------
