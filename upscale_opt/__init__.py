@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from upscale_opt.reports import access_table
     from upscale_opt.rounding import KeptChannels
     from upscale_opt.saving import save_as
-    from upscale_opt.spdy.allocation import allocate_speedup
+    from upscale_opt.spdy.allocation import allocate
     from upscale_opt.spdy.results import SpeedupAllocation
     from upscale_opt.tracing import trace
     from upscale_opt.verification import masked_copy, verify
@@ -80,7 +80,7 @@ _HOMES = {
     "graphs": ("Graph",),
     "reports": ("access_table",),
     "saving": ("save_as",),
-    "spdy.allocation": ("allocate_speedup",),
+    "spdy.allocation": ("allocate",),
     "spdy.results": ("SpeedupAllocation",),
     "pruned_modules": ("PruningMasks", "masks_from_pruning", "permanently_pruned"),
     "rounding": ("KeptChannels",),
@@ -120,7 +120,7 @@ __all__ = [
     "VerificationError",
     "Workload",
     "access_table",
-    "allocate_speedup",
+    "allocate",
     "baseline_plan",
     "calibrate",
     "check_orders",

@@ -62,7 +62,7 @@ def allocate(
     times = None if table is None else read_timing_table(table)
     from upscale_opt.environment import environment
     from upscale_opt.plans import ModelReference
-    from upscale_opt.spdy.allocation import allocate_speedup
+    from upscale_opt.spdy import allocation
     from upscale_opt.spdy.choices import CoefficientSearch
     from upscale_opt.spdy.global_adaprune import Tuning
     from upscale_opt.spdy.outer_rounds import Exporting
@@ -93,7 +93,7 @@ def allocate(
     }
     document |= {"environment": environment()}
     try:
-        found = allocate_speedup(
+        found = allocation.allocate(
             network,
             x,
             calibration,

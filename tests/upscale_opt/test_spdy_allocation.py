@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+import solvers
 from problems import (
     LayerTimes,
     TimingTable,
@@ -14,11 +15,10 @@ from problems import (
     read_timing_table,
     sparsity_grid,
 )
-from solvers import allocate
 from upscale_opt import MaskError, normalise_masks, read_masks, trace
 from upscale_opt.latency.calibration import Effort
 from upscale_opt.models import read_state_dict
-from upscale_opt.spdy.allocation import allocate_speedup
+from upscale_opt.spdy.allocation import allocate
 from upscale_opt.spdy.calibration_data import CalibrationData
 from upscale_opt.spdy.choices import CoefficientSearch
 from upscale_opt.spdy.global_adaprune import Tuning
@@ -58,9 +58,7 @@ def test_the_whole_road_keeps_the_budget_and_beats_equal_coefficients(network):
     model, x, data = example(network)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     table = proportional(model, x)
-    found = allocate_speedup(
-        model, x, data, 1.5, table=table, repair=LEAST_SQUARES, search=SHORT, rounds=0, held_out=data
-    )
+    found = allocate(model, x, data, 1.5, table=table, repair=LEAST_SQUARES, search=SHORT, rounds=0, held_out=data)
     assert found.predicted <= found.target * (1 + 1e-9) and found.predicted == found.predicted_by_table
     assert found.score <= found.uniform_score and found.final_score == found.score
     assert found.held_out == (found.dense_score, pytest.approx(found.score))
@@ -72,14 +70,14 @@ def test_the_whole_road_keeps_the_budget_and_beats_equal_coefficients(network):
         assert mask.sum() == len(mask) - int(sparsity * len(mask))
     assert set(found.state) == set(before)
     assert all(torch.equal(before[name], own) for name, own in model.state_dict().items())
-    again = allocate_speedup(model, x, data, 1.5, table=table, repair=LEAST_SQUARES, search=SHORT, rounds=0)
+    again = allocate(model, x, data, 1.5, table=table, repair=LEAST_SQUARES, search=SHORT, rounds=0)
     assert (again.profile, again.score) == (found.profile, found.score)
 
 
 def test_rounds_and_the_export():
     model, x, data = example()
     table = proportional(model, x)
-    found = allocate_speedup(model, x, data, 1.5, table=table, repair=LEAST_SQUARES, search=SHORT, rounds=2, how=QUICK)
+    found = allocate(model, x, data, 1.5, table=table, repair=LEAST_SQUARES, search=SHORT, rounds=2, how=QUICK)
     assert 1 <= len(found.rounds) <= 2 and found.exported.verification.passed
     for own in found.rounds:
         assert own.predicted <= own.base / 1.5 * (1 + 1e-9)
@@ -98,7 +96,7 @@ def test_rounds_and_the_export():
 def test_times_are_measured_where_none_are_given(tmp_path):
     """A speedup below 1 is always within reach, however noisy the times are; everything may stay dense."""
     model, x, data = example()
-    found = allocate_speedup(
+    found = allocate(
         model, x, data, 0.5, grid=GRID, repair=LEAST_SQUARES, search=SHORT, rounds=1, how=QUICK, tables=tmp_path
     )
     assert all(mask.all() for mask in found.masks.values()) and found.score == found.dense_score
@@ -111,19 +109,19 @@ def test_a_second_run_in_the_same_directory_measures_nothing_again(tmp_path, mon
 
     model, x, data = example()
     options = {"grid": GRID, "repair": LEAST_SQUARES, "search": SHORT, "how": QUICK, "tables": tmp_path / "tables"}
-    found = allocate_speedup(model, x, data, 0.5, rounds=1, directory=tmp_path, **options)
+    found = allocate(model, x, data, 0.5, rounds=1, directory=tmp_path, **options)
     with monkeypatch.context() as patch:
         patch.setattr(allocation, "layer_times", None)
         measured = []
         honest = outer_loop.measured_beside
         patch.setattr(outer_loop, "measured_beside", lambda *a, **k: measured.append(1) or honest(*a, **k))
-        again = allocate_speedup(model, x, data, 0.5, rounds=1, directory=tmp_path, **options)
+        again = allocate(model, x, data, 0.5, rounds=1, directory=tmp_path, **options)
         assert not measured and again.rounds[0].to_dict() == found.rounds[0].to_dict()
         assert again.table == found.table and "delete it to begin anew" in again.notes[1]
         assert again.exported.verification.passed
-        more = allocate_speedup(model, x, data, 0.5, rounds=2, directory=tmp_path, **options)
+        more = allocate(model, x, data, 0.5, rounds=2, directory=tmp_path, **options)
         assert len(measured) == len(more.rounds) - 1 and more.rounds[0].measured == found.rounds[0].measured
-    other = allocate_speedup(model, x, data, 0.4, rounds=0, directory=tmp_path, **options)
+    other = allocate(model, x, data, 0.4, rounds=0, directory=tmp_path, **options)
     assert len(other.notes) == 1  # another target: its own journal, the same reconstructions
 
 
@@ -146,7 +144,7 @@ def exported_choice(network):
     model, x, _ = example(network)
     layers = prunable_layers(trace(model, x))
     problem = allocation_problem(proportional(model, x), 1.5, counts={own.name: own.counts(GRID) for own in layers})
-    allocation = allocate(problem)
+    allocation = solvers.allocate(problem)
     masks = {
         layer.weight: np.arange(layer.channels) % 5 < 3 if level else np.ones(layer.channels, dtype=bool)
         for layer, level in zip(layers, allocation.levels, strict=True)
@@ -181,23 +179,23 @@ def test_a_speedup_out_of_reach_is_refused_before_any_work(monkeypatch, tmp_path
     model, x, data = example()
     monkeypatch.setattr(module, "reconstruct", None)
     with pytest.raises(UnreachableSpeedupError, match="the fastest levels give") as caught:
-        allocate_speedup(model, x, data, 50, table=proportional(model, x), directory=tmp_path / "new")
+        allocate(model, x, data, 50, table=proportional(model, x), directory=tmp_path / "new")
     assert 1 < caught.value.max_speedup < 5
     assert not (tmp_path / "new").exists()
     with pytest.raises(MaskError, match="rounds is -1"):
-        allocate_speedup(model, x, data, 2, rounds=-1)
+        allocate(model, x, data, 2, rounds=-1)
 
 
 def test_layers_that_stay_dense_are_paid_for():
     model, x, data = example()
     table = proportional(model, x)
     options = {"table": table, "repair": LEAST_SQUARES, "search": SHORT, "rounds": 0}
-    found = allocate_speedup(model, x, data, 1.2, ignore=["blocks.0.*"], **options)
+    found = allocate(model, x, data, 1.2, ignore=["blocks.0.*"], **options)
     assert not any(name.startswith("blocks.0") for name in found.profile)
     dense = table.dense_seconds(["blocks.0.conv1", "blocks.0.conv2"])
     assert found.problem.fixed == pytest.approx(0.2 * table.base + dense)
     assert found.predicted <= found.target * (1 + 1e-9)
-    assert found.max_speedup < allocate_speedup(model, x, data, 1.2, **options).max_speedup
+    assert found.max_speedup < allocate(model, x, data, 1.2, **options).max_speedup
 
 
 def test_tuning_saving_and_going_on(tmp_path):
@@ -211,12 +209,12 @@ def test_tuning_saving_and_going_on(tmp_path):
         "how": QUICK,
         "directory": tmp_path,
     }
-    found = allocate_speedup(model, x, data, 1.5, **options)
+    found = allocate(model, x, data, 1.5, **options)
     assert found.score == found.uniform_score
     assert found.tuned.error_after < found.tuned.error_before and found.exported.verification.passed
     for name, mask in found.masks.items():
         assert (found.state[name][:, ~mask] == 0).all()
-    again = allocate_speedup(model, x, data, 1.5, **options)  # from what is kept on disk
+    again = allocate(model, x, data, 1.5, **options)  # from what is kept on disk
     assert again.final_score == found.final_score
     assert all(torch.equal(own, again.state[name]) for name, own in found.state.items())
     found.save(tmp_path / "out")
@@ -238,7 +236,7 @@ def test_digits_at_one_and_a_half_times(tmp_path):
     x = torch.randn(64, 1, 8, 8)
     digits = load_data("digits")
     data, rest = digits.sampled(512), digits.sampled(500, test=True)
-    found = allocate_speedup(
+    found = allocate(
         own.model,
         x,
         data,

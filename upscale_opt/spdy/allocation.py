@@ -36,7 +36,7 @@ from upscale_opt.tracing import as_tuple, trace
 RECONSTRUCTIONS_DIRECTORY, CHECKPOINT_FILE = "reconstructions", "global-adaprune.safetensors"
 
 
-def allocate_speedup(
+def allocate(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],
     data: Iterable[Any] | CalibrationData,

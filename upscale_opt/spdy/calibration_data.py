@@ -83,7 +83,7 @@ class CalibrationData:
                 if not isinstance(outputs, torch.Tensor) or outputs.ndim < 2:
                     raise MaskError(
                         f"random images get the classes of the model's outputs, which are of {type(outputs).__name__}; "
-                        "wrap it in a model that returns logits, or call allocate_speedup with data and loss"
+                        "wrap it in a model that returns logits, or call upscale_opt.allocate with data and loss"
                     )
                 labels.append(outputs.argmax(1))
         return CalibrationData(self.inputs, torch.cat(labels))
