@@ -4,7 +4,7 @@ import sys
 
 from problems import ProblemError
 from solvers import SolverError
-from upscale_opt.cli import app
+from upscale_opt.commands.cli import app
 from upscale_opt.errors import UpscaleError, VerificationError
 
 

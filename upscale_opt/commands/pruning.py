@@ -1,4 +1,4 @@
-"""The command `prune`: masks by any importance, and the weights that go with them. `upscale_opt.cli` registers it."""
+"""The command `prune`: masks by any importance, and the weights that go with them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from upscale_opt import options
 from upscale_opt.amounts import require_amount, require_rounding
+from upscale_opt.commands import options
+from upscale_opt.commands.mask_choices import MaskChoice
+from upscale_opt.commands.sessions import Run, Search, Setting, load_model_and_input, reference_of, remark, say
 from upscale_opt.errors import MaskError, UpscaleError
-from upscale_opt.mask_choices import MaskChoice
 from upscale_opt.mask_files import save_masks
 from upscale_opt.modes import CONSTRAINED, INPUT, OUTPUT
-from upscale_opt.sessions import Run, Search, Setting, load_model_and_input, reference_of, remark, say
 
 if TYPE_CHECKING:
     import numpy as np

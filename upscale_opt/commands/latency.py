@@ -1,15 +1,15 @@
-"""The commands on latency: profile, calibrate, check. `upscale_opt.cli` registers them."""
+"""The commands on latency: profile, calibrate, check."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-from upscale_opt import options, reports
-from upscale_opt.errors import UpscaleError
-from upscale_opt.mask_choices import MaskChoice
-from upscale_opt.measuring import Measuring
-from upscale_opt.sessions import (
+from upscale_opt import reports
+from upscale_opt.commands import options
+from upscale_opt.commands.mask_choices import MaskChoice
+from upscale_opt.commands.measuring import Measuring
+from upscale_opt.commands.sessions import (
     Setting,
     load_model_and_input,
     prepare_model,
@@ -18,6 +18,7 @@ from upscale_opt.sessions import (
     required_model,
     say,
 )
+from upscale_opt.errors import UpscaleError
 
 DEFAULT_SHAPE = "1,3,224,224"
 DEFAULT_MASKS = MaskChoice()

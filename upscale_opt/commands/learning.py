@@ -1,4 +1,4 @@
-"""The commands that learn: train, evaluate. `upscale_opt.cli` registers them."""
+"""The commands that learn: train, evaluate."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from upscale_opt import options
+from upscale_opt.commands import options
+from upscale_opt.commands.sessions import load_model_and_input, reference_of, remark, say
 from upscale_opt.errors import UpscaleError
 from upscale_opt.mask_files import read_masks, save_masks
-from upscale_opt.sessions import load_model_and_input, reference_of, remark, say
 
 if TYPE_CHECKING:
     from upscale_opt.datasets import Dataset

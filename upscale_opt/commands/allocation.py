@@ -1,4 +1,4 @@
-"""The command `allocate`: a sparsity per layer for a speedup (SPDY). `upscale_opt.cli` registers it."""
+"""The command `allocate`: a sparsity per layer for a speedup (SPDY)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from problems import read_timing_table
 from solvers import ALLOCATION_METHODS, SolverError
-from upscale_opt import options
+from upscale_opt.commands import options
+from upscale_opt.commands.measuring import Measuring
+from upscale_opt.commands.sessions import load_model_and_input, remark, required_model, say
 from upscale_opt.errors import MaskError, UpscaleError
-from upscale_opt.measuring import Measuring
-from upscale_opt.sessions import load_model_and_input, remark, required_model, say
 
 if TYPE_CHECKING:
     from upscale_opt.datasets import Dataset

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from problems import Problem, objective_named
-from upscale_opt import options, reports
+from upscale_opt import reports
 from upscale_opt.amounts import require_amount
+from upscale_opt.commands import options
+from upscale_opt.commands.mask_choices import MaskChoice, settle, settle_outputs
+from upscale_opt.commands.measuring import Measuring
 from upscale_opt.errors import ModelError, UpscaleError
-from upscale_opt.mask_choices import MaskChoice, settle, settle_outputs
-from upscale_opt.measuring import Measuring
 from upscale_opt.segments import Solutions, each_solution
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from upscale_opt import options
+from upscale_opt.commands import options
 
 if TYPE_CHECKING:
     from upscale_opt.cost_model import CostModel

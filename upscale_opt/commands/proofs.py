@@ -12,7 +12,7 @@ from pathlib import Path
 from problems import Problem, Proof, in_units, write_instance, write_proof
 from problems.files import write_text_atomically
 from solvers import Result
-from upscale_opt import options
+from upscale_opt.commands import options
 from upscale_opt.errors import UpscaleError
 from upscale_opt.segments import Solutions
 

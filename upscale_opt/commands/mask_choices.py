@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from upscale_opt import options
 from upscale_opt.amounts import require_amount, require_rounding
+from upscale_opt.commands import options
 from upscale_opt.errors import MaskError
 from upscale_opt.mask_files import read_masks
 from upscale_opt.modes import BOTH, CONSTRAINED, INPUT, MODES, OUTPUT

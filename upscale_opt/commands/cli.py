@@ -1,4 +1,4 @@
-"""The command line: solve, compare, export, show; others are in `learning_commands`, `allocation_commands`, and so on.
+"""The commands on orders (solve, compare, export, show), and the program that all commands are in.
 
 Every command reads its options, checks outputs before any work starts, and calls the library. torch is imported
 inside the functions that need it, so that ``solve --instance`` and ``--help`` do without.
@@ -12,20 +12,11 @@ from pathlib import Path
 import typer
 
 from problems import Order, Problem, read_instance
-from upscale_opt import (
-    allocation_commands,
-    latency_commands,
-    learning_commands,
-    options,
-    proofs,
-    pruning_commands,
-    reports,
-)
-from upscale_opt.errors import UpscaleError
-from upscale_opt.mask_choices import MaskChoice
-from upscale_opt.measuring import Measuring
-from upscale_opt.segments import Solutions, best_solver
-from upscale_opt.sessions import (
+from upscale_opt import reports
+from upscale_opt.commands import allocation, latency, learning, options, proofs, pruning
+from upscale_opt.commands.mask_choices import MaskChoice
+from upscale_opt.commands.measuring import Measuring
+from upscale_opt.commands.sessions import (
     Run,
     Search,
     Setting,
@@ -35,6 +26,8 @@ from upscale_opt.sessions import (
     say,
     solve_instance,
 )
+from upscale_opt.errors import UpscaleError
+from upscale_opt.segments import Solutions, best_solver
 
 app = typer.Typer(
     help="Optimal channel reordering of pruned networks.",
@@ -241,10 +234,10 @@ def show(
             say(str(path))
 
 
-app.command()(latency_commands.profile)
-app.command()(options.spread(latency_commands.calibrate))
-app.command()(options.spread(latency_commands.check))
-app.command()(options.spread(pruning_commands.prune))
-app.command()(options.spread(learning_commands.train))
-app.command()(learning_commands.evaluate)
-app.command()(options.spread(allocation_commands.allocate))
+app.command()(latency.profile)
+app.command()(options.spread(latency.calibrate))
+app.command()(options.spread(latency.check))
+app.command()(options.spread(pruning.prune))
+app.command()(options.spread(learning.train))
+app.command()(learning.evaluate)
+app.command()(options.spread(allocation.allocate))
