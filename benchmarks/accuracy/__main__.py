@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         "--work", type=Path, default=Path("build") / NAME, help="dense weights and masks [build/accuracy]"
     )
     parser.add_argument("--batch", type=int, default=128, help="images per pass where latency is measured [128]")
-    parser.add_argument("--runs", type=int, default=11, help="rounds [11]")
+    parser.add_argument("--runs", type=int, default=9, help="rounds [9]")
     parser.add_argument("--time-limit", type=float, default=1.0, help="seconds per segment and solver [1]")
     parser.add_argument("--no-latency", action="store_true", help="only prune and train")
     parser.add_argument("--fresh", action="store_true", help="forget what was done")
