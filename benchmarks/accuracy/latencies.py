@@ -21,8 +21,8 @@ Row = dict[str, Any]
 EXPORTS = {"greedy": ("greedy", "copies"), "exact": ("auto", "copies")}
 """Name in the file to solver and objective: UPSCALE's order, and one of fewest copies.
 
-Not the objective ``latency``: its tables would have to be measured for every cell, and by analytic costs over-reads look
-cheaper than they are on tensors this small.
+Not the objective ``latency``: its tables would have to be measured for every cell, and by analytic costs over-reads
+look cheaper than they are on tensors this small.
 """
 FIGURES = ("dense_ms", *(f"{name}{part}" for name in EXPORTS for part in ("", "_low", "_high", "_copies")))
 """Columns: times as shares of the dense network's, with quartiles over the rounds, and how many channels are copied."""
