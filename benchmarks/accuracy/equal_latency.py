@@ -106,13 +106,15 @@ def on_curve(curve: Sequence[Row], latency: float, stage: str) -> float | None:
     return float(np.interp(latency, latencies, accuracies))
 
 
-def counted(found: Iterable[Difference]) -> list[dict[str, Any]]:
-    """How often which verdict: one row per network, stage, mode and export."""
+def counted(
+    found: Iterable[Difference], by: Sequence[str] = ("network", "stage", "mode", "export")
+) -> list[dict[str, Any]]:
+    """How often which verdict: one row per group of comparisons that agree in these attributes."""
     groups: dict[tuple[str, ...], list[Difference]] = defaultdict(list)
     for own in found:
-        groups[own.network, own.stage, own.mode, own.export].append(own)
+        groups[tuple(getattr(own, name) for name in by)].append(own)
     return [
-        dict(zip(("network", "stage", "mode", "export"), key, strict=True))
+        dict(zip(by, key, strict=True))
         | {verdict: sum(own.verdict == verdict for own in group) for verdict in ("better", "alike", "worse")}
         | {"median difference": f"{np.median([own.mean for own in group]):+.1f}"}
         | {"lowest": _extreme(group, min), "highest": _extreme(group, max)}

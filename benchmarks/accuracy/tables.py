@@ -43,6 +43,7 @@ def page(rows: Sequence[Row], command: str, picture: str) -> str:
         answer(found),
         CANNOT,
         markdown_table(counted(found)) if found else "No latencies were measured.",
+        _by_amount(found),
         "*better*, *alike*, *worse*: importances and amounts whose mean difference over the seeds is beyond "
         f"{LEAST} points and two standard errors, or not; *lowest*, *highest*: of the mean differences, in points.",
         f"![Accuracy against latency]({picture})",
@@ -54,7 +55,7 @@ def page(rows: Sequence[Row], command: str, picture: str) -> str:
     if refused:
         reasons = sorted({(row["method"], row["network"], row["mode"], row["reason"]) for row in refused})
         parts += ["## Refused", "\n".join(f"- {' '.join(own[:3])}: {own[3]}" for own in reasons)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def answer(found: Sequence[Difference]) -> str:
@@ -73,6 +74,15 @@ def answer(found: Sequence[Difference]) -> str:
             f"and cannot be told from it in {counts['alike']} (median difference in points: {medians})."
         )
     return " ".join(sentences)
+
+
+def _by_amount(found: Sequence[Difference]) -> str:
+    """Where it is better and where not: masks of inputs, exact exports."""
+    own = [one for one in found if one.mode == INPUT and one.export == "exact"]
+    if not own:
+        return ""
+    words = "Masks of inputs with the exact export, by amount, all importances together:"
+    return f"{words}\n\n{markdown_table(counted(own, ('network', 'stage', 'amount')))}"
 
 
 def _median(found: Sequence[Difference], network: str) -> float:
