@@ -31,7 +31,7 @@ from problems.files import write_text_atomically
 from upscale_opt import UpscaleError
 
 NAME = "accuracy"
-COLUMNS = (*KEY, *learning.FIGURES, *latencies.FIGURES, "batch", "runs", "commit")
+COLUMNS = (*KEY, *learning.FIGURES, *latencies.FIGURES, "batch", "runs", "commit", "latency_commit")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,10 +73,10 @@ def _learn(cells: Sequence[Cell], rows: dict[tuple[str, ...], learning.Row], giv
 
 def _measure(cells: Sequence[Cell], rows: dict[tuple[str, ...], learning.Row], given: argparse.Namespace) -> None:
     missing = [cell for cell in cells if rows[cell.key]["status"] == "ok" and not rows[cell.key].get("exact")]
-    options = {"batch": given.batch, "runs": given.runs}
+    options, where = {"batch": given.batch, "runs": given.runs}, commit()
     found = each_latency(missing, given.work, **options, time_limit=given.time_limit)
     for cell, row in tqdm(found, "measure", len(missing), unit="cell"):
-        rows[cell.key] = {**rows[cell.key], **row, **options}
+        rows[cell.key] = {**rows[cell.key], **row, **options, "latency_commit": where}
         _write(rows)
 
 
