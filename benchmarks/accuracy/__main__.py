@@ -40,12 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     cells = cells_of(given.networks, given.seeds, given.methods, given.modes, given.amounts)
     rows = {} if given.fresh else {tuple(row[name] for name in KEY): row for row in read_rows(_path())}
+    picture = f"{NAME}.png"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # networks are small
     try:
         _learn(cells, rows, given)
         if not given.no_latency:
             _measure(cells, rows, given)
+        text = page(list(rows.values()), f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip(), picture)
     except KeyboardInterrupt:
         return 130
     except UpscaleError as error:
@@ -53,9 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     finally:
         torch.set_num_threads(threads)
-    picture = f"{NAME}.png"
     save_curves(list(rows.values()), results.DIRECTORY / picture)
-    text = page(list(rows.values()), f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip(), picture)
     write_text_atomically(text, results.DIRECTORY / f"{NAME}.md")
     print(text.partition("## Every cell")[0])
     return 0

@@ -98,8 +98,8 @@ def _how() -> str:
         f"are per layer ({scopes}). Equal epochs for all: {DENSE.epochs} of the dense network and {TUNING.epochs} of "
         f"fine-tuning; BiP {LEARNING.epochs} after the dense ones, of which half cost double; GaP {grown} from scratch "
         f"and {TUNING.epochs} of fine-tuning. Latencies are shares of the dense network's, measured in turn on one "
-        "thread: *greedy*, UPSCALE's order with views and copies; *exact*, an order of fewest copies. The CSV says which "
-        "commit every row was trained and measured at."
+        "thread: *greedy*, UPSCALE's order with views and copies; *exact*, an order of fewest copies. The CSV says at "
+        "which commits a row was trained and measured."
     )
 
 
