@@ -63,12 +63,11 @@ class Task:
     seed: int
 
 
-def measure(tasks: Sequence[Task], *, num_threads: int = 1) -> Iterator[Row]:
+def measure(tasks: Sequence[Task]) -> Iterator[Row]:
     """Yield what is found for every task; all are of one model and seed, and those of equal masks follow each other.
 
     What goes wrong is a row, too: its `status` is ``failed`` and its `reason` says why.
     """
-    torch.set_num_threads(num_threads)
     try:
         subject = Subject(tasks[0].model, tasks[0].seed)
     except Exception as error:

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from benchmarks.coverage.measurement import Row, Task, failure, measure
@@ -110,8 +111,9 @@ def _in_child(tasks: Sequence[Task], num_threads: int) -> Any:
 
 def _report(tasks: Sequence[Task], num_threads: int, sender: Any) -> None:
     """What the child does."""
+    torch.set_num_threads(num_threads)
     try:
-        for row in measure(tasks, num_threads=num_threads):
+        for row in measure(tasks):
             sender.send(row)
     except KeyboardInterrupt:
         pass

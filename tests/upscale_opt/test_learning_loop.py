@@ -102,8 +102,9 @@ def test_a_training_goes_on_bit_for_bit_after_an_interrupt(tmp_path, stopped):
 def test_a_training_goes_on_bit_for_bit_after_kill_9(tmp_path):
     """In another process, which kills itself in the middle of the second epoch."""
     script = (
-        "import os, signal, lessons, test_learning_loop as tests\n"
+        "import os, signal, torch, lessons, test_learning_loop as tests\n"
         "from upscale_opt.learning.loop import fit\n"
+        f"torch.set_num_threads({torch.get_num_threads()})\n"  # bit for bit holds for one number of threads
         "kill = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"fit(lessons.small(dropout=0.2), lessons.toy_data(), [tests.SHORT], method=tests.Stop(1, kill), "
         f"checkpoint={str(tmp_path / 'checkpoint.pt')!r})\n"
