@@ -21,6 +21,10 @@ def path(tmp_path, monkeypatch):
     return tmp_path / "coverage.csv"
 
 
+def in_this_process(tasks, num_threads):
+    yield from measurement.measure(tasks, num_threads=num_threads)
+
+
 def never(tasks, num_threads):
     raise AssertionError("measured twice")
 
