@@ -22,7 +22,7 @@ def path(tmp_path, monkeypatch):
 
 
 def in_this_process(tasks, num_threads):
-    yield from measurement.measure(tasks, num_threads=num_threads)
+    yield from measurement.measure(tasks)
 
 
 def never(tasks, num_threads):
