@@ -90,12 +90,17 @@ def train_copies(
     LearningError
         If the model cannot be sent to another process, or a training fails.
     """
+    before = torch.get_num_threads()
+    threads = max(1, before // len(copies))  # however many at a time: sums depend on it in their last bits
     if processes == 0:
-        for copy in tqdm(copies, desc="copies", disable=None if progress else True, leave=False):
-            _train(deepcopy(factory) if isinstance(factory, nn.Module) else factory(), data, copy, device)
+        try:
+            torch.set_num_threads(threads)
+            for copy in tqdm(copies, desc="copies", disable=None if progress else True, leave=False):
+                _train(deepcopy(factory) if isinstance(factory, nn.Module) else factory(), data, copy, device)
+        finally:
+            torch.set_num_threads(before)
         return [read_checkpoint(copy.checkpoint) for copy in copies]
     number = min(len(copies), processes or os.cpu_count() or 1)
-    threads = max(1, torch.get_num_threads() // number)
     try:
         jobs = [pickle.dumps((factory, data, copy, device, threads)) for copy in copies]
     except (pickle.PicklingError, AttributeError, TypeError) as error:
