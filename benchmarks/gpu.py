@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         how = (
             ["--plan-only"] if given.step == "prepare" else ["--device", "cuda", "--backends", "torchscript", "--quick"]
         )
-        code = latency.main([*cell, *how, "--runs", "100", "--no-verify"])
+        code = latency.main([*cell, *how, "--runs", "100", "--copies", "1", "--no-verify"])
         if code:
             return code
     if left_out:

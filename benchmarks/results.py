@@ -62,7 +62,7 @@ def provenance(command: str) -> str:
     versions = ", ".join(f"{package} {where[package]}" for package in ("torch", "torchvision", "ortools", "numpy"))
     torch = f"{where['torch_threads']} torch threads, GPU: {where['gpu'] or 'none'}; " if "gpu" in where else ""
     return (
-        f"Measured {datetime.date.today()} on {where['machine']}, {where['cores']} cores, {torch}"
+        f"Measured {datetime.date.today()} on {where['machine']}, {where['processor']}, {where['cores']} cores, {torch}"
         f"Python {where['python']}, {versions}; commit {commit()}. Command: `{command}`."
     )
 

@@ -27,7 +27,7 @@ from upscale_opt.graphs import Graph
 from upscale_opt.latency.measured_costs import MeasuredCosts, MeasuredTable
 from upscale_opt.latency.profiling import Profile, profile_interleaved
 from upscale_opt.latency.readings import cheapest_readings, tables_of
-from upscale_opt.masks import EffectiveMasks, effective_masks, normalise_masks
+from upscale_opt.masks import EffectiveMasks, effective_masks
 from upscale_opt.output_masks import normalise_output_masks
 from upscale_opt.plans import ModelReference, Plan, plan
 from upscale_opt.rounding import KeptChannels
@@ -193,7 +193,7 @@ def prepare(
     graph = graph or trace(model, example_inputs)
     settled = masks
     if not isinstance(settled, EffectiveMasks):
-        settled = effective_masks(graph, normalise_masks(graph, settled or {}))
+        settled = effective_masks(graph, settled)
     chosen = None
     if objective_named(objective).uses_tables:
         chosen = costs if costs is not None else AnalyticCosts.for_device(_device_kind(example_inputs))

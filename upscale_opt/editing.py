@@ -46,8 +46,8 @@ class Editor:
         return torch.from_numpy(numbers).to(next(self.module.parameters(), torch.empty(0)).device)
 
     def narrow(self, source: Any, axis: int, start: int, length: int) -> fx.Node:
-        """A range of a tensor: a view."""
-        return self.module.graph.call_function(torch.narrow, (source, axis, start, length))
+        """A range of a tensor: a view. The method, since `torch.narrow` takes twice as long to be called."""
+        return self.module.graph.call_method("narrow", (source, axis, start, length))
 
     def gather(self, source: fx.Node, path: str, index: np.ndarray, axis: int, *, shared: bool = False) -> fx.Node:
         """A copy of some entries of an axis.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,44 +20,28 @@ from upscale_opt.selections import Gather
 from upscale_opt.tracing import as_tuple
 
 
-class Ready(nn.Module):
-    """Hands on a tensor that was there before: what a selection would be if it cost nothing.
+@dataclass(frozen=True)
+class Layout:
+    """How a tensor lies in memory.
 
-    Parameters
+    Attributes
     ----------
-    selected
-        The tensor, whatever the input.
+    shape, strides
+        As of the tensor.
     """
 
-    selected: torch.Tensor
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
 
-    def __init__(self, selected: torch.Tensor) -> None:
-        super().__init__()
-        self.register_buffer("selected", selected, persistent=False)
+    @classmethod
+    def of(cls, x: torch.Tensor) -> Layout:
+        """That of a tensor."""
+        return cls(tuple(x.shape), x.stride())
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The tensor."""
-        return self.selected
-
-
-class Leading(nn.Module):
-    """The first channels of a tensor, in place: what a selection inside a concat is if an order makes it a view.
-
-    Parameters
-    ----------
-    width
-        How many entries of the axis.
-    axis
-        The channel axis.
-    """
-
-    def __init__(self, width: int, axis: int) -> None:
-        super().__init__()
-        self.width, self.axis = width, axis
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """A view."""
-        return torch.narrow(x, self.axis, 0, self.width)
+    @property
+    def extent(self) -> int:
+        """How many places in memory there are from its first entry to its last; less than entries if they overlap."""
+        return 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
 
 
 def floor_of(
@@ -72,8 +56,9 @@ def floor_of(
 ) -> nn.Module:
     """A network of the export's shapes whose consumers find just the channels they keep, contiguous.
 
-    Where a consumer reads a concat of its own, the concat remains, of as many channels of every operand, in one range:
-    tensors of their own would lie in slow memory, while the operands have just been computed.
+    What they read is the beginning of the memory of the tensor they would have selected from: it has just been
+    computed, while tensors of their own would lie in slow memory. Where a consumer reads a concat of its own, the
+    concat remains, of as many channels of every operand, in one range.
 
     Parameters
     ----------
@@ -96,31 +81,33 @@ def floor_of(
         for path, module in exported.module.named_modules()
         if isinstance(module, Gather) and path not in there and path not in shuffles
     }
-    for path in _inside_concats(exported.module, gathers):
-        exported.module.add_submodule(path, Leading(len(gathers[path].index), gathers[path].axis))
-        del gathers[path]
-    found: dict[str, torch.Tensor] = {}
-    hooks = [module.register_forward_hook(_recorder(found, path)) for path, module in gathers.items()]
+    layouts: dict[str, tuple[Layout, Layout]] = {}
+    hooks = [module.register_forward_hook(_recorder(layouts, path)) for path, module in gathers.items()]
     with torch.inference_mode():
         exported.module(*inputs)
     for hook in hooks:
         hook.remove()
-    for path, selected in found.items():
-        exported.module.add_submodule(path, Ready(selected))
+    for node in [node for node in exported.module.graph.nodes if node.target in layouts]:
+        _delete(node, gathers[node.target], *layouts[node.target])
+    exported.module.delete_all_unused_submodules()
+    exported.module.recompile()
     return exported.module
 
 
-def _inside_concats(module: fx.GraphModule, paths: Container[str]) -> list[str]:
-    """Those of some submodules whose outputs only concats read."""
-    return [
-        str(node.target)
-        for node in module.graph.nodes
-        if node.op == "call_module" and str(node.target) in paths and all(user.target in CONCATS for user in node.users)
-    ]
+def _delete(node: fx.Node, gather: Gather, given: Layout, selected: Layout) -> None:
+    """Put the beginning of what it selects from in the place of a selection."""
+    graph, source = node.graph, node.args[0]
+    with graph.inserting_before(node):
+        if all(user.target in CONCATS for user in node.users) or selected.extent > given.extent:
+            view = graph.call_method("narrow", (source, gather.axis, 0, len(gather.index)))
+        else:
+            view = graph.call_method("as_strided", (source, selected.shape, selected.strides))
+    node.replace_all_uses_with(view)
+    graph.erase_node(node)
 
 
-def _recorder(found: dict[str, torch.Tensor], path: str) -> Any:
-    def hook(_module: Any, _inputs: Any, output: torch.Tensor) -> None:
-        found[path] = output.detach().clone(memory_format=torch.preserve_format)
+def _recorder(found: dict[str, tuple[Layout, Layout]], path: str) -> Any:
+    def hook(_module: Any, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        found[path] = Layout.of(inputs[0]), Layout.of(output)
 
     return hook

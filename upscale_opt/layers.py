@@ -56,6 +56,11 @@ class Layer:
         """Whether it is a 1x1 convolution of images, which a matrix product can compute."""
         return self.kind == "Conv2d" and self.kernel == (1, 1) and self.padding == (0, 0) and len(self.input_shape) == 4
 
+    @property
+    def has_prologue(self) -> bool:
+        """Whether anything serves it alone, so that channels may be selected in front of that, or behind it."""
+        return bool(self.prologue or self.operands)
+
     def __str__(self) -> str:
         size = "x".join(map(str, self.input_shape))
         kernel = f" {'x'.join(map(str, self.kernel))}" if self.kernel else ""

@@ -112,7 +112,11 @@ def normalise_masks(graph: Graph, masks: Mapping[str, Any] | Iterable[tuple[str,
 
 
 def effective_masks(
-    graph: Graph, masks: Mapping[str, np.ndarray] | None = None, *, round_to: int = 1, min_channels: int = 1
+    graph: Graph,
+    masks: Mapping[str, Any] | Iterable[tuple[str, int]] | None = None,
+    *,
+    round_to: int = 1,
+    min_channels: int = 1,
 ) -> EffectiveMasks:
     """A mask for every consumer: the given ones, less input channels whose weights are all zero, and rounded.
 
@@ -124,7 +128,7 @@ def effective_masks(
     graph
         The traced model.
     masks
-        As `normalise_masks` returns them. Default: none given.
+        As `normalise_masks` takes them. Default: none given.
     round_to, min_channels
         Every consumer keeps a multiple of `round_to` channels and at least `min_channels`, or everything it reads if
         that is less: as many more of its strongest channels (`upscale_opt.rounding.rounded_mask`). Masks of
@@ -133,10 +137,10 @@ def effective_masks(
     Raises
     ------
     MaskError
-        If `round_to` or `min_channels` is below 1.
+        If `round_to` or `min_channels` is below 1, or `normalise_masks` says so.
     """
     require_rounding(round_to, min_channels)
-    given = masks or {}
+    given = normalise_masks(graph, masks or {})
     result: Masks = {}
     messages = []
     for name in graph.consumers:

@@ -5,14 +5,12 @@ Predicted = measured floor + what the tables expect every access to cost beyond 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from torch import nn
 from tqdm import tqdm
 
 from problems import Order, Problem
@@ -24,13 +22,12 @@ from upscale_opt.exports import Exported
 from upscale_opt.floors import floor_of
 from upscale_opt.latency.access_profiles import profile_accesses
 from upscale_opt.latency.agreement import Agreement, agreement
-from upscale_opt.latency.profiling import Profile, profile_interleaved, without_drift
+from upscale_opt.latency.copies import by_model, copied
+from upscale_opt.latency.profiling import Profile, joined, profile_interleaved, without_drift
 from upscale_opt.latency.readings import Expected, cheapest_readings, expected_as_planned, fastest_kernels
 from upscale_opt.plans import Plan, baseline_plan, plan_of_orders
 from upscale_opt.tracing import as_tuple
 from upscale_opt.verification import Verifier
-
-Measured = TypeVar("Measured")
 
 BASELINE, FLOOR = "baseline", "floor"
 OBJECTIVES = ("copies", "runs", "span", "traffic", "latency")
@@ -127,6 +124,7 @@ class OrderCheck:
                             "mode": own.reading.mode,
                             "width": own.reading.width,
                             "kernel": own.reading.kernel,
+                            "late": own.reading.late,
                             "expected": own.reading.nanoseconds / 1e9,
                             "least": own.least / 1e9,
                         }
@@ -205,7 +203,7 @@ def check_orders(
     floor = floor_of(*given, prepared.graph, masks, problems, outputs=prepared.outputs, kernels=kernels)
     models = {FLOOR: floor, **{name: own.module for name, own in exports.items()}}
     inputs = as_tuple(prepared.example_inputs)
-    figures = profile_interleaved(_copied(models, copies), inputs, runs=runs, backend=backend, progress=progress)
+    figures = profile_interleaved(copied(models, copies), inputs, runs=runs, backend=backend, progress=progress)
     own_times: dict[str, dict[str, float]] = {}
     profiled = [name for name in exports if accesses is True or (accesses and name in accesses)]
     for name in tqdm(profiled, desc="accesses", disable=None if progress else True, leave=False):
@@ -221,36 +219,21 @@ def check_orders(
         noise,
         lowest,
         expected,
-        {name: _joined(own) for name, own in _by_model(figures, models).items()},
+        {name: joined(own) for name, own in by_model(figures, models).items()},
         plans,
         own_times,
     )
 
 
-def _copied(models: Mapping[str, nn.Module], copies: int) -> dict[str, nn.Module]:
-    """Copies of all models, every model once before any a second time; the first are the models themselves."""
-    return {f"{name} {i}": deepcopy(model) if i else model for i in range(copies) for name, model in models.items()}
-
-
-def _by_model(measured: Mapping[str, Measured], names: Iterable[str]) -> dict[str, list[Measured]]:
-    """What was measured of the copies, by the name of the model."""
-    return {name: [own for key, own in measured.items() if key.rpartition(" ")[0] == name] for name in names}
-
-
 def _medians(steady: Mapping[str, np.ndarray], names: Iterable[str]) -> tuple[dict[str, float], float]:
     """Seconds of every model, a mean over its copies, and the noise of these figures."""
-    by_model = _by_model(steady, names)
-    medians = {name: np.median(own, axis=1) for name, own in by_model.items()}
-    orders = [own for name, own in by_model.items() if name != FLOOR]
+    figures = by_model(steady, names)
+    medians = {name: np.median(own, axis=1) for name, own in figures.items()}
+    orders = [own for name, own in figures.items() if name != FLOOR]
     within = float(np.median([np.subtract(*np.percentile(own, (75, 25))) / 2 for own in chain(*orders)]))
     spreads = [np.var(own, ddof=1) for own in medians.values() if len(own) > 1]
     between = float(np.sqrt(np.mean(spreads))) if spreads else 0.0
     return {name: float(np.mean(own)) for name, own in medians.items()}, max(within, between)
-
-
-def _joined(profiles: Sequence[Profile]) -> Profile:
-    """The figures of copies as those of one model."""
-    return replace(profiles[0], seconds=tuple(chain(*(own.seconds for own in profiles))))
 
 
 def _orders(problems: Mapping[str, Problem], time_limit: float, seed: int, progress: bool) -> Any:

@@ -1,6 +1,6 @@
 """Selections: what an export puts in front of a consumer to hand it its channels.
 
-A view or an over-read is a ``torch.narrow``, pieces are a ``torch.cat`` of some; a copy is a `Gather`, which keeps
+A view or an over-read is a ``narrow``, pieces are a ``torch.cat`` of some; a copy is a `Gather`, which keeps
 the memory format.
 """
 

@@ -38,7 +38,7 @@ MODELS = (
     *("resnet18", "resnet50", "resnet101", "densenet121"),
     *("mobilenet_v2", "efficientnet_v2_s", "googlenet", "convnext_tiny"),
 )
-COLUMNS = (*KEY, "variant", "runs", *FIGURES, *COUNTS, "threads", "commit", "torch", "load")
+COLUMNS = (*KEY, "variant", "runs", "measured_copies", *FIGURES, *COUNTS, "threads", "commit", "torch", "load")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,7 +90,7 @@ def _measured(cell: Cell, given: argparse.Namespace) -> list[Row]:
         "load": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "",
     }
     kernels = fastest_kernels(tables_of(subject.graph, subject.masks, subject.costs(tables)))
-    rows = measure(subject, plans, runs=given.runs, verify=not given.no_verify, kernels=kernels)
+    rows = measure(subject, plans, runs=given.runs, copies=given.copies, verify=not given.no_verify, kernels=kernels)
     return [{**row, **facts} for row in rows]
 
 
@@ -132,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_cell_options(parser, models=MODELS, amounts=("0.1", "0.3", "0.5", "0.7", "0.9"))
     parser.add_argument("--runs", type=int, default=11, help="rounds [11]; the paper has 100")
+    parser.add_argument("--copies", type=int, default=2, help="of every variant that are measured [2]")
     parser.add_argument("--time-limit", type=float, default=5.0, help="seconds per segment and solver [5]")
     parser.add_argument("--plans", type=Path, help="directory of plans, to be written or carried out")
     parser.add_argument("--plan-only", action="store_true", help="write the plans and measure nothing")

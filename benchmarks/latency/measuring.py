@@ -11,7 +11,8 @@ from torch import nn
 from benchmarks.latency.cells import KEY, VARIANTS, Subject
 from upscale_opt import Plan, baseline_plan, export, profile_interleaved
 from upscale_opt.floors import floor_of
-from upscale_opt.latency.profiling import Profile, without_drift
+from upscale_opt.latency.copies import by_model, copied
+from upscale_opt.latency.profiling import Profile, joined, without_drift
 from upscale_opt.verification import Verifier
 
 Row = dict[str, Any]
@@ -20,7 +21,13 @@ COUNTS = ("views", "over_reads", "pieces", "copies", "products", "slices")
 
 
 def measure(
-    subject: Subject, plans: Mapping[str, Plan], *, runs: int, verify: bool = True, kernels: Mapping[str, str]
+    subject: Subject,
+    plans: Mapping[str, Plan],
+    *,
+    runs: int,
+    copies: int = 1,
+    verify: bool = True,
+    kernels: Mapping[str, str],
 ) -> list[Row]:
     """One row per variant.
 
@@ -30,8 +37,8 @@ def measure(
         The masked network.
     plans
         Variant to plan; the baseline, the unpruned model and the floor are added.
-    runs
-        Rounds; every variant is timed once in each.
+    runs, copies
+        Rounds; every copy of every variant is timed once in each (`upscale_opt.latency.copies`).
     verify
         Check every export in float64.
     kernels
@@ -41,7 +48,7 @@ def measure(
     -------
     list
         With the median and the distance between the quartiles in milliseconds, and the ratio to the floor's median:
-        median and quartiles over the rounds, less what slowed a whole round down.
+        median and quartiles over rounds and copies, less what slowed a whole round down.
     """
     cell, given = subject.cell, (subject.model, subject.x)
     plans = {"baseline": baseline_plan(subject.problems, subject.masks), **plans}
@@ -51,11 +58,12 @@ def measure(
         models[name] = export(*given, own, verify=verifier, graph=subject.graph).module
     models["floor"] = floor_of(*given, subject.graph, subject.masks, subject.problems, kernels=kernels)
     ordered = {name: models[name] for name in VARIANTS if name in models}
-    profiles = profile_interleaved(ordered, subject.x, runs=runs, backend=cell.backend, progress=True)
-    steady = without_drift(profiles)
+    profiles = profile_interleaved(copied(ordered, copies), subject.x, runs=runs, backend=cell.backend, progress=True)
+    measured = by_model(profiles, ordered)
+    steady = {name: np.concatenate(own) for name, own in by_model(without_drift(profiles), ordered).items()}
     return [
-        {**dict(zip(KEY, cell.key, strict=True)), "variant": name, "runs": runs}
-        | figures(profiles[name], steady[name], steady["floor"])
+        {**dict(zip(KEY, cell.key, strict=True)), "variant": name, "runs": runs, "measured_copies": copies}
+        | figures(joined(measured[name]), steady[name], steady["floor"])
         | _counts(plans.get(name))
         for name in ordered
     ]

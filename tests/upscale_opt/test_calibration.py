@@ -1,5 +1,6 @@
 """Calibration: every distinct shape once, resumable; specimens do what an export does there."""
 
+import functools
 from dataclasses import replace
 
 import networks
@@ -13,11 +14,11 @@ from upscale_opt.comparison import prepare
 from upscale_opt.cost_model import AnalyticCosts
 from upscale_opt.latency.backends import BACKENDS, prepared
 from upscale_opt.latency.calibration import Effort, calibrate, conditions_of, keys_of, spans_between
-from upscale_opt.latency.cost_tables import CostTables
-from upscale_opt.latency.measured_costs import MeasuredCosts
+from upscale_opt.latency.cost_tables import CostTables, Timing, Way
+from upscale_opt.latency.measured_costs import OWN, MeasuredCosts
 from upscale_opt.latency.specimens import Case, Specimen, forms_of, inputs_of, positions_of
 from upscale_opt.layers import Layer
-from upscale_opt.plans import MATMUL
+from upscale_opt.plans import MATMUL, baseline_plan
 
 QUICK = Effort(spans=2, rounds=2, seconds=0.0, copies=1)
 
@@ -89,9 +90,10 @@ def test_specimens_read_the_channels_they_say(layer, memory_format):
         found = specimen(*inputs)
         positions = positions_of(case, 12, np.random.default_rng(1)) if case.form != "contiguous" else np.arange(5)
         entries = (positions[:, None] * layer.channel_size + np.arange(layer.channel_size)).ravel()
-        x = torch.cat(inputs, layer.axis).index_select(layer.axis, torch.from_numpy(entries))
-        for module in specimen.prologue:
-            x = module(x)
+        x = torch.cat(inputs, layer.axis)
+        select = functools.partial(torch.index_select, dim=layer.axis, index=torch.from_numpy(entries))
+        for step in [*specimen.prologue, select] if case.late else [select, *specimen.prologue]:
+            x = step(x)
         plain = nn.Linear if layer.kind == "Linear" else nn.Conv2d
         expected = plain.forward(specimen.consumer, x)
         assert torch.allclose(found, expected, rtol=1e-10, atol=1e-10), str(case)
@@ -130,31 +132,30 @@ def test_backends_that_are_not_there_are_refused():
 @pytest.mark.parametrize("network", [networks.Residual, networks.Dense, networks.Inverted])
 def test_plans_read_in_the_ways_that_the_tables_find_cheapest_and_compute_the_same(network, tmp_path):
     """Made-up tables, each way the cheapest in turn, so that exports of all of them are verified."""
-    from upscale_opt.latency.cost_tables import Timing
-    from upscale_opt.plans import baseline_plan
-
     model, inputs, graph, masks = masked(network, seed=1)
     conditions = conditions_of(inputs)
-    for cheap in ("over-read", "pieces", "copy", "whole", MATMUL):
+    for cheap in ("over-read", "pieces", "copy", "whole", "late over-read", "late copy", MATMUL):
         entries = {}
         for key in keys_of(graph, masks.masks):
             cases = forms_of(key.layer, key.kept, key.stored, spans_between(key.kept, key.stored, 3), [2, 4])
             entries[key] = tuple(
-                Timing(c.form, c.channels, c.runs, c.kernel, (_cost(c, key.stored, cheap),)) for c in cases
+                Timing(c.form, c.channels, c.runs, c.kernel, (_cost(c, key.stored, cheap),), c.late) for c in cases
             )
         costs = MeasuredCosts(CostTables(conditions, entries), AnalyticCosts())
         made = prepare(model, inputs, masks, graph=graph, objective="latency", costs=costs)
         plan = made.read_cheaply(baseline_plan(made.problems, made.masks))
         free = {name for name, table in made.tables.items() if table.key.kept < table.key.stored}
-        exported = export(model, inputs, replace(plan, slices=None), graph=graph)
+        exported = export(model, inputs, plan, graph=graph)
         assert exported.verification.passed and free
         modes = {plan.reads[name] for name in free}
+        able = {name for name in free if made.tables[name].key.layer.has_prologue}
+        assert not plan.slices & able if cheap.startswith("late") else plan.slices >= able
         if cheap == "whole":
             assert all(plan.widths[name] == made.tables[name].key.stored for name in free)
         elif cheap == "copy":
             assert modes == {"copy"}
         elif cheap == MATMUL:
-            able = {name for name in free if made.tables[name].ranges.keys() == {"", MATMUL}}
+            able = {name for name in free if made.tables[name].ranges.keys() == {OWN, Way(MATMUL)}}
             assert set(plan.kernels) <= able and bool(plan.kernels) == bool(able)
 
 
@@ -163,4 +164,5 @@ def _cost(case, stored, cheap):
         return 1000 if cheap == "whole" else 9000
     if case.kernel == MATMUL:
         return 1000 if cheap == MATMUL else 9000
-    return 1000 if case.form == cheap else 5000 + 10 * case.channels
+    form = f"late {case.form}" if case.late else case.form
+    return 1000 if form == cheap else 5000 + 10 * case.channels

@@ -9,8 +9,8 @@ import pytest
 from problems import Curve
 from upscale_opt.cost_model import AnalyticCosts, Workload
 from upscale_opt.errors import UpscaleError
-from upscale_opt.latency.cost_tables import Conditions, CostTables, Key, Timing, default_directory
-from upscale_opt.latency.measured_costs import MeasuredCosts, MeasuredTable, Reading
+from upscale_opt.latency.cost_tables import Conditions, CostTables, Key, Timing, Way, default_directory
+from upscale_opt.latency.measured_costs import OWN, MeasuredCosts, MeasuredTable, Reading
 from upscale_opt.latency.readings import fastest_kernels
 from upscale_opt.layers import Layer
 
@@ -19,8 +19,8 @@ CONDITIONS = Conditions("a CPU", "float32", "contiguous", "eager", 2, "2.13.0")
 KEY = Key(LAYER, 32, 64)
 
 
-def timing(form, channels, *nanoseconds, runs=1, kernel=""):
-    return Timing(form, channels, runs, kernel, nanoseconds)
+def timing(form, channels, *nanoseconds, runs=1, kernel="", late=False):
+    return Timing(form, channels, runs, kernel, nanoseconds, late)
 
 
 TIMINGS = (
@@ -42,7 +42,7 @@ def test_files_come_back_as_they_were(tmp_path):
     path = tables.save(tmp_path / "new")
     again = CostTables.load(tmp_path / "new", CONDITIONS)
     assert again.entries == tables.entries and again.conditions == CONDITIONS
-    assert path.name == CONDITIONS.file_name and json.loads(path.read_text())["version"] == 2
+    assert path.name == CONDITIONS.file_name and json.loads(path.read_text())["version"] == 3
 
 
 def test_other_conditions_have_another_file(tmp_path):
@@ -63,7 +63,8 @@ DEFECTS = {
     "'nanoseconds'": lambda d: d["tables"][0]["timings"][0].update(nanoseconds=[]),
     "a layer": lambda d: d["tables"][0]["layer"].update(colour="red"),
     "must list int": lambda d: d["tables"][0]["layer"].update(kernel=["1"]),
-    "newer than the 2": lambda d: d.update(version=3),
+    "newer than the 3": lambda d: d.update(version=4),
+    "'late'": lambda d: d["tables"][0]["timings"][0].update(late="no"),
     "other conditions": lambda d: d["conditions"].update(threads=7),
 }
 
@@ -91,7 +92,7 @@ def test_curves_are_monotone_through_medians_and_capped_by_reading_everything():
     """Of the two kernels the faster; 1400 and 1300 pool to 1350 (isotonic regression); at most the 1500 of it all."""
     table = MeasuredTable(KEY, TIMINGS)
     assert table.contiguous == 1000
-    spans, costs = table.ranges[""]
+    spans, costs = table.ranges[OWN]
     assert spans.tolist() == [32, 40, 48] and costs.tolist() == [1100, 1350, 1350]
     seen = table.to_cost_table()
     assert seen.read.points == (32, 40, 48, 64) and seen.read.costs[0] == 1050 and seen.read.costs[-1] <= 1504
@@ -119,9 +120,33 @@ def test_a_faster_matrix_product_counts_after_copies_and_pieces_and_for_the_floo
     faster = tuple(replace(t, nanoseconds=(700,)) if (t.kernel, t.channels) == ("matmul", 32) else t for t in TIMINGS)
     table = MeasuredTable(KEY, faster)
     assert table.least == Reading("view", 700, None, "matmul") and fastest_kernels({"x": table}) == {"x": "matmul"}
-    assert table.copies == {"": 1380, "matmul": 1080} and table.time_of("copy", width=32, runs=9, kernel="") == 1380
+    assert (
+        table.copies == {OWN: 1380, Way("matmul"): 1080} and table.time_of("copy", width=32, runs=9, kernel="") == 1380
+    )
     assert table.time_of("pieces", width=32, runs=2, kernel="matmul") == 900
     assert fastest_kernels({"x": MeasuredTable(KEY, TIMINGS)}) == {}
+
+
+def test_channels_are_selected_behind_what_serves_the_consumer_alone_where_that_is_faster():
+    late = (timing("over-read", 40, 1340, late=True), timing("copy", 32, 1290, late=True))
+    table = MeasuredTable(KEY, (*TIMINGS, *late))
+    assert table.reading(64, 9) == Reading("copy", 1290, late=True) and table.to_cost_table().copy == 1290 - 1050
+    assert table.reading(40, 9) == Reading("copy", 1290, late=True)
+    assert [table.time_of("copy", width=32, runs=9, late=late) for late in (False, True)] == [1380, 1290]
+    assert MeasuredTable(KEY, (*TIMINGS, late[0])).reading(40, 9) == Reading("over-read", 1340, late=True)
+    assert table.time_of("over-read", width=64, runs=9, late=True) == 1500, "everything is read alike"
+
+
+def test_files_from_before_late_selections_were_timed_lack_what_has_to_be_measured_again(tmp_path):
+    alone = Key(replace(LAYER, prologue=(), operands=()), 32, 64)
+    path = CostTables(CONDITIONS, {KEY: TIMINGS, alone: TIMINGS}).save(tmp_path)
+    document = json.loads(path.read_text())
+    document["version"] = 2
+    for table in document["tables"]:
+        for own in table["timings"]:
+            del own["late"]
+    path.write_text(json.dumps(document))
+    assert CostTables.load(tmp_path, CONDITIONS).entries == {alone: TIMINGS}
 
 
 def test_everything_is_read_where_that_is_cheapest():

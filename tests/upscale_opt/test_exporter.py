@@ -141,7 +141,7 @@ def test_views_and_over_reads_are_narrows_and_copies_are_gathers(planned):
     _, _, _, plan = planned(model, inputs, objective="span")
     exported = export(model, inputs, plan, verify=False)
     assert not any(isinstance(module, Gather) for module in exported.module.modules())
-    assert any(node.target is torch.narrow for node in exported.module.graph.nodes)
+    assert any(node.target == "narrow" for node in exported.module.graph.nodes)
 
 
 def test_the_baseline_keeps_the_original_order_and_gathers(planned):

@@ -78,6 +78,14 @@ def test_masks_that_do_not_fit_are_refused_by_name(graph, masks, message):
         normalise_masks(graph, masks)
 
 
+def test_effective_masks_take_every_form_and_refuse_unknown_names(graph):
+    kept = np.arange(16) != 1
+    for given in ({"down.weight": kept}, {"down": np.flatnonzero(kept).tolist()}, [("down.weight", 1)]):
+        assert effective_masks(graph, given).masks["down.weight"].tolist() == kept.tolist()
+    with pytest.raises(MaskError, match="nowhere"):
+        effective_masks(graph, {"nowhere": kept})
+
+
 def test_zeroed_input_channels_are_picked_up(graph):
     with torch.no_grad():
         graph.module.get_parameter("down.weight")[:, [2, 7]] = 0

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 from test_calibration import QUICK, masked
+from torch import nn
 
+from upscale_opt import effective_masks, trace
 from upscale_opt.comparison import prepare
 from upscale_opt.cost_model import AnalyticCosts
 from upscale_opt.errors import ModelError
-from upscale_opt.floors import Leading, Ready, floor_of
+from upscale_opt.floors import floor_of
 from upscale_opt.latency.agreement import INDISTINGUISHABLE, agreement, groups_of
 from upscale_opt.latency.calibration import calibrate
 from upscale_opt.latency.measured_costs import MeasuredCosts
@@ -88,12 +90,47 @@ def test_the_floor_has_no_selections_and_the_right_shapes(network):
     made = prepare(model, inputs, masks, graph=graph)
     floor = floor_of(model, inputs, graph, made.masks, made.problems)
     assert not any(isinstance(module, Gather) for module in floor.modules())
-    assert any(isinstance(module, (Ready, Leading)) for module in floor.modules())
-    if network is networks.Dense:
-        assert any(isinstance(module, Leading) for module in floor.modules())
+    views = [node for node in floor.graph.nodes if node.target in ("narrow", "as_strided")]
+    assert views and (network is not networks.Dense or any(node.target == "narrow" for node in views))
     with torch.inference_mode():
         found, expected = floor(*inputs), model(*inputs)
     assert found.shape == expected.shape
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_consumers_of_the_floor_read_what_is_contiguous(memory_format):
+    model, inputs, graph, masks = masked(networks.Residual)
+    model, inputs = model.to(memory_format=memory_format), (inputs[0].contiguous(memory_format=memory_format),)
+    made = prepare(model, inputs, masks, graph=graph)
+    floor, seen = floor_of(model, inputs, graph, made.masks, made.problems), []
+    floor.get_submodule("down").register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with torch.inference_mode():
+        floor(*inputs)
+    assert seen[0].shape[1] == int(made.masks["down.weight"].sum()) < model.down.in_channels
+    assert seen[0].is_contiguous(memory_format=memory_format)
+
+
+class Spread(nn.Module):
+    """Two consumers of a tensor whose pixels share their memory: less of it than either is handed."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.left, self.right = nn.Conv2d(3, 12, 1), nn.Conv2d(12, 4, 1), nn.Conv2d(12, 4, 3)
+
+    def forward(self, x):
+        y = self.first(x.mean((2, 3), keepdim=True)).expand(-1, -1, 5, 5)
+        return self.left(y)[:, :, 1:4, 1:4] + self.right(y)
+
+
+def test_the_floor_of_tensors_that_overlap_in_memory():
+    model, x = Spread().eval(), torch.randn(2, 3, 6, 6)
+    graph = trace(model, x)
+    masks = effective_masks(graph, {"left": np.arange(12) % 2 == 0, "right": np.arange(12) % 3 == 0})
+    made = prepare(model, x, masks, graph=graph)
+    floor = floor_of(model, x, graph, made.masks, made.problems)
+    assert [node.target for node in floor.graph.nodes if node.target in ("narrow", "as_strided")] == ["narrow"] * 2
+    with torch.inference_mode():
+        assert floor(x).shape == model(x).shape
 
 
 def test_the_floor_computes_by_the_kernels_it_is_given():

@@ -77,7 +77,7 @@ def settle(graph: Graph, choice: MaskChoice) -> EffectiveMasks:
         If a file of masks cannot be read, or a name in it or among those to ignore is unknown.
     """
     from upscale_opt.constrained import constrained_masks
-    from upscale_opt.masks import EffectiveMasks, effective_masks, l2_masks, normalise_masks
+    from upscale_opt.masks import EffectiveMasks, effective_masks, l2_masks
     from upscale_opt.rounding import kept_channels_report
 
     rounding = {"round_to": choice.round_to, "min_channels": choice.min_channels}
@@ -86,7 +86,7 @@ def settle(graph: Graph, choice: MaskChoice) -> EffectiveMasks:
         masks = constrained_masks(graph, choice.amount, ignore=choice.ignore, **rounding)
         return EffectiveMasks(masks, (), kept_channels_report(graph, asked, masks))
     if choice.mode == OUTPUT or choice.is_given:
-        given = {} if choice.masks is None else normalise_masks(graph, read_masks(choice.masks))
+        given = None if choice.masks is None else read_masks(choice.masks)
         return effective_masks(graph, given, **rounding)
     outputs = settle_outputs(graph, choice)
     return effective_masks(graph, l2_masks(graph, choice.amount, ignore=choice.ignore, outputs=outputs), **rounding)

@@ -88,7 +88,7 @@ def _selection(first: fx.Node) -> list[fx.Node]:
     """What an export inserts in front of a node: a gather, a slice, or a concatenation of such things and others."""
     root = _input(first)
     inside = [x for x in root.all_input_nodes if set(x.users) == {root}] if root.target is torch.cat else []
-    return [root, *(x for x in inside if x.target is torch.narrow or str(x.target).rpartition("_gather")[1])]
+    return [root, *(x for x in inside if x.target == "narrow" or str(x.target).rpartition("_gather")[1])]
 
 
 def _input(consumer: fx.Node) -> fx.Node:

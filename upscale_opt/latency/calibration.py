@@ -7,7 +7,6 @@ inside a network: weights come from memory, the input was just written.
 from __future__ import annotations
 
 import math
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from problems import CostTable
 from upscale_opt.cost_model import GRID, AnalyticCosts, Workload
+from upscale_opt.environment import processor
 from upscale_opt.extraction import extract
 from upscale_opt.gather_convolution import is_fused_on
 from upscale_opt.graphs import Graph
@@ -68,7 +68,7 @@ def conditions_of(example_inputs: Sequence[Any], *, backend: str = EAGER) -> Con
     on_gpu = x.device.type == "cuda"
     channels_last = x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
     return Conditions(
-        torch.cuda.get_device_name(x.device) if on_gpu else _processor(),
+        torch.cuda.get_device_name(x.device) if on_gpu else processor(),
         str(x.dtype).removeprefix("torch."),
         "channels_last" if channels_last else "contiguous",
         backend,
@@ -168,7 +168,7 @@ def measure(key: Key, conditions: Conditions, device: torch.device, effort: Effo
             )
         figures = interleaved(calls, device, effort)
     return tuple(
-        Timing(case.form, case.channels, case.runs, case.kernel, found)
+        Timing(case.form, case.channels, case.runs, case.kernel, found, case.late)
         for case, found in zip(cases, figures, strict=True)
     )
 
@@ -256,12 +256,3 @@ def _cuda_seconds(calls: Sequence[Callable[[], Any]], number: int) -> float:
     end.record()
     torch.cuda.synchronize()
     return float(start.elapsed_time(end)) / 1e3
-
-
-def _processor() -> str:
-    """The CPU's model name, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

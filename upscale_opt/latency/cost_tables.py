@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,9 @@ from upscale_opt.errors import UpscaleError
 from upscale_opt.layers import Layer
 
 FORMAT = "upscale_opt.cost_tables"
-VERSION = 2
+VERSION = 3
+LATE_SINCE = 3
+"""The version since which selections behind a prologue are timed."""
 CONTIGUOUS = "contiguous"
 """Form of a timing whose input holds just the channels it reads: what no order can beat."""
 CACHE_VARIABLE = "UPSCALE_OPT_CACHE"
@@ -84,13 +86,26 @@ class Key:
         return f"{self.layer}: {self.kept} of {self.stored} channels"
 
 
+class Way(NamedTuple):
+    """How a consumer reads, whatever it reads.
+
+    Attributes
+    ----------
+    kernel, late
+        As in `upscale_opt.latency.specimens.Case`.
+    """
+
+    kernel: str = ""
+    late: bool = False
+
+
 @dataclass(frozen=True)
 class Timing:
     """One way to read, timed.
 
     Attributes
     ----------
-    form, channels, runs, kernel
+    form, channels, runs, kernel, late
         As in `upscale_opt.latency.specimens.Case`.
     nanoseconds
         Per call; one figure per round, the rounds of all ways interleaved.
@@ -101,6 +116,7 @@ class Timing:
     runs: int
     kernel: str
     nanoseconds: tuple[int, ...]
+    late: bool = False
 
     @property
     def median(self) -> float:
@@ -157,6 +173,8 @@ class CostTables:
     def load(cls, directory: str | Path, conditions: Conditions) -> CostTables:
         """The tables of these conditions in a directory; empty if there are none.
 
+        Without those of older files that lack ways to read which are timed by now, so that they are measured again.
+
         Raises
         ------
         UpscaleError
@@ -170,8 +188,10 @@ class CostTables:
             reject_unknown_fields(document, {"format", "version", "conditions", "tables"}, "the cost tables")
             if require_field(document, "conditions", dict, "the cost tables") != asdict(conditions):
                 raise ProblemError("the cost tables are of other conditions than the file's name says")
-            tables = require_field(document, "tables", list, "the cost tables")
-            return cls(conditions, dict(map(_entry, tables)))
+            entries = dict(map(_entry, require_field(document, "tables", list, "the cost tables")))
+            if document["version"] < LATE_SINCE:
+                entries = {key: own for key, own in entries.items() if not key.layer.has_prologue}
+            return cls(conditions, entries)
         except ProblemError as error:
             raise UpscaleError(f"{path}: {error}; delete the file and calibrate again") from error
 
@@ -214,12 +234,13 @@ def _timing(raw: Any) -> Timing:
         require_field(raw, "runs", int, where),
         require_field(raw, "kernel", str, where),
         tuple(figures),
+        require_field(raw, "late", bool, where) if "late" in raw else False,
     )
 
 
-def by_form(timings: Iterable[Timing]) -> Mapping[tuple[str, str], list[Timing]]:
-    """Timings by form and kernel, ascending in channels and runs."""
-    found: dict[tuple[str, str], list[Timing]] = {}
+def by_form(timings: Iterable[Timing]) -> Mapping[tuple[str, Way], list[Timing]]:
+    """Timings by form and way, ascending in channels and runs."""
+    found: dict[tuple[str, Way], list[Timing]] = {}
     for timing in sorted(timings, key=lambda own: (own.channels, own.runs)):
-        found.setdefault((timing.form, timing.kernel), []).append(timing)
+        found.setdefault((timing.form, Way(timing.kernel, timing.late)), []).append(timing)
     return found

@@ -16,9 +16,11 @@ from problems import CostTable, Curve
 from problems.evaluation import COPY, OVER_READ, PIECES, VIEW
 from upscale_opt.cost_model import CostModel, Workload
 from upscale_opt.errors import UpscaleError
-from upscale_opt.latency.cost_tables import CONTIGUOUS, CostTables, Key, Timing, by_form
+from upscale_opt.latency.cost_tables import CONTIGUOUS, CostTables, Key, Timing, Way, by_form
 from upscale_opt.plans import ALIGNMENT, GATHERING, MATMUL
 
+OWN = Way()
+"""The module's own operator, channels selected in front of all that serves it alone."""
 WORTH_ALIGNING = 0.98
 """Time at the next multiple over the time at an odd width, below which widths are rounded up."""
 
@@ -37,12 +39,15 @@ class Reading:
         Channels read, where that is more than the smallest range; None otherwise.
     kernel
         Empty for the module's own operator, or one of `upscale_opt.plans.KERNELS`.
+    late
+        Whether channels are selected behind what serves the consumer alone, and not in front of it.
     """
 
     mode: str
     nanoseconds: float
     width: int | None = None
     kernel: str = ""
+    late: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +74,7 @@ class MeasuredTable:
     def __post_init__(self) -> None:
         complete = any(timing.form == CONTIGUOUS for timing in self.timings)
         if self.key.kept < self.key.stored:
-            complete = complete and "" in self.ranges and "" in self.whole
+            complete = complete and OWN in self.ranges and OWN in self.whole
         if not complete:
             raise UpscaleError(f"the cost table of {self.key} lacks timings; delete it and calibrate again")
 
@@ -81,25 +86,25 @@ class MeasuredTable:
     @cached_property
     def least(self) -> Reading:
         """The fastest way to read just what is kept: by the module's own operator, or by a matrix product."""
-        kernels = [(MATMUL, self.ranges[MATMUL])] if MATMUL in self.ranges else []
-        found = [Reading(VIEW, float(np.interp(self.key.kept, *curve)), None, kernel) for kernel, curve in kernels]
+        curve = self.ranges.get(Way(MATMUL))
+        found = [] if curve is None else [Reading(VIEW, float(np.interp(self.key.kept, *curve)), None, MATMUL)]
         return min([Reading(VIEW, self.contiguous), *found], key=lambda reading: reading.nanoseconds)
 
     @cached_property
-    def ranges(self) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
-        """Kernel to spans below the stored number and their nanoseconds, isotonic in the span."""
+    def ranges(self) -> Mapping[Way, tuple[np.ndarray, np.ndarray]]:
+        """Way to spans below the stored number and their nanoseconds, isotonic in the span."""
         return {
-            kernel: _isotonic([t.channels for t in part], [t.median for t in part])
-            for (form, kernel), timings in self._by_form.items()
+            way: _isotonic([t.channels for t in part], [t.median for t in part])
+            for (form, way), timings in self._by_form.items()
             if form == OVER_READ and (part := [t for t in timings if t.channels < self.key.stored])
         }
 
     @cached_property
-    def whole(self) -> Mapping[str, float]:
-        """Kernel to the nanoseconds of reading everything that is stored."""
+    def whole(self) -> Mapping[Way, float]:
+        """Way to the nanoseconds of reading everything that is stored."""
         return {
-            kernel: timing.median
-            for (form, kernel), timings in self._by_form.items()
+            way: timing.median
+            for (form, way), timings in self._by_form.items()
             for timing in timings
             if form == OVER_READ and timing.channels == self.key.stored
         }
@@ -107,18 +112,18 @@ class MeasuredTable:
     @cached_property
     def pieces(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Numbers of runs and the nanoseconds of joining and reading them, isotonic; None if not measured."""
-        timings = self._by_form.get((PIECES, ""))
+        timings = self._by_form.get((PIECES, OWN))
         return _isotonic([t.runs for t in timings], [t.median for t in timings]) if timings else None
 
     @cached_property
-    def copies(self) -> Mapping[str, float]:
-        """Kernel to the nanoseconds of gathering the kept channels and reading them.
+    def copies(self) -> Mapping[Way, float]:
+        """Way to the nanoseconds of gathering the kept channels and reading them.
 
         With a matrix product they are not timed, but follow from the times of both.
         """
-        copies = {k: timings[0].median for (form, k), timings in self._by_form.items() if form == COPY}
+        copies = {way: timings[0].median for (form, way), timings in self._by_form.items() if form == COPY}
         if copies and self.least.kernel:
-            copies[self.least.kernel] = copies[""] + self._saved
+            copies[Way(self.least.kernel)] = copies[OWN] + self._saved
         return copies
 
     @property
@@ -130,7 +135,7 @@ class MeasuredTable:
     def aligns(self) -> bool:
         """Whether an over-read of a multiple of 8 channels is faster than one of an odd number that is smaller."""
         widened = -(-self.key.kept // ALIGNMENT) * ALIGNMENT
-        at = {t.channels: t.median for t in self._by_form.get((OVER_READ, ""), [])}
+        at = {t.channels: t.median for t in self._by_form.get((OVER_READ, OWN), [])}
         return widened in at and self.key.kept in at and at[widened] < WORTH_ALIGNING * at[self.key.kept]
 
     def reading(self, span: int, runs: int, *, called_once: bool = True) -> Reading:
@@ -142,21 +147,19 @@ class MeasuredTable:
         if span == stored == kept:
             return Reading(VIEW, self.contiguous)
         mode = VIEW if span == kept else OVER_READ
-        found = [Reading(OVER_READ, time, stored, kernel) for kernel, time in self.whole.items()]
+        found = [Reading(OVER_READ, time, stored, *way) for way, time in self.whole.items()]
         if span < stored:
             width = min(-(-span // ALIGNMENT) * ALIGNMENT, stored) if self.aligns else span
             given = None if width == span else width
-            found += [
-                Reading(mode, float(np.interp(width, *curve)), given, kernel) for kernel, curve in self.ranges.items()
-            ]
+            found += [Reading(mode, float(np.interp(width, *curve)), given, *way) for way, curve in self.ranges.items()]
         if self.pieces is not None and 2 <= runs <= self.pieces[0][-1]:
             time = float(np.interp(runs, *self.pieces)) + self._saved
             found.append(Reading(PIECES, time, None, self.least.kernel))
-        copies = {kernel: time for kernel, time in self.copies.items() if called_once or kernel != GATHERING}
-        found += [Reading(COPY, time, None, kernel) for kernel, time in copies.items()]
+        copies = {way: time for way, time in self.copies.items() if called_once or way.kernel != GATHERING}
+        found += [Reading(COPY, time, None, *way) for way, time in copies.items()]
         return min(found, key=lambda reading: reading.nanoseconds)
 
-    def time_of(self, mode: str, *, width: int, runs: int, kernel: str) -> float:
+    def time_of(self, mode: str, *, width: int, runs: int, kernel: str = "", late: bool = False) -> float:
         """Nanoseconds of reading in a given way, cheapest or not.
 
         Parameters
@@ -167,18 +170,19 @@ class MeasuredTable:
             Channels read, for a view or an over-read.
         runs
             Contiguous runs of the kept channels, for pieces. More than were timed count as the most that were.
-        kernel
-            Empty for the module's own operator. One that was not timed counts as that.
+        kernel, late
+            As of a `Reading`. What was not timed counts as the module's own operator, channels selected early.
         """
+        way = Way(kernel, late)
         if self.key.kept == self.key.stored:
             return self.contiguous
         if mode == PIECES and self.pieces is not None:
             return float(np.interp(runs, *self.pieces)) + (self._saved if kernel == self.least.kernel else 0.0)
         if mode in (PIECES, COPY):
-            return self.copies.get(kernel, self.copies[""])
+            return self.copies.get(way, self.copies[OWN])
         if width == self.key.stored:
-            return self.whole.get(kernel, self.whole[""])
-        return float(np.interp(width, *self.ranges.get(kernel, self.ranges[""])))
+            return self.whole.get(way, self.whole[OWN])
+        return float(np.interp(width, *self.ranges.get(way, self.ranges[OWN])))
 
     def to_cost_table(self) -> CostTable:
         """The curves that solvers see: whole nanoseconds, a whole number of them per channel between two spans."""
@@ -206,7 +210,7 @@ class MeasuredTable:
         return Curve(curve.points[: offered[-1] + 1], curve.costs[: offered[-1] + 1])
 
     @cached_property
-    def _by_form(self) -> Mapping[tuple[str, str], list[Timing]]:
+    def _by_form(self) -> Mapping[tuple[str, Way], list[Timing]]:
         return by_form(self.timings)
 
 

@@ -7,7 +7,8 @@ ICML 2023, section 5): a TorchScript trace, 100 runs, device time from the profi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -177,6 +178,11 @@ def without_drift(profiles: Mapping[str, Profile]) -> dict[str, np.ndarray]:
     seconds = np.array([profile.seconds for profile in profiles.values()])
     rounds = np.median(seconds / np.median(seconds, axis=1, keepdims=True), axis=0)
     return dict(zip(profiles, seconds / rounds, strict=True))
+
+
+def joined(profiles: Sequence[Profile]) -> Profile:
+    """The figures of several copies of a model, one copy's after the other's, as those of one."""
+    return replace(profiles[0], seconds=tuple(chain(*(own.seconds for own in profiles))))
 
 
 def _timer(call: Callable[[], Any], device: torch.device) -> Callable[[], float]:

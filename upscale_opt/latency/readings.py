@@ -102,7 +102,8 @@ def cheapest_readings(
     widths |= {name: own.width for name, own in readings.items() if own.width is not None}
     kernels = {name: kernel for name, kernel in plan.kernels.items() if name not in readings}
     kernels |= {name: own.kernel for name, own in readings.items() if own.kernel}
-    return replace(plan, reads=reads, widths=widths, kernels=kernels), expected
+    slices = _slices(plan, tables, {name for name, own in readings.items() if own.late})
+    return replace(plan, reads=reads, widths=widths, kernels=kernels, slices=slices), expected
 
 
 def expected_as_planned(
@@ -118,11 +119,22 @@ def expected_as_planned(
             table, mode = tables[access.name], plan.reads[access.name]
             width = plan.widths.get(access.name, access.span if mode in (VIEW, OVER_READ) else access.kept)
             kernel = plan.kernels.get(access.name, "")
-            time = table.time_of(mode, width=width, runs=access.runs, kernel=kernel)
-            expected[access.name] = Expected(access.name, Reading(mode, time, width, kernel), table.least.nanoseconds)
+            late = table.key.layer.has_prologue and plan.slices is not None and access.name not in plan.slices
+            time = table.time_of(mode, width=width, runs=access.runs, kernel=kernel, late=late)
+            reading = Reading(mode, time, width, kernel, late)
+            expected[access.name] = Expected(access.name, reading, table.least.nanoseconds)
     return expected
 
 
 def fastest_kernels(tables: Mapping[str, MeasuredTable]) -> dict[str, str]:
     """What computes accesses fastest if their channels are there, contiguous: for `upscale_opt.floors.floor_of`."""
     return {name: table.least.kernel for name, table in tables.items() if table.least.kernel}
+
+
+def _slices(plan: Plan, tables: Mapping[str, MeasuredTable], late: set[str]) -> frozenset[str] | None:
+    """Which accesses select in front of what serves them alone: all that were not measured as they did before."""
+    known = {name for name, table in tables.items() if table.key.layer.has_prologue}
+    if plan.slices is None and not late:
+        return None
+    others = {name for name in plan.reads if name not in tables} if plan.slices is None else plan.slices - known
+    return frozenset(others | (known - late))

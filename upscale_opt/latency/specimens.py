@@ -23,6 +23,9 @@ from upscale_opt.matrix_convolution import MatrixConv2d
 from upscale_opt.plans import GATHERING, MATMUL
 from upscale_opt.selections import Gather
 
+BEHIND = "behind"
+"""Name of the gather behind a prologue; others are named by the operand they select from."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -38,17 +41,21 @@ class Case:
         Contiguous runs of them, for ``pieces``; otherwise 1.
     kernel
         Empty for the module's own operator, or one of `upscale_opt.plans.KERNELS`.
+    late
+        Whether channels are selected behind what serves the consumer alone, right in front of it, and not in front of
+        all that.
     """
 
     form: str
     channels: int
     runs: int = 1
     kernel: str = ""
+    late: bool = False
 
     def __str__(self) -> str:
         kernel = f" {self.kernel}" if self.kernel else ""
         runs = f" in {self.runs} runs" if self.form == PIECES else ""
-        return f"{self.form}{kernel} {self.channels}{runs}"
+        return f"{'late ' if self.late else ''}{self.form}{kernel} {self.channels}{runs}"
 
 
 def positions_of(case: Case, stored: int, rng: np.random.Generator) -> np.ndarray:
@@ -87,6 +94,10 @@ class Specimen(nn.Module):
         starts = np.cumsum([0, *widths])
         self.parts: list[list[tuple[int, int]] | None] = []
         self.gathers = nn.ModuleDict()
+        self.behind: tuple[int, int] | None = None
+        if case.late:
+            self._select_behind(layer, case, positions)
+            widths, positions = list(widths), np.arange(stored)
         for i, width in enumerate(widths):
             own = positions[(positions >= starts[i]) & (positions < starts[i + 1])] - starts[i]
             whole = len(own) == width
@@ -98,7 +109,8 @@ class Specimen(nn.Module):
                 index = torch.from_numpy(entries(own, layer.channel_size))
                 self.gathers[str(i)] = Gather(index, layer.axis)
             self.parts.append(None if whole else runs)
-        self.prologue = nn.ModuleList(_prologue_module(name, case.channels) for name in layer.prologue)
+        between = stored if case.late else case.channels
+        self.prologue = nn.ModuleList(_prologue_module(name, between) for name in layer.prologue)
         self.consumer = consumer(layer, case, positions)
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
@@ -110,12 +122,23 @@ class Specimen(nn.Module):
             elif str(i) in self.gathers:
                 pieces.append(self.gathers[str(i)](x))
             else:
-                pieces += [torch.narrow(x, self.axis, start, length) for start, length in runs]
+                pieces += [x.narrow(self.axis, start, length) for start, length in runs]
         y = pieces[0] if len(pieces) == 1 else torch.cat(pieces, self.axis)
         for module in self.prologue:
             y = module(y)
+        if self.behind is not None:
+            y = y.narrow(self.axis, *self.behind)
+        elif BEHIND in self.gathers:
+            y = self.gathers[BEHIND](y)
         result: torch.Tensor = self.consumer(y)
         return result
+
+    def _select_behind(self, layer: Layer, case: Case, positions: np.ndarray) -> None:
+        """Select these channels in front of the consumer."""
+        if case.form == COPY:
+            self.gathers[BEHIND] = Gather(torch.from_numpy(entries(positions, layer.channel_size)), layer.axis)
+        else:
+            self.behind = int(positions[0]) * layer.channel_size, len(positions) * layer.channel_size
 
 
 def inputs_of(
@@ -166,16 +189,20 @@ def forms_of(
 ) -> list[Case]:
     """All ways to read that are worth timing: ranges of the given spans, pieces of the given runs, a copy.
 
-    With `gathering`, a copy by the consumer itself, too, if it is one that can.
+    Ranges and copies behind the work that serves the consumer alone, too, if there is any; with `gathering`, a copy by
+    the consumer itself, if it is one that can.
     """
     if kept == stored:
         return [Case(CONTIGUOUS, kept)]
-    kernels = ("", MATMUL) if layer.is_pointwise and not layer.operands and not layer.prologue else ("",)
+    late = layer.has_prologue
+    kernels = ("", MATMUL) if layer.is_pointwise and not late else ("",)
     return [
         Case(CONTIGUOUS, kept),
         *(Case(OVER_READ, span, kernel=kernel) for span in spans for kernel in kernels),
         *(Case(PIECES, kept, number) for number in runs),
         Case(COPY, kept),
+        *(Case(OVER_READ, span, late=True) for span in spans if late and span < stored),
+        *([Case(COPY, kept, late=True)] if late else []),
         *([Case(COPY, kept, kernel=GATHERING)] if gathering and MATMUL in kernels and set(layer.stride) == {1} else []),
     ]
 

@@ -1,0 +1,37 @@
+"""Copies of models that are measured beside each other: what a latency is worth.
+
+Where its tensors happen to lie makes one copy of an export several per cent slower than another that is the same, round
+after round, and no spread over rounds shows that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from typing import TypeVar
+
+from torch import nn
+
+Measured = TypeVar("Measured")
+
+
+def copied(models: Mapping[str, nn.Module], copies: int) -> dict[str, nn.Module]:
+    """Copies of all models, every model once before any a second time; the first are the models themselves.
+
+    Examples
+    --------
+    >>> list(copied({"floor": nn.ReLU(), "greedy": nn.ReLU()}, 2))
+    ['floor 0', 'greedy 0', 'floor 1', 'greedy 1']
+    """
+    return {f"{name} {i}": deepcopy(model) if i else model for i in range(copies) for name, model in models.items()}
+
+
+def by_model(measured: Mapping[str, Measured], names: Iterable[str]) -> dict[str, list[Measured]]:
+    """What was measured of the copies, by the name of the model.
+
+    Examples
+    --------
+    >>> by_model({"floor 0": 1.0, "greedy 0": 1.2, "floor 1": 1.1, "greedy 1": 1.3}, ["floor", "greedy"])
+    {'floor': [1.0, 1.1], 'greedy': [1.2, 1.3]}
+    """
+    return {name: [own for key, own in measured.items() if key.rpartition(" ")[0] == name] for name in names}
