@@ -2,8 +2,8 @@
 
 Every cell is measured twice (``--repeats``), with the same tables. Cells that ``results/order_checks.csv`` has are
 not measured again, so an interrupted run goes on where it was; cost tables are measured where they are missing. The
-Markdown page beside it has a line per cell, the same figures pooled over the cells of a network, and the accesses
-(of three orders) that are furthest from their tables where the error is above 10 %. Exit code 0, 2 for bad input, 130
+Markdown page beside it has a line per cell, the same figures pooled over the cells of a network, and, where the error
+is above 10 %, the accesses that are furthest from their tables (of four orders). Exit code 0, 2 for bad input, 130
 if interrupted.
 
     python -m benchmarks.order_checks --models resnet50 --batches 1 8
@@ -43,7 +43,7 @@ COLUMNS = (
 )
 WORST_COLUMNS = (*RUN, "order", "access", "expected_us", "measured_us")
 EXPLAINED = ("identity", "greedy", "exact latency")
-"""Orders whose accesses are measured one by one."""
+"""Orders whose accesses are measured one by one, beside the one whose prediction is furthest off."""
 NUM_WORST = 10
 TRUSTED = 10.0
 """Mean absolute percentage error up to which no access has to explain itself."""

@@ -174,7 +174,8 @@ def check_orders(
     verify
         Check every export in float64.
     accesses
-        Measure every access, too (`upscale_opt.profile_accesses`): of every order, or of those named.
+        Measure every access, too (`upscale_opt.profile_accesses`): of every order, or of those named and of the one
+        whose prediction is furthest off.
     progress
         Show progress bars on standard error.
 
@@ -204,18 +205,19 @@ def check_orders(
     models = {FLOOR: floor, **{name: own.module for name, own in exports.items()}}
     inputs = as_tuple(prepared.example_inputs)
     figures = profile_interleaved(copied(models, copies), inputs, runs=runs, backend=backend, progress=progress)
+    medians, noise = _medians(without_drift(figures), models)
+    lowest = medians.pop(FLOOR)
+    predicted = {name: lowest + sum(own.excess for own in expected[name].values()) / 1e9 for name in plans}
+    worst = max(plans, key=lambda name: abs(predicted[name] / medians[name] - 1))
+    profiled = [name for name in plans if accesses is True or (accesses and name in {*accesses, worst})]
     own_times: dict[str, dict[str, float]] = {}
-    profiled = [name for name in exports if accesses is True or (accesses and name in accesses)]
     for name in tqdm(profiled, desc="accesses", disable=None if progress else True, leave=False):
         found = profile_accesses(exports[name], inputs)
         own_times[name] = {p.name: p.seconds + p.selection_seconds + p.prologue_seconds for p in found}
-    medians, noise = _medians(without_drift(figures), models)
-    lowest = medians.pop(FLOOR)
-    names = tuple(plans)
     return OrderCheck(
-        names,
-        tuple(lowest + sum(own.excess for own in expected[name].values()) / 1e9 for name in names),
-        tuple(medians[name] for name in names),
+        tuple(plans),
+        tuple(predicted.values()),
+        tuple(medians[name] for name in plans),
         noise,
         lowest,
         expected,

@@ -65,6 +65,12 @@ def test_every_copy_is_measured(checked):
         check_orders(made, copies=0)
 
 
+def test_accesses_of_orders_named_and_of_the_worst_predicted_are_measured(checked):
+    found = check_orders(checked[0], time_limit=1, runs=2, copies=1, accesses=("greedy",), verify=False)
+    errors = [abs(p / m - 1) for p, m in zip(found.predicted, found.measured, strict=True)]
+    assert set(found.accesses) == {"greedy", found.names[int(np.argmax(errors))]}
+
+
 def test_predictions_are_the_floor_plus_what_each_access_adds(checked):
     _, found = checked
     for name, predicted in zip(found.names, found.predicted, strict=True):

@@ -132,7 +132,7 @@ def fastest_kernels(tables: Mapping[str, MeasuredTable]) -> dict[str, str]:
 
 
 def _slices(plan: Plan, tables: Mapping[str, MeasuredTable], late: set[str]) -> frozenset[str] | None:
-    """Which accesses select in front of what serves them alone: all that were not measured as they did before."""
+    """Which accesses select in front of what serves them alone; those that were not measured do as they did."""
     known = {name for name, table in tables.items() if table.key.layer.has_prologue}
     if plan.slices is None and not late:
         return None

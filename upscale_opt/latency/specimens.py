@@ -97,7 +97,7 @@ class Specimen(nn.Module):
         self.behind: tuple[int, int] | None = None
         if case.late:
             self._select_behind(layer, case, positions)
-            widths, positions = list(widths), np.arange(stored)
+            positions = np.arange(stored)
         for i, width in enumerate(widths):
             own = positions[(positions >= starts[i]) & (positions < starts[i + 1])] - starts[i]
             whole = len(own) == width
