@@ -16,13 +16,12 @@ from tqdm import tqdm
 from problems import Order, Problem
 from solvers import solve
 from upscale_opt.comparison import Prepared
-from upscale_opt.errors import ModelError
 from upscale_opt.exporter import export
 from upscale_opt.exports import Exported
 from upscale_opt.floors import floor_of
 from upscale_opt.latency.access_profiles import profile_accesses
 from upscale_opt.latency.agreement import Agreement, agreement
-from upscale_opt.latency.copies import by_model, copied
+from upscale_opt.latency.copies import by_model, copied, require_copies
 from upscale_opt.latency.profiling import Profile, joined, profile_interleaved, without_drift
 from upscale_opt.latency.readings import Expected, cheapest_readings, expected_as_planned, fastest_kernels
 from upscale_opt.plans import Plan, baseline_plan, plan_of_orders
@@ -184,8 +183,7 @@ def check_orders(
     UpscaleError
         If an export is wrong, the backend does not fit the device, or there are no copies to measure.
     """
-    if copies < 1:
-        raise ModelError(f"the number of copies is {copies}; give at least 1")
+    require_copies(copies)
     problems, masks, tables = prepared.problems, prepared.masks, prepared.tables
     plans, expected = {}, {}
     for name, orders in _orders(problems, time_limit, seed, progress):

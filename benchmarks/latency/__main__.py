@@ -30,6 +30,7 @@ from benchmarks.results import commit, csv_text
 from benchmarks.vs_upscale_latency.rows import read_rows
 from problems.files import write_text_atomically
 from upscale_opt import Plan, UpscaleError, extract, read_plan, save_plan
+from upscale_opt.latency.copies import require_copies
 from upscale_opt.latency.cost_tables import CostTables
 from upscale_opt.latency.readings import cheapest_readings, fastest_kernels, tables_of
 
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [] if given.fresh else read_rows(path)
     done = {tuple(own["floor"][name] for name in KEY) for own in by_cell(rows)}
     try:
+        require_copies(given.copies)
         for cell in tqdm(cells, unit="cell"):
             if given.plan_only:
                 _write_plans(Subject(_on_cpu(cell)), given.plans, given.time_limit)

@@ -44,6 +44,11 @@ def test_plans_made_elsewhere_are_carried_out_without_a_solver(directory, monkey
     assert len(rows_of(directory)) == len(VARIANTS)
 
 
+def test_no_copies_are_bad_input(directory, capsys):
+    assert latency.main([*QUICK, "--models", "resnet18", "--copies", "0"]) == 2
+    assert "the number of copies is 0; give at least 1" in capsys.readouterr().err
+
+
 def test_a_missing_device_is_bad_input(directory, monkeypatch, capsys):
     import torch
 

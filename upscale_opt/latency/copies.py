@@ -12,6 +12,8 @@ from typing import TypeVar
 
 from torch import nn
 
+from upscale_opt.errors import ModelError
+
 Measured = TypeVar("Measured")
 
 
@@ -24,6 +26,18 @@ def copied(models: Mapping[str, nn.Module], copies: int) -> dict[str, nn.Module]
     ['floor 0', 'greedy 0', 'floor 1', 'greedy 1']
     """
     return {f"{name} {i}": deepcopy(model) if i else model for i in range(copies) for name, model in models.items()}
+
+
+def require_copies(copies: int) -> None:
+    """Raise if there are none to measure.
+
+    Raises
+    ------
+    ModelError
+        If the number is below 1.
+    """
+    if copies < 1:
+        raise ModelError(f"the number of copies is {copies}; give at least 1")
 
 
 def by_model(measured: Mapping[str, Measured], names: Iterable[str]) -> dict[str, list[Measured]]:
