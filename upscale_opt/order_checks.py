@@ -168,8 +168,8 @@ def check_orders(
     runs, backend
         As for `upscale_opt.profile_interleaved`.
     copies
-        How many copies of every export are measured. Where its tensors happen to lie makes one several per cent slower
-        than another that is the same.
+        How many copies of every export are measured, and twice as many of the floor. Where its tensors happen to lie
+        makes one several per cent slower than another that is the same.
     verify
         Check every export in float64.
     accesses
@@ -202,7 +202,8 @@ def check_orders(
     floor = floor_of(*given, prepared.graph, masks, problems, outputs=prepared.outputs, kernels=kernels)
     models = {FLOOR: floor, **{name: own.module for name, own in exports.items()}}
     inputs = as_tuple(prepared.example_inputs)
-    figures = profile_interleaved(copied(models, copies), inputs, runs=runs, backend=backend, progress=progress)
+    measured = copied(models, copies, twice=[FLOOR])
+    figures = profile_interleaved(measured, inputs, runs=runs, backend=backend, progress=progress)
     medians, noise = _medians(without_drift(figures), models)
     lowest = medians.pop(FLOOR)
     predicted = {name: lowest + sum(own.excess for own in expected[name].values()) / 1e9 for name in plans}

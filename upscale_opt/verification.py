@@ -30,6 +30,7 @@ from upscale_opt.writes import writes_of
 
 TOLERANCE = 1e-9
 SENSITIVITY = 1e-6
+NUM_SHAKES = 10
 
 
 def verify(
@@ -195,15 +196,22 @@ class Verifier:
     def _rounding_noise(self) -> float:
         """How much the masked model's output changes if its parameters change by a few units in the last place.
 
-        Where masks leave no way through a network, normalisations amplify what is left: rounding errors.
+        Where masks leave no way through a network, normalisations amplify what is left: rounding errors. The largest
+        change in ten tries, or the first above the tolerance: a single one leaves the sign of a rounding error half
+        of the time.
         """
-        shaken = copy.deepcopy(self.masked)
         generator = torch.Generator().manual_seed(1)
-        with torch.no_grad():
-            for parameter in shaken.parameters():
-                noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-                parameter.mul_(1 + 1e-15 * noise.to(parameter.device))
-        return self._error(shaken)
+        largest = 0.0
+        for _ in range(NUM_SHAKES):
+            shaken = copy.deepcopy(self.masked)
+            with torch.no_grad():
+                for parameter in shaken.parameters():
+                    noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+                    parameter.mul_(1 + 1e-15 * noise.to(parameter.device))
+            largest = max(largest, self._error(shaken))
+            if largest > TOLERANCE:
+                break
+        return largest
 
     def _error(self, module: nn.Module) -> float:
         found = self._run(module)

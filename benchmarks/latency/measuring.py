@@ -38,7 +38,8 @@ def measure(
     plans
         Variant to plan; the baseline, the unpruned model and the floor are added.
     runs, copies
-        Rounds; every copy of every variant is timed once in each (`upscale_opt.latency.copies`).
+        Rounds; every copy of every variant is timed once in each, and of the floor there are twice as many
+        (`upscale_opt.latency.copies`).
     verify
         Check every export in float64.
     kernels
@@ -58,7 +59,8 @@ def measure(
         models[name] = export(*given, own, verify=verifier, graph=subject.graph).module
     models["floor"] = floor_of(*given, subject.graph, subject.masks, subject.problems, kernels=kernels)
     ordered = {name: models[name] for name in VARIANTS if name in models}
-    profiles = profile_interleaved(copied(ordered, copies), subject.x, runs=runs, backend=cell.backend, progress=True)
+    timed = copied(ordered, copies, twice=["floor"])
+    profiles = profile_interleaved(timed, subject.x, runs=runs, backend=cell.backend, progress=True)
     measured = by_model(profiles, ordered)
     steady = {name: np.concatenate(own) for name, own in by_model(without_drift(profiles), ordered).items()}
     return [

@@ -60,7 +60,8 @@ def test_copies_of_an_export_say_what_a_figure_is_worth():
 
 def test_every_copy_is_measured(checked):
     made, found = checked
-    assert all(len(own.seconds) == 2 * 2 for own in found.profiles.values())
+    assert all(len(found.profiles[name].seconds) == 2 * 2 for name in found.names)
+    assert len(found.profiles["floor"].seconds) == 2 * 4  # everything else is compared with it
     with pytest.raises(ModelError, match="the number of copies is 0; give at least 1"):
         check_orders(made, copies=0)
 
@@ -82,7 +83,7 @@ def test_no_order_is_expected_to_beat_the_best_by_the_tables(checked):
     """The solver orders for the same tables that predict; the baseline is never expected to be faster."""
     _, found = checked
     predicted = dict(zip(found.names, found.predicted, strict=True))
-    assert predicted["exact latency"] <= min(predicted[name] for name in ("baseline", "identity")) * (1 + 1e-6)
+    assert predicted["exact latency"] <= min(predicted[name] for name in ("baseline", "identity")) + 1e-9
 
 
 def test_the_picture_is_written(checked, tmp_path):

@@ -6,7 +6,7 @@ after round, and no spread over rounds shows that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from copy import deepcopy
 from typing import TypeVar
 
@@ -17,15 +17,29 @@ from upscale_opt.errors import ModelError
 Measured = TypeVar("Measured")
 
 
-def copied(models: Mapping[str, nn.Module], copies: int) -> dict[str, nn.Module]:
+def copied(models: Mapping[str, nn.Module], copies: int, *, twice: Container[str] = ()) -> dict[str, nn.Module]:
     """Copies of all models, every model once before any a second time; the first are the models themselves.
+
+    Parameters
+    ----------
+    models
+        Name to model.
+    copies
+        How many, the models themselves included.
+    twice
+        Models of which there are twice as many: those that all others are compared with.
 
     Examples
     --------
-    >>> list(copied({"floor": nn.ReLU(), "greedy": nn.ReLU()}, 2))
-    ['floor 0', 'greedy 0', 'floor 1', 'greedy 1']
+    >>> list(copied({"floor": nn.ReLU(), "greedy": nn.ReLU()}, 2, twice=["floor"]))
+    ['floor 0', 'greedy 0', 'floor 1', 'greedy 1', 'floor 2', 'floor 3']
     """
-    return {f"{name} {i}": deepcopy(model) if i else model for i in range(copies) for name, model in models.items()}
+    return {
+        f"{name} {i}": deepcopy(model) if i else model
+        for i in range(2 * copies)
+        for name, model in models.items()
+        if i < copies or name in twice
+    }
 
 
 def require_copies(copies: int) -> None:
