@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,22 @@ def commit() -> str:
         return git("rev-parse", "--short", "HEAD") + ("+" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def load() -> str:
+    """Processes that want to run, averaged over the last minute; empty where the system does not say."""
+    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+
+
+def per_cent(share: float | None) -> str:
+    """A share for a CSV, in per cent; empty if it is not known.
+
+    Examples
+    --------
+    >>> per_cent(0.1416), per_cent(None)
+    ('14.2', '')
+    """
+    return "" if share is None else f"{100 * share:.1f}"
 
 
 def save(name: str, rows: Sequence[dict[str, Any]], summary: str) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import random
 import statistics
 import sys
@@ -22,7 +21,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.profiles import performance_profile
-from benchmarks.results import DIRECTORY, commit, csv_text, markdown_table, save_markdown
+from benchmarks.results import DIRECTORY, commit, csv_text, load, markdown_table, save_markdown
 from problems import OBJECTIVES, ProblemError
 from problems.collection import LIBRARY
 from problems.solutions import Solution
@@ -105,7 +104,7 @@ def measure(wanted: Sequence[Row], path: Path) -> bool:
     stamp = commit()
     try:
         for row in tqdm(todo, unit="solve"):
-            line = csv_text([{**dict.fromkeys(COLUMNS, ""), **row, **_solved(row), "commit": stamp, "load": _load()}])
+            line = csv_text([{**dict.fromkeys(COLUMNS, ""), **row, **_solved(row), "commit": stamp, "load": load()}])
             with path.open("a") as file:
                 file.write(line.split("\n", 1)[1])
     except KeyboardInterrupt:
@@ -261,11 +260,6 @@ def _chosen(rows: Sequence[Row], wanted: Sequence[Row]) -> list[Row]:
     by_key = {tuple(row[column] for column in KEY): row for row in rows}
     keys = [tuple(row[column] for column in KEY) for row in wanted]
     return [by_key[key] for key in keys if key in by_key]
-
-
-def _load() -> str:
-    """Processes that want to run, averaged over the last minute; empty where the system does not say."""
-    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
 
 
 def _solved(row: Row) -> Row:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from problems import Order, Problem
 from solvers import solve
 from upscale_opt.comparison import Prepared
+from upscale_opt.environment import stolen_note
 from upscale_opt.exporter import export
 from upscale_opt.exports import Exported
 from upscale_opt.floors import floor_of
@@ -70,6 +71,11 @@ class OrderCheck:
     accesses: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
+    def stolen(self) -> float | None:
+        """Share of the processors' time that the host of a virtual machine gave to others meanwhile."""
+        return next(iter(self.profiles.values())).stolen
+
+    @property
     def agreement(self) -> Agreement:
         """Over the orders; those within twice the noise count as alike."""
         return agreement(self.predicted, self.measured, tolerance=2 * self.noise)
@@ -86,7 +92,8 @@ class OrderCheck:
             for order, access, expected, measured in self.worst_accesses()
         ]
         below = [f"per access: {self.access_agreement}", "furthest from their tables:", *worst] if worst else []
-        return "\n".join([head, *rows, str(self.agreement), *below])
+        note = stolen_note(self.stolen)
+        return "\n".join([head, *rows, str(self.agreement), *below, *([note] if note else [])])
 
     @property
     def access_agreement(self) -> Agreement | None:
@@ -112,6 +119,7 @@ class OrderCheck:
         return {
             "floor": self.floor,
             "noise": self.noise,
+            "stolen": self.stolen,
             "orders": {
                 name: {
                     "predicted": p,

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from problems import Problem, in_units
 from solvers import Result
-from upscale_opt.environment import environment
+from upscale_opt.environment import environment, stolen_note
 from upscale_opt.segments import Solutions, total_in_units
 
 if TYPE_CHECKING:
@@ -125,7 +125,10 @@ def table(
 
 
 def latency_table(latencies: Mapping[str, Profile]) -> str:
-    """Measured latency of every variant, with its spread and the ratio to the unpruned model."""
+    """Measured latency of every variant, with its spread and the ratio to the unpruned model.
+
+    A line below it says where the host of a virtual machine disturbed them (`upscale_opt.environment.stolen_note`).
+    """
     grid = Table(title="latency", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("variant", "median ms", "IQR ms", "mean ms", "std ms", "to first"):
         grid.add_column(heading, justify="left" if heading == "variant" else "right", no_wrap=True)
@@ -133,7 +136,8 @@ def latency_table(latencies: Mapping[str, Profile]) -> str:
     for name, profile in latencies.items():
         figures = (profile.median, profile.iqr, profile.mean, profile.std)
         grid.add_row(name, *(f"{1e3 * x:.2f}" for x in figures), f"{profile.median / first.median:.2f}")
-    return render(grid)
+    note = stolen_note(first.stolen)
+    return "\n".join([render(grid), note] if note else [render(grid)])
 
 
 def access_table(profiles: Sequence[AccessProfile]) -> str:

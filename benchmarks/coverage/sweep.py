@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.coverage.measurement import Row, Task, failure, measure
-from benchmarks.results import commit, csv_text
+from benchmarks.results import commit, csv_text, load
 
 KEY = ("model", "amount", "mode", "solver", "objective", "time_limit", "seed")
 """Columns that say what a row is of: the fields of a `Task`."""
@@ -61,7 +61,7 @@ def sweep(family: str, tasks: Sequence[Task], path: Path, *, retry: bool = False
                 group = [task for task in waiting if task.model == waiting[0].model]
                 bar.set_postfix_str(group[0].model)
                 for found, task in zip(_in_child(group, num_threads), group, strict=False):
-                    row = {**dict.fromkeys(COLUMNS, ""), **facts, **_texts(task), **found, "load": _load()}
+                    row = {**dict.fromkeys(COLUMNS, ""), **facts, **_texts(task), **found, "load": load()}
                     with path.open("a") as file:
                         file.write(_lines([row]))
                     waiting.remove(task)
@@ -131,8 +131,3 @@ def _lines(rows: Sequence[Row]) -> str:
 def _versions(family: str) -> str:
     packages = ("torch", "timm" if family == "timm" else "torchvision")
     return ", ".join(f"{package} {metadata.version(package)}" for package in packages)
-
-
-def _load() -> str:
-    """Processes that want to run, averaged over the last minute; empty where the system does not say."""
-    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""

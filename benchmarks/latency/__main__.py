@@ -13,7 +13,6 @@ in the way that is cheapest by tables measured there.
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from benchmarks import results
 from benchmarks.latency.cells import KEY, PLANNED, QUICK, Cell, Subject, add_cell_options, cells_of
 from benchmarks.latency.measuring import COUNTS, FIGURES, Row, measure
 from benchmarks.latency.tables import by_cell, page
-from benchmarks.results import commit, csv_text
+from benchmarks.results import commit, csv_text, load
 from benchmarks.vs_upscale_latency.rows import read_rows
 from problems.files import write_text_atomically
 from upscale_opt import Plan, UpscaleError, extract, read_plan, save_plan
@@ -39,7 +38,19 @@ MODELS = (
     *("resnet18", "resnet50", "resnet101", "densenet121"),
     *("mobilenet_v2", "efficientnet_v2_s", "googlenet", "convnext_tiny"),
 )
-COLUMNS = (*KEY, "variant", "runs", "measured_copies", *FIGURES, *COUNTS, "threads", "commit", "torch", "load")
+COLUMNS = (
+    *KEY,
+    "variant",
+    "runs",
+    "measured_copies",
+    *FIGURES,
+    *COUNTS,
+    "threads",
+    "commit",
+    "torch",
+    "load",
+    "stolen",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,7 +100,7 @@ def _measured(cell: Cell, given: argparse.Namespace) -> list[Row]:
         "threads": 0 if cell.device.startswith("cuda") else torch.get_num_threads(),
         "commit": commit(),
         "torch": torch.__version__,
-        "load": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "",
+        "load": load(),
     }
     kernels = fastest_kernels(tables_of(subject.graph, subject.masks, subject.costs(tables)))
     rows = measure(subject, plans, runs=given.runs, copies=given.copies, verify=not given.no_verify, kernels=kernels)

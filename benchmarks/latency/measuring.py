@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from benchmarks.latency.cells import KEY, VARIANTS, Subject
+from benchmarks.results import per_cent
 from upscale_opt import Plan, baseline_plan, export, profile_interleaved
 from upscale_opt.floors import floor_of
 from upscale_opt.latency.copies import by_model, copied
@@ -48,8 +49,9 @@ def measure(
     Returns
     -------
     list
-        With the median and the distance between the quartiles in milliseconds, and the ratio to the floor's median:
-        median and quartiles over rounds and copies, less what slowed a whole round down.
+        With the median and the distance between the quartiles in milliseconds, the ratio to the floor's median (median
+        and quartiles over rounds and copies, less what slowed a whole round down), and the share of the processors'
+        time that the host took meanwhile.
     """
     cell, given = subject.cell, (subject.model, subject.x)
     plans = {"baseline": baseline_plan(subject.problems, subject.masks), **plans}
@@ -63,8 +65,9 @@ def measure(
     profiles = profile_interleaved(timed, subject.x, runs=runs, backend=cell.backend, progress=True)
     measured = by_model(profiles, ordered)
     steady = {name: np.concatenate(own) for name, own in by_model(without_drift(profiles), ordered).items()}
+    facts = {"runs": runs, "measured_copies": copies, "stolen": per_cent(profiles["floor 0"].stolen)}
     return [
-        {**dict(zip(KEY, cell.key, strict=True)), "variant": name, "runs": runs, "measured_copies": copies}
+        {**dict(zip(KEY, cell.key, strict=True)), "variant": name, **facts}
         | figures(joined(measured[name]), steady[name], steady["floor"])
         | _counts(plans.get(name))
         for name in ordered

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -77,7 +76,7 @@ class Run:
             for cell in cells:
                 bar.set_postfix_str(f"{cell}: measure")
                 outcomes = self._measure(cell, made, directory)
-                new = rows_of(self._key(cell), outcomes, self.runs, {**self.facts, "load": _load()})
+                new = rows_of(self._key(cell), outcomes, self.runs, {**self.facts, "load": results.load()})
                 old = [row for row in read_rows(self.path) if cell_key(row) != self._key(cell)]
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 write_rows([*old, *new], self.path)
@@ -155,8 +154,3 @@ def version_of(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _load() -> str:
-    """Processes that want to run, averaged over the last minute; empty where the system does not say."""
-    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""

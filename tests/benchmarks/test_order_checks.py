@@ -67,8 +67,17 @@ def test_the_page_tells_good_predictions_from_bad_ones():
     lines = [line for line in text.splitlines() if line.startswith("| x | x | 1 |")]
     assert "1.7%" in lines[0] and "1.00 | 1.00 | 1.00 | 1.00 | 6 of 6 pairs differ | 1.500 | 1.100 | 1.000" in lines[0]
     assert text.count("Furthest from their tables") == 1
+    assert "Why they are listed: the error is 37.1 % and Spearman's rho of groups is -1.00." in text
     assert "| identity | layer1.conv | 1 | 9 |" in text
     assert "Furthest" not in order_checks.page(good, [worst], "a command")
+
+
+def test_accesses_explain_a_wrong_rank_even_where_the_error_is_small():
+    swapped = checked(8, (12.1, 12.2, 12.3, 12.4), (12.4, 12.0, 11.6, 11.2))
+    (worst,) = [{**swapped[0], "access": "layer1.conv", "expected_us": "1", "measured_us": "9"}]
+    text = order_checks.page(swapped, [worst], "a command")
+    assert "Why they are listed: Spearman's rho of groups is -1.00." in text
+    assert "| identity | layer1.conv | 1 | 9 |" in text
 
 
 def test_pooling_compares_ratios_to_the_floor():

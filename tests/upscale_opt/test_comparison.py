@@ -54,6 +54,7 @@ def test_profiles_have_the_figures_they_name():
     assert measured.mean == pytest.approx(np.mean(measured.seconds)) and measured.std >= 0 and measured.iqr >= 0
     assert measured.environment["torch"] and measured.device == "cpu"
     assert measured.to_dict()["seconds"] == list(measured.seconds)
+    assert measured.stolen is None or 0 <= measured.stolen <= 1
 
 
 def test_interleaved_profiles_take_turns():

@@ -9,6 +9,7 @@ from problems import CostTable, Curve
 from problems.generators import random_masks
 from solvers import solve
 from upscale_opt import reports
+from upscale_opt.latency.profiling import Profile
 from upscale_opt.segments import best_solver
 
 SOLVERS = ("identity", "greedy", "cp-sat")
@@ -61,3 +62,11 @@ def test_the_table_counts_every_mode_only_where_there_are_costs(solved):
     assert "title in nanoseconds, costs: instance" in text
     assert text.count("over-reads") == text.count("pieces") == text.count("views") == len(SOLVERS)
     assert "over-reads" not in reports.table(*solved, SOLVERS, title="title")
+
+
+def test_latencies_that_the_host_disturbed_say_so():
+    quiet, disturbed = (
+        reports.latency_table({"unpruned": Profile((0.1, 0.2), "cpu", "eager", None, {}, stolen=share)})
+        for share in (0.001, 0.14)
+    )
+    assert "host took 14 % of the processors' time" in disturbed and "host" not in quiet

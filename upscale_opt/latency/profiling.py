@@ -17,15 +17,13 @@ from torch import nn
 from torch.utils import benchmark
 from tqdm import tqdm
 
-from upscale_opt.environment import environment
+from upscale_opt.environment import StolenTime, environment
 from upscale_opt.errors import ModelError
 from upscale_opt.latency.backends import EAGER, TORCHSCRIPT, is_script, prepared
 from upscale_opt.latency.retained_memory import retained_memory
 from upscale_opt.tracing import as_tuple
 
 MINIMUM_BLOCK_SECONDS = 0.02
-SCRIPT_WARM_UP = 3
-"""Calls after which TorchScript has recorded shapes, optimised, and run what it made of that."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,9 @@ class Profile:
         Mean device time per pass from the profiler, on CUDA; None on CPU.
     environment
         Machine and versions.
+    stolen
+        Share of the processors' time that the host of a virtual machine gave to others while this was measured; None
+        where the system does not tell.
     """
 
     seconds: tuple[float, ...]
@@ -51,6 +52,7 @@ class Profile:
     backend: str
     device_seconds: float | None
     environment: Mapping[str, Any]
+    stolen: float | None = None
 
     @property
     def median(self) -> float:
@@ -87,6 +89,7 @@ class Profile:
             "device": self.device,
             "backend": self.backend,
             "device_seconds": self.device_seconds,
+            "stolen": self.stolen,
             "seconds": list(self.seconds),
         }
 
@@ -148,13 +151,17 @@ def profile_interleaved(
             calls[name] = prepared(model, inputs, backend)
             timers[name] = _timer(calls[name], device)
         rounds = tqdm(range(runs), desc="profile", unit="round", disable=None if progress else True, leave=False)
+        stolen = StolenTime()
         for _ in rounds:
             for name, timer in timers.items():
                 seconds[name].append(timer())
+        share = stolen.share()
         where, label = environment(), torch.cuda.get_device_name(device) if on_gpu else "cpu"
         own = {name: _device_seconds(call, device, runs) if on_gpu else None for name, call in calls.items()}
     backends = {name: TORCHSCRIPT if is_script(model) else backend for name, model in models.items()}
-    return {name: Profile(tuple(found), label, backends[name], own[name], where) for name, found in seconds.items()}
+    return {
+        name: Profile(tuple(found), label, backends[name], own[name], where, share) for name, found in seconds.items()
+    }
 
 
 def without_drift(profiles: Mapping[str, Profile]) -> dict[str, np.ndarray]:
@@ -213,7 +220,3 @@ def _device_seconds(call: Callable[[], Any], device: torch.device, runs: int) ->
             call()
         torch.cuda.synchronize(device)
     return sum(event.self_device_time_total for event in profiler.key_averages()) / runs / 1e6
-
-
-def _is_script(model: nn.Module) -> bool:
-    return isinstance(model, torch.jit.ScriptModule)
