@@ -1,8 +1,13 @@
 """Ctrl-C reaches the tests, and the processes they start, also where the shell that started them ignores it."""
 
+import os
 import signal
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A process per core: threads of torch beyond that would wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)
