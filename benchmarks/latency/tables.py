@@ -26,8 +26,8 @@ def page(rows: Sequence[Row], command: str) -> str:
     lines = [
         "How to read this: every line is one masked network at one batch size and memory format. Its variants were "
         "measured in turn in one process, as many copies of each as the CSV says, of the floor twice as many; figures "
-        "are ratios to the floor, median over rounds and copies, less what slowed a whole round down (the CSV has quartiles, "
-        "milliseconds and read modes). **1 is the floor; lower is faster.** "
+        "are ratios to the floor, median over rounds and copies, less what slowed a whole round down (the CSV has "
+        "quartiles, milliseconds and read modes). **1 is the floor; lower is faster.** "
         f"{provenance(command)} Where rows were measured at another commit, the CSV says so.",
         "",
         *(f"- *{name}*: {meaning}" for name, meaning in VARIANTS.items()),
