@@ -176,13 +176,11 @@ def page(rows: Sequence[Row], worst: Sequence[Row], command: str) -> str:
         "",
         markdown_table([_pooled_line(own) for own in pooled]),
     ]
-    failed = {i: _failures(_agreement(own)) for i, own in enumerate(checks)}
-    for i, failures in failed.items():
-        if failures:
-            run = {name: checks[i][0][name] for name in RUN}
-            title = f"## Furthest from their tables: {_title(run)}"
-            lines += ["", title, "", f"Why they are listed: {' and '.join(failures)}.", "", _worst_table(run, worst)]
-    if not any(failed.values()):
+    failed = [(own[0], failures) for own in checks if (failures := _failures(_agreement(own)))]
+    for run, failures in failed:
+        title = f"## Furthest from their tables: {_title(run)}"
+        lines += ["", title, "", f"Why they are listed: {' and '.join(failures)}.", "", _worst_table(run, worst)]
+    if not failed:
         lines += [
             "",
             f"No check has an error above {TRUSTED:g} % or a correlation of groups below {RANKED:g}; `{WORST}.csv` has "

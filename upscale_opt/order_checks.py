@@ -210,8 +210,8 @@ def check_orders(
     floor = floor_of(*given, prepared.graph, masks, problems, outputs=prepared.outputs, kernels=kernels)
     models = {FLOOR: floor, **{name: own.module for name, own in exports.items()}}
     inputs = as_tuple(prepared.example_inputs)
-    measured = copied(models, copies, twice=[FLOOR])
-    figures = profile_interleaved(measured, inputs, runs=runs, backend=backend, progress=progress)
+    timed = copied(models, copies, twice=[FLOOR])
+    figures = profile_interleaved(timed, inputs, runs=runs, backend=backend, progress=progress)
     medians, noise = _medians(without_drift(figures), models)
     lowest = medians.pop(FLOOR)
     predicted = {name: lowest + sum(own.excess for own in expected[name].values()) / 1e9 for name in plans}

@@ -39,17 +39,8 @@ MODELS = (
     *("mobilenet_v2", "efficientnet_v2_s", "googlenet", "convnext_tiny"),
 )
 COLUMNS = (
-    *KEY,
-    "variant",
-    "runs",
-    "measured_copies",
-    *FIGURES,
-    *COUNTS,
-    "threads",
-    "commit",
-    "torch",
-    "load",
-    "stolen",
+    *(*KEY, "variant", "runs", "measured_copies", *FIGURES, *COUNTS),
+    *("threads", "commit", "torch", "load", "stolen"),
 )
 
 
