@@ -2,9 +2,10 @@
 
 Every cell is measured twice (``--repeats``), with the same tables. Cells that ``results/order_checks.csv`` has are
 not measured again, so an interrupted run goes on where it was; cost tables are measured where they are missing. The
-Markdown page beside it has a line per cell, the same figures pooled over the cells of a network, and, where the error
-is above 10 % or orders that can be told apart are ranked wrongly, the accesses that are furthest from their tables (of
-four orders). Exit code 0, 2 for bad input, 130 if interrupted.
+Markdown page beside it has a line per cell and the same figures pooled over the cells of a network. Where the error is
+above 10 %, it has the accesses that are furthest from their tables; where orders that can be told apart are ranked
+wrongly, the accesses in which the two that are furthest off differ as no table expects. Exit code 0, 2 for bad input,
+130 if interrupted.
 
     python -m benchmarks.order_checks --models resnet50 --batches 1 8
 """
@@ -33,6 +34,7 @@ from upscale_opt.order_checks import OrderCheck, check_orders
 
 NAME = "order_checks"
 WORST = "order_checks_worst"
+MISRANKED = "order_checks_misranked"
 MODELS = ("resnet50", "densenet121", "mobilenet_v2")
 RUN = (*KEY, "repeat")
 """Columns that say which check a row is of."""
@@ -41,8 +43,9 @@ COLUMNS = (
     *("runs", "copies", "threads", "commit", "load", "stolen"),
 )
 WORST_COLUMNS = (*RUN, "order", "access", "expected_us", "measured_us")
+MISRANKED_COLUMNS = (*RUN, "faster", "slower", "access", "expected_us", "measured_us")
 EXPLAINED = ("identity", "greedy", "exact latency")
-"""Orders whose accesses are measured one by one, beside the one whose prediction is furthest off."""
+"""Orders whose accesses are measured one by one, beside those whose prediction or rank is furthest off."""
 NUM_WORST = 10
 TRUSTED = 10.0
 """Mean absolute percentage error up to which no access has to explain itself."""
@@ -61,9 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.device.startswith("cuda") and not torch.cuda.is_available():
         print("error: there is no CUDA device here; leave out --device", file=sys.stderr)
         return 2
-    path, worst_path = (results.DIRECTORY / f"{name}.csv" for name in (NAME, WORST))
-    rows, worst = ([] if given.fresh else read_rows(own) for own in (path, worst_path))
-    done = {tuple(row[name] for name in RUN) for row in rows}
+    columns = {NAME: COLUMNS, WORST: WORST_COLUMNS, MISRANKED: MISRANKED_COLUMNS}
+    paths = {name: results.DIRECTORY / f"{name}.csv" for name in columns}
+    found = {name: [] if given.fresh else read_rows(path) for name, path in paths.items()}
+    done = {tuple(row[name] for name in RUN) for row in found[NAME]}
+    found = {name: [row for row in rows if tuple(row[own] for own in RUN) in done] for name, rows in found.items()}
     waiting = [
         (cell, repeat)
         for cell, repeat in itertools.product(cells_of(given), range(1, given.repeats + 1))
@@ -71,19 +76,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     try:
         for cell, repeat in tqdm(waiting, unit="check"):
-            found = _checked(cell, given)
+            check = _checked(cell, given)
             run = dict(zip(RUN, (*cell.key, str(repeat)), strict=True))
-            rows += _rows(run, found, given.runs, given.copies)
-            worst += _worst(run, found)
-            if worst:
-                write_text_atomically(_csv(worst, WORST_COLUMNS), worst_path)
-            write_text_atomically(_csv(rows, COLUMNS), path)
+            found[MISRANKED] += _misranked(run, check)
+            found[WORST] += _worst(run, check)
+            found[NAME] += _rows(run, check, given.runs, given.copies)
+            for name in (MISRANKED, WORST, NAME):  # the checks last: what is in them is not measured again
+                write_text_atomically(_csv(found[name], columns[name]), paths[name])
     except KeyboardInterrupt:
         return 130
     except UpscaleError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    text = page(rows, worst, f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip())
+    command = f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip()
+    text = page(found[NAME], found[WORST], found[MISRANKED], command)
     write_text_atomically(text, results.DIRECTORY / f"{NAME}.md")
     print(text)
     return 0
@@ -143,7 +149,24 @@ def _worst(run: Row, found: OrderCheck) -> list[Row]:
     ]
 
 
-def page(rows: Sequence[Row], worst: Sequence[Row], command: str) -> str:
+def _misranked(run: Row, found: OrderCheck) -> list[Row]:
+    misranking = found.misranking
+    if misranking is None:
+        return []
+    return [
+        {
+            **run,
+            "faster": misranking.faster,
+            "slower": misranking.slower,
+            "access": own.name,
+            "expected_us": f"{1e6 * own.expected:.1f}",
+            "measured_us": f"{1e6 * own.measured:.1f}",
+        }
+        for own in (misranking.model, misranking.all_accesses, *misranking.accesses[:NUM_WORST])
+    ]
+
+
+def page(rows: Sequence[Row], worst: Sequence[Row], misranked: Sequence[Row], command: str) -> str:
     """The Markdown page.
 
     Parameters
@@ -152,6 +175,8 @@ def page(rows: Sequence[Row], worst: Sequence[Row], command: str) -> str:
         Of all checks so far, at least one.
     worst
         The accesses that were furthest from their tables, per check.
+    misranked
+        Those in which two orders ranked wrongly differ as no table expects, per check that has such orders.
     command
         What made them.
     """
@@ -176,27 +201,31 @@ def page(rows: Sequence[Row], worst: Sequence[Row], command: str) -> str:
         "",
         markdown_table([_pooled_line(own) for own in pooled]),
     ]
-    failed = [(own[0], failures) for own in checks if (failures := _failures(_agreement(own)))]
-    for run, failures in failed:
-        title = f"## Furthest from their tables: {_title(run)}"
-        lines += ["", title, "", f"Why they are listed: {' and '.join(failures)}.", "", _worst_table(run, worst)]
-    if not failed:
-        lines += [
+    explanations = [line for own in checks for line in _explanation(own, worst, misranked)]
+    if not explanations:
+        explanations = [
             "",
-            f"No check has an error above {TRUSTED:g} % or a correlation of groups below {RANKED:g}; `{WORST}.csv` has "
-            "the accesses furthest off anyway.",
+            f"No check has an error above {TRUSTED:g} % or a correlation of groups below {RANKED:g}; `{WORST}.csv` and "
+            f"`{MISRANKED}.csv` have the accesses furthest off anyway.",
         ]
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, *explanations, ""])
 
 
-def _failures(found: Agreement) -> list[str]:
-    """What the accesses of a check have to explain; nothing if all is well."""
-    failures = []
+def _explanation(check: Sequence[Row], worst: Sequence[Row], misranked: Sequence[Row]) -> list[str]:
+    """Lines that say which accesses a check failed by; none if all is well."""
+    run, found, lines = check[0], _agreement(check), []
     if found.percentage_error > TRUSTED:
-        failures.append(f"the error is {found.percentage_error:.1f} %")
+        title = f"## Furthest from their tables: {_title(run)}"
+        why = f"The error is {found.percentage_error:.1f} %."
+        lines += ["", title, "", why, "", _access_table(_of(run, worst), ("order",))]
     if found.spearman_of_groups is not None and found.spearman_of_groups < RANKED:
-        failures.append(f"Spearman's rho of groups is {found.spearman_of_groups:.2f}")
-    return failures
+        title = f"## Ranked wrongly: {_title(run)}"
+        why = (
+            f"Spearman's rho of groups is {found.spearman_of_groups:.2f}. The two orders whose rank is furthest off, "
+            "and how much longer the slower one takes: as a whole, in all accesses, in those least expected."
+        )
+        lines += ["", title, "", why, "", _access_table(_of(run, misranked), ("faster", "slower"))]
+    return lines
 
 
 def _line(check: Sequence[Row]) -> Row:
@@ -241,10 +270,13 @@ def _pooled_line(rows: Sequence[Row]) -> Row:
     }
 
 
-def _worst_table(run: Row, worst: Sequence[Row]) -> str:
-    own = [row for row in worst if all(str(row[name]) == str(run[name]) for name in RUN)]
-    columns = ("order", "access", "expected_us", "measured_us")
-    return markdown_table([{name: row[name] for name in columns} for row in own])
+def _of(run: Row, rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if all(str(row[name]) == str(run[name]) for name in RUN)]
+
+
+def _access_table(rows: Sequence[Row], orders: Sequence[str]) -> str:
+    columns = (*orders, "access", "expected_us", "measured_us")
+    return markdown_table([{name: row[name] for name in columns} for row in rows]) if rows else "Not measured."
 
 
 def _title(run: Row) -> str:
@@ -263,7 +295,8 @@ def _text(value: float | None) -> str:
 
 
 def _csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
-    return csv_text([{name: row.get(name, "") for name in columns} for row in rows])
+    full = [{name: row.get(name, "") for name in columns} for row in rows]
+    return csv_text(full) if full else csv_text([dict.fromkeys(columns, "")]).partition("\n")[0] + "\n"
 
 
 def _parser() -> argparse.ArgumentParser:

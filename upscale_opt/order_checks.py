@@ -20,9 +20,10 @@ from upscale_opt.environment import stolen_note
 from upscale_opt.exporter import export
 from upscale_opt.exports import Exported
 from upscale_opt.floors import floor_of
-from upscale_opt.latency.access_profiles import profile_accesses
-from upscale_opt.latency.agreement import Agreement, agreement
+from upscale_opt.latency.access_profiles import profile_accesses_interleaved
+from upscale_opt.latency.agreement import Agreement, agreement, worst_ranked_pair
 from upscale_opt.latency.copies import by_model, copied, require_copies
+from upscale_opt.latency.misranking import Difference, Misranking
 from upscale_opt.latency.profiling import Profile, joined, profile_interleaved, without_drift
 from upscale_opt.latency.readings import Expected, cheapest_readings, expected_as_planned, fastest_kernels
 from upscale_opt.plans import Plan, baseline_plan, plan_of_orders
@@ -92,6 +93,7 @@ class OrderCheck:
             for order, access, expected, measured in self.worst_accesses()
         ]
         below = [f"per access: {self.access_agreement}", "furthest from their tables:", *worst] if worst else []
+        below += self.misranking.lines() if self.misranking else []
         note = stolen_note(self.stolen)
         return "\n".join([head, *rows, str(self.agreement), *below, *([note] if note else [])])
 
@@ -104,6 +106,26 @@ class OrderCheck:
     def worst_accesses(self, most: int = 10) -> list[tuple[str, str, float, float]]:
         """Order, access, expected and measured seconds of those that are furthest apart, in seconds."""
         return sorted(self._access_pairs(), key=lambda own: -abs(own[2] - own[3]))[:most]
+
+    @property
+    def misranking(self) -> Misranking | None:
+        """The two orders whose rank is furthest off; None if there are none, or their accesses were not measured."""
+        pair = worst_ranked_pair(self.predicted, self.measured, tolerance=2 * self.noise)
+        if pair is None or not all(self.names[i] in self.accesses for i in pair):
+            return None
+        (faster, slower), (p, m) = (self.names[i] for i in pair), (self.predicted, self.measured)
+        seconds = {(order, access): (expected, own) for order, access, expected, own in self._access_pairs()}
+        differences = [
+            Difference(access, *np.subtract(seconds[slower, access], seconds[faster, access]).tolist())
+            for order, access in seconds
+            if order == faster and (slower, access) in seconds
+        ]
+        return Misranking(
+            faster,
+            slower,
+            Difference("whole model", p[pair[1]] - p[pair[0]], m[pair[1]] - m[pair[0]]),
+            tuple(sorted(differences, key=lambda own: -abs(own.unexpected))),
+        )
 
     def _access_pairs(self) -> list[tuple[str, str, float, float]]:
         return [
@@ -146,6 +168,7 @@ class OrderCheck:
                 {"order": order, "access": access, "expected": expected, "measured": measured}
                 for order, access, expected, measured in self.worst_accesses()
             ],
+            "misranking": self.misranking.to_dict() if self.misranking else None,
         }
 
 
@@ -181,8 +204,8 @@ def check_orders(
     verify
         Check every export in float64.
     accesses
-        Measure every access, too (`upscale_opt.profile_accesses`): of every order, or of those named and of the one
-        whose prediction is furthest off.
+        Measure every access, too (`upscale_opt.profile_accesses`, the orders in turn): of every order, or of those
+        named, of the one whose prediction is furthest off, and of the two whose rank is.
     progress
         Show progress bars on standard error.
 
@@ -215,12 +238,12 @@ def check_orders(
     medians, noise = _medians(without_drift(figures), models)
     lowest = medians.pop(FLOOR)
     predicted = {name: lowest + sum(own.excess for own in expected[name].values()) / 1e9 for name in plans}
-    worst = max(plans, key=lambda name: abs(predicted[name] / medians[name] - 1))
-    profiled = [name for name in plans if accesses is True or (accesses and name in {*accesses, worst})]
-    own_times: dict[str, dict[str, float]] = {}
-    for name in tqdm(profiled, desc="accesses", disable=None if progress else True, leave=False):
-        found = profile_accesses(exports[name], inputs)
-        own_times[name] = {p.name: p.seconds + p.selection_seconds + p.prologue_seconds for p in found}
+    wanted = _explaining(predicted, medians, noise, accesses)
+    profiled = profile_accesses_interleaved({name: exports[name] for name in wanted}, inputs, progress=progress)
+    own_times = {
+        name: {p.name: p.seconds + p.selection_seconds + p.prologue_seconds for p in found}
+        for name, found in profiled.items()
+    }
     return OrderCheck(
         tuple(plans),
         tuple(predicted.values()),
@@ -232,6 +255,19 @@ def check_orders(
         plans,
         own_times,
     )
+
+
+def _explaining(
+    predicted: Mapping[str, float], measured: Mapping[str, float], noise: float, accesses: bool | Collection[str]
+) -> list[str]:
+    """The orders whose accesses are measured one by one."""
+    names = list(predicted)
+    if isinstance(accesses, bool):
+        return names if accesses else []
+    worst = max(names, key=lambda name: abs(predicted[name] / measured[name] - 1))
+    misranked = worst_ranked_pair(list(predicted.values()), [measured[name] for name in names], tolerance=2 * noise)
+    wanted = {*accesses, worst, *(names[i] for i in misranked or ())}
+    return [name for name in names if name in wanted]
 
 
 def _medians(steady: Mapping[str, np.ndarray], names: Iterable[str]) -> tuple[dict[str, float], float]:

@@ -35,6 +35,25 @@ def test_every_variant_has_a_row_and_nothing_is_measured_twice(directory, monkey
     assert latency.main(arguments) == 0 and rows_of(directory) == rows
 
 
+def test_the_floor_is_measured_twice_as_often_and_the_hosts_share_is_told(directory, monkeypatch):
+    from benchmarks.latency import measuring
+
+    monkeypatch.setattr(measuring, "per_cent", lambda share: "12")
+    honest, measured = measuring.profile_interleaved, {}
+
+    def noting(*given, **options):
+        measured.update(honest(*given, **options))
+        return measured
+
+    monkeypatch.setattr(measuring, "profile_interleaved", noting)
+    arguments = ["--models", "mobilenet_v3_small", "--formats", "NCHW", *QUICK, "--copies", "2"]
+    assert latency.main(arguments) == 0
+    rows = rows_of(directory)
+    counts = {name: sum(own.rpartition(" ")[0] == name for own in measured) for name in VARIANTS}
+    assert counts == {**dict.fromkeys(VARIANTS, 2), "floor": 4}
+    assert {(row["measured_copies"], row["stolen"]) for row in rows} == {("2", "12")}
+
+
 def test_plans_made_elsewhere_are_carried_out_without_a_solver(directory, monkeypatch):
     arguments = ["--models", "mobilenet_v3_small", "--formats", "NCHW", *QUICK, "--plans", str(directory / "plans")]
     assert latency.main([*arguments, "--plan-only"]) == 0

@@ -62,22 +62,32 @@ def checked(batch, predicted, measured, floor=10.0, noise=0.1):
 def test_the_page_tells_good_predictions_from_bad_ones():
     good = checked(1, (12, 14, 11, 10), (12, 15, 11, 10))
     bad = checked(8, (10, 11, 12, 14), (30, 20, 15, 12))
-    (worst,) = [{**good[0], "batch": "8", "access": "layer1.conv", "expected_us": "1", "measured_us": "9"}]
-    text = order_checks.page([*good, *bad], [worst], "a command")
+    worst = {**good[0], "batch": "8", "access": "layer1.conv", "expected_us": "1", "measured_us": "9"}
+    text = order_checks.page([*good, *bad], [worst], [], "a command")
     lines = [line for line in text.splitlines() if line.startswith("| x | x | 1 |")]
     assert "1.7%" in lines[0] and "1.00 | 1.00 | 1.00 | 1.00 | 6 of 6 pairs differ | 1.500 | 1.100 | 1.000" in lines[0]
     assert text.count("Furthest from their tables") == 1
-    assert "Why they are listed: the error is 37.1 % and Spearman's rho of groups is -1.00." in text
-    assert "| identity | layer1.conv | 1 | 9 |" in text
-    assert "Furthest" not in order_checks.page(good, [worst], "a command")
+    assert "The error is 37.1 %." in text and "Spearman's rho of groups is -1.00." in text
+    assert "| identity | layer1.conv | 1 | 9 |" in text and "Not measured." in text
+    assert "Furthest" not in order_checks.page(good, [worst], [], "a command")
 
 
 def test_accesses_explain_a_wrong_rank_even_where_the_error_is_small():
     swapped = checked(8, (12.1, 12.2, 12.3, 12.4), (12.4, 12.0, 11.6, 11.2))
-    (worst,) = [{**swapped[0], "access": "layer1.conv", "expected_us": "1", "measured_us": "9"}]
-    text = order_checks.page(swapped, [worst], "a command")
-    assert "Why they are listed: Spearman's rho of groups is -1.00." in text
-    assert "| identity | layer1.conv | 1 | 9 |" in text
+    pair = {"faster": "exact latency", "slower": "identity"}
+    row = {**swapped[0], **pair, "access": "layer1.conv", "expected_us": "-1", "measured_us": "9"}
+    text = order_checks.page(swapped, [], [row, {**row, "batch": "1", "access": "elsewhere"}], "a command")
+    assert "Spearman's rho of groups is -1.00." in text and "Furthest from their tables" not in text
+    assert "| exact latency | identity | layer1.conv | -1 | 9 |" in text and "elsewhere" not in text
+
+
+def test_the_accesses_of_a_check_that_was_not_finished_are_measured_again(directory):
+    """Interrupted between two files: what has no row in the last one is dropped."""
+    arguments = ["--models", NETWORK, "--formats", "NCHW", "--repeats", "1", *QUICK]
+    assert order_checks.main(arguments) == 0
+    (directory / "order_checks.csv").unlink()
+    assert order_checks.main(arguments) == 0
+    assert len(rows_of(directory, "order_checks_worst")) == order_checks.NUM_WORST
 
 
 def test_pooling_compares_ratios_to_the_floor():
@@ -85,6 +95,6 @@ def test_pooling_compares_ratios_to_the_floor():
         *checked(1, (11, 12, 13, 14), (11, 12, 13, 14)),
         *checked(8, (101, 106, 118, 129), (101, 106, 118, 129), 100.0),
     ]
-    text = order_checks.page(cells, [], "a command")
+    text = order_checks.page(cells, [], [], "a command")
     (line,) = [line for line in text.splitlines() if line.startswith("| x | x | x | 1 | 8 |")]
     assert "| 1.0% | 0.0% | 1.00 |" in line

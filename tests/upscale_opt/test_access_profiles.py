@@ -23,6 +23,7 @@ from upscale_opt import (
     trace,
 )
 from upscale_opt.latency.access_nodes import nodes_of_accesses
+from upscale_opt.latency.access_profiles import profile_accesses_interleaved
 from upscale_opt.plans import Plan
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -234,3 +235,23 @@ def test_the_command_line_profiles_accesses_batches_and_formats(tmp_path):
 def test_the_command_line_refuses_in_one_sentence(options, message):
     refused = upscale_opt("profile", "--model", f"{NETS}:Residual", *options)
     assert refused.returncode == 2 and message in refused.stderr and len(refused.stderr.splitlines()) == 1
+
+
+def test_passes_of_several_exports_take_turns(monkeypatch):
+    from upscale_opt.latency import access_profiles
+
+    made = {name: exported({name: range(8)}, {name: "copy"}) for name in ("first", "second")}
+    honest, turns = access_profiles.profiled_pass, []
+
+    def noting(runner, *given, **options):
+        turns.append(next(name for name, own in made.items() if own[0].module is runner.module))
+        return honest(runner, *given, **options)
+
+    monkeypatch.setattr(access_profiles, "profiled_pass", noting)
+    exports, x = {name: own[0] for name, own in made.items()}, made["first"][1]
+    found = profile_accesses_interleaved(exports, x, runs=2)
+    assert turns == 3 * ["first", "second"]
+    assert {name: [p.name for p in own if p.mode == "copy"] for name, own in found.items()} == {
+        "first": ["first"],
+        "second": ["second"],
+    }

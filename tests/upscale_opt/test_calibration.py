@@ -20,7 +20,7 @@ from upscale_opt.latency.specimens import Case, Specimen, forms_of, inputs_of, p
 from upscale_opt.layers import Layer
 from upscale_opt.plans import MATMUL, baseline_plan
 
-QUICK = Effort(spans=2, rounds=2, seconds=0.0, copies=1)
+QUICK = Effort(spans=2, rounds=2, sweeps=1, seconds=0.0, copies=1)
 
 
 def masked(network, seed=0, keep=0.5):
@@ -63,6 +63,42 @@ def test_an_interrupt_keeps_what_was_measured(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK)
     assert list(CostTables.load(tmp_path, conditions_of(inputs)).entries) == seen
+
+
+def noted(monkeypatch):
+    """The shapes that are timed from now on, and how many figures each had."""
+    from upscale_opt.latency import calibration
+
+    honest, seen = calibration.measure, []
+
+    def noting(key, conditions, device, effort, known=()):
+        seen.append((key, len(known[0].nanoseconds) if known else 0))
+        return honest(key, conditions, device, effort, known)
+
+    monkeypatch.setattr(calibration, "measure", noting)
+    return seen
+
+
+def test_all_shapes_are_timed_once_before_any_a_second_time(tmp_path, monkeypatch):
+    _, inputs, graph, masks = masked(networks.Residual)
+    keys, seen = keys_of(graph, masks.masks), noted(monkeypatch)
+    tables = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=replace(QUICK, rounds=5, sweeps=2))
+    assert seen == [(key, 0) for key in keys] + [(key, 3) for key in keys]
+    assert {len(own.nanoseconds) for timings in tables.entries.values() for own in timings} == {6}
+
+
+def test_tables_with_fewer_figures_get_the_rest_in_the_ways_they_know(tmp_path, monkeypatch):
+    """An interrupted calibration goes on with the next sweep; a calibration with less effort changes nothing."""
+    _, inputs, graph, masks = masked(networks.Residual)
+    half = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=replace(QUICK, sweeps=1))
+    seen = noted(monkeypatch)
+    more = Effort(spans=6, rounds=4, sweeps=2, seconds=0.0, copies=1)
+    full = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=more)
+    assert seen == [(key, 2) for key in half.entries]
+    for key, timings in full.entries.items():
+        assert [replace(own, nanoseconds=own.nanoseconds[:2]) for own in timings] == list(half.entries[key])
+    again = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK)
+    assert again.entries == full.entries and len(seen) == len(half.entries)
 
 
 def test_conditions_tell_memory_formats_and_batches_of_the_same_shape_apart():

@@ -20,7 +20,9 @@ KEY = Key(LAYER, 32, 64)
 
 
 def timing(form, channels, *nanoseconds, runs=1, kernel="", late=False):
-    return Timing(form, channels, runs, kernel, nanoseconds, late)
+    """As many rounds as the first has; one figure stands for all."""
+    figures = nanoseconds if len(nanoseconds) == 3 else 3 * nanoseconds
+    return Timing(form, channels, runs, kernel, figures, late)
 
 
 TIMINGS = (
@@ -66,6 +68,7 @@ DEFECTS = {
     "newer than the 3": lambda d: d.update(version=4),
     "'late'": lambda d: d["tables"][0]["timings"][0].update(late="no"),
     "other conditions": lambda d: d["conditions"].update(threads=7),
+    "different numbers of figures": lambda d: d["tables"][0]["timings"][0].update(nanoseconds=[1, 2]),
 }
 
 
@@ -115,9 +118,25 @@ def test_the_cheapest_way_to_read(span, runs, expected):
     assert MeasuredTable(KEY, TIMINGS).reading(span, runs) == expected
 
 
+def test_times_are_those_of_a_quiet_round():
+    """Two of four rounds took twice as long, whatever was timed; one figure of one way was hit by itself."""
+    rounds = (timing("contiguous", 32), timing("over-read", 32), timing("over-read", 64), timing("copy", 32))
+    figures = ((1000, 2000, 1000, 2000), (1100, 2200, 1100, 2200), (1500, 3000, 1500, 3000), (1200, 2400, 9999, 2400))
+    table = MeasuredTable(KEY, tuple(replace(t, nanoseconds=own) for t, own in zip(rounds, figures, strict=True)))
+    assert table.contiguous == 1000 and table.whole[OWN] == 1500 and table.copies[OWN] == 1200
+    assert table.timings[0].nanoseconds == figures[0], "raw figures are kept"
+
+
+def test_tables_whose_rounds_differ_are_refused():
+    with pytest.raises(UpscaleError, match="lacks timings; delete it and calibrate again"):
+        MeasuredTable(KEY, (*TIMINGS[:-1], replace(TIMINGS[-1], nanoseconds=(1380,))))
+
+
 def test_a_faster_matrix_product_counts_after_copies_and_pieces_and_for_the_floor():
     """The product of what is kept takes 300 less than the convolution: so do a copy and pieces that hand it that."""
-    faster = tuple(replace(t, nanoseconds=(700,)) if (t.kernel, t.channels) == ("matmul", 32) else t for t in TIMINGS)
+    faster = tuple(
+        replace(t, nanoseconds=3 * (700,)) if (t.kernel, t.channels) == ("matmul", 32) else t for t in TIMINGS
+    )
     table = MeasuredTable(KEY, faster)
     assert table.least == Reading("view", 700, None, "matmul") and fastest_kernels({"x": table}) == {"x": "matmul"}
     assert (

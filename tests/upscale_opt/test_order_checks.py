@@ -1,6 +1,7 @@
 """Predicted against measured: the floor, eleven orders, and statistics that respect noise."""
 
 import json
+from dataclasses import replace
 
 import networks
 import numpy as np
@@ -14,11 +15,11 @@ from upscale_opt.comparison import prepare
 from upscale_opt.cost_model import AnalyticCosts
 from upscale_opt.errors import ModelError
 from upscale_opt.floors import floor_of
-from upscale_opt.latency.agreement import INDISTINGUISHABLE, agreement, groups_of
+from upscale_opt.latency.agreement import INDISTINGUISHABLE, agreement, groups_of, worst_ranked_pair
 from upscale_opt.latency.calibration import calibrate
 from upscale_opt.latency.measured_costs import MeasuredCosts
 from upscale_opt.matrix_convolution import MatrixConv2d
-from upscale_opt.order_checks import _medians, check_orders
+from upscale_opt.order_checks import _explaining, _medians, check_orders
 from upscale_opt.scatter import save_scatter
 from upscale_opt.selections import Gather
 
@@ -69,7 +70,46 @@ def test_every_copy_is_measured(checked):
 def test_accesses_of_orders_named_and_of_the_worst_predicted_are_measured(checked):
     found = check_orders(checked[0], time_limit=1, runs=2, copies=1, accesses=("greedy",), verify=False)
     errors = [abs(p / m - 1) for p, m in zip(found.predicted, found.measured, strict=True)]
-    assert set(found.accesses) == {"greedy", found.names[int(np.argmax(errors))]}
+    pair = worst_ranked_pair(found.predicted, found.measured, tolerance=2 * found.noise)
+    misranked = {found.names[i] for i in pair or ()}
+    assert set(found.accesses) == {"greedy", found.names[int(np.argmax(errors))], *misranked}
+    assert (found.misranking is None) == (pair is None)
+
+
+def test_the_two_orders_ranked_wrongly_are_compared_access_by_access(checked):
+    """Equal errors in both orders rank nothing wrongly; one access of the slower order does."""
+    _, found = checked
+    names, common = ("identity", "greedy", "exact span"), {"down": 5e-3, "head": 1e-3}
+    expected = {
+        name: {a: replace(e, reading=replace(e.reading, nanoseconds=0.0)) for a, e in own.items()}
+        for name, own in found.expected.items()
+        if name in names
+    }
+    accesses = {name: dict.fromkeys(expected[name], 1e-4) | common for name in names}
+    accesses["exact span"] |= {"head": 4e-3, "stem": 1.1e-3}
+    figures = {"predicted": (3.0, 2.0, 1.9), "measured": (3.0, 2.0, 2.5), "noise": 0.1}
+    made = replace(found, names=names, expected=expected, accesses=accesses, **figures)
+    wrong = made.misranking
+    assert (wrong.faster, wrong.slower) == ("greedy", "exact span")
+    assert np.isclose(wrong.model.expected, -0.1) and np.isclose(wrong.model.measured, 0.5)
+    assert [own.name for own in wrong.accesses[:2]] == ["head", "stem"]
+    assert np.isclose(wrong.accesses[0].measured, 3e-3) and np.isclose(wrong.all_accesses.measured, 4e-3)
+    assert all(own.unexpected == 0 for own in wrong.accesses[2:]) and "down" in {own.name for own in wrong.accesses[2:]}
+    assert "ranked wrongly: exact span is slower than greedy" in str(made)
+    assert "  head: expected +0 us, measured +3000 us" in str(made)
+    assert json.loads(json.dumps(made.to_dict()))["misranking"]["accesses"][0]["name"] == "head"
+    assert replace(made, predicted=(3.0, 2.0, 2.4)).misranking is None
+    assert replace(made, accesses={"greedy": accesses["greedy"]}).misranking is None, "one was not measured"
+
+
+def test_orders_ranked_wrongly_are_among_those_whose_accesses_are_measured():
+    predicted, measured = {"a": 1.0, "b": 2.0, "c": 1.9, "d": 4.0}, {"a": 1.0, "b": 2.0, "c": 2.5, "d": 9.0}
+    assert _explaining(predicted, measured, 0.1, ["a"]) == ["a", "b", "c", "d"]
+    assert _explaining(predicted, measured, 0.3, ["a"]) == ["a", "d"], (
+        "within twice the noise nothing is ranked wrongly"
+    )
+    assert _explaining(predicted, measured, 0.1, True) == list("abcd")
+    assert _explaining(predicted, measured, 0.1, False) == []
 
 
 def test_predictions_are_the_floor_plus_what_each_access_adds(checked):
@@ -162,6 +202,14 @@ def test_what_cannot_be_told_apart_does_not_count():
     alike = agreement([1.0, 2.0, 3.0], [1.0, 1.01, 1.02], tolerance=0.1)
     assert alike.verdict == INDISTINGUISHABLE and alike.concordance is None and alike.spearman_of_groups is None
     assert groups_of(np.array([1.0, 1.01, 1.02]), 0.1).tolist() == [0, 0, 0]
+
+
+def test_pairs_within_the_noise_are_ranked_neither_rightly_nor_wrongly():
+    predicted, measured = [1.0, 2.1, 1.5, 0.5], [1.0, 2.0, 2.2, 4.0]
+    assert worst_ranked_pair(predicted, measured) == (1, 3)
+    assert worst_ranked_pair(predicted[:3], measured[:3]) == (1, 2)
+    assert worst_ranked_pair(predicted[:3], measured[:3], tolerance=0.3) is None
+    assert worst_ranked_pair([1.0, 1.0], [1.0, 2.0]) == (0, 1), "alike where they are not"
 
 
 def test_one_value_is_no_agreement():

@@ -153,18 +153,48 @@ def profile_accesses(
     ModelError
         If there is no run, or the export does not run on these inputs.
     """
+    return profile_accesses_interleaved({"": exported}, example_inputs, runs=runs, progress=progress)[""]
+
+
+def profile_accesses_interleaved(
+    exports: Mapping[str, Exported],
+    example_inputs: torch.Tensor | Sequence[Any],
+    *,
+    runs: int = DEFAULT_RUNS,
+    progress: bool = False,
+) -> dict[str, tuple[AccessProfile, ...]]:
+    """The same of several exports, whose passes take turns (A B C A B C ...), so that drift hits all alike.
+
+    Parameters
+    ----------
+    exports
+        Name to export.
+    example_inputs, runs, progress
+        As for `profile_accesses`.
+
+    Raises
+    ------
+    ModelError
+        If there is no run, or an export does not run on these inputs.
+    """
     if runs < 1:
         raise ModelError(f"profiling needs at least 1 run, not {runs}")
     inputs = as_tuple(example_inputs)
-    accesses = nodes_of_accesses(exported)
-    runner = NodeRunner(exported.module, frozenset(own.consumer for own in accesses))
+    accesses = {name: nodes_of_accesses(exported) for name, exported in exports.items()}
+    runners = {
+        name: NodeRunner(exported.module, frozenset(own.consumer for own in accesses[name]))
+        for name, exported in exports.items()
+    }
+    rounds: dict[str, list[Mapping[str, Range]]] = {name: [] for name in exports}
     with retained_memory():
-        found = profiled_pass(runner, inputs, references=True)
-        rounds = [
-            profiled_pass(runner, inputs)
-            for _ in tqdm(range(runs), desc="accesses", unit="run", disable=None if progress else True, leave=False)
-        ]
-    return tuple(_profile(own, found, rounds, runner) for own in accesses)
+        found = {name: profiled_pass(runner, inputs, references=True) for name, runner in runners.items()}
+        for _ in tqdm(range(runs), desc="accesses", unit="run", disable=None if progress else True, leave=False):
+            for name, runner in runners.items():
+                rounds[name].append(profiled_pass(runner, inputs))
+    return {
+        name: tuple(_profile(access, found[name], rounds[name], runners[name]) for access in accesses[name])
+        for name in exports
+    }
 
 
 def _own_copies(access: AccessNodes, found: Mapping[str, Range]) -> list[tuple[str, int, Copy]]:

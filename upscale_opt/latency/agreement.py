@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 from scipy.stats import kendalltau, spearmanr
@@ -92,6 +92,30 @@ def agreement(predicted: Sequence[float], measured: Sequence[float], *, toleranc
         len(pairs),
         len(distinct),
     )
+
+
+def worst_ranked_pair(
+    predicted: Sequence[float], measured: Sequence[float], *, tolerance: float = 0.0
+) -> tuple[int, int] | None:
+    """The two values whose rank is furthest off: the faster and the slower one, as measured.
+
+    Of the pairs in different groups (`groups_of`) that are predicted to be alike or the other way round, the one whose
+    measured difference exceeds the predicted one by most; None if there are none.
+
+    Parameters
+    ----------
+    predicted, measured, tolerance
+        As for `agreement`.
+
+    Examples
+    --------
+    >>> worst_ranked_pair([1.0, 2.0, 3.0, 2.5], [1.0, 2.0, 3.0, 5.0], tolerance=0.5)
+    (2, 3)
+    """
+    p, m = np.asarray(predicted, dtype=float), np.asarray(measured, dtype=float)
+    groups = groups_of(m, tolerance)
+    wrong = [(i, j) for i, j in permutations(range(len(p)), 2) if groups[i] < groups[j] and p[i] >= p[j]]
+    return max(wrong, key=lambda pair: (m - p)[pair[1]] - (m - p)[pair[0]], default=None)
 
 
 def groups_of(measured: np.ndarray, tolerance: float) -> np.ndarray:

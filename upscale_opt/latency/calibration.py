@@ -1,7 +1,8 @@
 """Calibration: times the ways in which every access of a pruned model could read, once per distinct shape.
 
-Each shape is timed alone, all its ways in turn (A B C A B C ...). The processor's caches are in the state they are in
-inside a network: weights come from memory, the input was just written.
+Each shape is timed alone, all its ways in turn (A B C A B C ...), in sweeps over all shapes: what slows the machine
+down for minutes would otherwise make one shape look more expensive than another. The processor's caches are in the
+state they are in inside a network: weights come from memory, the input was just written.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from upscale_opt.graphs import Graph
 from upscale_opt.latency.backends import EAGER, prepared, require_backend
 from upscale_opt.latency.cost_tables import CONTIGUOUS, Conditions, CostTables, Key, Timing, default_directory
 from upscale_opt.latency.retained_memory import memory_kind, retained_memory
-from upscale_opt.latency.specimens import Specimen, forms_of, inputs_of
+from upscale_opt.latency.specimens import Case, Specimen, forms_of, inputs_of
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 MOST_RUNS = 128
@@ -43,6 +44,8 @@ class Effort:
         Most spans per shape between the kept and the stored number, multiples of 8; both ends come in addition.
     rounds
         Figures per way to read.
+    sweeps
+        Over all shapes, in which these are spread.
     seconds
         Least time per figure: short calls are repeated.
     copies
@@ -50,9 +53,15 @@ class Effort:
     """
 
     spans: int = 6
-    rounds: int = 7
+    rounds: int = 8
+    sweeps: int = 2
     seconds: float = 0.003
     copies: int = 6
+
+    @property
+    def rounds_per_sweep(self) -> int:
+        """Figures per way to read in one sweep."""
+        return -(-self.rounds // self.sweeps)
 
 
 def conditions_of(example_inputs: Sequence[Any], *, backend: str = EAGER) -> Conditions:
@@ -120,14 +129,29 @@ def calibrate(
     conditions = conditions_of(example_inputs, backend=backend)
     directory = default_directory() if directory is None else directory
     tables = CostTables.load(directory, conditions)
-    missing = [key for key in keys_of(graph, masks, outputs=outputs) if key not in tables.entries]
+    effort = effort or Effort()
+    sweeps = _sweeps(tables, keys_of(graph, masks, outputs=outputs), effort)
     device = next((x.device for x in example_inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
-    shapes = tqdm(missing, desc="calibrate", unit="shape", disable=None if progress else True, leave=False)
+    shapes = tqdm(sweeps, desc="calibrate", unit="shape", disable=None if progress else True, leave=False)
     with retained_memory():
         for key in shapes:
-            tables.entries[key] = measure(key, conditions, device, effort or Effort())
+            known = tables.entries.get(key, ())
+            tables.entries[key] = measure(key, conditions, device, effort, known)
             tables.save(directory)
     return tables
+
+
+def _sweeps(tables: CostTables, keys: Sequence[Key], effort: Effort) -> list[Key]:
+    """The shapes to time, one sweep after the other: those that have fewer figures than they should by then."""
+    figures = {key: tables.num_rounds(key) for key in keys}
+    wanted = [min(effort.rounds, (i + 1) * effort.rounds_per_sweep) for i in range(effort.sweeps)]
+    waiting = []
+    for number in wanted:
+        for key in keys:
+            if figures[key] < number:
+                waiting.append(key)
+                figures[key] += effort.rounds_per_sweep
+    return waiting
 
 
 def keys_of(
@@ -139,14 +163,24 @@ def keys_of(
     return list(dict.fromkeys(requests.keys))
 
 
-def measure(key: Key, conditions: Conditions, device: torch.device, effort: Effort) -> tuple[Timing, ...]:
-    """Time all ways to read of one shape, interleaved."""
+def measure(
+    key: Key, conditions: Conditions, device: torch.device, effort: Effort, known: Sequence[Timing] = ()
+) -> tuple[Timing, ...]:
+    """Time the ways to read one shape, interleaved, for one sweep: those known from earlier ones, or all.
+
+    Returns
+    -------
+    tuple of Timing
+        The figures of earlier sweeps included.
+    """
     rng = np.random.default_rng(0)
     dtype = getattr(torch, conditions.dtype)
     memory_format = MEMORY_FORMATS[conditions.memory_format]
     layer = key.layer
-    spans = spans_between(key.kept, key.stored, effort.spans)
-    cases = forms_of(layer, key.kept, key.stored, spans, _runs(key), gathering=is_fused_on(device))
+    cases = [Case(own.form, own.channels, own.runs, own.kernel, own.late) for own in known]
+    if not cases:
+        spans = spans_between(key.kept, key.stored, effort.spans)
+        cases = forms_of(layer, key.kept, key.stored, spans, _runs(key), gathering=is_fused_on(device))
     calls: list[list[Callable[[], Any]]] = []
     shared: dict[bool, tuple[torch.Tensor, ...]] = {}
     with torch.inference_mode(), retained_memory():
@@ -166,10 +200,11 @@ def measure(key: Key, conditions: Conditions, device: torch.device, effort: Effo
                     for _ in range(effort.copies)
                 ]
             )
-        figures = interleaved(calls, device, effort)
+        figures = interleaved(calls, device, replace(effort, rounds=effort.rounds_per_sweep))
+    earlier = [own.nanoseconds for own in known] or [()] * len(cases)
     return tuple(
-        Timing(case.form, case.channels, case.runs, case.kernel, found, case.late)
-        for case, found in zip(cases, figures, strict=True)
+        Timing(case.form, case.channels, case.runs, case.kernel, before + found, case.late)
+        for case, before, found in zip(cases, earlier, figures, strict=True)
     )
 
 

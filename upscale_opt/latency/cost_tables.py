@@ -142,6 +142,10 @@ class CostTables:
     def __str__(self) -> str:
         return f"{len(self.entries)} tables measured on {self.conditions}"
 
+    def num_rounds(self, key: Key) -> int:
+        """Figures of every way to read a shape; 0 if it was not measured."""
+        return len(self.entries[key][0].nanoseconds) if key in self.entries else 0
+
     def save(self, directory: str | Path) -> Path:
         """Write the file of these conditions into a directory, made if needed; atomically. Returns its path.
 
@@ -217,7 +221,10 @@ def _entry(raw: Any) -> tuple[Key, tuple[Timing, ...]]:
     if not 1 <= kept <= stored:
         raise ProblemError(f"{where} keeps {kept} of {stored} channels")
     layer = Layer.from_dict(require_field(raw, "layer", dict, where))
-    return Key(layer, kept, stored), tuple(map(_timing, require_field(raw, "timings", list, where)))
+    timings = tuple(map(_timing, require_field(raw, "timings", list, where)))
+    if len({len(timing.nanoseconds) for timing in timings}) > 1:
+        raise ProblemError(f"{where} has timings with different numbers of figures; every round makes one of each")
+    return Key(layer, kept, stored), timings
 
 
 def _timing(raw: Any) -> Timing:

@@ -6,7 +6,7 @@ No torch. `MeasuredCosts` is a `upscale_opt.cost_model.CostModel`; where nothing
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,6 +17,7 @@ from problems.evaluation import COPY, OVER_READ, PIECES, VIEW
 from upscale_opt.cost_model import CostModel, Workload
 from upscale_opt.errors import UpscaleError
 from upscale_opt.latency.cost_tables import CONTIGUOUS, CostTables, Key, Timing, Way, by_form
+from upscale_opt.latency.drift import quiet_medians
 from upscale_opt.plans import ALIGNMENT, GATHERING, MATMUL
 
 OWN = Way()
@@ -59,8 +60,8 @@ class MeasuredTable:
     key
         What it is of.
     timings
-        Of a calibration: at least one ``contiguous``, and, where fewer channels are kept than stored, one of a range
-        and one of everything by the module's own operator.
+        Of a calibration, each with a figure per round: at least one ``contiguous``, and, where fewer channels are kept
+        than stored, one of a range and one of everything by the module's own operator.
 
     Raises
     ------
@@ -73,15 +74,25 @@ class MeasuredTable:
 
     def __post_init__(self) -> None:
         complete = any(timing.form == CONTIGUOUS for timing in self.timings)
-        if self.key.kept < self.key.stored:
-            complete = complete and OWN in self.ranges and OWN in self.whole
+        complete = complete and len({len(timing.nanoseconds) for timing in self.timings}) == 1
+        if complete and self.key.kept < self.key.stored:
+            complete = OWN in self.ranges and OWN in self.whole
         if not complete:
             raise UpscaleError(f"the cost table of {self.key} lacks timings; delete it and calibrate again")
 
     @cached_property
+    def quiet(self) -> tuple[Timing, ...]:
+        """The timings with one figure each, of a quiet round (`upscale_opt.latency.drift.quiet_medians`)."""
+        figures = np.maximum([timing.nanoseconds for timing in self.timings], 1)
+        return tuple(
+            replace(timing, nanoseconds=(round(found),))
+            for timing, found in zip(self.timings, quiet_medians(figures).tolist(), strict=True)
+        )
+
+    @cached_property
     def contiguous(self) -> float:
         """Nanoseconds of the consumer on an input that holds just what it keeps."""
-        return next(timing.median for timing in self.timings if timing.form == CONTIGUOUS)
+        return next(timing.median for timing in self.quiet if timing.form == CONTIGUOUS)
 
     @cached_property
     def least(self) -> Reading:
@@ -211,7 +222,7 @@ class MeasuredTable:
 
     @cached_property
     def _by_form(self) -> Mapping[tuple[str, Way], list[Timing]]:
-        return by_form(self.timings)
+        return by_form(self.quiet)
 
 
 @dataclass(eq=False)

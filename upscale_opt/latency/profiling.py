@@ -20,6 +20,7 @@ from tqdm import tqdm
 from upscale_opt.environment import StolenTime, environment
 from upscale_opt.errors import ModelError
 from upscale_opt.latency.backends import EAGER, TORCHSCRIPT, is_script, prepared
+from upscale_opt.latency.drift import slowness
 from upscale_opt.latency.retained_memory import retained_memory
 from upscale_opt.tracing import as_tuple
 
@@ -167,9 +168,8 @@ def profile_interleaved(
 def without_drift(profiles: Mapping[str, Profile]) -> dict[str, np.ndarray]:
     """Figures of models that were measured in turn, in seconds, less what slowed a whole round down.
 
-    Every figure is divided by its model's median, the median of these ratios over the models is how slow a round was,
-    and its figures are divided by that: a step of Tukey's median polish on a logarithmic scale. On a machine whose
-    speed changes by a factor of two within minutes, figures of one round still compare.
+    Its figures are divided by how slow the round was (`upscale_opt.latency.drift.slowness`). On a machine whose speed
+    changes by a factor of two within minutes, figures of one round still compare.
 
     Parameters
     ----------
@@ -183,8 +183,7 @@ def without_drift(profiles: Mapping[str, Profile]) -> dict[str, np.ndarray]:
     [2.0, 2.0, 2.2]
     """
     seconds = np.array([profile.seconds for profile in profiles.values()])
-    rounds = np.median(seconds / np.median(seconds, axis=1, keepdims=True), axis=0)
-    return dict(zip(profiles, seconds / rounds, strict=True))
+    return dict(zip(profiles, seconds / slowness(seconds), strict=True))
 
 
 def joined(profiles: Sequence[Profile]) -> Profile:
