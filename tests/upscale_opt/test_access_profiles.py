@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import networks
 import numpy as np
@@ -24,7 +25,7 @@ from upscale_opt import (
 )
 from upscale_opt.latency.access_nodes import nodes_of_accesses
 from upscale_opt.latency.access_profiles import profile_accesses_interleaved
-from upscale_opt.plans import Plan
+from upscale_opt.plans import Plan, baseline_plan
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -158,6 +159,24 @@ def test_work_in_front_belongs_to_the_only_access_that_uses_it():
     assert nodes["second"].prologue == nodes["second"].selection == ()
     found = {own.name: own for own in profile_accesses(result, x, runs=2)}
     assert found["third"].prologue_seconds > 0 == found["first"].prologue_seconds
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_every_node_of_a_dense_network_belongs_to_an_access(early):
+    """The concats, too, whether channels are selected inside them or behind what follows."""
+    model, inputs = networks.make(networks.Dense)
+    graph = trace(model, inputs)
+    reads = [read.name for read in graph.reads]
+    sizes = {name: graph.module.get_parameter(f"{name}.weight").shape[1] for name in reads}
+    masks = effective_masks(graph, {name: np.arange(size) % 2 == 0 for name, size in sizes.items()}).masks
+    plan = baseline_plan(extract(graph, masks), masks)
+    plan = replace(plan, slices=frozenset(reads) if early else frozenset())
+    result = export(model, inputs, plan)
+    accesses = nodes_of_accesses(result)
+    owned = [node for own in accesses for node in (own.consumer, *own.selection, *own.prologue)]
+    others = [node.name for node in result.module.graph.nodes if node.name not in owned]
+    assert len(owned) == len(set(owned)) and sum("cat" in node for node in owned) == 4
+    assert not [node for node in others if node.startswith(("cat", "norms", "convs", "relu", "last"))]
 
 
 def test_pieces_are_selected_by_slices_and_their_concatenation():

@@ -44,7 +44,7 @@ def test_files_come_back_as_they_were(tmp_path):
     path = tables.save(tmp_path / "new")
     again = CostTables.load(tmp_path / "new", CONDITIONS)
     assert again.entries == tables.entries and again.conditions == CONDITIONS
-    assert path.name == CONDITIONS.file_name and json.loads(path.read_text())["version"] == 3
+    assert path.name == CONDITIONS.file_name and json.loads(path.read_text())["version"] == 4
 
 
 def test_other_conditions_have_another_file(tmp_path):
@@ -65,7 +65,7 @@ DEFECTS = {
     "'nanoseconds'": lambda d: d["tables"][0]["timings"][0].update(nanoseconds=[]),
     "a layer": lambda d: d["tables"][0]["layer"].update(colour="red"),
     "must list int": lambda d: d["tables"][0]["layer"].update(kernel=["1"]),
-    "newer than the 3": lambda d: d.update(version=4),
+    "newer than the 4": lambda d: d.update(version=5),
     "'late'": lambda d: d["tables"][0]["timings"][0].update(late="no"),
     "other conditions": lambda d: d["conditions"].update(threads=7),
     "different numbers of figures": lambda d: d["tables"][0]["timings"][0].update(nanoseconds=[1, 2]),
@@ -156,16 +156,11 @@ def test_channels_are_selected_behind_what_serves_the_consumer_alone_where_that_
     assert table.time_of("over-read", width=64, runs=9, late=True) == 1500, "everything is read alike"
 
 
-def test_files_from_before_late_selections_were_timed_lack_what_has_to_be_measured_again(tmp_path):
-    alone = Key(replace(LAYER, prologue=(), operands=()), 32, 64)
-    path = CostTables(CONDITIONS, {KEY: TIMINGS, alone: TIMINGS}).save(tmp_path)
+def test_tables_of_older_versions_are_measured_again(tmp_path):
+    path = CostTables(CONDITIONS, {KEY: TIMINGS}).save(tmp_path)
     document = json.loads(path.read_text())
-    document["version"] = 2
-    for table in document["tables"]:
-        for own in table["timings"]:
-            del own["late"]
-    path.write_text(json.dumps(document))
-    assert CostTables.load(tmp_path, CONDITIONS).entries == {alone: TIMINGS}
+    path.write_text(json.dumps(document | {"version": 3}))
+    assert CostTables.load(tmp_path, CONDITIONS).entries == {}
 
 
 def test_everything_is_read_where_that_is_cheapest():

@@ -36,7 +36,8 @@ class AccessNodes:
         The nodes that select its channels, in front of its prologue if the plan says so; with the concat that it
         alone reads. Empty if it reads all that is stored of another tensor.
     prologue
-        Elementwise operators and normalisations in front whose results only this access uses.
+        Elementwise operators and normalisations in front whose results only this access uses, and the concat they read
+        if it is read by nothing else.
     """
 
     name: str
@@ -55,7 +56,8 @@ def nodes_of_accesses(exported: Exported) -> tuple[AccessNodes, ...]:
     pointwise = _pointwise(exported)
     nodes = {node.name: node for node in exported.module.graph.nodes}
     reads = {read.node: read for read in graph.reads if read.node in nodes}
-    early = {name: own for name, own in prologues_of(graph).items() if name in (plan.slices or ())}
+    alone = prologues_of(graph)
+    early = {name: own for name, own in alone.items() if name in (plan.slices or ())}
     found = []
     for name in (name for name in nodes if name in reads):
         read, consumer = reads[name], nodes[name]
@@ -70,6 +72,8 @@ def nodes_of_accesses(exported: Exported) -> tuple[AccessNodes, ...]:
         else:
             selection = _selection(consumer) if selects else []
             prologue = _prologue(consumer, selection, pointwise)
+            concat = alone[read.name].concat if read.name in alone else None
+            prologue += [nodes[concat]] if concat else []
         found.append(
             AccessNodes(
                 read.name,

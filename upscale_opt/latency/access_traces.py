@@ -14,6 +14,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, record_function
 
 from upscale_opt.errors import ModelError
+from upscale_opt.latency.stack_room import with_stack_room
 from upscale_opt.shapes import first_line
 
 MOVING = frozenset(
@@ -79,6 +80,7 @@ class NodeRunner(fx.Interpreter):
         return result
 
 
+@with_stack_room
 def profiled_pass(runner: NodeRunner, inputs: tuple[Any, ...], *, references: bool = False) -> dict[str, Range]:
     """One pass under the profiler: what it saw, by name of the range."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # or every start and stop is a line on standard error

@@ -29,6 +29,7 @@ from upscale_opt.latency.backends import EAGER, prepared, require_backend
 from upscale_opt.latency.cost_tables import CONTIGUOUS, Conditions, CostTables, Key, Timing, default_directory
 from upscale_opt.latency.retained_memory import memory_kind, retained_memory
 from upscale_opt.latency.specimens import Case, Specimen, forms_of, inputs_of
+from upscale_opt.latency.stack_room import with_stack_room
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 MOST_RUNS = 128
@@ -208,6 +209,7 @@ def measure(
     )
 
 
+@with_stack_room
 def interleaved(
     calls: Sequence[Sequence[Callable[[], Any]]], device: torch.device, effort: Effort
 ) -> list[tuple[int, ...]]:

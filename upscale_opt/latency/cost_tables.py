@@ -23,9 +23,8 @@ from upscale_opt.errors import UpscaleError
 from upscale_opt.layers import Layer
 
 FORMAT = "upscale_opt.cost_tables"
-VERSION = 3
-LATE_SINCE = 3
-"""The version since which selections behind a prologue are timed."""
+VERSION = 4
+"""What is measured has changed with every version, so tables of older ones are measured again."""
 CONTIGUOUS = "contiguous"
 """Form of a timing whose input holds just the channels it reads: what no order can beat."""
 CACHE_VARIABLE = "UPSCALE_OPT_CACHE"
@@ -175,9 +174,7 @@ class CostTables:
 
     @classmethod
     def load(cls, directory: str | Path, conditions: Conditions) -> CostTables:
-        """The tables of these conditions in a directory; empty if there are none.
-
-        Without those of older files that lack ways to read which are timed by now, so that they are measured again.
+        """The tables of these conditions in a directory; empty if there are none, or if they are of an older version.
 
         Raises
         ------
@@ -193,9 +190,7 @@ class CostTables:
             if require_field(document, "conditions", dict, "the cost tables") != asdict(conditions):
                 raise ProblemError("the cost tables are of other conditions than the file's name says")
             entries = dict(map(_entry, require_field(document, "tables", list, "the cost tables")))
-            if document["version"] < LATE_SINCE:
-                entries = {key: own for key, own in entries.items() if not key.layer.has_prologue}
-            return cls(conditions, entries)
+            return cls(conditions, entries if document["version"] == VERSION else {})
         except ProblemError as error:
             raise UpscaleError(f"{path}: {error}; delete the file and calibrate again") from error
 

@@ -22,6 +22,7 @@ from upscale_opt.errors import ModelError
 from upscale_opt.latency.backends import EAGER, TORCHSCRIPT, is_script, prepared
 from upscale_opt.latency.drift import slowness
 from upscale_opt.latency.retained_memory import retained_memory
+from upscale_opt.latency.stack_room import with_stack_room
 from upscale_opt.tracing import as_tuple
 
 MINIMUM_BLOCK_SECONDS = 0.02
@@ -108,6 +109,7 @@ def profile(
     return profile_interleaved(models, example_inputs, runs=runs, backend=backend, progress=progress)["model"]
 
 
+@with_stack_room
 def profile_interleaved(
     models: Mapping[str, nn.Module],
     example_inputs: torch.Tensor | Sequence[Any],
