@@ -273,8 +273,12 @@ def placed(
 
 
 def _repeats(timer: Callable[..., float], calls: Sequence[Callable[[], Any]], effort: Effort) -> int:
-    once = timer(calls, len(calls)) / len(calls)
-    return max(1, math.ceil(effort.seconds / max(once, 1e-7)))
+    """How many calls make a figure; those that do are made once before."""
+    timer(calls, 1)
+    once = timer(calls, 1)
+    number = max(1, math.ceil(effort.seconds / max(once, 1e-7)))
+    timer(calls[1:number], len(calls[1:number]))
+    return number
 
 
 def _cpu_seconds(calls: Sequence[Callable[[], Any]], number: int) -> float:
