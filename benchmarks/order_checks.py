@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found[WORST] += _worst(run, check)
             found[NAME] += _rows(run, check, given.runs, given.copies)
             for name in (MISRANKED, WORST, NAME):  # the checks last: what is in them is not measured again
-                write_text_atomically(_csv(found[name], columns[name]), paths[name])
+                write_text_atomically(csv_text(found[name], columns[name]), paths[name])
     except KeyboardInterrupt:
         return 130
     except UpscaleError as error:
@@ -292,11 +292,6 @@ def _grouped(rows: Iterable[Row], names: Sequence[str]) -> list[list[Row]]:
 
 def _text(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
-
-
-def _csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
-    full = [{name: row.get(name, "") for name in columns} for row in rows]
-    return csv_text(full) if full else csv_text([dict.fromkeys(columns, "")]).partition("\n")[0] + "\n"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from problems.files import write_text_atomically
 from upscale_opt.environment import environment
@@ -84,10 +84,11 @@ def provenance(command: str) -> str:
     )
 
 
-def csv_text(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as CSV with a header."""
+def csv_text(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None) -> str:
+    """The rows as CSV with a header: of these columns, empty where a row lacks one, or of the first row's."""
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    extra: Literal["ignore", "raise"] = "ignore" if columns else "raise"
+    writer = csv.DictWriter(buffer, columns or list(rows[0]), extrasaction=extra, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return buffer.getvalue()

@@ -130,9 +130,7 @@ def read_rows(path: Path) -> list[Row]:
 
 def write_rows(rows: Sequence[Row], path: Path) -> None:
     """Write the CSV file in one step."""
-    header = csv_text([dict.fromkeys(COLUMNS, "")]).split("\n")[0]
-    full = [{name: row.get(name, "") for name in COLUMNS} for row in rows]
-    write_text_atomically(csv_text(full) if full else header + "\n", path)
+    write_text_atomically(csv_text(rows, COLUMNS), path)
 
 
 def cell_key(row: Row) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ class Noting(nn.Module):
     def __init__(self):
         super().__init__()
         self.found = []
-        self.functions = [wide(n) for n in range(1000, 2100, 50)]
+        self.functions = [wide(n) for n in range(1000, 2100, 4)]
 
     def forward(self, x):
         self.found += [faults(function, inner) for function in self.functions]
