@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from benchmarks import results
 from benchmarks.latency.cells import KEY, QUICK, Cell, Subject, add_cell_options, cells_of
-from benchmarks.results import commit, csv_text, load, markdown_table, per_cent, provenance
+from benchmarks.results import commit, csv_text, load, markdown_table, per_cent, provenance_of
 from benchmarks.vs_upscale_latency.rows import read_rows
 from problems.files import write_text_atomically
 from upscale_opt import EffectiveMasks, UpscaleError, prepare
@@ -40,7 +40,7 @@ RUN = (*KEY, "repeat")
 """Columns that say which check a row is of."""
 COLUMNS = (
     *(*RUN, "order", "predicted_ms", "measured_ms", "noise_ms", "floor_ms"),
-    *("runs", "copies", "threads", "commit", "load", "stolen"),
+    *("runs", "copies", "threads", "commit", "load", "stolen", "command"),
 )
 WORST_COLUMNS = (*RUN, "order", "access", "expected_us", "measured_us")
 MISRANKED_COLUMNS = (*RUN, "faster", "slower", "access", "expected_us", "measured_us")
@@ -74,13 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for cell, repeat in itertools.product(cells_of(given), range(1, given.repeats + 1))
         if (*cell.key, str(repeat)) not in done
     ]
+    command = f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip()
     try:
         for cell, repeat in tqdm(waiting, unit="check"):
             check = _checked(cell, given)
             run = dict(zip(RUN, (*cell.key, str(repeat)), strict=True))
             found[MISRANKED] += _misranked(run, check)
             found[WORST] += _worst(run, check)
-            found[NAME] += _rows(run, check, given.runs, given.copies)
+            found[NAME] += [{**row, "command": command} for row in _rows(run, check, given.runs, given.copies)]
             for name in (MISRANKED, WORST, NAME):  # the checks last: what is in them is not measured again
                 write_text_atomically(csv_text(found[name], columns[name]), paths[name])
     except KeyboardInterrupt:
@@ -88,8 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UpscaleError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    command = f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip()
-    text = page(found[NAME], found[WORST], found[MISRANKED], command)
+    text = page(found[NAME], found[WORST], found[MISRANKED])
     write_text_atomically(text, results.DIRECTORY / f"{NAME}.md")
     print(text)
     return 0
@@ -166,7 +166,7 @@ def _misranked(run: Row, found: OrderCheck) -> list[Row]:
     ]
 
 
-def page(rows: Sequence[Row], worst: Sequence[Row], misranked: Sequence[Row], command: str) -> str:
+def page(rows: Sequence[Row], worst: Sequence[Row], misranked: Sequence[Row]) -> str:
     """The Markdown page.
 
     Parameters
@@ -177,8 +177,6 @@ def page(rows: Sequence[Row], worst: Sequence[Row], misranked: Sequence[Row], co
         The accesses that were furthest from their tables, per check.
     misranked
         Those in which two orders ranked wrongly differ as no table expects, per check that has such orders.
-    command
-        What made them.
     """
     checks = _grouped(rows, RUN)
     pooled = _grouped(rows, ("model", "amount", "device", "backend", "repeat"))
@@ -188,7 +186,7 @@ def page(rows: Sequence[Row], worst: Sequence[Row], misranked: Sequence[Row], co
         "cheapest ways the tables know and measured in turn; *error* is the mean over them of |predicted - measured| / "
         "measured. Orders that differ by less than twice the noise cannot be told apart: they share a rank (*in "
         "groups*). Ratios are to the floor, which no order can beat. "
-        f"{provenance(command)} Where rows were measured at another commit, the CSV says so.",
+        f"The CSV says which command, at which commit, measured a row. {provenance_of(rows)}",
         "",
         "## Every check",
         "",

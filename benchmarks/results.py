@@ -7,7 +7,7 @@ import datetime
 import io
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,12 +75,40 @@ def save_markdown(name: str, lines: Sequence[str]) -> str:
 
 def provenance(command: str) -> str:
     """A sentence with date, machine, versions, commit and command."""
+    return f"Measured {_here()}; commit {commit()}. Command: `{command}`."
+
+
+def provenance_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Date, machine and versions, and a list of the commands that measured rows, with the commits they ran at.
+
+    Parameters
+    ----------
+    rows
+        Of a benchmark that goes on where it was: with the columns ``commit`` and ``command`` (not in older files).
+
+    Examples
+    --------
+    >>> rows = [{"commit": "a1", "command": "ls"}, {"commit": "b2", "command": "ls"}, {"commit": "b2", "command": "ps"}]
+    >>> provenance_of(rows).splitlines()[2:]
+    ['- `ls` (a1, b2)', '- `ps` (b2)']
+    """
+    ran: dict[str, list[str]] = {}
+    for row in rows:
+        commits = ran.setdefault(row.get("command") or "", [])
+        if row["commit"] not in commits:
+            commits.append(row["commit"])
+    told = [f"- {f'`{name}`' if name else 'not noted'} ({', '.join(commits)})" for name, commits in ran.items()]
+    return "\n".join([f"Written {_here()}. Measured by these commands, at the commits beside them:", "", *told])
+
+
+def _here() -> str:
+    """Today's date, the machine and the versions."""
     where = environment()
     versions = ", ".join(f"{package} {where[package]}" for package in ("torch", "torchvision", "ortools", "numpy"))
     torch = f"{where['torch_threads']} torch threads, GPU: {where['gpu'] or 'none'}; " if "gpu" in where else ""
     return (
-        f"Measured {datetime.date.today()} on {where['machine']}, {where['processor']}, {where['cores']} cores, {torch}"
-        f"Python {where['python']}, {versions}; commit {commit()}. Command: `{command}`."
+        f"{datetime.date.today()} on {where['machine']}, {where['processor']}, {where['cores']} cores, {torch}"
+        f"Python {where['python']}, {versions}"
     )
 
 

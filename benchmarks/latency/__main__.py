@@ -40,7 +40,7 @@ MODELS = (
 )
 COLUMNS = (
     *(*KEY, "variant", "runs", "measured_copies", *FIGURES, *COUNTS),
-    *("threads", "commit", "torch", "load", "stolen"),
+    *("threads", "commit", "torch", "load", "stolen", "command"),
 )
 
 
@@ -58,13 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = results.DIRECTORY / f"{NAME}.csv"
     rows = [] if given.fresh else read_rows(path)
     done = {tuple(own["floor"][name] for name in KEY) for own in by_cell(rows)}
+    command = f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip()
     try:
         require_copies(given.copies)
         for cell in tqdm(cells, unit="cell"):
             if given.plan_only:
                 _write_plans(Subject(_on_cpu(cell)), given.plans, given.time_limit)
             elif cell.key not in done:
-                rows += _measured(cell, given)
+                rows += [{**row, "command": command} for row in _measured(cell, given)]
                 write_text_atomically(csv_text([{n: row.get(n, "") for n in COLUMNS} for row in rows]), path)
     except KeyboardInterrupt:
         return 130
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if rows and not given.plan_only:
-        text = page(rows, f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip())
+        text = page(rows)
         write_text_atomically(text, results.DIRECTORY / f"{NAME}.md")
         print(text)
     return 0

@@ -7,20 +7,21 @@ from collections.abc import Sequence
 
 from benchmarks.latency.cells import KEY, VARIANTS
 from benchmarks.latency.measuring import Row
-from benchmarks.results import markdown_table, provenance
+from benchmarks.results import markdown_table, provenance_of
 
 COMPARED = ("greedy", "exact latency")
+GROUPED = ("model", "amount", "batch", "format", "backend")
+"""Columns by whose values the cells are summed up."""
+VERDICTS = ("faster", "tie", "slower")
 
 
-def page(rows: Sequence[Row], command: str) -> str:
+def page(rows: Sequence[Row]) -> str:
     """The whole page.
 
     Parameters
     ----------
     rows
         Of all cells measured so far, at least one.
-    command
-        What made them.
     """
     cells = by_cell(rows)
     lines = [
@@ -28,7 +29,9 @@ def page(rows: Sequence[Row], command: str) -> str:
         "measured in turn in one process, as many copies of each as the CSV says, of the floor twice as many; figures "
         "are ratios to the floor, median over rounds and copies, less what slowed a whole round down (the CSV has "
         "quartiles, milliseconds and read modes). **1 is the floor; lower is faster.** "
-        f"{provenance(command)} Where rows were measured at another commit, the CSV says so.",
+        f"The CSV says which command, at which commit, measured a row. {provenance_of(rows)}",
+        "",
+        "Variants:",
         "",
         *(f"- *{name}*: {meaning}" for name, meaning in VARIANTS.items()),
         "",
@@ -37,6 +40,12 @@ def page(rows: Sequence[Row], command: str) -> str:
         markdown_table([_summary(cells, name) for name in VARIANTS if name != "floor"]),
         "",
         f"*exact latency* against *greedy*: {_verdicts(cells)}.",
+        "",
+        "## By network, amount, batch size and format",
+        "",
+        "Medians of the cells that have this value; *faster*, *tie* and *slower* count exact latency against greedy.",
+        "",
+        markdown_table([line for name in GROUPED for line in _groups(cells, name)]),
         "",
         "## Every cell",
         "",
@@ -63,7 +72,28 @@ def verdict(cell: dict[str, Row]) -> str:
 
 def _verdicts(cells: Sequence[dict[str, Row]]) -> str:
     found = [verdict(cell) for cell in cells]
-    return ", ".join(f"{found.count(kind)} {kind}" for kind in ("faster", "tie", "slower"))
+    return ", ".join(f"{found.count(kind)} {kind}" for kind in VERDICTS)
+
+
+def _groups(cells: Sequence[dict[str, Row]], column: str) -> list[dict[str, str]]:
+    """One line per value of a column: networks as they come, numbers by size."""
+    groups: dict[str, list[dict[str, Row]]] = {}
+    for cell in cells:
+        groups.setdefault(str(cell["floor"][column]), []).append(cell)
+    lines = []
+    for value in groups if column == "model" else sorted(groups, key=lambda text: (len(text), text)):
+        own = groups[value]
+        found = [verdict(cell) for cell in own]
+        line = {"column": column, "value": value, "cells": str(len(own))}
+        line |= {name: _median(own, name) for name in VARIANTS if name != "floor"}
+        lines.append(line | {kind: str(found.count(kind)) for kind in VERDICTS})
+    return lines
+
+
+def _median(cells: Sequence[dict[str, Row]], name: str) -> str:
+    """Of the ratios to the floor of the cells that have this variant."""
+    ratios = [float(cell[name]["to_floor"]) for cell in cells if name in cell]
+    return f"{statistics.median(ratios):.3f}" if ratios else ""
 
 
 def _summary(cells: Sequence[dict[str, Row]], name: str) -> dict[str, str]:
@@ -73,7 +103,7 @@ def _summary(cells: Sequence[dict[str, Row]], name: str) -> dict[str, str]:
     return {
         "variant": name,
         "cells": str(len(ratios)),
-        "median": f"{statistics.median(ratios):.3f}",
+        "median": _median(cells, name),
         "best": f"{min(ratios):.3f}",
         "worst": f"{max(ratios):.3f}",
     }

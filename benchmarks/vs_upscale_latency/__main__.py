@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if given.threads is not None:
         torch.set_num_threads(given.threads)  # children get as many, and the page says so
-    run = Run(given.device, torch.get_num_threads(), runs, variants, given.files)
+    command = f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip()
+    run = Run(given.device, torch.get_num_threads(), runs, variants, given.files, command=command)
     subjects = [
         Subject(model, amount, given.seed, given.image_size, given.device, given.time_limit)
         for model, amount in itertools.product(given.models, given.amounts)
@@ -53,8 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finished = run.over(subjects, list(itertools.product(given.batches, given.formats)), fresh=given.fresh)
     rows = read_rows(run.path)
     if rows:
-        command = " ".join([f"python -m benchmarks.{NAME}", shlex.join(arguments)]).strip()
-        text = page(rows, command)
+        text = page(rows)
         write_text_atomically(text, results.DIRECTORY / f"{NAME}.md")
         print(text)
     return 0 if finished else 130

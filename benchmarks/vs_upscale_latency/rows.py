@@ -21,7 +21,7 @@ CELL_KEY = ("model", "amount", "seed", "image", "batch", "format", "device", "ma
 COLUMNS = (
     *(*CELL_KEY, "variant", "status", "reason", "relative_error"),
     *("runs", "median_ms", "iqr_ms", "peer", "ratio", "ratio_low", "ratio_high"),
-    *("commit", "versions", "date", "load"),
+    *("commit", "versions", "date", "load", "command"),
 )
 
 

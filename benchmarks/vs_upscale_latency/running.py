@@ -40,9 +40,20 @@ class Run:
         Names in `cells.VARIANTS`, the masked network first.
     files
         Where to keep the TorchScript files; None to delete them.
+    command
+        What was called, for the rows.
     """
 
-    def __init__(self, device: str, num_threads: int, runs: int, variants: Sequence[str], files: Path | None) -> None:
+    def __init__(
+        self,
+        device: str,
+        num_threads: int,
+        runs: int,
+        variants: Sequence[str],
+        files: Path | None,
+        *,
+        command: str = "",
+    ) -> None:
         where = environment()
         self.path = results.DIRECTORY / f"{NAME}.csv"
         self.machine = where["gpu"] if device == "cuda" else f"{where['machine']} {where['cores']} cores"
@@ -52,6 +63,7 @@ class Run:
             "commit": results.commit(),
             "versions": ", ".join(f"{package} {version}" for package, version in packages.items() if version),
             "date": str(datetime.date.today()),
+            "command": command,
         }
 
     def over(self, subjects: Sequence[Subject], settings: Sequence[tuple[int, str]], *, fresh: bool) -> bool:

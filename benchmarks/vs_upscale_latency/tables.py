@@ -5,20 +5,18 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from benchmarks.results import markdown_table, provenance
+from benchmarks.results import markdown_table, provenance_of
 from benchmarks.vs_upscale_latency.cells import MASKED, OWN, PEERS, VARIANTS
 from benchmarks.vs_upscale_latency.rows import CELL_KEY, Row, cell_key
 
 
-def page(rows: Sequence[Row], command: str) -> str:
+def page(rows: Sequence[Row]) -> str:
     """The whole page.
 
     Parameters
     ----------
     rows
         As `rows.read_rows` returns them, at least one.
-    command
-        What made them.
     """
     present = [variant for variant in VARIANTS if any(row["variant"] == variant for row in rows)]
     lines = [
@@ -26,7 +24,10 @@ def page(rows: Sequence[Row], command: str) -> str:
         "in turn in one process as TorchScript files; times are median milliseconds per forward pass (± half the "
         "distance between the quartiles), a ratio is the time of apple-upscale's faster right export over ours, "
         "paired by round, median [quartiles], and **above 1 our export is faster**. "
-        f"{provenance(command)} Where rows were measured at another commit or under load, the CSV says so.",
+        "The CSV says which command, at which commit and under which load, measured a row. "
+        f"{provenance_of(rows)}",
+        "",
+        "Variants:",
         "",
         *(f"- `{variant}`: {VARIANTS[variant]}" for variant in present),
         "",

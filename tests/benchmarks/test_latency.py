@@ -30,7 +30,10 @@ def test_every_variant_has_a_row_and_nothing_is_measured_twice(directory, monkey
     rows = rows_of(directory)
     assert [row["variant"] for row in rows] == list(VARIANTS)
     assert all(float(row["median_ms"]) > 0 for row in rows) and float(rows[-1]["to_floor"]) == 1
-    assert "## Every cell" in (directory / "latency.md").read_text()
+    command = f"python -m benchmarks.latency {' '.join(arguments)}"
+    assert {row["command"] for row in rows} == {command}
+    text = (directory / "latency.md").read_text()
+    assert "## Every cell" in text and f"`{command}` ({rows[0]['commit']})" in text
     monkeypatch.setattr(latency, "_measured", None)
     assert latency.main(arguments) == 0 and rows_of(directory) == rows
 
@@ -90,5 +93,18 @@ def test_verdicts_respect_the_noise():
     assert verdict(cell((1.2, 1.3, 1.4), (1.0, 1.1, 1.21))) == "tie"
     assert verdict(cell((1.2, 1.3, 1.4), (1.41, 1.5, 1.6))) == "slower"
     rows = list(cell((1.2, 1.3, 1.4), (1.41, 1.5, 1.6)).values())
-    assert "1 slower" in page(rows, "a command") and len(by_cell(rows)) == 1
+    assert "1 slower" in page(rows) and len(by_cell(rows)) == 1
     assert by_cell(rows[:1]) == []
+
+
+def test_the_page_sums_up_by_every_column():
+    first, second = cell((1.2, 1.3, 1.4), (1.0, 1.1, 1.19)), cell((1.2, 1.3, 1.4), (1.41, 1.5, 1.6))
+    for own, batch in ((first, "64"), (second, "8")):
+        for row in own.values():
+            row["batch"] = batch
+    text = page([*first.values(), *second.values()])
+    lines = [[field.strip() for field in line.split("|")[1:-1]] for line in text.splitlines()]
+    batches = [line for line in lines if line[:1] == ["batch"]]
+    assert [line[1:3] for line in batches] == [["8", "1"], ["64", "1"]]
+    assert [line[-3:] for line in batches] == [["0", "0", "1"], ["1", "0", "0"]]
+    assert ["model", "x", "2", "", "", "1.300", "", "", "1.300", "1", "0", "1"] in lines

@@ -63,20 +63,20 @@ def test_the_page_tells_good_predictions_from_bad_ones():
     good = checked(1, (12, 14, 11, 10), (12, 15, 11, 10))
     bad = checked(8, (10, 11, 12, 14), (30, 20, 15, 12))
     worst = {**good[0], "batch": "8", "access": "layer1.conv", "expected_us": "1", "measured_us": "9"}
-    text = order_checks.page([*good, *bad], [worst], [], "a command")
+    text = order_checks.page([*good, *bad], [worst], [])
     lines = [line for line in text.splitlines() if line.startswith("| x | x | 1 |")]
     assert "1.7%" in lines[0] and "1.00 | 1.00 | 1.00 | 1.00 | 6 of 6 pairs differ | 1.500 | 1.100 | 1.000" in lines[0]
     assert text.count("Furthest from their tables") == 1
     assert "The error is 37.1 %." in text and "Spearman's rho of groups is -1.00." in text
     assert "| identity | layer1.conv | 1 | 9 |" in text and "Not measured." in text
-    assert "Furthest" not in order_checks.page(good, [worst], [], "a command")
+    assert "Furthest" not in order_checks.page(good, [worst], [])
 
 
 def test_accesses_explain_a_wrong_rank_even_where_the_error_is_small():
     swapped = checked(8, (12.1, 12.2, 12.3, 12.4), (12.4, 12.0, 11.6, 11.2))
     pair = {"faster": "exact latency", "slower": "identity"}
     row = {**swapped[0], **pair, "access": "layer1.conv", "expected_us": "-1", "measured_us": "9"}
-    text = order_checks.page(swapped, [], [row, {**row, "batch": "1", "access": "elsewhere"}], "a command")
+    text = order_checks.page(swapped, [], [row, {**row, "batch": "1", "access": "elsewhere"}])
     assert "Spearman's rho of groups is -1.00." in text and "Furthest from their tables" not in text
     assert "| exact latency | identity | layer1.conv | -1 | 9 |" in text and "elsewhere" not in text
 
@@ -95,6 +95,6 @@ def test_pooling_compares_ratios_to_the_floor():
         *checked(1, (11, 12, 13, 14), (11, 12, 13, 14)),
         *checked(8, (101, 106, 118, 129), (101, 106, 118, 129), 100.0),
     ]
-    text = order_checks.page(cells, [], [], "a command")
+    text = order_checks.page(cells, [], [])
     (line,) = [line for line in text.splitlines() if line.startswith("| x | x | x | 1 | 8 |")]
     assert "| 1.0% | 0.0% | 1.00 |" in line

@@ -131,9 +131,10 @@ def test_the_page_keeps_losses_failures_and_wrong_results(tmp_path):
         "bad": {"peer-cat": Outcome("failed", "it crashed"), "greedy-copies": outcome(2.0, 2.0, status="wrong")},
     }
     path = tmp_path / "rows.csv"
-    write_rows([row for model, cell in cells.items() for row in rows_of(key(model), cell, 2)], path)
-    text = page(read_rows(path), "python -m it --runs 2")
-    assert text.startswith("How to read this") and "Command: `python -m it --runs 2`." in text.split("\n")[0]
+    facts = {"command": "python -m it --runs 2", "commit": "abc"}
+    write_rows([row for model, cell in cells.items() for row in rows_of(key(model), cell, 2, facts)], path)
+    text = page(read_rows(path))
+    assert text.startswith("How to read this") and "- `python -m it --runs 2` (abc)" in text.split("\n")
     (line,) = (line for line in text.split("\n") if line.startswith("| greedy-copies |"))
     assert [field.strip() for field in line.split("|")][5:10] == ["3", "1.02", "1", "1", "1"]
     assert "`peer-cat`: failed: it crashed" in text and "`greedy-copies`: wrong: because" in text
