@@ -95,7 +95,7 @@ def test_the_two_orders_ranked_wrongly_are_compared_access_by_access(checked):
     assert [own.name for own in wrong.accesses[:2]] == ["head", "stem"]
     assert np.isclose(wrong.accesses[0].measured, 3e-3) and np.isclose(wrong.all_accesses.measured, 4e-3)
     assert all(own.unexpected == 0 for own in wrong.accesses[2:]) and "down" in {own.name for own in wrong.accesses[2:]}
-    assert "ranked wrongly: exact span is slower than greedy" in str(made)
+    assert "rank furthest off: exact span is slower than greedy, which was predicted to be no faster" in str(made)
     assert "  head: expected +0 us, measured +3000 us" in str(made)
     assert json.loads(json.dumps(made.to_dict()))["misranking"]["accesses"][0]["name"] == "head"
     assert replace(made, predicted=(3.0, 2.0, 2.4)).misranking is None

@@ -63,7 +63,8 @@ class Misranking:
     def lines(self, most: int = 10) -> list[str]:
         """As text, with so many accesses at most."""
         listed = (self.model, self.all_accesses, *self.accesses[:most])
-        return [f"ranked wrongly: {self.slower} is slower than {self.faster}", *(f"  {own}" for own in listed)]
+        what = f"{self.slower} is slower than {self.faster}, which was predicted to be no faster"
+        return [f"rank furthest off: {what}", *(f"  {own}" for own in listed)]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
