@@ -62,7 +62,7 @@ def in_memory_format(name: str, x: torch.Tensor, *models: nn.Module) -> torch.Te
         return x
     for model in models:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return x.contiguous(memory_format=torch.channels_last)
+    return x.to(memory_format=torch.channels_last)
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:

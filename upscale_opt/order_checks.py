@@ -45,7 +45,8 @@ class OrderCheck:
         Of the orders.
     predicted, measured
         Seconds per pass of every order; measured ones are medians over the rounds, less what slowed a whole round down
-        (`upscale_opt.latency.profiling.without_drift`), and means over copies of the export.
+        (`upscale_opt.latency.profiling.without_drift`), and means over copies of the export. Orders whose plans are the
+        same are one export, and have the same figures.
     noise
         Of a figure, in seconds: half the distance between the quartiles of an order's figures, the median over the
         orders; or the standard deviation between the medians of copies of the same export, if that is more.
@@ -59,6 +60,8 @@ class OrderCheck:
         Order to plan.
     accesses
         Order to access to its measured seconds; empty if they were not asked for.
+    same_as
+        Order to an earlier one whose plan is the same: it was not exported again, and its figures are that one's.
     """
 
     names: tuple[str, ...]
@@ -70,6 +73,7 @@ class OrderCheck:
     profiles: Mapping[str, Profile]
     plans: Mapping[str, Plan]
     accesses: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    same_as: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def stolen(self) -> float | None:
@@ -83,8 +87,9 @@ class OrderCheck:
 
     def __str__(self) -> str:
         rows = [
-            f"  {name:16s} predicted {1e3 * p:8.2f} ms  measured {1e3 * m:8.2f} ms  {100 * (p / m - 1):+6.1f} %  "
-            f"{m / self.floor:5.2f} x floor"
+            f"  {name:16s} predicted {1e3 * p:8.2f} ms  measured {1e3 * m:8.2f} ms  "
+            f"IQR {1e3 * self.profiles[name].iqr:6.2f} ms  {100 * (p / m - 1):+6.1f} %  {m / self.floor:5.2f} x floor"
+            + (f"  (same plan as {self.same_as[name]})" if name in self.same_as else "")
             for name, p, m in zip(self.names, self.predicted, self.measured, strict=True)
         ]
         head = f"floor {1e3 * self.floor:.2f} ms, noise {1e3 * self.noise:.2f} ms"
@@ -140,6 +145,7 @@ class OrderCheck:
         found = self.agreement
         return {
             "floor": self.floor,
+            "floor_profile": self.profiles[FLOOR].to_dict(),
             "noise": self.noise,
             "stolen": self.stolen,
             "orders": {
@@ -147,6 +153,7 @@ class OrderCheck:
                     "predicted": p,
                     "measured": m,
                     "ratio_to_floor": m / self.floor,
+                    "same_as": self.same_as.get(name),
                     "profile": self.profiles[name].to_dict(),
                     "accesses": {
                         access: {
@@ -156,6 +163,7 @@ class OrderCheck:
                             "late": own.reading.late,
                             "expected": own.reading.nanoseconds / 1e9,
                             "least": own.least / 1e9,
+                            "measured": self.accesses.get(name, {}).get(access),
                         }
                         for access, own in self.expected[name].items()
                     },
@@ -227,8 +235,13 @@ def check_orders(
     given = (prepared.model, prepared.example_inputs)
     verifier = Verifier(*given, prepared.graph, masks, outputs=prepared.outputs) if verify else False
     exports: dict[str, Exported] = {}
+    same_as: dict[str, str] = {}
     for name, own in tqdm(plans.items(), desc="export", disable=None if progress else True, leave=False):
-        exports[name] = export(*given, own, verify=verifier, graph=prepared.graph)
+        same = next((earlier for earlier in exports if plans[earlier] == own), None)
+        if same is None:
+            exports[name] = export(*given, own, verify=verifier, graph=prepared.graph)
+        else:
+            same_as[name] = same
     kernels = fastest_kernels(tables)
     floor = floor_of(*given, prepared.graph, masks, problems, outputs=prepared.outputs, kernels=kernels)
     models = {FLOOR: floor, **{name: own.module for name, own in exports.items()}}
@@ -237,13 +250,18 @@ def check_orders(
     figures = profile_interleaved(timed, inputs, runs=runs, backend=backend, progress=progress)
     medians, noise = _medians(without_drift(figures), models)
     lowest = medians.pop(FLOOR)
+    first = {name: same_as.get(name, name) for name in plans}
+    medians = {name: medians[first[name]] for name in plans}
     predicted = {name: lowest + sum(own.excess for own in expected[name].values()) / 1e9 for name in plans}
     wanted = _explaining(predicted, medians, noise, accesses)
-    profiled = profile_accesses_interleaved({name: exports[name] for name in wanted}, inputs, progress=progress)
+    profiled = profile_accesses_interleaved(
+        {own: exports[own] for own in dict.fromkeys(first[name] for name in wanted)}, inputs, progress=progress
+    )
     own_times = {
-        name: {p.name: p.seconds + p.selection_seconds + p.prologue_seconds for p in found}
-        for name, found in profiled.items()
+        name: {p.name: p.seconds + p.selection_seconds + p.prologue_seconds for p in profiled[first[name]]}
+        for name in wanted
     }
+    profiles = {name: joined(own) for name, own in by_model(figures, models).items()}
     return OrderCheck(
         tuple(plans),
         tuple(predicted.values()),
@@ -251,9 +269,10 @@ def check_orders(
         noise,
         lowest,
         expected,
-        {name: joined(own) for name, own in by_model(figures, models).items()},
+        {FLOOR: profiles[FLOOR], **{name: profiles[first[name]] for name in plans}},
         plans,
         own_times,
+        same_as,
     )
 
 

@@ -27,6 +27,34 @@ from upscale_opt.pruning import Pruning
 from upscale_opt.selections import Gather
 
 
+def positions_read(plan: Plan, access: str, kept: np.ndarray) -> np.ndarray:
+    """Which stored channels an access reads: those it keeps, or a range around them, as wide as the plan says.
+
+    Parameters
+    ----------
+    plan
+        What is carried out.
+    access
+        Its name.
+    kept
+        bool per stored channel, in their order; at least one is True.
+
+    Returns
+    -------
+    ndarray
+        int64 positions, ascending.
+    """
+    positions = np.flatnonzero(kept)
+    if plan.reads[access] in (COPY, PIECES):
+        return positions
+    first, behind = int(positions[0]), int(positions[-1]) + 1
+    width = min(max(behind - first, plan.widths.get(access, 0)), len(kept))
+    latest = min(first, len(kept) - width)
+    aligned = latest - latest % ALIGNMENT
+    start = aligned if width > behind - first and aligned + width >= behind else latest
+    return np.arange(start, start + width)
+
+
 class ReadRewriter:
     """Inserts the selections of all reads of a plan.
 
@@ -61,7 +89,7 @@ class ReadRewriter:
         """Hand a consumer its channels, and slice its weight to match."""
         original = stored_channels(self.graph, self.plan, read.input)
         kept = self.pruning.kept(read)[original]
-        positions = self._positions(read.name, kept)
+        positions = positions_read(self.plan, read.name, kept)
         if len(positions) < len(kept) or self.plan.reads[read.name] == COPY:
             self._select(read, positions)
             self._slice_prologue(read, original[positions])
@@ -80,18 +108,6 @@ class ReadRewriter:
     def input_mask(self, read: Read) -> dict[int, np.ndarray]:
         """What is zero in a consumer's weight, by dimension."""
         return {read.input_axis: self.plan.masks[read.weight]} if read.weight in self.plan.masks else {}
-
-    def _positions(self, name: str, kept: np.ndarray) -> np.ndarray:
-        """Which stored channels the consumer reads."""
-        positions = np.flatnonzero(kept)
-        if self.plan.reads[name] in (COPY, PIECES):
-            return positions
-        first, behind = int(positions[0]), int(positions[-1]) + 1
-        width = min(max(behind - first, self.plan.widths.get(name, 0)), len(kept))
-        latest = min(first, len(kept) - width)
-        aligned = latest - latest % ALIGNMENT
-        start = aligned if width > behind - first and aligned + width >= behind else latest
-        return np.arange(start, start + width)
 
     def _select(self, read: Read, positions: np.ndarray) -> None:
         """Put the selection in front of the consumer, or of its prologue."""

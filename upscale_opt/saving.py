@@ -21,6 +21,7 @@ from problems import ProblemError
 from problems.files import write_bytes_atomically
 from upscale_opt.errors import PlanError, UpscaleError, VerificationError
 from upscale_opt.forms import require_forms
+from upscale_opt.memory_formats import is_channels_last
 from upscale_opt.outputs import clones, relative_error, tensors
 from upscale_opt.running import device_of
 
@@ -159,8 +160,7 @@ class _Samples:
             return x[torch.arange(size) % self.size] if self._has_batch(x) else x
         shape = (size, *x.shape[1:]) if self._has_batch(x) else tuple(x.shape)
         values = torch.randn(shape, generator=self.generator).to(x.device, x.dtype)
-        is_channels_last = x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
-        return values.to(memory_format=torch.channels_last) if is_channels_last else values
+        return values.to(memory_format=torch.channels_last) if is_channels_last(x) else values
 
 
 def _example(exported: Savable, given: torch.Tensor | Sequence[Any] | None) -> tuple[Any, ...]:

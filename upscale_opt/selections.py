@@ -11,12 +11,15 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from upscale_opt.memory_formats import has_adjacent_channels
+
 
 class Gather(nn.Module):
     """Selects channels along one axis, by the fastest gather that keeps the memory format.
 
-    A channels_last tensor is gathered as a matrix of pixels by channels: ``index_select(1, ...)`` on it is many
-    times slower and silently returns a contiguous tensor, which spoils the format for everything that follows.
+    A channels_last tensor, or a slice of one, is gathered as a matrix of pixels by channels: ``index_select(1, ...)``
+    on it is many times slower and silently returns a contiguous tensor, which spoils the format for everything that
+    follows.
 
     Parameters
     ----------
@@ -38,7 +41,7 @@ class Gather(nn.Module):
         """Shape (..., len(index), ...) with `axis` selected."""
         if isinstance(x, fx.Proxy):
             return self._joined(x)
-        if self.axis == 1 and x.ndim == 4 and is_channels_last(x):
+        if self.axis == 1 and has_adjacent_channels(x):
             batch, channels, height, width = x.shape
             pixels = x.permute(0, 2, 3, 1).reshape(-1, channels).index_select(1, self.index)
             return pixels.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
@@ -99,8 +102,3 @@ class Factor(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Shape of `x`."""
         return torch.where(self.kept, x, 0)
-
-
-def is_channels_last(x: torch.Tensor) -> bool:
-    """Whether a 4-dimensional tensor is stored pixel by pixel (and not also channel by channel)."""
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()

@@ -75,6 +75,24 @@ def profiles(*arguments, **options):
 SLICE = {"first": range(4, 12)}
 
 
+def test_an_access_widened_to_all_that_is_stored_selects_nothing():
+    """What stands in front of it then serves others, too."""
+    result, x = exported(SLICE, {"first": "over-read"})
+    narrow = {own.name: own for own in nodes_of_accesses(result)}["first"]
+    plan = replace(result.plan, widths={"first": 16})
+    model = Branches().eval()
+    wide = {own.name: own for own in nodes_of_accesses(export(model, x, plan, verify=False))}["first"]
+    assert len(narrow.selection) == 1 and narrow.selection[0] != "stem"
+    assert (wide.kept, wide.stored, wide.selection, wide.prologue) == (8, 16, (), ())
+
+
+@pytest.mark.parametrize("mode", ["pieces", "over-read"])
+def test_a_range_that_spans_all_selects_only_in_pieces(mode):
+    result, _ = exported({"first": [0, 1, 2, 13, 14, 15]}, {"first": mode})
+    (own,) = (own for own in nodes_of_accesses(result) if own.name == "first")
+    assert len(own.selection) == (3 if mode == "pieces" else 0)  # two slices and their concat
+
+
 @pytest.mark.parametrize(
     ("batch", "memory_format", "copied"),
     [(1, "contiguous", False), (4, "contiguous", True), (1, "channels_last", True), (4, "channels_last", True)],

@@ -18,6 +18,7 @@ from upscale_opt.latency.cost_tables import CostTables, Timing, Way
 from upscale_opt.latency.measured_costs import OWN, MeasuredCosts
 from upscale_opt.latency.specimens import Case, Specimen, forms_of, inputs_of, positions_of
 from upscale_opt.layers import Layer
+from upscale_opt.models import in_memory_format
 from upscale_opt.plans import MATMUL, baseline_plan
 
 QUICK = Effort(spans=2, rounds=2, sweeps=1, seconds=0.0, copies=1)
@@ -92,13 +93,32 @@ def test_tables_with_fewer_figures_get_the_rest_in_the_ways_they_know(tmp_path, 
     _, inputs, graph, masks = masked(networks.Residual)
     half = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=replace(QUICK, sweeps=1))
     seen = noted(monkeypatch)
-    more = Effort(spans=6, rounds=4, sweeps=2, seconds=0.0, copies=1)
+    more = replace(QUICK, rounds=4, sweeps=2)
     full = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=more)
     assert seen == [(key, 2) for key in half.entries]
     for key, timings in full.entries.items():
         assert [replace(own, nanoseconds=own.nanoseconds[:2]) for own in timings] == list(half.entries[key])
     again = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK)
     assert again.entries == full.entries and len(seen) == len(half.entries)
+
+
+def test_tables_made_with_less_care_are_made_again(tmp_path, monkeypatch):
+    """Figures of short calls or of fewer spans do not stay in a table that is asked for with more effort."""
+    _, inputs, graph, masks = masked(networks.Residual)
+    less = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=replace(QUICK, spans=1))
+    seen = noted(monkeypatch)
+    more = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=replace(QUICK, spans=6, copies=2))
+    assert seen == [(key, 0) for key in less.entries]
+    assert calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK).entries == more.entries
+    calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=replace(QUICK, rounds=3, sweeps=1))
+    assert set(CostTables.load(tmp_path, conditions_of(inputs)).details.values()) == {(6, QUICK.seconds, 2)}
+
+
+def test_one_channel_may_be_in_either_format():
+    x = torch.zeros(2, 1, 3, 3)
+    assert conditions_of((x,)).memory_format == "contiguous"
+    for last in (x.to(memory_format=torch.channels_last), in_memory_format("channels_last", x)):
+        assert conditions_of((last,)).memory_format == "channels_last"
 
 
 def test_conditions_tell_memory_formats_and_batches_of_the_same_shape_apart():

@@ -9,7 +9,7 @@ import pytest
 from problems import Curve
 from upscale_opt.cost_model import AnalyticCosts, Workload
 from upscale_opt.errors import UpscaleError
-from upscale_opt.latency.cost_tables import Conditions, CostTables, Key, Timing, Way, default_directory
+from upscale_opt.latency.cost_tables import Conditions, CostTables, Detail, Key, Timing, Way, default_directory
 from upscale_opt.latency.measured_costs import OWN, MeasuredCosts, MeasuredTable, Reading
 from upscale_opt.latency.readings import fastest_kernels
 from upscale_opt.layers import Layer
@@ -40,11 +40,21 @@ TIMINGS = (
 
 
 def test_files_come_back_as_they_were(tmp_path):
-    tables = CostTables(CONDITIONS, {KEY: TIMINGS})
+    other = Key(LAYER, 40, 64)
+    tables = CostTables(CONDITIONS, {KEY: TIMINGS, other: TIMINGS}, {KEY: Detail(6, 0.003, 2)})
     path = tables.save(tmp_path / "new")
     again = CostTables.load(tmp_path / "new", CONDITIONS)
-    assert again.entries == tables.entries and again.conditions == CONDITIONS
-    assert path.name == CONDITIONS.file_name and json.loads(path.read_text())["version"] == 4
+    assert again.entries == tables.entries and again.conditions == CONDITIONS and again.details == tables.details
+    assert path.name == CONDITIONS.file_name and json.loads(path.read_text())["version"] == 5
+
+
+def test_timings_are_known_to_those_who_ask_for_no_more_care():
+    tables = CostTables(CONDITIONS, {KEY: TIMINGS}, {KEY: Detail(6, 0.003, 2)})
+    assert tables.known(KEY, Detail(6, 0.003, 2)) == tables.known(KEY, Detail(3, 0.001, 1)) == TIMINGS
+    assert tables.num_rounds(KEY, Detail(6, 0.003, 2)) == 3
+    for more in (Detail(7, 0.003, 2), Detail(6, 0.004, 2), Detail(6, 0.003, 3)):
+        assert tables.known(KEY, more) == () and tables.num_rounds(KEY, more) == 0
+    assert CostTables(CONDITIONS, {KEY: TIMINGS}).known(KEY, Detail(1, 0.0, 1)) == (), "nobody knows how they were made"
 
 
 def test_other_conditions_have_another_file(tmp_path):
@@ -65,7 +75,7 @@ DEFECTS = {
     "'nanoseconds'": lambda d: d["tables"][0]["timings"][0].update(nanoseconds=[]),
     "a layer": lambda d: d["tables"][0]["layer"].update(colour="red"),
     "must list int": lambda d: d["tables"][0]["layer"].update(kernel=["1"]),
-    "newer than the 4": lambda d: d.update(version=5),
+    "newer than the 5": lambda d: d.update(version=6),
     "'late'": lambda d: d["tables"][0]["timings"][0].update(late="no"),
     "other conditions": lambda d: d["conditions"].update(threads=7),
     "different numbers of figures": lambda d: d["tables"][0]["timings"][0].update(nanoseconds=[1, 2]),
@@ -159,7 +169,7 @@ def test_channels_are_selected_behind_what_serves_the_consumer_alone_where_that_
 def test_tables_of_older_versions_are_measured_again(tmp_path):
     path = CostTables(CONDITIONS, {KEY: TIMINGS}).save(tmp_path)
     document = json.loads(path.read_text())
-    path.write_text(json.dumps(document | {"version": 3}))
+    path.write_text(json.dumps(document | {"version": 4}))
     assert CostTables.load(tmp_path, CONDITIONS).entries == {}
 
 
@@ -174,7 +184,16 @@ def test_widths_are_rounded_up_where_multiples_of_8_are_faster():
     slow_start = (timing("contiguous", 37, 900), timing("over-read", 37, 2000), timing("over-read", 40, 1000))
     rest = (timing("over-read", 56, 1800), timing("over-read", 64, 3000))
     table = MeasuredTable(key, slow_start + rest)
-    assert table.aligns and table.reading(41, 9).width == 48 and table.reading(37, 1).width == 40
+    assert table.aligned == {OWN} and table.reading(41, 9).width == 48 and table.reading(37, 1).width == 40
+    assert table.reading(57, 9) == Reading("over-read", 1800), "all that is stored is no rounded width"
+
+
+def test_a_way_is_rounded_up_only_where_it_is_faster_itself():
+    """The module's own operator likes multiples of 8; the matrix product and what is selected late do not."""
+    own = (timing("contiguous", 37, 900), timing("over-read", 37, 2000), timing("over-read", 40, 1500))
+    product = tuple(timing("over-read", n, t, kernel="matmul") for n, t in ((37, 1000), (40, 1400), (56, 1600)))
+    table = MeasuredTable(Key(LAYER, 37, 64), (*own, *product, timing("over-read", 64, 3000)))
+    assert table.aligned == {OWN} and table.reading(37, 1) == Reading("view", 1000, None, "matmul")
 
 
 def test_what_was_not_measured_is_computed_and_both_are_named():

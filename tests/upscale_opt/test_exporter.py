@@ -168,6 +168,18 @@ def test_a_gather_keeps_the_memory_format(channels_last):
     assert y.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_gather_from_a_slice_keeps_the_memory_format(channels_last):
+    """As behind a chunk: a slice of a channels_last tensor is stored pixel by pixel, with gaps."""
+    x = torch.randn(2, 12, 4, 5)
+    if channels_last:
+        x = x.to(memory_format=torch.channels_last)
+    half = x.narrow(1, 6, 6)
+    y = Gather(torch.tensor([4, 0, 3]), 1)(half)
+    assert torch.equal(y, half[:, [4, 0, 3]])
+    assert y.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
 def test_exports_survive_torch_export_with_a_dynamic_batch(planned):
     model, inputs = networks.make(networks.Residual)
     _, masks, _, plan = planned(model, inputs)

@@ -42,7 +42,30 @@ def test_eleven_orders_are_predicted_and_measured(checked):
     assert len(found.worst_accesses()) == 10
     document = json.loads(json.dumps(found.to_dict()))
     assert set(document["orders"]) == set(found.names)
+    assert len(document["floor_profile"]["seconds"]) == len(found.profiles["floor"].seconds)
+    assert document["orders"]["greedy"]["accesses"]["down"]["measured"] == found.accesses["greedy"]["down"]
     assert {"mode", "expected", "least"} <= document["orders"]["greedy"]["accesses"]["down"].keys()
+
+
+def test_orders_with_the_same_plan_are_one_export(checked, monkeypatch):
+    """Measured once: two figures of one thing would be told apart by noise alone."""
+    from upscale_opt import order_checks
+
+    made, _ = checked
+    counted, honest = [], order_checks.export
+    monkeypatch.setattr(order_checks, "export", lambda *given, **how: counted.append(given) or honest(*given, **how))
+    found = check_orders(made, time_limit=1, runs=2, copies=1, accesses=["exact traffic", "exact span"], verify=False)
+    distinct = [name for name in found.names if name not in found.same_as]
+    assert len(counted) == len(distinct) < len(found.names)
+    assert all(a != b for i, a in enumerate(distinct) for b in distinct[:i] if found.plans[a] == found.plans[b])
+    place = {name: i for i, name in enumerate(found.names)}
+    for name, first in found.same_as.items():
+        assert found.plans[name] == found.plans[first] and first in distinct
+        assert found.measured[place[name]] == found.measured[place[first]]
+        assert found.predicted[place[name]] == found.predicted[place[first]]
+        assert found.profiles[name] is found.profiles[first]
+        assert f"same plan as {first}" in str(found) and found.to_dict()["orders"][name]["same_as"] == first
+    assert found.accesses.keys() >= {"exact traffic", "exact span"}
 
 
 def test_copies_of_an_export_say_what_a_figure_is_worth():
@@ -210,6 +233,17 @@ def test_pairs_within_the_noise_are_ranked_neither_rightly_nor_wrongly():
     assert worst_ranked_pair(predicted[:3], measured[:3]) == (1, 2)
     assert worst_ranked_pair(predicted[:3], measured[:3], tolerance=0.3) is None
     assert worst_ranked_pair([1.0, 1.0], [1.0, 2.0]) == (0, 1), "alike where they are not"
+
+
+def test_equal_predictions_share_a_rank():
+    """Which of them stands first in the list says nothing."""
+    measured = [1.0, 2.0, 3.0]
+    assert agreement([1.0, 1.0, 1.0], measured, tolerance=0.5).spearman_of_groups is None
+    for predicted in ([2.0, 1.0, 2.0], [2.0, 2.0, 1.0]):
+        found = agreement(predicted, measured, tolerance=0.5)
+        assert found.spearman_of_groups == pytest.approx(found.spearman)
+    tied = agreement([5.0, 4.0, 4.0, 5.0, 4.0], [1.0, 1.0, 1.0, 1.0, 2.0], tolerance=0.5)
+    assert tied.spearman_of_groups == -1
 
 
 def test_one_value_is_no_agreement():

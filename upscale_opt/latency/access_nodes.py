@@ -18,6 +18,7 @@ from upscale_opt.operators.table import rule_of
 from upscale_opt.plans import GATHERING
 from upscale_opt.prologues import prologues_of
 from upscale_opt.pruning import Pruning
+from upscale_opt.read_rewriting import positions_read
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,10 @@ def nodes_of_accesses(exported: Exported) -> tuple[AccessNodes, ...]:
     for name in (name for name in nodes if name in reads):
         read, consumer = reads[name], nodes[name]
         channels = stored_positions(graph, plan, replace(read.input, size=1))
-        positions = np.flatnonzero(pruning.kept(read)[channels])
+        kept = pruning.kept(read)[channels]
         mode = plan.reads[read.name]
-        span = int(positions[-1] - positions[0]) + 1
-        selects = (mode == COPY or span < len(channels)) and plan.kernels.get(read.name) != GATHERING
+        reads_all = mode != COPY and len(positions_read(plan, read.name, kept)) == len(kept)
+        selects = not reads_all and plan.kernels.get(read.name) != GATHERING
         if read.name in early:
             prologue = [nodes[own] for own in early[read.name].nodes]
             selection = _selection([*prologue, consumer][0]) if selects or early[read.name].concat else []
@@ -78,7 +79,7 @@ def nodes_of_accesses(exported: Exported) -> tuple[AccessNodes, ...]:
             AccessNodes(
                 read.name,
                 mode,
-                len(positions),
+                int(np.count_nonzero(kept)),
                 len(channels),
                 name,
                 tuple(node.name for node in selection),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations, permutations
 
 import numpy as np
-from scipy.stats import kendalltau, spearmanr
+from scipy.stats import kendalltau, rankdata, spearmanr
 
 INDISTINGUISHABLE = "orders indistinguishable"
 
@@ -25,7 +25,7 @@ class Agreement:
         pairs over all such pairs. None if there are none.
     spearman_of_groups
         Spearman's rho after measurements that cannot be told apart share their mean rank, and so do their
-        predictions. None if all are alike.
+        predictions; equal values share theirs before. None if all are alike on either side.
     percentage_error
         Mean of |predicted - measured| / measured, in per cent.
     num_pairs, num_distinct
@@ -87,7 +87,7 @@ def agreement(predicted: Sequence[float], measured: Sequence[float], *, toleranc
         _coefficient(spearmanr, p, m),
         _coefficient(kendalltau, p, m),
         float(np.mean(signs)) if signs else None,
-        _coefficient(spearmanr, _mean_by_group(_ranks(p), groups), _mean_by_group(_ranks(m), groups)),
+        _coefficient(spearmanr, _mean_by_group(rankdata(p), groups), _mean_by_group(rankdata(m), groups)),
         float(100 * np.mean(np.abs(p - m) / m)),
         len(pairs),
         len(distinct),
@@ -133,12 +133,6 @@ def groups_of(measured: np.ndarray, tolerance: float) -> np.ndarray:
             first, number = measured[i], number + 1
         groups[i] = number
     return groups
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    ranks = np.empty(len(values))
-    ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
-    return ranks
 
 
 def _mean_by_group(values: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -26,10 +26,11 @@ from upscale_opt.extraction import extract
 from upscale_opt.gather_convolution import is_fused_on
 from upscale_opt.graphs import Graph
 from upscale_opt.latency.backends import EAGER, prepared, require_backend
-from upscale_opt.latency.cost_tables import CONTIGUOUS, Conditions, CostTables, Key, Timing, default_directory
+from upscale_opt.latency.cost_tables import CONTIGUOUS, Conditions, CostTables, Detail, Key, Timing, default_directory
 from upscale_opt.latency.retained_memory import memory_kind, retained_memory
 from upscale_opt.latency.specimens import Case, Specimen, forms_of, inputs_of
 from upscale_opt.latency.stack_room import with_stack_room
+from upscale_opt.memory_formats import is_channels_last
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 MOST_RUNS = 128
@@ -60,6 +61,11 @@ class Effort:
     copies: int = 6
 
     @property
+    def detail(self) -> Detail:
+        """All of it but rounds and sweeps."""
+        return Detail(self.spans, self.seconds, self.copies)
+
+    @property
     def rounds_per_sweep(self) -> int:
         """Figures per way to read in one sweep."""
         return -(-self.rounds // self.sweeps)
@@ -76,11 +82,10 @@ def conditions_of(example_inputs: Sequence[Any], *, backend: str = EAGER) -> Con
     x = next((x for x in example_inputs if isinstance(x, torch.Tensor)), torch.empty(0))
     require_backend(backend, x.device)
     on_gpu = x.device.type == "cuda"
-    channels_last = x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
     return Conditions(
         torch.cuda.get_device_name(x.device) if on_gpu else processor(),
         str(x.dtype).removeprefix("torch."),
-        "channels_last" if channels_last else "contiguous",
+        "channels_last" if is_channels_last(x) else "contiguous",
         backend,
         0 if on_gpu else torch.get_num_threads(),
         torch.__version__,
@@ -100,6 +105,8 @@ def calibrate(
     progress: bool = False,
 ) -> CostTables:
     """Measure what is missing of a masked model's cost tables; saved after every shape, so that it can be resumed.
+
+    What was timed less carefully (`Effort.detail`) is missing, too.
 
     Parameters
     ----------
@@ -136,15 +143,18 @@ def calibrate(
     shapes = tqdm(sweeps, desc="calibrate", unit="shape", disable=None if progress else True, leave=False)
     with retained_memory():
         for key in shapes:
-            known = tables.entries.get(key, ())
-            tables.entries[key] = measure(key, conditions, device, effort, known)
+            known = tables.known(key, effort.detail)
+            detail = tables.details[key] if known else effort.detail
+            alike = replace(effort, **detail._asdict())  # all figures of a table are made alike
+            tables.entries[key] = measure(key, conditions, device, alike, known)
+            tables.details[key] = detail
             tables.save(directory)
     return tables
 
 
 def _sweeps(tables: CostTables, keys: Sequence[Key], effort: Effort) -> list[Key]:
     """The shapes to time, one sweep after the other: those that have fewer figures than they should by then."""
-    figures = {key: tables.num_rounds(key) for key in keys}
+    figures = {key: tables.num_rounds(key, effort.detail) for key in keys}
     wanted = [min(effort.rounds, (i + 1) * effort.rounds_per_sweep) for i in range(effort.sweeps)]
     waiting = []
     for number in wanted:

@@ -23,7 +23,7 @@ from upscale_opt.errors import UpscaleError
 from upscale_opt.layers import Layer
 
 FORMAT = "upscale_opt.cost_tables"
-VERSION = 4
+VERSION = 5
 """What is measured has changed with every version, so tables of older ones are measured again."""
 CONTIGUOUS = "contiguous"
 """Form of a timing whose input holds just the channels it reads: what no order can beat."""
@@ -98,6 +98,20 @@ class Way(NamedTuple):
     late: bool = False
 
 
+class Detail(NamedTuple):
+    """How carefully a shape was timed, besides the number of rounds.
+
+    Attributes
+    ----------
+    spans, seconds, copies
+        As of a calibration's effort (`upscale_opt.latency.calibration.Effort`).
+    """
+
+    spans: int
+    seconds: float
+    copies: int
+
+
 @dataclass(frozen=True)
 class Timing:
     """One way to read, timed.
@@ -133,17 +147,27 @@ class CostTables:
         Where they hold.
     entries
         Key to timings.
+    details
+        Key to how carefully they were made, where that is known.
     """
 
     conditions: Conditions
     entries: dict[Key, tuple[Timing, ...]] = field(default_factory=dict)
+    details: dict[Key, Detail] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{len(self.entries)} tables measured on {self.conditions}"
 
-    def num_rounds(self, key: Key) -> int:
-        """Figures of every way to read a shape; 0 if it was not measured."""
-        return len(self.entries[key][0].nanoseconds) if key in self.entries else 0
+    def known(self, key: Key, detail: Detail) -> tuple[Timing, ...]:
+        """The timings of a shape, if they were made at least that carefully; none otherwise."""
+        own = self.details.get(key)
+        careful = own is not None and all(had >= wanted for had, wanted in zip(own, detail, strict=True))
+        return self.entries.get(key, ()) if careful else ()
+
+    def num_rounds(self, key: Key, detail: Detail) -> int:
+        """Figures of every way to read a shape; 0 if it was not measured, or less carefully."""
+        timings = self.known(key, detail)
+        return len(timings[0].nanoseconds) if timings else 0
 
     def save(self, directory: str | Path) -> Path:
         """Write the file of these conditions into a directory, made if needed; atomically. Returns its path.
@@ -159,6 +183,7 @@ class CostTables:
                 "layer": key.layer.to_dict(),
                 "kept": key.kept,
                 "stored": key.stored,
+                "effort": self.details[key]._asdict() if key in self.details else None,
                 "timings": list(map(_plain, timings)),
             }
             for key, timings in self.entries.items()
@@ -189,8 +214,11 @@ class CostTables:
             reject_unknown_fields(document, {"format", "version", "conditions", "tables"}, "the cost tables")
             if require_field(document, "conditions", dict, "the cost tables") != asdict(conditions):
                 raise ProblemError("the cost tables are of other conditions than the file's name says")
-            entries = dict(map(_entry, require_field(document, "tables", list, "the cost tables")))
-            return cls(conditions, entries if document["version"] == VERSION else {})
+            if document["version"] != VERSION:
+                return cls(conditions)
+            found = list(map(_entry, require_field(document, "tables", list, "the cost tables")))
+            details = {key: detail for key, _, detail in found if detail is not None}
+            return cls(conditions, {key: timings for key, timings, _ in found}, details)
         except ProblemError as error:
             raise UpscaleError(f"{path}: {error}; delete the file and calibrate again") from error
 
@@ -207,11 +235,11 @@ def _plain(timing: Timing) -> dict[str, Any]:
     return {**asdict(timing), "nanoseconds": list(timing.nanoseconds)}
 
 
-def _entry(raw: Any) -> tuple[Key, tuple[Timing, ...]]:
+def _entry(raw: Any) -> tuple[Key, tuple[Timing, ...], Detail | None]:
     where = "a cost table"
     if not isinstance(raw, dict):
         raise ProblemError("a cost table must be an object")
-    reject_unknown_fields(raw, {"layer", "kept", "stored", "timings"}, where)
+    reject_unknown_fields(raw, {"layer", "kept", "stored", "effort", "timings"}, where)
     kept, stored = require_field(raw, "kept", int, where), require_field(raw, "stored", int, where)
     if not 1 <= kept <= stored:
         raise ProblemError(f"{where} keeps {kept} of {stored} channels")
@@ -219,7 +247,18 @@ def _entry(raw: Any) -> tuple[Key, tuple[Timing, ...]]:
     timings = tuple(map(_timing, require_field(raw, "timings", list, where)))
     if len({len(timing.nanoseconds) for timing in timings}) > 1:
         raise ProblemError(f"{where} has timings with different numbers of figures; every round makes one of each")
-    return Key(layer, kept, stored), timings
+    effort = require_field(raw, "effort", (dict, type(None)), where)
+    return Key(layer, kept, stored), timings, None if effort is None else _detail(effort)
+
+
+def _detail(raw: dict[str, Any]) -> Detail:
+    where = "the effort of a cost table"
+    reject_unknown_fields(raw, set(Detail._fields), where)
+    return Detail(
+        require_field(raw, "spans", int, where),
+        float(require_field(raw, "seconds", (int, float), where)),
+        require_field(raw, "copies", int, where),
+    )
 
 
 def _timing(raw: Any) -> Timing:

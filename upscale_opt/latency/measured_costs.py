@@ -143,11 +143,15 @@ class MeasuredTable:
         return self.least.nanoseconds - self.contiguous
 
     @cached_property
-    def aligns(self) -> bool:
-        """Whether an over-read of a multiple of 8 channels is faster than one of an odd number that is smaller."""
-        widened = -(-self.key.kept // ALIGNMENT) * ALIGNMENT
-        at = {t.channels: t.median for t in self._by_form.get((OVER_READ, OWN), [])}
-        return widened in at and self.key.kept in at and at[widened] < WORTH_ALIGNING * at[self.key.kept]
+    def aligned(self) -> frozenset[Way]:
+        """The ways in which a range of a multiple of 8 channels is faster than one of an odd number that is smaller."""
+        kept, widened = self.key.kept, -(-self.key.kept // ALIGNMENT) * ALIGNMENT
+        found = set()
+        for (form, way), timings in self._by_form.items():
+            at = {t.channels: t.median for t in timings}
+            if form == OVER_READ and {kept, widened} <= at.keys() and at[widened] < WORTH_ALIGNING * at[kept]:
+                found.add(way)
+        return frozenset(found)
 
     def reading(self, span: int, runs: int, *, called_once: bool = True) -> Reading:
         """The cheapest way to read channels that lie within a span, in so many contiguous runs.
@@ -159,10 +163,11 @@ class MeasuredTable:
             return Reading(VIEW, self.contiguous)
         mode = VIEW if span == kept else OVER_READ
         found = [Reading(OVER_READ, time, stored, *way) for way, time in self.whole.items()]
-        if span < stored:
-            width = min(-(-span // ALIGNMENT) * ALIGNMENT, stored) if self.aligns else span
+        for way, curve in self.ranges.items() if span < stored else ():
+            width = -(-span // ALIGNMENT) * ALIGNMENT if way in self.aligned else span
+            width = width if width < stored else span  # all that is stored has a time of its own
             given = None if width == span else width
-            found += [Reading(mode, float(np.interp(width, *curve)), given, *way) for way, curve in self.ranges.items()]
+            found.append(Reading(mode, float(np.interp(width, *curve)), given, *way))
         if self.pieces is not None and 2 <= runs <= self.pieces[0][-1]:
             time = float(np.interp(runs, *self.pieces)) + self._saved
             found.append(Reading(PIECES, time, None, self.least.kernel))

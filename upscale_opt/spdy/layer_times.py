@@ -108,11 +108,13 @@ def layer_times(
     directory = default_directory() if directory is None else directory
     known = CostTables.load(directory, conditions)
     wanted: dict[Layer, tuple[int, ...]] = {layer.shape: tuple(dict.fromkeys(layer.counts(levels))) for layer in layers}
-    missing = [shape for shape, counts in wanted.items() if any(Key(shape, n, n) not in known.entries for n in counts)]
+    effort = effort or Effort()
+    missing = [s for s, counts in wanted.items() if not all(known.known(Key(s, n, n), effort.detail) for n in counts)]
     for shape in tqdm(missing, desc="time layers", unit="shape", disable=None if progress else True, leave=False):
         cases = [(Case(CONTIGUOUS, n), n) for n in wanted[shape]]
         for (case, n), found in zip(cases, case_times(shape, cases, conditions, device, effort), strict=True):
             known.entries[Key(shape, n, n)] = (Timing(case.form, n, 1, "", found),)
+            known.details[Key(shape, n, n)] = effort.detail
         known.save(directory)
     base = profile(model, example_inputs, runs=runs, backend=backend, progress=progress).median
     seconds = {
