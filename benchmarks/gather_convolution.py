@@ -209,9 +209,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.perf_counter()
     cells = [(s, n, layout, dtype) for dtype in DTYPES for layout in LAYOUTS for s in SHAPES for n in given.batches]
     rows: dict[int, dict[str, Any]] = {}
-    for i in tqdm(np.random.default_rng(0).permutation(len(cells)).tolist(), unit="cell"):
-        if time.perf_counter() - started < given.budget:
-            rows[i] = row(*cells[i], given.rounds)
+    try:
+        for i in tqdm(np.random.default_rng(0).permutation(len(cells)).tolist(), unit="cell"):
+            if time.perf_counter() - started < given.budget:
+                rows[i] = row(*cells[i], given.rounds)
+    except KeyboardInterrupt:
+        print("interrupted; what was measured is kept", file=sys.stderr)
+    if not rows:
+        print("error: there was no time for any cell; give a larger --budget", file=sys.stderr)
+        return 2
     ordered = [rows[i] for i in sorted(rows)]
     text = summary(ordered, len(cells), given.rounds, time.perf_counter() - started)
     print(save("gather_convolution", ordered, text))

@@ -3,19 +3,23 @@
     python -m benchmarks.gpu prepare plans    # here: plans, by analytic costs of a GPU
     python -m benchmarks.gpu run plans        # there: calibrate, carry the plans out, measure
 
-The second step runs `benchmarks.latency` cell by cell (ResNet-50, DenseNet-121, MobileNetV2, half of the channels,
-N = 8, 64 and 1, both memory formats; TorchScript as in the UPSCALE paper) and then `benchmarks.gather_convolution`. No
-cell is begun after ``--budget`` seconds; what is left out is said. Results are in ``benchmarks/results``. Exit code 2
-without a CUDA device.
+The second step runs three benchmarks, each into its own file of ``benchmarks/results``: `benchmarks.latency` cell by
+cell (ResNet-50, DenseNet-121, MobileNetV2, half of the channels, N = 8, 64 and 1, both memory formats; TorchScript as
+in the UPSCALE paper), `benchmarks.vs_upscale_latency` over the same cells where apple-upscale is installed (it is pure
+Python: ``pip install --no-deps apple-upscale==0.1.1``), and `benchmarks.gather_convolution`. Each begins no cell once
+its share of ``--budget`` seconds is over, and at the end of the budget what still runs is interrupted; what is left out
+is said, and what was measured is kept. Exit code 2 without a CUDA device, 130 if you interrupt it.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -23,9 +27,13 @@ import torch
 from benchmarks import gather_convolution
 from benchmarks.latency import __main__ as latency
 from benchmarks.latency.cells import FORMATS
+from benchmarks.vs_upscale_latency import __main__ as vs_upscale_latency
+from benchmarks.vs_upscale_latency.running import PEER, version_of
 
 MODELS = ("resnet50", "densenet121", "mobilenet_v2")
 BATCHES = ("8", "64", "1")
+SHARES = {"latency": 0.45, "vs_upscale_latency": 0.7, "gather_convolution": 1.0}
+"""Benchmark to the share of the budget after which it begins no cell."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,27 +46,78 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--batches", nargs="+", default=BATCHES)
     parser.add_argument("--image-size", default="224")
-    parser.add_argument("--budget", type=float, default=420.0, help="seconds for benchmarks.latency [420]")
+    parser.add_argument("--budget", type=float, default=560.0, help="seconds for everything [560]")
     given = parser.parse_args(arguments)
-    if given.step == "run" and not torch.cuda.is_available():
+    if given.step == "prepare":
+        for cell in _cells(given):
+            code = latency.main([*cell, "--plan-only"])
+            if code:
+                return code
+        return 0
+    if not torch.cuda.is_available():
         print("error: there is no CUDA device here; carry the plans to a machine that has one", file=sys.stderr)
         return 2
-    started, left_out = time.monotonic(), []
+    return _run(given)
+
+
+def _cells(given: argparse.Namespace) -> Iterator[list[str]]:
+    """What says which cell, for either benchmark."""
     for batch, model, memory_format in itertools.product(given.batches, given.models, FORMATS):
-        if given.step == "run" and time.monotonic() - started > given.budget:
-            left_out.append(f"{model} N = {batch} {memory_format}")
-            continue
         cell = ["--models", model, "--batches", batch, "--formats", memory_format, "--amounts", "0.5"]
-        cell += ["--image-size", given.image_size, "--plans", str(given.plans)]
-        how = (
-            ["--plan-only"] if given.step == "prepare" else ["--device", "cuda", "--backends", "torchscript", "--quick"]
-        )
-        code = latency.main([*cell, *how, "--runs", "100", "--copies", "1", "--no-verify"])
-        if code:
-            return code
-    if left_out:
-        print(f"left out for lack of time: {', '.join(left_out)}", file=sys.stderr)
-    return 0 if given.step == "prepare" else gather_convolution.main([])
+        yield [*cell, "--image-size", given.image_size, "--plans", str(given.plans)]
+
+
+def _run(given: argparse.Namespace) -> int:
+    started, left_out = time.monotonic(), list[str]()
+    end = {name: started + share * given.budget for name, share in SHARES.items()}
+    on_gpu = ["--device", "cuda", "--runs", "100"]
+    scripts = [*on_gpu, "--backends", "torchscript", "--quick", "--copies", "1", "--no-verify"]
+    steps: list[tuple[str, Callable[[Sequence[str]], int], list[list[str]]]] = [
+        ("latency", latency.main, [[*cell, *scripts] for cell in _cells(given)]),
+        ("vs_upscale_latency", vs_upscale_latency.main, [[*cell, *on_gpu] for cell in _cells(given)]),
+    ]
+    if version_of(PEER) is None:
+        print(f"{PEER} is not installed: vs_upscale_latency is left out", file=sys.stderr)
+        steps.pop()
+    interrupted = False
+    try:
+        with _interrupted_after(given.budget):
+            for name, benchmark, cells in steps:
+                for cell in cells:
+                    code = 130 if time.monotonic() > end[name] else benchmark(cell)
+                    if code not in (0, 130):
+                        return code
+                    if code == 130:  # no time is left for it, or it was interrupted
+                        left_out.append(f"{name} {' '.join(cell[1:6:2])}")
+                        interrupted = time.monotonic() < end[name]
+                    if interrupted:
+                        return 130
+            seconds = 0.9 * (end["gather_convolution"] - time.monotonic())
+            if seconds < 1:
+                left_out.append("gather_convolution")
+                return 0
+            return gather_convolution.main(["--budget", f"{seconds:.0f}"])
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        if left_out:
+            print(f"left out for lack of time: {', '.join(left_out)}", file=sys.stderr)
+
+
+@contextmanager
+def _interrupted_after(seconds: float) -> Iterator[None]:
+    """Raise KeyboardInterrupt after so many seconds: benchmarks keep what they have then."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 if __name__ == "__main__":

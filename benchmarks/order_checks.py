@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from benchmarks import results
 from benchmarks.latency.cells import KEY, QUICK, Cell, Subject, add_cell_options, cells_of
-from benchmarks.results import commit, csv_text, load, markdown_table, per_cent, provenance_of
+from benchmarks.results import MEASURED, csv_text, markdown_table, measured_here, per_cent, provenance_of
 from benchmarks.vs_upscale_latency.rows import read_rows
 from problems.files import write_text_atomically
 from upscale_opt import EffectiveMasks, UpscaleError, prepare
@@ -40,7 +40,7 @@ RUN = (*KEY, "repeat")
 """Columns that say which check a row is of."""
 COLUMNS = (
     *(*RUN, "order", "predicted_ms", "measured_ms", "noise_ms", "floor_ms"),
-    *("runs", "copies", "threads", "commit", "load", "stolen", "command"),
+    *("runs", "copies", "threads", "stolen", *MEASURED),
 )
 WORST_COLUMNS = (*RUN, "order", "access", "expected_us", "measured_us")
 MISRANKED_COLUMNS = (*RUN, "faster", "slower", "access", "expected_us", "measured_us")
@@ -66,22 +66,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     columns = {NAME: COLUMNS, WORST: WORST_COLUMNS, MISRANKED: MISRANKED_COLUMNS}
     paths = {name: results.DIRECTORY / f"{name}.csv" for name in columns}
-    found = {name: [] if given.fresh else read_rows(path) for name, path in paths.items()}
-    done = {tuple(row[name] for name in RUN) for row in found[NAME]}
-    found = {name: [row for row in rows if tuple(row[own] for own in RUN) in done] for name, rows in found.items()}
+    found = {name: read_rows(path) for name, path in paths.items()}
+    done = {_run_of(row) for row in found[NAME]}
+    found = {name: [row for row in rows if _run_of(row) in done] for name, rows in found.items()}
     waiting = [
         (cell, repeat)
         for cell, repeat in itertools.product(cells_of(given), range(1, given.repeats + 1))
-        if (*cell.key, str(repeat)) not in done
+        if given.fresh or (*cell.key, str(repeat)) not in done
     ]
     command = f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip()
     try:
         for cell, repeat in tqdm(waiting, unit="check"):
+            facts = measured_here(cell.device, command)
             check = _checked(cell, given)
             run = dict(zip(RUN, (*cell.key, str(repeat)), strict=True))
-            found[MISRANKED] += _misranked(run, check)
-            found[WORST] += _worst(run, check)
-            found[NAME] += [{**row, "command": command} for row in _rows(run, check, given.runs, given.copies)]
+            new = {MISRANKED: _misranked(run, check), WORST: _worst(run, check)}
+            new[NAME] = [{**row, **facts} for row in _rows(run, check, given.runs, given.copies)]
+            for name, rows in new.items():
+                found[name] = [row for row in found[name] if _run_of(row) != tuple(run.values())] + rows
             for name in (MISRANKED, WORST, NAME):  # the checks last: what is in them is not measured again
                 write_text_atomically(csv_text(found[name], columns[name]), paths[name])
     except KeyboardInterrupt:
@@ -93,6 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_text_atomically(text, results.DIRECTORY / f"{NAME}.md")
     print(text)
     return 0
+
+
+def _run_of(row: Row) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in RUN)
 
 
 def _checked(cell: Cell, given: argparse.Namespace) -> OrderCheck:
@@ -120,8 +126,6 @@ def _rows(run: Row, found: OrderCheck, runs: int, copies: int) -> list[Row]:
         "runs": runs,
         "copies": copies,
         "threads": torch.get_num_threads(),
-        "commit": commit(),
-        "load": load(),
         "stolen": per_cent(found.stolen),
     }
     return [

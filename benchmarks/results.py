@@ -15,6 +15,8 @@ from problems.files import write_text_atomically
 from upscale_opt.environment import environment
 
 DIRECTORY = Path(__file__).parent / "results"
+MEASURED = ("machine", "versions", "commit", "date", "load", "command")
+"""Columns of benchmarks that go on where they were, whose rows may come from several machines and commits."""
 
 
 def commit() -> str:
@@ -35,6 +37,22 @@ def commit() -> str:
 def load() -> str:
     """Processes that want to run, averaged over the last minute; empty where the system does not say."""
     return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+
+
+def measured_here(device: str, command: str) -> dict[str, Any]:
+    """Columns that say where, when and by which command a row was measured: `MEASURED`.
+
+    Parameters
+    ----------
+    device
+        ``cpu``, or a torch device name that begins with ``cuda``.
+    command
+        As it was called.
+    """
+    where = environment()
+    machine = where["gpu"] if device.startswith("cuda") else f"{where['processor']}, {where['cores']} cores"
+    values = (machine, _versions(where), commit(), str(datetime.date.today()), load(), command)
+    return dict(zip(MEASURED, values, strict=True))
 
 
 def per_cent(share: float | None) -> str:
@@ -79,37 +97,50 @@ def provenance(command: str) -> str:
 
 
 def provenance_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Date, machine and versions, and a list of the commands that measured rows, with the commits they ran at.
+    """Dates, machines and versions, and a list of the commands that measured rows, with the commits they ran at.
 
     Parameters
     ----------
     rows
-        Of a benchmark that goes on where it was: with the columns ``commit`` and ``command`` (not in older files).
+        Of a benchmark that goes on where it was: with the columns `MEASURED`, as far as they were noted.
 
     Examples
     --------
-    >>> rows = [{"commit": "a1", "command": "ls"}, {"commit": "b2", "command": "ls"}, {"commit": "b2", "command": "ps"}]
-    >>> provenance_of(rows).splitlines()[2:]
-    ['- `ls` (a1, b2)', '- `ps` (b2)']
+    >>> common = {"machine": "A", "versions": "torch 2", "date": "2026-01-01", "command": "ls"}
+    >>> print(provenance_of([common | {"commit": "a1"}, common | {"commit": "b2", "date": "2026-01-03"}]))
+    Measured 2026-01-01 to 2026-01-03 on A (torch 2) by these commands, at the commits beside them:
+    <BLANKLINE>
+    - `ls` (a1, b2)
     """
-    ran: dict[str, list[str]] = {}
-    for row in rows:
-        commits = ran.setdefault(row.get("command") or "", [])
-        if row["commit"] not in commits:
-            commits.append(row["commit"])
-    told = [f"- {f'`{name}`' if name else 'not noted'} ({', '.join(commits)})" for name, commits in ran.items()]
-    return "\n".join([f"Written {_here()}. Measured by these commands, at the commits beside them:", "", *told])
+
+    def noted(*names: str) -> list[tuple[str, ...]]:
+        return list(dict.fromkeys(tuple(str(row.get(name) or "") for name in names) for row in rows))
+
+    dates = sorted(date for (date,) in noted("date") if date) or ["(dates not noted)"]
+    machines = [
+        f"{machine or 'a machine not noted'} ({versions})" for machine, versions in noted("machine", "versions")
+    ]
+    commits: dict[str, list[str]] = {}
+    for command, own in noted("command", "commit"):
+        commits.setdefault(f"`{command}`" if command else "a command not noted", []).append(own)
+    when = " to ".join(dict.fromkeys([dates[0], dates[-1]]))
+    head = f"Measured {when} on {'; '.join(machines)} by these commands, at the commits beside them:"
+    return "\n".join([head, "", *(f"- {command} ({', '.join(own)})" for command, own in commits.items())])
 
 
 def _here() -> str:
     """Today's date, the machine and the versions."""
     where = environment()
-    versions = ", ".join(f"{package} {where[package]}" for package in ("torch", "torchvision", "ortools", "numpy"))
     torch = f"{where['torch_threads']} torch threads, GPU: {where['gpu'] or 'none'}; " if "gpu" in where else ""
     return (
         f"{datetime.date.today()} on {where['machine']}, {where['processor']}, {where['cores']} cores, {torch}"
-        f"Python {where['python']}, {versions}"
+        f"{_versions(where)}"
     )
+
+
+def _versions(where: Mapping[str, Any]) -> str:
+    packages = ("torch", "torchvision", "ortools", "numpy")
+    return ", ".join([f"Python {where['python']}", *(f"{package} {where[package]}" for package in packages)])
 
 
 def csv_text(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None) -> str:

@@ -5,9 +5,9 @@ are measured where they are missing. Exit code 0, 2 for bad input, 130 if interr
 
     python -m benchmarks.latency --models resnet50 --batches 1 8
 
-In two steps, for a machine without OR-Tools: ``--plans DIR --plan-only`` writes the plans here, with analytic costs for
-that device unless tables of it are at hand; there, ``--plans DIR --device cuda`` carries them out, reading every access
-in the way that is cheapest by tables measured there.
+In two steps, for a machine without OR-Tools: ``--plans DIR --plan-only`` writes the plans here, with analytic costs of
+a GPU; there, ``--plans DIR --device cuda`` carries them out, reading every access in the way that is cheapest by tables
+measured there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarks import results
 from benchmarks.latency.cells import KEY, PLANNED, QUICK, Cell, Subject, add_cell_options, cells_of
 from benchmarks.latency.measuring import COUNTS, FIGURES, Row, measure
 from benchmarks.latency.tables import by_cell, page
-from benchmarks.results import commit, csv_text, load
+from benchmarks.results import MEASURED, csv_text, measured_here
 from benchmarks.vs_upscale_latency.rows import read_rows
 from problems.files import write_text_atomically
 from upscale_opt import Plan, UpscaleError, extract, read_plan, save_plan
@@ -40,7 +40,7 @@ MODELS = (
 )
 COLUMNS = (
     *(*KEY, "variant", "runs", "measured_copies", *FIGURES, *COUNTS),
-    *("threads", "commit", "torch", "load", "stolen", "command"),
+    *("threads", "stolen", *MEASURED),
 )
 
 
@@ -56,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     cells = cells_of(given)
     path = results.DIRECTORY / f"{NAME}.csv"
-    rows = [] if given.fresh else read_rows(path)
-    done = {tuple(own["floor"][name] for name in KEY) for own in by_cell(rows)}
+    rows = read_rows(path)
+    done = set() if given.fresh else {tuple(own["floor"][name] for name in KEY) for own in by_cell(rows)}
     command = f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip()
     try:
         require_copies(given.copies)
@@ -65,7 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if given.plan_only:
                 _write_plans(Subject(_on_cpu(cell)), given.plans, given.time_limit)
             elif cell.key not in done:
-                rows += [{**row, "command": command} for row in _measured(cell, given)]
+                facts = measured_here(cell.device, command)
+                new = [{**row, **facts} for row in _measured(cell, given)]
+                rows = [row for row in rows if tuple(str(row[name]) for name in KEY) != cell.key] + new
                 write_text_atomically(csv_text([{n: row.get(n, "") for n in COLUMNS} for row in rows]), path)
     except KeyboardInterrupt:
         return 130
@@ -88,15 +90,10 @@ def _measured(cell: Cell, given: argparse.Namespace) -> list[Row]:
         plans: Mapping[str, Plan] = plans_of(subject, subject.costs(tables), time_limit=given.time_limit)
     else:
         plans = _read_plans(subject, given.plans, tables)
-    facts = {
-        "threads": 0 if cell.device.startswith("cuda") else torch.get_num_threads(),
-        "commit": commit(),
-        "torch": torch.__version__,
-        "load": load(),
-    }
+    threads = 0 if cell.device.startswith("cuda") else torch.get_num_threads()
     kernels = fastest_kernels(tables_of(subject.graph, subject.masks, subject.costs(tables)))
     rows = measure(subject, plans, runs=given.runs, copies=given.copies, verify=not given.no_verify, kernels=kernels)
-    return [{**row, **facts} for row in rows]
+    return [{**row, "threads": threads} for row in rows]
 
 
 def _on_cpu(cell: Cell) -> Cell:
@@ -115,7 +112,7 @@ def _write_plans(subject: Subject, directory: Path, time_limit: float) -> None:
     costs = MeasuredCosts(CostTables(conditions_of((subject.x,))), AnalyticCosts.for_device("cuda"))
     directory.mkdir(parents=True, exist_ok=True)
     for name, own in plans_of(subject, costs, time_limit=time_limit).items():
-        save_plan(own, directory / f"{subject.cell.name}-{name.replace(', ', '-').replace(' ', '-')}.json")
+        save_plan(own, subject.cell.plan_path(directory, name))
 
 
 def _read_plans(subject: Subject, directory: Path, tables: CostTables) -> dict[str, Plan]:
@@ -125,7 +122,7 @@ def _read_plans(subject: Subject, directory: Path, tables: CostTables) -> dict[s
     measured = tables_of(subject.graph, subject.masks, costs)
     plans = {}
     for name in PLANNED:
-        own = read_plan(directory / f"{subject.cell.name}-{name.replace(', ', '-').replace(' ', '-')}.json")
+        own = read_plan(subject.cell.plan_path(directory, name))
         cheaply = name in ("greedy, cheapest reads", "exact latency")
         plans[name] = cheapest_readings(own, problems, measured)[0] if cheaply else own
     return plans

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -29,7 +30,8 @@ VARIANTS = {
     "greedy": "UPSCALE's order, views and copies, with our gather",
     "greedy, cheapest reads": "UPSCALE's order, every access read in the way the tables find cheapest",
     "exact copies": "fewest copied channels, views and copies, with our gather",
-    "exact latency": "the order and the ways to read that the tables find cheapest",
+    "exact latency": "the order and the ways to read that the tables find cheapest (where plans were made elsewhere, "
+    "the order is by analytic costs)",
     "floor": "every selection deleted, inputs of consumers contiguous: what no order can beat",
 }
 QUICK = Effort(spans=3, rounds=5, seconds=0.001, copies=2)
@@ -65,10 +67,10 @@ class Cell:
         """As it is in the file."""
         return tuple(str(value) for value in asdict(self).values())
 
-    @property
-    def name(self) -> str:
-        """For files of plans."""
-        return f"{self.model}-{self.amount}-{self.seed}-{self.image}-{self.batch}-{self.format}"
+    def plan_path(self, directory: Path, variant: str) -> Path:
+        """Where the plan of a variant is, the same for all devices and backends."""
+        parts = (self.model, self.amount, self.seed, self.image, self.batch, self.format, variant)
+        return directory / (re.sub(r"[^\w.-]+", "-", "-".join(map(str, parts))) + ".json")
 
 
 KEY = tuple(Cell.__dataclass_fields__)
@@ -126,7 +128,7 @@ def add_cell_options(parser: argparse.ArgumentParser, *, models: Sequence[str], 
     parser.add_argument("--tables", type=Path, help="directory of cost tables [the user's cache]")
     parser.add_argument("--no-verify", action="store_true", help="do not check exports")
     parser.add_argument("--quick", action="store_true", help="calibrate with less effort: fewer spans, shorter figures")
-    parser.add_argument("--fresh", action="store_true", help="forget what was measured")
+    parser.add_argument("--fresh", action="store_true", help="measure cells again that have been measured")
 
 
 def cells_of(given: argparse.Namespace) -> list[Cell]:

@@ -10,7 +10,7 @@ from benchmarks.latency.measuring import Row
 from benchmarks.results import markdown_table, provenance_of
 
 COMPARED = ("greedy", "exact latency")
-GROUPED = ("model", "amount", "batch", "format", "backend")
+GROUPED = ("model", "amount", "batch", "format", "device", "backend")
 """Columns by whose values the cells are summed up."""
 VERDICTS = ("faster", "tie", "slower")
 
@@ -41,7 +41,7 @@ def page(rows: Sequence[Row]) -> str:
         "",
         f"*exact latency* against *greedy*: {_verdicts(cells)}.",
         "",
-        "## By network, amount, batch size and format",
+        "## By network, amount, batch size, format, device and backend",
         "",
         "Medians of the cells that have this value; *faster*, *tie* and *slower* count exact latency against greedy.",
         "",

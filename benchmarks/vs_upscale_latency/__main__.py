@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip()
     run = Run(given.device, torch.get_num_threads(), runs, variants, given.files, command=command)
     subjects = [
-        Subject(model, amount, given.seed, given.image_size, given.device, given.time_limit)
+        Subject(model, amount, given.seed, given.image_size, given.device, given.time_limit, given.plans)
         for model, amount in itertools.product(given.models, given.amounts)
     ]
     finished = run.over(subjects, list(itertools.product(given.batches, given.formats)), fresh=given.fresh)
@@ -75,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, help="of torch [as many as it takes by itself]")
     parser.add_argument("--time-limit", type=float, default=10.0, help="seconds per segment and solver [10]")
     parser.add_argument("--seed", type=int, default=0, help="of weights, solvers and images [0]")
+    parser.add_argument(
+        "--plans", type=Path, help="plans by `benchmarks.latency --plan-only` to carry out [solve here]"
+    )
     parser.add_argument("--files", type=Path, help="keep the TorchScript files in this folder")
     parser.add_argument("--fresh", action="store_true", help="measure cells again that have been measured")
     return parser

@@ -41,6 +41,8 @@ class Subject:
         ``cpu`` or ``cuda``: where it is traced and measured.
     time_limit
         Seconds per segment and solver.
+    plans
+        Directory of plans that ``benchmarks.latency --plan-only`` wrote, to be carried out; None to solve.
     """
 
     model: str
@@ -49,6 +51,7 @@ class Subject:
     image_size: int
     device: str
     time_limit: float
+    plans: Path | None = None
 
     def images(self, batch: int, memory_format: str) -> torch.Tensor:
         """Normal random images on the device, float32, shape (batch, 3, image_size, image_size)."""

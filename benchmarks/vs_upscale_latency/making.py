@@ -13,14 +13,27 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.latency.cells import Cell as LatencyCell
 from benchmarks.vs_upscale_latency.cells import FORMATS, MASKED, Cell, Subject
 from benchmarks.vs_upscale_latency.processes import reason
-from upscale_opt import AnalyticCosts, ModelReference, effective_masks, l2_masks, load_model, masked_copy, trace
+from upscale_opt import (
+    AnalyticCosts,
+    ModelReference,
+    effective_masks,
+    export,
+    l2_masks,
+    load_model,
+    masked_copy,
+    read_plan,
+    trace,
+)
 from upscale_opt.comparison import export_all, prepare
-from upscale_opt.latency.backends import EAGER
+from upscale_opt.latency.backends import EAGER, TORCHSCRIPT
 from upscale_opt.latency.calibration import calibrate
 from upscale_opt.latency.measured_costs import MeasuredCosts
+from upscale_opt.latency.readings import cheapest_readings
 from upscale_opt.masks import Masks
+from upscale_opt.memory_formats import is_channels_last
 from upscale_opt.randomisation import random_inputs, randomise
 from upscale_opt.segments import each_solution
 
@@ -91,8 +104,8 @@ def _peers(model: nn.Module, masks: Masks, subject: Subject, *, is_not_ane: bool
     return lambda images: model
 
 
-def _own(model: nn.Module, masks: Masks, subject: Subject, *, solver: str, objective: str) -> Maker:
-    """Our export: solved and exported for every cell, since costs and selections depend on it."""
+def _own(model: nn.Module, masks: Masks, subject: Subject, *, solver: str, objective: str, plan: str) -> Maker:
+    """Our export: solved, or read from a file, for every cell, since costs and selections depend on it."""
     model = model.to(subject.device)
 
     def maker(images: torch.Tensor) -> nn.Module:
@@ -100,10 +113,17 @@ def _own(model: nn.Module, masks: Masks, subject: Subject, *, solver: str, objec
         settled = effective_masks(graph, masks)
         costs = None
         if objective == "latency":
-            # Tables of eager mode: what TorchScript saves per operator it saves in all ways to read alike.
-            tables = calibrate(graph, settled.masks, (images,), backend=EAGER)
+            # On a CPU tables of eager mode: what TorchScript saves per operator it saves in all ways to read alike. On
+            # a GPU it is no such matter: scripts have no fused gathers.
+            backend = TORCHSCRIPT if images.device.type == "cuda" else EAGER
+            tables = calibrate(graph, settled.masks, (images,), backend=backend)
             costs = MeasuredCosts(tables, AnalyticCosts.for_device(images.device.type))
         prepared = prepare(model, images, settled, graph=graph, objective=objective, costs=costs)
+        if subject.plans is not None:
+            own = read_plan(_latency_cell(subject, images).plan_path(subject.plans, plan))
+            if costs is not None:
+                own = cheapest_readings(own, prepared.problems, prepared.tables)[0]
+            return export(model, images, own, graph=graph, verify=False).module
         solved = each_solution(
             prepared.problems, [solver], objective=objective, time_limit=subject.time_limit, seed=subject.seed
         )
@@ -113,11 +133,18 @@ def _own(model: nn.Module, masks: Masks, subject: Subject, *, solver: str, objec
     return maker
 
 
+def _latency_cell(subject: Subject, images: torch.Tensor) -> LatencyCell:
+    """What `benchmarks.latency` calls this cell."""
+    memory_format = "channels_last" if is_channels_last(images) else "NCHW"
+    of_model = (subject.model, subject.amount, subject.seed, subject.image_size)
+    return LatencyCell(*of_model, len(images), memory_format, subject.device, EAGER)
+
+
 MAKERS: dict[str, Callable[[nn.Module, Masks, Subject], Maker]] = {
     MASKED: _masked,
     "peer-cat": partial(_peers, is_not_ane=False),
     "peer-index": partial(_peers, is_not_ane=True),
-    "greedy-copies": partial(_own, solver="greedy", objective="copies"),
-    "auto-latency": partial(_own, solver="auto", objective="latency"),
+    "greedy-copies": partial(_own, solver="greedy", objective="copies", plan="greedy"),
+    "auto-latency": partial(_own, solver="auto", objective="latency", plan="exact latency"),
 }
 """Variant to what makes its module of the masked network."""

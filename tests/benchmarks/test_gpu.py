@@ -1,5 +1,8 @@
 """The script for a GPU machine: plans are prepared here; without a GPU the second step says so."""
 
+import time
+
+import pytest
 import torch
 
 from benchmarks import gpu, results
@@ -16,3 +19,65 @@ def test_the_second_step_needs_a_device(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert gpu.main(["run", str(tmp_path)]) == 2
     assert "no CUDA device" in capsys.readouterr().err
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """Benchmarks that note what they are called with and take the seconds that `taking` says; a device there is not."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu, "version_of", lambda package: "0.1.1")
+    found, taking = [], {}
+
+    def noting(name):
+        def benchmark(arguments):
+            found.append((name, list(arguments)))
+            try:
+                time.sleep(taking.get(name, 0))
+            except KeyboardInterrupt:
+                return 130
+            return taking.get(f"{name} returns", 0)
+
+        return benchmark
+
+    for name in gpu.SHARES:
+        monkeypatch.setattr(getattr(gpu, name), "main", noting(name))
+    return found, taking
+
+
+def names(found):
+    return [name for name, _ in found]
+
+
+def test_all_three_benchmarks_run_on_the_device(called, tmp_path):
+    found, _ = called
+    assert gpu.main(["run", str(tmp_path), "--models", "resnet18", "--batches", "8"]) == 0
+    assert names(found) == ["latency"] * 2 + ["vs_upscale_latency"] * 2 + ["gather_convolution"]
+    for name, arguments in found[:-1]:
+        assert {"cuda", "resnet18", str(tmp_path)} <= set(arguments)
+        assert ("--quick" in arguments) == (name == "latency")
+
+
+def test_without_the_peer_the_others_run(called, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "version_of", lambda package: None)
+    assert gpu.main(["run", str(tmp_path), "--models", "resnet18", "--batches", "8"]) == 0
+    assert names(called[0]) == ["latency"] * 2 + ["gather_convolution"]
+    assert "apple-upscale is not installed" in capsys.readouterr().err
+
+
+def test_what_does_not_fit_into_the_budget_is_interrupted_and_said(called, tmp_path, capsys):
+    found, taking = called
+    taking["latency"] = 30.0
+    assert gpu.main(["run", str(tmp_path), "--models", "resnet18", "--batches", "8", "--budget", "0.2"]) == 0
+    assert names(found) == ["latency"]
+    told = capsys.readouterr().err
+    assert "latency resnet18 8 NCHW, latency resnet18 8 channels_last, vs_upscale_latency resnet18 8 NCHW" in told
+    assert "gather_convolution" in told
+
+
+def test_an_interrupt_and_an_error_end_it(called, tmp_path):
+    found, taking = called
+    for code in (130, 2):
+        found.clear()
+        taking["latency returns"] = code
+        assert gpu.main(["run", str(tmp_path), "--models", "resnet18"]) == code
+        assert names(found) == ["latency"]

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import results
 from benchmarks.latency import __main__ as latency
-from benchmarks.latency.cells import VARIANTS
+from benchmarks.latency.cells import KEY, VARIANTS
 from benchmarks.latency.tables import by_cell, page, verdict
 
 QUICK = ("--image-size", "32", "--runs", "2", "--time-limit", "1", "--batches", "1", "--amounts", "0.5")
@@ -36,6 +36,27 @@ def test_every_variant_has_a_row_and_nothing_is_measured_twice(directory, monkey
     assert "## Every cell" in text and f"`{command}` ({rows[0]['commit']})" in text
     monkeypatch.setattr(latency, "_measured", None)
     assert latency.main(arguments) == 0 and rows_of(directory) == rows
+
+
+def test_fresh_measures_what_is_asked_for_again_and_keeps_the_rest(directory, monkeypatch):
+    figures = {"median_ms": "1", "to_floor": "1", "to_floor_low": "1", "to_floor_high": "1"}
+
+    def measured(cell, given):
+        key = dict(zip(KEY, cell.key, strict=True))
+        return [{**key, **figures, "runs": given.runs, "variant": name} for name in VARIANTS]
+
+    monkeypatch.setattr(latency, "_measured", measured)
+    how = ["--formats", "NCHW", "--batches", "1", "--amounts", "0.5"]
+    assert latency.main(["--models", "resnet18", "resnet50", *how, "--runs", "2"]) == 0
+    assert latency.main(["--models", "resnet18", *how, "--runs", "3", "--fresh"]) == 0
+    assert [(row["model"], row["runs"]) for row in rows_of(directory)[:: len(VARIANTS)]] == [
+        ("resnet50", "2"),
+        ("resnet18", "3"),
+    ]
+    text = (directory / "latency.md").read_text()
+    assert "--models resnet18 resnet50" in text and "--fresh" in text
+    monkeypatch.setattr(latency, "_measured", None)
+    assert latency.main(["--models", "resnet18", "resnet50", *how]) == 0
 
 
 def test_the_floor_is_measured_twice_as_often_and_the_hosts_share_is_told(directory, monkeypatch):

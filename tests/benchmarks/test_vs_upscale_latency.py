@@ -200,6 +200,18 @@ def test_the_command_makes_failures_rows_and_goes_on_where_it_was(toy, tmp_path,
     assert "Ratios in sum" in path.with_suffix(".md").read_text()
 
 
+def test_plans_made_elsewhere_are_carried_out_without_a_solver(toy, tmp_path, here, monkeypatch):
+    from benchmarks.latency import __main__ as latency
+
+    cell = ["--models", toy, "--batches", "2", "--formats", "channels_last", "--image-size", "8"]
+    cell += ["--plans", str(tmp_path / "plans")]
+    assert latency.main([*cell, "--amounts", "0.5", "--plan-only", "--time-limit", "1"]) == 0
+    monkeypatch.setattr(making, "each_solution", None)
+    assert command.main([*cell, "--runs", "2", "--variants", *OWN]) == 0
+    rows = read_rows(tmp_path / "results" / "vs_upscale_latency.csv")
+    assert {row["variant"]: row["status"] for row in rows} == dict.fromkeys((MASKED, *OWN), "ok")
+
+
 def test_interrupting_keeps_the_cells_measured_so_far(toy, tmp_path, here, monkeypatch):
     def interrupted(cell, files, runs):
         if cell.batch == 2:
