@@ -23,10 +23,11 @@ from upscale_opt.cost_model import AnalyticCosts, CostModel
 from upscale_opt.exporter import export
 from upscale_opt.exports import Exported
 from upscale_opt.extraction import extract
+from upscale_opt.floors import floor_of
 from upscale_opt.graphs import Graph
 from upscale_opt.latency.measured_costs import MeasuredCosts, MeasuredTable
 from upscale_opt.latency.profiling import Profile, profile_interleaved
-from upscale_opt.latency.readings import cheapest_readings, tables_of
+from upscale_opt.latency.readings import cheapest_readings, fastest_kernels, tables_of
 from upscale_opt.masks import EffectiveMasks, effective_masks
 from upscale_opt.output_masks import normalise_output_masks
 from upscale_opt.plans import ModelReference, Plan, plan
@@ -105,7 +106,8 @@ class Comparison:
     exports
         Variant (``baseline`` or a solver's name) to verified export.
     latencies
-        ``unpruned``, ``baseline`` and every solver's name to the measured latency; empty if it was not measured.
+        ``unpruned``, ``baseline``, every solver's name and ``floor`` (`upscale_opt.floors`) to the measured latency;
+        empty if it was not measured.
     objective
         Name of the objective.
     """
@@ -298,7 +300,7 @@ def compare(
     verify
         Check every export in float64.
     measure
-        Measure the latency of the unpruned model, the baseline and every export, interleaved.
+        Measure the latency of the unpruned model, the baseline, every export and the floor, interleaved.
     runs
         Figures per variant; see `upscale_opt.profile_interleaved`.
     progress
@@ -335,6 +337,15 @@ def measure_all(
     backend: str | None = None,
     progress: bool = False,
 ) -> dict[str, Profile]:
-    """Latency of the unpruned model and of every export, interleaved."""
+    """Latency of the unpruned model, of every export, and of the floor, which no order can beat; interleaved."""
     models = {"unpruned": prepared.model, **{name: exported.module for name, exported in exports.items()}}
+    models[reports.FLOOR] = floor_of(
+        prepared.model,
+        prepared.example_inputs,
+        prepared.graph,
+        prepared.masks,
+        prepared.problems,
+        outputs=prepared.outputs,
+        kernels=fastest_kernels(prepared.tables),
+    )
     return profile_interleaved(models, prepared.example_inputs, runs=runs, backend=backend, progress=progress)

@@ -12,12 +12,13 @@ from torch import fx, nn
 
 from problems import Problem
 from upscale_opt.exporter import export
+from upscale_opt.extraction import extract
 from upscale_opt.graphs import Graph
 from upscale_opt.operators.table import CONCATS
-from upscale_opt.plans import baseline_plan
+from upscale_opt.plans import MATMUL, Plan, baseline_plan
 from upscale_opt.prologues import prologues_of
 from upscale_opt.selections import Gather
-from upscale_opt.tracing import as_tuple
+from upscale_opt.tracing import as_tuple, trace
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,14 @@ def floor_of(
     exported.module.delete_all_unused_submodules()
     exported.module.recompile()
     return exported.module
+
+
+def floor_of_plan(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any], plan: Plan) -> nn.Module:
+    """The floor of a plan's masks; consumers that the plan computes as matrix products are computed so here, too."""
+    graph = trace(model, example_inputs)
+    problems = extract(graph, plan.masks, outputs=plan.outputs)
+    kernels = {name: kernel for name, kernel in plan.kernels.items() if kernel == MATMUL}
+    return floor_of(model, example_inputs, graph, plan.masks, problems, outputs=plan.outputs, kernels=kernels)
 
 
 def _delete(node: fx.Node, gather: Gather, given: Layout, selected: Layout) -> None:

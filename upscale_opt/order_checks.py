@@ -27,10 +27,11 @@ from upscale_opt.latency.misranking import Difference, Misranking
 from upscale_opt.latency.profiling import Profile, joined, profile_interleaved, without_drift
 from upscale_opt.latency.readings import Expected, cheapest_readings, expected_as_planned, fastest_kernels
 from upscale_opt.plans import Plan, baseline_plan, plan_of_orders
+from upscale_opt.reports import FLOOR
 from upscale_opt.tracing import as_tuple
 from upscale_opt.verification import Verifier
 
-BASELINE, FLOOR = "baseline", "floor"
+BASELINE = "baseline"
 OBJECTIVES = ("copies", "runs", "span", "traffic", "latency")
 NUM_RANDOM = 3
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 HEURISTICS = ("identity", "greedy")
 MODES = ("views", "over_reads", "pieces", "copies")
+FLOOR = "floor"
+"""What the floor (`upscale_opt.floors`) is called beside other variants."""
 ACCESS_LINES = 15
 
 
@@ -125,17 +127,19 @@ def table(
 
 
 def latency_table(latencies: Mapping[str, Profile]) -> str:
-    """Measured latency of every variant, with its spread and the ratio to the unpruned model.
+    """Measured latency of every variant, with its spread and the ratios to the first one and, if given, to the floor.
 
     A line below it says where the host of a virtual machine disturbed them (`upscale_opt.environment.stolen_note`).
     """
     grid = Table(title="latency", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("variant", "median ms", "IQR ms", "mean ms", "std ms", "to first"):
-        grid.add_column(heading, justify="left" if heading == "variant" else "right", no_wrap=True)
     first = next(iter(latencies.values()))
+    references = {"to first": first, **({"to floor": latencies[FLOOR]} if FLOOR in latencies else {})}
+    for heading in ("variant", "median ms", "IQR ms", "mean ms", "std ms", *references):
+        grid.add_column(heading, justify="left" if heading == "variant" else "right", no_wrap=True)
     for name, profile in latencies.items():
         figures = (profile.median, profile.iqr, profile.mean, profile.std)
-        grid.add_row(name, *(f"{1e3 * x:.2f}" for x in figures), f"{profile.median / first.median:.2f}")
+        ratios = (f"{profile.median / other.median:.2f}" for other in references.values())
+        grid.add_row(name, *(f"{1e3 * x:.2f}" for x in figures), *ratios)
     note = stolen_note(first.stolen)
     return "\n".join([render(grid), note] if note else [render(grid)])
 

@@ -255,7 +255,7 @@ def test_the_command_line_profiles_accesses_batches_and_formats(tmp_path):
     assert "hidden copy" in profiled.stdout and "KINETO" not in profiled.stderr and "USDT" not in profiled.stderr
     found = json.loads(document.read_text())
     assert found["input_shape"] == [4, 3, 8, 8] and found["memory_format"] == "channels_last"
-    assert list(found["latency"]) == ["unpruned", "baseline", "planned"]
+    assert list(found["latency"]) == ["unpruned", "baseline", "planned", "floor"]
     views = [own for own in found["accesses"] if own["mode"] == "view"]
     assert views and all(own["is_hidden_copy"] for own in views if "conv" in own["name"])
 

@@ -64,7 +64,12 @@ def test_export_profile_compare_and_show(tmp_path):
     assert exported.returncode == 0, exported.stderr
     profiled = upscale_opt("profile", "--plan", tmp_path / "e" / "plan.json", "--json", tmp_path / "p.json")
     assert profiled.returncode == 0, profiled.stderr
-    assert list(json.loads((tmp_path / "p.json").read_text())["latency"]) == ["unpruned", "baseline", "planned"]
+    assert list(json.loads((tmp_path / "p.json").read_text())["latency"]) == [
+        "unpruned",
+        "baseline",
+        "planned",
+        "floor",
+    ]
     compared = upscale_opt("compare", *model, "--json", tmp_path / "c.json")
     assert compared.returncode == 0, compared.stderr
     assert list(json.loads((tmp_path / "c.json").read_text())["latency"]) == [
@@ -72,7 +77,9 @@ def test_export_profile_compare_and_show(tmp_path):
         "baseline",
         "greedy",
         "auto",
+        "floor",
     ]
+    assert "to floor" in profiled.stdout and "to floor" in compared.stdout
     shown = upscale_opt("show", *model, "--out", tmp_path / "pictures")
     assert shown.returncode == 0, shown.stderr
     pictures = sorted((tmp_path / "pictures").iterdir())

@@ -15,7 +15,7 @@ def test_compare_gives_results_exports_and_latencies():
     masks = l2_masks(trace(model, inputs), 0.5)
     comparison = compare(model, inputs, masks, solvers=("greedy", "cp-sat"), runs=3)
     assert comparison.solvers == ("greedy", "cp-sat")
-    assert list(comparison.latencies) == ["unpruned", "baseline", "greedy", "cp-sat"]
+    assert list(comparison.latencies) == ["unpruned", "baseline", "greedy", "cp-sat", "floor"]
     assert all(exported.verification.passed for exported in comparison.exports.values())
     for results in comparison.solutions.values():
         assert results["cp-sat"].objective <= results["greedy"].objective

@@ -14,12 +14,14 @@ from upscale_opt import effective_masks, trace
 from upscale_opt.comparison import prepare
 from upscale_opt.cost_model import AnalyticCosts
 from upscale_opt.errors import ModelError
-from upscale_opt.floors import floor_of
+from upscale_opt.floors import floor_of, floor_of_plan
 from upscale_opt.latency.agreement import INDISTINGUISHABLE, agreement, groups_of, worst_ranked_pair
 from upscale_opt.latency.calibration import calibrate
 from upscale_opt.latency.measured_costs import MeasuredCosts
 from upscale_opt.matrix_convolution import MatrixConv2d
 from upscale_opt.order_checks import _explaining, _medians, check_orders
+from upscale_opt.outputs import tensors
+from upscale_opt.plans import baseline_plan
 from upscale_opt.scatter import save_scatter
 from upscale_opt.selections import Gather
 
@@ -165,6 +167,26 @@ def test_the_floor_has_no_selections_and_the_right_shapes(network):
     with torch.inference_mode():
         found, expected = floor(*inputs), model(*inputs)
     assert found.shape == expected.shape
+
+
+@pytest.mark.parametrize("network", networks.ALL)
+def test_every_network_has_a_floor(network):
+    """`compare` and `profile` measure it beside the exports."""
+    model, inputs, graph, masks = masked(network)
+    made = prepare(model, inputs, masks, graph=graph)
+    floor = floor_of(model, inputs, graph, made.masks, made.problems)
+    with torch.inference_mode():
+        found, expected = (tensors(own(*(x.clone() for x in inputs))) for own in (floor, model))
+    assert [y.shape for y in found] == [y.shape for y in expected]
+
+
+def test_the_floor_of_a_plan_computes_as_the_plan_does():
+    model, inputs, graph, masks = masked(networks.Residual)
+    made = prepare(model, inputs, masks, graph=graph)
+    own = replace(baseline_plan(made.problems, made.masks), kernels={"down": "matmul"})
+    floor = floor_of_plan(model, inputs, own)
+    assert isinstance(floor.get_submodule("down"), MatrixConv2d)
+    assert not any(isinstance(module, Gather) for module in floor.modules())
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

@@ -64,6 +64,14 @@ def test_the_table_counts_every_mode_only_where_there_are_costs(solved):
     assert "over-reads" not in reports.table(*solved, SOLVERS, title="title")
 
 
+def test_latencies_are_ratios_to_the_first_and_to_the_floor():
+    latencies = {name: Profile((x, x), "cpu", "eager", None, {}) for name, x in (("unpruned", 0.4), ("greedy", 0.3))}
+    assert "to floor" not in reports.latency_table(latencies)
+    text = reports.latency_table({**latencies, "floor": Profile((0.2, 0.2), "cpu", "eager", None, {})})
+    (line,) = (line for line in text.splitlines() if "greedy" in line)
+    assert line.split()[-2:] == ["0.75", "1.50"]
+
+
 def test_latencies_that_the_host_disturbed_say_so():
     quiet, disturbed = (
         reports.latency_table({"unpruned": Profile((0.1, 0.2), "cpu", "eager", None, {}, stolen=share)})

@@ -38,7 +38,7 @@ def profile(
     memory_format: options.MemoryFormat = "contiguous",
     json: options.JsonPath = None,
 ) -> None:
-    """Measure a model, and with --plan its baseline and planned exports beside it, interleaved."""
+    """Measure a model, and with --plan its baseline and planned exports and their floor beside it, interleaved."""
     from upscale_opt.plans import read_plan
 
     options.require_writable(json)
@@ -49,6 +49,7 @@ def profile(
     shape = options.settled_shape(reference.input_shape, batch, memory_format)
     from upscale_opt.environment import environment
     from upscale_opt.exporter import export as run_export
+    from upscale_opt.floors import floor_of_plan
     from upscale_opt.latency.access_profiles import profile_accesses
     from upscale_opt.latency.profiling import profile_interleaved
     from upscale_opt.models import in_memory_format
@@ -61,6 +62,8 @@ def profile(
         exports["planned"] = run_export(network, x, stored, verify=verify)
     models = {"unpruned": network, **{name: exported.module for name, exported in exports.items()}}
     x = in_memory_format(memory_format, x, *models.values())
+    if stored is not None:
+        models[reports.FLOOR] = floor_of_plan(network, x, stored)
     latencies = profile_interleaved(models, x, progress=True)
     say(reports.latency_table(latencies))
     document: dict[str, Any] = {
