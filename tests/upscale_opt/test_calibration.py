@@ -14,12 +14,12 @@ from upscale_opt.comparison import prepare
 from upscale_opt.cost_model import AnalyticCosts
 from upscale_opt.latency.backends import BACKENDS, prepared
 from upscale_opt.latency.calibration import Effort, calibrate, conditions_of, keys_of, spans_between
-from upscale_opt.latency.cost_tables import CostTables, Timing, Way
-from upscale_opt.latency.measured_costs import OWN, MeasuredCosts
+from upscale_opt.latency.cost_tables import CostTables, Timing
+from upscale_opt.latency.measured_costs import MeasuredCosts
 from upscale_opt.latency.specimens import Case, Specimen, forms_of, inputs_of, positions_of
 from upscale_opt.layers import Layer
 from upscale_opt.models import in_memory_format
-from upscale_opt.plans import MATMUL, baseline_plan
+from upscale_opt.plans import GATHERING, MATMUL, baseline_plan
 
 QUICK = Effort(spans=2, rounds=2, sweeps=1, seconds=0.0, copies=1)
 
@@ -114,6 +114,18 @@ def test_tables_made_with_less_care_are_made_again(tmp_path, monkeypatch):
     assert set(CostTables.load(tmp_path, conditions_of(inputs)).details.values()) == {(6, QUICK.seconds, 2)}
 
 
+def test_tables_that_lack_a_way_to_read_are_made_again(tmp_path, monkeypatch):
+    """As those that the timing of layers for SPDY leaves in the same file."""
+    _, inputs, graph, masks = masked(networks.Residual)
+    tables = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK)
+    key = max(tables.entries, key=lambda own: len(tables.entries[own]))
+    tables.entries[key] = tables.entries[key][:1]
+    tables.save(tmp_path)
+    seen = noted(monkeypatch)
+    calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK)
+    assert seen == [(key, 0)]
+
+
 def test_one_channel_may_be_in_either_format():
     x = torch.zeros(2, 1, 3, 3)
     assert conditions_of((x,)).memory_format == "contiguous"
@@ -131,14 +143,21 @@ def test_conditions_tell_memory_formats_and_batches_of_the_same_shape_apart():
 CONVOLUTION = Layer("Conv2d", (2, 12, 5, 5), 1, 1, 7, (1, 1), (1, 1), (0, 0), (1, 1), True)
 BEHIND = replace(CONVOLUTION, kernel=(3, 3), padding=(1, 1), prologue=("BatchNorm2d", "relu"))
 JOINED = replace(BEHIND, operands=(5, 4, 3))
+POINTWISE = replace(CONVOLUTION, prologue=("BatchNorm2d", "relu"), operands=(5, 4, 3))
 FLAT = Layer("Linear", (2, 48), 1, 4, 6, bias=True)
 
 
-@pytest.mark.parametrize("layer", [CONVOLUTION, BEHIND, JOINED, FLAT])
+@pytest.mark.parametrize("layer", [CONVOLUTION, BEHIND, JOINED, POINTWISE, FLAT])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_specimens_read_the_channels_they_say(layer, memory_format):
     """With the weights of channels that are not read left out, all ways to read give the plain consumer's output."""
-    for case in forms_of(layer, 5, 12, [5, 8, 12], [2, 4]):
+    cases = forms_of(layer, 5, 12, [5, 8, 12], [2, 4], gathering=True)
+    assert {case.kernel for case in cases} == ({"", MATMUL, GATHERING} if layer.is_pointwise else {""})
+    assert {case.late for case in cases if case.kernel == MATMUL} == {
+        CONVOLUTION: {False},
+        POINTWISE: {False, True},
+    }.get(layer, set())
+    for case in cases:
         inputs = inputs_of(
             layer, case, 12, dtype=torch.float64, device=torch.device("cpu"), memory_format=memory_format
         )
@@ -190,7 +209,7 @@ def test_plans_read_in_the_ways_that_the_tables_find_cheapest_and_compute_the_sa
     """Made-up tables, each way the cheapest in turn, so that exports of all of them are verified."""
     model, inputs, graph, masks = masked(network, seed=1)
     conditions = conditions_of(inputs)
-    for cheap in ("over-read", "pieces", "copy", "whole", "late over-read", "late copy", MATMUL):
+    for cheap in ("over-read", "pieces", "copy", "whole", "late over-read", "late copy", MATMUL, "late matmul"):
         entries = {}
         for key in keys_of(graph, masks.masks):
             cases = forms_of(key.layer, key.kept, key.stored, spans_between(key.kept, key.stored, 3), [2, 4])
@@ -205,20 +224,23 @@ def test_plans_read_in_the_ways_that_the_tables_find_cheapest_and_compute_the_sa
         assert exported.verification.passed and free
         modes = {plan.reads[name] for name in free}
         able = {name for name in free if made.tables[name].key.layer.has_prologue}
-        assert not plan.slices & able if cheap.startswith("late") else plan.slices >= able
+        pointwise = {name for name in free if made.tables[name].key.layer.is_pointwise}
+        late = able & plan.kernels.keys() if cheap == "late matmul" else able if cheap.startswith("late") else set()
+        assert plan.slices & able == able - late
         if cheap == "whole":
             assert all(plan.widths[name] == made.tables[name].key.stored for name in free)
         elif cheap == "copy":
             assert modes == {"copy"}
         elif cheap == MATMUL:
-            able = {name for name in free if made.tables[name].ranges.keys() == {OWN, Way(MATMUL)}}
-            assert set(plan.kernels) <= able and bool(plan.kernels) == bool(able)
+            assert plan.kernels.keys() & free == pointwise
+        elif cheap == "late matmul":
+            assert late <= pointwise and bool(late) == bool(able & pointwise)
 
 
 def _cost(case, stored, cheap):
     if case.form == "over-read" and case.channels == stored:
         return 1000 if cheap == "whole" else 9000
     if case.kernel == MATMUL:
-        return 1000 if cheap == MATMUL else 9000
+        return 1000 if cheap == ("late matmul" if case.late else MATMUL) else 9000
     form = f"late {case.form}" if case.late else case.form
     return 1000 if form == cheap else 5000 + 10 * case.channels

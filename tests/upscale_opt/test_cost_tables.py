@@ -51,9 +51,8 @@ def test_files_come_back_as_they_were(tmp_path):
 def test_timings_are_known_to_those_who_ask_for_no_more_care():
     tables = CostTables(CONDITIONS, {KEY: TIMINGS}, {KEY: Detail(6, 0.003, 2)})
     assert tables.known(KEY, Detail(6, 0.003, 2)) == tables.known(KEY, Detail(3, 0.001, 1)) == TIMINGS
-    assert tables.num_rounds(KEY, Detail(6, 0.003, 2)) == 3
     for more in (Detail(7, 0.003, 2), Detail(6, 0.004, 2), Detail(6, 0.003, 3)):
-        assert tables.known(KEY, more) == () and tables.num_rounds(KEY, more) == 0
+        assert tables.known(KEY, more) == ()
     assert CostTables(CONDITIONS, {KEY: TIMINGS}).known(KEY, Detail(1, 0.0, 1)) == (), "nobody knows how they were made"
 
 
@@ -225,3 +224,23 @@ def test_time_of_a_given_way_is_that_way_s_even_if_another_is_cheaper():
     assert table.time_of("over-read", width=64, runs=9, kernel="") == 1500
     assert table.time_of("copy", width=32, runs=9, kernel="") == 1380
     assert np.isclose(table.time_of("pieces", width=32, runs=3, kernel=""), 1400)
+
+
+def test_what_reads_all_there_is_may_be_a_matrix_product():
+    """Then there is nothing to select, but a faster way to compute."""
+    key = Key(replace(LAYER, prologue=(), operands=()), 64, 64)
+    slow = MeasuredTable(key, (timing("contiguous", 64, 900), timing("over-read", 64, 1000, kernel="matmul")))
+    fast = MeasuredTable(key, (timing("contiguous", 64, 900), timing("over-read", 64, 600, kernel="matmul")))
+    assert slow.reading(64, 1) == slow.least == Reading("view", 900)
+    assert fast.reading(64, 1) == fast.least == Reading("view", 600, None, "matmul")
+    assert [fast.time_of("view", width=64, runs=1, kernel=kernel) for kernel in ("", "matmul")] == [900, 600]
+    assert fast.to_cost_table().read.costs == (600,)
+    assert fastest_kernels({"fast": fast, "slow": slow}) == {"fast": "matmul"}
+
+
+def test_copies_behind_the_prologue_may_feed_the_matrix_product():
+    late = (timing("copy", 32, 1290, late=True), timing("over-read", 40, 1330, kernel="matmul", late=True))
+    fast = tuple(replace(own, nanoseconds=3 * (600,)) if own.kernel and own.channels == 32 else own for own in TIMINGS)
+    table = MeasuredTable(KEY, (*fast, *late))
+    assert table.least.nanoseconds == 600 and table.copies[Way("matmul", True)] == 1290 - 400
+    assert table.reading(64, 9) == Reading("copy", 890, None, "matmul", True)

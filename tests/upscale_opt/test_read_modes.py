@@ -115,3 +115,13 @@ def test_a_consumer_that_gathers_by_itself_computes_the_same(planned):
     wrong = "stem"
     with pytest.raises(PlanError, match="gather"):
         export(model, inputs, replace(plan, kernels={wrong: GATHERING}), graph=graph)
+
+
+@pytest.mark.parametrize("kernel", [MATMUL, "gathering"])
+def test_kernels_compute_behind_what_serves_a_consumer_alone(planned, kernel):
+    """Channels are selected behind normalisation and activation, by the kernel itself or in front of it."""
+    model, inputs = networks.make(networks.Dense)
+    graph, _, _, plan = planned(model, inputs)
+    own = replace(plan, reads={**plan.reads, "last": COPY}, kernels={"last": kernel}, slices=frozenset())
+    exported = export(model, inputs, own, graph=graph)
+    assert exported.verification.passed and type(exported.module.get_submodule("last")) is not torch.nn.Conv2d

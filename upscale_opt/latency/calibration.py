@@ -138,12 +138,12 @@ def calibrate(
     directory = default_directory() if directory is None else directory
     tables = CostTables.load(directory, conditions)
     effort = effort or Effort()
-    sweeps = _sweeps(tables, keys_of(graph, masks, outputs=outputs), effort)
     device = next((x.device for x in example_inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
+    sweeps = _sweeps(tables, keys_of(graph, masks, outputs=outputs), device, effort)
     shapes = tqdm(sweeps, desc="calibrate", unit="shape", disable=None if progress else True, leave=False)
     with retained_memory():
         for key in shapes:
-            known = tables.known(key, effort.detail)
+            known = _known(tables, key, device, effort)
             detail = tables.details[key] if known else effort.detail
             alike = replace(effort, **detail._asdict())  # all figures of a table are made alike
             tables.entries[key] = measure(key, conditions, device, alike, known)
@@ -152,9 +152,25 @@ def calibrate(
     return tables
 
 
-def _sweeps(tables: CostTables, keys: Sequence[Key], effort: Effort) -> list[Key]:
+def _cases(key: Key, device: torch.device, effort: Effort) -> list[Case]:
+    """The ways to read that are timed."""
+    spans = spans_between(key.kept, key.stored, effort.spans)
+    return forms_of(key.layer, key.kept, key.stored, spans, _runs(key), gathering=is_fused_on(device))
+
+
+def _known(tables: CostTables, key: Key, device: torch.device, effort: Effort) -> tuple[Timing, ...]:
+    """What was timed at least as carefully, in all ways; layers timed for SPDY were read in one only."""
+    timings = tables.known(key, effort.detail)
+    known, wanted = (
+        {(own.form, own.kernel, own.late) for own in ways} for ways in (timings, _cases(key, device, effort))
+    )
+    return timings if known >= wanted else ()
+
+
+def _sweeps(tables: CostTables, keys: Sequence[Key], device: torch.device, effort: Effort) -> list[Key]:
     """The shapes to time, one sweep after the other: those that have fewer figures than they should by then."""
-    figures = {key: tables.num_rounds(key, effort.detail) for key in keys}
+    known = {key: _known(tables, key, device, effort) for key in keys}
+    figures = {key: len(timings[0].nanoseconds) if timings else 0 for key, timings in known.items()}
     wanted = [min(effort.rounds, (i + 1) * effort.rounds_per_sweep) for i in range(effort.sweeps)]
     waiting = []
     for number in wanted:
@@ -189,9 +205,7 @@ def measure(
     memory_format = MEMORY_FORMATS[conditions.memory_format]
     layer = key.layer
     cases = [Case(own.form, own.channels, own.runs, own.kernel, own.late) for own in known]
-    if not cases:
-        spans = spans_between(key.kept, key.stored, effort.spans)
-        cases = forms_of(layer, key.kept, key.stored, spans, _runs(key), gathering=is_fused_on(device))
+    cases = cases or _cases(key, device, effort)
     calls: list[list[Callable[[], Any]]] = []
     shared: dict[bool, tuple[torch.Tensor, ...]] = {}
     with torch.inference_mode(), retained_memory():

@@ -164,11 +164,6 @@ class CostTables:
         careful = own is not None and all(had >= wanted for had, wanted in zip(own, detail, strict=True))
         return self.entries.get(key, ()) if careful else ()
 
-    def num_rounds(self, key: Key, detail: Detail) -> int:
-        """Figures of every way to read a shape; 0 if it was not measured, or less carefully."""
-        timings = self.known(key, detail)
-        return len(timings[0].nanoseconds) if timings else 0
-
     def save(self, directory: str | Path) -> Path:
         """Write the file of these conditions into a directory, made if needed; atomically. Returns its path.
 

@@ -97,9 +97,13 @@ class MeasuredTable:
     @cached_property
     def least(self) -> Reading:
         """The fastest way to read just what is kept: by the module's own operator, or by a matrix product."""
-        curve = self.ranges.get(Way(MATMUL))
-        found = [] if curve is None else [Reading(VIEW, float(np.interp(self.key.kept, *curve)), None, MATMUL)]
-        return min([Reading(VIEW, self.contiguous), *found], key=lambda reading: reading.nanoseconds)
+        product = Way(MATMUL)
+        found = [Reading(VIEW, self.contiguous)]
+        if product in self.ranges:
+            found.append(Reading(VIEW, float(np.interp(self.key.kept, *self.ranges[product])), None, MATMUL))
+        elif self.key.kept == self.key.stored and product in self.whole:
+            found.append(Reading(VIEW, self.whole[product], None, MATMUL))
+        return min(found, key=lambda reading: reading.nanoseconds)
 
     @cached_property
     def ranges(self) -> Mapping[Way, tuple[np.ndarray, np.ndarray]]:
@@ -133,8 +137,9 @@ class MeasuredTable:
         With a matrix product they are not timed, but follow from the times of both.
         """
         copies = {way: timings[0].median for (form, way), timings in self._by_form.items() if form == COPY}
-        if copies and self.least.kernel:
-            copies[Way(self.least.kernel)] = copies[OWN] + self._saved
+        if self.least.kernel:
+            own = {way: time for way, time in copies.items() if not way.kernel}
+            copies |= {Way(self.least.kernel, way.late): time + self._saved for way, time in own.items()}
         return copies
 
     @property
@@ -159,8 +164,8 @@ class MeasuredTable:
         A consumer that is called several times cannot gather by itself: its calls may read in different ways.
         """
         kept, stored = self.key.kept, self.key.stored
-        if span == stored == kept:
-            return Reading(VIEW, self.contiguous)
+        if kept == stored:
+            return self.least
         mode = VIEW if span == kept else OVER_READ
         found = [Reading(OVER_READ, time, stored, *way) for way, time in self.whole.items()]
         for way, curve in self.ranges.items() if span < stored else ():
@@ -191,7 +196,7 @@ class MeasuredTable:
         """
         way = Way(kernel, late)
         if self.key.kept == self.key.stored:
-            return self.contiguous
+            return self.whole.get(way, self.contiguous)
         if mode == PIECES and self.pieces is not None:
             return float(np.interp(runs, *self.pieces)) + (self._saved if kernel == self.least.kernel else 0.0)
         if mode in (PIECES, COPY):
@@ -204,7 +209,7 @@ class MeasuredTable:
         """The curves that solvers see: whole nanoseconds, a whole number of them per channel between two spans."""
         kept, stored = self.key.kept, self.key.stored
         if kept == stored:
-            return CostTable(Curve((kept,), (round(self.contiguous),)))
+            return CostTable(Curve((kept,), (round(self.least.nanoseconds),)))
         spans = sorted({kept, stored, *(int(s) for curve in self.ranges.values() for s in curve[0])})
         whole = min(self.whole.values())
         costs = [min(whole, *(float(np.interp(s, *curve)) for curve in self.ranges.values())) for s in spans[:-1]]

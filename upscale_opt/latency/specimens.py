@@ -95,8 +95,10 @@ class Specimen(nn.Module):
         self.parts: list[list[tuple[int, int]] | None] = []
         self.gathers = nn.ModuleDict()
         self.behind: tuple[int, int] | None = None
+        chosen = positions
         if case.late:
-            self._select_behind(layer, case, positions)
+            if case.kernel != GATHERING:  # which selects by itself
+                self._select_behind(layer, case, positions)
             positions = np.arange(stored)
         for i, width in enumerate(widths):
             own = positions[(positions >= starts[i]) & (positions < starts[i + 1])] - starts[i]
@@ -111,7 +113,7 @@ class Specimen(nn.Module):
             self.parts.append(None if whole else runs)
         between = stored if case.late else case.channels
         self.prologue = nn.ModuleList(_prologue_module(name, between) for name in layer.prologue)
-        self.consumer = consumer(layer, case, positions)
+        self.consumer = consumer(layer, case, chosen)
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """The consumer's output."""
@@ -189,21 +191,27 @@ def forms_of(
 ) -> list[Case]:
     """All ways to read that are worth timing: ranges of the given spans, pieces of the given runs, a copy.
 
-    Ranges and copies behind the work that serves the consumer alone, too, if there is any; with `gathering`, a copy by
-    the consumer itself, if it is one that can.
+    Ranges and copies behind the work that serves the consumer alone, too, if there is any; 1x1 convolutions as matrix
+    products, too; with `gathering`, a copy by the consumer itself, if it is one that can.
     """
+    kernels = ("", MATMUL) if layer.is_pointwise else ("",)
     if kept == stored:
-        return [Case(CONTIGUOUS, kept)]
+        return [Case(CONTIGUOUS, kept), *(Case(OVER_READ, kept, kernel=kernel) for kernel in kernels if kernel)]
     late = layer.has_prologue
-    kernels = ("", MATMUL) if layer.is_pointwise and not late else ("",)
+    gathers = gathering and layer.is_pointwise and set(layer.stride) == {1}
     return [
         Case(CONTIGUOUS, kept),
         *(Case(OVER_READ, span, kernel=kernel) for span in spans for kernel in kernels),
         *(Case(PIECES, kept, number) for number in runs),
         Case(COPY, kept),
-        *(Case(OVER_READ, span, late=True) for span in spans if late and span < stored),
+        *(
+            Case(OVER_READ, span, kernel=kernel, late=True)
+            for span in spans
+            for kernel in kernels
+            if late and span < stored
+        ),
         *([Case(COPY, kept, late=True)] if late else []),
-        *([Case(COPY, kept, kernel=GATHERING)] if gathering and MATMUL in kernels and set(layer.stride) == {1} else []),
+        *([Case(COPY, kept, kernel=GATHERING, late=late)] if gathers else []),
     ]
 
 
