@@ -21,6 +21,7 @@ from problems.files import write_bytes_atomically
 from upscale_opt.errors import PlanError
 from upscale_opt.forms import FORMS, require_forms
 from upscale_opt.graphs import Graph
+from upscale_opt.memory_formats import memory_format_of
 from upscale_opt.plans import Plan, save_plan
 from upscale_opt.saving import to_bytes
 
@@ -103,8 +104,8 @@ class ParameterSlice:
         return any(bool((np.diff(part) < 0).any()) for part in (*self.indices.values(), *columns))
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The slice of a tensor of the original shape; a new tensor."""
-        result = tensor.detach()
+        """The slice of a tensor of the original shape; a new tensor in the same memory format."""
+        result, memory_format = tensor.detach(), memory_format_of(tensor)
         for dimension, index in self.indices.items():
             if not np.array_equal(index, np.arange(tensor.shape[dimension])):
                 result = result.index_select(dimension, torch.from_numpy(index).to(tensor.device))
@@ -121,8 +122,8 @@ class ParameterSlice:
             shape = [*columns.shape, *[1] * (tensor.ndim - 2)]
             result = result.gather(1, columns.reshape(shape).expand(-1, -1, *tensor.shape[2:]))
         if result.data_ptr() == tensor.data_ptr():
-            result = result.clone(memory_format=torch.contiguous_format)
-        return result.contiguous()
+            result = result.clone(memory_format=memory_format)
+        return result.to(memory_format=memory_format)
 
 
 @dataclass(frozen=True, eq=False)

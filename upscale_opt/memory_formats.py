@@ -6,10 +6,10 @@ import torch
 
 
 def is_channels_last(x: torch.Tensor) -> bool:
-    """Whether the strides of a tensor are those of channels_last, and not those of a contiguous one.
+    """Whether a tensor is stored pixel by pixel: in channels_last, and not in the usual format as well.
 
     ``x.is_contiguous(memory_format=torch.channels_last)`` also holds for every contiguous tensor of one channel or one
-    pixel.
+    pixel; their strides say what they are meant to be.
 
     Examples
     --------
@@ -17,11 +17,17 @@ def is_channels_last(x: torch.Tensor) -> bool:
     >>> is_channels_last(x), is_channels_last(x.to(memory_format=torch.channels_last))
     (False, True)
     """
-    if x.ndim != 4:
+    if x.ndim != 4 or not x.is_contiguous(memory_format=torch.channels_last):
         return False
     _, channels, height, width = x.shape
-    strides = (height * width * channels, 1, width * channels, channels)
-    return x.stride() == strides != (channels * height * width, height * width, width, 1)
+    if not x.is_contiguous():
+        return True
+    return x.stride(1) == 1 if height * width > 1 else channels > 1 and x.stride(3) == channels
+
+
+def memory_format_of(x: torch.Tensor) -> torch.memory_format:
+    """``torch.channels_last`` if a tensor is in that format, else ``torch.contiguous_format``."""
+    return torch.channels_last if is_channels_last(x) else torch.contiguous_format
 
 
 def has_adjacent_channels(x: torch.Tensor) -> bool:

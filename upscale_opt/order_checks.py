@@ -106,12 +106,12 @@ class OrderCheck:
     @property
     def access_agreement(self) -> Agreement | None:
         """Over all accesses of all orders; None if they were not measured."""
-        pairs = self._access_pairs()
+        pairs = self._distinct_pairs()
         return agreement([p[2] for p in pairs], [p[3] for p in pairs]) if len(pairs) > 1 else None
 
     def worst_accesses(self, most: int = 10) -> list[tuple[str, str, float, float]]:
         """Order, access, expected and measured seconds of those that are furthest apart, in seconds."""
-        return sorted(self._access_pairs(), key=lambda own: -abs(own[2] - own[3]))[:most]
+        return sorted(self._distinct_pairs(), key=lambda own: -abs(own[2] - own[3]))[:most]
 
     @property
     def misranking(self) -> Misranking | None:
@@ -133,7 +133,16 @@ class OrderCheck:
             tuple(sorted(differences, key=lambda own: -abs(own.unexpected))),
         )
 
+    def _distinct_pairs(self) -> list[tuple[str, str, float, float]]:
+        """Those of one order per plan."""
+        return [
+            own
+            for own in self._access_pairs()
+            if own[0] not in self.same_as or self.same_as[own[0]] not in self.accesses
+        ]
+
     def _access_pairs(self) -> list[tuple[str, str, float, float]]:
+        """Order, access, expected and measured seconds."""
         return [
             (order, access, own.reading.nanoseconds / 1e9, self.accesses[order][access])
             for order in self.accesses

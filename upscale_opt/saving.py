@@ -21,7 +21,7 @@ from problems import ProblemError
 from problems.files import write_bytes_atomically
 from upscale_opt.errors import PlanError, UpscaleError, VerificationError
 from upscale_opt.forms import require_forms
-from upscale_opt.memory_formats import is_channels_last
+from upscale_opt.memory_formats import memory_format_of
 from upscale_opt.outputs import clones, relative_error, tensors
 from upscale_opt.running import device_of
 
@@ -160,7 +160,7 @@ class _Samples:
             return x[torch.arange(size) % self.size] if self._has_batch(x) else x
         shape = (size, *x.shape[1:]) if self._has_batch(x) else tuple(x.shape)
         values = torch.randn(shape, generator=self.generator).to(x.device, x.dtype)
-        return values.to(memory_format=torch.channels_last) if is_channels_last(x) else values
+        return values.to(memory_format=memory_format_of(x))
 
 
 def _example(exported: Savable, given: torch.Tensor | Sequence[Any] | None) -> tuple[Any, ...]:

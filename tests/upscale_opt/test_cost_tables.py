@@ -184,7 +184,7 @@ def test_widths_are_rounded_up_where_multiples_of_8_are_faster():
     rest = (timing("over-read", 56, 1800), timing("over-read", 64, 3000))
     table = MeasuredTable(key, slow_start + rest)
     assert table.aligned == {OWN} and table.reading(41, 9).width == 48 and table.reading(37, 1).width == 40
-    assert table.reading(57, 9) == Reading("over-read", 1800), "all that is stored is no rounded width"
+    assert table.reading(57, 9) == Reading("over-read", 1950), "all that is stored is no rounded width"
 
 
 def test_a_way_is_rounded_up_only_where_it_is_faster_itself():

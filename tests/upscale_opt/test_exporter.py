@@ -20,6 +20,7 @@ from upscale_opt import (
     save_plan,
     trace,
 )
+from upscale_opt.memory_formats import is_channels_last
 from upscale_opt.plans import Plan
 from upscale_opt.selections import Gather
 
@@ -166,6 +167,16 @@ def test_a_gather_keeps_the_memory_format(channels_last):
     y = Gather(index, 1)(x)
     assert torch.equal(y, x[:, [4, 0, 3]])
     assert y.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+def test_an_export_keeps_the_memory_format_of_the_weights(planned):
+    """A convolution whose input is channels_last and whose weight is not converts the weight in every call."""
+    model, inputs = networks.make(networks.Residual)
+    graph, _, _, plan = planned(model.to(memory_format=torch.channels_last), inputs)
+    exported = export(model, inputs, plan, graph=graph)
+    weights = {name: x for name, x in exported.module.named_parameters() if x.ndim == 4}
+    assert exported.verification.passed and weights and all(map(is_channels_last, weights.values()))
+    assert any(x.shape != dict(model.named_parameters())[name].shape for name, x in weights.items())
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

@@ -168,11 +168,11 @@ class MeasuredTable:
             return self.least
         mode = VIEW if span == kept else OVER_READ
         found = [Reading(OVER_READ, time, stored, *way) for way, time in self.whole.items()]
-        for way, curve in self.ranges.items() if span < stored else ():
+        for way in self.ranges if span < stored else ():
             width = -(-span // ALIGNMENT) * ALIGNMENT if way in self.aligned else span
             width = width if width < stored else span  # all that is stored has a time of its own
             given = None if width == span else width
-            found.append(Reading(mode, float(np.interp(width, *curve)), given, *way))
+            found.append(Reading(mode, self._range_time(way, width), given, *way))
         if self.pieces is not None and 2 <= runs <= self.pieces[0][-1]:
             time = float(np.interp(runs, *self.pieces)) + self._saved
             found.append(Reading(PIECES, time, None, self.least.kernel))
@@ -203,7 +203,13 @@ class MeasuredTable:
             return self.copies.get(way, self.copies[OWN])
         if width == self.key.stored:
             return self.whole.get(way, self.whole[OWN])
-        return float(np.interp(width, *self.ranges.get(way, self.ranges[OWN])))
+        return self._range_time(way if way in self.ranges else OWN, width)
+
+    def _range_time(self, way: Way, width: int) -> float:
+        """Nanoseconds of a range in a way that was timed; towards all that is stored it costs no less."""
+        spans, times = self.ranges[way]
+        whole = self.whole.get(Way(way.kernel), self.whole[OWN])
+        return float(np.interp(width, [*spans, self.key.stored], [*times, max(times[-1], whole)]))
 
     def to_cost_table(self) -> CostTable:
         """The curves that solvers see: whole nanoseconds, a whole number of them per channel between two spans."""
