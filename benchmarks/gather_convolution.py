@@ -213,15 +213,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for i in tqdm(np.random.default_rng(0).permutation(len(cells)).tolist(), unit="cell"):
             if time.perf_counter() - started < given.budget:
                 rows[i] = row(*cells[i], given.rounds)
+        code = 0
     except KeyboardInterrupt:
-        print("interrupted; what was measured is kept", file=sys.stderr)
+        code = 130
     if not rows:
-        print("error: there was no time for any cell; give a larger --budget", file=sys.stderr)
-        return 2
+        if code == 0:
+            print("error: there was no time for any cell; give a larger --budget", file=sys.stderr)
+        return code or 2
     ordered = [rows[i] for i in sorted(rows)]
     text = summary(ordered, len(cells), given.rounds, time.perf_counter() - started)
     print(save("gather_convolution", ordered, text))
-    return 0
+    return code
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import argparse
 import itertools
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from benchmarks.vs_upscale_latency.running import PEER, version_of
 
 MODELS = ("resnet50", "densenet121", "mobilenet_v2")
 BATCHES = ("8", "64", "1")
+Benchmark = Callable[[Sequence[str]], int]
 SHARES = {"latency": 0.45, "vs_upscale_latency": 0.7, "gather_convolution": 1.0}
 """Benchmark to the share of the budget after which it begins no cell."""
 
@@ -70,51 +72,52 @@ def _cells(given: argparse.Namespace) -> Iterator[list[str]]:
 def _run(given: argparse.Namespace) -> int:
     started, left_out = time.monotonic(), list[str]()
     end = {name: started + share * given.budget for name, share in SHARES.items()}
-    on_gpu = ["--device", "cuda", "--runs", "100"]
-    scripts = [*on_gpu, "--backends", "torchscript", "--quick", "--copies", "1", "--no-verify"]
-    steps: list[tuple[str, Callable[[Sequence[str]], int], list[list[str]]]] = [
+    on_gpu = ["--device", "cuda", "--runs", "100", "--quick"]
+    scripts = [*on_gpu, "--backends", "torchscript", "--copies", "1", "--no-verify"]
+    steps: list[tuple[str, Benchmark, list[list[str]]]] = [
         ("latency", latency.main, [[*cell, *scripts] for cell in _cells(given)]),
         ("vs_upscale_latency", vs_upscale_latency.main, [[*cell, *on_gpu] for cell in _cells(given)]),
+        ("gather_convolution", gather_convolution.main, [[]]),
     ]
     if version_of(PEER) is None:
         print(f"{PEER} is not installed: vs_upscale_latency is left out", file=sys.stderr)
-        steps.pop()
-    interrupted = False
+        del steps[1]
+    with _deadline(given.budget) as expired:
+        for name, benchmark, cells in steps:
+            for cell in cells:
+                if name == "gather_convolution":
+                    cell = ["--budget", f"{max(0.0, 0.9 * (end[name] - time.monotonic())):.0f}"]
+                late = time.monotonic() > end[name] or expired.is_set()
+                code = 130 if late else _called(benchmark, cell)
+                if code == 130 and (late or expired.is_set()):
+                    left_out.append(f"{name} {' '.join(cell[1:6:2])}" if len(cell) > 2 else name)
+                elif code:
+                    return code
+    if left_out:
+        print(f"left out for lack of time, or not finished: {', '.join(left_out)}", file=sys.stderr)
+    return 0
+
+
+def _called(benchmark: Benchmark, arguments: list[str]) -> int:
     try:
-        with _interrupted_after(given.budget):
-            for name, benchmark, cells in steps:
-                for cell in cells:
-                    code = 130 if time.monotonic() > end[name] else benchmark(cell)
-                    if code not in (0, 130):
-                        return code
-                    if code == 130:  # no time is left for it, or it was interrupted
-                        left_out.append(f"{name} {' '.join(cell[1:6:2])}")
-                        interrupted = time.monotonic() < end[name]
-                    if interrupted:
-                        return 130
-            seconds = 0.9 * (end["gather_convolution"] - time.monotonic())
-            if seconds < 1:
-                left_out.append("gather_convolution")
-                return 0
-            return gather_convolution.main(["--budget", f"{seconds:.0f}"])
+        return benchmark(arguments)
     except KeyboardInterrupt:
         return 130
-    finally:
-        if left_out:
-            print(f"left out for lack of time: {', '.join(left_out)}", file=sys.stderr)
 
 
 @contextmanager
-def _interrupted_after(seconds: float) -> Iterator[None]:
-    """Raise KeyboardInterrupt after so many seconds: benchmarks keep what they have then."""
+def _deadline(seconds: float) -> Iterator[threading.Event]:
+    """Raise KeyboardInterrupt after so many seconds, so that benchmarks keep what they have; the event says so."""
+    expired = threading.Event()
 
     def interrupt(*_: object) -> None:
+        expired.set()
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        yield
+        yield expired
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from benchmarks import results
 from benchmarks.latency.cells import KEY, QUICK, Cell, Subject, add_cell_options, cells_of
-from benchmarks.results import MEASURED, csv_text, markdown_table, measured_here, per_cent, provenance_of
+from benchmarks.results import MEASURED, csv_text, markdown_table, measured_here, per_cent, provenance_of, replaced
 from benchmarks.vs_upscale_latency.rows import read_rows
 from problems.files import write_text_atomically
 from upscale_opt import EffectiveMasks, UpscaleError, prepare
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             new = {MISRANKED: _misranked(run, check), WORST: _worst(run, check)}
             new[NAME] = [{**row, **facts} for row in _rows(run, check, given.runs, given.copies)]
             for name, rows in new.items():
-                found[name] = [row for row in found[name] if _run_of(row) != tuple(run.values())] + rows
+                found[name] = replaced(found[name], rows, RUN, list(run.values()))
             for name in (MISRANKED, WORST, NAME):  # the checks last: what is in them is not measured again
                 write_text_atomically(csv_text(found[name], columns[name]), paths[name])
     except KeyboardInterrupt:

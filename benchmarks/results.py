@@ -55,6 +55,19 @@ def measured_here(device: str, command: str) -> dict[str, Any]:
     return dict(zip(MEASURED, values, strict=True))
 
 
+def replaced(
+    rows: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]], names: Sequence[str], key: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The rows without those that have this key in the columns of these names, and the new ones behind them.
+
+    Examples
+    --------
+    >>> replaced([{"a": 1, "b": 1}, {"a": 2, "b": 2}], [{"a": 1, "b": 3}], ["a"], ["1"])
+    [{'a': 2, 'b': 2}, {'a': 1, 'b': 3}]
+    """
+    return [row for row in rows if [str(row[name]) for name in names] != list(key)] + list(new)
+
+
 def per_cent(share: float | None) -> str:
     """A share for a CSV, in per cent; empty if it is not known.
 

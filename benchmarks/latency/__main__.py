@@ -25,7 +25,7 @@ from benchmarks import results
 from benchmarks.latency.cells import KEY, PLANNED, QUICK, Cell, Subject, add_cell_options, cells_of
 from benchmarks.latency.measuring import COUNTS, FIGURES, Row, measure
 from benchmarks.latency.tables import by_cell, page
-from benchmarks.results import MEASURED, csv_text, measured_here
+from benchmarks.results import MEASURED, csv_text, measured_here, replaced
 from benchmarks.vs_upscale_latency.rows import read_rows
 from problems.files import write_text_atomically
 from upscale_opt import Plan, UpscaleError, extract, read_plan, save_plan
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             elif cell.key not in done:
                 facts = measured_here(cell.device, command)
                 new = [{**row, **facts} for row in _measured(cell, given)]
-                rows = [row for row in rows if tuple(str(row[name]) for name in KEY) != cell.key] + new
+                rows = replaced(rows, new, KEY, cell.key)
                 write_text_atomically(csv_text([{n: row.get(n, "") for n in COLUMNS} for row in rows]), path)
     except KeyboardInterrupt:
         return 130

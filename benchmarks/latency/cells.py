@@ -68,12 +68,19 @@ class Cell:
         return tuple(str(value) for value in asdict(self).values())
 
     def plan_path(self, directory: Path, variant: str) -> Path:
-        """Where the plan of a variant is, the same for all devices and backends."""
-        parts = (self.model, self.amount, self.seed, self.image, self.batch, self.format, variant)
-        return directory / (re.sub(r"[^\w.-]+", "-", "-".join(map(str, parts))) + ".json")
+        """Where the plan of a variant is."""
+        return plan_path(directory, self.model, self.amount, self.seed, self.image, self.batch, self.format, variant)
 
 
 KEY = tuple(Cell.__dataclass_fields__)
+
+
+def plan_path(
+    directory: Path, model: str, amount: str, seed: int, image: int, batch: int, memory_format: str, variant: str
+) -> Path:
+    """Where ``--plan-only`` puts the plan of a variant: the same for all devices and backends."""
+    parts = (model, amount, seed, image, batch, memory_format, variant)
+    return directory / (re.sub(r"[^\w.-]+", "-", "-".join(map(str, parts))) + ".json")
 
 
 class Subject:

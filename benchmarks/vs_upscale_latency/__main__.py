@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip()
     run = Run(given.device, torch.get_num_threads(), runs, variants, given.files, command=command)
     subjects = [
-        Subject(model, amount, given.seed, given.image_size, given.device, given.time_limit, given.plans)
+        Subject(model, amount, given.seed, given.image_size, given.device, given.time_limit, given.plans, given.quick)
         for model, amount in itertools.product(given.models, given.amounts)
     ]
     finished = run.over(subjects, list(itertools.product(given.batches, given.formats)), fresh=given.fresh)
@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--plans", type=Path, help="plans by `benchmarks.latency --plan-only` to carry out [solve here]"
     )
+    parser.add_argument("--quick", action="store_true", help="calibrate with less effort")
     parser.add_argument("--files", type=Path, help="keep the TorchScript files in this folder")
     parser.add_argument("--fresh", action="store_true", help="measure cells again that have been measured")
     return parser

@@ -16,7 +16,8 @@ VARIANTS = {
     "peer-cat": "apple-upscale's `PruningManager.prune()`, which joins slices with `torch.cat`",
     "peer-index": "its `prune(is_not_ane=True)`, which indexes with a list; its documentation advises that for GPUs",
     "greedy-copies": "our export of the order of solver `greedy` for the objective `copies`, the peer's own",
-    "auto-latency": "our export of the order of solver `auto` for the objective `latency`",
+    "auto-latency": "our export of the order of solver `auto` for the objective `latency` (by analytic costs where "
+    "time_limit is `plans`), read in the ways that the tables find cheapest",
 }
 """Name to description; the order is that of the measurement."""
 
@@ -43,6 +44,8 @@ class Subject:
         Seconds per segment and solver.
     plans
         Directory of plans that ``benchmarks.latency --plan-only`` wrote, to be carried out; None to solve.
+    quick
+        Calibrate with less effort.
     """
 
     model: str
@@ -52,6 +55,7 @@ class Subject:
     device: str
     time_limit: float
     plans: Path | None = None
+    quick: bool = False
 
     def images(self, batch: int, memory_format: str) -> torch.Tensor:
         """Normal random images on the device, float32, shape (batch, 3, image_size, image_size)."""

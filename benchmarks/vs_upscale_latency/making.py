@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.latency.cells import Cell as LatencyCell
+from benchmarks.latency.cells import QUICK, plan_path
 from benchmarks.vs_upscale_latency.cells import FORMATS, MASKED, Cell, Subject
 from benchmarks.vs_upscale_latency.processes import reason
 from upscale_opt import (
@@ -33,14 +33,13 @@ from upscale_opt.latency.calibration import calibrate
 from upscale_opt.latency.measured_costs import MeasuredCosts
 from upscale_opt.latency.readings import cheapest_readings
 from upscale_opt.masks import Masks
-from upscale_opt.memory_formats import is_channels_last
 from upscale_opt.randomisation import random_inputs, randomise
 from upscale_opt.segments import each_solution
 
 WEIGHTS_FILE = "masked.pt"
 
-Maker = Callable[[torch.Tensor], nn.Module]
-"""From the input of a cell to the module that is traced with it."""
+Maker = Callable[[Cell, torch.Tensor], nn.Module]
+"""From a cell and its input to the module that is traced with it."""
 
 
 def make_masked(subject: Subject, directory: Path) -> Iterator[None]:
@@ -74,7 +73,7 @@ def make(variant: str, subject: Subject, cells: Sequence[Cell], directory: Path)
     for cell in cells:
         try:
             images = cell.images()
-            module: Any = maker(images).eval().to(images.device)
+            module: Any = maker(cell, images).eval().to(images.device)
             module = module.to(memory_format=FORMATS[cell.memory_format])
             with torch.no_grad():
                 torch.jit.save(torch.jit.trace(module, images, check_trace=False), str(cell.file(directory, variant)))
@@ -90,7 +89,7 @@ def _architecture(subject: Subject) -> nn.Module:
 
 
 def _masked(model: nn.Module, masks: Masks, subject: Subject) -> Maker:
-    return lambda images: model
+    return lambda cell, images: model
 
 
 def _peers(model: nn.Module, masks: Masks, subject: Subject, *, is_not_ane: bool) -> Maker:
@@ -101,26 +100,24 @@ def _peers(model: nn.Module, masks: Masks, subject: Subject, *, is_not_ane: bool
     from upscale import PruningManager  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
     PruningManager(model).compute([subject.images(1, "NCHW").cpu()]).prune(is_not_ane=is_not_ane)
-    return lambda images: model
+    return lambda cell, images: model
 
 
 def _own(model: nn.Module, masks: Masks, subject: Subject, *, solver: str, objective: str, plan: str) -> Maker:
     """Our export: solved, or read from a file, for every cell, since costs and selections depend on it."""
     model = model.to(subject.device)
 
-    def maker(images: torch.Tensor) -> nn.Module:
+    def maker(cell: Cell, images: torch.Tensor) -> nn.Module:
+        own = None if subject.plans is None else read_plan(_plan_path(cell, subject.plans, plan))
         graph = trace(model, images)
         settled = effective_masks(graph, masks)
         costs = None
         if objective == "latency":
-            # On a CPU tables of eager mode: what TorchScript saves per operator it saves in all ways to read alike. On
-            # a GPU it is no such matter: scripts have no fused gathers.
-            backend = TORCHSCRIPT if images.device.type == "cuda" else EAGER
-            tables = calibrate(graph, settled.masks, (images,), backend=backend)
+            backend, effort = backend_of_tables(images.device.type), QUICK if subject.quick else None
+            tables = calibrate(graph, settled.masks, (images,), backend=backend, effort=effort)
             costs = MeasuredCosts(tables, AnalyticCosts.for_device(images.device.type))
         prepared = prepare(model, images, settled, graph=graph, objective=objective, costs=costs)
-        if subject.plans is not None:
-            own = read_plan(_latency_cell(subject, images).plan_path(subject.plans, plan))
+        if own is not None:
             if costs is not None:
                 own = cheapest_readings(own, prepared.problems, prepared.tables)[0]
             return export(model, images, own, graph=graph, verify=False).module
@@ -133,11 +130,19 @@ def _own(model: nn.Module, masks: Masks, subject: Subject, *, solver: str, objec
     return maker
 
 
-def _latency_cell(subject: Subject, images: torch.Tensor) -> LatencyCell:
-    """What `benchmarks.latency` calls this cell."""
-    memory_format = "channels_last" if is_channels_last(images) else "NCHW"
-    of_model = (subject.model, subject.amount, subject.seed, subject.image_size)
-    return LatencyCell(*of_model, len(images), memory_format, subject.device, EAGER)
+def backend_of_tables(device: str) -> str:
+    """Whose cost tables the files are made by.
+
+    On a CPU eager mode's: what TorchScript saves per operator it saves in all ways to read alike. On a GPU scripts have
+    no fused gathers (`upscale_opt.GatherConv2d`), so it takes tables of scripts.
+    """
+    return TORCHSCRIPT if device == "cuda" else EAGER
+
+
+def _plan_path(cell: Cell, directory: Path, variant: str) -> Path:
+    own = cell.subject
+    of_model = (own.model, own.amount, own.seed, own.image_size)
+    return plan_path(directory, *of_model, cell.batch, cell.memory_format, variant)
 
 
 MAKERS: dict[str, Callable[[nn.Module, Masks, Subject], Maker]] = {

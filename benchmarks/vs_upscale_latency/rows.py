@@ -53,10 +53,11 @@ class Outcome:
 
 
 def key_of(cell: Cell, machine: str, num_threads: int) -> tuple[str, ...]:
-    """The values of `CELL_KEY` as they are in the file."""
+    """The values of `CELL_KEY` as they are in the file; the time limit is ``plans`` where nothing is solved."""
     own = cell.subject
     values = (own.model, own.amount, own.seed, own.image_size, cell.batch, cell.memory_format, own.device)
-    return tuple(str(value) for value in (*values, machine, num_threads, own.time_limit))
+    limit = own.time_limit if own.plans is None else "plans"
+    return tuple(str(value) for value in (*values, machine, num_threads, limit))
 
 
 def rows_of(

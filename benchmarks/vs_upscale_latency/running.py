@@ -18,7 +18,7 @@ from benchmarks.vs_upscale_latency.cells import MASKED, Cell, Subject
 from benchmarks.vs_upscale_latency.making import make, make_masked
 from benchmarks.vs_upscale_latency.measuring import measure
 from benchmarks.vs_upscale_latency.processes import ChildError, in_child
-from benchmarks.vs_upscale_latency.rows import Outcome, Row, cell_key, is_done, key_of, read_rows, rows_of, write_rows
+from benchmarks.vs_upscale_latency.rows import CELL_KEY, Outcome, Row, is_done, key_of, read_rows, rows_of, write_rows
 from upscale_opt.environment import environment
 
 NAME = "vs_upscale_latency"
@@ -89,9 +89,8 @@ class Run:
                 bar.set_postfix_str(f"{cell}: measure")
                 outcomes = self._measure(cell, made, directory)
                 new = rows_of(self._key(cell), outcomes, self.runs, {**self.facts, "load": results.load()})
-                old = [row for row in read_rows(self.path) if cell_key(row) != self._key(cell)]
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                write_rows([*old, *new], self.path)
+                write_rows(results.replaced(read_rows(self.path), new, CELL_KEY, self._key(cell)), self.path)
                 for variant, outcome in outcomes.items():
                     if self.files is None:
                         cell.file(directory, variant).unlink(missing_ok=True)

@@ -52,9 +52,9 @@ def test_all_three_benchmarks_run_on_the_device(called, tmp_path):
     found, _ = called
     assert gpu.main(["run", str(tmp_path), "--models", "resnet18", "--batches", "8"]) == 0
     assert names(found) == ["latency"] * 2 + ["vs_upscale_latency"] * 2 + ["gather_convolution"]
-    for name, arguments in found[:-1]:
+    for _, arguments in found[:-1]:
         assert {"cuda", "resnet18", str(tmp_path)} <= set(arguments)
-        assert ("--quick" in arguments) == (name == "latency")
+        assert "--quick" in arguments  # in both: then they share their tables
 
 
 def test_without_the_peer_the_others_run(called, tmp_path, monkeypatch, capsys):
@@ -74,10 +74,11 @@ def test_what_does_not_fit_into_the_budget_is_interrupted_and_said(called, tmp_p
     assert "gather_convolution" in told
 
 
-def test_an_interrupt_and_an_error_end_it(called, tmp_path):
+@pytest.mark.parametrize("name", gpu.SHARES)
+@pytest.mark.parametrize("code", [130, 2])
+def test_an_interrupt_and_an_error_end_it(called, tmp_path, name, code):
+    """Also where the benchmark's share is over by then: what is not the deadline is you."""
     found, taking = called
-    for code in (130, 2):
-        found.clear()
-        taking["latency returns"] = code
-        assert gpu.main(["run", str(tmp_path), "--models", "resnet18"]) == code
-        assert names(found) == ["latency"]
+    taking |= {f"{name} returns": code, name: (1 + gpu.SHARES[name]) / 2 if gpu.SHARES[name] < 1 else 0}
+    assert gpu.main(["run", str(tmp_path), "--models", "resnet18", "--batches", "8", "--budget", "1"]) == code
+    assert names(found)[-1] == name and names(found).count(name) == 1

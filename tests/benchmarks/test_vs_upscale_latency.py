@@ -74,11 +74,11 @@ def make_crash(model, masks, subject):
 def make_wrong(model, masks, subject):
     wrong = copy.deepcopy(model)
     torch.nn.init.zeros_(wrong.head.bias)
-    return lambda images: wrong
+    return lambda cell, images: wrong
 
 
 def make_right(model, masks, subject):
-    return lambda images: model
+    return lambda cell, images: model
 
 
 def key(model="m"):
@@ -210,6 +210,8 @@ def test_plans_made_elsewhere_are_carried_out_without_a_solver(toy, tmp_path, he
     assert command.main([*cell, "--runs", "2", "--variants", *OWN]) == 0
     rows = read_rows(tmp_path / "results" / "vs_upscale_latency.csv")
     assert {row["variant"]: row["status"] for row in rows} == dict.fromkeys((MASKED, *OWN), "ok")
+    assert {row["time_limit"] for row in rows} == {"plans"}, "solved here, it is another cell"
+    assert making.backend_of_tables("cpu") == "eager" and making.backend_of_tables("cuda") == "torchscript"
 
 
 def test_interrupting_keeps_the_cells_measured_so_far(toy, tmp_path, here, monkeypatch):

@@ -54,6 +54,7 @@ def test_timings_are_known_to_those_who_ask_for_no_more_care():
     for more in (Detail(7, 0.003, 2), Detail(6, 0.004, 2), Detail(6, 0.003, 3)):
         assert tables.known(KEY, more) == ()
     assert CostTables(CONDITIONS, {KEY: TIMINGS}).known(KEY, Detail(1, 0.0, 1)) == (), "nobody knows how they were made"
+    assert Detail(6, 0.001, 2).with_all_care_of(Detail(3, 0.003, 1)) == (6, 0.003, 2)
 
 
 def test_other_conditions_have_another_file(tmp_path):

@@ -68,6 +68,8 @@ def test_orders_with_the_same_plan_are_one_export(checked, monkeypatch):
         assert found.profiles[name] is found.profiles[first]
         assert f"same plan as {first}" in str(found) and found.to_dict()["orders"][name]["same_as"] == first
     assert found.accesses.keys() >= {"exact traffic", "exact span"}
+    listed = {order for order, *_ in found.worst_accesses(10**6)}
+    assert not any(name in listed and first in listed for name, first in found.same_as.items())
 
 
 def test_copies_of_an_export_say_what_a_figure_is_worth():

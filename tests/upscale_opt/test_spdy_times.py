@@ -1,6 +1,7 @@
 """Layer times for SPDY: which layers, which counts, measured once; layers that sum to more than the model."""
 
 import math
+from dataclasses import replace
 
 import networks
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 from problems import LayerTimes, TimingTable, UnreachableSpeedupError, allocation_problem, sparsity_grid
 from upscale_opt import MaskError, trace
 from upscale_opt.latency.calibration import Effort
+from upscale_opt.latency.cost_tables import CostTables
 from upscale_opt.spdy import layer_times as module
 from upscale_opt.spdy.layer_times import case_times, guarded_table, layer_times
 from upscale_opt.spdy.prunable_layers import levels_of, listed_layers, prunable_layers
@@ -66,6 +68,10 @@ def test_times_are_measured_once_and_kept(tmp_path, monkeypatch, memory_format):
     raw = [[t / own.scale for layer in own.table.layers for t in layer.seconds] for own in (found, again)]
     assert raw[0] == pytest.approx(raw[1], rel=1e-12)
     assert "layers take" in str(found)
+    monkeypatch.undo()
+    layer_times(model, x, layers, GRID, directory=tmp_path, effort=replace(QUICK, copies=2), runs=2)
+    details = CostTables.load(tmp_path, found.conditions).details.values()
+    assert {own.copies for own in details} == {2}, "with more care they are measured again"
     problem = allocation_problem(found.table, counts={own.name: own.counts(GRID) for own in layers})
     assert problem.max_speedup >= 1
 

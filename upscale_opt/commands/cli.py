@@ -126,7 +126,7 @@ def compare(
     verify: options.Verify = True,
     json: options.JsonPath = None,
 ) -> None:
-    """As solve, and measure: unpruned, baseline and every solver's export, interleaved."""
+    """As solve, and measure: unpruned, baseline, every solver's export and the floor, interleaved."""
     solvers = options.chosen_solvers(solver)
     options.require_settings(objective, time_limit)
     options.require_writable(json)

@@ -90,7 +90,7 @@ def calibrate(
     measuring: Measuring = DEFAULT_MEASURING,
     json: options.JsonPath = None,
 ) -> None:
-    """Measure what every way of reading costs, for `--objective latency`; what was measured before is kept."""
+    """Measure what every way of reading costs, for `--objective latency`; what was measured as carefully is kept."""
     options.require_writable(json)
     setting = Setting(required_model(model), weights, masks, input_shape, seed, device, measuring)
     prepared, _ = prepare_model(setting, "latency")

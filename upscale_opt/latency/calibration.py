@@ -144,7 +144,7 @@ def calibrate(
     with retained_memory():
         for key in shapes:
             known = _known(tables, key, device, effort)
-            detail = tables.details[key] if known else effort.detail
+            detail = effort.detail.with_all_care_of(tables.details.get(key))  # known ones were made just so
             alike = replace(effort, **detail._asdict())  # all figures of a table are made alike
             tables.entries[key] = measure(key, conditions, device, alike, known)
             tables.details[key] = detail

@@ -111,6 +111,12 @@ class Detail(NamedTuple):
     seconds: float
     copies: int
 
+    def with_all_care_of(self, other: Detail | None) -> Detail:
+        """As careful as either in every respect."""
+        if other is None:
+            return self
+        return Detail(max(self.spans, other.spans), max(self.seconds, other.seconds), max(self.copies, other.copies))
+
 
 @dataclass(frozen=True)
 class Timing:

@@ -71,7 +71,8 @@ def layer_times(
 
     Each layer runs alone on random inputs of its true shape, with its full output width, at every number of channels
     that the grid asks for, all of them in turn (A B C A B C ...); the medians count. They are kept on disk, shape by
-    shape, in the files of cost tables (docs/formats.md), and what is there is not measured again. The model itself is.
+    shape, in the files of cost tables (docs/formats.md), and what is there is not measured again, unless with less care
+    than is asked for (`upscale_opt.latency.cost_tables.Detail`). The model itself is.
 
     Parameters
     ----------
