@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -33,7 +34,6 @@ from benchmarks.vs_upscale_latency.running import PEER, version_of
 
 MODELS = ("resnet50", "densenet121", "mobilenet_v2")
 BATCHES = ("8", "64", "1")
-Benchmark = Callable[[Sequence[str]], int]
 SHARES = {"latency": 0.45, "vs_upscale_latency": 0.7, "gather_convolution": 1.0}
 """Benchmark to the share of the budget after which it begins no cell."""
 
@@ -72,35 +72,37 @@ def _cells(given: argparse.Namespace) -> Iterator[list[str]]:
 def _run(given: argparse.Namespace) -> int:
     started, left_out = time.monotonic(), list[str]()
     end = {name: started + share * given.budget for name, share in SHARES.items()}
-    on_gpu = ["--device", "cuda", "--runs", "100", "--quick"]
-    scripts = [*on_gpu, "--backends", "torchscript", "--copies", "1", "--no-verify"]
-    steps: list[tuple[str, Benchmark, list[list[str]]]] = [
-        ("latency", latency.main, [[*cell, *scripts] for cell in _cells(given)]),
-        ("vs_upscale_latency", vs_upscale_latency.main, [[*cell, *on_gpu] for cell in _cells(given)]),
-        ("gather_convolution", gather_convolution.main, [[]]),
-    ]
-    if version_of(PEER) is None:
-        print(f"{PEER} is not installed: vs_upscale_latency is left out", file=sys.stderr)
-        del steps[1]
     with _deadline(given.budget) as expired:
-        for name, benchmark, cells in steps:
-            for cell in cells:
-                if name == "gather_convolution":
-                    cell = ["--budget", f"{max(0.0, 0.9 * (end[name] - time.monotonic())):.0f}"]
-                late = time.monotonic() > end[name] or expired.is_set()
-                code = 130 if late else _called(benchmark, cell)
-                if code == 130 and (late or expired.is_set()):
-                    left_out.append(f"{name} {' '.join(cell[1:6:2])}" if len(cell) > 2 else name)
-                elif code:
-                    return code
+        for name, label, call in _steps(given, end["gather_convolution"]):
+            late = time.monotonic() > end[name] or expired.is_set()
+            code = 130 if late else _called(call)
+            if code == 130 and (late or expired.is_set()):
+                left_out.append(label)
+            elif code:
+                return code
     if left_out:
         print(f"left out for lack of time, or not finished: {', '.join(left_out)}", file=sys.stderr)
     return 0
 
 
-def _called(benchmark: Benchmark, arguments: list[str]) -> int:
+def _steps(given: argparse.Namespace, end: float) -> Iterator[tuple[str, str, Callable[[], int]]]:
+    """Benchmark, what to call a step of it, and what runs it; the last has the time until `end`."""
+    on_gpu = ["--device", "cuda", "--runs", "100", "--quick"]
+    scripts = [*on_gpu, "--backends", "torchscript", "--copies", "1", "--no-verify"]
+    for cell in _cells(given):
+        yield "latency", f"latency {' '.join(cell[1:6:2])}", partial(latency.main, [*cell, *scripts])
+    if version_of(PEER) is None:
+        print(f"{PEER} is not installed: vs_upscale_latency is left out", file=sys.stderr)
+    for cell in _cells(given) if version_of(PEER) is not None else ():
+        label = f"vs_upscale_latency {' '.join(cell[1:6:2])}"
+        yield "vs_upscale_latency", label, partial(vs_upscale_latency.main, [*cell, *on_gpu])
+    seconds = max(0.0, 0.9 * (end - time.monotonic()))
+    yield "gather_convolution", "gather_convolution", partial(gather_convolution.main, ["--budget", f"{seconds:.0f}"])
+
+
+def _called(call: Callable[[], int]) -> int:
     try:
-        return benchmark(arguments)
+        return call()
     except KeyboardInterrupt:
         return 130
 

@@ -16,6 +16,7 @@ from torch import fx, nn
 
 from upscale_opt.errors import UpscaleError
 from upscale_opt.matrix_convolution import is_pointwise
+from upscale_opt.memory_formats import is_stored_by_pixel
 from upscale_opt.selections import Gather
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -118,7 +119,7 @@ class GatherConv2d(nn.Conv2d):
         kernels = _kernels() if self._fuses(input) else None
         if kernels is None:
             return self._conv_forward(self.selection(input), self.weight, self.bias)
-        arguments = (input, self.weight, self.bias, self.index, _stored_by_pixel(input))
+        arguments = (input, self.weight, self.bias, self.index, is_stored_by_pixel(input))
         if torch.compiler.is_compiling():
             return torch.ops.upscale_opt.gather_convolution(*arguments)
         with torch.cuda.device_of(input):
@@ -179,8 +180,3 @@ def _is_recording() -> bool:
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack() > 0
     )
-
-
-def _stored_by_pixel(x: torch.Tensor) -> bool:
-    """Whether the channels of one pixel lie closer together than the pixels, in a view of some channels too."""
-    return x.shape[1] > 1 and x.stride(1) < x.stride(3) and x.stride(1) < x.stride(2)

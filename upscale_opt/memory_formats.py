@@ -30,13 +30,18 @@ def memory_format_of(x: torch.Tensor) -> torch.memory_format:
     return torch.channels_last if is_channels_last(x) else torch.contiguous_format
 
 
-def has_adjacent_channels(x: torch.Tensor) -> bool:
-    """Whether the channels of a pixel are neighbours in memory, as in channels_last tensors and slices of them.
+def is_stored_by_pixel(x: torch.Tensor) -> bool:
+    """Whether the channels of a pixel lie closer together than the pixels: channels_last tensors and slices of them.
+
+    Parameters
+    ----------
+    x
+        Shape (batch, channels, height, width).
 
     Examples
     --------
     >>> x = torch.ones(2, 8, 4, 4)
-    >>> has_adjacent_channels(x[:, 2:5]), has_adjacent_channels(x.to(memory_format=torch.channels_last)[:, 2:5])
+    >>> is_stored_by_pixel(x[:, 2:5]), is_stored_by_pixel(x.to(memory_format=torch.channels_last)[:, 2:5])
     (False, True)
     """
-    return x.ndim == 4 and x.shape[1] > 1 and x.stride(1) == 1 and not x.is_contiguous()
+    return x.stride(1) < x.stride(3) and x.stride(1) < x.stride(2)

@@ -135,11 +135,8 @@ class OrderCheck:
 
     def _distinct_pairs(self) -> list[tuple[str, str, float, float]]:
         """Those of one order per plan."""
-        return [
-            own
-            for own in self._access_pairs()
-            if own[0] not in self.same_as or self.same_as[own[0]] not in self.accesses
-        ]
+        of_plans = {self.same_as.get(order, order): order for order in reversed(list(self.accesses))}
+        return [own for own in self._access_pairs() if own[0] in of_plans.values()]
 
     def _access_pairs(self) -> list[tuple[str, str, float, float]]:
         """Order, access, expected and measured seconds."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from upscale_opt.memory_formats import has_adjacent_channels
+from upscale_opt.memory_formats import is_stored_by_pixel
 
 
 class Gather(nn.Module):
@@ -41,7 +41,7 @@ class Gather(nn.Module):
         """Shape (..., len(index), ...) with `axis` selected."""
         if isinstance(x, fx.Proxy):
             return self._joined(x)
-        if self.axis == 1 and has_adjacent_channels(x):
+        if self.axis == 1 and x.ndim == 4 and is_stored_by_pixel(x):
             batch, channels, height, width = x.shape
             pixels = x.permute(0, 2, 3, 1).reshape(-1, channels).index_select(1, self.index)
             return pixels.reshape(batch, height, width, -1).permute(0, 3, 1, 2)

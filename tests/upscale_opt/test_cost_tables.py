@@ -234,9 +234,16 @@ def test_what_reads_all_there_is_may_be_a_matrix_product():
     fast = MeasuredTable(key, (timing("contiguous", 64, 900), timing("over-read", 64, 600, kernel="matmul")))
     assert slow.reading(64, 1) == slow.least == Reading("view", 900)
     assert fast.reading(64, 1) == fast.least == Reading("view", 600, None, "matmul")
-    assert [fast.time_of("view", width=64, runs=1, kernel=kernel) for kernel in ("", "matmul")] == [900, 600]
+    for late in (False, True):
+        assert [fast.time_of("view", width=64, runs=1, kernel=k, late=late) for k in ("", "matmul")] == [900, 600]
     assert fast.to_cost_table().read.costs == (600,)
     assert fastest_kernels({"fast": fast, "slow": slow}) == {"fast": "matmul"}
+
+
+def test_reading_everything_as_a_matrix_product_is_late_nowhere():
+    table = MeasuredTable(KEY, (*TIMINGS, timing("over-read", 64, 1450, kernel="matmul")))
+    times = [table.time_of("over-read", width=64, runs=9, kernel="matmul", late=late) for late in (False, True)]
+    assert times == [1450, 1450]
 
 
 def test_copies_behind_the_prologue_may_feed_the_matrix_product():

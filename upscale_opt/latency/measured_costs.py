@@ -100,7 +100,7 @@ class MeasuredTable:
         product = Way(MATMUL)
         found = [Reading(VIEW, self.contiguous)]
         if product in self.ranges:
-            found.append(Reading(VIEW, float(np.interp(self.key.kept, *self.ranges[product])), None, MATMUL))
+            found.append(Reading(VIEW, self._range_time(product, self.key.kept), None, MATMUL))
         elif self.key.kept == self.key.stored and product in self.whole:
             found.append(Reading(VIEW, self.whole[product], None, MATMUL))
         return min(found, key=lambda reading: reading.nanoseconds)
@@ -194,15 +194,15 @@ class MeasuredTable:
         kernel, late
             As of a `Reading`. What was not timed counts as the module's own operator, channels selected early.
         """
-        way = Way(kernel, late)
+        way, everywhere = Way(kernel, late), Way(kernel)  # what reads everything selects nowhere
         if self.key.kept == self.key.stored:
-            return self.whole.get(way, self.contiguous)
+            return self.whole.get(everywhere, self.contiguous)
         if mode == PIECES and self.pieces is not None:
             return float(np.interp(runs, *self.pieces)) + (self._saved if kernel == self.least.kernel else 0.0)
         if mode in (PIECES, COPY):
             return self.copies.get(way, self.copies[OWN])
         if width == self.key.stored:
-            return self.whole.get(way, self.whole[OWN])
+            return self.whole.get(everywhere, self.whole[OWN])
         return self._range_time(way if way in self.ranges else OWN, width)
 
     def _range_time(self, way: Way, width: int) -> float:
@@ -218,7 +218,7 @@ class MeasuredTable:
             return CostTable(Curve((kept,), (round(self.least.nanoseconds),)))
         spans = sorted({kept, stored, *(int(s) for curve in self.ranges.values() for s in curve[0])})
         whole = min(self.whole.values())
-        costs = [min(whole, *(float(np.interp(s, *curve)) for curve in self.ranges.values())) for s in spans[:-1]]
+        costs = [min(whole, *(self._range_time(way, s) for way in self.ranges)) for s in spans[:-1]]
         read = _whole_curve(np.array(spans), np.array([*costs, whole]))
         copy = None
         if self.copies:
