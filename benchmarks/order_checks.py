@@ -303,7 +303,7 @@ def _parser() -> argparse.ArgumentParser:
     add_cell_options(parser, models=MODELS, amounts=("0.5",))
     parser.add_argument("--repeats", type=int, default=2, help="how often every cell is measured [2]")
     parser.add_argument("--runs", type=int, default=21, help="rounds [21]")
-    parser.add_argument("--copies", type=int, default=2, help="of every export that are measured [2]")
+    parser.add_argument("--copies", type=int, default=4, help="of every export that are measured [4]")
     parser.add_argument("--time-limit", type=float, default=2.0, help="seconds per segment and solver [2]")
     return parser
 
