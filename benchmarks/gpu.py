@@ -93,9 +93,10 @@ def _steps(given: argparse.Namespace, end: float) -> Iterator[tuple[str, str, Ca
         yield "latency", f"latency {' '.join(cell[1:6:2])}", partial(latency.main, [*cell, *scripts])
     if version_of(PEER) is None:
         print(f"{PEER} is not installed: vs_upscale_latency is left out", file=sys.stderr)
-    for cell in _cells(given) if version_of(PEER) is not None else ():
-        label = f"vs_upscale_latency {' '.join(cell[1:6:2])}"
-        yield "vs_upscale_latency", label, partial(vs_upscale_latency.main, [*cell, *on_gpu])
+    else:
+        for cell in _cells(given):
+            label = f"vs_upscale_latency {' '.join(cell[1:6:2])}"
+            yield "vs_upscale_latency", label, partial(vs_upscale_latency.main, [*cell, *on_gpu])
     seconds = max(0.0, 0.9 * (end - time.monotonic()))
     yield "gather_convolution", "gather_convolution", partial(gather_convolution.main, ["--budget", f"{seconds:.0f}"])
 

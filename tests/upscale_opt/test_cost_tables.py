@@ -240,6 +240,16 @@ def test_what_reads_all_there_is_may_be_a_matrix_product():
     assert fastest_kernels({"fast": fast, "slow": slow}) == {"fast": "matmul"}
 
 
+def test_solvers_see_the_times_that_are_predicted_where_a_way_was_timed_at_fewer_spans():
+    own = (timing("over-read", span, 1000 + 100 * span) for span in (32, 40, 48, 64))
+    product = (timing("over-read", span, time, kernel="matmul") for span, time in ((32, 600), (40, 640), (64, 880)))
+    table = MeasuredTable(KEY, (timing("contiguous", 32, 900), *own, *product))
+    read = table.to_cost_table().read
+    assert dict(zip(read.points, read.costs, strict=True)) == {32: 600, 40: 640, 48: 720, 64: 880}
+    for width, cost in zip(read.points, read.costs, strict=True):
+        assert table.time_of("over-read", width=width, runs=9, kernel="matmul") == cost
+
+
 def test_reading_everything_as_a_matrix_product_is_late_nowhere():
     table = MeasuredTable(KEY, (*TIMINGS, timing("over-read", 64, 1450, kernel="matmul")))
     times = [table.time_of("over-read", width=64, runs=9, kernel="matmul", late=late) for late in (False, True)]

@@ -229,6 +229,15 @@ def test_stands_for_a_gather_and_a_convolution(layout, bias):
     assert is_channels_last(y) == (layout in ("channels_last", "narrowed"))  # the latter is a slice of the former
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_scripts_of_gathers_hold_for_every_shape_without_a_warning(memory_format, recwarn):
+    x = torch.rand(2, 9, 4, 5).to(memory_format=memory_format)
+    script = torch.jit.trace(Gather(torch.tensor([8, 0, 5]), 1).eval(), x)
+    assert not [own for own in recwarn if issubclass(own.category, torch.jit.TracerWarning)]
+    other = torch.rand(3, 9, 6, 2).to(memory_format=memory_format)
+    assert torch.equal(script(other), other[:, [8, 0, 5]])
+
+
 def test_trains():
     module = GatherConv2d(torch.tensor([3, 3, 0]), 2, dtype=torch.float64)
     x = torch.randn(2, 4, 3, 3, dtype=torch.float64, requires_grad=True)
