@@ -10,8 +10,13 @@ from benchmarks.latency.measuring import Row
 from benchmarks.results import markdown_table, provenance_of
 
 COMPARED = ("greedy", "exact latency")
-GROUPED = ("model", "amount", "batch", "format", "device", "backend")
-"""Columns by whose values the cells are summed up."""
+GROUPED = {
+    "network and batch size": ("model", "batch", "device", "backend"),
+    "amount and batch size": ("amount", "batch", "device", "backend"),
+    "memory format": ("format", "device", "backend"),
+    "device and backend": ("device", "backend"),
+}
+"""Columns by whose values the cells are summed up, in a table each."""
 VERDICTS = ("faster", "tie", "slower")
 
 
@@ -41,12 +46,10 @@ def page(rows: Sequence[Row]) -> str:
         "",
         f"*exact latency* against *greedy*: {_verdicts(cells)}.",
         "",
-        "## By network, amount, batch size, format, device and backend",
+        "Below: the median of the cells that have these values, and in brackets the least and the most; *faster*, "
+        "*tie* and *slower* count exact latency against greedy.",
         "",
-        "Medians of the cells that have this value; *faster*, *tie* and *slower* count exact latency against greedy.",
-        "",
-        markdown_table([line for name in GROUPED for line in _groups(cells, name)]),
-        "",
+        *(part for name, columns in GROUPED.items() for part in _section(cells, name, columns)),
         "## Every cell",
         "",
         markdown_table([_line(own) for own in cells]),
@@ -75,25 +78,41 @@ def _verdicts(cells: Sequence[dict[str, Row]]) -> str:
     return ", ".join(f"{found.count(kind)} {kind}" for kind in VERDICTS)
 
 
-def _groups(cells: Sequence[dict[str, Row]], column: str) -> list[dict[str, str]]:
-    """One line per value of a column: networks as they come, numbers by size."""
-    groups: dict[str, list[dict[str, Row]]] = {}
+def _section(cells: Sequence[dict[str, Row]], name: str, columns: Sequence[str]) -> list[str]:
+    return [f"## By {name}", "", markdown_table(_groups(cells, columns)), ""]
+
+
+def _groups(cells: Sequence[dict[str, Row]], columns: Sequence[str]) -> list[dict[str, str]]:
+    """One line per combination of values of these columns: networks as they come, numbers by size."""
+    groups: dict[tuple[str, ...], list[dict[str, Row]]] = {}
     for cell in cells:
-        groups.setdefault(str(cell["floor"][column]), []).append(cell)
+        groups.setdefault(tuple(str(cell["floor"][column]) for column in columns), []).append(cell)
+    if columns[0] == "model":
+        networks = list(dict.fromkeys(values[0] for values in groups))
+        order = sorted(groups, key=lambda values: (networks.index(values[0]), *map(_by_size, values[1:])))
+    else:
+        order = sorted(groups, key=lambda values: [_by_size(value) for value in values])
     lines = []
-    for value in groups if column == "model" else sorted(groups, key=lambda text: (len(text), text)):
-        own = groups[value]
+    for values in order:
+        own = groups[values]
         found = [verdict(cell) for cell in own]
-        line = {"column": column, "value": value, "cells": str(len(own))}
-        line |= {name: _median(own, name) for name in VARIANTS if name != "floor"}
+        line = dict(zip(columns, values, strict=True)) | {"cells": str(len(own))}
+        line |= {name: _range(own, name) for name in VARIANTS if name != "floor"}
         lines.append(line | {kind: str(found.count(kind)) for kind in VERDICTS})
     return lines
 
 
-def _median(cells: Sequence[dict[str, Row]], name: str) -> str:
-    """Of the ratios to the floor of the cells that have this variant."""
+def _by_size(value: str) -> tuple[int, str]:
+    """A key that sorts ``8`` in front of ``64``, and ``0.1`` in front of ``0.5``."""
+    return len(value), value
+
+
+def _range(cells: Sequence[dict[str, Row]], name: str) -> str:
+    """Median, least and most of the ratios to the floor of the cells that have this variant."""
     ratios = [float(cell[name]["to_floor"]) for cell in cells if name in cell]
-    return f"{statistics.median(ratios):.3f}" if ratios else ""
+    if not ratios:
+        return ""
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def _summary(cells: Sequence[dict[str, Row]], name: str) -> dict[str, str]:
@@ -103,7 +122,7 @@ def _summary(cells: Sequence[dict[str, Row]], name: str) -> dict[str, str]:
     return {
         "variant": name,
         "cells": str(len(ratios)),
-        "median": _median(cells, name),
+        "median": f"{statistics.median(ratios):.3f}",
         "best": f"{min(ratios):.3f}",
         "worst": f"{max(ratios):.3f}",
     }
