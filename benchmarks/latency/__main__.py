@@ -1,7 +1,8 @@
 """Latency of exports, as ratios to the floor: unpruned, baseline, greedy, exact (copies), exact (latency).
 
 Cells that ``results/latency.csv`` has are not measured again, so an interrupted run goes on where it was. Cost tables
-are measured where they are missing. Exit code 0, 2 for bad input, 130 if interrupted.
+are measured where they are missing. ``results/latency.md`` sums up all cells so far; what is printed, those asked for.
+Exit code 0, 2 for bad input, 130 if interrupted.
 
     python -m benchmarks.latency --models resnet50 --batches 1 8
 
@@ -45,7 +46,7 @@ COLUMNS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what is missing; write CSV and Markdown."""
+    """Measure what is missing; write CSV and Markdown of all cells, print the Markdown of those asked for."""
     arguments = sys.argv[1:] if arguments is None else arguments
     given = _parser().parse_args(arguments)
     if given.threads:
@@ -75,9 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if rows and not given.plan_only:
-        text = page(rows)
-        write_text_atomically(text, results.DIRECTORY / f"{NAME}.md")
-        print(text)
+        write_text_atomically(page(rows), results.DIRECTORY / f"{NAME}.md")
+        asked = {cell.key for cell in cells}
+        print(page([row for row in rows if tuple(str(row[name]) for name in KEY) in asked]))
     return 0
 
 

@@ -10,13 +10,23 @@ from benchmarks.latency.measuring import Row
 from benchmarks.results import markdown_table, provenance_of
 
 COMPARED = ("greedy", "exact latency")
+RATIOS = (
+    ("greedy", "exact latency"),
+    ("greedy, cheapest reads", "exact latency"),
+    ("greedy", "unpruned"),
+    ("exact latency", "unpruned"),
+)
+"""Pairs of variants: how many times as long as the second the first takes is summed up."""
 GROUPED = {
+    "device and backend": ("device", "backend"),
     "network and batch size": ("model", "batch", "device", "backend"),
+    "network and amount": ("model", "amount", "device", "backend"),
     "amount and batch size": ("amount", "batch", "device", "backend"),
     "memory format": ("format", "device", "backend"),
-    "device and backend": ("device", "backend"),
 }
 """Columns by whose values the cells are summed up, in a table each."""
+NUMBERS = ("amount", "batch")
+"""Columns that are sorted by size; the others stay in the order in which their values come."""
 VERDICTS = ("faster", "tie", "slower")
 
 
@@ -40,14 +50,14 @@ def page(rows: Sequence[Row]) -> str:
         "",
         *(f"- *{name}*: {meaning}" for name, meaning in VARIANTS.items()),
         "",
-        "## In sum",
+        "## One variant against another",
         "",
-        markdown_table([_summary(cells, name) for name in VARIANTS if name != "floor"]),
+        "How many times as long as the second the first takes, by the medians of each cell.",
         "",
-        f"*exact latency* against *greedy*: {_verdicts(cells)}.",
+        markdown_table(_ratios(cells)),
         "",
         "Below: the median of the cells that have these values, and in brackets the least and the most; *faster*, "
-        "*tie* and *slower* count exact latency against greedy.",
+        "*tie* and *slower* count exact latency against greedy (a tie if their quartiles overlap).",
         "",
         *(part for name, columns in GROUPED.items() for part in _section(cells, name, columns)),
         "## Every cell",
@@ -73,66 +83,60 @@ def verdict(cell: dict[str, Row]) -> str:
     return "slower" if float(exact["to_floor_low"]) > float(greedy["to_floor_high"]) else "tie"
 
 
-def _verdicts(cells: Sequence[dict[str, Row]]) -> str:
-    found = [verdict(cell) for cell in cells]
-    return ", ".join(f"{found.count(kind)} {kind}" for kind in VERDICTS)
-
-
-def _section(cells: Sequence[dict[str, Row]], name: str, columns: Sequence[str]) -> list[str]:
-    return [f"## By {name}", "", markdown_table(_groups(cells, columns)), ""]
-
-
-def _groups(cells: Sequence[dict[str, Row]], columns: Sequence[str]) -> list[dict[str, str]]:
-    """One line per combination of values of these columns: networks as they come, numbers by size."""
-    groups: dict[tuple[str, ...], list[dict[str, Row]]] = {}
-    for cell in cells:
-        groups.setdefault(tuple(str(cell["floor"][column]) for column in columns), []).append(cell)
-    if columns[0] == "model":
-        networks = list(dict.fromkeys(values[0] for values in groups))
-        order = sorted(groups, key=lambda values: (networks.index(values[0]), *map(_by_size, values[1:])))
-    else:
-        order = sorted(groups, key=lambda values: [_by_size(value) for value in values])
+def _ratios(cells: Sequence[dict[str, Row]]) -> list[dict[str, str]]:
+    """A line per pair of variants, device and backend."""
     lines = []
-    for values in order:
-        own = groups[values]
-        found = [verdict(cell) for cell in own]
-        line = dict(zip(columns, values, strict=True)) | {"cells": str(len(own))}
-        line |= {name: _range(own, name) for name in VARIANTS if name != "floor"}
-        lines.append(line | {kind: str(found.count(kind)) for kind in VERDICTS})
+    for (device, backend), own in _grouped(cells, ("device", "backend")).items():
+        for first, second in RATIOS:
+            found = [_to_floor(cell, first) / _to_floor(cell, second) for cell in own if cell.keys() >= {first, second}]
+            if found:
+                line = {"device": device, "backend": backend, "first": first, "second": second}
+                line |= {"cells": str(len(found)), "geometric mean": f"{statistics.geometric_mean(found):.3f}"}
+                line |= {"least": f"{min(found):.3f}", "most": f"{max(found):.3f}"}
+                lines.append(line | {"first slower in": str(sum(ratio > 1 for ratio in found))})
     return lines
 
 
-def _by_size(value: str) -> tuple[int, str]:
-    """A key that sorts ``8`` in front of ``64``, and ``0.1`` in front of ``0.5``."""
-    return len(value), value
+def _section(cells: Sequence[dict[str, Row]], name: str, columns: Sequence[str]) -> list[str]:
+    """A heading, and a line per combination of values of these columns."""
+    lines = []
+    for values, own in _grouped(cells, columns).items():
+        found = [verdict(cell) for cell in own]
+        line = dict(zip(columns, values, strict=True)) | {"cells": str(len(own))}
+        line |= {variant: _range(own, variant) for variant in VARIANTS if variant != "floor"}
+        lines.append(line | {kind: str(found.count(kind)) for kind in VERDICTS})
+    return [f"## By {name}", "", markdown_table(lines), ""]
+
+
+def _grouped(cells: Sequence[dict[str, Row]], columns: Sequence[str]) -> dict[tuple[str, ...], list[dict[str, Row]]]:
+    """The cells by their values in these columns, sorted by the first column, then by the second, and so on."""
+    groups: dict[tuple[str, ...], list[dict[str, Row]]] = {}
+    for cell in cells:
+        groups.setdefault(tuple(str(cell["floor"][column]) for column in columns), []).append(cell)
+    seen = list(dict.fromkeys(value for values in groups for value in values))
+
+    def place(values: tuple[str, ...]) -> list[float]:
+        named = zip(columns, values, strict=True)
+        return [float(value) if column in NUMBERS else seen.index(value) for column, value in named]
+
+    return {values: groups[values] for values in sorted(groups, key=place)}
 
 
 def _range(cells: Sequence[dict[str, Row]], name: str) -> str:
     """Median, least and most of the ratios to the floor of the cells that have this variant."""
-    ratios = [float(cell[name]["to_floor"]) for cell in cells if name in cell]
+    ratios = [_to_floor(cell, name) for cell in cells if name in cell]
     if not ratios:
         return ""
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    return f"{statistics.median(ratios):.3f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
-def _summary(cells: Sequence[dict[str, Row]], name: str) -> dict[str, str]:
-    ratios = [float(cell[name]["to_floor"]) for cell in cells if name in cell]
-    if not ratios:
-        return {"variant": name, "cells": "0", "median": "", "best": "", "worst": ""}
-    return {
-        "variant": name,
-        "cells": str(len(ratios)),
-        "median": f"{statistics.median(ratios):.3f}",
-        "best": f"{min(ratios):.3f}",
-        "worst": f"{max(ratios):.3f}",
-    }
+def _to_floor(cell: dict[str, Row], name: str) -> float:
+    return float(cell[name]["to_floor"])
 
 
 def _line(cell: dict[str, Row]) -> dict[str, str]:
     floor = cell["floor"]
     line = {name: str(floor[name]) for name in ("model", "amount", "batch", "format", "device", "backend")}
     line |= {"floor ms": str(floor["median_ms"])}
-    line |= {
-        name: f"{float(cell[name]['to_floor']):.3f}" if name in cell else "" for name in VARIANTS if name != "floor"
-    }
+    line |= {name: f"{_to_floor(cell, name):.3f}" if name in cell else "" for name in VARIANTS if name != "floor"}
     return line | {"exact latency against greedy": verdict(cell)}

@@ -38,7 +38,7 @@ def test_every_variant_has_a_row_and_nothing_is_measured_twice(directory, monkey
     assert latency.main(arguments) == 0 and rows_of(directory) == rows
 
 
-def test_fresh_measures_what_is_asked_for_again_and_keeps_the_rest(directory, monkeypatch):
+def test_fresh_measures_what_is_asked_for_again_and_keeps_the_rest(directory, monkeypatch, capsys):
     figures = {"median_ms": "1", "to_floor": "1", "to_floor_low": "1", "to_floor_high": "1"}
 
     def measured(cell, given):
@@ -56,7 +56,11 @@ def test_fresh_measures_what_is_asked_for_again_and_keeps_the_rest(directory, mo
     text = (directory / "latency.md").read_text()
     assert "--models resnet18 resnet50" in text and "--fresh" in text
     monkeypatch.setattr(latency, "_measured", None)
-    assert latency.main(["--models", "resnet18", "resnet50", *how]) == 0
+    capsys.readouterr()
+    assert latency.main(["--models", "resnet18", *how]) == 0
+    printed = capsys.readouterr().out
+    assert "| resnet18 |" in printed and "| resnet50 |" not in printed  # what is asked for
+    assert (directory / "latency.md").read_text() == text  # all
 
 
 def test_the_floor_is_measured_twice_as_often_and_the_hosts_share_is_told(directory, monkeypatch):
@@ -101,7 +105,7 @@ def test_a_missing_device_is_bad_input(directory, monkeypatch, capsys):
 
 
 def cell(greedy, exact):
-    common = {**dict.fromkeys(latency.COLUMNS, "x"), "median_ms": "1"}
+    common = {**dict.fromkeys(latency.COLUMNS, "x"), "median_ms": "1", "amount": "0.5", "batch": "1"}
     found = {}
     for name, (low, middle, high) in {"greedy": greedy, "exact latency": exact, "floor": (1, 1, 1)}.items():
         figures = {"to_floor": str(middle), "to_floor_low": str(low), "to_floor_high": str(high)}
@@ -114,19 +118,50 @@ def test_verdicts_respect_the_noise():
     assert verdict(cell((1.2, 1.3, 1.4), (1.0, 1.1, 1.21))) == "tie"
     assert verdict(cell((1.2, 1.3, 1.4), (1.41, 1.5, 1.6))) == "slower"
     rows = list(cell((1.2, 1.3, 1.4), (1.41, 1.5, 1.6)).values())
-    assert "1 slower" in page(rows) and len(by_cell(rows)) == 1
+    assert "| 0 | 0 | 1 |" in page(rows) and len(by_cell(rows)) == 1
     assert by_cell(rows[:1]) == []
+
+
+def lines_of(*cells):
+    """The fields of every line of the tables of a page."""
+    text = page([row for own in cells for row in own.values()])
+    return [[field.strip() for field in line.split("|")[1:-1]] for line in text.splitlines()]
 
 
 def test_the_page_sums_up_by_every_column():
     first, second = cell((1.2, 1.3, 1.4), (1.0, 1.1, 1.19)), cell((1.2, 1.3, 1.4), (1.41, 1.5, 1.6))
-    for own, batch in ((first, "64"), (second, "8")):
+    for own, amount, batch in ((first, "0.5", "64"), (second, "0.25", "8")):
         for row in own.values():
-            row["batch"] = batch
-    text = page([*first.values(), *second.values()])
-    lines = [[field.strip() for field in line.split("|")[1:-1]] for line in text.splitlines()]
+            row |= {"amount": amount, "batch": batch}
+    lines = lines_of(first, second)
     sums = [line for line in lines if line[2:5] == ["x", "x", "1"]]
-    assert [line[1] for line in sums] == ["8", "64"] * 2  # by network and by amount, with each batch size
-    assert [line[-3:] for line in sums[:2]] == [["0", "0", "1"], ["1", "0", "0"]]
-    pooled = ["x", "x", "2", "", "", "1.30 (1.30 to 1.30)", "", "", "1.30 (1.10 to 1.50)", "1", "0", "1"]
+    assert [line[:2] for line in sums] == [
+        *(["x", "8"], ["x", "64"]),  # network and batch size
+        *(["x", "0.25"], ["x", "0.5"]),  # network and amount
+        *(["0.25", "8"], ["0.5", "64"]),  # amount and batch size
+    ]
+    assert [line[-3:] for line in sums] == [["0", "0", "1"], ["1", "0", "0"]] * 3
+    pooled = ["x", "x", "2", "", "", "1.300 (1.30 to 1.30)", "", "", "1.300 (1.10 to 1.50)", "1", "0", "1"]
     assert pooled in lines and ["x", *pooled] in lines  # by device and backend, by format
+
+
+def test_networks_stay_in_the_order_in_which_they_were_measured():
+    cells = [cell((1, 1, 1), (1, 1, 1)) for _ in range(3)]
+    for own, model in zip(cells, ("resnet50", "densenet121", "resnet18"), strict=True):
+        for row in own.values():
+            row["model"] = model
+    found = [line[0] for line in lines_of(*cells) if line[1:5] == ["1", "x", "x", "1"]]
+    assert found == ["resnet50", "densenet121", "resnet18"]
+
+
+def test_the_page_says_how_many_times_as_long_one_variant_takes_as_another():
+    """Devices apart."""
+    first, second, other = (cell((1, greedy, 2), (1, 1, 1)) for greedy in (1.2, 0.8, 2))
+    for own, difference in ((second, {"batch": "8"}), (other, {"device": "cuda"})):
+        for row in own.values():
+            row |= difference
+    lines = [line for line in lines_of(first, second, other) if line[2:4] == ["greedy", "exact latency"]]
+    assert lines == [
+        ["x", "x", "greedy", "exact latency", "2", "0.980", "0.800", "1.200", "1"],
+        ["cuda", "x", "greedy", "exact latency", "1", "2.000", "2.000", "2.000", "1"],
+    ]
