@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from upscale_opt.tracing import trace
     from upscale_opt.verification import masked_copy, verify
 
-__version__ = "0.1.0"
+__version__ = "0.1.1"
 
 _HOMES = {
     "latency.access_profiles": ("AccessProfile", "CopyFound", "profile_accesses"),

@@ -1,16 +1,19 @@
-"""Build the instance library, or improve its best-known solutions.
+"""Build the instance library, improve its best-known solutions, or derive their bounds again.
 
 python -m benchmarks.library --build
 python -m benchmarks.library --update --time-limit 10 --only "resnet50/*"
+python -m benchmarks.library --rederive --time-limit 1
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.library.rederive import rederive
 from benchmarks.library.update import update
 from problems import OBJECTIVES, ProblemError
 from problems.collection import LIBRARY, Collection
@@ -27,6 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--build", action="store_true", help="write the instances (needs scikit-learn; 10 minutes)")
     parser.add_argument("--update", action="store_true", help="solve what is not proven, keep what is better")
+    parser.add_argument("--rederive", action="store_true", help="prove again what other versions of the package proved")
+    parser.add_argument(
+        "--accept-weaker", action="store_true", help="with --rederive: a weaker bound replaces one that is not reached"
+    )
     parser.add_argument(
         "--solver",
         action="append",
@@ -40,24 +47,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--missing", action="store_true", help="only what nobody has solved yet")
     parser.add_argument("--directory", type=Path, default=LIBRARY.directory, help="of the library")
     given = parser.parse_args(arguments)
-    if not (given.build or given.update):
-        parser.error("say what to do: --build, --update, or both")
+    if not (given.build or given.update or given.rederive):
+        parser.error("say what to do: --build, --update, --rederive, or several of them")
+    if given.accept_weaker and not given.rederive:
+        parser.error("--accept-weaker goes with --rederive")
     try:
         if given.build:
             from benchmarks.library.build import build
 
             print(f"{build(Collection(given.directory))} instances in {given.directory}")
-        if given.update:
-            solvers = given.solver or [name for name in PREFERRED if name in solver_names()]
-            counts = update(
-                Collection(given.directory),
-                solvers,
-                time_limit=given.time_limit,
-                seed=given.seed,
-                only=given.only,
-                objectives=given.objective,
-                missing=given.missing,
-            )
+        solvers = given.solver or [name for name in PREFERRED if name in solver_names()]
+        common = {
+            "time_limit": given.time_limit,
+            "seed": given.seed,
+            "only": given.only,
+            "objectives": given.objective,
+        }
+        counts: Counter[str] = Counter()
+        if given.rederive:
+            counts += rederive(Collection(given.directory), solvers, **common, accept_weaker=given.accept_weaker)
+        if given.update and not counts["interrupted"]:
+            counts += update(Collection(given.directory), solvers, **common, missing=given.missing)
+        if given.rederive or given.update:
             print(", ".join(f"{number} {what}" for what, number in counts.items()))
             return 130 if counts["interrupted"] else 0
     except ProblemError as error:

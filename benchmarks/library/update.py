@@ -12,6 +12,7 @@ import fnmatch
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -20,6 +21,8 @@ from problems.collection import Collection
 from problems.solutions import Solution, write_solutions
 from solvers import Result, SolverError, solve
 from upscale_opt import __version__
+
+Known = TypeVar("Known", Solution, Solution | None)
 
 
 @dataclass(frozen=True)
@@ -113,19 +116,16 @@ def _improve(collection: Collection, job: Job, solvers: Sequence[str], *, time_l
     for solver in solvers:
         if known is not None and known.proven:
             break
-        hint = None if known is None else known.order
-        try:
-            result = solve(problem, solver=solver, objective=job.objective, time_limit=time_limit, seed=seed, hint=hint)
-        except SolverError as error:
-            if "please report" in str(error):
-                raise ProblemError(f"{job.name}, {job.objective}: {error}") from error
-            counts["refused"] += 1
-            continue
-        found = _solution(result)
-        try:
-            known = found if known is None else known.joined(found)
-        except ProblemError as error:
-            raise ProblemError(f"{job.name}, {job.objective}, solver {solver}: {error}") from error
+        known = improved(
+            problem,
+            job.objective,
+            solver,
+            known,
+            where=f"{job.name}, {job.objective}",
+            time_limit=time_limit,
+            seed=seed,
+            counts=counts,
+        )
     if known is not None and known is not before:
         # Read again: another process may have improved the same file meanwhile.
         everything = collection.solutions(job.name, problem)
@@ -138,6 +138,39 @@ def _improve(collection: Collection, job: Job, solvers: Sequence[str], *, time_l
         counts["better bound"] += before is not None and known.bound != before.bound
         counts["proven"] += known.proven
     return counts
+
+
+def improved(
+    problem: Problem,
+    objective: str,
+    solver: str,
+    known: Known,
+    *,
+    where: str,
+    time_limit: float,
+    seed: int,
+    counts: Counter[str],
+) -> Solution | Known:
+    """What is known, joined with what a solver finds from there; what it refuses is counted as ``refused``.
+
+    Raises
+    ------
+    ProblemError
+        If the solver contradicts itself or what is known; the message starts with `where`.
+    """
+    hint = None if known is None else known.order
+    try:
+        result = solve(problem, solver=solver, objective=objective, time_limit=time_limit, seed=seed, hint=hint)
+    except SolverError as error:
+        if "please report" in str(error):
+            raise ProblemError(f"{where}: {error}") from error
+        counts["refused"] += 1
+        return known
+    found = _solution(result)
+    try:
+        return found if known is None else known.joined(found)
+    except ProblemError as error:
+        raise ProblemError(f"{where}, solver {solver}: {error}") from error
 
 
 def _best_start(problem: Problem, objective: str, everything: Mapping[str, Solution]) -> Solution | None:

@@ -11,11 +11,13 @@ from benchmarks.library import update as updating
 from benchmarks.library.__main__ import main
 from benchmarks.library.candidates import Candidate, Origin, short_names, timed
 from benchmarks.library.classical import classical_candidates
+from benchmarks.library.rederive import rederive
 from problems import Order, ProblemError, evaluate
 from problems.collection import LIBRARY, Collection
 from problems.generators import random_masks
 from problems.solutions import Solution, write_solutions
 from solvers import solve
+from upscale_opt import __version__
 
 
 @pytest.fixture
@@ -193,3 +195,60 @@ def test_names_are_short_unique_and_safe_for_files():
     names = short_names(segments)
     assert list(names) == segments and len(set(names.values())) == 5
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-_") for name in names.values())
+
+
+def older(collection, name, **changes):
+    """Let the solutions of an instance be of an older version, some of them changed; returns them by objective."""
+    problem = collection.load(name)
+    known = {
+        objective: dataclasses.replace(solution, version="0.0.9", **changes.get(objective, {}))
+        for objective, solution in collection.solutions(name).items()
+    }
+    write_solutions(known, problem, collection.solutions_path(name))
+    return known
+
+
+def test_bounds_of_other_versions_are_derived_again_and_only_these(small):
+    updating.update(small, ["placed-sets"], time_limit=60)
+    before = {name: older(small, name) for name in ("x/m-s0", "x/m-s1")}
+    counts = rederive(small, ["placed-sets"], time_limit=60)
+    assert counts["derived again"] == 8 and counts["not reached"] == counts["weaker"] == 0
+    for name, known in before.items():
+        for objective, solution in small.solutions(name).items():
+            assert solution.version == __version__ and solution.proven
+            assert (solution.value, solution.bound) == (known[objective].value, known[objective].bound)
+    assert not rederive(small, ["placed-sets"])
+
+
+def test_an_old_bound_that_is_not_reached_stays_until_a_weaker_one_is_accepted(small):
+    """Greedy proves the trivial bound only."""
+    updating.update(small, ["placed-sets"], only="x/m-s1", objectives=["span"], time_limit=60)
+    (before,) = older(small, "x/m-s1").values()
+    assert before.proven and before.value > 0
+    assert rederive(small, ["greedy"]) == {"not reached": 1}
+    assert small.solutions("x/m-s1")["span"].version == "0.0.9"
+    assert rederive(small, ["greedy"], accept_weaker=True) == {"weaker": 1}
+    after = small.solutions("x/m-s1")["span"]
+    assert (after.value, after.bound, after.bound_solver) == (before.value, 0, "greedy")
+
+
+def test_a_false_old_bound_goes_when_a_better_order_is_found(small):
+    """The old file said that the stored order, which is not the best, is optimal."""
+    name = "x/m-s1"
+    problem = small.load(name)
+    stored = Order.identity(problem)
+    value = evaluate(problem, stored, "span").value
+    false = Solution(stored, value, value, "a", "a", "0.0.9", "2026-11-21")
+    write_solutions({"span": false}, problem, small.solutions_path(name))
+    counts = rederive(small, ["placed-sets"], time_limit=60)
+    after = small.solutions(name)["span"]
+    assert counts["better value"] == 1 and after.proven and after.value < value
+
+
+def test_the_command_to_derive_again(small, capsys):
+    updating.update(small, ["placed-sets"], only="x/m-s0", time_limit=60)
+    older(small, "x/m-s0")
+    assert main(["--rederive", "--solver", "placed-sets", "--directory", str(small.directory)]) == 0
+    assert "4 derived again" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["--update", "--accept-weaker"])
