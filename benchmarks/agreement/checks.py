@@ -1,0 +1,192 @@
+"""One tiny instance, every solver, and what must be true of each answer.
+
+The truth is the oracle's. Of each result the order, its value, the bound, the status and every claim of its proof are
+held against it. A refusal that says what to do instead is no contradiction; any other error is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from benchmarks.agreement.instances import described, orders_at_random, random_document, random_goals
+from benchmarks.agreement.oracle import Goal, Oracle
+from problems import (
+    Objective,
+    Order,
+    Problem,
+    ProblemError,
+    evaluate,
+    evaluate_batch,
+    instance_from_dict,
+    instance_to_dict,
+    objective_named,
+)
+from problems.proof_checks import Standing, check_proof
+from solvers import Auto, CpSat, CpSatDirect, Result, SolverError, Status, solve
+from solvers.arranging import Arranging
+from solvers.common.bounds import trivial_bound
+from solvers.common.task import Solver
+from solvers.registry import solver_named
+
+QUICK = ("auto", "identity", "greedy", "brute-force", "placed-sets", "pair-of-chains", "beam", "local-search", "lns")
+"""Solvers asked every time: milliseconds each."""
+
+SLOW: tuple[str | Solver, ...] = (
+    *("cp-sat", "cp-sat-direct", "cp-sat-events", "milp"),
+    *(CpSat(group_work=0), Arranging(Auto(), few=0), Arranging(CpSatDirect(), few=0)),
+)
+"""Solvers of which one is asked, drawn by the seed: CP-SAT and HiGHS take ten times as long to start."""
+
+NUM_GOALS = 2
+TIME_LIMIT = 60.0
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """Something that cannot be true: what, for which objective, and who said so."""
+
+    objective: str
+    who: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.objective}, {self.who}: {self.text}"
+
+
+@dataclass
+class Outcome:
+    """What became of one instance.
+
+    Attributes
+    ----------
+    document
+        The instance.
+    contradictions
+        What cannot be true; should be empty.
+    counts
+        How many answers were given, refused, proven optimal, ...
+    """
+
+    document: dict[str, Any]
+    contradictions: list[Contradiction] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def check_seed(seed: int) -> Outcome:
+    """Draw the instance of a seed, ask the solvers for some objectives, and compare."""
+    document = random_document(seed)
+    outcome = Outcome(document)
+    oracle, rng = Oracle(document), np.random.default_rng([seed, 2])
+    try:
+        problem = instance_from_dict(document)
+        if instance_from_dict(instance_to_dict(problem)) != problem:
+            outcome.contradictions.append(Contradiction("any", "instance file", "is another instance once written"))
+    except ProblemError as error:
+        outcome.contradictions.append(Contradiction("any", "instance file", f"is refused: {error}"))
+        return outcome
+    for name, goal in random_goals(document, seed, NUM_GOALS):
+        objective = objective_named(name) if goal.kind != "prices" or name != "prices" else None
+        objective = objective or Objective(name, alpha=goal.alpha, gamma=goal.gamma)
+        label = f"{name} ({described(goal)})" if name == "prices" else name
+        truth = oracle.least(goal)
+        for who, text in _flaws(oracle, problem, goal, objective, truth, outcome.counts, rng):
+            outcome.contradictions.append(Contradiction(label, who, text))
+    return outcome
+
+
+def _flaws(
+    oracle: Oracle,
+    problem: Problem,
+    goal: Goal,
+    objective: Objective,
+    truth: Fraction,
+    counts: Counter[str],
+    rng: np.random.Generator,
+) -> Iterator[tuple[str, str]]:
+    """Who says what cannot be true of one objective."""
+    hint = None
+    for _ in range(3):
+        orders, arrangement = orders_at_random(oracle, rng)
+        hint = Order(orders, arrangement)
+        yield from (("evaluate", text) for text in _misjudged(oracle, problem, goal, objective, hint))
+    ticks = evaluate(problem, Order.identity(problem), objective).ticks
+    if Fraction(trivial_bound(problem, objective), ticks) > truth:
+        yield "trivial bound", f"{trivial_bound(problem, objective)} / {ticks}, but the optimum is {truth}"
+    hinted = rng.random() < 0.3
+    for solver in (*QUICK, SLOW[rng.integers(len(SLOW))]):
+        chosen = solver_named(solver)
+        who = solver if isinstance(solver, str) else repr(solver)
+        given = hint if hinted else None
+        proof = bool(rng.random() < 0.3)
+        seed = int(rng.integers(1000))
+        try:
+            result = solve(
+                problem, solver=chosen, objective=objective, time_limit=TIME_LIMIT, seed=seed, hint=given, proof=proof
+            )
+        except SolverError as error:
+            if "please report" in str(error):
+                yield who, str(error)
+            counts["refused"] += 1
+            continue
+        except Exception as error:
+            yield who, f"raises {type(error).__name__}: {error}"
+            continue
+        counts["answers"] += 1
+        counts["optimal"] += result.status is Status.OPTIMAL
+        if who == "auto":
+            counts["auto open"] += result.status is not Status.OPTIMAL
+        yield from ((who, text) for text in _false(oracle, goal, result, truth))
+        if given is not None and who not in ("greedy", "identity"):
+            if result.objective > evaluate(problem, given, objective).value:
+                yield who, f"{result.objective} is worse than its hint"
+        if result.proof is not None:
+            counts["proofs"] += 1
+            for statement in check_proof(problem, result.proof):
+                if statement.standing is Standing.WRONG:
+                    yield who, f"its proof is refused: {statement}"
+
+
+def _misjudged(
+    oracle: Oracle, problem: Problem, goal: Goal, objective: Objective, order: Order
+) -> Iterator[str]:
+    """In what `problems.evaluate` and the oracle differ."""
+    found = evaluate(problem, order, objective)
+    expected = oracle.costs(*_plain(order), goal)
+    for a, (cost, (span, runs, price)) in enumerate(zip(found.accesses, expected)):
+        if (cost.span, cost.runs, Fraction(cost.cost, found.ticks)) != (span, runs, price):
+            yield f"access {a}: {cost}, not span {span}, {runs} runs, cost {price}"
+    if found.value != sum(cost.cost for cost in found.accesses):
+        yield "the value is not the sum of the costs"
+    if not order.arrangement:
+        batch = evaluate_batch(problem, [own[np.newaxis] for own in order.channels], objective)
+        if batch.tolist() != [found.value]:
+            yield f"evaluate_batch says {batch.tolist()}, evaluate {found.value}"
+
+
+def _false(oracle: Oracle, goal: Goal, result: Result, truth: Fraction) -> Iterator[str]:
+    """What is false about a result."""
+    ticks = result.evaluation.ticks
+    value = Fraction(result.objective, ticks)
+    try:
+        own = oracle.cost(*_plain(result.order), goal)
+    except ValueError as error:
+        yield str(error)
+        return
+    if own != value:
+        yield f"says {value}, its order costs {own}"
+    if value < truth:
+        yield f"says {value}, below the optimum {truth}"
+    if result.bound is not None and Fraction(result.bound, ticks) > truth:
+        yield f"bound {Fraction(result.bound, ticks)} is above the optimum {truth}, value {value}, {result.status}"
+    if result.status is Status.OPTIMAL and value != truth:
+        yield f"OPTIMAL {value}, but the optimum is {truth}"
+
+
+def _plain(order: Order) -> tuple[list[list[int]], list[list[int]]]:
+    return [own.tolist() for own in order.channels], [own.tolist() for own in order.arrangement]
