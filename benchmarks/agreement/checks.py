@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.agreement.instances import described, orders_at_random, random_document, random_goals
-from benchmarks.agreement.oracle import Goal, Oracle
+from benchmarks.agreement.oracle import GOALS, Goal, Oracle
 from problems import (
     Objective,
     Order,
@@ -28,23 +28,28 @@ from problems import (
     objective_named,
 )
 from problems.proof_checks import Standing, check_proof
-from solvers import Auto, CpSat, CpSatDirect, Result, SolverError, Status, solve
+from solvers import Auto, CpSat, CpSatDirect, LargeNeighbourhoods, LocalSearch, Result, SolverError, Status, solve
 from solvers.arranging import Arranging
 from solvers.common.bounds import trivial_bound
 from solvers.common.task import Solver
 from solvers.registry import solver_named
 
-QUICK = ("auto", "identity", "greedy", "brute-force", "placed-sets", "pair-of-chains", "beam", "local-search", "lns")
-"""Solvers asked every time: milliseconds each."""
+QUICK: tuple[str | Solver, ...] = (
+    *("identity", "greedy", "brute-force", "placed-sets", "pair-of-chains", "beam"),
+    *(LocalSearch(patience=2), LargeNeighbourhoods(patience=3, first=LocalSearch(patience=1))),
+)
+"""Solvers of milliseconds, each of which is asked in a share of the cases; `auto` is asked in all."""
 
 SLOW: tuple[str | Solver, ...] = (
     *("cp-sat", "cp-sat-direct", "cp-sat-events", "milp"),
     *(CpSat(group_work=0), Arranging(Auto(), few=0), Arranging(CpSatDirect(), few=0)),
 )
-"""Solvers of which one is asked, drawn by the seed: CP-SAT and HiGHS take ten times as long to start."""
+"""Solvers of which at most one is asked: CP-SAT and HiGHS take ten times as long."""
 
+QUICK_SHARE, SLOW_SHARE, PROOF_SHARE, HINT_SHARE = 0.4, 0.35, 0.3, 0.3
 NUM_GOALS = 2
-TIME_LIMIT = 60.0
+TIME_LIMIT = 2.0
+"""Seconds per answer; one that is cut off is held to the same."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class Outcome:
     counts: Counter[str] = field(default_factory=Counter)
 
 
-def check_seed(seed: int) -> Outcome:
+def check_seed(seed: int, *, num_goals: int = NUM_GOALS) -> Outcome:
     """Draw the instance of a seed, ask the solvers for some objectives, and compare."""
     document = random_document(seed)
     outcome = Outcome(document)
@@ -90,10 +95,10 @@ def check_seed(seed: int) -> Outcome:
     except ProblemError as error:
         outcome.contradictions.append(Contradiction("any", "instance file", f"is refused: {error}"))
         return outcome
-    for name, goal in random_goals(document, seed, NUM_GOALS):
-        objective = objective_named(name) if goal.kind != "prices" or name != "prices" else None
-        objective = objective or Objective(name, alpha=goal.alpha, gamma=goal.gamma)
-        label = f"{name} ({described(goal)})" if name == "prices" else name
+    for name, goal in random_goals(document, seed, num_goals):
+        custom = name not in GOALS
+        objective = Objective(name, alpha=goal.alpha, gamma=goal.gamma) if custom else objective_named(name)
+        label = f"{name} ({described(goal)})" if custom else name
         truth = oracle.least(goal)
         for who, text in _flaws(oracle, problem, goal, objective, truth, outcome.counts, rng):
             outcome.contradictions.append(Contradiction(label, who, text))
@@ -118,12 +123,11 @@ def _flaws(
     ticks = evaluate(problem, Order.identity(problem), objective).ticks
     if Fraction(trivial_bound(problem, objective), ticks) > truth:
         yield "trivial bound", f"{trivial_bound(problem, objective)} / {ticks}, but the optimum is {truth}"
-    hinted = rng.random() < 0.3
-    for solver in (*QUICK, SLOW[rng.integers(len(SLOW))]):
+    for solver in _asked(rng):
         chosen = solver_named(solver)
         who = solver if isinstance(solver, str) else repr(solver)
-        given = hint if hinted else None
-        proof = bool(rng.random() < 0.3)
+        given = hint if rng.random() < HINT_SHARE else None
+        proof = bool(rng.random() < PROOF_SHARE)
         seed = int(rng.integers(1000))
         try:
             result = solve(
@@ -150,6 +154,12 @@ def _flaws(
             for statement in check_proof(problem, result.proof):
                 if statement.standing is Standing.WRONG:
                     yield who, f"its proof is refused: {statement}"
+
+
+def _asked(rng: np.random.Generator) -> list[str | Solver]:
+    """`auto`, some of the quick solvers, and a slow one or none."""
+    asked = ["auto", *(solver for solver in QUICK if rng.random() < QUICK_SHARE)]
+    return [*asked, SLOW[rng.integers(len(SLOW))]] if rng.random() < SLOW_SHARE else asked
 
 
 def _misjudged(

@@ -44,9 +44,9 @@ def random_goals(document: dict[str, Any], seed: int, number: int) -> list[tuple
     """Some of the objectives that an instance can be solved for: the known ones and custom prices, with their names."""
     rng = np.random.default_rng([seed, 1])
     tables = all("table" in access for access in document["accesses"])
-    known = [(name, goal) for name, goal in GOALS.items() if tables or goal.kind != "tables"]
-    chosen = [known[i] for i in rng.choice(len(known), size=number - 1, replace=False)]
-    return [*chosen, ("prices", _random_prices(rng, document))]
+    goals = [(name, goal) for name, goal in GOALS.items() if tables or goal.kind != "tables"]
+    goals.append(("prices", _random_prices(rng, document)))
+    return [goals[i] for i in rng.choice(len(goals), size=number, replace=False)]
 
 
 def _random_prices(rng: np.random.Generator, document: dict[str, Any]) -> Goal:

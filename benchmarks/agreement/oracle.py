@@ -130,11 +130,13 @@ class Oracle:
         """The least cost over all orders in all arrangements."""
         price = [self._prices(a, goal) for a in range(len(self.accesses))]
         scale = math.lcm(*(cost.denominator for own in price for cost in own.values()))
+        most = sum(max(own.values()) for own in price) * scale
+        kind: Any = np.int64 if most < 2**62 else object
         best: int | None = None
         for places in self._places:
             total: Any = 0
             for own, (spans, runs, pairs) in zip(price, places):
-                table = np.zeros((spans.max() + 1, runs.max() + 1), dtype=np.int64)
+                table = np.zeros((spans.max() + 1, runs.max() + 1), dtype=kind)
                 for pair in pairs:
                     table[pair] = int(own[pair] * scale)
                 total = total + table[spans, runs]
