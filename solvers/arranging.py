@@ -76,6 +76,8 @@ class Arranging:
 
     def solve(self, task: Task) -> Finding:
         """The best order found until the deadline, with the best bound proven."""
+        if not task.problem.bundles:
+            return self.solver.solve(task)
         incumbent = Incumbent(task)
         kinds = [unit_kinds(task.problem, bundle) for bundle in task.problem.bundles]
         number = math.prod(map(num_sequences, kinds))
