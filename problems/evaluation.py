@@ -95,8 +95,9 @@ class Objective:
         most = (self.alpha or 0) * over_read + (self.gamma or 0) * copied
         if most > MAX_SUM:
             raise ProblemError(
-                f"objective {self.name!r}: with alpha {self.alpha} and gamma {self.gamma} the accesses of {problem.name} "
-                f"could cost {most} together, more than exact arithmetic holds (2^52); scale the prices down"
+                f"objective {self.name!r}: with alpha {self.alpha} and gamma {self.gamma} the accesses of "
+                f"{problem.name} could cost {most} together, more than exact arithmetic holds (2^52); "
+                "scale the prices down"
             )
         return 1
 
@@ -108,7 +109,7 @@ class Objective:
         amount
             In units of the part (`ticks_of`).
         part
-            A problem with some of the accesses, or with others of the same tables: one restricted, loosened or arranged.
+            A problem with some of its accesses, or with others of the same tables: restricted, loosened or arranged.
         whole
             The problem it was made of.
 

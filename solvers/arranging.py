@@ -130,7 +130,7 @@ class Arranging:
     def _solve_all(self, task: Task, incumbent: Incumbent, kinds: list[list[int]], costs: ArrangementCosts) -> int:
         """Every arrangement; the least of their bounds is one for all. Returns how many were solved in time.
 
-        Arrangements that cannot be better than the incumbent are left out, which is why the bound begins with its value.
+        Arrangements that cannot be better than the incumbent are left out, so that the bound begins with its value.
         """
         bound, number = incumbent.value, math.prod(map(num_sequences, kinds))
         for k, arrangement in enumerate(itertools.product(*map(list, map(sequences, kinds)))):

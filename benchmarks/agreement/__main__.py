@@ -5,8 +5,8 @@
 
 Every instance (blocks pinned, not removable or with required channels, read several times, with channel sizes, cost
 tables, bundles) is solved for two objectives, the known ones or prices of its own. `auto` is always asked, each of the
-quick solvers in two cases of five, and in one of three a slow one (CP-SAT, HiGHS): which ones depends on the seed. 20 000
-instances take about 40 minutes of one core. An instance with a contradiction is written to a file.
+quick solvers in two cases of five, and in one of three a slow one (CP-SAT, HiGHS): which ones depends on the seed. An
+instance with a contradiction is written to a file.
 
 Exit code 1 if there is any contradiction, 2 for bad input, 130 if interrupted (the message says how to go on).
 """

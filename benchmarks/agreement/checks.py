@@ -28,6 +28,7 @@ from problems import (
     objective_named,
 )
 from problems.proof_checks import Standing, check_proof
+from problems.proof_files import proof_from_dict, proof_to_dict
 from solvers import Auto, CpSat, CpSatDirect, LargeNeighbourhoods, LocalSearch, Result, SolverError, Status, solve
 from solvers.arranging import Arranging
 from solvers.common.bounds import trivial_bound
@@ -146,11 +147,13 @@ def _flaws(
         if who == "auto":
             counts["auto open"] += result.status is not Status.OPTIMAL
         yield from ((who, text) for text in _false(oracle, goal, result, truth))
-        if given is not None and who not in ("greedy", "identity"):
-            if result.objective > evaluate(problem, given, objective).value:
-                yield who, f"{result.objective} is worse than its hint"
+        hinted = given is not None and who not in ("greedy", "identity")
+        if hinted and result.objective > evaluate(problem, given, objective).value:
+            yield who, f"{result.objective} is worse than its hint"
         if result.proof is not None:
             counts["proofs"] += 1
+            if proof_from_dict(proof_to_dict(result.proof)) != result.proof:
+                yield who, "its proof is another one once written"
             for statement in check_proof(problem, result.proof):
                 if statement.standing is Standing.WRONG:
                     yield who, f"its proof is refused: {statement}"
@@ -162,9 +165,7 @@ def _asked(rng: np.random.Generator) -> list[str | Solver]:
     return [*asked, SLOW[rng.integers(len(SLOW))]] if rng.random() < SLOW_SHARE else asked
 
 
-def _misjudged(
-    oracle: Oracle, problem: Problem, goal: Goal, objective: Objective, order: Order
-) -> Iterator[str]:
+def _misjudged(oracle: Oracle, problem: Problem, goal: Goal, objective: Objective, order: Order) -> Iterator[str]:
     """In what `problems.evaluate` and the oracle differ."""
     found = evaluate(problem, order, objective)
     expected = oracle.costs(*_plain(order), goal)

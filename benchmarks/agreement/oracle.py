@@ -54,7 +54,8 @@ class Oracle:
 
     Examples
     --------
-    >>> blocks = [{"name": "x", "pinned": False, "removable": True, "channels": [[1, [0]], [1, [1]], [1, [0]], [2, []]]}]
+    >>> channels = [[1, [0]], [1, [1]], [1, [0]], [2, []]]
+    >>> blocks = [{"name": "x", "pinned": False, "removable": True, "channels": channels}]
     >>> reads = [{"name": name, "blocks": [0], "channel_size": 1} for name in "ab"]
     >>> oracle = Oracle({"blocks": blocks, "accesses": reads})
     >>> oracle.stored, oracle.cost([[0, 1, 2]], [], GOALS["span"]), oracle.least(GOALS["span"])
@@ -120,9 +121,7 @@ class Oracle:
             found.append((span, runs, self._price(a, span, runs, goal)))
         return found
 
-    def cost(
-        self, orders: Sequence[Sequence[int]], arrangement: Sequence[Sequence[int]], goal: Goal
-    ) -> Fraction:
+    def cost(self, orders: Sequence[Sequence[int]], arrangement: Sequence[Sequence[int]], goal: Goal) -> Fraction:
         """What an order costs in an arrangement; errors as of `costs`."""
         return sum((cost for _, _, cost in self.costs(orders, arrangement, goal)), Fraction(0))
 

@@ -65,9 +65,7 @@ def build(
     return len(entries)
 
 
-def _candidates(
-    models: tuple[str, ...], digits: tuple[str, ...], grouped: tuple[str, ...]
-) -> Iterator[Candidate]:
+def _candidates(models: tuple[str, ...], digits: tuple[str, ...], grouped: tuple[str, ...]) -> Iterator[Candidate]:
     yield from classical_candidates()
     shapes: set[object] = set()
     for name in tqdm(models, desc="networks", unit="network"):

@@ -1,4 +1,4 @@
-"""Classical instances, from generators: planted intervals with and without outliers, random matrices, concats, groups."""
+"""Classical instances, from generators: intervals with and without outliers, random matrices, concats, groups."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def classical_candidates() -> Iterator[Candidate]:
 
 
 def grouped_masks_with_tables(num_groups: int, group_size: int, num_accesses: int, *, seed: int) -> Problem:
-    """Groups that are not among those without tables: concave costs if the seed is even, floors and steps if it is odd."""
+    """Others than the groups without tables: concave costs if the seed is even, floors and steps if it is odd."""
     problem = grouped_masks(num_groups, group_size, num_accesses, seed=100 + seed)
     return with_tables(problem, concave=seed % 2 == 0, seed=seed)
 

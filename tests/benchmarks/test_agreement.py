@@ -27,7 +27,7 @@ TWO_BLOCKS = {
         {"name": "b", "blocks": [0], "channel_size": 1},
     ],
 }
-"""Access a reads x (0 to 2) and y; who keeps what: reader 0 channel 0 of x, reader 1 the last of y, reader 2 nothing."""
+"""Access a reads x and y: reader 0 keeps channel 0 of x, reader 1 some of x and the last of y."""
 
 
 def line(kept, *, table=None, size=1):
@@ -99,7 +99,7 @@ def test_occurrences_make_room_for_each_other_one_by_one():
     access = {"name": "a", "blocks": [0, 1, 0, 1], "channel_size": 1}
     own = Oracle({"blocks": blocks, "accesses": [access], "bundles": [[[0], [1]]]})
     assert [slot.block for slot in own.arranged(0, [[1, 0]])] == [1, 0, 1, 0]
-    in_place, changed = ([own.costs([[0, 1], [0, 1]], units, GOALS["runs"])[0] for units in ([], [[1, 0]])])
+    in_place, changed = [own.costs([[0, 1], [0, 1]], units, GOALS["runs"])[0] for units in ([], [[1, 0]])]
     assert in_place == (8, 3, 3)  # 11 01 01 11
     assert changed == (7, 2, 2)  # 01 11 11 01
 
@@ -142,7 +142,9 @@ def test_instances_have_everything_that_a_file_can_hold():
         )
         found["repeated"] += any(len(set(access["blocks"])) < len(access["blocks"]) for access in document["accesses"])
         found["channel sizes"] += any(access["channel_size"] > 1 for access in document["accesses"])
-        found["hexadecimal"] += any(isinstance(who, str) for block in document["blocks"] for _, who in block["channels"])
+        found["hexadecimal"] += any(
+            isinstance(who, str) for block in document["blocks"] for _, who in block["channels"]
+        )
     assert min(found.values()) >= 10 and len(found) == 14, found
 
 

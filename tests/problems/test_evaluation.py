@@ -150,7 +150,9 @@ def test_prices_of_numpy_are_plain_numbers_and_nothing_may_be_free():
     objective = Objective("o", alpha=np.int32(2**30), gamma=np.uint8(0))
     assert type(objective.alpha) is type(objective.gamma) is int
     assert objective == Objective("o", alpha=2**30, gamma=0)
-    problem = Problem((Block("x", 3),), (Access("a", (0,), np.array([1, 0, 1])), Access("b", (0,), np.array([0, 1, 0]))))
+    problem = Problem(
+        (Block("x", 3),), (Access("a", (0,), np.array([1, 0, 1])), Access("b", (0,), np.array([0, 1, 0])))
+    )
     order = Order.identity(problem)
     assert evaluate(problem, order, objective).value == 0
     assert evaluate(problem, order, Objective("o", alpha=0)).value == 0
