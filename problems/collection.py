@@ -128,9 +128,13 @@ class Collection:
         return read_solutions(path, problem or self.load(name)) if path.exists() else {}
 
     def objectives(self, name: str) -> tuple[str, ...]:
-        """The objectives an instance is there for: `latency` if it has cost tables, otherwise all the others."""
-        tables = self.entry(name).tables
-        return tuple(objective.name for objective in OBJECTIVES.values() if objective.uses_tables == tables)
+        """The objectives an instance is there for: `latency` if it has cost tables, and all the others.
+
+        The others are left out where the same instance is there without its tables (``NAME`` for ``NAME-steps``).
+        """
+        tables, (without, _, _) = self.entry(name).tables, name.rpartition("-")
+        others = not (tables and without in self.entries)
+        return tuple(own.name for own in OBJECTIVES.values() if (tables if own.uses_tables else others))
 
     def entry(self, name: str) -> Entry:
         """What the index says of one instance.

@@ -16,6 +16,10 @@ from problems.order import Order
 from problems.problem import Access, Problem
 
 VIEW, OVER_READ, PIECES, COPY = "view", "over-read", "pieces", "copy"
+
+MAX_SUM = 2**52
+"""Prices and sums of costs above it are refused: solvers scale costs and hold some of them in floating point."""
+
 _NEVER = np.int64(2**62)
 
 
@@ -33,13 +37,18 @@ class Objective:
     name
         What users type.
     alpha
-        Price of one over-read channel; None if over-reading is not allowed.
+        Price of one over-read channel, a whole number from 0 to `MAX_SUM`; None if over-reading is not allowed.
     gamma
-        Price of one copied channel; None if copying is not allowed.
+        Price of one copied channel, likewise; None if copying is not allowed.
     counts_runs
         Count runs instead.
     uses_tables
         Look the costs up in the accesses' tables instead.
+
+    Raises
+    ------
+    ProblemError
+        If not exactly one of the kinds is given, or a price is none.
     """
 
     name: str
@@ -52,11 +61,67 @@ class Objective:
         priced = self.alpha is not None or self.gamma is not None
         if priced + self.counts_runs + self.uses_tables != 1:
             raise ProblemError(f"objective {self.name!r}: give alpha, gamma or both, or count runs, or use tables")
-        prices = [price for price in (self.alpha, self.gamma) if price is not None]
-        if not all(isinstance(price, (int, np.integer)) for price in prices):
-            raise ProblemError(f"objective {self.name!r}: alpha and gamma must be whole numbers; scale them")
-        if any(price < 0 for price in prices):
-            raise ProblemError(f"objective {self.name!r}: alpha and gamma must not be negative")
+        for field in ("alpha", "gamma"):
+            price = getattr(self, field)
+            if price is None:
+                continue
+            if not isinstance(price, (int, np.integer)) or isinstance(price, bool):
+                raise ProblemError(f"objective {self.name!r}: {field} is {price!r}; give a whole number (scale prices)")
+            if not 0 <= price <= MAX_SUM:
+                raise ProblemError(f"objective {self.name!r}: {field} is {price}; give a number from 0 to 2^52")
+            object.__setattr__(self, field, int(price))
+
+    def ticks_of(self, problem: Problem) -> int:
+        """Units of a problem's costs that make one of the objective: `Problem.ticks` for tables, otherwise 1.
+
+        Whoever computes costs asks here first, so that this is the place where what is not exact is refused.
+
+        Raises
+        ------
+        ProblemError
+            If the prices are so high that the costs of all accesses could sum to more than `MAX_SUM`. (`Problem` itself
+            refuses such tables.)
+
+        Examples
+        --------
+        >>> from problems.generators import random_masks, with_tables
+        >>> problem = with_tables(random_masks(32, 2))
+        >>> OBJECTIVES["latency"].ticks_of(problem) == problem.ticks, OBJECTIVES["span"].ticks_of(problem)
+        (True, 1)
+        """
+        if self.uses_tables:
+            return problem.ticks
+        over_read, copied = problem.most_elements
+        most = (self.alpha or 0) * over_read + (self.gamma or 0) * copied
+        if most > MAX_SUM:
+            raise ProblemError(
+                f"objective {self.name!r}: with alpha {self.alpha} and gamma {self.gamma} the accesses of "
+                f"{problem.name} could cost {most} together, more than exact arithmetic holds (2^52); "
+                "scale the prices down"
+            )
+        return 1
+
+    def converted(self, amount: int, *, part: Problem, whole: Problem) -> int:
+        """A value or bound of a part of a problem, in the units of the whole.
+
+        Parameters
+        ----------
+        amount
+            In units of the part (`ticks_of`).
+        part
+            A problem with some of its accesses, or with others of the same tables: restricted, loosened or arranged.
+        whole
+            The problem it was made of.
+
+        Raises
+        ------
+        ProblemError
+            If a unit of the part is no whole number of units of the other problem.
+        """
+        scale, rest = divmod(self.ticks_of(whole), self.ticks_of(part))
+        if rest:
+            raise ProblemError(f"{part.name} is no part of {whole.name}: its cost tables need other ticks")
+        return amount * scale
 
     def costs(self, access: Access, span: np.ndarray, runs: np.ndarray, *, ticks: int = 1) -> np.ndarray:
         """Cost of one access for each entry of `span` and `runs` (same shape, int64).
@@ -68,7 +133,7 @@ class Objective:
         span, runs
             int, same shape.
         ticks
-            Ticks per nanosecond (`Problem.ticks`), for tables.
+            What `ticks_of` says of the problem: ticks per nanosecond, for tables.
 
         Raises
         ------
@@ -255,7 +320,8 @@ def evaluate(problem: Problem, order: Order, objective: str | Objective = "copie
     Raises
     ------
     ProblemError
-        If the order is not a valid one for the problem, or the objective is unknown.
+        If the order is not a valid one for the problem, the objective is unknown, or its prices are too high for the
+        problem (`Objective.ticks_of`).
 
     Examples
     --------
@@ -273,21 +339,21 @@ def evaluate(problem: Problem, order: Order, objective: str | Objective = "copie
     order.require_valid(problem)
     problem = problem.arranged(order.arrangement) if order.arrangement else problem
     orders = [block[np.newaxis] for block in order.channels]
+    ticks = chosen.ticks_of(problem)
     accesses = []
     for a, access in enumerate(problem.accesses):
         start, span, runs = _measure(problem, a, orders)
         accesses.append(
             AccessCost(
                 access.name,
-                chosen.mode(access, int(span[0]), int(runs[0]), ticks=problem.ticks),
+                chosen.mode(access, int(span[0]), int(runs[0]), ticks=ticks),
                 int(start[0]),
                 int(span[0]),
                 access.num_kept,
                 int(runs[0]),
-                int(chosen.costs(access, span, runs, ticks=problem.ticks)[0]),
+                int(chosen.costs(access, span, runs, ticks=ticks)[0]),
             )
         )
-    ticks = problem.ticks if chosen.uses_tables else 1
     return Evaluation(chosen.name, sum(access.cost for access in accesses), tuple(accesses), ticks)
 
 
@@ -307,12 +373,18 @@ def evaluate_batch(problem: Problem, orders: Sequence[np.ndarray], objective: st
     -------
     np.ndarray
         int64, shape (num_orders,); for tables in ticks.
+
+    Raises
+    ------
+    ProblemError
+        If the objective is unknown, or its prices are too high for the problem (`Objective.ticks_of`).
     """
     chosen = objective_named(objective)
+    ticks = chosen.ticks_of(problem)
     total = np.zeros(len(orders[0]), dtype=np.int64)
     for a, access in enumerate(problem.accesses):
         _, span, runs = _measure(problem, a, orders)
-        total += chosen.costs(access, span, runs, ticks=problem.ticks)
+        total += chosen.costs(access, span, runs, ticks=ticks)
     return total
 
 

@@ -81,7 +81,7 @@ def least_cost(problem: Problem, objective: Objective) -> LeastCost:
 
 
 def _cost(problem: Problem, objective: Objective, a: int, span: int, *, runs: int) -> int:
-    ticks = problem.ticks if objective.uses_tables else 1
+    ticks = objective.ticks_of(problem)
     return int(objective.costs(problem.accesses[a], np.array([span]), np.array([runs]), ticks=ticks)[0])
 
 

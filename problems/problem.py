@@ -268,6 +268,16 @@ class Problem:
         return math.lcm(*(access.table.denominator for access in self.accesses if access.table is not None))
 
     @cached_property
+    def most_elements(self) -> tuple[int, int]:
+        """Elements per pixel that all accesses together over-read at most, and that they copy if all of them do."""
+        over_read = copied = 0
+        for access in self.accesses:
+            width = sum(len(self.stored[b]) for b in access.blocks)
+            over_read += access.channel_size * (width - access.num_kept)
+            copied += access.channel_size * access.num_kept
+        return over_read, copied
+
+    @cached_property
     def readers(self) -> tuple[Reader, ...]:
         """Every (access, slot) pair, access by access; the columns of `Classes.signature`."""
         return tuple(

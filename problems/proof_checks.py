@@ -70,8 +70,7 @@ def check_proof(problem: Problem, proof: Proof) -> tuple[Statement, ...]:
     verified: every order has copies >= 2
     """
     text = "the proof is one of this instance"
-    ticks = problem.ticks if proof.objective.uses_tables else 1
-    if proof.fingerprint != fingerprint(problem) or proof.ticks != ticks:
+    if proof.fingerprint != fingerprint(problem) or proof.ticks != proof.objective.ticks_of(problem):
         return (Statement(text, Standing.WRONG, f"it is one of {proof.instance}, with other blocks or accesses"),)
     check = _Check(problem, proof)
     claims = [check.claim(claim) for claim in proof.claims]
@@ -187,8 +186,8 @@ class _Check:
         if accesses not in self._least:
             part = self._problem.restricted(accesses)
             own = least_cost(part, self._goal)
-            scale = self._problem.ticks // part.ticks if self._goal.uses_tables else 1
-            self._least[accesses] = LeastCost(own.lower * scale, own.upper * scale)
+            bounds = [self._goal.converted(own, part=part, whole=self._problem) for own in (own.lower, own.upper)]
+            self._least[accesses] = LeastCost(*bounds)
         return self._least[accesses]
 
     def _views(self, accesses: tuple[int, ...]) -> bool | None:

@@ -224,7 +224,7 @@ class Proof:
         random-8x2-k0.5-c0.0-s0: every order has span >= 0 (greedy)
           each for itself, all accesses cost at least 0
         """
-        ticks = problem.ticks if objective.uses_tables else 1
+        ticks = objective.ticks_of(problem)
         return cls(objective, bound, tuple(claims), solver, problem.name, fingerprint(problem), ticks)
 
     def __str__(self) -> str:

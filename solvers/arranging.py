@@ -76,6 +76,8 @@ class Arranging:
 
     def solve(self, task: Task) -> Finding:
         """The best order found until the deadline, with the best bound proven."""
+        if not task.problem.bundles:
+            return self.solver.solve(task)
         incumbent = Incumbent(task)
         kinds = [unit_kinds(task.problem, bundle) for bundle in task.problem.bundles]
         number = math.prod(map(num_sequences, kinds))
@@ -118,14 +120,18 @@ class Arranging:
         )
         found = Auto().solve(own)
         if found.bound is not None:
-            incumbent.raise_bound(min(found.bound * loose.ticks, incumbent.value))
+            bound = task.objective.converted(found.bound, part=loose.problem, whole=task.problem)
+            incumbent.raise_bound(bound, method="the looser problem")
         near = loose.order_of(found.order)
         incumbent.offer(near)
         if not incumbent.closed:
             self._solve_arranged(task, incumbent, near.arrangement)
 
     def _solve_all(self, task: Task, incumbent: Incumbent, kinds: list[list[int]], costs: ArrangementCosts) -> int:
-        """Every arrangement; the least of their bounds is one for all. Returns how many were solved in time."""
+        """Every arrangement; the least of their bounds is one for all. Returns how many were solved in time.
+
+        Arrangements that cannot be better than the incumbent are left out, so that the bound begins with its value.
+        """
         bound, number = incumbent.value, math.prod(map(num_sequences, kinds))
         for k, arrangement in enumerate(itertools.product(*map(list, map(sequences, kinds)))):
             if task.expired or incumbent.closed:
@@ -134,7 +140,7 @@ class Arranging:
                 continue
             found = self._solve_arranged(task.within(1 / (number - k)), incumbent, arrangement)
             bound = min(bound, -1 if found.bound is None else found.bound)
-        incumbent.raise_bound(min(bound, incumbent.value))
+        incumbent.raise_bound(bound, method="all arrangements", of_better=True)
         return number
 
 

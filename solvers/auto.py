@@ -99,9 +99,9 @@ class Auto:
             if not best.closed:
                 stats |= self._solve_part(own, best)
             orders[part.accesses] = best.order
-            bound += min(best.bound, best.value) * (task.problem.ticks // part.problem.ticks)
+            bound += task.objective.converted(best.bound, part=part.problem, whole=task.problem)
             incumbent.offer(joined(task.problem, [(other, orders[other.accesses]) for other in parts]))
-        incumbent.raise_bound(min(bound, incumbent.value))
+        incumbent.raise_bound(bound, method="the sum over parts")
         return stats
 
     def _solve_part(self, task: Task, incumbent: Incumbent) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class Auto:
         incumbent.offer(found.order)
         if found.bound is not None:
             claims = found.claims
-            incumbent.raise_bound(min(found.bound, incumbent.value), lambda _: claims, method=solver.name)
+            incumbent.raise_bound(found.bound, lambda _: claims, method=solver.name)
         return found.stats
 
 

@@ -17,6 +17,7 @@ from solvers.common.incumbent import Incumbent
 from solvers.common.rows import span_rows
 from solvers.common.task import Finding, Task
 from solvers.greedy import greedy_order
+from solvers.in_places import solved_in_places
 from solvers.spans.beam import MOST_ROWS, beam_chains
 from solvers.spans.span_curves import SpanCurves
 
@@ -62,6 +63,8 @@ class Beam:
                 f"beam: under the objective {task.objective.name!r} costs are not in proportion to spans; "
                 "choose 'span', or the solver 'local-search'"
             )
+        if task.problem.bundles:
+            return solved_in_places(self, task)
         incumbent = Incumbent(task)
         given = [] if task.hint is None else [task.hint]
         for start in [*given, *([] if task.expired else [greedy_order(task.problem)]), Order.identity(task.problem)]:

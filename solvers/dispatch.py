@@ -102,7 +102,8 @@ def solve(
         progress=progress,
         want_proof=proof,
     )
-    finding = (Arranging(chosen) if problem.bundles and chosen.exact else chosen).solve(task)
+    arranges = bool(problem.bundles) and chosen.exact and not isinstance(chosen, Arranging)
+    finding = (Arranging(chosen) if arranges else chosen).solve(task)
     return result_of(
         problem,
         goal,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from solvers.common.errors import SolverError
+from solvers.common.incumbent import Incumbent
 from solvers.common.task import Finding, Task
 
 
@@ -56,22 +57,20 @@ class Milp:
                 f"milp: objective {task.objective.name!r} counts runs, which its program does not; "
                 "use 'cp-sat' or 'cp-sat-direct'"
             )
-        value, order, bound = task.start_value, task.start, task.trivial_bound
+        incumbent = Incumbent(task)
         stats: dict[str, int | float] = {}
-        if bound < value and not task.expired:
+        if not incumbent.closed and not task.expired:
             from solvers.programs.order_program import OrderProgram
 
             program = OrderProgram(task.problem, task.objective, max_single_channels=self.max_single_channels)
             self._require_small(task, program.largest_block)
-            outcome = program.solve(value, deadline=task.deadline)
+            outcome = program.solve(deadline=task.deadline)
             stats = {"units": program.num_units, "binaries": program.num_binaries, "minorant": int(program.minorant)}
-            if outcome.order is not None and (found := task.value(outcome.order)) < value:
-                value, order = found, outcome.order
+            if outcome.order is not None:
+                incumbent.offer(outcome.order)
             if outcome.bound is not None:
-                bound = max(bound, outcome.bound)
-            task.report(value, min(bound, value))
-        bound = min(bound, value)
-        return Finding(order, bound, optimal=bound == value, objective=value, stats=stats)
+                incumbent.raise_bound(outcome.bound, method="HiGHS")
+        return incumbent.finding(stats)
 
     def _require_small(self, task: Task, units: int) -> None:
         if units > self.max_units:

@@ -18,6 +18,7 @@ from solvers.common.errors import SolverError
 from solvers.common.incumbent import Incumbent
 from solvers.common.rows import class_bits, span_rows
 from solvers.common.task import Finding, Task
+from solvers.in_places import solved_in_places
 from solvers.local_search import LocalSearch
 from solvers.runs.class_windows import best_run_window, best_window
 from solvers.runs.run_climb import end_costs
@@ -62,6 +63,8 @@ class LargeNeighbourhoods:
 
     def solve(self, task: Task) -> Finding:
         """The best order found until the deadline."""
+        if task.problem.bundles:
+            return solved_in_places(self, task)
         until = time.perf_counter() + self.first_share * task.remaining
         found = self.first.solve(replace(task, deadline=until))
         incumbent = Incumbent(replace(task, start=found.order))

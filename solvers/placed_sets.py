@@ -68,6 +68,7 @@ class PlacedSets:
                 continue
             excess = None if task.expired else linear.excess(rest)
             if excess is None:
+                # Sets tried cost at least the best value, the others at least this bound: the smaller holds for all.
                 return Finding(best, min(bound, best_value), stats={"copied_subsets": tried}, objective=best_value)
             tried += 1
             solved.append((rest, excess))

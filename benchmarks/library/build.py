@@ -13,7 +13,14 @@ from tqdm import tqdm
 from benchmarks.digits import NETWORKS
 from benchmarks.library.candidates import Candidate
 from benchmarks.library.classical import classical_candidates
-from benchmarks.library.networks import LARGER, MODELS, digits_candidates, torchvision_candidates
+from benchmarks.library.networks import (
+    GROUPED,
+    LARGER,
+    MODELS,
+    digits_candidates,
+    grouped_candidates,
+    torchvision_candidates,
+)
 from problems import ProblemError, write_instance
 from problems.collection import Collection, Entry
 
@@ -23,6 +30,7 @@ def build(
     *,
     models: tuple[str, ...] = (*MODELS, *LARGER),
     digits: tuple[str, ...] = tuple(NETWORKS),
+    grouped: tuple[str, ...] = GROUPED,
 ) -> int:
     """Write all instances and the index; returns the number of instances.
 
@@ -36,10 +44,12 @@ def build(
         Names of torchvision networks.
     digits
         Names of networks that `benchmarks.digits` trains.
+    grouped
+        Names of torchvision networks whose groups may change places.
     """
     entries: dict[str, Entry] = {}
     hashes: set[str] = set()
-    for candidate in _candidates(models, digits):
+    for candidate in _candidates(models, digits, grouped):
         entry = candidate.entry
         if entry.hash in hashes:
             continue
@@ -55,7 +65,7 @@ def build(
     return len(entries)
 
 
-def _candidates(models: tuple[str, ...], digits: tuple[str, ...]) -> Iterator[Candidate]:
+def _candidates(models: tuple[str, ...], digits: tuple[str, ...], grouped: tuple[str, ...]) -> Iterator[Candidate]:
     yield from classical_candidates()
     shapes: set[object] = set()
     for name in tqdm(models, desc="networks", unit="network"):
@@ -63,6 +73,9 @@ def _candidates(models: tuple[str, ...], digits: tuple[str, ...]) -> Iterator[Ca
     shapes = set()  # weights are trained, so that a known shape is no reason to leave a segment out
     for name in tqdm(digits, desc="training", unit="network"):
         yield from digits_candidates(name, shapes)
+    shapes = set()
+    for name in tqdm(grouped, desc="groups", unit="network"):
+        yield from grouped_candidates(name, shapes)
 
 
 def _remove_stale(collection: Collection, entries: dict[str, Entry]) -> None:

@@ -1,4 +1,4 @@
-"""Classical instances, from generators: planted intervals, with and without outliers, random matrices, concats."""
+"""Classical instances, from generators: intervals with and without outliers, random matrices, concats, groups."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from typing import Any
 
 from benchmarks.library.candidates import Candidate, Origin
 from problems import Problem
-from problems.generators import planted_intervals, planted_outliers, random_concat, random_matrix
+from problems.generators import (
+    grouped_masks,
+    planted_intervals,
+    planted_outliers,
+    random_concat,
+    random_matrix,
+    with_tables,
+)
 
 PLANTED = ((16, 8), (32, 12), (64, 16), (128, 24), (256, 40))
 """Channels and accesses."""
@@ -24,6 +31,9 @@ SPARSE = ((20, 40, 0.1), (40, 40, 0.05), (40, 40, 0.1), (50, 100, 0.02), (50, 10
 CONCATS = ((3, 8, 5), (3, 24, 6), (5, 16, 8))
 """Blocks, channels of each, accesses."""
 
+GROUPS = ((4, 3, 4), (5, 2, 6), (8, 4, 5), (16, 2, 6), (32, 4, 8))
+"""Groups, channels of each, accesses: bundles, whose units may change places."""
+
 
 def classical_candidates() -> Iterator[Candidate]:
     """All classical instances."""
@@ -37,6 +47,16 @@ def classical_candidates() -> Iterator[Candidate]:
         yield from _seeds(3, "sparse", f"{a}x{n}-d{density:.2f}", random_matrix, n, a, density=density)
     for b, n, a in CONCATS:
         yield from _seeds(3, "concat", f"{a}x{b}x{n}", random_concat, b, n, a, pinned=0.2)
+    for g, n, a in GROUPS:
+        yield from _seeds(3, "grouped", f"{a}x{g}x{n}", grouped_masks, g, n, a)
+    for g, n, a in GROUPS:
+        yield from _seeds(4, "grouped-tables", f"{a}x{g}x{n}", grouped_masks_with_tables, g, n, a)
+
+
+def grouped_masks_with_tables(num_groups: int, group_size: int, num_accesses: int, *, seed: int) -> Problem:
+    """Others than the groups without tables: concave costs if the seed is even, floors and steps if it is odd."""
+    problem = grouped_masks(num_groups, group_size, num_accesses, seed=100 + seed)
+    return with_tables(problem, concave=seed % 2 == 0, seed=seed)
 
 
 def _seeds(
@@ -45,6 +65,6 @@ def _seeds(
     """The instances of one size with the seeds 0 to `number` - 1."""
     for seed in range(number):
         arguments = [*map(str, sizes), *(f"{name}={value}" for name, value in options.items()), f"seed={seed}"]
-        source = f"problems.generators.{generator.__name__}({', '.join(arguments)})"
+        source = f"{generator.__module__}.{generator.__name__}({', '.join(arguments)})"
         problem = generator(*sizes, **options, seed=seed)
         yield Candidate.of(problem, f"classical/{kind}/{size}-s{seed}", Origin(f"classical/{kind}", source, seed))

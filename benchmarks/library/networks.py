@@ -46,6 +46,11 @@ LARGER = (
 )
 """Further sizes, with `LARGER_AMOUNTS` and `LARGER_CORRELATIONS` only; in full they would be 1100 instances more."""
 
+GROUPED = ("resnext50_32x4d", "regnet_x_400mf", "regnet_y_400mf")
+"""Networks whose grouped convolutions make bundles: their segments are there even if a single access reads them."""
+
+GROUPED_AMOUNTS = ("0.50", "0.75")
+
 CONCAVE = ("l2-0.50", "corr-0.70-0.50", "trained-0.50")
 """Directories whose instances are stored with concave cost tables, too."""
 
@@ -72,6 +77,17 @@ def torchvision_candidates(name: str, shapes: set[object]) -> Iterator[Candidate
         yield from graph_candidates(graph, segments, origin, amounts=amounts, correlation=correlation)
 
 
+def grouped_candidates(name: str, shapes: set[object]) -> Iterator[Candidate]:
+    """The candidates of one torchvision network whose groups may change places, in the family `grouped`.
+
+    One access is enough: which groups stand at the ends of what it reads makes a difference. Parameters as above.
+    """
+    graph = traced(load_model(ModelReference(name, seed=SEED)), 224)
+    segments = new_segments(graph, shapes, bundles=True)
+    origin = Origin("grouped", f"torchvision.models.{name}", SEED, name)
+    yield from graph_candidates(graph, segments, origin, amounts=GROUPED_AMOUNTS, bundles=True)
+
+
 def digits_candidates(name: str, shapes: set[object]) -> Iterator[Candidate]:
     """The candidates of one of the networks of `benchmarks.digits`, which is trained first; parameters as above."""
     network = trained(name, seed=SEED)
@@ -85,7 +101,7 @@ def traced(model: nn.Module, size: int, *, channels: int = 3) -> Graph:
     return trace(model, torch.zeros(1, channels, size, size))
 
 
-def new_segments(graph: Graph, shapes: set[object]) -> dict[str, str]:
+def new_segments(graph: Graph, shapes: set[object], *, bundles: bool = False) -> dict[str, str]:
     """The segments with at least two accesses, the first of each shape, with their names in the library.
 
     Parameters
@@ -94,8 +110,14 @@ def new_segments(graph: Graph, shapes: set[object]) -> dict[str, str]:
         The traced network.
     shapes
         Shapes there are already, of segments that are left out; the new ones are added.
+    bundles
+        Those with bundles instead, whatever their number of accesses.
     """
-    segments = {name: problem for name, problem in extract(graph, {}).items() if len(problem.accesses) >= 2}
+    segments = {
+        name: problem
+        for name, problem in extract(graph, {}).items()
+        if (problem.bundles if bundles else len(problem.accesses) >= 2)
+    }
     names = short_names(segments)
     chosen = {}
     for segment, problem in segments.items():
@@ -112,6 +134,7 @@ def graph_candidates(
     *,
     amounts: Sequence[str] = AMOUNTS,
     correlation: float | None = None,
+    bundles: bool = False,
 ) -> Iterator[Candidate]:
     """The candidates of a traced network in one mask family.
 
@@ -130,6 +153,8 @@ def graph_candidates(
         Shares of channels to remove.
     correlation
         Between the scores of the consumers of one block; None for the L2 norms of the weights.
+    bundles
+        The segments have units that may change places, so that accesses need not differ.
     """
     for amount in amounts:
         if correlation is None:
@@ -143,7 +168,7 @@ def graph_candidates(
         for segment, name in segments.items():
             problem = problems[segment]
             trivial = len(problem.accesses) == 2 and len(problem.blocks) == 1
-            if not masks_differ(problem) or (trivial and correlation is not None):
+            if not (bundles or masks_differ(problem)) or (trivial and correlation is not None):
                 continue
             own = dataclasses.replace(origin, amount=amount, segment=segment)
             candidate = Candidate.of(problem, f"{origin.model}/{directory}/{name}", own)

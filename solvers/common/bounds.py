@@ -40,7 +40,10 @@ def _alone(problem: Problem, objective: Objective) -> np.ndarray:
     if problem.bundles:
         loose, least = loosened(problem), ArrangementCosts(problem, objective).least()
         own = list(loose.accesses)
-        least[own] = np.maximum(least[own], _alone(loose.problem, objective) * loose.ticks)
+        apart = [
+            objective.converted(cost, part=loose.problem, whole=problem) for cost in _alone(loose.problem, objective)
+        ]
+        least[own] = np.maximum(least[own], np.array(apart, dtype=np.int64))
         return least
     if objective.counts_runs:
         identity = evaluate(problem, Order.identity(problem), objective)

@@ -1,6 +1,7 @@
 """The best order and the best bound a search has so far; every improvement is reported once.
 
-Values are always those of `problems.evaluate`, never a model's.
+Values are always those of `problems.evaluate`, never a model's. A bound above a value is an error in whoever proved it,
+and is said to be one: nothing is cut to fit.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from problems import Claim, Order
+from solvers.common.errors import SolverError
 from solvers.common.proofs import Reason
 from solvers.common.task import Finding, Task
 
@@ -21,19 +23,25 @@ class Incumbent:
         The best order and its value.
     bound
         No order has a smaller value.
+
+    Raises
+    ------
+    SolverError
+        If the task's trivial bound lies above the value of its start; likewise `offer` and `raise_bound`.
     """
 
     def __init__(self, task: Task) -> None:
         self._task = task
         self.order = task.start
         self.value = task.start_value
-        self.bound = min(task.trivial_bound, self.value)
+        self.bound = task.trivial_bound
         self._reasons: dict[str, tuple[int, Reason]] = {}
+        self._require_consistent("the trivial bound")
 
     @property
     def closed(self) -> bool:
         """Whether the bound meets the value."""
-        return self.bound >= self.value
+        return self.bound == self.value
 
     def offer(self, order: Order) -> bool:
         """Take an order if it is strictly better; says whether it was."""
@@ -41,10 +49,13 @@ class Incumbent:
         if value >= self.value:
             return False
         self.order, self.value = order, value
-        self._task.report(self.value, min(self.bound, self.value))
+        self._require_consistent("what is known so far")
+        self._task.report(self.value, self.bound)
         return True
 
-    def raise_bound(self, bound: int, reason: Reason | None = None, *, method: str = "") -> None:
+    def raise_bound(
+        self, bound: int, reason: Reason | None = None, *, method: str = "", of_better: bool = False
+    ) -> None:
         """Take a proven bound if it is better.
 
         Parameters
@@ -55,12 +66,26 @@ class Incumbent:
             Asked for the claims behind it if a proof is wanted in the end.
         method
             The reason replaces earlier ones of the same method; those of other methods stay beside it.
+        of_better
+            The search left out orders that are no better than the incumbent, so that the bound is one on the others
+            only: all together are bounded by the smaller of it and the incumbent's value. Otherwise it is one on every
+            order, and if it lies above the incumbent's value the proof is wrong.
         """
+        if of_better:
+            bound = min(bound, self.value)
         if bound > self.bound:
             self.bound = bound
+            self._require_consistent(method or "a search")
             if reason is not None:
                 self._reasons[method] = (bound, reason)
             self._task.report(self.value, self.bound)
+
+    def _require_consistent(self, method: str) -> None:
+        if self.bound > self.value:
+            raise SolverError(
+                f"{self._task.problem.name}, {self._task.objective.name}: {method} says that no order is below "
+                f"{self.bound}, but one has {self.value}; please report this with the instance"
+            )
 
     def claims(self) -> tuple[Claim, ...]:
         """Why the bound holds, as far as reasons were given; nothing if nobody wants to know."""
@@ -72,7 +97,7 @@ class Incumbent:
         """What a solver hands back: the order and the bound, with figures for reports."""
         return Finding(
             self.order,
-            min(self.bound, self.value),
+            self.bound,
             optimal=self.closed,
             objective=self.value,
             stats=stats or {},

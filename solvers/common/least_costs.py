@@ -40,7 +40,7 @@ def least_costs(problem: Problem, objective: Objective) -> tuple[np.ndarray, ...
     for access in problem.accesses:
         excess = np.arange(sum(len(problem.stored[b]) for b in access.blocks) - access.num_kept + 1)
         runs = np.where(excess > 0, 2, 1)
-        own = objective.costs(access, access.num_kept + excess, runs, ticks=problem.ticks)
+        own = objective.costs(access, access.num_kept + excess, runs, ticks=objective.ticks_of(problem))
         costs.append(np.maximum.accumulate(np.minimum.accumulate(own[::-1])[::-1]))
     return tuple(costs)
 

@@ -35,11 +35,6 @@ class Loosened:
     accesses: tuple[int, ...]
     merged: tuple[tuple[int, ...], ...]
 
-    @property
-    def ticks(self) -> int:
-        """How many ticks of the original problem one tick of the looser one is."""
-        return self.original.ticks // self.problem.ticks
-
     def order_of(self, order: Order) -> Order:
         """An order of the original near to one of the looser problem: units by the mean place of their channels."""
         place = dict[int, np.ndarray]()

@@ -69,8 +69,8 @@ class OrderProgram:
         """The most units of a block that may be reordered."""
         return max((len(self._units[b]) for b, block in enumerate(self._problem.blocks) if not block.pinned), default=0)
 
-    def solve(self, known: int, *, deadline: float) -> Outcome:
-        """Run HiGHS until the deadline, a `time.perf_counter` reading; `known` is the value of some order."""
+    def solve(self, *, deadline: float) -> Outcome:
+        """Run HiGHS until the deadline, a `time.perf_counter` reading."""
         self._rows = LinearRows()
         self._before: dict[int, np.ndarray] = {}
         for b, block in enumerate(self._problem.blocks):
@@ -92,7 +92,7 @@ class OrderProgram:
         if bound is None or not np.isfinite(bound) or bound > most / unit + 1:
             return Outcome(order, None)
         steps = max(0, math.ceil(bound - _TOLERANCE * (most / unit + 1)))
-        return Outcome(order, min(base + unit * steps, known))
+        return Outcome(order, base + unit * steps)
 
     def _order_units(self, b: int) -> np.ndarray:
         """before[s, t] + before[t, s] = 1, before[s, t] + before[t, u] + before[u, s] <= 2; twins in their order.
@@ -245,7 +245,7 @@ def _costs_by_excess(problem: Problem, objective: Objective, a: int) -> Costs:
     access = problem.accesses[a]
     most = sum(len(problem.stored[b]) for b in access.blocks) - access.num_kept
     excess = np.arange(most + 1)
-    ticks = problem.ticks if objective.uses_tables else 1
+    ticks = objective.ticks_of(problem)
     runs = np.where((excess > 0) & (access.num_kept > 1), 2, 1)
     least = objective.costs(access, access.num_kept + excess, runs, ticks=ticks)
     if objective.uses_tables:

@@ -74,7 +74,7 @@ def search_formulations(
         if outcome.bound is not None and outcome.values is not None:
             incumbent.offer(program.order(outcome.values))
             if form.bounds:
-                bound, branches = min(-(-outcome.bound // form.scale), incumbent.value), outcome.num_branches
+                bound, branches = -(-outcome.bound // form.scale), outcome.num_branches
                 incumbent.raise_bound(bound, partial(_searched, task.problem, method, branches))
     return {
         "units": len(programs[0].units),

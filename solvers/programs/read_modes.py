@@ -99,7 +99,9 @@ def read_modes(problem: Problem, objective: Objective) -> tuple[ReadModes, ...]:
         width = sum(len(problem.stored[b]) for b in access.blocks)
         most = width - access.num_kept
         modes.append(
-            _by_table(access, most, problem.ticks) if objective.uses_tables else _priced(access, objective, most)
+            _by_table(access, most, objective.ticks_of(problem))
+            if objective.uses_tables
+            else _priced(access, objective, most)
         )
     return tuple(modes)
 

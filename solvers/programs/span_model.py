@@ -34,7 +34,7 @@ def solve_spans(task: Task, config: SearchSettings, incumbent: Incumbent) -> dic
     if not task.objective.uses_tables:
         groups = solved_groups(task, work=config.group_work, deadline=_share(task, _GROUP_SHARE))
         incumbent.raise_bound(
-            min(combined_bound(groups, _single_costs(task)), incumbent.value),
+            combined_bound(groups, _single_costs(task)),
             lambda _: _group_claims(task, groups),
             method="groups",
         )

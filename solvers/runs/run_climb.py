@@ -42,7 +42,7 @@ class RunClimb:
         self._own = [problem.classes.of_block(b) for b in range(len(problem.blocks))]
         if assign and max(map(len, self._own)) <= _MOST_ASSIGNED:
             bound, order = assigned_runs(problem)
-            incumbent.raise_bound(min(bound, incumbent.value))
+            incumbent.raise_bound(bound, method="assignment")
             incumbent.offer(order)
         self._sequences = [
             self._own[b][np.arange(len(self._own[b])) if block.pinned else class_sequence(problem, incumbent.order, b)]

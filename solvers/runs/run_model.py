@@ -38,7 +38,7 @@ def solve_runs(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict
     """Minimise runs; improves the incumbent, returns figures for reports."""
     bound, order = assigned_runs(task.problem)
     incumbent.raise_bound(
-        min(bound, incumbent.value),
+        bound,
         lambda bound: [potentials_claim(task.problem, bound)],
         method="assignment",
     )
@@ -73,7 +73,7 @@ def solve_runs(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict
         incumbent.offer(model.order(outcome.values))
         if model.complete:
             incumbent.raise_bound(
-                min(outcome.bound, incumbent.value),
+                outcome.bound,
                 lambda bound: [
                     claim(
                         task.problem,
@@ -84,6 +84,8 @@ def solve_runs(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict
                         branches=outcome.num_branches,
                     )
                 ],
+                method="circuits",
+                of_better=True,  # prices forbid arcs that only orders as good as the incumbent use
             )
     return {**stats, "deterministic_time": outcome.deterministic_time}
 

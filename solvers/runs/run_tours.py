@@ -174,7 +174,7 @@ class RunTours:
                 heapq.heappush(heap, (bound, depth, next(count), choices))
             for own, child in children or []:
                 heapq.heappush(heap, (max(own, bound), depth - 1, next(count), child))
-            self._raise_bound(min([self._incumbent.value, *(node[0] for node in heap)]))
+            self._raise_bound(min((node[0] for node in heap), default=self._incumbent.value))
 
     @property
     def _cutoff(self) -> int:
@@ -283,7 +283,8 @@ class RunTours:
         self._suggested = order
 
     def _raise_bound(self, bound: int) -> None:
-        self._incumbent.raise_bound(min(bound, self._incumbent.value), self._reason(), method="tours")
+        # Edges and nodes that only orders as good as the incumbent need are given up.
+        self._incumbent.raise_bound(bound, self._reason(), method="tours", of_better=True)
 
     def _reason(self) -> Callable[[int], list[Claim]]:
         kind, text = (

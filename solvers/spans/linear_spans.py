@@ -162,6 +162,7 @@ def _searched(
     best = found.best
     if best is None or relaxed.cost < best.cost:
         best = LinearOrder(relaxed.cost, relaxed.sequence)
+    # Both bounds leave out sequences no better than the one known, which therefore bounds them as well.
     return LinearOrder(min(best.cost, max(found.bound, relaxed.bound)), best.sequence)
 
 

@@ -35,7 +35,9 @@ class SpanCurves:
         for access in problem.accesses:
             excess = np.arange(sum(len(problem.stored[b]) for b in access.blocks) - access.num_kept + 1)
             runs = np.where(excess > 0, most + 1, 1)
-            self._curves.append(objective.costs(access, access.num_kept + excess, runs, ticks=problem.ticks))
+            self._curves.append(
+                objective.costs(access, access.num_kept + excess, runs, ticks=objective.ticks_of(problem))
+            )
         price = np.array([access.channel_size for access in problem.accesses], dtype=np.int64)
         self._price = price // np.gcd.reduce(price) if len(price) else price
 

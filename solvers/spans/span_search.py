@@ -64,12 +64,14 @@ class SpanSearch:
         self._no_cap = _SCALE * sum(int(costs[-1]) + 1 for costs in self._costs) * 4
         self.num_nodes = 0
 
-    def _raise(self, bound: int) -> None:
-        """Take a bound on all nodes, with its reason."""
+    def _raise(self, bound: int, *, of_better: bool = True) -> None:
+        """Take a bound on all nodes, with its reason; nodes no better than the incumbent are given up."""
         method = f"branch and bound over ranges of the accesses' spans, {self._relaxation.method} in every node"
         self._incumbent.raise_bound(
-            min(bound, self._incumbent.value),
+            bound,
             lambda proven: [claim(self._task.problem, "search", proven, method, nodes=self.num_nodes)],
+            method="branch and bound over spans",
+            of_better=of_better,
         )
 
     def run(self) -> bool:
@@ -84,6 +86,8 @@ class SpanSearch:
             if solved is None:
                 return False
             own_bound, cheated, split = solved
+            if node is self._root:
+                self._raise(own_bound, of_better=False)
             own_bound = max(bound, own_bound)
             if own_bound >= self._incumbent.value:
                 continue

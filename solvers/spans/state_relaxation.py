@@ -110,6 +110,7 @@ def state_relaxation(
         rows = BlockRows(weight[classes], bits[np.ix_(classes, own)], slope[own], left[own], right[own])
         relaxed = _Relaxation(rows, max_states)
         relaxed.solve(rounds, deadline)
+        # A bound leaves out sequences no better than the one known, which therefore bounds it as well.
         bound, cost = bound + min(relaxed.bound, relaxed.cost), cost + relaxed.cost
         sequence.append(classes[relaxed.sequence])
         multipliers[classes] = relaxed.multipliers

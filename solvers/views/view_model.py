@@ -37,7 +37,7 @@ def solve_views(task: Task, config: SearchSettings, incumbent: Incumbent) -> dic
         deterministic += outcome.deterministic_time
         rounds += 1
         if outcome.bound is not None:
-            incumbent.raise_bound(min(outcome.bound, incumbent.value), model.reason())
+            incumbent.raise_bound(outcome.bound, model.reason())
         if outcome.values is None:
             break
         views = model.views(outcome)

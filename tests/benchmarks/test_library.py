@@ -24,7 +24,7 @@ from upscale_opt import __version__
 def small(tmp_path, monkeypatch):
     """A library of five small instances, one of them with tables."""
     monkeypatch.setattr(building, "classical_candidates", lambda: iter(candidates(range(4))))
-    building.build(Collection(tmp_path), models=(), digits=())
+    building.build(Collection(tmp_path), models=(), digits=(), grouped=())
     return Collection(tmp_path)
 
 
@@ -55,11 +55,11 @@ def test_duplicates_are_dropped_and_equal_names_refused(tmp_path, monkeypatch):
     first, second = candidates(range(1))[0], candidates(range(1, 2))[0]
     renamed = dataclasses.replace(first, problem=dataclasses.replace(first.problem, name="x/again"))
     monkeypatch.setattr(building, "classical_candidates", lambda: iter([first, renamed]))
-    assert building.build(Collection(tmp_path), models=(), digits=()) == 1
+    assert building.build(Collection(tmp_path), models=(), digits=(), grouped=()) == 1
     clash = dataclasses.replace(second, problem=dataclasses.replace(second.problem, name="x/m-s0"))
     monkeypatch.setattr(building, "classical_candidates", lambda: iter([first, clash]))
     with pytest.raises(ProblemError, match="two instances are named 'x/m-s0'"):
-        building.build(Collection(tmp_path), models=(), digits=())
+        building.build(Collection(tmp_path), models=(), digits=(), grouped=())
 
 
 def test_a_new_build_keeps_solutions_of_what_stays_and_removes_the_others(small, monkeypatch):
@@ -67,7 +67,7 @@ def test_a_new_build_keeps_solutions_of_what_stays_and_removes_the_others(small,
     stays, goes = candidates([1])[0], small.path("x/m-s0")
     changes = Candidate.of(random_masks(16, 4, seed=99), "x/m-s2", Origin("x", "random_masks", 99))
     monkeypatch.setattr(building, "classical_candidates", lambda: iter([stays, changes]))
-    building.build(Collection(small.directory), models=(), digits=())
+    building.build(Collection(small.directory), models=(), digits=(), grouped=())
     again = Collection(small.directory)
     assert set(again.solutions("x/m-s1")) == set(again.objectives("x/m-s1"))
     assert again.solutions("x/m-s2") == {} and not goes.exists()

@@ -132,14 +132,48 @@ def test_a_tie_between_reading_over_and_copying_is_read_over():
     [
         (lambda: Objective("o"), "give alpha, gamma or both"),
         (lambda: Objective("o", alpha=1, counts_runs=True), "give alpha, gamma or both"),
-        (lambda: Objective("o", alpha=-1), "must not be negative"),
-        (lambda: Objective("o", gamma=-1), "must not be negative"),
-        (lambda: Objective("o", alpha=0.5), "'o': alpha and gamma must be whole numbers"),
+        (lambda: Objective("o", alpha=-1), "'o': alpha is -1; give a number from 0"),
+        (lambda: Objective("o", gamma=-1), "'o': gamma is -1; give a number from 0"),
+        (lambda: Objective("o", alpha=0.5), "'o': alpha is 0.5; give a whole number"),
+        (lambda: Objective("o", alpha=1, gamma=True), "'o': gamma is True; give a whole number"),
+        (lambda: Objective("o", gamma=np.bool_(True)), "give a whole number"),
+        (lambda: Objective("o", alpha=2**62), r"give a number from 0 to 2\^52"),
+        (lambda: Objective("o", gamma=10**30), r"give a number from 0 to 2\^52"),
     ],
 )
 def test_objectives_without_meaning_are_refused(make, message):
     with pytest.raises(ProblemError, match=message):
         make()
+
+
+def test_prices_of_numpy_are_plain_numbers_and_nothing_may_be_free():
+    objective = Objective("o", alpha=np.int32(2**30), gamma=np.uint8(0))
+    assert type(objective.alpha) is type(objective.gamma) is int
+    assert objective == Objective("o", alpha=2**30, gamma=0)
+    problem = Problem(
+        (Block("x", 3),), (Access("a", (0,), np.array([1, 0, 1])), Access("b", (0,), np.array([0, 1, 0])))
+    )
+    order = Order.identity(problem)
+    assert evaluate(problem, order, objective).value == 0
+    assert evaluate(problem, order, Objective("o", alpha=0)).value == 0
+    assert evaluate(problem, order, Objective("o", alpha=np.int32(2**30))).value == 2**30
+
+
+def test_prices_too_high_for_a_problem_are_refused_and_the_highest_are_exact():
+    """Access a may over-read two channels of 8 elements and copies two; b over-reads three and copies one."""
+    kept = np.array([[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], dtype=bool)
+    accesses = (Access("a", (0,), kept[0], 8), Access("b", (0,), kept[1]), Access("c", (0,), kept[2]))
+    problem = Problem((Block("x", 4),), accesses)
+    over_read, copied = 8 * 2 + 3 + 3, 8 * 2 + 1 + 1
+    assert problem.most_elements == (over_read, copied)
+    order = Order.identity(problem)
+    most = Objective("o", alpha=2**52 // over_read)
+    assert evaluate(problem, order, most).value == 8 * (2**52 // over_read)
+    for prices in ({"alpha": 2**52 // over_read + 1}, {"alpha": 2**47, "gamma": 2**48}, {"gamma": 2**52}):
+        too_high = Objective("o", **prices)
+        for ask in (evaluate, lambda *given: evaluate_batch(problem, [order[0][np.newaxis]], given[2])):
+            with pytest.raises(ProblemError, match=r"'o': .* could cost \d+ together, .* scale the prices down"):
+                ask(problem, order, too_high)
 
 
 def test_unknown_objectives_are_refused_with_those_there_are():

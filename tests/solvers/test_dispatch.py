@@ -8,7 +8,7 @@ import sys
 import pytest
 from solver_instances import sets
 
-from problems import Order, ProblemError
+from problems import Objective, Order, ProblemError
 from problems.generators import random_masks
 from solvers import CpSat, Identity, SolverError, Status, register, registry, solve, solver_names
 
@@ -75,3 +75,17 @@ def test_importing_and_greedy_need_neither_torch_nor_ortools() -> None:
         "assert not loaded & {'torch', 'ortools'}, loaded & {'torch', 'ortools'}\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("solver", solver_names())
+@pytest.mark.parametrize("prices", [{"alpha": 2**51}, {"gamma": 2**51}, {"alpha": 1, "gamma": 2**52}])
+def test_prices_too_high_are_refused_before_anything_is_solved(solver, prices):
+    with pytest.raises(ProblemError, match="could cost"):
+        solve(random_masks(16, 4), solver=solver, objective=Objective("dear", **prices))
+
+
+@pytest.mark.parametrize("prices", [{"alpha": 0}, {"gamma": 0}, {"alpha": 0, "gamma": 0}, {"alpha": 3, "gamma": 0}])
+def test_what_is_free_costs_nothing(prices):
+    for solver in ("auto", "greedy", "cp-sat", "milp", "pair-of-chains", "local-search"):
+        result = solve(random_masks(16, 4), solver=solver, objective=Objective("free", **prices))
+        assert (result.objective, result.bound, result.status) == (0, 0, Status.OPTIMAL)

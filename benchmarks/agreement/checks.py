@@ -1,0 +1,203 @@
+"""One tiny instance, every solver, and what must be true of each answer.
+
+The truth is the oracle's. Of each result the order, its value, the bound, the status and every claim of its proof are
+held against it. A refusal that says what to do instead is no contradiction; any other error is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from benchmarks.agreement.instances import described, orders_at_random, random_document, random_goals
+from benchmarks.agreement.oracle import GOALS, Goal, Oracle
+from problems import (
+    Objective,
+    Order,
+    Problem,
+    ProblemError,
+    evaluate,
+    evaluate_batch,
+    instance_from_dict,
+    instance_to_dict,
+    objective_named,
+)
+from problems.proof_checks import Standing, check_proof
+from problems.proof_files import proof_from_dict, proof_to_dict
+from solvers import Auto, CpSat, CpSatDirect, LargeNeighbourhoods, LocalSearch, Result, SolverError, Status, solve
+from solvers.arranging import Arranging
+from solvers.common.bounds import trivial_bound
+from solvers.common.task import Solver
+from solvers.registry import solver_named
+
+QUICK: tuple[str | Solver, ...] = (
+    *("identity", "greedy", "brute-force", "placed-sets", "pair-of-chains", "beam"),
+    *(LocalSearch(patience=2), LargeNeighbourhoods(patience=3, first=LocalSearch(patience=1))),
+)
+"""Solvers of milliseconds, each of which is asked in a share of the cases; `auto` is asked in all."""
+
+SLOW: tuple[str | Solver, ...] = (
+    *("cp-sat", "cp-sat-direct", "cp-sat-events", "milp"),
+    *(CpSat(group_work=0), Arranging(Auto(), few=0), Arranging(CpSatDirect(), few=0)),
+)
+"""Solvers of which at most one is asked: CP-SAT and HiGHS take ten times as long."""
+
+QUICK_SHARE, SLOW_SHARE, PROOF_SHARE, HINT_SHARE = 0.4, 0.35, 0.3, 0.3
+NUM_GOALS = 2
+TIME_LIMIT = 2.0
+"""Seconds per answer; one that is cut off is held to the same."""
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """Something that cannot be true: what, for which objective, and who said so."""
+
+    objective: str
+    who: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.objective}, {self.who}: {self.text}"
+
+
+@dataclass
+class Outcome:
+    """What became of one instance.
+
+    Attributes
+    ----------
+    document
+        The instance.
+    contradictions
+        What cannot be true; should be empty.
+    counts
+        How many answers were given, refused, proven optimal, ...
+    """
+
+    document: dict[str, Any]
+    contradictions: list[Contradiction] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def check_seed(seed: int, *, num_goals: int = NUM_GOALS) -> Outcome:
+    """Draw the instance of a seed, ask the solvers for some objectives, and compare."""
+    document = random_document(seed)
+    outcome = Outcome(document)
+    oracle, rng = Oracle(document), np.random.default_rng([seed, 2])
+    try:
+        problem = instance_from_dict(document)
+        if instance_from_dict(instance_to_dict(problem)) != problem:
+            outcome.contradictions.append(Contradiction("any", "instance file", "is another instance once written"))
+    except ProblemError as error:
+        outcome.contradictions.append(Contradiction("any", "instance file", f"is refused: {error}"))
+        return outcome
+    for name, goal in random_goals(document, seed, num_goals):
+        custom = name not in GOALS
+        objective = Objective(name, alpha=goal.alpha, gamma=goal.gamma) if custom else objective_named(name)
+        label = f"{name} ({described(goal)})" if custom else name
+        truth = oracle.least(goal)
+        for who, text in _flaws(oracle, problem, goal, objective, truth, outcome.counts, rng):
+            outcome.contradictions.append(Contradiction(label, who, text))
+    return outcome
+
+
+def _flaws(
+    oracle: Oracle,
+    problem: Problem,
+    goal: Goal,
+    objective: Objective,
+    truth: Fraction,
+    counts: Counter[str],
+    rng: np.random.Generator,
+) -> Iterator[tuple[str, str]]:
+    """Who says what cannot be true of one objective."""
+    hint = None
+    for _ in range(3):
+        orders, arrangement = orders_at_random(oracle, rng)
+        hint = Order(orders, arrangement)
+        yield from (("evaluate", text) for text in _misjudged(oracle, problem, goal, objective, hint))
+    ticks = evaluate(problem, Order.identity(problem), objective).ticks
+    if Fraction(trivial_bound(problem, objective), ticks) > truth:
+        yield "trivial bound", f"{trivial_bound(problem, objective)} / {ticks}, but the optimum is {truth}"
+    for solver in _asked(rng):
+        chosen = solver_named(solver)
+        who = solver if isinstance(solver, str) else repr(solver)
+        given = hint if rng.random() < HINT_SHARE else None
+        proof = bool(rng.random() < PROOF_SHARE)
+        seed = int(rng.integers(1000))
+        try:
+            result = solve(
+                problem, solver=chosen, objective=objective, time_limit=TIME_LIMIT, seed=seed, hint=given, proof=proof
+            )
+        except SolverError as error:
+            if "please report" in str(error):
+                yield who, str(error)
+            counts["refused"] += 1
+            continue
+        except Exception as error:
+            yield who, f"raises {type(error).__name__}: {error}"
+            continue
+        counts["answers"] += 1
+        counts["optimal"] += result.status is Status.OPTIMAL
+        if who == "auto":
+            counts["auto open"] += result.status is not Status.OPTIMAL
+        yield from ((who, text) for text in _false(oracle, goal, result, truth))
+        hinted = given is not None and who not in ("greedy", "identity")
+        if hinted and result.objective > evaluate(problem, given, objective).value:
+            yield who, f"{result.objective} is worse than its hint"
+        if result.proof is not None:
+            counts["proofs"] += 1
+            if proof_from_dict(proof_to_dict(result.proof)) != result.proof:
+                yield who, "its proof is another one once written"
+            for statement in check_proof(problem, result.proof):
+                if statement.standing is Standing.WRONG:
+                    yield who, f"its proof is refused: {statement}"
+
+
+def _asked(rng: np.random.Generator) -> list[str | Solver]:
+    """`auto`, some of the quick solvers, and a slow one or none."""
+    asked = ["auto", *(solver for solver in QUICK if rng.random() < QUICK_SHARE)]
+    return [*asked, SLOW[rng.integers(len(SLOW))]] if rng.random() < SLOW_SHARE else asked
+
+
+def _misjudged(oracle: Oracle, problem: Problem, goal: Goal, objective: Objective, order: Order) -> Iterator[str]:
+    """In what `problems.evaluate` and the oracle differ."""
+    found = evaluate(problem, order, objective)
+    expected = oracle.costs(*_plain(order), goal)
+    for a, (cost, (span, runs, price)) in enumerate(zip(found.accesses, expected)):
+        if (cost.span, cost.runs, Fraction(cost.cost, found.ticks)) != (span, runs, price):
+            yield f"access {a}: {cost}, not span {span}, {runs} runs, cost {price}"
+    if found.value != sum(cost.cost for cost in found.accesses):
+        yield "the value is not the sum of the costs"
+    if not order.arrangement:
+        batch = evaluate_batch(problem, [own[np.newaxis] for own in order.channels], objective)
+        if batch.tolist() != [found.value]:
+            yield f"evaluate_batch says {batch.tolist()}, evaluate {found.value}"
+
+
+def _false(oracle: Oracle, goal: Goal, result: Result, truth: Fraction) -> Iterator[str]:
+    """What is false about a result."""
+    ticks = result.evaluation.ticks
+    value = Fraction(result.objective, ticks)
+    try:
+        own = oracle.cost(*_plain(result.order), goal)
+    except ValueError as error:
+        yield str(error)
+        return
+    if own != value:
+        yield f"says {value}, its order costs {own}"
+    if value < truth:
+        yield f"says {value}, below the optimum {truth}"
+    if result.bound is not None and Fraction(result.bound, ticks) > truth:
+        yield f"bound {Fraction(result.bound, ticks)} is above the optimum {truth}, value {value}, {result.status}"
+    if result.status is Status.OPTIMAL and value != truth:
+        yield f"OPTIMAL {value}, but the optimum is {truth}"
+
+
+def _plain(order: Order) -> tuple[list[list[int]], list[list[int]]]:
+    return [own.tolist() for own in order.channels], [own.tolist() for own in order.arrangement]

@@ -1,0 +1,25 @@
+"""The outcomes of seeds, in one process or in several. A module of its own: other processes cannot import a command."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+
+from benchmarks.agreement.checks import Outcome, check_seed
+
+
+def outcomes(seeds: range, jobs: int = 1) -> Iterator[tuple[int, Outcome]]:
+    """Seeds with their outcomes, in order.
+
+    Parameters
+    ----------
+    seeds
+        The seeds.
+    jobs
+        Number of processes.
+    """
+    if jobs == 1:
+        yield from zip(seeds, map(check_seed, seeds))
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from zip(seeds, pool.imap(check_seed, seeds, chunksize=8))
