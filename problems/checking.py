@@ -23,7 +23,7 @@ from problems.order import Order
 from problems.problem import MAX_SIZE, Problem
 from problems.proof_checks import Standing, Statement, check_proof
 from problems.proof_files import read_proof
-from problems.proofs import Proof
+from problems.proofs import Proof, require_provable
 from problems.solutions import arrangement_from
 
 
@@ -78,6 +78,8 @@ def _statements(given: argparse.Namespace) -> list[Statement]:
     """Everything that was asked for, checked."""
     problem = read_instance(given.instance)
     proof = None if given.proof is None else read_proof(given.proof)
+    if proof is not None:
+        require_provable(problem)
     statements = [Statement(f"{given.instance} is an instance: {problem}", Standing.VERIFIED)]
     for objective, order, value in _orders(given, problem, proof):
         statements += [own for own in check_order(problem, order, objective, value) if own not in statements]

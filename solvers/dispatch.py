@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from problems import Objective, Order, Problem, ProblemError, evaluate, objective_named
+from problems.proofs import require_provable
 from solvers.arranging import Arranging
 from solvers.common.errors import SolverError
 from solvers.common.result import Progress, Result
@@ -56,8 +57,8 @@ def solve(
     progress
         Called with a `Progress` on every improvement, perhaps from another thread. Exceptions stop the solve.
     proof
-        Say why the bound holds, as `Result.proof`. Writing it may take a second beyond the time limit. There is none
-        where units may change places.
+        Say why the bound holds, as `Result.proof`. Writing it may take a second beyond the time limit. Refused where
+        units may change places: there is no form of proof for that.
 
     Returns
     -------
@@ -70,7 +71,7 @@ def solve(
         If the solver is unknown, the time limit is not above 0, the hint is no valid order, the problem is too large
         for the solver, or the solver's answer did not pass the gate.
     problems.ProblemError
-        If the objective is unknown.
+        If the objective is unknown, or a proof is asked for of a problem with bundles.
 
     Examples
     --------
@@ -84,6 +85,8 @@ def solve(
     goal = objective_named(objective)
     if math.isnan(time_limit) or time_limit <= 0:
         raise SolverError(f"the time limit is {time_limit} s; give a number above 0")
+    if proof:
+        require_provable(problem)
     if hint is not None:
         try:
             hint.require_valid(problem)

@@ -63,8 +63,7 @@ class Result:
     evaluation
         Read mode, span, runs and cost of every access under the order.
     proof
-        Why the bound holds; None unless it was asked for, if there is no bound, or if units may change places (there
-        is no form of proof for that).
+        Why the bound holds; None unless it was asked for, or if there is no bound.
     """
 
     order: Order
