@@ -270,8 +270,8 @@ def require_provable(problem: Problem) -> None:
     """Raise `ProblemError` if the problem has bundles: claims are about accesses whose blocks stay in their places."""
     if problem.bundles:
         raise ProblemError(
-            f"{problem.name} has units of blocks that may change places, and proofs have no form for that yet; do "
-            "without a proof"
+            f"{problem.name} has units of blocks that may change places, and proofs have no form for that yet; leave "
+            "the proof out"
         )
 
 

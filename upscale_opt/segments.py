@@ -41,7 +41,7 @@ def each_solution(
     progress
         Show a progress bar on standard error.
     proof
-        Let the results say why their bounds hold.
+        Let the results say why their bounds hold; not those of segments with bundles, which have no proofs.
     """
     jobs = [(segment, name) for segment in problems for name in solvers]
     with tqdm(jobs, desc="solve", unit="run", disable=None if progress else True, leave=False) as bar:
@@ -56,7 +56,7 @@ def each_solution(
                     objective=objective,
                     time_limit=time_limit,
                     seed=seed,
-                    proof=proof,
+                    proof=proof and not problems[segment].bundles,
                 ),
             )
 

@@ -295,15 +295,17 @@ def test_an_emptied_consumer_keeps_its_best_channel_and_says_so(tmp_path):
     assert "down.weight keeps nothing" in json.loads((tmp_path / "out.json").read_text())["messages"][0]
 
 
-def test_there_are_no_proofs_where_groups_may_change_places_and_it_says_so(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("option", ["--proof", "--save-proof"])
+def test_a_proof_of_an_instance_whose_groups_may_change_places_is_refused(option, tmp_path, monkeypatch, capsys):
+    """One sentence, before anything is solved or written."""
     write_instance(grouped_masks(4, 3, 4, seed=2), tmp_path / "groups.json")
-    options = ["--proof", "--save-proof", str(tmp_path / "proof.json")]
-    monkeypatch.setattr(sys, "argv", ["upscale-opt", "solve", "--instance", str(tmp_path / "groups.json"), *options])
+    arguments = ["--proof"] if option == "--proof" else [option, str(tmp_path / "proof.json")]
+    monkeypatch.setattr(sys, "argv", ["upscale-opt", "solve", "--instance", str(tmp_path / "groups.json"), *arguments])
     with pytest.raises(SystemExit) as stop:
         main()
-    output = " ".join(capsys.readouterr().out.split())
-    assert stop.value.code == 0 and not (tmp_path / "proof.json").exists()
-    assert "groups may change places there" in output and "proofs: none to write" in output
+    captured = capsys.readouterr()
+    assert stop.value.code == 2 and not (tmp_path / "proof.json").exists() and captured.out == ""
+    assert "units of blocks that may change places" in captured.err and len(captured.err.splitlines()) == 1
 
 
 def test_an_interrupt_keeps_what_is_solved(tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 import typer
 
 from problems import Order, Problem, read_instance
+from problems.proofs import require_provable
 from upscale_opt import reports
 from upscale_opt.commands import allocation, latency, learning, options, proofs, pruning
 from upscale_opt.commands.mask_choices import MaskChoice
@@ -22,6 +23,7 @@ from upscale_opt.commands.sessions import (
     Setting,
     export_by_plan,
     prepare_model,
+    remark,
     required_model,
     say,
     solve_instance,
@@ -77,6 +79,8 @@ def solve(
         if save_plan is not None or export is not None:
             raise UpscaleError("an instance has no model to plan or export; leave out --save-plan and --export")
         problem = read_instance(instance)
+        if search.proof:
+            require_provable(problem)
         solutions = solve_instance(problem, search, json)
         _prove({problem.name: problem}, solutions, solvers, proof, save_proof)
         return
@@ -87,6 +91,7 @@ def solve(
     exports = run.export(verify=verify)
     run.report(exports)
     _prove(run.prepared.problems, run.solutions, solvers, proof, save_proof)
+    remark(proofs.without_proofs(run.prepared.problems) if search.proof else ())
     best = best_solver(run.solutions, solvers)
     if save_plan is not None:
         from upscale_opt.plans import save_plan as write_plan
