@@ -184,9 +184,10 @@ class Problem:
     Raises
     ------
     ProblemError
-        If there is no block, names repeat, a block index is out of range, a kept array has the wrong length, a cost table does not reach
-        from the kept channels of its access to the stored ones, or the units of a bundle are not alike: corresponding
-        blocks store equally many channels, occur equally often in every access, and none is pinned.
+        If there is no block, names repeat, a block index is out of range, a kept array has the wrong length, a cost
+        table does not reach from the kept channels of its access to the stored ones, or the units of a bundle are not
+        alike: corresponding blocks store equally many channels, occur equally often in every access, and none is
+        pinned.
 
     Examples
     --------

@@ -256,18 +256,20 @@ def test_a_command_line_that_is_none_is_one_sentence(arguments, problem, tmp_pat
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+EACH = {name: [0, 1] for name in "abcd"}
+
+
 @pytest.mark.parametrize(
     ("document", "expected"),
     [
         ({"orders": {}, "nonsense": 1}, "'nonsense'"),
         ({"orders": {"a": [0, 1]}}, "lacks the block 'b'"),
-        ({"orders": {**dict.fromkeys("abcd", [0, 1]), "e": [0]}}, "the block 'e'"),
-        ({"orders": dict.fromkeys("abcd", [0, 1]), "places": {"a": 1}}, "places['a']"),
-        ({"orders": dict.fromkeys("abcd", [0, 1]), "places": {"a": "z", "z": "a"}}, "the block 'z'"),
-        ({"orders": dict.fromkeys("abcd", [0, 1]), "places": {"a": "b"}}, "not all of a unit do"),
-        ({"orders": dict.fromkeys("abcd", [0, 1.0])}, "orders['a']"),
-        ({"orders": dict.fromkeys("abcd", [0, True])}, "orders['a']"),
-        ({"orders": dict.fromkeys("abcd", [0, 2**80])}, "orders['a']"),
+        ({"orders": {**EACH, "e": [0]}}, "the block 'e'"),
+        ({"orders": EACH, "places": {"a": 1}}, "places['a']"),
+        ({"orders": EACH, "places": {"a": "z", "z": "a"}}, "the block 'z'"),
+        ({"orders": {**EACH, "a": [0, 1.0]}}, "orders['a']"),
+        ({"orders": {**EACH, "a": [0, True]}}, "orders['a']"),
+        ({"orders": {**EACH, "a": [0, 2**80]}}, "orders['a']"),
         ({"format": "upscale_opt.instance", "version": 1, "orders": {}}, "is no upscale_opt.plan file"),
         ({"format": "upscale_opt.plan", "version": 99, "orders": {}}, "newer"),
         ({"format": "upscale_opt.plan", "version": 5, "orders": {}, "nonsense": 1}, "'nonsense'"),

@@ -1,4 +1,4 @@
-"""What identifies an instance by its content: every field that changes the problem changes the hash and the fingerprint."""
+"""What identifies an instance by its content: no field that changes the problem is left out of it."""
 
 import dataclasses
 
