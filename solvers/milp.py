@@ -69,7 +69,7 @@ class Milp:
                 value, order = found, outcome.order
             if outcome.bound is not None:
                 bound = max(bound, outcome.bound)
-            task.report(value, min(bound, value))
+            task.report(value, min(bound, value), order)
         bound = min(bound, value)
         return Finding(order, bound, optimal=bound == value, objective=value, stats=stats)
 

@@ -5,10 +5,12 @@ Values are always those of `problems.evaluate`, never a model's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from problems import Claim, Order
 from solvers.common.proofs import Reason
+from solvers.common.result import Progress
 from solvers.common.task import Finding, Task
 
 
@@ -41,8 +43,23 @@ class Incumbent:
         if value >= self.value:
             return False
         self.order, self.value = order, value
-        self._task.report(self.value, min(self.bound, self.value))
+        self._task.report(self.value, min(self.bound, self.value), self.order)
         return True
+
+    def offer_from(self, order_of: Callable[[Order], Order]) -> Callable[[Progress], None]:
+        """A progress callback for a task on a part of the problem, or on another form of it: nothing waits for its end.
+
+        Parameters
+        ----------
+        order_of
+            Makes an order of this problem from one of that task's.
+        """
+
+        def offer(progress: Progress) -> None:
+            if progress.order is not None:
+                self.offer(order_of(progress.order))
+
+        return offer
 
     def raise_bound(self, bound: int, reason: Reason | None = None, *, method: str = "") -> None:
         """Take a proven bound if it is better.
@@ -60,7 +77,7 @@ class Incumbent:
             self.bound = bound
             if reason is not None:
                 self._reasons[method] = (bound, reason)
-            self._task.report(self.value, self.bound)
+            self._task.report(self.value, self.bound, self.order)
 
     def claims(self) -> tuple[Claim, ...]:
         """Why the bound holds, as far as reasons were given; nothing if nobody wants to know."""

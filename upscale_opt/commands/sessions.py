@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from problems import Problem, objective_named
+from solvers import SolveInterrupted
 from upscale_opt import reports
 from upscale_opt.amounts import require_amount
 from upscale_opt.commands import options
@@ -65,7 +66,7 @@ class Setting:
 
 
 class Run:
-    """One model through the stages; an interrupt between stages leaves the segments solved so far in the JSON."""
+    """One model through the stages; an interrupt leaves in the JSON what is solved and the best orders so far."""
 
     def __init__(self, setting: Setting, search: Search, json: Path | None) -> None:
         self.setting, self.search, self.json = setting, search, json
@@ -78,8 +79,8 @@ class Run:
         try:
             for segment, name, result in self.search.run(self.prepared.problems):
                 self.solutions.setdefault(segment, {})[name] = result
-        except KeyboardInterrupt:
-            self._interrupted()
+        except KeyboardInterrupt as stopped:
+            self._interrupted(stopped)
             raise
 
     def export(self, *, verify: bool, baseline: bool = False, only: str | None = None) -> dict[str, Exported]:
@@ -97,8 +98,8 @@ class Run:
                 verify=verify,
                 progress=True,
             )
-        except KeyboardInterrupt:
-            self._interrupted()
+        except KeyboardInterrupt as stopped:
+            self._interrupted(stopped)
             raise
 
     def report(self, exports: dict[str, Exported], **extra: Any) -> None:
@@ -169,11 +170,13 @@ class Run:
 
         return census(self.prepared.graph)
 
-    def _interrupted(self) -> None:
-        options.write_json(self._document({}, interrupted=True), self.json)
-        done = len(reports.complete(self.solutions, self.search.solvers))
-        kept = f"; they are in {self.json}" if self.json else ""
-        print(f"interrupted after {done} of {len(self.prepared.problems)} segments{kept}", file=sys.stderr)
+    def _interrupted(self, stopped: KeyboardInterrupt) -> None:
+        options.write_json(self._document({}, stopped=stopped), self.json)
+        unfinished = isinstance(stopped, SolveInterrupted)
+        done = len(self.solutions) - 1 if unfinished else len(reports.complete(self.solutions, self.search.solvers))
+        kept = "; they are in" if not unfinished else "; they and the best orders so far of the next one are in"
+        where = f"{kept} {self.json}" if self.json else ""
+        print(f"interrupted after {done} of {len(self.prepared.problems)} segments{where}", file=sys.stderr)
 
 
 def solve_instance(problem: Problem, search: Search, json: Path | None) -> Solutions:
@@ -197,8 +200,9 @@ def solve_instance(problem: Problem, search: Search, json: Path | None) -> Solut
     try:
         for _, name, result in search.run(problems):
             solutions[problem.name][name] = result
-    except KeyboardInterrupt:
-        options.write_json(document(interrupted=True), json)
+    except KeyboardInterrupt as stopped:
+        options.write_json(document(stopped=stopped), json)
+        print(f"interrupted{f'; the best orders so far are in {json}' if json else ''}", file=sys.stderr)
         raise
     say(
         reports.table(
