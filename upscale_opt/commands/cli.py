@@ -14,7 +14,7 @@ import typer
 from problems import Order, Problem, read_instance
 from problems.proofs import require_provable
 from upscale_opt import reports
-from upscale_opt.commands import allocation, latency, learning, options, proofs, pruning
+from upscale_opt.commands import allocation, latency, learning, options, proofs, pruning, spreading
 from upscale_opt.commands.mask_choices import MaskChoice
 from upscale_opt.commands.measuring import Measuring
 from upscale_opt.commands.sessions import (
@@ -45,7 +45,7 @@ DEFAULT_MEASURING = Measuring()
 
 
 @app.command()
-@options.spread
+@spreading.spread
 def solve(
     model: options.Model = None,
     instance: options.Instance = None,
@@ -115,7 +115,7 @@ def _prove(
 
 
 @app.command()
-@options.spread
+@spreading.spread
 def compare(
     model: options.Model = None,
     weights: options.Weights = None,
@@ -147,7 +147,7 @@ def compare(
 
 
 @app.command()
-@options.spread
+@spreading.spread
 def export(
     model: options.Model = None,
     plan: options.PlanIn = None,
@@ -190,7 +190,7 @@ def export(
 
 
 @app.command()
-@options.spread
+@spreading.spread
 def show(
     model: options.Model = None,
     instance: options.Instance = None,
@@ -239,10 +239,10 @@ def show(
             say(str(path))
 
 
-app.command()(latency.profile)
-app.command()(options.spread(latency.calibrate))
-app.command()(options.spread(latency.check))
-app.command()(options.spread(pruning.prune))
-app.command()(options.spread(learning.train))
-app.command()(learning.evaluate)
-app.command()(options.spread(allocation.allocate))
+app.command()(spreading.spread(latency.profile))
+app.command()(spreading.spread(latency.calibrate))
+app.command()(spreading.spread(latency.check))
+app.command()(spreading.spread(pruning.prune))
+app.command()(spreading.spread(learning.train))
+app.command()(spreading.spread(learning.evaluate))
+app.command()(spreading.spread(allocation.allocate))

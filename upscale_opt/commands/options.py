@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import json
 import tempfile
-from collections.abc import Callable, Iterable
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
 from problems import objective_named, read_sparsity_profile
 from problems.files import write_text_atomically
+from problems.problem import MAX_SIZE
 from solvers import SolverError, solver_names
+from upscale_opt.commands.numbers import MOST_SECONDS, MOST_SEED, real, whole
 from upscale_opt.errors import UpscaleError
 from upscale_opt.forms import require_forms
+
+MOST_PROCESSES = 1024
 
 Model = Annotated[str | None, typer.Option(help="A torchvision model, timm:NAME, or path/to/file.py:factory.")]
 Weights = Annotated[str | None, typer.Option(help="DEFAULT, or the path of a checkpoint. [default: random weights]")]
@@ -43,15 +44,24 @@ Ignore = Annotated[
     list[str],
     typer.Option(metavar="PATTERN", help="Leave weights or modules of this name alone (layer4.*); may repeat."),
 ]
-RoundTo = Annotated[int, typer.Option(help="Round the channels that each consumer keeps up to a multiple of this.")]
-MinChannels = Annotated[int, typer.Option(help="Keep at least so many channels, where there are as many.")]
+RoundTo = Annotated[
+    int,
+    typer.Option(
+        help="Round the channels that each consumer keeps up to a multiple of this.", callback=whole(1, MAX_SIZE)
+    ),
+]
+MinChannels = Annotated[
+    int, typer.Option(help="Keep at least so many channels, where there are as many.", callback=whole(1, MAX_SIZE))
+]
 InputShape = Annotated[str, typer.Option(help="Shape of the example input, batch included.")]
 Solvers = Annotated[
     list[str], typer.Option("--solver", help="Solver to compare with greedy; may repeat. One of those registered.")
 ]
 ObjectiveName = Annotated[str, typer.Option("--objective", help="copies, runs, span, traffic or latency.")]
-TimeLimit = Annotated[float, typer.Option(help="Seconds per segment and solver.")]
-Seed = Annotated[int, typer.Option(help="Seed of random weights and of the solvers.")]
+TimeLimit = Annotated[
+    float, typer.Option(help="Seconds per segment and solver.", callback=real(above=0, below=MOST_SECONDS))
+]
+Seed = Annotated[int, typer.Option(help="Seed of random weights and of the solvers.", callback=whole(0, MOST_SEED))]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 JsonPath = Annotated[Path | None, typer.Option("--json", help="Write everything to this JSON file.")]
 Verify = Annotated[bool, typer.Option(help="Check every export against the masked model in float64.")]
@@ -76,7 +86,7 @@ ProofPath = Annotated[
 Accesses = Annotated[
     bool, typer.Option("--accesses", help="Profile every access of the planned export, hidden copies included.")
 ]
-Batch = Annotated[int | None, typer.Option(help="Batch size instead of that of the input shape.")]
+Batch = Annotated[int | None, typer.Option(help="Batch size instead of that of the input shape.", callback=whole(1))]
 MemoryFormat = Annotated[
     str, typer.Option(help="contiguous or channels_last: the memory format of the models and of the input.")
 ]
@@ -86,30 +96,48 @@ Tables = Annotated[
     typer.Option(help="Directory of measured cost tables. [default: $UPSCALE_OPT_CACHE, or ~/.cache/upscale_opt]"),
 ]
 ScatterPath = Annotated[Path | None, typer.Option("--out", help="Draw predicted against measured to this PNG file.")]
-Runs = Annotated[int | None, typer.Option(help="Figures per latency. [default: 10 on CPU, 100 on CUDA]")]
+Runs = Annotated[
+    int | None, typer.Option(help="Figures per latency. [default: 10 on CPU, 100 on CUDA]", callback=whole(2))
+]
 Segment = Annotated[str | None, typer.Option(help="Only this segment.")]
 Data = Annotated[
     str | None, typer.Option(help="digits (scikit-learn's), or a folder with class folders in train and val.")
 ]
-Workers = Annotated[int, typer.Option(help="Processes that load the images of a folder.")]
+Workers = Annotated[
+    int, typer.Option(help="Processes that load the images of a folder.", callback=whole(0, MOST_PROCESSES))
+]
 MethodName = Annotated[str, typer.Option("--method", help="none, finetune, bip, cgap or pgap.")]
 Scope = Annotated[str, typer.Option(help="local (the amount is of every layer) or global (of all layers together).")]
-Epochs = Annotated[int, typer.Option(help="Passes over the images; of cgap and pgap, per step.")]
-Rate = Annotated[float, typer.Option("--lr", help="Highest learning rate.")]
-Momentum = Annotated[float, typer.Option(help="Of stochastic gradient descent.")]
-Decay = Annotated[float, typer.Option("--weight-decay", help="Of stochastic gradient descent.")]
-BatchSize = Annotated[int, typer.Option(help="Images per step.")]
+Epochs = Annotated[int, typer.Option(help="Passes over the images; of cgap and pgap, per step.", callback=whole(1))]
+Rate = Annotated[float, typer.Option("--lr", help="Highest learning rate.", callback=real(above=0))]
+Momentum = Annotated[float, typer.Option(help="Of stochastic gradient descent.", callback=real(least=0, below=1))]
+Decay = Annotated[float, typer.Option("--weight-decay", help="Of stochastic gradient descent.", callback=real(least=0))]
+BatchSize = Annotated[int, typer.Option(help="Images per step.", callback=whole(1))]
 Schedule = Annotated[str, typer.Option(help="cosine or constant: the learning rate.")]
-Warmup = Annotated[float, typer.Option(help="Epochs in which the learning rate grows, at first.")]
+Warmup = Annotated[
+    float, typer.Option(help="Epochs in which the learning rate grows, at first.", callback=real(least=0))
+]
 MixedPrecision = Annotated[bool, typer.Option("--mixed-precision", help="Run the model in bfloat16 where safe.")]
-FinetuneEpochs = Annotated[int, typer.Option(help="Epochs that follow with fixed masks; of bip, cgap and pgap.")]
-MaskRate = Annotated[float, typer.Option("--mask-lr", help="Learning rate of the scores; of bip.")]
-Gamma = Annotated[float, typer.Option(help="Weight of the lower level's regularisation; of bip.")]
+FinetuneEpochs = Annotated[
+    int, typer.Option(help="Epochs that follow with fixed masks; of bip, cgap and pgap.", callback=whole(0))
+]
+MaskRate = Annotated[
+    float, typer.Option("--mask-lr", help="Learning rate of the scores; of bip.", callback=real(above=0))
+]
+Gamma = Annotated[
+    float, typer.Option(help="Weight of the lower level's regularisation; of bip.", callback=real(above=0))
+]
 Implicit = Annotated[bool, typer.Option(help="Have the implicit term of the gradient; of bip.")]
-Partitions = Annotated[int, typer.Option(help="Parts that the network is cut into; of cgap and pgap.")]
-Rounds = Annotated[int, typer.Option(help="How often each part is dense; of cgap and pgap.")]
+Partitions = Annotated[
+    int, typer.Option(help="Parts that the network is cut into; of cgap and pgap.", callback=whole(1))
+]
+Rounds = Annotated[int, typer.Option(help="How often each part is dense; of cgap and pgap.", callback=whole(1))]
 Processes = Annotated[
-    int | None, typer.Option(help="Copies that are trained at a time; pgap; 0 = in this process. [default: all]")
+    int | None,
+    typer.Option(
+        help="Copies that are trained at a time; pgap; 0 = in this process. [default: all]",
+        callback=whole(0, MOST_PROCESSES),
+    ),
 ]
 TrainDirectory = Annotated[
     Path | None, typer.Option("--out", help="Directory for checkpoint, weights, masks and log; needed.")
@@ -144,11 +172,13 @@ ScoredData = Annotated[
         "--data", help="Images for hrank and taylor: digits (scikit-learn's), or a folder with class folders in train."
     ),
 ]
-ScoredImages = Annotated[int, typer.Option(help="How many images hrank and taylor look at.")]
+ScoredImages = Annotated[int, typer.Option(help="How many images hrank and taylor look at.", callback=whole(1))]
 PruneDirectory = Annotated[
     Path | None, typer.Option("--out", help="Directory for masks and model.safetensors; needed.")
 ]
-Speedup = Annotated[float | None, typer.Option(help="How many times faster than the dense model, such as 1.5.")]
+Speedup = Annotated[
+    float | None, typer.Option(help="How many times faster than the dense model, such as 1.5.", callback=real(above=0))
+]
 CalibrationImages = Annotated[
     str,
     typer.Option(
@@ -157,7 +187,9 @@ CalibrationImages = Annotated[
         "model labels.",
     ),
 ]
-NumImages = Annotated[int | None, typer.Option(help="Images for calibration. [default: 1024, or 256 random ones]")]
+NumImages = Annotated[
+    int | None, typer.Option(help="Images for calibration. [default: 1024, or 256 random ones]", callback=whole(2))
+]
 TimingTablePath = Annotated[
     Path | None, typer.Option("--table", help="A timing table in SPDY's format, instead of measuring one.")
 ]
@@ -170,14 +202,22 @@ Reconstruction = Annotated[
     str, typer.Option(help="How weights are repaired: adaprune, or least-squares (exact, and mostly much faster).")
 ]
 Trials = Annotated[
-    int, typer.Option(help="Random coefficients tried, and failures in a row that end a search; 0 for none.")
+    int,
+    typer.Option(
+        help="Random coefficients tried, and failures in a row that end a search; 0 for none.", callback=whole(0)
+    ),
 ]
 Reestimate = Annotated[
     bool, typer.Option("--reestimate", help="Estimate BatchNorm statistics again before every loss; for high sparsity.")
 ]
-TuningPasses = Annotated[int, typer.Option(help="Passes of global AdaPrune at the end; SPDY takes 100.")]
+TuningPasses = Annotated[
+    int, typer.Option(help="Passes of global AdaPrune at the end; SPDY takes 100.", callback=whole(0))
+]
 ExportRounds = Annotated[
-    int, typer.Option("--rounds", help="How often to export and measure, solving again in between; 0 for never.")
+    int,
+    typer.Option(
+        "--rounds", help="How often to export and measure, solving again in between; 0 for never.", callback=whole(0)
+    ),
 ]
 AllocationDirectory = Annotated[
     Path | None,
@@ -315,30 +355,3 @@ def write_json(document: dict[str, Any], path: Path | None) -> None:
     """Write the JSON document, if a path was given."""
     if path is not None:
         write_text_atomically(json.dumps(document, indent=1) + "\n", path)
-
-
-def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with the fields of its dataclass parameters, all options, in place of the parameters themselves."""
-    signature = inspect.signature(command)
-    hints = get_type_hints(command, include_extras=True)
-    kinds: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
-    parameters = []
-    for name, parameter in signature.parameters.items():
-        own = [(name, hints[name], parameter.default)]
-        if name in kinds:
-            inner = get_type_hints(kinds[name], include_extras=True)
-            own = [(field.name, inner[field.name], field.default) for field in fields(kinds[name])]
-        parameters += [
-            parameter.replace(name=option, annotation=hint, default=default) for option, hint, default in own
-        ]
-
-    @functools.wraps(command)
-    def run(**values: Any) -> None:
-        chosen = {
-            name: kind(**{field.name: values.pop(field.name) for field in fields(kind)}) for name, kind in kinds.items()
-        }
-        command(**chosen, **values)
-
-    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": None}
-    return run
