@@ -21,7 +21,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names may hold what a terminal cannot show
     try:
-        sys.exit(app(prog_name="upscale-opt", standalone_mode=len(sys.argv) < 2))  # without arguments: the help
+        sys.exit(app(prog_name="upscale-opt", standalone_mode=len(sys.argv) < 2) or 0)  # without arguments: the help
     except (UpscaleError, ProblemError, SolverError) as error:
         _fail(str(error), 1 if isinstance(error, VerificationError) else 2)
     except UsageError as error:  # type: ignore[misc]

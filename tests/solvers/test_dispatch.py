@@ -81,7 +81,7 @@ def test_odd_settings_are_one_sentence_of_our_own(options, message) -> None:
 
 def test_what_is_no_problem_is_refused() -> None:
     for odd in (None, "layer1.json", random_masks(8, 2).blocks):
-        with pytest.raises(SolverError, match="give a problems.Problem"):
+        with pytest.raises(SolverError, match=r"give a problems\.Problem"):
             solve(odd)
 
 
@@ -106,7 +106,7 @@ INTERRUPTED = {
 
 @pytest.mark.parametrize(("kind", "solver"), [(kind, own) for kind in INTERRUPTED for own in INTERRUPTED[kind][1]])
 def test_an_interrupt_brings_the_best_order_so_far(kind, solver) -> None:
-    """Ctrl-C at the first order that is better than the start; of a part, as soon as it is told, not when it is done."""
+    """Ctrl-C at the first order that is better than the start; of a part, as soon as it is told, not at its end."""
     problem = INTERRUPTED[kind][0]()
     start = min(
         evaluate(problem, order, "span").value for order in (greedy_order(problem), greedy_order(problem.arranged([])))

@@ -40,12 +40,15 @@ app = typer.Typer(
 DEFAULT_SHAPE = "1,3,224,224"
 DEFAULT_SOLVERS = ["auto"]
 NO_FORMS: list[str] = []
+_OF_INSTANCES = ("model", "solver", "objective", "time_limit", "seed")
+_NO_MODEL = "an instance has no model to build, mask, measure, plan or export"
 DEFAULT_MASKS = MaskChoice()
 DEFAULT_MEASURING = Measuring()
 
 
 @app.command()
 @spreading.spread
+@spreading.alone("instance", (*_OF_INSTANCES, "proof", "save_proof", "json"), _NO_MODEL)
 def solve(
     model: options.Model = None,
     instance: options.Instance = None,
@@ -76,8 +79,6 @@ def solve(
     proofs.require_proof_path(save_proof, single=instance is not None)
     search = Search(solvers, objective, time_limit, seed, proof=proof or save_proof is not None)
     if instance is not None:
-        if save_plan is not None or export is not None:
-            raise UpscaleError("an instance has no model to plan or export; leave out --save-plan and --export")
         problem = read_instance(instance)
         if search.proof:
             require_provable(problem)
@@ -148,6 +149,11 @@ def compare(
 
 @app.command()
 @spreading.spread
+@spreading.alone(
+    "plan",
+    ("model", "weights", "input_shape", "seed", "device", "verify", "out", "forms", "json"),
+    "a plan says what is exported, in which order and under which masks",
+)
 def export(
     model: options.Model = None,
     plan: options.PlanIn = None,
@@ -169,7 +175,7 @@ def export(
     options.require_writable(json)
     options.require_export(forms, out)
     if plan is not None:
-        exported = export_by_plan(plan, model, weights, input_shape, device, verify=verify)
+        exported = export_by_plan(plan, model, weights, input_shape, seed, device, verify=verify)
         verified = {"plan": exported.verification.relative_error} if exported.verification else {}
         options.write_json({"model": model, "plan": str(plan), "verified": verified}, json)
     else:
@@ -191,6 +197,7 @@ def export(
 
 @app.command()
 @spreading.spread
+@spreading.alone("instance", (*_OF_INSTANCES, "segment", "out"), _NO_MODEL)
 def show(
     model: options.Model = None,
     instance: options.Instance = None,

@@ -1,4 +1,4 @@
-"""Which numbers an option takes: callbacks for options, so that every odd value is one sentence that names its option."""
+"""Which numbers an option takes: callbacks for options, so that every odd value is a sentence that names its option."""
 
 from __future__ import annotations
 

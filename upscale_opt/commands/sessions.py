@@ -16,7 +16,7 @@ from problems import Problem, objective_named
 from solvers import SolveInterrupted
 from upscale_opt import reports
 from upscale_opt.amounts import require_amount
-from upscale_opt.commands import options
+from upscale_opt.commands import options, spreading
 from upscale_opt.commands.mask_choices import MaskChoice, settle, settle_outputs
 from upscale_opt.commands.measuring import Measuring
 from upscale_opt.errors import ModelError, UpscaleError
@@ -268,7 +268,7 @@ def load_model_and_input(
 def reference_of(
     plan: Plan | None, model: str | None, weights: str | None, input_shape: str, seed: int
 ) -> ModelReference:
-    """What a plan says of its model, unless the command line says something else."""
+    """What a plan says of its model, unless the command line names another model or other weights."""
     from upscale_opt.plans import ModelReference
 
     stored = plan.model if plan is not None else None
@@ -277,15 +277,23 @@ def reference_of(
     return ModelReference(model or stored.name, weights or stored.weights, stored.seed, stored.input_shape)
 
 
+def refuse_beside(plan: Plan, *names: str) -> None:
+    """Raise `UpscaleError` if one of these options was typed, though a plan says which seed and shape its model has."""
+    if plan.model is not None:
+        shape = ",".join(map(str, plan.model.input_shape))
+        spreading.refuse(names, f"the plan is of a model with seed {plan.model.seed} and input shape {shape}")
+
+
 def export_by_plan(
-    path: Path, model: str | None, weights: str | None, input_shape: str, device: str, *, verify: bool
+    path: Path, model: str | None, weights: str | None, input_shape: str, seed: int, device: str, *, verify: bool
 ) -> Exported:
     """Export by a plan file; the plan says which model, unless the command line does."""
     from upscale_opt.exporter import export as run_export
     from upscale_opt.plans import read_plan
 
     plan = read_plan(path)
-    network, x, notes = load_model_and_input(reference_of(plan, model, weights, input_shape, 0), device)
+    refuse_beside(plan, "seed", "input_shape")
+    network, x, notes = load_model_and_input(reference_of(plan, model, weights, input_shape, seed), device)
     remark(notes)
     return run_export(network, x, plan, verify=verify)
 
