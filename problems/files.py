@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import math
 import os
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,33 @@ def write_bytes_atomically(content: bytes, path: str | Path) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def locked(path: str | Path) -> Iterator[None]:
+    """Hold a lock that no other process gets meanwhile: for reading a file, changing it, and writing it again.
+
+    The operating system holds it, on a file named ``.NAME.lock`` beside `path`, which stays; it ends with the process.
+
+    Raises
+    ------
+    ProblemError
+        If there can be no such file, or no lock on it.
+    """
+    path = Path(path)
+    lock = path.parent / f".{path.name}.lock"
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise ProblemError(f"cannot write {lock}: {error.strerror}; choose a writable path") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            raise ProblemError(f"cannot lock {lock}: {error.strerror}; choose a path on another file system") from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +15,7 @@ from problems import objective_named, read_sparsity_profile
 from problems.files import write_text_atomically
 from problems.problem import MAX_SIZE
 from solvers import SolverError, solver_names
-from upscale_opt.commands.numbers import MOST_SECONDS, MOST_SEED, real, whole
+from upscale_opt.commands.numbers import MOST, MOST_SECONDS, MOST_SEED, real, whole
 from upscale_opt.errors import UpscaleError
 from upscale_opt.forms import require_forms
 
@@ -236,7 +237,7 @@ def parse_shape(text: str) -> tuple[int, ...]:
         If it is not a list of positive whole numbers.
     """
     parts = text.replace("x", ",").split(",")
-    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+    if not all(re.fullmatch(r"\s*[0-9]{1,10}\s*", part) and 0 < int(part) <= MOST for part in parts):
         raise UpscaleError(f"input shape {text!r} is not understood; write it like 1,3,224,224")
     return tuple(int(part) for part in parts)
 
@@ -307,6 +308,7 @@ def require_writable(*paths: Path | None) -> None:
     for path in paths:
         if path is None:
             continue
+        require_nameable(path)
         if path.is_dir():
             raise UpscaleError(f"cannot write {path}: it is a directory; name a file")
         if path.exists() and not path.is_file():
@@ -329,6 +331,7 @@ def require_creatable(path: Path | None) -> None:
     """Raise unless a directory could be written to, or made; nothing is created."""
     if path is None:
         return
+    require_nameable(path)
     existing = next((own for own in (path, *path.absolute().parents) if own.exists()), path)
     if not existing.is_dir():
         raise UpscaleError(f"cannot write to {path}: {existing} is no directory; choose another")
@@ -341,6 +344,15 @@ def require_export(forms: list[str], directory: Path | None) -> None:
         raise UpscaleError("--format needs a place to write to; add --export DIR")
     require_forms(forms)
     require_directory(directory)
+
+
+def require_nameable(path: Path) -> None:
+    """Raise unless the system can look for a path: one that is too long cannot even be said not to exist."""
+    try:
+        path.exists()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UpscaleError(f"cannot write {str(path)[:60]}...: {reason}; choose a shorter path") from error
 
 
 def _probe(directory: Path, path: Path) -> None:

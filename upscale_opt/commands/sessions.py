@@ -255,7 +255,11 @@ def load_model_and_input(
         raise ModelError(f"there is no device {device!r}; choose cpu, cuda or cuda:N") from error
     if where.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"device {device!r} is not available here; choose cpu")
-    x = torch.randn(reference.input_shape, generator=torch.Generator().manual_seed(reference.seed))
+    try:
+        x = torch.randn(reference.input_shape, generator=torch.Generator().manual_seed(reference.seed))
+    except (RuntimeError, MemoryError) as error:
+        shape = ",".join(map(str, reference.input_shape))
+        raise ModelError(f"there is not enough memory for an input of shape {shape}; choose a smaller one") from error
     network = load_model(reference)
     notes: tuple[str, ...] = ()
     if is_pruned(network):
