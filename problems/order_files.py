@@ -24,9 +24,18 @@ _ALWAYS = ("format", "version", "model", "masks", "orders", "reads")
 _SINCE = {"outputs": 3, "widths": 4, "kernels": 4, "slices": 4, "places": 5}
 
 
-def plan_fields(version: int) -> tuple[str, ...]:
-    """The fields of a plan of some version; all of them are required."""
-    return (*_ALWAYS, *(field for field, first in _SINCE.items() if first <= version))
+def require_plan_fields(document: dict[str, Any], where: str) -> None:
+    """Raise `ProblemError` if a plan has an unknown field, or one that its version does not know and that says something.
+
+    What a program of that version would not have written is not to be passed over.
+    """
+    reject_unknown_fields(document, (*_ALWAYS, *_SINCE), where)
+    for field, first in _SINCE.items():
+        if document["version"] < first and document.get(field):
+            raise ProblemError(
+                f"{where} has version {document['version']} and the field {field!r}, which is there from version {first} "
+                "on; one of them is wrong"
+            )
 
 
 def order_to_dict(problem: Problem, order: Order) -> dict[str, Any]:
@@ -63,7 +72,10 @@ def read_order(path: str | Path, problem: Problem) -> Order:
     if is_plan:
         require_format(document, path, file_format=PLAN_FORMAT, version=PLAN_VERSION)
     by_block = require_field(document, "orders", dict, str(path))
-    reject_unknown_fields(document, plan_fields(document["version"]) if is_plan else ("orders", "places"), str(path))
+    if is_plan:
+        require_plan_fields(document, str(path))
+    else:
+        reject_unknown_fields(document, ("orders", "places"), str(path))
     places = require_field(document, "places", dict, str(path)) if "places" in document else {}
     for name, other in places.items():
         if not isinstance(other, str):

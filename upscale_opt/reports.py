@@ -50,8 +50,8 @@ def document(
 ) -> dict[str, Any]:
     """The JSON document of a run; segments without a result from every solver are left out.
 
-    After an interrupt (`stopped`) it has all results there are, with their orders, and that of the solve that was stopped
-    says so; totals are still of the segments that every solver has a result for.
+    After an interrupt (`stopped`) it has all results there are, with their orders, and that of the solve which was
+    stopped says so; totals are still of the segments that every solver has a result for.
 
     Objectives and bounds are in units of the objective: nanoseconds where `costs`, which name the source of the
     tables, are not None.

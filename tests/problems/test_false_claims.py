@@ -273,7 +273,7 @@ EACH = {name: [0, 1] for name in "abcd"}
         ({"format": "upscale_opt.instance", "version": 1, "orders": {}}, "is no upscale_opt.plan file"),
         ({"format": "upscale_opt.plan", "version": 99, "orders": {}}, "newer"),
         ({"format": "upscale_opt.plan", "version": 5, "orders": {}, "nonsense": 1}, "'nonsense'"),
-        ({"format": "upscale_opt.plan", "version": 4, "orders": {}, "places": {}}, "'places'"),
+        ({"format": "upscale_opt.plan", "version": 4, "orders": {}, "places": {"a": "b"}}, "'places'"),
         ([], "must be an object"),
     ],
 )

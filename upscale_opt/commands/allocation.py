@@ -55,8 +55,6 @@ def allocate(
         raise MaskError(f"--images is {images}; give at least 2")
     if data == RANDOM:
         spreading.refuse(("workers",), "random images are not loaded")
-    if table is not None and rounds == 0:
-        spreading.refuse(("backend", "tables", "runs"), "nothing is measured with --table and --rounds 0")
     loaded = None if data == RANDOM else _loaded(data, workers)
     if method not in ALLOCATION_METHODS:
         raise SolverError(f"there is no method {method!r}; choose one of {', '.join(ALLOCATION_METHODS)}")

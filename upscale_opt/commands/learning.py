@@ -250,7 +250,7 @@ def _network(
 def _export(
     plan: Path, model: str | None, weights: str | None, images: Dataset, seed: int, device: str, *, trains: bool
 ) -> Exported:
-    """An export by its plan; its weights are given, or beside the plan. The seed is that of a training, if it trains."""
+    """An export by its plan; its weights are given, or beside the plan. The seed is of a training, if it trains."""
     from upscale_opt.exporter import load
     from upscale_opt.exports import WEIGHTS_FILE
     from upscale_opt.models import read_state_dict

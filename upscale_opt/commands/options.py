@@ -13,9 +13,8 @@ import typer
 
 from problems import objective_named, read_sparsity_profile
 from problems.files import write_text_atomically
-from problems.problem import MAX_SIZE
 from solvers import SolverError, solver_names
-from upscale_opt.commands.numbers import MOST, MOST_SECONDS, MOST_SEED, real, whole
+from upscale_opt.commands.values import MOST, MOST_SECONDS, MOST_SEED, nameable, real, whole
 from upscale_opt.errors import UpscaleError
 from upscale_opt.forms import require_forms
 
@@ -25,13 +24,17 @@ Model = Annotated[str | None, typer.Option(help="A torchvision model, timm:NAME,
 Weights = Annotated[str | None, typer.Option(help="DEFAULT, or the path of a checkpoint. [default: random weights]")]
 Amount = Annotated[str, typer.Option(help="Share of input channels each convolution drops, in [0, 1).")]
 Masks = Annotated[
-    Path | None, typer.Option(help="File of masks: JSON, .safetensors, or a plan. Replaces --amount, --mode, --ignore.")
+    Path | None,
+    typer.Option(
+        help="File of masks: JSON, .safetensors, or a plan. Replaces --amount, --mode, --ignore.", callback=nameable
+    ),
 ]
 OutputMasks = Annotated[
     Path | None,
     typer.Option(
         help="File of masks of output channels, as prune --mode output writes it. Replaces --amount, --mode, --ignore; "
-        "--masks may go with it."
+        "--masks may go with it.",
+        callback=nameable,
     ),
 ]
 Mode = Annotated[
@@ -47,13 +50,9 @@ Ignore = Annotated[
 ]
 RoundTo = Annotated[
     int,
-    typer.Option(
-        help="Round the channels that each consumer keeps up to a multiple of this.", callback=whole(1, MAX_SIZE)
-    ),
+    typer.Option(help="Round the channels that each consumer keeps up to a multiple of this."),
 ]
-MinChannels = Annotated[
-    int, typer.Option(help="Keep at least so many channels, where there are as many.", callback=whole(1, MAX_SIZE))
-]
+MinChannels = Annotated[int, typer.Option(help="Keep at least so many channels, where there are as many.")]
 InputShape = Annotated[str, typer.Option(help="Shape of the example input, batch included.")]
 Solvers = Annotated[
     list[str], typer.Option("--solver", help="Solver to compare with greedy; may repeat. One of those registered.")
@@ -64,13 +63,20 @@ TimeLimit = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Seed of random weights and of the solvers.", callback=whole(0, MOST_SEED))]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
-JsonPath = Annotated[Path | None, typer.Option("--json", help="Write everything to this JSON file.")]
+JsonPath = Annotated[Path | None, typer.Option("--json", help="Write everything to this JSON file.", callback=nameable)]
 Verify = Annotated[bool, typer.Option(help="Check every export against the masked model in float64.")]
-Instance = Annotated[Path | None, typer.Option(help="Solve an instance file instead of a model; loads no torch.")]
-PlanIn = Annotated[Path | None, typer.Option("--plan", help="A plan file saved before.")]
-PlanOut = Annotated[Path | None, typer.Option("--save-plan", help="Write the best solver's plan to this file.")]
+Instance = Annotated[
+    Path | None, typer.Option(help="Solve an instance file instead of a model; loads no torch.", callback=nameable)
+]
+PlanIn = Annotated[Path | None, typer.Option("--plan", help="A plan file saved before.", callback=nameable)]
+PlanOut = Annotated[
+    Path | None, typer.Option("--save-plan", help="Write the best solver's plan to this file.", callback=nameable)
+]
 ExportDirectory = Annotated[
-    Path | None, typer.Option("--export", help="Write the best export (plan and pruned weights) to this directory.")
+    Path | None,
+    typer.Option(
+        "--export", help="Write the best export (plan and pruned weights) to this directory.", callback=nameable
+    ),
 ]
 Forms = Annotated[
     list[str],
@@ -82,6 +88,7 @@ ProofPath = Annotated[
     typer.Option(
         "--save-proof",
         help="Write the proofs, with instances and orders, to this directory; or an instance's to a .json.",
+        callback=nameable,
     ),
 ]
 Accesses = Annotated[
@@ -94,15 +101,21 @@ MemoryFormat = Annotated[
 Backend = Annotated[str, typer.Option(help="How models run when measured: eager, torchscript, cuda-graph or compile.")]
 Tables = Annotated[
     Path | None,
-    typer.Option(help="Directory of measured cost tables. [default: $UPSCALE_OPT_CACHE, or ~/.cache/upscale_opt]"),
+    typer.Option(
+        help="Directory of measured cost tables. [default: $UPSCALE_OPT_CACHE, or ~/.cache/upscale_opt]",
+        callback=nameable,
+    ),
 ]
-ScatterPath = Annotated[Path | None, typer.Option("--out", help="Draw predicted against measured to this PNG file.")]
+ScatterPath = Annotated[
+    Path | None, typer.Option("--out", help="Draw predicted against measured to this PNG file.", callback=nameable)
+]
 Runs = Annotated[
     int | None, typer.Option(help="Figures per latency. [default: 10 on CPU, 100 on CUDA]", callback=whole(2))
 ]
 Segment = Annotated[str | None, typer.Option(help="Only this segment.")]
 Data = Annotated[
-    str | None, typer.Option(help="digits (scikit-learn's), or a folder with class folders in train and val.")
+    str | None,
+    typer.Option(help="digits (scikit-learn's), or a folder with class folders in train and val.", callback=nameable),
 ]
 Workers = Annotated[
     int, typer.Option(help="Processes that load the images of a folder.", callback=whole(0, MOST_PROCESSES))
@@ -141,11 +154,15 @@ Processes = Annotated[
     ),
 ]
 TrainDirectory = Annotated[
-    Path | None, typer.Option("--out", help="Directory for checkpoint, weights, masks and log; needed.")
+    Path | None,
+    typer.Option("--out", help="Directory for checkpoint, weights, masks and log; needed.", callback=nameable),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the training in the directory, if there is one.")]
 LearntMasks = Annotated[
-    Path | None, typer.Option("--masks", help="File of masks to fine-tune under. Replaces --amount, --scope, --ignore.")
+    Path | None,
+    typer.Option(
+        "--masks", help="File of masks to fine-tune under. Replaces --amount, --scope, --ignore.", callback=nameable
+    ),
 ]
 ImportanceName = Annotated[
     str, typer.Option("--importance", help="l1, l2, lamp, fpgm, hrank, bn-scale, taylor, random, or a registered one.")
@@ -165,17 +182,22 @@ LayerAmounts = Annotated[
     ),
 ]
 ProfileIn = Annotated[
-    Path | None, typer.Option("--profile", help="A sparsity profile, as allocate writes it: amounts layer by layer.")
+    Path | None,
+    typer.Option(
+        "--profile", help="A sparsity profile, as allocate writes it: amounts layer by layer.", callback=nameable
+    ),
 ]
 ScoredData = Annotated[
     str | None,
     typer.Option(
-        "--data", help="Images for hrank and taylor: digits (scikit-learn's), or a folder with class folders in train."
+        "--data",
+        help="Images for hrank and taylor: digits (scikit-learn's), or a folder with class folders in train.",
+        callback=nameable,
     ),
 ]
-ScoredImages = Annotated[int, typer.Option(help="How many images hrank and taylor look at.", callback=whole(1))]
+ScoredImages = Annotated[int, typer.Option(help="How many images hrank and taylor look at.")]
 PruneDirectory = Annotated[
-    Path | None, typer.Option("--out", help="Directory for masks and model.safetensors; needed.")
+    Path | None, typer.Option("--out", help="Directory for masks and model.safetensors; needed.", callback=nameable)
 ]
 Speedup = Annotated[
     float | None, typer.Option(help="How many times faster than the dense model, such as 1.5.", callback=real(above=0))
@@ -186,13 +208,15 @@ CalibrationImages = Annotated[
         "--data",
         help="digits (scikit-learn's), a folder with class folders in train and val, or random: noise that the dense "
         "model labels.",
+        callback=nameable,
     ),
 ]
 NumImages = Annotated[
     int | None, typer.Option(help="Images for calibration. [default: 1024, or 256 random ones]", callback=whole(2))
 ]
 TimingTablePath = Annotated[
-    Path | None, typer.Option("--table", help="A timing table in SPDY's format, instead of measuring one.")
+    Path | None,
+    typer.Option("--table", help="A timing table in SPDY's format, instead of measuring one.", callback=nameable),
 ]
 DenseLayers = Annotated[
     list[str],
@@ -204,9 +228,7 @@ Reconstruction = Annotated[
 ]
 Trials = Annotated[
     int,
-    typer.Option(
-        help="Random coefficients tried, and failures in a row that end a search; 0 for none.", callback=whole(0)
-    ),
+    typer.Option(help="Random coefficients tried, and failures in a row that end a search; 0 for none."),
 ]
 Reestimate = Annotated[
     bool, typer.Option("--reestimate", help="Estimate BatchNorm statistics again before every loss; for high sparsity.")
@@ -222,10 +244,14 @@ ExportRounds = Annotated[
 ]
 AllocationDirectory = Annotated[
     Path | None,
-    typer.Option("--out", help="Write profile, masks, weights and times to this directory; resumes what is in it."),
+    typer.Option(
+        "--out",
+        help="Write profile, masks, weights and times to this directory; resumes what is in it.",
+        callback=nameable,
+    ),
 ]
 MEMORY_FORMATS = ("contiguous", "channels_last")
-PictureDirectory = Annotated[Path, typer.Option("--out", help="Directory for the PNG files.")]
+PictureDirectory = Annotated[Path, typer.Option("--out", help="Directory for the PNG files.", callback=nameable)]
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
@@ -308,7 +334,6 @@ def require_writable(*paths: Path | None) -> None:
     for path in paths:
         if path is None:
             continue
-        require_nameable(path)
         if path.is_dir():
             raise UpscaleError(f"cannot write {path}: it is a directory; name a file")
         if path.exists() and not path.is_file():
@@ -331,7 +356,6 @@ def require_creatable(path: Path | None) -> None:
     """Raise unless a directory could be written to, or made; nothing is created."""
     if path is None:
         return
-    require_nameable(path)
     existing = next((own for own in (path, *path.absolute().parents) if own.exists()), path)
     if not existing.is_dir():
         raise UpscaleError(f"cannot write to {path}: {existing} is no directory; choose another")
@@ -344,15 +368,6 @@ def require_export(forms: list[str], directory: Path | None) -> None:
         raise UpscaleError("--format needs a place to write to; add --export DIR")
     require_forms(forms)
     require_directory(directory)
-
-
-def require_nameable(path: Path) -> None:
-    """Raise unless the system can look for a path: one that is too long cannot even be said not to exist."""
-    try:
-        path.exists()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UpscaleError(f"cannot write {str(path)[:60]}...: {reason}; choose a shorter path") from error
 
 
 def _probe(directory: Path, path: Path) -> None:

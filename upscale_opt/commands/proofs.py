@@ -65,8 +65,6 @@ def require_proof_path(path: Path | None, *, single: bool) -> None:
     UpscaleError
         If they cannot.
     """
-    if path is not None and path.suffix == ".json":
-        options.require_nameable(path)
     if path is None or not _is_file(path):
         options.require_directory(path)
     elif single:

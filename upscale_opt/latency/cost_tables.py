@@ -177,8 +177,8 @@ class CostTables:
         """Write the file of these conditions into a directory, made if needed; atomically. Returns its path.
 
         What others have written there meanwhile stays, and is taken in: of two measurements of one shape the fuller one
-        (more ways to read, then more care, then more rounds; on ties this one). Nobody else writes between the reading and
-        the writing.
+        (more ways to read, then more care, then more rounds; on ties this one). Nobody else writes between reading and
+        writing.
 
         Raises
         ------

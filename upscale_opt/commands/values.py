@@ -1,9 +1,10 @@
-"""Which numbers an option takes: callbacks for options, so that every odd value is a sentence that names its option."""
+"""Which numbers and paths an option takes: callbacks, so that every odd value is a sentence that names its option."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -20,7 +21,7 @@ Check = Callable[[typer.CallbackParam, Any], Any]
 
 def whole(least: int, most: int = MOST) -> Check:
     """A callback for an option that takes whole numbers from `least` to `most`; what is not given passes."""
-    range_ = f"from {least} on" if most == MOST else f"from {least} to {most}"
+    range_ = f"of at least {least}" if most == MOST else f"from {least} to {most}"
 
     def check(param: typer.CallbackParam, value: Any) -> Any:
         if value is not None and not least <= value <= most:
@@ -44,6 +45,19 @@ def real(*, least: float | None = None, above: float | None = None, below: float
         return value
 
     return check
+
+
+def nameable(param: typer.CallbackParam, value: Any) -> Any:
+    """A callback for an option that takes a path: the system can look for it, whether it is there or not."""
+    if value is not None:
+        try:
+            Path(value).exists()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UpscaleError(
+                f"{param.opts[0]} is no path ({reason}): {str(value)[:60]}...; choose another"
+            ) from error
+    return value
 
 
 def _short(value: int) -> str:
