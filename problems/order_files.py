@@ -33,8 +33,8 @@ def require_plan_fields(document: dict[str, Any], where: str) -> None:
     for field, first in _SINCE.items():
         if document["version"] < first and document.get(field):
             raise ProblemError(
-                f"{where} has version {document['version']} and the field {field!r}, which is there from version {first} "
-                "on; one of them is wrong"
+                f"{where} has version {document['version']}, but the field {field!r} is there from version {first} on; "
+                "one of them is wrong"
             )
 
 

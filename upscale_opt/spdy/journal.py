@@ -71,5 +71,5 @@ def _entries(path: Path, fingerprint: str) -> dict[str, Any]:
         if require_field(document, "format", str, where) != FORMAT:
             raise ProblemError("its field 'format' says something else")
     except ProblemError as error:
-        raise MaskError(f"{path} cannot be read as the journal of a run ({error}); delete it") from error
+        raise MaskError(f"{path} cannot be read as the journal of a run; delete it") from error
     return entries if written == fingerprint else {}
