@@ -77,7 +77,8 @@ class LayerLevels:
             raise ProblemError(
                 f"layer {self.name!r} has {len(self.times)} levels and {len(self.errors)} errors; give one each"
             )
-        if not all(isinstance(e, (int, np.integer)) and 0 <= e <= MAX_ERROR for e in self.errors):
+        whole = all(isinstance(e, (int, np.integer)) and not isinstance(e, bool) for e in self.errors)
+        if not whole or not all(0 <= e <= MAX_ERROR for e in self.errors):
             raise ProblemError(
                 f"layer {self.name!r}: errors are whole units from 0 to {MAX_ERROR}; convert them with error_units"
             )
@@ -222,7 +223,8 @@ class AllocationProblem:
         if len(choice) != self.num_layers:
             raise ProblemError(f"a choice has {len(choice)} levels for {self.num_layers} layers; give one per layer")
         for layer, level in zip(self.layers, choice):
-            if not isinstance(level, (int, np.integer)) or not 0 <= level < len(layer.times):
+            whole = isinstance(level, (int, np.integer)) and not isinstance(level, bool)
+            if not whole or not 0 <= level < len(layer.times):
                 raise ProblemError(
                     f"layer {layer.name!r} has no level {level!r}; give an index from 0 to {len(layer.times) - 1}"
                 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from problems.conversions import whole_numbers
 from problems.errors import ProblemError
 
 
@@ -40,7 +41,11 @@ class Bundle:
     units: tuple[tuple[int, ...], ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "units", tuple(tuple(int(b) for b in unit) for unit in self.units))
+        units = self.units if isinstance(self.units, Sequence) and not isinstance(self.units, str) else ()
+        numbers = [whole_numbers(unit, "a unit of a bundle") for unit in units]
+        if any(unit.ndim != 1 for unit in numbers):
+            raise ProblemError("a unit of a bundle must be a list of blocks; give a tuple of tuples")
+        object.__setattr__(self, "units", tuple(tuple(unit.tolist()) for unit in numbers))
         if len(self.units) < 2:
             raise ProblemError("a bundle needs at least two units; leave it out")
         if len({len(unit) for unit in self.units}) != 1 or not self.units[0]:

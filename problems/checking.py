@@ -9,22 +9,23 @@ is) or 2 (bad input).
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 from problems.errors import ProblemError
-from problems.evaluation import OBJECTIVES, Objective, evaluate, objective_named
-from problems.files import read_any_json, read_json, require_field
+from problems.evaluation import OBJECTIVES, Objective, evaluate, in_units, objective_named
 from problems.instances import read_instance
-from problems.named_orders import order_by_names
 from problems.order import Order
-from problems.problem import MAX_SIZE, Problem
+from problems.order_files import read_order
+from problems.problem import Problem
 from problems.proof_checks import Standing, Statement, check_proof
 from problems.proof_files import read_proof
-from problems.proofs import Proof
-from problems.solutions import arrangement_from
+from problems.proofs import Claim, Kind, Proof, require_provable
+from problems.signatures import content_hash
+from problems.solution_files import StatedSolution, StatedSolutions, read_stated
 
 
 def check_order(
@@ -53,36 +54,112 @@ def check_order(
     return valid, Statement(f"its {goal.name} is {value}", Standing.WRONG, f"it is {found}")
 
 
+def check_solutions(problem: Problem, stated: StatedSolutions) -> tuple[Statement, ...]:
+    """Whether a file of best-known solutions is one of the problem, and everything it says of every objective true.
+
+    Bounds are refuted if an order lies below them, verified where the problem is small enough, and else on trust. Those
+    of another instance are wrong as a whole and not looked at any further.
+
+    Raises
+    ------
+    ProblemError
+        If a solution needs cost tables that the problem lacks.
+
+    Examples
+    --------
+    >>> from problems.collection import LIBRARY
+    >>> name = "classical/random/8x8-s0"
+    >>> stated = read_stated(LIBRARY.solutions_path(name))
+    >>> for statement in check_solutions(LIBRARY.load(name), stated)[:4]:
+    ...     print(statement)
+    verified: the solutions are of this instance
+    verified: the order places every stored channel once and leaves pinned blocks alone
+    verified: its copies is 14
+    verified: every order has copies >= 14
+    """
+    text = "the solutions are of this instance"
+    if stated.instance != content_hash(problem):
+        return (Statement(text, Standing.WRONG, "they have the hash of another one"),)
+    statements = [Statement(text, Standing.VERIFIED)]
+    for own in stated.solutions.values():
+        found = [*check_order(problem, own.order, own.objective, own.value)]
+        if found[-1].standing is Standing.VERIFIED and own.bound is not None:
+            found.append(_bound(problem, own))
+        if own.proven != (own.bound == own.value):
+            claim = f"its {own.objective.name} {own.value} is {'' if own.proven else 'not '}proven optimal"
+            found.append(Statement(claim, Standing.WRONG, f"the bound is {own.bound}"))
+        statements += [statement for statement in found if statement not in statements]
+    return tuple(statements)
+
+
+def _bound(problem: Problem, own: StatedSolution) -> Statement:
+    """A bound that comes without a proof, of a solution whose value is right."""
+    goal, bound = own.objective, own.bound or 0
+    text = f"every order has {goal.name} >= {in_units(bound, problem.ticks if goal.uses_tables else 1)}"
+    if bound > own.value:
+        return Statement(text, Standing.WRONG, f"this one has {own.value}")
+    if problem.bundles:
+        return Statement(text, Standing.UNCHECKED, "units may change places, and proofs have no form for that yet")
+    claim = Claim(Kind.SEARCH, max(bound, 0), f"search by {own.bound_solver}")
+    found = check_proof(problem, Proof.of(problem, goal, max(bound, 0), [claim]))[-1]
+    return Statement(
+        text, found.standing, "there is no proof" if found.standing is Standing.UNCHECKED else found.reason
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m problems.checking", description="Check orders and proofs.")
+    parser = _Parser(prog="python -m problems.checking", description="Check orders and proofs.")
     parser.add_argument("instance", type=Path, help="The instance file.")
     orders = parser.add_mutually_exclusive_group()
-    orders.add_argument("--order", type=Path, help="A plan, or an object with the field 'orders': block to channels.")
+    orders.add_argument("--order", type=Path, help="A plan, or an order file: an object with the field 'orders'.")
     orders.add_argument("--solution", type=Path, help="A file of best-known solutions (NAME.sol.json).")
     parser.add_argument("--proof", type=Path, help="A proof file.")
     parser.add_argument("--objective", help="Of the order. [default: the proof's, otherwise all that apply]")
     parser.add_argument("--value", type=int, help="What the order is claimed to have; needs --objective or --proof.")
-    given = parser.parse_args(arguments)
     try:
-        statements = _statements(given)
+        statements = _statements(parser.parse_args(arguments))
     except ProblemError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names may hold what a terminal cannot show
     for statement in statements:
         print(statement)
     return 1 if any(statement.standing is Standing.WRONG for statement in statements) else 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Whose errors are those of files."""
+
+    def error(self, message: str) -> NoReturn:
+        """What is wrong with the command line."""
+        raise ProblemError(f"{message}; --help says what can be given")
+
+
 def _statements(given: argparse.Namespace) -> list[Statement]:
     """Everything that was asked for, checked."""
+    if given.order is None and (given.objective is not None or given.value is not None):
+        raise ProblemError("--objective and --value say what --order is to be evaluated for; add it, or leave them out")
     problem = read_instance(given.instance)
     proof = None if given.proof is None else read_proof(given.proof)
+    if proof is not None:
+        require_provable(problem)
     statements = [Statement(f"{given.instance} is an instance: {problem}", Standing.VERIFIED)]
-    for objective, order, value in _orders(given, problem, proof):
-        statements += [own for own in check_order(problem, order, objective, value) if own not in statements]
-        if proof is not None and proof.objective == objective and statements[-1].standing is Standing.VERIFIED:
-            statements += _below(proof, evaluate(problem, order, objective).value)
+    if given.solution is not None:
+        stated = read_stated(given.solution)
+        statements += check_solutions(problem, stated)
+        values = [(own.objective, own.value) for own in stated.solutions.values()]
+        if proof is not None and Standing.WRONG not in {own.standing for own in statements}:
+            statements += [own for goal, value in values if goal == proof.objective for own in _below(proof, value)]
+    elif given.order is not None:
+        order = read_order(given.order, problem)
+        for objective in _objectives(given, problem, proof):
+            found = check_order(problem, order, objective, given.value)
+            statements += [own for own in found if own not in statements]
+            if proof is not None and proof.objective == objective and found[-1].standing is Standing.VERIFIED:
+                statements += _below(proof, evaluate(problem, order, objective).value)
     return statements if proof is None else [*statements, *check_proof(problem, proof)]
 
 
@@ -95,65 +172,16 @@ def _below(proof: Proof, value: int) -> list[Statement]:
     ]
 
 
-def _orders(
-    given: argparse.Namespace, problem: Problem, proof: Proof | None
-) -> list[tuple[Objective, Order, int | None]]:
-    """Objective, order and claimed value of everything to evaluate."""
-    if given.solution is not None:
-        return _read_solutions(given.solution, problem)
-    if given.order is None:
-        return []
-    order = _read_order(given.order, problem)
-    tables = all(access.table is not None for access in problem.accesses)
-    goals = [goal for goal in OBJECTIVES.values() if tables or not goal.uses_tables]
-    if given.objective or proof is not None:
-        goals = [objective_named(given.objective) if given.objective else proof.objective]  # type: ignore[union-attr]
-    if given.value is not None and len(goals) > 1:
+def _objectives(given: argparse.Namespace, problem: Problem, proof: Proof | None) -> list[Objective]:
+    """What an order is to be evaluated for."""
+    if given.objective is not None:
+        return [objective_named(given.objective)]
+    if proof is not None:
+        return [proof.objective]
+    if given.value is not None:
         raise ProblemError("--value needs to know of which objective; give --objective")
-    return [(goal, order, given.value) for goal in goals]
-
-
-def _read_order(path: Path, problem: Problem) -> Order:
-    """The orders by block name in a plan or in an object with that field, and its places if it has any."""
-    document = read_any_json(path)
-    by_block = require_field(document, "orders", dict, str(path))
-    places = require_field({"places": {}, **document}, "places", dict, str(path))
-    missing = [block.name for block in problem.blocks if block.name not in by_block]
-    if missing:
-        raise ProblemError(f"{path}: field 'orders' lacks the block {missing[0]!r}")
-    orders = {
-        block.name: _channels(by_block[block.name], f"{path}: orders[{block.name!r}]") for block in problem.blocks
-    }
-    try:
-        return order_by_names(problem, orders, places)
-    except ProblemError as error:
-        raise ProblemError(f"{path}: {error}") from error
-
-
-def _read_solutions(path: Path, problem: Problem) -> list[tuple[Objective, Order, int | None]]:
-    """Objective, order and claimed value of every solution in a file."""
-    document = read_json(path, file_format="upscale_opt.solutions", version=1)
-    found: list[tuple[Objective, Order, int | None]] = []
-    for goal, raw in require_field(document, "solutions", dict, str(path)).items():
-        where = f"{path}: solutions.{goal}"
-        blocks = require_field(raw, "order", list, where)
-        arrangement = arrangement_from(require_field({"arrangement": [], **raw}, "arrangement", list, where), where)
-        order = Order([_channels(own, f"{where}: order[{b}]") for b, own in enumerate(blocks)], arrangement)
-        found.append((objective_named(goal), order, require_field(raw, "value", int, where)))
-    return found
-
-
-def _channels(raw: Any, where: str) -> list[int]:
-    """A list of channels and of runs [first, count]."""
-    entries = raw if isinstance(raw, list) else [None]
-    runs: list[Any] = [[entry, 1] if type(entry) is int else entry for entry in entries]
-    for run in runs:
-        whole = isinstance(run, list) and len(run) == 2 and all(type(number) is int for number in run)
-        if not whole or not 0 <= run[0] <= MAX_SIZE or not 1 <= run[1] <= MAX_SIZE:
-            raise ProblemError(f"{where} must list channels, or runs [first, count] of them")
-    if sum(count for _, count in runs) > MAX_SIZE:
-        raise ProblemError(f"{where} lists more than {MAX_SIZE} channels")
-    return [first + k for first, count in runs for k in range(count)]
+    tables = all(access.table is not None for access in problem.accesses)
+    return [goal for goal in OBJECTIVES.values() if tables or not goal.uses_tables]
 
 
 if __name__ == "__main__":

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from problems.conversions import whole_number
 from problems.errors import ProblemError
 from problems.evaluation import OBJECTIVES, objective_named
 from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
 from problems.instances import read_instance
 from problems.problem import Problem
+from problems.signatures import content_hash
 from problems.solutions import Solution, read_solutions
 
 FORMAT = "upscale_opt.library"
@@ -65,6 +68,15 @@ class Entry:
     classes: int
     tables: bool
 
+    def __post_init__(self) -> None:
+        parts = self.name.split("/")
+        if not all(part not in ("", ".", "..") and "\\" not in part for part in parts):
+            raise ProblemError(f"field 'name' is {self.name!r}; it must be a path below the index, like a/b")
+        if not re.fullmatch("[0-9a-f]{64}", self.hash):
+            raise ProblemError(f"field 'hash' is {self.hash!r}; it must be 64 digits in hexadecimal")
+        for field, least in (("seed", 0), ("blocks", 1), ("channels", 1), ("accesses", 0), ("classes", 1)):
+            whole_number(getattr(self, field), f"field {field!r}", least=least)
+
 
 _KINDS: dict[str, Any] = {
     **dict.fromkeys((field.name for field in fields(Entry)), int),
@@ -98,7 +110,11 @@ class Collection:
                 where = f"instances[{i}]"
                 values = {name: require_field(raw, name, kind, where) for name, kind in _KINDS.items()}
                 reject_unknown_fields(raw, set(_KINDS), where)
-                if found.setdefault(values["name"], entry := Entry(**values)) is not entry:
+                try:
+                    entry = Entry(**values)
+                except ProblemError as error:
+                    raise ProblemError(f"{where}: {error}") from error
+                if found.setdefault(entry.name, entry) is not entry:
                     raise ProblemError(f"{where}: field 'name' is {values['name']!r} a second time")
             return found
         except ProblemError as error:
@@ -120,7 +136,13 @@ class Collection:
 
     def load(self, name: str) -> Problem:
         """As `problems.collection.load`."""
-        return read_instance(self.path(name))
+        problem = read_instance(self.path(name))
+        if content_hash(problem) != self.entry(name).hash:
+            raise ProblemError(
+                f"{self.path(name)} is not the instance that the index lists under {name!r}: its content hash differs; "
+                "restore the file, or write the index anew"
+            )
+        return problem
 
     def solutions(self, name: str, problem: Problem | None = None) -> dict[str, Solution]:
         """As `problems.collection.solutions`; the problem, if it is at hand, saves reading it."""
@@ -180,7 +202,8 @@ def load(name: str) -> Problem:
     Raises
     ------
     ProblemError
-        If there is none of that name (the message has near matches), or its file cannot be read.
+        If there is none of that name (the message has near matches), or its file cannot be read or is not the instance
+        that the index lists.
 
     Examples
     --------

@@ -204,7 +204,7 @@ def objective_named(objective: str | Objective) -> Objective:
     """
     if isinstance(objective, Objective):
         return objective
-    if objective not in OBJECTIVES:
+    if not isinstance(objective, str) or objective not in OBJECTIVES:
         raise ProblemError(f"there is no objective {objective!r}; choose one of {', '.join(OBJECTIVES)}")
     return OBJECTIVES[objective]
 

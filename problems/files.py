@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import math
 import os
 import tempfile
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +53,33 @@ def write_bytes_atomically(content: bytes, path: str | Path) -> None:
         raise
 
 
+@contextlib.contextmanager
+def locked(path: str | Path) -> Iterator[None]:
+    """Hold a lock that no other process gets meanwhile: for reading a file, changing it, and writing it again.
+
+    The operating system holds it, on a file named ``.NAME.lock`` beside `path`, which stays; it ends with the process.
+
+    Raises
+    ------
+    ProblemError
+        If there can be no such file, or no lock on it.
+    """
+    path = Path(path)
+    lock = path.parent / f".{path.name}.lock"
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise ProblemError(f"cannot write {lock}: {error.strerror}; choose a writable path") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            raise ProblemError(f"cannot lock {lock}: {error.strerror}; choose a path on another file system") from error
+        yield
+    finally:
+        os.close(handle)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
@@ -63,7 +94,11 @@ def read_json(path: str | Path, *, file_format: str, version: int) -> dict[str, 
     ProblemError
         If the file cannot be read, is not JSON, is of another format, or newer than `version`.
     """
-    document = read_any_json(path)
+    return require_format(read_any_json(path), path, file_format=file_format, version=version)
+
+
+def require_format(document: Any, path: str | Path, *, file_format: str, version: int) -> dict[str, Any]:
+    """A document of `read_any_json`, its ``format`` and ``version`` checked; errors as of `read_json`."""
     if not isinstance(document, dict) or document.get("format") != file_format:
         raise ProblemError(f"{path} is no {file_format} file: its field 'format' does not say so")
     found = document.get("version")
@@ -82,14 +117,56 @@ def read_any_json(path: str | Path) -> Any:
     Raises
     ------
     ProblemError
-        If the file cannot be read or is not JSON.
+        If the file cannot be read or is not JSON as the standard has it: NaN and infinite numbers, which Python would
+        take, are refused, and so is an object that has a field twice, of which Python would keep the last.
+    """
+    return json_of(read_bytes(path), path)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The content of a file.
+
+    Raises
+    ------
+    ProblemError
+        If it cannot be read.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return Path(path).read_bytes()
     except OSError as error:
         raise ProblemError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, TypeError) as error:
+        raise ProblemError(f"{path!r} is no path of a file ({error}); give another") from error
+
+
+def json_of(content: bytes, where: str | Path) -> Any:
+    """As `read_any_json`, of the content of a file; `where` names it in errors."""
+    try:
+        return json.loads(
+            content.decode("utf-8"), object_pairs_hook=_fields_once, parse_constant=_no_number, parse_float=_finite
+        )
     except (ValueError, RecursionError) as error:
-        raise ProblemError(f"{path} is not valid JSON ({error}); write it anew") from error
+        raise ProblemError(f"{where} is not valid JSON ({error}); write it anew") from error
+
+
+def _fields_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ValueError(f"an object has the field {twice!r} twice")
+    return fields
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits} is too large a number")
+    return number
 
 
 def require_field(document: Any, field: str, kind: type | tuple[type, ...], where: str) -> Any:
@@ -112,8 +189,8 @@ def require_field(document: Any, field: str, kind: type | tuple[type, ...], wher
     return value
 
 
-def reject_unknown_fields(document: dict[str, Any], known: set[str], where: str) -> None:
+def reject_unknown_fields(document: dict[str, Any], known: Collection[str], where: str) -> None:
     """Raise `ProblemError` if an object has a field that the format does not define."""
-    unknown = sorted(set(document) - known)
+    unknown = sorted(set(document) - set(known))
     if unknown:
         raise ProblemError(f"{where} has an unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from problems.conversions import whole_numbers
 from problems.errors import ProblemError
 from problems.problem import Problem
 
@@ -127,12 +128,11 @@ class Order:
 
 def _whole_numbers(given: Iterable[Sequence[int] | np.ndarray], kind: str) -> tuple[np.ndarray, ...]:
     """Read-only int64 copies."""
+    if not isinstance(given, Iterable) or isinstance(given, (str, bytes)):
+        raise ProblemError(f"an order is made of lists of {kind} numbers, not of {given!r:.80}; give a list of lists")
     arrays = []
     for own in given:
-        numbers = np.asarray(own)
-        if numbers.size and numbers.dtype.kind not in "iu":
-            raise ProblemError(f"an order lists {kind} numbers, not {numbers.dtype.name}; give whole numbers")
-        array = numbers.astype(np.int64)
+        array = whole_numbers(own, "an order", f"{kind} numbers")
         array.flags.writeable = False
         arrays.append(array)
     return tuple(arrays)

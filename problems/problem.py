@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from problems.bundles import Bundle, occupants, permuted_slots, require_alike
+from problems.conversions import booleans, flag, objects, text, whole_number, whole_numbers
 from problems.costs import MAX_TICKS, CostTable
 from problems.errors import ProblemError
 
@@ -47,13 +48,17 @@ class Block:
     required: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ProblemError(f"block {self.name!r} has size {self.size}; give it at least one channel")
-        if self.size > MAX_SIZE:
-            raise ProblemError(f"block {self.name!r} has size {self.size}; it can have at most {MAX_SIZE} channels")
-        object.__setattr__(self, "pinned", bool(self.pinned))
-        object.__setattr__(self, "removable", bool(self.removable))
-        required = np.asarray(self.required, dtype=np.int64)
+        text(self.name, "the name of a block")
+        where = f"block {self.name!r}"
+        size = whole_number(self.size, f"{where}: size")
+        if size < 1:
+            raise ProblemError(f"{where} has size {size}; give it at least one channel")
+        if size > MAX_SIZE:
+            raise ProblemError(f"{where} has size {size}; it can have at most {MAX_SIZE} channels")
+        object.__setattr__(self, "size", size)
+        object.__setattr__(self, "pinned", flag(self.pinned, f"{where}: pinned"))
+        object.__setattr__(self, "removable", flag(self.removable, f"{where}: removable"))
+        required = whole_numbers(self.required, f"{where}: required")
         if required.ndim != 1 or (required.size and (required[0] < 0 or required[-1] >= self.size)):
             raise ProblemError(f"block {self.name!r} requires channels it does not have; it has {self.size}")
         if (np.diff(required) <= 0).any():
@@ -73,8 +78,8 @@ class Access:
         Indices into ``Problem.blocks``, in the order of the concatenation. A block may occur more than once
         (``cat([x, x])``) and each occurrence keeps its own channels.
     kept
-        Boolean, shape (sum of the sizes of the blocks,): which input positions, in original order, are kept.
-        At least one. Stored as a read-only copy.
+        Boolean (or 0 and 1), shape (sum of the sizes of the blocks,): which input positions, in original order, are
+        kept. At least one. Stored as a read-only copy.
     channel_size
         Elements of the consumer's input per channel and pixel: 1, or the spatial size behind a flatten. It
         multiplies every cost of the access but those of its table. Default 1.
@@ -90,20 +95,22 @@ class Access:
     table: CostTable | None = None
 
     def __post_init__(self) -> None:
-        kept = np.array(self.kept, dtype=bool)
+        text(self.name, "the name of an access")
+        kept = booleans(self.kept, f"access {self.name!r}: kept")
         if kept.ndim != 1:
             raise ProblemError(f"access {self.name!r}: kept must be one-dimensional, not {kept.ndim}-dimensional")
         if not kept.any():
             raise ProblemError(f"access {self.name!r} keeps nothing; keep at least one channel")
-        size = self.channel_size
-        if not isinstance(size, (int, np.integer)) or not 1 <= size <= MAX_SIZE:
-            raise ProblemError(
-                f"access {self.name!r}: channel_size is {size}; it must be at least 1, at most {MAX_SIZE}, and whole"
-            )
+        size = whole_number(self.channel_size, f"access {self.name!r}: channel_size", least=1, most=MAX_SIZE)
+        if self.table is not None and not isinstance(self.table, CostTable):
+            raise ProblemError(f"access {self.name!r}: table is {self.table!r:.80}; give a CostTable, or None")
+        blocks = whole_numbers(self.blocks, f"access {self.name!r}: blocks")
+        if blocks.ndim != 1:
+            raise ProblemError(f"access {self.name!r}: blocks must be a list of indices")
         kept.flags.writeable = False
         object.__setattr__(self, "kept", kept)
-        object.__setattr__(self, "blocks", tuple(int(b) for b in self.blocks))
-        object.__setattr__(self, "channel_size", int(size))
+        object.__setattr__(self, "blocks", tuple(blocks.tolist()))
+        object.__setattr__(self, "channel_size", size)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Access):
@@ -177,9 +184,10 @@ class Problem:
     Raises
     ------
     ProblemError
-        If names repeat, a block index is out of range, a kept array has the wrong length, a cost table does not reach
-        from the kept channels of its access to the stored ones, or the units of a bundle are not alike: corresponding
-        blocks store equally many channels, occur equally often in every access, and none is pinned.
+        If there is no block, names repeat, a block index is out of range, a kept array has the wrong length, a cost
+        table does not reach from the kept channels of its access to the stored ones, or the units of a bundle are not
+        alike: corresponding blocks store equally many channels, occur equally often in every access, and none is
+        pinned.
 
     Examples
     --------
@@ -199,9 +207,12 @@ class Problem:
     bundles: tuple[Bundle, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "blocks", tuple(self.blocks))
-        object.__setattr__(self, "accesses", tuple(self.accesses))
-        object.__setattr__(self, "bundles", tuple(self.bundles))
+        text(self.name, "the name of a problem")
+        object.__setattr__(self, "blocks", objects(self.blocks, Block, f"{self.name}: blocks"))
+        object.__setattr__(self, "accesses", objects(self.accesses, Access, f"{self.name}: accesses"))
+        object.__setattr__(self, "bundles", objects(self.bundles, Bundle, f"{self.name}: bundles"))
+        if not self.blocks:
+            raise ProblemError(f"{self.name} has no block, so there is nothing to order; give it at least one")
         _require_unique("block", [block.name for block in self.blocks])
         _require_unique("access", [access.name for access in self.accesses])
         for access in self.accesses:

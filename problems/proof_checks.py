@@ -17,7 +17,7 @@ from problems.errors import ProblemError
 from problems.implications import implied_bound, members_of, premiums
 from problems.least_costs import LeastCost, costs_alone, least_cost
 from problems.problem import Problem
-from problems.proofs import Claim, Kind, Potentials, Proof, fingerprint
+from problems.proofs import Claim, Kind, Potentials, Proof, fingerprint, require_provable
 from problems.view_sets import can_all_be_views
 
 MAX_SUBSETS = 20_000
@@ -55,7 +55,8 @@ def check_proof(problem: Problem, proof: Proof) -> tuple[Statement, ...]:
     Raises
     ------
     ProblemError
-        If the proof needs cost tables that the problem lacks.
+        If the problem has bundles, of which there are no proofs (`problems.proofs.require_provable`), or the proof
+        needs cost tables that the problem lacks.
 
     Examples
     --------
@@ -69,6 +70,7 @@ def check_proof(problem: Problem, proof: Proof) -> tuple[Statement, ...]:
     verified: at most 2 of a0, a1 and a2 can be views: together they cost at least 2
     verified: every order has copies >= 2
     """
+    require_provable(problem)
     text = "the proof is one of this instance"
     if proof.fingerprint != fingerprint(problem) or proof.ticks != proof.objective.ticks_of(problem):
         return (Statement(text, Standing.WRONG, f"it is one of {proof.instance}, with other blocks or accesses"),)

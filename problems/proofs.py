@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 
+from problems.conversions import objects, text, whole_number, whole_numbers
 from problems.errors import ProblemError
 from problems.evaluation import Objective, in_units
 from problems.instances import instance_to_dict
@@ -64,7 +65,8 @@ class Potentials:
 
     def __post_init__(self) -> None:
         for side in ("leave", "enter"):
-            object.__setattr__(self, side, tuple(int(price) for price in getattr(self, side)))
+            prices = whole_numbers(getattr(self, side), f"potentials of block {self.block!r}: {side}")
+            object.__setattr__(self, side, tuple(prices.ravel().tolist()))
         if len(self.leave) != len(self.enter) or len(self.leave) < 2:
             raise ProblemError(
                 f"potentials of block {self.block!r}: {len(self.leave)} to leave and {len(self.enter)} to enter; give "
@@ -124,11 +126,19 @@ class Claim:
             object.__setattr__(self, "kind", Kind(self.kind))
         except ValueError as error:
             raise ProblemError(f"there is no claim of kind {self.kind!r}; choose one of {', '.join(Kind)}") from error
-        object.__setattr__(self, "bound", int(self.bound))
-        object.__setattr__(self, "accesses", tuple(self.accesses))
-        object.__setattr__(self, "share", Fraction(self.share))
-        object.__setattr__(self, "potentials", tuple(self.potentials))
-        object.__setattr__(self, "figures", dict(self.figures))
+        object.__setattr__(self, "bound", whole_number(self.bound, "the bound of a claim"))
+        object.__setattr__(self, "accesses", objects(self.accesses, str, "the accesses of a claim"))
+        object.__setattr__(self, "potentials", objects(self.potentials, Potentials, "the potentials of a claim"))
+        text(self.text, "the text of a claim")
+        if self.views is not None:
+            object.__setattr__(self, "views", whole_number(self.views, "the views of a conflict"))
+        try:
+            object.__setattr__(self, "share", Fraction(self.share))
+            object.__setattr__(self, "figures", dict(self.figures))
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise ProblemError(
+                f"a claim has share {self.share!r} and figures {self.figures!r}; give a fraction and numbers by name"
+            ) from error
         if not 0 <= self.bound <= MAX_BOUND or not 0 <= self.share <= 1:
             raise ProblemError(
                 f"a claim has bound {self.bound} and share {self.share}; no cost is below 0, no share above 1"
@@ -191,7 +201,7 @@ class Proof:
     Raises
     ------
     ProblemError
-        If the bound is negative or nothing is claimed.
+        If the bound is negative, nothing is claimed, or a field is of another kind.
     """
 
     objective: Objective
@@ -203,8 +213,11 @@ class Proof:
     ticks: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "bound", int(self.bound))
-        object.__setattr__(self, "claims", tuple(self.claims))
+        object.__setattr__(self, "bound", whole_number(self.bound, "the bound of a proof"))
+        object.__setattr__(self, "ticks", whole_number(self.ticks, "the ticks of a proof"))
+        object.__setattr__(self, "claims", objects(self.claims, Claim, "the claims of a proof"))
+        for name in ("solver", "instance", "fingerprint"):
+            text(getattr(self, name), f"the {name} of a proof")
         if not 0 <= self.bound <= MAX_BOUND or self.ticks < 1:
             raise ProblemError(f"a proof has bound {self.bound} in ticks of 1/{self.ticks}; no cost is below 0")
         if not self.claims:
@@ -216,6 +229,11 @@ class Proof:
     ) -> Proof:
         """The proof of a bound for a problem at hand.
 
+        Raises
+        ------
+        ProblemError
+            If the problem has bundles (`require_provable`), or as for the class.
+
         Examples
         --------
         >>> from problems import OBJECTIVES
@@ -224,6 +242,7 @@ class Proof:
         random-8x2-k0.5-c0.0-s0: every order has span >= 0 (greedy)
           each for itself, all accesses cost at least 0
         """
+        require_provable(problem)
         ticks = objective.ticks_of(problem)
         return cls(objective, bound, tuple(claims), solver, problem.name, fingerprint(problem), ticks)
 
@@ -238,10 +257,22 @@ class Proof:
 
 
 def fingerprint(problem: Problem) -> str:
-    """SHA-256 in hexadecimal of the problem's blocks and accesses, names included; its own name does not count."""
+    """SHA-256 in hexadecimal of all that an instance file says, names included, but the problem's own name.
+
+    Without bundles it is that of blocks and accesses alone, as in files written before there were bundles.
+    """
     document = instance_to_dict(problem)
-    content = json.dumps([document["blocks"], document["accesses"]], separators=(",", ":"))
-    return hashlib.sha256(content.encode()).hexdigest()
+    parts = [document[part] for part in ("blocks", "accesses", "bundles") if part in document]
+    return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
+
+
+def require_provable(problem: Problem) -> None:
+    """Raise `ProblemError` if the problem has bundles: claims are about accesses whose blocks stay in their places."""
+    if problem.bundles:
+        raise ProblemError(
+            f"{problem.name} has units of blocks that may change places, and proofs have no form for that yet; leave "
+            "the proof out"
+        )
 
 
 def _grouped(figure: int | float) -> str:

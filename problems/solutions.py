@@ -1,35 +1,26 @@
-"""Best-known solutions: per objective an order with its value, its bound and who found them, and their file.
+"""Best-known solutions: per objective an order with its value, its bound and who found them.
 
-    {"format": "upscale_opt.solutions", "version": 1, "instance": "<content hash>", "solutions": {
-     "copies": {"value": 12, "bound": 12, "proven": true, "solver": "cp-sat", "bound_solver": "cp-sat",
-                "version": "0.1.0", "date": "2026-11-21", "order": [[4, [0, 3]]]}}}
-
-Per block, ``order`` lists single channels and runs ``[first, count]`` of consecutive ones; ``arrangement``, where units
-of bundles have changed places, lists per bundle the unit in each place. Nothing in a file is taken on trust but bounds:
+They are kept in files (`problems.solution_files`, docs/formats.md). Nothing in a file is taken on trust but bounds:
 reading and writing check the order and compute its value again.
 """
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from problems.conversions import text, whole_number
 from problems.errors import ProblemError
 from problems.evaluation import OBJECTIVES, evaluate
-from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
+from problems.files import write_text_atomically
 from problems.order import Order
-from problems.problem import MAX_SIZE, Problem
+from problems.problem import Problem
 from problems.signatures import content_hash
-
-FORMAT = "upscale_opt.solutions"
-VERSION = 1
-_FIELDS = ("value", "bound", "proven", "solver", "bound_solver", "version", "date", "order")
+from problems.solution_files import FIELDS, FORMAT, VERSION, StatedSolution, read_stated, require_date, runs_of
 
 
 @dataclass(frozen=True)
@@ -66,14 +57,16 @@ class Solution:
     date: str
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "value", whole_number(self.value, "field 'value'"))
+        if self.bound is not None:
+            object.__setattr__(self, "bound", whole_number(self.bound, "field 'bound'"))
+        for name in ("solver", "version") if self.bound_solver is None else ("solver", "bound_solver", "version"):
+            text(getattr(self, name), f"field {name!r}")
         if self.bound is not None and self.bound > self.value:
             raise ProblemError(f"field 'bound' is {self.bound}, above the value {self.value}; one of them is wrong")
         if (self.bound is None) != (self.bound_solver is None):
             raise ProblemError("the fields 'bound' and 'bound_solver' go together; give both, or null for both")
-        try:
-            datetime.date.fromisoformat(self.date)
-        except ValueError as error:
-            raise ProblemError(f"field 'date' is {self.date!r}; write it as YYYY-MM-DD") from error
+        require_date(self.date)
 
     @property
     def proven(self) -> bool:
@@ -123,19 +116,11 @@ def read_solutions(path: str | Path, problem: Problem) -> dict[str, Solution]:
     ProblemError
         If the file cannot be read, belongs to another instance, or a field is wrong; the message names the field.
     """
-    document = read_json(path, file_format=FORMAT, version=VERSION)
+    stated = read_stated(path)
     try:
-        reject_unknown_fields(document, {"format", "version", "instance", "solutions"}, "the file")
-        if require_field(document, "instance", str, "the file") != content_hash(problem):
+        if stated.instance != content_hash(problem):
             raise ProblemError("field 'instance' is the hash of another instance; solve this one anew")
-        found = {}
-        for objective, raw in require_field(document, "solutions", dict, "the file").items():
-            found[objective] = _solution_from_dict(raw, problem, f"solutions.{objective}")
-            try:
-                found[objective].require_valid(problem, objective)
-            except ProblemError as error:
-                raise ProblemError(f"solutions.{objective}: {error}") from error
-        return found
+        return {goal: _believed(own, problem, goal) for goal, own in stated.solutions.items()}
     except ProblemError as error:
         raise ProblemError(f"{path}: {error}") from error
 
@@ -154,8 +139,8 @@ def write_solutions(solutions: Mapping[str, Solution], problem: Problem, path: s
     for objective in sorted(solutions, key=[*OBJECTIVES].index):
         solution = solutions[objective]
         solution.require_valid(problem, objective)
-        values = {field: getattr(solution, field) for field in _FIELDS[:-1]}
-        values["order"] = _order_to_runs(_tidy(problem, solution.order))
+        values = {field: getattr(solution, field) for field in FIELDS[:-1]}
+        values["order"] = runs_of(_tidy(problem, solution.order))
         if solution.order.arrangement:
             values["arrangement"] = [units.tolist() for units in solution.order.arrangement]
         lines.append(f'  "{objective}": ' + json.dumps(values, separators=(",", ":")))
@@ -163,73 +148,40 @@ def write_solutions(solutions: Mapping[str, Solution], problem: Problem, path: s
     write_text_atomically(head[:-1] + ',\n "solutions": {\n' + ",\n".join(lines) + "\n }}\n", path)
 
 
-def _solution_from_dict(raw: Any, problem: Problem, where: str) -> Solution:
-    blocks = require_field(raw, "order", list, where)
-    reject_unknown_fields(raw, {*_FIELDS, "arrangement"}, where)
-    arrangement = require_field(raw, "arrangement", list, where) if "arrangement" in raw else []
-    optional_text = (str, type(None))
+def _believed(stated: StatedSolution, problem: Problem, objective: str) -> Solution:
+    """What a file says of one objective, if it is true as far as that can be told."""
     try:
+        _require_stored(stated.order, problem)
         solution = Solution(
-            Order(_order_from_runs(blocks, problem).channels, arrangement_from(arrangement, where)),
-            require_field(raw, "value", int, where),
-            require_field(raw, "bound", (int, type(None)), where),
-            require_field(raw, "solver", str, where),
-            require_field(raw, "bound_solver", optional_text, where),
-            require_field(raw, "version", str, where),
-            require_field(raw, "date", str, where),
+            stated.order,
+            stated.value,
+            stated.bound,
+            stated.solver,
+            stated.bound_solver,
+            stated.version,
+            stated.date,
         )
+        if stated.proven != solution.proven:
+            raise ProblemError(
+                f"field 'proven' is {str(stated.proven).lower()}, but the value is {stated.value} and the bound "
+                f"{stated.bound}"
+            )
+        solution.require_valid(problem, objective)
+        return solution
     except ProblemError as error:
-        raise error if str(error).startswith(where) else ProblemError(f"{where}: {error}") from error
-    if require_field(raw, "proven", bool, where) != solution.proven:
-        raise ProblemError(
-            f"{where}: field 'proven' is {str(not solution.proven).lower()}, but the value is {solution.value} "
-            f"and the bound {solution.bound}"
-        )
-    return solution
+        raise ProblemError(f"solutions.{objective}: {error}") from error
 
 
-def arrangement_from(raw: list[Any], where: str) -> list[np.ndarray]:
-    """An arrangement as it is in files, per bundle a list of units.
-
-    Raises
-    ------
-    ProblemError
-        If it is anything else. Whether it fits a problem is for `Order.require_valid`.
-    """
-    for units in raw:
-        if not isinstance(units, list) or not all(type(unit) is int and 0 <= unit < MAX_SIZE for unit in units):
-            raise ProblemError(f"{where}: field 'arrangement' must list, per bundle, the unit in each place")
-    return [np.array(units, dtype=np.int64) for units in raw]
-
-
-def _order_to_runs(order: Order) -> list[list[Any]]:
-    """Per block, single channels and runs ``[first, count]``."""
-    blocks = []
-    for channels in order.channels:
-        starts = np.flatnonzero(np.diff(channels, prepend=-2) != 1)
-        counts = np.diff(np.append(starts, len(channels)))
-        pairs = zip(channels[starts].tolist(), counts.tolist(), strict=True)
-        blocks.append([first if count == 1 else [first, count] for first, count in pairs])
-    return blocks
-
-
-def _order_from_runs(blocks: list[Any], problem: Problem) -> Order:
-    if len(blocks) != len(problem.blocks):
-        raise ProblemError(f"field 'order' has {len(blocks)} blocks, but the instance has {len(problem.blocks)}")
-    channels = []
-    for b, (entries, stored) in enumerate(zip(blocks, problem.stored, strict=True)):
-        field = f"field 'order[{b}]'"
-        listed: list[Any] = entries if isinstance(entries, list) else [None]
-        pairs = [[entry, 1] if type(entry) is int else entry for entry in listed]
-        if not all(isinstance(p, list) and len(p) == 2 and type(p[0]) is type(p[1]) is int for p in pairs):
-            raise ProblemError(f"{field} must list channels and runs [first, count]")
-        total = sum(count for _, count in pairs)
-        if total != len(stored) or any(not 0 <= first < MAX_SIZE or count < 1 for first, count in pairs):
-            raise ProblemError(f"{field} lists {total} channels; it must list the {len(stored)} stored ones, once each")
-        runs = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-        offsets = np.cumsum(runs[:, 1]) - runs[:, 1]
-        channels.append(np.arange(len(stored)) + np.repeat(runs[:, 0] - offsets, runs[:, 1]))
-    return Order(channels)
+def _require_stored(order: Order, problem: Problem) -> None:
+    """Raise unless an order has as many channels as are stored, block by block."""
+    if len(order) != len(problem.blocks):
+        raise ProblemError(f"field 'order' has {len(order)} blocks, but the instance has {len(problem.blocks)}")
+    for b, (channels, stored) in enumerate(zip(order.channels, problem.stored, strict=True)):
+        if len(channels) != len(stored):
+            raise ProblemError(
+                f"field 'order[{b}]' lists {len(channels)} channels; it must list the {len(stored)} stored ones, once "
+                "each"
+            )
 
 
 def _tidy(problem: Problem, order: Order) -> Order:

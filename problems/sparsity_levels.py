@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from problems.conversions import whole_number, whole_numbers
 from problems.errors import ProblemError
 
 ERROR_SCALE = 10**6
@@ -50,8 +51,7 @@ def sparsity_grid(lowest: float = 0.4, highest: float = 0.99, steps: int = 40) -
     """
     if not 0 < lowest < highest < 1:
         raise ProblemError(f"levels from {lowest} to {highest} are no grid; give 0 < lowest < highest < 1")
-    if not isinstance(steps, (int, np.integer)) or steps < 1:
-        raise ProblemError(f"steps is {steps}; give a whole number of at least 1")
+    steps = whole_number(steps, "steps", least=1)
     delta = ((1 - highest) / (1 - lowest)) ** (1 / steps)
     grid = (0.0, *(round(1 - (1 - lowest) * delta**i, DECIMALS) for i in range(steps + 1)))
     if len(set(grid)) < len(grid) or grid[-1] >= 1:
@@ -78,14 +78,14 @@ def distinct_levels(counts: Sequence[int]) -> tuple[int, ...]:
     Raises
     ------
     ProblemError
-        If the counts rise and fall, as no ascending sparsities do.
+        If the counts are no whole numbers, or rise and fall, as no ascending sparsities do.
 
     Examples
     --------
     >>> distinct_levels([8, 5, 5, 4, 4, 1])
     (0, 1, 3, 5)
     """
-    steps = np.diff(np.asarray(counts, dtype=np.int64))
+    steps = np.diff(whole_numbers(counts, "counts of channels"))
     if (steps > 0).any() and (steps < 0).any():
         raise ProblemError("counts of channels rise and fall from level to level; sort the levels by sparsity")
     return tuple(k for k in range(len(counts)) if k == 0 or steps[k - 1] != 0)

@@ -11,7 +11,7 @@ from solvers.beam import Beam
 from solvers.brute_force import BruteForce
 from solvers.common.bounds import trivial_bound
 from solvers.common.errors import SolverError
-from solvers.common.result import Progress, Result, Status
+from solvers.common.result import Progress, Result, SolveInterrupted, Status
 from solvers.common.task import Finding, Solver, Task
 from solvers.cp_sat import CpSat
 from solvers.cp_sat_direct import CpSatDirect
@@ -47,6 +47,7 @@ __all__ = [
     "Result",
     "SearchProgress",
     "SearchResult",
+    "SolveInterrupted",
     "Solver",
     "SolverError",
     "Status",

@@ -100,7 +100,8 @@ class Arranging:
     def _solve_arranged(self, task: Task, incumbent: Incumbent, arrangement: Sequence[np.ndarray]) -> Finding:
         """Order the channels with the units in given places."""
         problem = task.problem.arranged(arrangement)
-        own = dataclasses.replace(task, problem=problem, hint=None, progress=None, want_proof=False)
+        progress = incumbent.offer_from(lambda order: Order(order.channels, arrangement))
+        own = dataclasses.replace(task, problem=problem, hint=None, progress=progress, want_proof=False)
         starts = [Order(incumbent.order.channels), greedy_order(problem)]
         own = dataclasses.replace(own, start=min(starts, key=own.value))
         found = self.solver.solve(own)

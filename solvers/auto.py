@@ -85,6 +85,11 @@ class Auto:
         waiting = sorted(parts, key=lambda part: len(part.accesses))
         stats: dict[str, Any] = {}
         for k, part in enumerate(waiting):
+
+            def whole(order: Order, part: Component = part) -> Order:
+                own = [(other, order if other is part else orders[other.accesses]) for other in parts]
+                return joined(task.problem, own)
+
             share = len(part.accesses) ** 2 / sum(len(other.accesses) ** 2 for other in waiting[k:])
             own = dataclasses.replace(
                 task,
@@ -92,7 +97,7 @@ class Auto:
                 start=orders[part.accesses],
                 deadline=time.perf_counter() + share * task.remaining,
                 hint=None,
-                progress=None,
+                progress=incumbent.offer_from(whole),
                 want_proof=False,
             )
             best = Incumbent(own)

@@ -60,7 +60,7 @@ class BruteForce:
             least = int(values.argmin())
             if values[least] < best_value:
                 best_value, best = int(values[least]), Order(rows[least] for rows in orders)
-                task.report(best_value, task.trivial_bound)
+                task.report(best_value, task.trivial_bound, best)
         done = tried >= total
         return Finding(
             best,

@@ -8,12 +8,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 from problems import Objective, Order, Problem, ProblemError, evaluate, objective_named
+from problems.conversions import whole_number
+from problems.proofs import require_provable
 from solvers.arranging import Arranging
+from solvers.common.bounds import trivial_bound
 from solvers.common.errors import SolverError
-from solvers.common.result import Progress, Result
-from solvers.common.task import Solver, Task
+from solvers.common.result import Progress, Result, SolveInterrupted
+from solvers.common.task import Finding, Solver, Task
 from solvers.gate import result_of
 from solvers.greedy import greedy_order
 from solvers.registry import solver_named
@@ -50,14 +56,14 @@ def solve(
     time_limit
         Seconds for everything; may be infinite. `greedy` and `identity` take what they need.
     seed
-        Of every random choice.
+        Of every random choice; a whole number from 0 up.
     hint
         An order to start from, for example of an earlier run.
     progress
         Called with a `Progress` on every improvement, perhaps from another thread. Exceptions stop the solve.
     proof
-        Say why the bound holds, as `Result.proof`. Writing it may take a second beyond the time limit. There is none
-        where units may change places.
+        Say why the bound holds, as `Result.proof`. Writing it may take a second beyond the time limit. Refused where
+        units may change places: there is no form of proof for that.
 
     Returns
     -------
@@ -67,10 +73,12 @@ def solve(
     Raises
     ------
     SolverError
-        If the solver is unknown, the time limit is not above 0, the hint is no valid order, the problem is too large
-        for the solver, or the solver's answer did not pass the gate.
+        If the solver is unknown, the time limit is not above 0, the seed is no whole number from 0 up, the hint is no
+        valid order, the problem is too large for the solver, or the solver's answer did not pass the gate.
+    SolveInterrupted
+        On Ctrl-C: a KeyboardInterrupt that has the best so far as its `result`.
     problems.ProblemError
-        If the objective is unknown.
+        If the objective is unknown, or a proof is asked for of a problem with bundles.
 
     Examples
     --------
@@ -80,28 +88,78 @@ def solve(
     (0, 0, 'OPTIMAL')
     """
     started = time.perf_counter()
+    if not isinstance(problem, Problem):
+        raise SolverError(f"the problem is {problem!r:.80}; give a problems.Problem (read_instance reads one)")
     chosen = solver_named(solver)
     goal = objective_named(objective)
-    if math.isnan(time_limit) or time_limit <= 0:
-        raise SolverError(f"the time limit is {time_limit} s; give a number above 0")
-    if hint is not None:
-        try:
-            hint.require_valid(problem)
-        except ProblemError as error:
-            raise SolverError(f"the hint is no order of this problem: {error}") from error
+    _require_settings(time_limit, seed, progress)
+    if proof:
+        require_provable(problem)
+    _require_hint(problem, hint)
+    watch = _Watch(progress)
+    try:
+        return _solve(problem, chosen, goal, started, started + time_limit, seed, hint, watch, proof)
+    except KeyboardInterrupt as error:
+        raise SolveInterrupted(watch.result(problem, chosen, goal, started)) from error
 
+
+class _Watch:
+    """Remembers the best order and the best bound that a solver has told of, and passes everything on."""
+
+    def __init__(self, progress: Callable[[Progress], None] | None) -> None:
+        self._progress = progress
+        self._best: Progress | None = None
+        self._bound: int | None = None
+        self.start: Order | None = None
+
+    def __call__(self, told: Progress) -> None:
+        if told.order is not None and (self._best is None or told.objective < self._best.objective):
+            self._best = told
+        if told.bound is not None and (self._bound is None or told.bound > self._bound):
+            self._bound = told.bound
+        if self._progress is not None:
+            self._progress(told)
+
+    def result(self, problem: Problem, solver: Solver, objective: Objective, started: float) -> Result:
+        """The best so far: the start before anything was found, and the order the problem came with before that."""
+        start = Order.identity(problem) if self.start is None else self.start
+        order = start if self._best is None or self._best.order is None else self._best.order
+        bound = max(trivial_bound(problem, objective), self._bound or 0)
+        return result_of(
+            problem,
+            objective,
+            Finding(order, bound),
+            solver=solver.name,
+            runtime=time.perf_counter() - started,
+            start=start if solver.exact else None,
+        )
+
+
+def _solve(
+    problem: Problem,
+    chosen: Solver,
+    goal: Objective,
+    started: float,
+    deadline: float,
+    seed: int,
+    hint: Order | None,
+    watch: _Watch,
+    proof: bool,
+) -> Result:
+    """The solve itself, once everything is known to make sense."""
     known = _known_orders(problem, hint) if chosen.exact else [Order.identity(problem)]
     task = Task(
         problem,
         goal,
         start=_best_start(problem, goal, known),
         started=started,
-        deadline=started + time_limit,
+        deadline=deadline,
         seed=seed,
         hint=hint,
-        progress=progress,
+        progress=watch,
         want_proof=proof,
     )
+    watch.start = task.start
     arranges = bool(problem.bundles) and chosen.exact and not isinstance(chosen, Arranging)
     finding = (Arranging(chosen) if arranges else chosen).solve(task)
     return result_of(
@@ -114,6 +172,31 @@ def solve(
         alternatives=known if chosen.exact else None,
         want_proof=proof,
     )
+
+
+def _require_settings(time_limit: Any, seed: Any, progress: Any) -> None:
+    """Raise `SolverError` unless time limit, seed and progress are what `solve` takes."""
+    is_number = isinstance(time_limit, (int, float, np.integer, np.floating)) and not isinstance(time_limit, bool)
+    if not is_number or math.isnan(time_limit) or time_limit <= 0:
+        raise SolverError(f"the time limit is {time_limit!r} s; give a number above 0")
+    try:
+        whole_number(seed, "the seed", least=0)
+    except ProblemError as error:
+        raise SolverError(str(error)) from error
+    if progress is not None and not callable(progress):
+        raise SolverError(f"progress is {progress!r:.80}; give a function that takes a Progress, or None")
+
+
+def _require_hint(problem: Problem, hint: Any) -> None:
+    """Raise `SolverError` unless the hint is None or an order of the problem."""
+    if hint is None:
+        return
+    if not isinstance(hint, Order):
+        raise SolverError(f"the hint is {hint!r:.80}; give a problems.Order, or None")
+    try:
+        hint.require_valid(problem)
+    except ProblemError as error:
+        raise SolverError(f"the hint is no order of this problem: {error}") from error
 
 
 def _known_orders(problem: Problem, hint: Order | None) -> list[Order]:

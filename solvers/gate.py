@@ -85,8 +85,6 @@ def result_of(
                 "please report this"
             )
         order, value = start, start_value
-    # Proofs speak of accesses whose blocks are in their places.
-    proves = want_proof and not problem.bundles
     optimal = finding.optimal or bound == value
     if optimal:
         bound = value
@@ -101,7 +99,7 @@ def result_of(
         solver=solver,
         evaluation=evaluate(problem, order, objective),
         stats=dict(finding.stats),
-        proof=proof_of(problem, objective, finding, bound, solver=solver) if proves and bound is not None else None,
+        proof=proof_of(problem, objective, finding, bound, solver=solver) if want_proof and bound is not None else None,
     )
 
 

@@ -75,7 +75,7 @@ class PlacedSets:
             if copy_cost + excess < best_value:
                 best = linear.order(rest)
                 best_value = task.value(best)
-                task.report(best_value, min(bound, best_value))
+                task.report(best_value, min(bound, best_value), best)
         stats = {"copied_subsets": tried, "classes": max(linear.num_classes, default=0)}
         return self._proven(task, best, best_value, stats, sum(1 << num for num in linear.num_classes))
 
@@ -97,7 +97,7 @@ class PlacedSets:
             sequence.extend(own[orders[b].sequence(*ends[b])] if b in orders else own)
         best = Order.of_classes(problem, sequence)
         value = task.value(best)
-        task.report(value, value)
+        task.report(value, value, best)
         return self._proven(task, best, value, {"classes": max(sizes, default=0)}, sum(n << n for n in sizes))
 
     def _proven(self, task: Task, best: Order, value: int, stats: dict[str, int], states: int) -> Finding:

@@ -80,6 +80,8 @@ def solver_named(solver: str | Solver) -> Solver:
         If no solver has that name; the message lists those there are.
     """
     if not isinstance(solver, str):
+        if isinstance(solver, type) or not all(hasattr(solver, part) for part in ("name", "exact", "solve")):
+            raise SolverError(f"the solver is {solver!r:.80}; give a name or a configured solver, such as CpSat()")
         return solver
     if solver not in _FACTORIES:
         raise SolverError(f"there is no solver {solver!r}; choose one of {', '.join(_FACTORIES)}")

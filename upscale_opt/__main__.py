@@ -1,20 +1,37 @@
 """``python -m upscale_opt`` and the console script ``upscale-opt``: the same program."""
 
+import io
 import sys
+from typing import NoReturn
+
+import typer
 
 from problems import ProblemError
 from solvers import SolverError
 from upscale_opt.commands.cli import app
 from upscale_opt.errors import UpscaleError, VerificationError
 
+UsageError = typer.BadParameter.__base__
+"""What typer raises about a command line; it has its own copy of the class or that of click, as its version goes."""
+
 
 def main() -> None:
     """Run the command line. Exit codes: 0 fine, 1 verification failed, 2 bad input, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names may hold what a terminal cannot show
     try:
-        app(prog_name="upscale-opt")
+        sys.exit(app(prog_name="upscale-opt", standalone_mode=len(sys.argv) < 2) or 0)  # without arguments: the help
     except (UpscaleError, ProblemError, SolverError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1 if isinstance(error, VerificationError) else 2)
+        _fail(str(error), 1 if isinstance(error, VerificationError) else 2)
+    except UsageError as error:  # type: ignore[misc]
+        _fail(error.format_message(), 2)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    """One sentence on standard error."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -92,4 +92,16 @@ class Layer:
                     raise ProblemError(f"a layer's field {field.name!r} must list {element.__name__} values")
                 value = tuple(value)
             values[field.name] = value
-        return cls(**values)
+        layer = cls(**values)
+        if layer.kind not in (*CONVOLUTIONS, LINEAR):
+            raise ProblemError(
+                f"a layer's field 'kind' is {layer.kind!r}; it must be {', '.join(CONVOLUTIONS)} or {LINEAR}"
+            )
+        counts = (*layer.input_shape, layer.channel_size, layer.outputs, *layer.kernel, *layer.stride, *layer.dilation)
+        if min(*counts, *layer.operands, 1) < 1 or min(0, *layer.padding) < 0:
+            raise ProblemError("a layer's numbers must be at least 1, its padding at least 0")
+        if not 0 <= layer.axis < len(layer.input_shape):
+            raise ProblemError(
+                f"a layer's field 'axis' is {layer.axis}, but its input has {len(layer.input_shape)} axes"
+            )
+        return layer

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from problems.files import write_bytes_atomically, write_text_atomically
+from problems import ProblemError
+from problems.files import json_of, read_bytes, write_bytes_atomically, write_text_atomically
+from problems.problem import MAX_SIZE
 from upscale_opt.errors import MaskError, PlanError
 
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".npy", ".npz")
@@ -30,9 +32,9 @@ def read_masks(path: str | Path) -> dict[str, Any]:
     if path.suffix.lower() in PICKLES:
         raise MaskError(f"{path} may be a pickle, which is not read; save masks with upscale_opt.save_masks")
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise MaskError(f"cannot read {path}: {error.strerror}") from error
+        content = read_bytes(path)
+    except ProblemError as error:
+        raise MaskError(str(error)) from error
     return _from_safetensors(content, path) if path.suffix.lower() == ".safetensors" else _from_json(content, path)
 
 
@@ -74,16 +76,27 @@ def _from_safetensors(content: bytes, path: Path) -> dict[str, Any]:
 
 def _from_json(content: bytes, path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(content.decode("utf-8"))
-    except ValueError as error:
-        raise MaskError(f"{path} is not valid JSON ({error})") from error
-    if isinstance(document, dict) and "format" in document:
+        document = json_of(content, path)
+    except ProblemError as error:
+        raise MaskError(str(error)) from error
+    if isinstance(document, dict) and isinstance(document.get("format"), str):
         from upscale_opt.plans import read_plan
 
         try:
             return dict(read_plan(path).masks)
         except PlanError as error:
             raise MaskError(str(error)) from error
-    if not isinstance(document, dict) or not all(isinstance(mask, list) for mask in document.values()):
+    if not isinstance(document, dict):
         raise MaskError(f"{path} must hold an object of weight names to lists of kept channels or of Booleans")
+    for name, mask in document.items():
+        _require_mask(mask, f"{path}: the mask of {name!r}")
     return document
+
+
+def _require_mask(mask: Any, where: str) -> None:
+    """Raise unless a mask is a list of Booleans, or of channels, each once."""
+    kinds = {type(own) for own in mask} if isinstance(mask, list) else {None}
+    if not (kinds <= {bool} or kinds <= {int}):
+        raise MaskError(f"{where} must be a list of kept channels, or one of Booleans")
+    if kinds == {int} and (min(mask) < 0 or max(mask) >= MAX_SIZE or len(set(mask)) < len(mask)):
+        raise MaskError(f"{where} must list the channels that are kept, from 0, each once")

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from problems import Evaluation, Order, Problem, ProblemError, evaluate, order_by_names, places_of
+from problems.conversions import whole_number
 from problems.evaluation import COPY, OVER_READ, PIECES, VIEW
 from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
+from problems.order_files import PLAN_FORMAT, PLAN_VERSION, require_plan_fields
 from problems.problem import MAX_SIZE
 from upscale_opt.errors import PlanError
 
 if TYPE_CHECKING:
     from solvers import Result
 
-FORMAT = "upscale_opt.plan"
-VERSION = 5
-_FIELDS = {"format", "version", "model", "masks", "outputs", "orders", "reads", "widths", "kernels", "slices", "places"}
+FORMAT, VERSION = PLAN_FORMAT, PLAN_VERSION
 READ_MODES = (VIEW, OVER_READ, PIECES, COPY)
 ALIGNMENT = 8
 """Channels: widths are rounded up to a multiple of this where that is faster; wide ranges begin at one if they can."""
@@ -321,7 +321,7 @@ def plan_from_dict(document: dict[str, Any]) -> Plan:
     ProblemError
         If a field is missing or wrong; the message names it.
     """
-    reject_unknown_fields(document, _FIELDS, "the plan")
+    require_plan_fields(document, "the plan")
     raw_model = require_field(document, "model", (dict, type(None)), "the plan")
     masks = _masks_from_dict(require_field(document, "masks", dict, "the plan"), "mask")
     outputs = {}
@@ -337,6 +337,10 @@ def plan_from_dict(document: dict[str, Any]) -> Plan:
             raise ProblemError(f"the plan reads {name!r} as {mode!r}; read modes are {', '.join(READ_MODES)}")
     widths, kernels, slices = _readings_from_dict(document) if document["version"] > 3 else ({}, {}, frozenset[str]())
     model = None if raw_model is None else _model_from_dict(raw_model)
+    for kind, named in (("width", widths), ("slice", slices or ())):
+        for name in named:
+            if name not in reads:
+                raise ProblemError(f"the plan has a {kind} of {name!r}, but no read mode for it; remove it")
     places = require_field(document, "places", dict, "the plan") if document["version"] > 4 else {}
     if not all(isinstance(name, str) for name in places.values()):
         raise ProblemError("the plan's places must be names of blocks")
@@ -356,6 +360,8 @@ def _readings_from_dict(document: dict[str, Any]) -> tuple[dict[str, int], dict[
     slices = require_field(document, "slices", (list, type(None)), "the plan")
     if slices is not None and not all(isinstance(name, str) for name in slices):
         raise ProblemError("the plan's slices must be a list of access names")
+    if slices is not None and len(set(slices)) < len(slices):
+        raise ProblemError("the plan's slices name an access twice")
     return widths, kernels, None if slices is None else frozenset(slices)
 
 
@@ -364,6 +370,7 @@ def _masks_from_dict(raw_masks: dict[str, Any], kind: str) -> dict[str, np.ndarr
     for name, raw in raw_masks.items():
         where = f"the plan's {kind} {name!r}"
         length = require_field(raw, "length", int, where)
+        reject_unknown_fields(raw, {"length", "kept"}, where)
         kept = _indices(require_field(raw, "kept", list, where), f"{where}: field 'kept'")
         if not 1 <= length <= MAX_SIZE:
             raise ProblemError(f"{where}: field 'length' is {length}; it must lie between 1 and {MAX_SIZE}")
@@ -383,7 +390,7 @@ def _model_from_dict(raw: dict[str, Any]) -> ModelReference:
     return ModelReference(
         require_field(raw, "name", str, where),
         require_field(raw, "weights", (str, type(None)), where),
-        require_field(raw, "seed", int, where),
+        whole_number(require_field(raw, "seed", int, where), f"{where}: field 'seed'", least=0),
         tuple(shape),
     )
 
@@ -391,6 +398,8 @@ def _model_from_dict(raw: dict[str, Any]) -> ModelReference:
 def _indices(raw: Any, where: str) -> np.ndarray:
     if not isinstance(raw, list) or not all(type(i) is int and 0 <= i < MAX_SIZE for i in raw):
         raise ProblemError(f"{where} must be a list of channel indices")
+    if len(set(raw)) < len(raw):
+        raise ProblemError(f"{where} lists a channel twice; list each once")
     return np.array(raw, dtype=np.int64)
 
 

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from problems import Problem, in_units
-from solvers import Result
+from problems.order_files import order_to_dict
+from solvers import Result, SolveInterrupted
 from upscale_opt.environment import environment, stolen_note
 from upscale_opt.segments import Solutions, total_in_units
 
@@ -44,14 +45,19 @@ def document(
     trace_seconds: float | None = None,
     verified: Mapping[str, float] | None = None,
     costs: CostModel | str | None = None,
+    stopped: KeyboardInterrupt | None = None,
     **extra: Any,
 ) -> dict[str, Any]:
     """The JSON document of a run; segments without a result from every solver are left out.
+
+    After an interrupt (`stopped`) it has all results there are, with their orders, and that of the solve which was
+    stopped says so; totals are still of the segments that every solver has a result for.
 
     Objectives and bounds are in units of the objective: nanoseconds where `costs`, which name the source of the
     tables, are not None.
     """
     solved = complete(solutions, solvers)
+    shown = solved if stopped is None else solutions
     return {
         "model": model,
         "amount": amount,
@@ -65,13 +71,20 @@ def document(
                 "channels": problems[segment].num_channels,
                 "accesses": len(problems[segment].accesses),
                 "classes": len(problems[segment].classes),
-                "solvers": {name: _solver_entry(results[name]) for name in solvers},
+                "solvers": {
+                    name: _solver_entry(results[name])
+                    | ({} if stopped is None else _interrupted_entry(problems[segment], results[name], stopped))
+                    for name in solvers
+                    if name in results
+                },
             }
-            for segment, results in solved.items()
+            for segment, results in shown.items()
+            if results
         ],
         "totals": {name: _totals([results[name] for results in solved.values()]) for name in solvers},
         "trace_seconds": trace_seconds,
         "verified": dict(verified or {}),
+        **({} if stopped is None else {"interrupted": True}),
         **extra,
     }
 
@@ -196,6 +209,12 @@ def _solver_entry(result: Result) -> dict[str, Any]:
         "runs": evaluation.runs,
         "reads": {access.name: access.mode for access in evaluation.accesses},
     }
+
+
+def _interrupted_entry(problem: Problem, result: Result, stopped: KeyboardInterrupt) -> dict[str, Any]:
+    """What a document of an interrupted run has in addition: the order, and whether its search was stopped."""
+    was_stopped = isinstance(stopped, SolveInterrupted) and stopped.result is result
+    return order_to_dict(problem, result.order) | ({"interrupted": True} if was_stopped else {})
 
 
 def _totals(results: list[Result]) -> dict[str, Any]:

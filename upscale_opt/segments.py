@@ -8,7 +8,7 @@ from fractions import Fraction
 from tqdm import tqdm
 
 from problems import Objective, Problem
-from solvers import Result, solve
+from solvers import Result, SolveInterrupted, solve
 
 Solutions = dict[str, dict[str, Result]]
 """Segment name to solver name to result."""
@@ -26,6 +26,9 @@ def each_solution(
 ) -> Iterator[tuple[str, str, Result]]:
     """Yield (segment, solver, result) one by one, so that an interrupted run keeps what it has.
 
+    On Ctrl-C the best so far of the solve that was running is yielded, then the interrupt is raised
+    (`solvers.SolveInterrupted`).
+
     Parameters
     ----------
     problems
@@ -41,24 +44,25 @@ def each_solution(
     progress
         Show a progress bar on standard error.
     proof
-        Let the results say why their bounds hold.
+        Let the results say why their bounds hold; not those of segments with bundles, which have no proofs.
     """
     jobs = [(segment, name) for segment in problems for name in solvers]
     with tqdm(jobs, desc="solve", unit="run", disable=None if progress else True, leave=False) as bar:
         for segment, name in bar:
             bar.set_postfix_str(f"{segment} {name}", refresh=False)
-            yield (
-                segment,
-                name,
-                solve(
+            try:
+                result = solve(
                     problems[segment],
                     solver=name,
                     objective=objective,
                     time_limit=time_limit,
                     seed=seed,
-                    proof=proof,
-                ),
-            )
+                    proof=proof and not problems[segment].bundles,
+                )
+            except SolveInterrupted as stopped:
+                yield segment, name, stopped.result
+                raise
+            yield segment, name, result
 
 
 def total_in_units(results: Sequence[Result]) -> Fraction:

@@ -6,11 +6,13 @@ and is said to be one: nothing is cut to fit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from problems import Claim, Order
 from solvers.common.errors import SolverError
 from solvers.common.proofs import Reason
+from solvers.common.result import Progress
 from solvers.common.task import Finding, Task
 
 
@@ -50,8 +52,23 @@ class Incumbent:
             return False
         self.order, self.value = order, value
         self._require_consistent("what is known so far")
-        self._task.report(self.value, self.bound)
+        self._task.report(self.value, self.bound, self.order)
         return True
+
+    def offer_from(self, order_of: Callable[[Order], Order]) -> Callable[[Progress], None]:
+        """A progress callback for a task on a part of the problem, or on another form of it: nothing waits for its end.
+
+        Parameters
+        ----------
+        order_of
+            Makes an order of this problem from one of that task's.
+        """
+
+        def offer(progress: Progress) -> None:
+            if progress.order is not None:
+                self.offer(order_of(progress.order))
+
+        return offer
 
     def raise_bound(
         self, bound: int, reason: Reason | None = None, *, method: str = "", of_better: bool = False
@@ -78,7 +95,7 @@ class Incumbent:
             self._require_consistent(method or "a search")
             if reason is not None:
                 self._reasons[method] = (bound, reason)
-            self._task.report(self.value, self.bound)
+            self._task.report(self.value, self.bound, self.order)
 
     def _require_consistent(self, method: str) -> None:
         if self.bound > self.value:

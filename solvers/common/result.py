@@ -31,11 +31,14 @@ class Progress:
         Value of the best order so far.
     bound
         No order has a smaller value than this; None while nothing is known.
+    order
+        The best order so far; None where the solver has none at hand.
     """
 
     seconds: float
     objective: int
     bound: int | None
+    order: Order | None = None
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,7 @@ class Result:
     evaluation
         Read mode, span, runs and cost of every access under the order.
     proof
-        Why the bound holds; None unless it was asked for, if there is no bound, or if units may change places (there
-        is no form of proof for that).
+        Why the bound holds; None unless it was asked for, or if there is no bound.
     """
 
     order: Order
@@ -89,3 +91,17 @@ class Result:
             f"{self.solver}: {self.evaluation.objective} {in_units(self.objective, ticks)} {self.status} ({bound}) "
             f"in {self.runtime:.2f} s; {self.evaluation}"
         )
+
+
+class SolveInterrupted(KeyboardInterrupt):
+    """Ctrl-C during `solvers.solve`: a `KeyboardInterrupt` that brings what was found until then.
+
+    Attributes
+    ----------
+    result
+        The best order so far, with the best bound; one that is never claimed to be optimal unless the bound meets it.
+    """
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(f"interrupted; the best so far is {result}")
+        self.result = result

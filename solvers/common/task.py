@@ -84,10 +84,13 @@ class Task:
         """What each access does and pays under an order."""
         return evaluate(self.problem, order, self.objective).accesses
 
-    def report(self, objective: int, bound: int | None) -> None:
-        """Tell the user's progress callback, if there is one; its exceptions pass through."""
+    def report(self, objective: int, bound: int | None, order: Order | None = None) -> None:
+        """Say what is known by now, and the best order with it: it is what an interrupt leaves of the search.
+
+        Goes to the progress callback, if there is one; its exceptions pass through.
+        """
         if self.progress is not None:
-            self.progress(Progress(time.perf_counter() - self.started, int(objective), bound))
+            self.progress(Progress(time.perf_counter() - self.started, int(objective), bound, order))
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from problems.implications import implied_bound
 from problems.least_costs import cost_unless_view, costs_alone, least_cost
 from problems.proof_checks import Standing, check_proof
 from problems.proof_files import proof_to_dict, write_proof
+from problems.solutions import Solution, write_solutions
 from problems.view_sets import can_all_be_views
 
 SEEDS = range(25)
@@ -240,10 +241,12 @@ def files(tmp_path):
     problem = triangle()
     write_instance(problem, tmp_path / "i.json")
     (tmp_path / "o.json").write_text(json.dumps({"orders": {"x": [0, 1, 2]}}))
-    solutions = {"copies": {"value": 2, "order": [[[0, 3]]]}, "runs": {"value": 4, "order": [[2, [0, 2]]]}}
-    (tmp_path / "s.json").write_text(
-        json.dumps({"format": "upscale_opt.solutions", "version": 1, "solutions": solutions})
-    )
+    found = {"copies": (2, [0, 1, 2]), "runs": (4, [2, 0, 1])}
+    solutions = {
+        goal: Solution(Order([channels]), value, None, "greedy", None, "0.1.0", "2026-11-21")
+        for goal, (value, channels) in found.items()
+    }
+    write_solutions(solutions, problem, tmp_path / "s.json")
     claims = [Claim("conflict", 2, accesses=("a0", "a1", "a2"), views=2)]
     write_proof(Proof.of(problem, OBJECTIVES["copies"], 2, claims), tmp_path / "p.json")
     return tmp_path
@@ -274,7 +277,7 @@ def test_the_command_refuses_what_is_false(files, capsys):
     write_instance(triangle(2), files / "i.json")
     assert check(files, "--proof", "p.json") == 1
     assert check(files, "--order", "o.json") == 1
-    (files / "s.json").write_text((files / "s.json").read_text().replace('"value": 4', '"value": "4"'))
+    (files / "s.json").write_text((files / "s.json").read_text().replace('"value":4', '"value":"4"'))
     for arguments in (["--solution", "s.json"], ["--proof", "none.json"], ["--order", "o.json", "--value", "1"]):
         assert check(files, *arguments) == 2
         assert capsys.readouterr().err.startswith("error: ")

@@ -45,7 +45,7 @@ def test_odd_names_numpy_values_and_lone_parts_survive_a_file(tmp_path):
         Block("Größe \U0001f600", 3, removable=np.bool_(False)),
     )
     access = Access("", (np.int64(0), np.int64(0)), np.array([1, 0, 0, 1]), channel_size=np.int64(49))
-    for number, problem in enumerate((Problem(blocks, (access,), name="\ud800"), Problem(blocks, ()), Problem((), ()))):
+    for number, problem in enumerate((Problem(blocks, (access,), name="\ud800"), Problem(blocks, ()))):
         path = tmp_path / f"{number}.json"
         write_instance(problem, path)
         assert read_instance(path) == problem

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from problems import OBJECTIVES, Access, Block, Bundle, Order, Problem, evaluate
+from problems import OBJECTIVES, Access, Block, Bundle, Order, Problem, ProblemError, evaluate
 from problems.generators import grouped_masks, with_tables
 from solvers import Beam, LargeNeighbourhoods, LocalSearch, dispatch, solve
 from solvers.arranging import Arranging
@@ -145,8 +145,10 @@ def test_of_equal_orders_the_one_with_units_in_their_places_is_returned():
     assert solve(problem, hint=order).order == Order.identity(problem)
 
 
-def test_there_is_no_proof_where_units_may_change_places():
-    assert solve(grouped_masks(3, 2, 2), proof=True).proof is None
+def test_a_proof_where_units_may_change_places_is_refused():
+    with pytest.raises(ProblemError, match="units of blocks that may change places"):
+        solve(grouped_masks(3, 2, 2), proof=True)
+    assert solve(grouped_masks(3, 2, 2)).proof is None
 
 
 def test_many_units_are_arranged_and_never_worse_than_in_place():

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import traceback
 
+import numpy as np
 import pytest
 from solver_instances import sets
 
-from problems import Objective, Order, ProblemError
-from problems.generators import random_masks
-from solvers import CpSat, Identity, SolverError, Status, register, registry, solve, solver_names
+from problems import Access, Block, Objective, Order, Problem, ProblemError, evaluate
+from problems.generators import grouped_masks, random_masks
+from solvers import (
+    CpSat,
+    Identity,
+    SolveInterrupted,
+    SolverError,
+    Status,
+    dispatch,
+    greedy_order,
+    register,
+    registry,
+    solve,
+    solver_names,
+)
 
 
 def test_unknown_solvers_are_refused_with_the_list_of_names() -> None:
@@ -37,6 +52,91 @@ def test_an_endless_time_limit_is_allowed() -> None:
 def test_hints_must_be_orders_of_the_problem() -> None:
     with pytest.raises(SolverError, match="hint"):
         solve(random_masks(8, 2), hint=Order([[0, 1]]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": -1}, "the seed is -1"),
+        ({"seed": 1.5}, "the seed is 1.5"),
+        ({"seed": True}, "the seed is True"),
+        ({"seed": None}, "the seed is None"),
+        ({"time_limit": "10"}, "the time limit is '10'"),
+        ({"time_limit": None}, "the time limit is None"),
+        ({"time_limit": True}, "the time limit is True"),
+        ({"hint": [[0, 1]]}, "the hint is "),
+        ({"progress": "bar"}, "progress is 'bar'"),
+        ({"solver": 7}, "the solver is 7"),
+        ({"solver": None}, "the solver is None"),
+        ({"solver": CpSat}, "the solver is <class"),
+        ({"objective": ["copies"]}, "there is no objective"),
+    ],
+)
+def test_odd_settings_are_one_sentence_of_our_own(options, message) -> None:
+    """For every solver: also those that never look at a seed, a hint or a clock."""
+    for solver in ("greedy", "auto", "lns", "cp-sat"):
+        with pytest.raises((SolverError, ProblemError), match=re.escape(message)):
+            solve(random_masks(8, 2), **{"solver": solver, **options})
+
+
+def test_what_is_no_problem_is_refused() -> None:
+    for odd in (None, "layer1.json", random_masks(8, 2).blocks):
+        with pytest.raises(SolverError, match=r"give a problems\.Problem"):
+            solve(odd)
+
+
+def two_components() -> Problem:
+    """Two groups of accesses that have no channel in common, so that `auto` takes the problem apart."""
+    parts = [random_masks(60, 14, keep=0.5, seed=seed) for seed in (1, 2)]
+    accesses = []
+    for k, part in enumerate(parts):
+        for access in part.accesses:
+            kept = np.zeros(120, dtype=bool)
+            kept[60 * k : 60 * (k + 1)] = access.kept
+            accesses.append(Access(f"{k}-{access.name}", (0,), kept))
+    return Problem((Block("x", 120),), tuple(accesses), "two components")
+
+
+INTERRUPTED = {
+    "whole": (lambda: random_masks(120, 18, seed=3), ("auto", "beam", "lns", "local-search", "cp-sat")),
+    "components": (two_components, ("auto",)),
+    "bundles": (lambda: grouped_masks(4, 24, 6, whole=0, seed=4), ("auto", "cp-sat")),
+}
+
+
+@pytest.mark.parametrize(("kind", "solver"), [(kind, own) for kind in INTERRUPTED for own in INTERRUPTED[kind][1]])
+def test_an_interrupt_brings_the_best_order_so_far(kind, solver) -> None:
+    """Ctrl-C at the first order that is better than the start; of a part, as soon as it is told, not at its end."""
+    problem = INTERRUPTED[kind][0]()
+    start = min(
+        evaluate(problem, order, "span").value for order in (greedy_order(problem), greedy_order(problem.arranged([])))
+    )
+    told = []
+
+    def stop(progress) -> None:
+        told.append(progress)
+        offers = [frame.name for frame in traceback.extract_stack()].count("offer")
+        if progress.objective < start and (kind == "whole" or offers == 3):
+            raise KeyboardInterrupt
+
+    with pytest.raises(SolveInterrupted) as caught:
+        solve(problem, solver=solver, objective="span", time_limit=60, progress=stop)
+    assert isinstance(caught.value, KeyboardInterrupt)
+    result = caught.value.result
+    assert result.objective == evaluate(problem, result.order, "span").value == min(own.objective for own in told)
+    assert result.objective < start and result.status is Status.FEASIBLE
+    assert 0 <= result.bound == max(own.bound or 0 for own in told) <= result.objective
+
+
+def test_an_interrupt_before_anything_is_known_leaves_the_original_order(monkeypatch) -> None:
+    def stop(problem) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dispatch, "greedy_order", stop)
+    problem = random_masks(16, 4, seed=1)
+    with pytest.raises(SolveInterrupted) as caught:
+        solve(problem, objective="span")
+    assert caught.value.result.order == Order.identity(problem)
 
 
 def test_configurations_are_validated() -> None:

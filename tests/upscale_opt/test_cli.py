@@ -1,5 +1,6 @@
 """Tests of the command line: documents, exit codes, one-sentence errors, nothing half-written."""
 
+import inspect
 import json
 import os
 import signal
@@ -7,13 +8,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from problems import write_instance
+from problems import evaluate, write_instance
 from problems.checking import main as check_proofs
 from problems.generators import grouped_masks, random_masks, with_tables
+from problems.order_files import read_order
 from upscale_opt.__main__ import main
+from upscale_opt.commands.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = ("--input-shape", "1,3,8,8")
@@ -295,32 +299,49 @@ def test_an_emptied_consumer_keeps_its_best_channel_and_says_so(tmp_path):
     assert "down.weight keeps nothing" in json.loads((tmp_path / "out.json").read_text())["messages"][0]
 
 
-def test_there_are_no_proofs_where_groups_may_change_places_and_it_says_so(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("option", ["--proof", "--save-proof"])
+def test_a_proof_of_an_instance_whose_groups_may_change_places_is_refused(option, tmp_path, monkeypatch, capsys):
+    """One sentence, before anything is solved or written."""
     write_instance(grouped_masks(4, 3, 4, seed=2), tmp_path / "groups.json")
-    options = ["--proof", "--save-proof", str(tmp_path / "proof.json")]
-    monkeypatch.setattr(sys, "argv", ["upscale-opt", "solve", "--instance", str(tmp_path / "groups.json"), *options])
+    arguments = ["--proof"] if option == "--proof" else [option, str(tmp_path / "proof.json")]
+    monkeypatch.setattr(sys, "argv", ["upscale-opt", "solve", "--instance", str(tmp_path / "groups.json"), *arguments])
     with pytest.raises(SystemExit) as stop:
         main()
-    output = " ".join(capsys.readouterr().out.split())
-    assert stop.value.code == 0 and not (tmp_path / "proof.json").exists()
-    assert "groups may change places there" in output and "proofs: none to write" in output
+    captured = capsys.readouterr()
+    assert stop.value.code == 2 and not (tmp_path / "proof.json").exists() and captured.out == ""
+    assert "units of blocks that may change places" in captured.err and len(captured.err.splitlines()) == 1
 
 
 def test_an_interrupt_keeps_what_is_solved(tmp_path):
-    """Ctrl-C during a long search: exit code 130, and a document that can be read."""
-    write_instance(random_masks(400, 24), tmp_path / "hard.json")
+    """Ctrl-C during a long search: exit code 130, and a document with the best orders so far, better than greedy's."""
+    problem = random_masks(400, 24)
+    write_instance(problem, tmp_path / "hard.json")
     document = tmp_path / "out.json"
     command = [sys.executable, "-m", "upscale_opt", "solve", "--instance", str(tmp_path / "hard.json")]
     command += ["--objective", "span", "--time-limit", "300", "--json", str(document)]
     process = subprocess.Popen(
-        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        command,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     time.sleep(8)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
-    assert json.loads(document.read_text())["interrupted"]
+    found = json.loads(document.read_text())
+    assert found["interrupted"]
+    (segment,) = found["segments"]
+    for name, entry in segment["solvers"].items():
+        (tmp_path / "order.json").write_text(json.dumps({"orders": entry["orders"]}))
+        order = read_order(tmp_path / "order.json", problem)
+        assert evaluate(problem, order, "span").value == entry["objective"] == found["totals"][name]["objective"]
+        assert entry["bound"] <= entry["objective"] and entry.get("interrupted", False) == (name == "auto")
+    assert list(segment["solvers"]) == ["greedy", "auto"]
+    assert segment["solvers"]["auto"]["objective"] < segment["solvers"]["greedy"]["objective"]
 
 
 def test_an_interrupted_model_keeps_its_finished_segments(tmp_path, monkeypatch, capsys):
@@ -345,6 +366,193 @@ def test_an_interrupted_model_keeps_its_finished_segments(tmp_path, monkeypatch,
     assert "interrupted after 3 of 7 segments" in capsys.readouterr().err
     found = json.loads(document.read_text())
     assert [segment["name"] for segment in found["segments"]] == ["x", "stem", "blocks.0.conv1"]
+
+
+def test_an_interrupted_model_keeps_the_best_order_of_the_segment_at_hand(tmp_path, monkeypatch, capsys):
+    """Ctrl-C inside the second segment's search: the first is whole, the second has greedy's order and one so far."""
+    from upscale_opt import segments
+
+    honest = segments.solve
+    calls = []
+
+    def stop(progress):
+        raise KeyboardInterrupt
+
+    def stops_at_four(problem, **settings):
+        calls.append(problem.name)
+        return honest(problem, **settings, progress=stop if len(calls) == 4 else None)
+
+    monkeypatch.setattr(segments, "solve", stops_at_four)
+    document = tmp_path / "out.json"
+    arguments = ["solve", "--model", f"{NETS}:Residual", *SHAPE, "--objective", "span", "--json", str(document)]
+    monkeypatch.setattr(sys, "argv", ["upscale-opt", *arguments])
+    with pytest.raises(SystemExit) as stop_:
+        main()
+    assert stop_.value.code == 130
+    assert (
+        "interrupted after 1 of 7 segments; they and the best orders so far of the next one" in capsys.readouterr().err
+    )
+    found = json.loads(document.read_text())
+    assert [segment["name"] for segment in found["segments"]] == calls[::2][:2]
+    for k, segment in enumerate(found["segments"]):
+        assert list(segment["solvers"]) == ["greedy", "auto"]
+        for name, entry in segment["solvers"].items():
+            assert entry.get("interrupted", False) == (k == 1 and name == "auto")
+            assert sum(map(len, entry["orders"].values())) > 0
+
+
+PLANNED = {
+    "--amount": "0.3",
+    "--masks": "masks.json",
+    "--output-masks": "masks.json",
+    "--mode": "output",
+    "--ignore": "stem",
+    "--round-to": "2",
+    "--min-channels": "2",
+    "--solver": "auto",
+    "--objective": "span",
+    "--time-limit": "3",
+    "--batch": "2",
+    "--memory-format": "channels_last",
+    "--backend": "eager",
+    "--tables": "tables",
+    "--seed": "0",
+    "--input-shape": "1,3,8,8",
+}
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """A function: arguments to exit code, standard output and standard error."""
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["upscale-opt", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    return command
+
+
+def refused(outcome, option):
+    """Whether an outcome is one sentence, exit code 2, that names an option."""
+    code, out, err = outcome
+    return code == 2 and out == "" and len(err.splitlines()) == 1 and err.startswith("error: ") and option in err
+
+
+def test_options_that_say_nothing_beside_a_plan_are_refused_by_name(run, tmp_path):
+    """All of `export` that a plan decides, whether the value makes sense, is the default, or is nonsense."""
+    plan = tmp_path / "plan.json"
+    assert run("solve", "--model", f"{NETS}:Residual", *SHAPE, "--solver", "greedy", "--save-plan", plan)[0] == 0
+    for option, value in PLANNED.items():
+        assert refused(run("export", "--plan", plan, option, value), f"leave out {option}"), option
+    assert refused(run("export", "--plan", plan, "--amount", "much", "--solver", "oracle"), "--amount and --solver")
+    for option in ("--seed", "--input-shape"):
+        assert refused(run("profile", "--plan", plan, option, PLANNED[option]), f"leave out {option}")
+    code, out, err = run("export", "--plan", plan, "--no-verify", "--device", "cpu", "--export", tmp_path / "out")
+    assert code == 0 and "written to" in out, err
+
+
+@pytest.mark.parametrize("command", ["solve", "show"])
+def test_options_on_a_model_are_refused_beside_an_instance(command, run, tmp_path):
+    write_instance(random_masks(8, 2), tmp_path / "a.json")
+    names = {
+        "--amount": "0.3",
+        "--weights": "DEFAULT",
+        "--masks": "m.json",
+        "--input-shape": "1,3,8,8",
+        "--device": "cpu",
+    }
+    names |= {"--export": "e", "--save-plan": "p", "--format": "pt2", "--batch": "2"} if command == "solve" else {}
+    for option, value in names.items():
+        outcome = run(command, "--instance", tmp_path / "a.json", option, value)
+        assert refused(outcome, f"leave out {option}"), option
+    if command == "solve":
+        assert refused(run("solve", "--instance", tmp_path / "a.json", "--no-verify"), "--no-verify")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("solve", "--model", "m", "--masks", "m.json", "--amount", "0.5"), "--amount"),
+        (("profile", "--model", "m", "--no-verify"), "--no-verify"),
+        (("prune", "--out", "o", "--objective", "span"), "--objective"),
+        (("prune", "--out", "o", "--images", "9"), "--images"),
+        (("prune", "--out", "o", "--data", "digits", "--input-shape", "1,1,8,8"), "--input-shape"),
+        (("train", "--method", "none", "--amount", "0.3"), "--amount"),
+        (("train", "--gamma", "2"), "--gamma"),
+        (("train", "--method", "cgap", "--processes", "2"), "--processes"),
+        (("train", "--method", "bip", "--partitions", "2"), "--partitions"),
+        (("train", "--finetune-epochs", "2"), "--finetune-epochs"),
+        (("train", "--masks", "m.json", "--scope", "global"), "--scope"),
+        (("train", "--plan", "p.json", "--out", "o", "--ignore", "stem"), "--ignore"),
+        (("allocate", "--model", "m", "--speedup", "2", "--workers", "2"), "--workers"),
+    ],
+)
+def test_options_that_have_no_effect_are_refused_by_name(arguments, option, run):
+    assert refused(run(*arguments), f"leave out {option}")
+
+
+def numeric_options():
+    """Command and option of everything that takes numbers."""
+    for command in app.registered_commands:
+        name = command.name or command.callback.__name__
+        for parameter in inspect.signature(command.callback).parameters.values():
+            kinds, *rest = get_args(parameter.annotation) or (None,)
+            if {int, float} & {kinds, *get_args(kinds)}:
+                given = [own for own in rest[0].param_decls or () if own.startswith("--")]
+                yield name, (given or [f"--{parameter.name.replace('_', '-')}"])[0]
+
+
+def test_the_numeric_options_are_found():
+    found = set(numeric_options())
+    assert {("solve", "--seed"), ("check", "--runs"), ("train", "--lr"), ("allocate", "--speedup")} <= found
+    assert len(found) > 50
+
+
+LATER = ("--round-to", "--min-channels", "--trials", "--images")
+"""Options that the library looks at, in words of its own."""
+
+
+@pytest.mark.parametrize(("command", "option"), sorted(set(numeric_options())))
+def test_numbers_that_make_no_sense_are_one_sentence(command, option, run):
+    """In every command, before anything is built: exit code 2, no traceback, the option by name."""
+    for value in ("-1", "nan", "1e400", "many", "99999999999999999999999999"):
+        code, out, err = run(command, option, value)
+        if option in LATER and value.lstrip("-").isdecimal():
+            assert code == 2 and out == "" and len(err.splitlines()) == 1, (value, err)
+        elif not (value.startswith("9") and {float} & _kinds(command, option)):
+            assert refused((code, out, err), option), (value, err)
+
+
+def _kinds(command, option):
+    """The types of an option."""
+    own = next(c for c in app.registered_commands if (c.name or c.callback.__name__) == command)
+    for parameter in inspect.signature(own.callback).parameters.values():
+        kinds, *rest = get_args(parameter.annotation) or (None,)
+        names = [f"--{parameter.name.replace('_', '-')}", *(rest[0].param_decls or () if rest else ())]
+        if option in names:
+            return {kinds, *get_args(kinds)}
+    raise AssertionError(option)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("solve", "--nonsense"),
+        ("solve", "--seed"),
+        ("solve", "extra"),
+        ("dance",),
+        ("solve", "--model", "m", "--json", "a" * 5000),
+        ("calibrate", "--model", "m", "--tables", "a" * 5000),
+        ("evaluate", "--data", "a" * 5000),
+        ("solve", "--model", f"{NETS}:Residual", "--input-shape", "1,3,99999999999,8"),
+        ("solve", "--model", f"{NETS}:Residual", "--input-shape", "2000000000,3,20000,20000"),
+    ],
+)
+def test_a_command_line_that_is_none_is_one_sentence(arguments, run):
+    assert refused(run(*arguments), "")
 
 
 def test_help_names_every_command():

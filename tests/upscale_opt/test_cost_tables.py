@@ -1,12 +1,18 @@
 """Measured tables: the file, the curves that solvers see, and the cheapest way to read."""
 
 import json
+import os
+import subprocess
+import sys
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from problems import Curve
+from problems import Curve, ProblemError
+from problems.files import locked
 from upscale_opt.cost_model import AnalyticCosts, Workload
 from upscale_opt.errors import UpscaleError
 from upscale_opt.latency.cost_tables import Conditions, CostTables, Detail, Key, Timing, Way, default_directory
@@ -78,6 +84,19 @@ DEFECTS = {
     "newer than the 5": lambda d: d.update(version=6),
     "'late'": lambda d: d["tables"][0]["timings"][0].update(late="no"),
     "other conditions": lambda d: d["conditions"].update(threads=7),
+    "there are two": lambda d: d["tables"].append(d["tables"][0]),
+    "has no timings": lambda d: d["tables"][0].update(timings=[]),
+    "'form'": lambda d: d["tables"][0]["timings"][0].update(form="magic"),
+    "kernels matmul": lambda d: d["tables"][0]["timings"][0].update(kernel="magic"),
+    "it reads 65": lambda d: d["tables"][0]["timings"][0].update(channels=65),
+    "in 0 runs": lambda d: d["tables"][0]["timings"][0].update(runs=0),
+    "'channels' must be int": lambda d: d["tables"][0]["timings"][0].update(channels=True),
+    "'kind'": lambda d: d["tables"][0]["layer"].update(kind="Dropout"),
+    "'axis'": lambda d: d["tables"][0]["layer"].update(axis=4),
+    "at least 1": lambda d: d["tables"][0]["layer"].update(outputs=0),
+    "negative figures": lambda d: d["tables"][0].update(effort={"spans": -1, "seconds": 0.1, "copies": 1}),
+    "not valid JSON": lambda d: d["tables"][0].update(effort={"spans": 1, "seconds": float("nan"), "copies": 1}),
+    "unknown field 'speed'": lambda d: d["tables"][0].update(speed=1),
     "different numbers of figures": lambda d: d["tables"][0]["timings"][0].update(nanoseconds=[1, 2]),
 }
 
@@ -90,7 +109,92 @@ def test_every_defect_is_named(complaint, tmp_path):
     path.write_text(json.dumps(document))
     with pytest.raises(UpscaleError) as caught:
         CostTables.load(tmp_path, CONDITIONS)
-    assert complaint.split()[0] in str(caught.value) and "calibrate again" in str(caught.value)
+    assert complaint in str(caught.value) and "calibrate again" in str(caught.value)
+
+
+def test_two_calibrations_at_a_time_keep_each_others_tables(tmp_path):
+    """What was written after this one had read the file stays, and this one knows of it from then on."""
+    others = [Key(LAYER, kept, 64) for kept in range(1, 9)]
+    first, second = CostTables.load(tmp_path, CONDITIONS), CostTables.load(tmp_path, CONDITIONS)
+    for i, key in enumerate(others):
+        own = (first, second)[i % 2]
+        own.entries[key] = (timing("contiguous", key.kept, i + 1),)
+        own.details[key] = Detail(6, 0.003, 2)
+        own.save(tmp_path)
+    found = CostTables.load(tmp_path, CONDITIONS)
+    assert set(found.entries) == set(found.details) == set(others) == set(second.entries)
+    assert all(found.entries[key][0].median == i + 1 for i, key in enumerate(others))
+
+
+FULLER = {
+    "more ways": (TIMINGS, Detail(6, 0.003, 2)),
+    "more care": (TIMINGS[:4], Detail(6, 0.005, 2)),
+    "known care": (TIMINGS[:4], Detail(6, 0.003, 2)),
+    "more rounds": (tuple(replace(own, nanoseconds=2 * own.nanoseconds) for own in TIMINGS[:4]), Detail(6, 0.003, 2)),
+}
+
+
+@pytest.mark.parametrize("what", FULLER)
+def test_of_two_measurements_of_a_shape_the_fuller_stays(what, tmp_path):
+    """Whoever writes last; of two alike the last."""
+    timings, detail = FULLER[what]
+    lesser = None if what == "known care" else Detail(6, 0.003, 2)
+    full = CostTables(CONDITIONS, {KEY: timings}, {KEY: detail})
+    less = CostTables(CONDITIONS, {KEY: TIMINGS[:4]}, {} if lesser is None else {KEY: lesser})
+    for order in ((full, less), (less, full)):
+        for own in order:
+            CostTables(CONDITIONS, dict(own.entries), dict(own.details)).save(tmp_path / str(order[0] is full))
+        found = CostTables.load(tmp_path / str(order[0] is full), CONDITIONS)
+        assert found.entries == full.entries and found.details == full.details
+    again = (timing("contiguous", 32, 7), *TIMINGS[1:4])
+    CostTables(CONDITIONS, {KEY: again}, {KEY: Detail(6, 0.003, 2)}).save(tmp_path / "alike")
+    CostTables(CONDITIONS, {KEY: TIMINGS[:4]}, {KEY: Detail(6, 0.003, 2)}).save(tmp_path / "alike")
+    assert CostTables.load(tmp_path / "alike", CONDITIONS).entries[KEY] == TIMINGS[:4]
+
+
+WRITER = """
+import sys
+sys.path.insert(0, sys.argv[3])
+from test_cost_tables import CONDITIONS, LAYER, Key, timing
+from upscale_opt.latency.cost_tables import CostTables, Detail
+
+tables = CostTables.load(sys.argv[1], CONDITIONS)
+for kept in range(int(sys.argv[2]), 60, 2):
+    tables.entries[Key(LAYER, kept, 64)] = (timing("contiguous", kept, kept),)
+    tables.details[Key(LAYER, kept, 64)] = Detail(6, 0.003, 2)
+    tables.save(sys.argv[1])
+"""
+
+
+def test_two_processes_lose_nothing(tmp_path):
+    """Both write thirty times, as fast as they can, every time with a table that the other has not seen."""
+    here = Path(__file__).parent
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(here.parents[1])}
+    writers = [subprocess.Popen([*command, str(first), str(here)], env=environment) for first in (1, 2)]
+    assert [own.wait(120) for own in writers] == [0, 0]
+    found = CostTables.load(tmp_path, CONDITIONS)
+    assert {key.kept for key in found.entries} == set(range(1, 60))
+    assert all(timings[0].median == key.kept for key, timings in found.entries.items())
+
+
+def test_a_lock_is_waited_for_and_ends_with_its_holder(tmp_path):
+    """A second thread gets it only after the first has let go; a file where the lock should be is no obstacle."""
+    order = []
+
+    def second():
+        with locked(tmp_path / "a.json"):
+            order.append("second")
+
+    with locked(tmp_path / "a.json"):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        waiting.join(0.2)
+        order.append("first")
+    waiting.join(10)
+    assert order == ["first", "second"]
+    with pytest.raises(ProblemError, match="cannot write"), locked(tmp_path / "none" / "a.json"):
+        pass
 
 
 def test_the_cache_directory_can_be_chosen(monkeypatch, tmp_path):

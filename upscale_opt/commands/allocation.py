@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from problems import read_timing_table
 from solvers import ALLOCATION_METHODS, SolverError
-from upscale_opt.commands import options
+from upscale_opt.commands import options, spreading
 from upscale_opt.commands.measuring import Measuring
 from upscale_opt.commands.sessions import load_model_and_input, remark, required_model, say
 from upscale_opt.errors import MaskError, UpscaleError
@@ -53,6 +53,8 @@ def allocate(
         raise UpscaleError("give --speedup: how many times faster than the dense model, such as 1.5")
     if images is not None and images < 2:
         raise MaskError(f"--images is {images}; give at least 2")
+    if data == RANDOM:
+        spreading.refuse(("workers",), "random images are not loaded")
     loaded = None if data == RANDOM else _loaded(data, workers)
     if method not in ALLOCATION_METHODS:
         raise SolverError(f"there is no method {method!r}; choose one of {', '.join(ALLOCATION_METHODS)}")

@@ -12,8 +12,9 @@ from pathlib import Path
 import typer
 
 from problems import Order, Problem, read_instance
+from problems.proofs import require_provable
 from upscale_opt import reports
-from upscale_opt.commands import allocation, latency, learning, options, proofs, pruning
+from upscale_opt.commands import allocation, latency, learning, options, proofs, pruning, spreading
 from upscale_opt.commands.mask_choices import MaskChoice
 from upscale_opt.commands.measuring import Measuring
 from upscale_opt.commands.sessions import (
@@ -22,6 +23,7 @@ from upscale_opt.commands.sessions import (
     Setting,
     export_by_plan,
     prepare_model,
+    remark,
     required_model,
     say,
     solve_instance,
@@ -38,12 +40,15 @@ app = typer.Typer(
 DEFAULT_SHAPE = "1,3,224,224"
 DEFAULT_SOLVERS = ["auto"]
 NO_FORMS: list[str] = []
+_OF_INSTANCES = ("model", "solver", "objective", "time_limit", "seed")
+_NO_MODEL = "an instance has no model to build, mask, measure, plan or export"
 DEFAULT_MASKS = MaskChoice()
 DEFAULT_MEASURING = Measuring()
 
 
 @app.command()
-@options.spread
+@spreading.spread
+@spreading.alone("instance", (*_OF_INSTANCES, "proof", "save_proof", "json"), _NO_MODEL)
 def solve(
     model: options.Model = None,
     instance: options.Instance = None,
@@ -74,9 +79,9 @@ def solve(
     proofs.require_proof_path(save_proof, single=instance is not None)
     search = Search(solvers, objective, time_limit, seed, proof=proof or save_proof is not None)
     if instance is not None:
-        if save_plan is not None or export is not None:
-            raise UpscaleError("an instance has no model to plan or export; leave out --save-plan and --export")
         problem = read_instance(instance)
+        if search.proof:
+            require_provable(problem)
         solutions = solve_instance(problem, search, json)
         _prove({problem.name: problem}, solutions, solvers, proof, save_proof)
         return
@@ -87,6 +92,7 @@ def solve(
     exports = run.export(verify=verify)
     run.report(exports)
     _prove(run.prepared.problems, run.solutions, solvers, proof, save_proof)
+    remark(proofs.without_proofs(run.prepared.problems) if search.proof else ())
     best = best_solver(run.solutions, solvers)
     if save_plan is not None:
         from upscale_opt.plans import save_plan as write_plan
@@ -110,7 +116,7 @@ def _prove(
 
 
 @app.command()
-@options.spread
+@spreading.spread
 def compare(
     model: options.Model = None,
     weights: options.Weights = None,
@@ -142,7 +148,12 @@ def compare(
 
 
 @app.command()
-@options.spread
+@spreading.spread
+@spreading.alone(
+    "plan",
+    ("model", "weights", "input_shape", "seed", "device", "verify", "out", "forms", "json"),
+    "a plan says what is exported, in which order and under which masks",
+)
 def export(
     model: options.Model = None,
     plan: options.PlanIn = None,
@@ -164,7 +175,7 @@ def export(
     options.require_writable(json)
     options.require_export(forms, out)
     if plan is not None:
-        exported = export_by_plan(plan, model, weights, input_shape, device, verify=verify)
+        exported = export_by_plan(plan, model, weights, input_shape, seed, device, verify=verify)
         verified = {"plan": exported.verification.relative_error} if exported.verification else {}
         options.write_json({"model": model, "plan": str(plan), "verified": verified}, json)
     else:
@@ -185,7 +196,8 @@ def export(
 
 
 @app.command()
-@options.spread
+@spreading.spread
+@spreading.alone("instance", (*_OF_INSTANCES, "segment", "out"), _NO_MODEL)
 def show(
     model: options.Model = None,
     instance: options.Instance = None,
@@ -234,10 +246,10 @@ def show(
             say(str(path))
 
 
-app.command()(latency.profile)
-app.command()(options.spread(latency.calibrate))
-app.command()(options.spread(latency.check))
-app.command()(options.spread(pruning.prune))
-app.command()(options.spread(learning.train))
-app.command()(learning.evaluate)
-app.command()(options.spread(allocation.allocate))
+app.command()(spreading.spread(latency.profile))
+app.command()(spreading.spread(latency.calibrate))
+app.command()(spreading.spread(latency.check))
+app.command()(spreading.spread(pruning.prune))
+app.command()(spreading.spread(learning.train))
+app.command()(spreading.spread(learning.evaluate))
+app.command()(spreading.spread(allocation.allocate))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from upscale_opt import reports
-from upscale_opt.commands import options
+from upscale_opt.commands import options, spreading
 from upscale_opt.commands.mask_choices import MaskChoice
 from upscale_opt.commands.measuring import Measuring
 from upscale_opt.commands.sessions import (
@@ -14,6 +14,7 @@ from upscale_opt.commands.sessions import (
     load_model_and_input,
     prepare_model,
     reference_of,
+    refuse_beside,
     remark,
     required_model,
     say,
@@ -42,9 +43,13 @@ def profile(
     from upscale_opt.plans import read_plan
 
     options.require_writable(json)
-    if accesses and plan is None:
-        raise UpscaleError("--accesses profiles a planned export; add --plan FILE")
+    if plan is None:
+        if accesses:
+            raise UpscaleError("--accesses profiles a planned export; add --plan FILE")
+        spreading.refuse(("verify",), "only exports are verified, and there is none without --plan")
     stored = read_plan(plan) if plan is not None else None
+    if stored is not None:
+        refuse_beside(stored, "seed", "input_shape")
     reference = reference_of(stored, model, weights, input_shape, seed)
     shape = options.settled_shape(reference.input_shape, batch, memory_format)
     from upscale_opt.environment import environment

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from upscale_opt.commands import options
-from upscale_opt.commands.sessions import load_model_and_input, reference_of, remark, say
+from upscale_opt.commands import options, spreading
+from upscale_opt.commands.sessions import load_model_and_input, reference_of, refuse_beside, remark, say
 from upscale_opt.errors import UpscaleError
 from upscale_opt.mask_files import read_masks, save_masks
 
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from upscale_opt.plans import ModelReference
 
 NONE, FINETUNE, BIP, CGAP, PGAP = METHODS = ("none", "finetune", "bip", "cgap", "pgap")
+_TARGET = ("amount", "scope", "layer_amount", "profile", "ignore")
+_OF_METHODS = {
+    _TARGET: (FINETUNE, BIP, CGAP, PGAP),
+    ("finetune_epochs",): (BIP, CGAP, PGAP),
+    ("mask_lr", "gamma", "implicit"): (BIP,),
+    ("partitions", "rounds"): (CGAP, PGAP),
+    ("processes",): (PGAP,),
+}
 CHECKPOINT, MASKS, LOG = "checkpoint.pt", "masks.json", "log.json"
 
 
@@ -80,6 +88,14 @@ class Pruned:
         if self.masks is not None and self.method != FINETUNE:
             raise UpscaleError(f"--masks goes with --method {FINETUNE}; leave it out with {self.method}")
 
+    def check_typed(self) -> None:
+        """Raise `UpscaleError` if an option was typed that the method has no use for."""
+        for names, methods in _OF_METHODS.items():
+            if self.method not in methods:
+                spreading.refuse(names, f"--method {self.method} has no use for what is of {', '.join(methods)}")
+        if self.masks is not None:
+            spreading.refuse(_TARGET, "--masks says which channels stay")
+
     def target(self) -> Target:
         """How much is dropped."""
         from upscale_opt.learning.targets import Target
@@ -108,15 +124,17 @@ def train(
     """Train a model, prune it by a method that trains, or fine-tune it under masks or as an export (--plan)."""
     if out is None:
         raise UpscaleError("give --out, a directory for checkpoint, weights, masks and log")
-    if plan is not None and (pruned.method != FINETUNE or pruned.masks is not None):
-        raise UpscaleError(f"--plan is for fine-tuning an export; use --method {FINETUNE}, without --masks")
+    if plan is not None:
+        if pruned.method != FINETUNE or pruned.masks is not None:
+            raise UpscaleError(f"--plan is for fine-tuning an export; use --method {FINETUNE}, without --masks")
+        spreading.refuse(_TARGET, "a plan says which channels stay")
     _require_fresh(out, resume)
     images = _images(data, workers)
     recipe, finetuning = recipes.recipe(seed), recipes.finetuning(seed)
     options.require_directory(out)
     try:
         if plan is not None:
-            exported = _export(plan, model, weights, images, seed, device)
+            exported = _export(plan, model, weights, images, seed, device, trains=True)
             _finetune_export(exported, images, recipe, out)
             return
         network, reference = _network(model, weights, images, seed, device)
@@ -160,7 +178,7 @@ def evaluate(
     from upscale_opt.learning.evaluation import accuracy
 
     if plan is not None:
-        exported = _export(plan, model, weights, images, seed, device)
+        exported = _export(plan, model, weights, images, seed, device, trains=False)
         network: Any = exported.module
     else:
         network, _ = _network(model, weights, images, seed, device)
@@ -229,14 +247,18 @@ def _network(
     return network, reference
 
 
-def _export(plan: Path, model: str | None, weights: str | None, images: Dataset, seed: int, device: str) -> Exported:
-    """An export by its plan; its weights are given, or beside the plan."""
+def _export(
+    plan: Path, model: str | None, weights: str | None, images: Dataset, seed: int, device: str, *, trains: bool
+) -> Exported:
+    """An export by its plan; its weights are given, or beside the plan. The seed is of a training, if it trains."""
     from upscale_opt.exporter import load
     from upscale_opt.exports import WEIGHTS_FILE
     from upscale_opt.models import read_state_dict
     from upscale_opt.plans import read_plan
 
     stored = read_plan(plan)
+    if not trains:
+        refuse_beside(stored, "seed")
     reference = reference_of(stored, model, None, "1", seed)
     reference = replace(reference, weights=None, input_shape=(1, *images.input_shape))
     network, x, notes = load_model_and_input(reference, device)

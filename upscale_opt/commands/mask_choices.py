@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from upscale_opt.amounts import require_amount, require_rounding
-from upscale_opt.commands import options
+from upscale_opt.commands import options, spreading
 from upscale_opt.errors import MaskError
 from upscale_opt.mask_files import read_masks
 from upscale_opt.modes import BOTH, CONSTRAINED, INPUT, MODES, OUTPUT
@@ -44,8 +44,16 @@ class MaskChoice:
             raise MaskError(f"there is no mode {self.mode!r}; choose from {', '.join(MODES)}")
         if self.is_given and (self.mode != INPUT or self.ignore):
             option = "--mode" if self.mode != INPUT else "--ignore"
-            given = "--masks" if self.masks is not None else "--output-masks"
-            raise MaskError(f"{given} says which channels stay; leave out {option}, which goes with --amount")
+            raise MaskError(f"{self._given} says which channels stay; leave out {option}, which goes with --amount")
+
+    def check_typed(self) -> None:
+        """Raise `UpscaleError` if an amount was typed beside files that say what stays."""
+        if self.is_given:
+            spreading.refuse(("amount",), f"{self._given} says which channels stay")
+
+    @property
+    def _given(self) -> str:
+        return "--masks" if self.masks is not None else "--output-masks"
 
     @property
     def is_given(self) -> bool:

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import json
+import re
 import tempfile
-from collections.abc import Callable, Iterable
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
 from problems import objective_named, read_sparsity_profile
 from problems.files import write_text_atomically
 from solvers import SolverError, solver_names
+from upscale_opt.commands.values import MOST, MOST_SECONDS, MOST_SEED, nameable, real, whole
 from upscale_opt.errors import UpscaleError
 from upscale_opt.forms import require_forms
+
+MOST_PROCESSES = 1024
 
 Model = Annotated[str | None, typer.Option(help="A torchvision model, timm:NAME, or path/to/file.py:factory.")]
 Weights = Annotated[str | None, typer.Option(help="DEFAULT, or the path of a checkpoint. [default: random weights]")]
 Amount = Annotated[str, typer.Option(help="Share of input channels each convolution drops, in [0, 1).")]
 Masks = Annotated[
-    Path | None, typer.Option(help="File of masks: JSON, .safetensors, or a plan. Replaces --amount, --mode, --ignore.")
+    Path | None,
+    typer.Option(
+        help="File of masks: JSON, .safetensors, or a plan. Replaces --amount, --mode, --ignore.", callback=nameable
+    ),
 ]
 OutputMasks = Annotated[
     Path | None,
     typer.Option(
         help="File of masks of output channels, as prune --mode output writes it. Replaces --amount, --mode, --ignore; "
-        "--masks may go with it."
+        "--masks may go with it.",
+        callback=nameable,
     ),
 ]
 Mode = Annotated[
@@ -43,23 +48,35 @@ Ignore = Annotated[
     list[str],
     typer.Option(metavar="PATTERN", help="Leave weights or modules of this name alone (layer4.*); may repeat."),
 ]
-RoundTo = Annotated[int, typer.Option(help="Round the channels that each consumer keeps up to a multiple of this.")]
+RoundTo = Annotated[
+    int,
+    typer.Option(help="Round the channels that each consumer keeps up to a multiple of this."),
+]
 MinChannels = Annotated[int, typer.Option(help="Keep at least so many channels, where there are as many.")]
 InputShape = Annotated[str, typer.Option(help="Shape of the example input, batch included.")]
 Solvers = Annotated[
     list[str], typer.Option("--solver", help="Solver to compare with greedy; may repeat. One of those registered.")
 ]
 ObjectiveName = Annotated[str, typer.Option("--objective", help="copies, runs, span, traffic or latency.")]
-TimeLimit = Annotated[float, typer.Option(help="Seconds per segment and solver.")]
-Seed = Annotated[int, typer.Option(help="Seed of random weights and of the solvers.")]
+TimeLimit = Annotated[
+    float, typer.Option(help="Seconds per segment and solver.", callback=real(above=0, below=MOST_SECONDS))
+]
+Seed = Annotated[int, typer.Option(help="Seed of random weights and of the solvers.", callback=whole(0, MOST_SEED))]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
-JsonPath = Annotated[Path | None, typer.Option("--json", help="Write everything to this JSON file.")]
+JsonPath = Annotated[Path | None, typer.Option("--json", help="Write everything to this JSON file.", callback=nameable)]
 Verify = Annotated[bool, typer.Option(help="Check every export against the masked model in float64.")]
-Instance = Annotated[Path | None, typer.Option(help="Solve an instance file instead of a model; loads no torch.")]
-PlanIn = Annotated[Path | None, typer.Option("--plan", help="A plan file saved before.")]
-PlanOut = Annotated[Path | None, typer.Option("--save-plan", help="Write the best solver's plan to this file.")]
+Instance = Annotated[
+    Path | None, typer.Option(help="Solve an instance file instead of a model; loads no torch.", callback=nameable)
+]
+PlanIn = Annotated[Path | None, typer.Option("--plan", help="A plan file saved before.", callback=nameable)]
+PlanOut = Annotated[
+    Path | None, typer.Option("--save-plan", help="Write the best solver's plan to this file.", callback=nameable)
+]
 ExportDirectory = Annotated[
-    Path | None, typer.Option("--export", help="Write the best export (plan and pruned weights) to this directory.")
+    Path | None,
+    typer.Option(
+        "--export", help="Write the best export (plan and pruned weights) to this directory.", callback=nameable
+    ),
 ]
 Forms = Annotated[
     list[str],
@@ -71,52 +88,81 @@ ProofPath = Annotated[
     typer.Option(
         "--save-proof",
         help="Write the proofs, with instances and orders, to this directory; or an instance's to a .json.",
+        callback=nameable,
     ),
 ]
 Accesses = Annotated[
     bool, typer.Option("--accesses", help="Profile every access of the planned export, hidden copies included.")
 ]
-Batch = Annotated[int | None, typer.Option(help="Batch size instead of that of the input shape.")]
+Batch = Annotated[int | None, typer.Option(help="Batch size instead of that of the input shape.", callback=whole(1))]
 MemoryFormat = Annotated[
     str, typer.Option(help="contiguous or channels_last: the memory format of the models and of the input.")
 ]
 Backend = Annotated[str, typer.Option(help="How models run when measured: eager, torchscript, cuda-graph or compile.")]
 Tables = Annotated[
     Path | None,
-    typer.Option(help="Directory of measured cost tables. [default: $UPSCALE_OPT_CACHE, or ~/.cache/upscale_opt]"),
+    typer.Option(
+        help="Directory of measured cost tables. [default: $UPSCALE_OPT_CACHE, or ~/.cache/upscale_opt]",
+        callback=nameable,
+    ),
 ]
-ScatterPath = Annotated[Path | None, typer.Option("--out", help="Draw predicted against measured to this PNG file.")]
-Runs = Annotated[int | None, typer.Option(help="Figures per latency. [default: 10 on CPU, 100 on CUDA]")]
+ScatterPath = Annotated[
+    Path | None, typer.Option("--out", help="Draw predicted against measured to this PNG file.", callback=nameable)
+]
+Runs = Annotated[
+    int | None, typer.Option(help="Figures per latency. [default: 10 on CPU, 100 on CUDA]", callback=whole(2))
+]
 Segment = Annotated[str | None, typer.Option(help="Only this segment.")]
 Data = Annotated[
-    str | None, typer.Option(help="digits (scikit-learn's), or a folder with class folders in train and val.")
+    str | None,
+    typer.Option(help="digits (scikit-learn's), or a folder with class folders in train and val.", callback=nameable),
 ]
-Workers = Annotated[int, typer.Option(help="Processes that load the images of a folder.")]
+Workers = Annotated[
+    int, typer.Option(help="Processes that load the images of a folder.", callback=whole(0, MOST_PROCESSES))
+]
 MethodName = Annotated[str, typer.Option("--method", help="none, finetune, bip, cgap or pgap.")]
 Scope = Annotated[str, typer.Option(help="local (the amount is of every layer) or global (of all layers together).")]
-Epochs = Annotated[int, typer.Option(help="Passes over the images; of cgap and pgap, per step.")]
-Rate = Annotated[float, typer.Option("--lr", help="Highest learning rate.")]
-Momentum = Annotated[float, typer.Option(help="Of stochastic gradient descent.")]
-Decay = Annotated[float, typer.Option("--weight-decay", help="Of stochastic gradient descent.")]
-BatchSize = Annotated[int, typer.Option(help="Images per step.")]
+Epochs = Annotated[int, typer.Option(help="Passes over the images; of cgap and pgap, per step.", callback=whole(1))]
+Rate = Annotated[float, typer.Option("--lr", help="Highest learning rate.", callback=real(above=0))]
+Momentum = Annotated[float, typer.Option(help="Of stochastic gradient descent.", callback=real(least=0, below=1))]
+Decay = Annotated[float, typer.Option("--weight-decay", help="Of stochastic gradient descent.", callback=real(least=0))]
+BatchSize = Annotated[int, typer.Option(help="Images per step.", callback=whole(1))]
 Schedule = Annotated[str, typer.Option(help="cosine or constant: the learning rate.")]
-Warmup = Annotated[float, typer.Option(help="Epochs in which the learning rate grows, at first.")]
+Warmup = Annotated[
+    float, typer.Option(help="Epochs in which the learning rate grows, at first.", callback=real(least=0))
+]
 MixedPrecision = Annotated[bool, typer.Option("--mixed-precision", help="Run the model in bfloat16 where safe.")]
-FinetuneEpochs = Annotated[int, typer.Option(help="Epochs that follow with fixed masks; of bip, cgap and pgap.")]
-MaskRate = Annotated[float, typer.Option("--mask-lr", help="Learning rate of the scores; of bip.")]
-Gamma = Annotated[float, typer.Option(help="Weight of the lower level's regularisation; of bip.")]
+FinetuneEpochs = Annotated[
+    int, typer.Option(help="Epochs that follow with fixed masks; of bip, cgap and pgap.", callback=whole(0))
+]
+MaskRate = Annotated[
+    float, typer.Option("--mask-lr", help="Learning rate of the scores; of bip.", callback=real(above=0))
+]
+Gamma = Annotated[
+    float, typer.Option(help="Weight of the lower level's regularisation; of bip.", callback=real(above=0))
+]
 Implicit = Annotated[bool, typer.Option(help="Have the implicit term of the gradient; of bip.")]
-Partitions = Annotated[int, typer.Option(help="Parts that the network is cut into; of cgap and pgap.")]
-Rounds = Annotated[int, typer.Option(help="How often each part is dense; of cgap and pgap.")]
+Partitions = Annotated[
+    int, typer.Option(help="Parts that the network is cut into; of cgap and pgap.", callback=whole(1))
+]
+Rounds = Annotated[int, typer.Option(help="How often each part is dense; of cgap and pgap.", callback=whole(1))]
 Processes = Annotated[
-    int | None, typer.Option(help="Copies that are trained at a time; pgap; 0 = in this process. [default: all]")
+    int | None,
+    typer.Option(
+        help="Copies that are trained at a time; pgap; 0 = in this process. [default: all]",
+        callback=whole(0, MOST_PROCESSES),
+    ),
 ]
 TrainDirectory = Annotated[
-    Path | None, typer.Option("--out", help="Directory for checkpoint, weights, masks and log; needed.")
+    Path | None,
+    typer.Option("--out", help="Directory for checkpoint, weights, masks and log; needed.", callback=nameable),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the training in the directory, if there is one.")]
 LearntMasks = Annotated[
-    Path | None, typer.Option("--masks", help="File of masks to fine-tune under. Replaces --amount, --scope, --ignore.")
+    Path | None,
+    typer.Option(
+        "--masks", help="File of masks to fine-tune under. Replaces --amount, --scope, --ignore.", callback=nameable
+    ),
 ]
 ImportanceName = Annotated[
     str, typer.Option("--importance", help="l1, l2, lamp, fpgm, hrank, bn-scale, taylor, random, or a registered one.")
@@ -136,30 +182,41 @@ LayerAmounts = Annotated[
     ),
 ]
 ProfileIn = Annotated[
-    Path | None, typer.Option("--profile", help="A sparsity profile, as allocate writes it: amounts layer by layer.")
+    Path | None,
+    typer.Option(
+        "--profile", help="A sparsity profile, as allocate writes it: amounts layer by layer.", callback=nameable
+    ),
 ]
 ScoredData = Annotated[
     str | None,
     typer.Option(
-        "--data", help="Images for hrank and taylor: digits (scikit-learn's), or a folder with class folders in train."
+        "--data",
+        help="Images for hrank and taylor: digits (scikit-learn's), or a folder with class folders in train.",
+        callback=nameable,
     ),
 ]
 ScoredImages = Annotated[int, typer.Option(help="How many images hrank and taylor look at.")]
 PruneDirectory = Annotated[
-    Path | None, typer.Option("--out", help="Directory for masks and model.safetensors; needed.")
+    Path | None, typer.Option("--out", help="Directory for masks and model.safetensors; needed.", callback=nameable)
 ]
-Speedup = Annotated[float | None, typer.Option(help="How many times faster than the dense model, such as 1.5.")]
+Speedup = Annotated[
+    float | None, typer.Option(help="How many times faster than the dense model, such as 1.5.", callback=real(above=0))
+]
 CalibrationImages = Annotated[
     str,
     typer.Option(
         "--data",
         help="digits (scikit-learn's), a folder with class folders in train and val, or random: noise that the dense "
         "model labels.",
+        callback=nameable,
     ),
 ]
-NumImages = Annotated[int | None, typer.Option(help="Images for calibration. [default: 1024, or 256 random ones]")]
+NumImages = Annotated[
+    int | None, typer.Option(help="Images for calibration. [default: 1024, or 256 random ones]", callback=whole(2))
+]
 TimingTablePath = Annotated[
-    Path | None, typer.Option("--table", help="A timing table in SPDY's format, instead of measuring one.")
+    Path | None,
+    typer.Option("--table", help="A timing table in SPDY's format, instead of measuring one.", callback=nameable),
 ]
 DenseLayers = Annotated[
     list[str],
@@ -170,21 +227,31 @@ Reconstruction = Annotated[
     str, typer.Option(help="How weights are repaired: adaprune, or least-squares (exact, and mostly much faster).")
 ]
 Trials = Annotated[
-    int, typer.Option(help="Random coefficients tried, and failures in a row that end a search; 0 for none.")
+    int,
+    typer.Option(help="Random coefficients tried, and failures in a row that end a search; 0 for none."),
 ]
 Reestimate = Annotated[
     bool, typer.Option("--reestimate", help="Estimate BatchNorm statistics again before every loss; for high sparsity.")
 ]
-TuningPasses = Annotated[int, typer.Option(help="Passes of global AdaPrune at the end; SPDY takes 100.")]
+TuningPasses = Annotated[
+    int, typer.Option(help="Passes of global AdaPrune at the end; SPDY takes 100.", callback=whole(0))
+]
 ExportRounds = Annotated[
-    int, typer.Option("--rounds", help="How often to export and measure, solving again in between; 0 for never.")
+    int,
+    typer.Option(
+        "--rounds", help="How often to export and measure, solving again in between; 0 for never.", callback=whole(0)
+    ),
 ]
 AllocationDirectory = Annotated[
     Path | None,
-    typer.Option("--out", help="Write profile, masks, weights and times to this directory; resumes what is in it."),
+    typer.Option(
+        "--out",
+        help="Write profile, masks, weights and times to this directory; resumes what is in it.",
+        callback=nameable,
+    ),
 ]
 MEMORY_FORMATS = ("contiguous", "channels_last")
-PictureDirectory = Annotated[Path, typer.Option("--out", help="Directory for the PNG files.")]
+PictureDirectory = Annotated[Path, typer.Option("--out", help="Directory for the PNG files.", callback=nameable)]
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
@@ -196,7 +263,7 @@ def parse_shape(text: str) -> tuple[int, ...]:
         If it is not a list of positive whole numbers.
     """
     parts = text.replace("x", ",").split(",")
-    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+    if not all(re.fullmatch(r"\s*[0-9]{1,10}\s*", part) and 0 < int(part) <= MOST for part in parts):
         raise UpscaleError(f"input shape {text!r} is not understood; write it like 1,3,224,224")
     return tuple(int(part) for part in parts)
 
@@ -315,30 +382,3 @@ def write_json(document: dict[str, Any], path: Path | None) -> None:
     """Write the JSON document, if a path was given."""
     if path is not None:
         write_text_atomically(json.dumps(document, indent=1) + "\n", path)
-
-
-def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with the fields of its dataclass parameters, all options, in place of the parameters themselves."""
-    signature = inspect.signature(command)
-    hints = get_type_hints(command, include_extras=True)
-    kinds: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
-    parameters = []
-    for name, parameter in signature.parameters.items():
-        own = [(name, hints[name], parameter.default)]
-        if name in kinds:
-            inner = get_type_hints(kinds[name], include_extras=True)
-            own = [(field.name, inner[field.name], field.default) for field in fields(kinds[name])]
-        parameters += [
-            parameter.replace(name=option, annotation=hint, default=default) for option, hint, default in own
-        ]
-
-    @functools.wraps(command)
-    def run(**values: Any) -> None:
-        chosen = {
-            name: kind(**{field.name: values.pop(field.name) for field in fields(kind)}) for name, kind in kinds.items()
-        }
-        command(**chosen, **values)
-
-    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": None}
-    return run

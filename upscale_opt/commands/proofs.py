@@ -5,12 +5,11 @@ A directory gets, per segment, everything that ``python -m problems.checking`` a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from problems import Problem, Proof, in_units, write_instance, write_proof
-from problems.files import write_text_atomically
+from problems.order_files import write_order
 from solvers import Result
 from upscale_opt.commands import options
 from upscale_opt.errors import UpscaleError
@@ -32,13 +31,19 @@ def proof_text(problems: Mapping[str, Problem], solutions: Solutions, solvers: S
         lines += [f"{head}; the best found, by {best.solver}, has {value}{optimal}", *claims[:_MOST_LINES]]
         if len(claims) > _MOST_LINES:
             lines.append(f"  and {len(claims) - _MOST_LINES} more claims, which --save-proof writes")
-    arranged = [segment for segment in solutions if problems[segment].bundles]
-    if arranged:
-        lines.append(
-            f"no proofs of {', '.join(arranged[:3])}{' and others' if len(arranged) > 3 else ''}: groups may change "
-            "places there, which proofs cannot say yet; the bounds hold all the same"
-        )
     return "\n".join(lines)
+
+
+def without_proofs(problems: Mapping[str, Problem]) -> tuple[str, ...]:
+    """What has to be said of the segments of a model that there are no proofs of."""
+    arranged = [segment for segment, problem in problems.items() if problem.bundles]
+    if not arranged:
+        return ()
+    named = f"{', '.join(arranged[:3])}{' and others' if len(arranged) > 3 else ''}"
+    return (
+        f"no proofs of {named}: groups may change places there, which proofs cannot say yet; the bounds hold all the "
+        "same",
+    )
 
 
 def strongest_proof(results: Mapping[str, Result], solvers: Sequence[str]) -> Proof | None:
@@ -88,11 +93,9 @@ def save_proofs(problems: Mapping[str, Problem], solutions: Solutions, solvers: 
             write_proof(proof, path)
             continue
         stem = segment.replace("/", "_")
-        order = best_result(results, solvers).order
-        by_block = {block.name: own.tolist() for block, own in zip(problems[segment].blocks, order.channels)}
         write_instance(problems[segment], path / f"{stem}.json")
         write_proof(proof, path / f"{stem}.proof.json")
-        write_text_atomically(json.dumps({"orders": by_block}) + "\n", path / f"{stem}.order.json")
+        write_order(problems[segment], best_result(results, solvers).order, path / f"{stem}.order.json")
     return number
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from upscale_opt.amounts import require_amount, require_rounding
-from upscale_opt.commands import options
+from upscale_opt.commands import options, spreading
 from upscale_opt.commands.mask_choices import MaskChoice
 from upscale_opt.commands.sessions import Run, Search, Setting, load_model_and_input, reference_of, remark, say
 from upscale_opt.errors import MaskError, UpscaleError
@@ -88,6 +88,12 @@ def prune(
     """Choose masks by an importance; write them with the masked weights, and the pruned model with --export."""
     if out is None:
         raise UpscaleError("give --out, a directory for masks and weights")
+    if export is None:
+        spreading.refuse(("objective", "time_limit", "verify"), "nothing is ordered or exported without --export")
+    if data is None:
+        spreading.refuse(("workers", "images"), "there are no images to load without --data")
+    else:
+        spreading.refuse(("input_shape",), "--data has images of a shape of their own")
     amounts = ranking.amounts()
     options.require_settings(objective, time_limit)
     options.require_writable(json)

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from problems import Problem, objective_named
+from solvers import SolveInterrupted
 from upscale_opt import reports
 from upscale_opt.amounts import require_amount
-from upscale_opt.commands import options
+from upscale_opt.commands import options, spreading
 from upscale_opt.commands.mask_choices import MaskChoice, settle, settle_outputs
 from upscale_opt.commands.measuring import Measuring
 from upscale_opt.errors import ModelError, UpscaleError
@@ -65,7 +66,7 @@ class Setting:
 
 
 class Run:
-    """One model through the stages; an interrupt between stages leaves the segments solved so far in the JSON."""
+    """One model through the stages; an interrupt leaves in the JSON what is solved and the best orders so far."""
 
     def __init__(self, setting: Setting, search: Search, json: Path | None) -> None:
         self.setting, self.search, self.json = setting, search, json
@@ -78,8 +79,8 @@ class Run:
         try:
             for segment, name, result in self.search.run(self.prepared.problems):
                 self.solutions.setdefault(segment, {})[name] = result
-        except KeyboardInterrupt:
-            self._interrupted()
+        except KeyboardInterrupt as stopped:
+            self._interrupted(stopped)
             raise
 
     def export(self, *, verify: bool, baseline: bool = False, only: str | None = None) -> dict[str, Exported]:
@@ -97,8 +98,8 @@ class Run:
                 verify=verify,
                 progress=True,
             )
-        except KeyboardInterrupt:
-            self._interrupted()
+        except KeyboardInterrupt as stopped:
+            self._interrupted(stopped)
             raise
 
     def report(self, exports: dict[str, Exported], **extra: Any) -> None:
@@ -169,11 +170,13 @@ class Run:
 
         return census(self.prepared.graph)
 
-    def _interrupted(self) -> None:
-        options.write_json(self._document({}, interrupted=True), self.json)
-        done = len(reports.complete(self.solutions, self.search.solvers))
-        kept = f"; they are in {self.json}" if self.json else ""
-        print(f"interrupted after {done} of {len(self.prepared.problems)} segments{kept}", file=sys.stderr)
+    def _interrupted(self, stopped: KeyboardInterrupt) -> None:
+        options.write_json(self._document({}, stopped=stopped), self.json)
+        unfinished = isinstance(stopped, SolveInterrupted)
+        done = len(self.solutions) - 1 if unfinished else len(reports.complete(self.solutions, self.search.solvers))
+        kept = "; they are in" if not unfinished else "; they and the best orders so far of the next one are in"
+        where = f"{kept} {self.json}" if self.json else ""
+        print(f"interrupted after {done} of {len(self.prepared.problems)} segments{where}", file=sys.stderr)
 
 
 def solve_instance(problem: Problem, search: Search, json: Path | None) -> Solutions:
@@ -197,8 +200,9 @@ def solve_instance(problem: Problem, search: Search, json: Path | None) -> Solut
     try:
         for _, name, result in search.run(problems):
             solutions[problem.name][name] = result
-    except KeyboardInterrupt:
-        options.write_json(document(interrupted=True), json)
+    except KeyboardInterrupt as stopped:
+        options.write_json(document(stopped=stopped), json)
+        print(f"interrupted{f'; the best orders so far are in {json}' if json else ''}", file=sys.stderr)
         raise
     say(
         reports.table(
@@ -251,7 +255,11 @@ def load_model_and_input(
         raise ModelError(f"there is no device {device!r}; choose cpu, cuda or cuda:N") from error
     if where.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"device {device!r} is not available here; choose cpu")
-    x = torch.randn(reference.input_shape, generator=torch.Generator().manual_seed(reference.seed))
+    try:
+        x = torch.randn(reference.input_shape, generator=torch.Generator().manual_seed(reference.seed))
+    except (RuntimeError, MemoryError) as error:
+        shape = ",".join(map(str, reference.input_shape))
+        raise ModelError(f"there is not enough memory for an input of shape {shape}; choose a smaller one") from error
     network = load_model(reference)
     notes: tuple[str, ...] = ()
     if is_pruned(network):
@@ -264,7 +272,7 @@ def load_model_and_input(
 def reference_of(
     plan: Plan | None, model: str | None, weights: str | None, input_shape: str, seed: int
 ) -> ModelReference:
-    """What a plan says of its model, unless the command line says something else."""
+    """What a plan says of its model, unless the command line names another model or other weights."""
     from upscale_opt.plans import ModelReference
 
     stored = plan.model if plan is not None else None
@@ -273,15 +281,23 @@ def reference_of(
     return ModelReference(model or stored.name, weights or stored.weights, stored.seed, stored.input_shape)
 
 
+def refuse_beside(plan: Plan, *names: str) -> None:
+    """Raise `UpscaleError` if one of these options was typed, though a plan says which seed and shape its model has."""
+    if plan.model is not None:
+        shape = ",".join(map(str, plan.model.input_shape))
+        spreading.refuse(names, f"the plan is of a model with seed {plan.model.seed} and input shape {shape}")
+
+
 def export_by_plan(
-    path: Path, model: str | None, weights: str | None, input_shape: str, device: str, *, verify: bool
+    path: Path, model: str | None, weights: str | None, input_shape: str, seed: int, device: str, *, verify: bool
 ) -> Exported:
     """Export by a plan file; the plan says which model, unless the command line does."""
     from upscale_opt.exporter import export as run_export
     from upscale_opt.plans import read_plan
 
     plan = read_plan(path)
-    network, x, notes = load_model_and_input(reference_of(plan, model, weights, input_shape, 0), device)
+    refuse_beside(plan, "seed", "input_shape")
+    network, x, notes = load_model_and_input(reference_of(plan, model, weights, input_shape, seed), device)
     remark(notes)
     return run_export(network, x, plan, verify=verify)
 

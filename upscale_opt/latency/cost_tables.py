@@ -18,15 +18,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from problems import ProblemError
-from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
+from problems.evaluation import COPY, OVER_READ, PIECES
+from problems.files import locked, read_json, reject_unknown_fields, require_field, write_text_atomically
 from upscale_opt.errors import UpscaleError
 from upscale_opt.layers import Layer
+from upscale_opt.plans import KERNELS
 
 FORMAT = "upscale_opt.cost_tables"
 VERSION = 5
 """What is measured has changed with every version, so tables of older ones are measured again."""
 CONTIGUOUS = "contiguous"
 """Form of a timing whose input holds just the channels it reads: what no order can beat."""
+FORMS = (CONTIGUOUS, OVER_READ, PIECES, COPY)
 CACHE_VARIABLE = "UPSCALE_OPT_CACHE"
 
 
@@ -173,12 +176,42 @@ class CostTables:
     def save(self, directory: str | Path) -> Path:
         """Write the file of these conditions into a directory, made if needed; atomically. Returns its path.
 
+        What others have written there meanwhile stays, and is taken in: of two measurements of one shape the fuller one
+        (more ways to read, then more care, then more rounds; on ties this one). Nobody else writes between reading and
+        writing.
+
         Raises
         ------
         UpscaleError
-            If it cannot be written.
+            If it cannot be written, or what is there cannot be read.
         """
         path = Path(directory) / self.conditions.file_name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with locked(path):
+                self._take_in(CostTables.load(directory, self.conditions))
+                write_text_atomically(self._text(), path)
+        except (OSError, ProblemError) as error:
+            raise UpscaleError(f"cannot write cost tables to {path}: {error}; choose another --tables DIR") from error
+        return path
+
+    def _take_in(self, others: CostTables) -> None:
+        """Add the tables of others, and take theirs where they are fuller."""
+        for key, timings in others.entries.items():
+            if key not in self.entries or others._fullness(key) > self._fullness(key):
+                self.entries[key] = timings
+                self.details.pop(key, None)
+                if key in others.details:
+                    self.details[key] = others.details[key]
+
+    def _fullness(self, key: Key) -> tuple[int, Detail, int]:
+        """Ways to read, care, and rounds of a table."""
+        timings = self.entries[key]
+        ways = {(own.form, own.kernel, own.late) for own in timings}
+        return len(ways), self.details.get(key, Detail(0, 0.0, 0)), max(len(own.nanoseconds) for own in timings)
+
+    def _text(self) -> str:
+        """The file."""
         rows = [
             {
                 "layer": key.layer.to_dict(),
@@ -190,13 +223,7 @@ class CostTables:
             for key, timings in self.entries.items()
         ]
         head = json.dumps({"format": FORMAT, "version": VERSION, "conditions": asdict(self.conditions)})[:-1]
-        text = f'{head}, "tables": [\n' + ",\n".join(json.dumps(row) for row in rows) + "\n]}\n"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text_atomically(text, path)
-        except (OSError, ProblemError) as error:
-            raise UpscaleError(f"cannot write cost tables to {path}: {error}; choose another --tables DIR") from error
-        return path
+        return f'{head}, "tables": [\n' + ",\n".join(json.dumps(row) for row in rows) + "\n]}\n"
 
     @classmethod
     def load(cls, directory: str | Path, conditions: Conditions) -> CostTables:
@@ -218,6 +245,11 @@ class CostTables:
             if document["version"] != VERSION:
                 return cls(conditions)
             found = list(map(_entry, require_field(document, "tables", list, "the cost tables")))
+            seen: set[Key] = set()
+            for key, _, _ in found:
+                if key in seen:
+                    raise ProblemError(f"there are two cost tables of {key}")
+                seen.add(key)
             details = {key: detail for key, _, detail in found if detail is not None}
             return cls(conditions, {key: timings for key, timings, _ in found}, details)
         except ProblemError as error:
@@ -245,7 +277,9 @@ def _entry(raw: Any) -> tuple[Key, tuple[Timing, ...], Detail | None]:
     if not 1 <= kept <= stored:
         raise ProblemError(f"{where} keeps {kept} of {stored} channels")
     layer = Layer.from_dict(require_field(raw, "layer", dict, where))
-    timings = tuple(map(_timing, require_field(raw, "timings", list, where)))
+    timings = tuple(_timing(own, stored) for own in require_field(raw, "timings", list, where))
+    if not timings:
+        raise ProblemError(f"{where} has no timings")
     if len({len(timing.nanoseconds) for timing in timings}) > 1:
         raise ProblemError(f"{where} has timings with different numbers of figures; every round makes one of each")
     effort = require_field(raw, "effort", (dict, type(None)), where)
@@ -255,14 +289,17 @@ def _entry(raw: Any) -> tuple[Key, tuple[Timing, ...], Detail | None]:
 def _detail(raw: dict[str, Any]) -> Detail:
     where = "the effort of a cost table"
     reject_unknown_fields(raw, set(Detail._fields), where)
-    return Detail(
+    found = Detail(
         require_field(raw, "spans", int, where),
         float(require_field(raw, "seconds", (int, float), where)),
         require_field(raw, "copies", int, where),
     )
+    if min(found) < 0:
+        raise ProblemError(f"{where} has negative figures: {tuple(found)}")
+    return found
 
 
-def _timing(raw: Any) -> Timing:
+def _timing(raw: Any, stored: int) -> Timing:
     where = "a timing"
     if not isinstance(raw, dict):
         raise ProblemError("a timing must be an object")
@@ -270,7 +307,7 @@ def _timing(raw: Any) -> Timing:
     figures = require_field(raw, "nanoseconds", list, where)
     if not figures or not all(type(figure) is int and figure >= 0 for figure in figures):
         raise ProblemError(f"{where}: field 'nanoseconds' must list whole numbers, at least one")
-    return Timing(
+    timing = Timing(
         require_field(raw, "form", str, where),
         require_field(raw, "channels", int, where),
         require_field(raw, "runs", int, where),
@@ -278,6 +315,14 @@ def _timing(raw: Any) -> Timing:
         tuple(figures),
         require_field(raw, "late", bool, where) if "late" in raw else False,
     )
+    if timing.form not in FORMS or timing.kernel not in ("", *KERNELS):
+        raise ProblemError(
+            f"{where}: fields 'form' and 'kernel' are {timing.form!r} and {timing.kernel!r}; forms are "
+            f"{', '.join(FORMS)}, kernels {', '.join(KERNELS)} or empty"
+        )
+    if not 1 <= timing.runs <= timing.channels <= stored:
+        raise ProblemError(f"{where}: it reads {timing.channels} of {stored} channels in {timing.runs} runs")
+    return timing
 
 
 def by_form(timings: Iterable[Timing]) -> Mapping[tuple[str, Way], list[Timing]]:

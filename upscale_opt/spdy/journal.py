@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from problems.files import write_text_atomically
+from problems import ProblemError
+from problems.files import read_any_json, reject_unknown_fields, require_field, write_text_atomically
 from upscale_opt.errors import MaskError
 
 JOURNAL_FILE = "journal.json"
@@ -61,13 +62,14 @@ class Journal:
 
 def _entries(path: Path, fingerprint: str) -> dict[str, Any]:
     """The entries in a file, if they are of this run."""
+    where = "the journal"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        known = document["format"] == FORMAT and isinstance(document["entries"], dict)
-    except OSError as error:
-        raise MaskError(f"cannot read {path}: {error.strerror}; choose another directory") from error
-    except (ValueError, KeyError, TypeError) as error:
+        document = read_any_json(path)
+        entries = require_field(document, "entries", dict, where)
+        written = require_field(document, "fingerprint", str, where)
+        reject_unknown_fields(document, ("format", "fingerprint", "entries"), where)
+        if require_field(document, "format", str, where) != FORMAT:
+            raise ProblemError("its field 'format' says something else")
+    except ProblemError as error:
         raise MaskError(f"{path} cannot be read as the journal of a run; delete it") from error
-    if not known:
-        raise MaskError(f"{path} cannot be read as the journal of a run; delete it")
-    return document["entries"] if document.get("fingerprint") == fingerprint else {}
+    return entries if written == fingerprint else {}

@@ -1,0 +1,155 @@
+"""From what users hand over to the arrays and numbers that are kept: nothing is rounded, cut off or taken for true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from problems.errors import ProblemError
+
+
+def booleans(given: Any, what: str) -> np.ndarray:
+    """A new Boolean array of what is Boolean, or exactly 0 and 1.
+
+    Parameters
+    ----------
+    given
+        Array or sequence, any shape.
+    what
+        Names it in errors: ``access 'a': kept``.
+
+    Raises
+    ------
+    ProblemError
+        If it holds anything else.
+
+    Examples
+    --------
+    >>> booleans([1, 0, 1.0], "kept").tolist()
+    [True, False, True]
+    >>> booleans([0.5, 0.2], "kept")
+    Traceback (most recent call last):
+    problems.errors.ProblemError: kept holds 0.5; give Booleans, or 0 and 1
+    """
+    array = _array(given, what)
+    if array.dtype == bool or not array.size:
+        return array.astype(bool)
+    if array.dtype.kind not in "iuf":
+        raise ProblemError(f"{what} holds {array.dtype.name}; give Booleans, or 0 and 1")
+    odd = array[(array != 0) & (array != 1)]
+    if odd.size:
+        raise ProblemError(f"{what} holds {odd.flat[0]}; give Booleans, or 0 and 1")
+    return array == 1
+
+
+def whole_numbers(given: Any, what: str, numbers: str = "numbers") -> np.ndarray:
+    """A new int64 array of what are whole numbers already (of an integer type).
+
+    Parameters
+    ----------
+    given
+        Array or sequence, any shape.
+    what
+        Names it in errors: ``block 'x': required``.
+    numbers
+        What they are called there: ``channel numbers``.
+
+    Raises
+    ------
+    ProblemError
+        If it holds anything else, or numbers beyond int64.
+
+    Examples
+    --------
+    >>> whole_numbers((2, 0), "required").tolist()
+    [2, 0]
+    >>> whole_numbers([0.5], "required")
+    Traceback (most recent call last):
+    problems.errors.ProblemError: required lists numbers, not float64; give whole numbers
+    """
+    array = _array(given, what)
+    if not array.size:
+        return array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        kind = "str" if array.dtype.kind == "U" else array.dtype.name
+        raise ProblemError(f"{what} lists {numbers}, not {kind}; give whole numbers")
+    if array.dtype.kind == "u" and array.max() > np.iinfo(np.int64).max:
+        raise ProblemError(f"{what} holds {array.max()}; give numbers below 2^63")
+    return array.astype(np.int64)
+
+
+def whole_number(value: Any, what: str, *, least: int | None = None, most: int | None = None) -> int:
+    """A whole number as an int.
+
+    Raises
+    ------
+    ProblemError
+        If it is of another type (a Boolean or a float, say), below `least` or above `most`.
+
+    Examples
+    --------
+    >>> whole_number(np.int32(7), "seed", least=0)
+    7
+    >>> whole_number(True, "seed", least=0)
+    Traceback (most recent call last):
+    problems.errors.ProblemError: seed is True; give a whole number from 0 up
+    """
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or (least is not None and value < least) or (most is not None and value > most):
+        limits = "" if least is None else f" from {least} up" if most is None else f" from {least} to {most}"
+        raise ProblemError(f"{what} is {value!r}; give a whole number{limits}")
+    return int(value)
+
+
+def flag(value: Any, what: str) -> bool:
+    """A Boolean as a bool.
+
+    Raises
+    ------
+    ProblemError
+        If it is of another type.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise ProblemError(f"{what} is {value!r}; give True or False")
+    return bool(value)
+
+
+def text(value: Any, what: str) -> str:
+    """A string.
+
+    Raises
+    ------
+    ProblemError
+        If it is of another type.
+    """
+    if not isinstance(value, str):
+        raise ProblemError(f"{what} is {value!r:.80}; give a text")
+    return value
+
+
+def objects(given: Any, kind: type, what: str) -> tuple[Any, ...]:
+    """A tuple of objects of one class.
+
+    Raises
+    ------
+    ProblemError
+        If it is no sequence, or holds anything else.
+    """
+    found = tuple(given) if isinstance(given, Iterable) and not isinstance(given, (str, bytes)) else (given,)
+    for own in found:
+        if not isinstance(own, kind):
+            raise ProblemError(f"{what} hold {own!r:.80}, which is no {kind.__name__}; give a tuple of those")
+    return found
+
+
+def _array(given: Any, what: str) -> np.ndarray:
+    """An array of any kind; what NumPy cannot make one of, or only one of objects, is refused."""
+    try:
+        array = np.asarray(given)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ProblemError(f"{what} is no array ({error}); give an array or a list of numbers") from error
+    if array.dtype == object and array.size:
+        raise ProblemError(f"{what} is no array of numbers; give an array or a list of them")
+    return array
