@@ -15,6 +15,7 @@ from problems import Block, Bundle
 from upscale_opt.attributes import named_tensors
 from upscale_opt.bundles import bundles_of
 from upscale_opt.channels import Layout, Pin, Resolution, TensorLayout
+from upscale_opt.constants import Fingerprint
 from upscale_opt.findings import ChannelSlice
 from upscale_opt.flow import Flow
 
@@ -120,6 +121,9 @@ class Graph:
     constants
         Names of tensors that are part of the code (``x + torch.tensor(0.5)``): in the traced module's state_dict, but
         not in the model's.
+    fixed
+        Name to fingerprint of the values that the trace holds for: those of `constants`, of buffers that the model's
+        state_dict leaves out, and of buffers and other tensors whose values its code asks for.
     reasons
         Per block, why it is pinned; empty if it is not.
     bundles
@@ -140,6 +144,7 @@ class Graph:
     pins: tuple[Pin, ...]
     shapes: Mapping[str, Any]
     constants: frozenset[str]
+    fixed: Mapping[str, Fingerprint]
     reasons: tuple[tuple[str, ...], ...]
     bundles: tuple[Bundle, ...]
 
@@ -205,7 +210,9 @@ class Graph:
         return np.concatenate(channels).repeat(layout.size)
 
 
-def build(flow: Flow, shapes: Mapping[str, Any], constants: frozenset[str]) -> Graph | frozenset[str]:
+def build(
+    flow: Flow, shapes: Mapping[str, Any], constants: frozenset[str], fixed: Mapping[str, Fingerprint]
+) -> Graph | frozenset[str]:
     """Resolve the channels of a finished flow into blocks; the nodes to be refused if a layout is no concatenation."""
     resolution = flow.table.resolve()
     known: dict[int, TensorLayout | None] = {}
@@ -255,6 +262,7 @@ def build(flow: Flow, shapes: Mapping[str, Any], constants: frozenset[str]) -> G
         tuple(flow.table.pins),
         shapes,
         constants,
+        fixed,
         resolution.reasons,
         bundles_of([(read.input, read.output, read.groups) for read in grouped], resolution, known.values()),
     )
