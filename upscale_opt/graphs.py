@@ -15,8 +15,8 @@ from problems import Block, Bundle
 from upscale_opt.attributes import named_tensors
 from upscale_opt.bundles import bundles_of
 from upscale_opt.channels import Layout, Pin, Resolution, TensorLayout
-from upscale_opt.constants import Fingerprint
 from upscale_opt.findings import ChannelSlice
+from upscale_opt.fingerprints import Fingerprint
 from upscale_opt.flow import Flow
 
 NETWORK_INPUT = "network input"
@@ -123,7 +123,10 @@ class Graph:
         not in the model's.
     fixed
         Name to fingerprint of the values that the trace holds for: those of `constants`, of buffers that the model's
-        state_dict leaves out, and of buffers and other tensors whose values its code asks for.
+        state_dict leaves out, and of `used`.
+    used
+        Names of buffers and other tensors whose values became part of the code, since Python asked for them: a
+        condition on one, a bound of a loop, what is computed from a plain attribute.
     reasons
         Per block, why it is pinned; empty if it is not.
     bundles
@@ -145,6 +148,7 @@ class Graph:
     shapes: Mapping[str, Any]
     constants: frozenset[str]
     fixed: Mapping[str, Fingerprint]
+    used: tuple[str, ...]
     reasons: tuple[tuple[str, ...], ...]
     bundles: tuple[Bundle, ...]
 
@@ -154,6 +158,7 @@ class Graph:
         return (
             f"{len(self.blocks)} blocks, {total} channels ({pinned} pinned), "
             f"{len(self.consumers)} consumers, {len(self.unsupported)} unsupported operators"
+            + (f"; holds for the values of {', '.join(self.used)}" if self.used else "")
         )
 
     @cached_property
@@ -211,7 +216,11 @@ class Graph:
 
 
 def build(
-    flow: Flow, shapes: Mapping[str, Any], constants: frozenset[str], fixed: Mapping[str, Fingerprint]
+    flow: Flow,
+    shapes: Mapping[str, Any],
+    constants: frozenset[str],
+    fixed: Mapping[str, Fingerprint],
+    used: tuple[str, ...],
 ) -> Graph | frozenset[str]:
     """Resolve the channels of a finished flow into blocks; the nodes to be refused if a layout is no concatenation."""
     resolution = flow.table.resolve()
@@ -263,6 +272,7 @@ def build(
         shapes,
         constants,
         fixed,
+        used,
         resolution.reasons,
         bundles_of([(read.input, read.output, read.groups) for read in grouped], resolution, known.values()),
     )

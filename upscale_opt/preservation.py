@@ -28,6 +28,7 @@ _ATOMS = (
     *(int, float, complex, str, bytes, type(None), type(Ellipsis), types.ModuleType, torch.dtype, torch.device),
     *(fx.Proxy, fx.Node, fx.Graph),
 )
+_PLAIN = frozenset({int, float, bool, str, type(None), fx.Proxy})
 _WRITES_UNSAID = ("batch_norm", "instance_norm")
 """Operators of torch that write into arguments (running statistics) although their schemas do not say so."""
 
@@ -48,22 +49,25 @@ class Snapshot:
         self.tensors: list[torch.Tensor] = []
         self._entries: list[_Entry] = []
         waiting, seen = list(roots), dict[int, Any]()
-        while waiting:
-            own = waiting.pop()
-            if isinstance(own, _ATOMS) or id(own) in seen:
-                continue
-            seen[id(own)] = own  # alive, so that no other object takes its identity
-            waiting += self._remember(own)
+        with torch._C.DisableTorchFunction():
+            while waiting:
+                own = waiting.pop()
+                if type(own) in _PLAIN or id(own) in seen or isinstance(own, _ATOMS):
+                    continue
+                seen[id(own)] = own  # alive, so that no other object takes its identity
+                waiting += self._remember(own)
 
     def changed(self) -> bool:
         """Whether anything is not as it was; random generators do not count."""
-        return any(entry.changed() for entry in self._entries)
+        with torch._C.DisableTorchFunction():
+            return any(entry.changed() for entry in self._entries)
 
     def restore(self) -> None:
         """Put everything back that is not as it was."""
-        for entry in self._entries:
-            if entry.changed() or isinstance(entry, _Generator):
-                entry.restore()
+        with torch._C.DisableTorchFunction():
+            for entry in self._entries:
+                if entry.changed() or isinstance(entry, _Generator):
+                    entry.restore()
 
     def _remember(self, own: Any) -> Iterable[Any]:
         """Remember one object; returns those it leads to."""
@@ -148,12 +152,19 @@ class Preservation(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        for tensor in _written(func, args, kwargs):
+        if func not in _writing:
+            schema = func._schema
+            _writing[func] = schema.is_mutable or any(name in schema.name for name in _WRITES_UNSAID)
+        for tensor in _written(func, args, kwargs) if _writing[func] else ():
             storage = _storage_of(tensor)
             pointer = 0 if storage is None else storage.data_ptr()
             if pointer in self._memory and pointer not in self._overwritten:
                 self._overwritten[pointer] = self._memory[pointer].clone()
         return func(*args, **kwargs)
+
+
+_writing: dict[Any, bool] = {}
+"""Operators to whether they write into an argument."""
 
 
 def _storage_of(tensor: torch.Tensor) -> torch.UntypedStorage | None:
@@ -169,9 +180,7 @@ def _storage_of(tensor: torch.Tensor) -> torch.UntypedStorage | None:
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[torch.Tensor]:
     """The tensors that an operator writes into."""
     schema = func._schema
-    unsaid = any(name in schema.name for name in _WRITES_UNSAID)
-    if not schema.is_mutable and not unsaid:
-        return
+    unsaid = not schema.is_mutable
     for i, argument in enumerate(schema.arguments):
         if not unsaid and (argument.alias_info is None or not argument.alias_info.is_write):
             continue
@@ -208,8 +217,10 @@ class _Dict(_Entry):
     def changed(self) -> bool:
         if len(self.own) != len(self.items):
             return True
-        now = zip(self.kind.items(self.own), self.items, strict=True)
-        return any(a is not c or b is not d for (a, b), (c, d) in now)
+        for (key, value), (old_key, old_value) in zip(self.kind.items(self.own), self.items, strict=True):
+            if value is not old_value or key is not old_key:
+                return True
+        return False
 
     def restore(self) -> None:
         self.kind.clear(self.own)
@@ -358,6 +369,7 @@ class _Tensor(_Entry):
     def __init__(self, own: torch.Tensor) -> None:
         self.own = own
         self.alias = own.detach()
+        self.pointer = None if _storage_of(own) is None else own.data_ptr()
         self.training = self._training()
         self.hooks = None if own._backward_hooks is None else dict(own._backward_hooks)
 
@@ -366,18 +378,15 @@ class _Tensor(_Entry):
 
     def _moved(self) -> bool:
         now, before = self.own, self.alias
-        if now.layout is not torch.strided or now.is_meta or before.is_meta:
+        if self.pointer is None:
             return now.is_meta != before.is_meta
-        return (now.shape, now.stride(), now.dtype, now.data_ptr()) != (
-            (before.shape, before.stride(), before.dtype, before.data_ptr())
-        )
+        return now.data_ptr() != self.pointer or now.dtype != before.dtype or now.shape != before.shape
 
     def changed(self) -> bool:
         requires_grad, grad = self._training()
-        hooks = None if self.own._backward_hooks is None else dict(self.own._backward_hooks)
-        return (
-            self._moved() or requires_grad != self.training[0] or grad is not self.training[1] or hooks != self.hooks
-        )
+        if self._moved() or requires_grad != self.training[0] or grad is not self.training[1]:
+            return True
+        return self.own._backward_hooks != self.hooks
 
     def restore(self) -> None:
         if self._moved():

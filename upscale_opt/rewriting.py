@@ -67,7 +67,7 @@ class _Rewriter:
         self.readings.fuse()
         self.module.graph.lint()
         self.module.recompile()
-        plan = replace(self.plan, slices=frozenset(self.readings.prologues))
+        plan = replace(self.plan, slices=frozenset(self.readings.prologues), fixed=self.graph.fixed)
         return Exported(self.module, plan, self.graph, self.slices)
 
     def _entries(self, layout: TensorLayout) -> np.ndarray:

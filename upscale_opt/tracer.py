@@ -20,7 +20,7 @@ from torch.fx.proxy import TraceError
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from upscale_opt.constants import Fingerprint, fingerprint_of
+from upscale_opt.fingerprints import Fingerprint, fingerprint_of
 from upscale_opt.known_values import KINDS, MEASURES, KnownValues, UnknownValueError, written_by
 from upscale_opt.matrix_convolution import MatrixConv2d
 from upscale_opt.preservation import Preservation, Snapshot
@@ -91,8 +91,9 @@ def fixed_values(model: nn.Module, tracing: Tracing) -> dict[str, Fingerprint]:
         if name not in persistent:
             found[name] = buffer
     for node in tracing.module.graph.nodes:
-        if node.op == "call_module":
-            for name, tensor in _all_tensors(tracing.module.get_submodule(str(node.target))):
+        module = tracing.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if module is not None and not type(module).__module__.startswith(("torch.nn", "upscale_opt.")):
+            for name, tensor in _all_tensors(module):
                 qualified = f"{node.target}.{name}"
                 if qualified not in persistent:
                     found[qualified] = tensor
@@ -174,6 +175,7 @@ class _Tracer(fx.Tracer):
         with self._origins, _assignments_to_buffers(self._assign):
             graph = super().trace(root, concrete_args)
         self._write_back(graph)
+        self._keep_used(graph)
         return graph
 
     def module_of(self, model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
@@ -211,7 +213,7 @@ class _Tracer(fx.Tracer):
         call = (path, self.num_calls.get(path, 0))
         given = Snapshot([args, kwargs])
         while (way := self._ways.get(call, _Way.TRACED)) is not _Way.WHOLE:
-            point, frame = self._point(), _Frame(way, any(self.knows(x.node) for x in _proxies_in(args, kwargs)))
+            point, frame = self._point(), _Frame(way)
             self._frames.append(frame)
             try:
                 if way is _Way.BY_VALUE:
@@ -223,7 +225,8 @@ class _Tracer(fx.Tracer):
                     # It changes what it is given. As an operator it would change something else.
                     given.restore()
                     raise
-                self._ways[call] = _Way.BY_VALUE if frame.has_buffers and way is _Way.TRACED else _Way.WHOLE
+                by_value = way is _Way.TRACED and (frame.has_buffers or self._is_given_buffers(args, kwargs))
+                self._ways[call] = _Way.BY_VALUE if by_value else _Way.WHOLE
                 if self._state.changed():
                     raise _BeginAgainError from None
             finally:
@@ -320,6 +323,9 @@ class _Tracer(fx.Tracer):
             self._use(self._origins.of(a))
         return self.create_node("get_attr", name, (), {})
 
+    def _is_given_buffers(self, args: Any, kwargs: Any) -> bool:
+        return any(self.knows(x.node) for x in tree_leaves((args, kwargs)) if isinstance(x, fx.Proxy))
+
     def _by_value(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """Arguments of a module in which what is known is itself."""
 
@@ -377,6 +383,14 @@ class _Tracer(fx.Tracer):
                 self.used[name] = None
             else:
                 self._use(self._origins.of(self._constants[name]))
+
+    def _keep_used(self, graph: fx.Graph) -> None:
+        """Buffers whose values were used are buffers of the traced network, too, whether or not it reads them."""
+        read = {node.target for node in graph.nodes if node.op == "get_attr"}
+        end = next(iter(reversed(graph.nodes)))
+        for name in [name for name in self._buffers.values() if name in self.used and name not in read]:
+            with graph.inserting_before(end):
+                graph.get_attr(name)
 
     # Buffers that forward replaces
 
@@ -471,10 +485,6 @@ def _all_tensors(root: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
                 numbered = own.items() if isinstance(own, dict) else enumerate(own)
                 entries = [(f"{prefix}[{place!r}]", entry) for place, entry in numbered]
             yield from ((name, x) for name, x in entries if isinstance(x, torch.Tensor) and not isinstance(x, nn.Parameter))
-
-
-def _proxies_in(args: Any, kwargs: Any) -> list[fx.Proxy]:
-    return [x for x in tree_leaves((args, kwargs)) if isinstance(x, fx.Proxy)]
 
 
 def _submodule(module: nn.Module, path: str) -> nn.Module | None:

@@ -66,7 +66,7 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
             flow.values[node.name] = _apply_rule(flow, node)
         pin_counted(flow)
         unfit = flow.pin_shared() | _unused_rearrangements(flow)
-        graph = build(flow, shapes, constants, fixed)
+        graph = build(flow, shapes, constants, fixed, found.used)
         if isinstance(graph, Graph) and not unfit:
             return graph
         # What a rule said cannot be carried out: these nodes are treated as unknown operators.
