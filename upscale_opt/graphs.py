@@ -85,6 +85,23 @@ class Selection:
     index: np.ndarray
 
 
+@dataclass(frozen=True)
+class Pick:
+    """A tensor that does not depend on the network's input, of which an export hands one user the channels it wants.
+
+    Attributes
+    ----------
+    user, node
+        Names of the fx nodes.
+    layout
+        Of the tensor, as its user reads it.
+    """
+
+    user: str
+    node: str
+    layout: TensorLayout
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """A traced model.
@@ -105,6 +122,8 @@ class Graph:
         Convolutions with several groups that are not depthwise, in execution order.
     selections
         Nodes that become selections.
+    picks
+        Selections for single users of tensors that do not depend on the network's input.
     slices
         Channel slices, in execution order.
     lengths
@@ -140,6 +159,7 @@ class Graph:
     reads: tuple[Read, ...]
     grouped: tuple[Read, ...]
     selections: tuple[Selection, ...]
+    picks: tuple[Pick, ...]
     slices: tuple[ChannelSlice, ...]
     lengths: Mapping[str, int]
     parameters: Mapping[str, Mapping[int, TensorLayout]]
@@ -243,6 +263,9 @@ def build(
                 layouts[name] = own
     refused |= {call.node.name for call in flow.calls if final(call.input) is None or final(call.output) is None}
     refused |= {own.node for own in flow.rearrangements if final(own.input) is None or final(own.output) is None}
+    picks = {(user, node): final(own) for (user, node, _), own in flow.picks.items()}
+    refused |= {user for (user, _), own in picks.items() if own is None}
+    refused |= {user for user, node, _ in flow.picks if sum((user, node) == key[:2] for key in flow.picks) > 1}
     if refused:
         return frozenset(refused)
 
@@ -264,6 +287,7 @@ def build(
         reads,
         grouped,
         selections,
+        tuple(Pick(user, node, own) for (user, node), own in picks.items() if own is not None),
         tuple(flow.slices),
         flow.lengths,
         parameters,

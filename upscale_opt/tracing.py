@@ -60,10 +60,14 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
     constants = frozenset(found.module.state_dict()) - frozenset(model.state_dict())
     fixed = fixed_values(model, found)
     refused: frozenset[str] = frozenset()
+    whole: frozenset[int] = frozenset()
     while True:
-        flow = Flow(found.module, batched, shapes, refused)
+        flow = Flow(found.module, batched, shapes, refused, whole)
         for node in found.module.graph.nodes:
             flow.values[node.name] = _apply_rule(flow, node)
+        if not flow.buffers_used_whole() <= whole:
+            whole |= flow.buffers_used_whole()
+            continue
         pin_counted(flow)
         unfit = flow.pin_shared() | _unused_rearrangements(flow)
         graph = build(flow, shapes, constants, fixed, found.used)
