@@ -153,6 +153,10 @@ class Flow:
             self.picks[user.name, node.name, axis] = Layout(axis, channels)
         return self.picks[user.name, node.name, axis].channels
 
+    def is_fixed(self, node: Any) -> bool:
+        """Whether a node computes a tensor that does not depend on the network's input."""
+        return self.is_tensor(node) and node in self._fixed
+
     @cached_property
     def _fixed(self) -> set[fx.Node]:
         """Nodes that do not depend on the network's input: what is computed from parameters and buffers alone."""

@@ -24,8 +24,9 @@ from upscale_opt.fingerprints import Fingerprint, fingerprint_of
 from upscale_opt.known_values import KINDS, MEASURES, KnownValues, UnknownValueError, written_by
 from upscale_opt.matrix_convolution import MatrixConv2d
 from upscale_opt.preservation import Preservation, Snapshot
-from upscale_opt.proxies import Proxy
 from upscale_opt.selections import Gather
+from upscale_opt.traced_module import Retracer, TracedModule, keep_persistence
+from upscale_opt.value_proxies import ValueProxy
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,16 +181,14 @@ class _Tracer(fx.Tracer):
 
     def module_of(self, model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
         """The traced network as a module; buffers that a state_dict leaves out are left out of its own, too."""
+        graph._tracer_cls = Retracer
         vars(model).update(self._constants)  # where torch.fx looks for them
         try:
-            module = fx.GraphModule(model, graph)
+            module = TracedModule(model, graph)
         finally:
             for name in self._constants:
                 del vars(model)[name]
-        for path, own in model.named_modules():
-            twin = _submodule(module, path)
-            if twin is not None and twin is not own:
-                twin._non_persistent_buffers_set |= own._non_persistent_buffers_set & twin._buffers.keys()
+        keep_persistence(model, module)
         return module
 
     def tensor_of(self, name: str) -> Any:
@@ -302,7 +301,7 @@ class _Tracer(fx.Tracer):
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """What stands for the result of a node."""
-        return Proxy(node, self)
+        return ValueProxy(node, self)
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """As torch.fx's."""
@@ -485,13 +484,6 @@ def _all_tensors(root: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
                 numbered = own.items() if isinstance(own, dict) else enumerate(own)
                 entries = [(f"{prefix}[{place!r}]", entry) for place, entry in numbered]
             yield from ((name, x) for name, x in entries if isinstance(x, torch.Tensor) and not isinstance(x, nn.Parameter))
-
-
-def _submodule(module: nn.Module, path: str) -> nn.Module | None:
-    try:
-        return module.get_submodule(path)
-    except AttributeError:
-        return None
 
 
 def _is_written_in_place(node: fx.Node, name: str) -> bool:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 from torch import fx
-from torch.fx.proxy import Attribute, TraceError
+from torch.fx import proxy
+from torch.fx.proxy import TraceError
 
 from upscale_opt.known_values import MEASURES
 
@@ -25,23 +26,23 @@ def _in_place(function: Callable[[Any, Any], Any]) -> Callable[[fx.Proxy, Any], 
     return method
 
 
-class Proxy(fx.Proxy):
-    """Two things differ from torch.fx's proxies.
-
-    ``x += y`` stays what it is (torch.fx makes ``x = x + y`` of it, another thing if somebody else holds `x`). And where
-    Python needs a value it gets it, if the tracer knows it: that of a buffer, or the shape of a parameter.
-    """
-
-    tracer: Any
+class InPlaceProxy(fx.Proxy):
+    """``x += y`` stays what it is: torch.fx makes ``x = x + y`` of it, another thing if somebody else holds `x`."""
 
     __iadd__ = _in_place(operator.iadd)
     __isub__ = _in_place(operator.isub)
     __imul__ = _in_place(operator.imul)
     __itruediv__ = _in_place(operator.itruediv)
 
+
+class ValueProxy(InPlaceProxy):
+    """Where Python needs a value it gets it, if the tracer knows it: that of a buffer, or the shape of a parameter."""
+
+    tracer: Any
+
     def __getattr__(self, name: str) -> Any:
         known, value = self.tracer.measure(self.node, name) if name in MEASURES else (False, None)
-        return value if known and not callable(value) else ProxyAttribute(self, name)
+        return value if known and not callable(value) else ValueAttribute(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _MEMORY:
@@ -70,7 +71,7 @@ class Proxy(fx.Proxy):
         return np.asarray(self.tracer.value_of(self.node).cpu(), dtype=dtype)
 
 
-class ProxyAttribute(Attribute, Proxy):
+class ValueAttribute(proxy.Attribute, ValueProxy):
     """An attribute or a method of a tensor."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
