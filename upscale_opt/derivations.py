@@ -23,7 +23,9 @@ def asks_for_kind(node: fx.Node) -> bool:
     return node.target is getattr and node.args[1] in _KINDS
 
 
-def position_before(node: fx.Node, shape: Callable[[fx.Node], Sequence[int]], from_right: int) -> int | None:
+def position_before(
+    node: fx.Node, shape: Callable[[fx.Node], Sequence[int] | None], from_right: int
+) -> int | None:
     """Which dimension of its first argument a dimension of a node's tensor is, both counted from the right, from 1.
 
     None unless a node only rearranges, every entry of the dimension is what it was, and no length is named.
@@ -33,7 +35,7 @@ def position_before(node: fx.Node, shape: Callable[[fx.Node], Sequence[int]], fr
     node
         A node of a traced graph.
     shape
-        The shape of what a node computes.
+        The shape of what a node computes; None if that is no tensor.
     from_right
         The dimension.
     """
@@ -46,14 +48,14 @@ def position_before(node: fx.Node, shape: Callable[[fx.Node], Sequence[int]], fr
     is_attribute = node.target is getattr and node.args[1] in _ATTRIBUTES
     if node.target is not operator.getitem and name not in _REARRANGING and not is_attribute:
         return None
-    before = tuple(shape(source))
-    if len(node.all_input_nodes) > 1 or not 0 < math.prod(before) <= MOST_FOLLOWED:
+    before, after = shape(source), shape(node)
+    if before is None or after is None or len(node.all_input_nodes) > 1 or not 0 < math.prod(before) <= MOST_FOLLOWED:
         return None
-    length = shape(node)[-from_right]
+    length = after[-from_right]
     for d in (d for d, size in enumerate(before) if size == length):
-        places = torch.arange(length).reshape([-1 if own == d else 1 for own in range(len(before))]).expand(before)
-        after = _applied(node, places).movedim(-from_right, -1)
-        if bool((after == torch.arange(length)).all()):
+        places = torch.arange(length).reshape([-1 if own == d else 1 for own in range(len(before))]).expand(*before)
+        moved = _applied(node, places).movedim(-from_right, -1)
+        if bool((moved == torch.arange(length)).all()):
             return len(before) - d
     return None
 

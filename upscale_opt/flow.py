@@ -208,7 +208,7 @@ class Flow:
         elif node.op == "call_method" and node.target in ("view", "reshape"):
             given = node.args[1:]
             lengths: Any = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
-            if len(lengths) != len(self.shape(node)) or len(self.shape(sources[0])) != 1:
+            if len(lengths) != len(self.shape(node)) or len(self.shapes.get(sources[0].name) or ()) != 1:
                 return None
             if type(lengths[-from_right]) is not int:
                 return None
@@ -218,7 +218,7 @@ class Flow:
         elif node.name in self.maps:
             sources = [x for x in node.all_input_nodes if self.is_tensor(x) and math.prod(self.shape(x)) > 1]
             sources = [x for x in sources if len(self.shape(x)) >= from_right and self.shape(x)[-from_right] > 1]
-        elif (moved := position_before(node, self.shape, from_right)) is not None:
+        elif (moved := position_before(node, lambda x: self.shapes.get(x.name), from_right)) is not None:
             position = moved
         else:
             return None

@@ -13,6 +13,7 @@ import sys
 import types
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -137,6 +138,11 @@ class Preservation(TorchDispatchMode):
         """Whether anything is not as it was; random generators do not count."""
         return bool(self._overwritten) or self._snapshot.changed()
 
+    @property
+    def num_overwritten(self) -> int:
+        """In how many tensors' memory somebody has written."""
+        return len(self._overwritten)
+
     def restore(self) -> None:
         """Put everything back now."""
         overwritten, self._overwritten = self._overwritten, {}
@@ -165,6 +171,30 @@ class Preservation(TorchDispatchMode):
 
 _writing: dict[Any, bool] = {}
 """Operators to whether they write into an argument."""
+
+
+@contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """As `Preservation`, for a network that is run while time is measured: no operator is slowed down.
+
+    Buffers are copied beforehand; the values of parameters are trusted to stay.
+
+    Parameters
+    ----------
+    model
+        The network.
+    """
+    snapshot, randomness = Snapshot([model]), _Randomness()
+    values = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, before in values:
+                if not torch.equal(buffer, before):
+                    buffer.copy_(before)
+        snapshot.restore()
+        randomness.restore()
 
 
 def _storage_of(tensor: torch.Tensor) -> torch.UntypedStorage | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -58,9 +58,9 @@ def traced(model: nn.Module, state: Preservation) -> Tracing:
     state
         It before it is traced. Traces change networks: the caller puts it back.
     """
-    ways: dict[_Call, _Way] = {}
+    lessons = _Lessons()
     while True:
-        tracer = _Tracer(state, ways)
+        tracer = _Tracer(state, lessons)
         try:
             graph = tracer.trace(model)
             return Tracing(tracer.module_of(model, graph), tracer.known, tuple(tracer.used))
@@ -69,7 +69,7 @@ def traced(model: nn.Module, state: Preservation) -> Tracing:
         except Exception:
             if not tracer.may_read_values:
                 raise
-            ways[_NETWORK] = _Way.BY_VALUE
+            lessons.ways[_NETWORK] = _Way.BY_VALUE
         state.restore()
 
 
@@ -126,6 +126,14 @@ class _Frame:
     has_buffers: bool = False
 
 
+@dataclass
+class _Lessons:
+    """What earlier attempts have taught: how calls are traced that failed, and which kinds of modules do."""
+
+    ways: dict[_Call, _Way] = field(default_factory=dict)
+    failing: set[type] = field(default_factory=set)
+
+
 @dataclass(frozen=True)
 class _Point:
     """Where a trace stands."""
@@ -134,6 +142,7 @@ class _Point:
     stack: Mapping[str, Any]
     calls: Mapping[str, int]
     num_constants: int
+    num_overwritten: int
     lost: frozenset[str]
     assigned: Mapping[str, fx.Proxy]
     proxies: Mapping[str, fx.Proxy]
@@ -146,16 +155,17 @@ class _Tracer(fx.Tracer):
     ----------
     state
         The network before it is traced.
-    ways
-        How calls that failed before are traced; new ones are added.
+    lessons
+        What is known from earlier attempts; completed.
     """
 
-    def __init__(self, state: Preservation, ways: dict[_Call, _Way]) -> None:
+    def __init__(self, state: Preservation, lessons: _Lessons) -> None:
         super().__init__()
         self.used: dict[str, None] = {}
         self._state = state
-        self._ways = ways
-        self._frames = [_Frame(ways.get(_NETWORK, _Way.TRACED))]
+        self._lessons = lessons
+        self._frames = [_Frame(lessons.ways.get(_NETWORK, _Way.TRACED))]
+        self._left_alone: set[str] = set()
         self._proxies: dict[str, fx.Proxy] = {}
         self._assigned: dict[str, fx.Proxy] = {}
         self._constants: dict[str, torch.Tensor] = {}
@@ -211,8 +221,10 @@ class _Tracer(fx.Tracer):
             return super().call_module(m, forward, args, kwargs)
         call = (path, self.num_calls.get(path, 0))
         given = Snapshot([args, kwargs])
-        while (way := self._ways.get(call, _Way.TRACED)) is not _Way.WHOLE:
+        while (way := self._lessons.ways.get(call, _Way.TRACED)) is not _Way.WHOLE:
             point, frame = self._point(), _Frame(way)
+            # What has failed before will fail again: remember what it may change.
+            before = Snapshot([self.root]) if type(m) in self._lessons.failing else None
             self._frames.append(frame)
             try:
                 if way is _Way.BY_VALUE:
@@ -225,9 +237,9 @@ class _Tracer(fx.Tracer):
                     given.restore()
                     raise
                 by_value = way is _Way.TRACED and (frame.has_buffers or self._is_given_buffers(args, kwargs))
-                self._ways[call] = _Way.BY_VALUE if by_value else _Way.WHOLE
-                if self._state.changed():
-                    raise _BeginAgainError from None
+                self._lessons.ways[call] = _Way.BY_VALUE if by_value else _Way.WHOLE
+                self._lessons.failing.add(type(m))
+                self._undo(before, point)
             finally:
                 self._frames.pop()
         self._require_own_buffers(m)
@@ -238,7 +250,15 @@ class _Tracer(fx.Tracer):
         self.known.lose(buffers)
         for name in buffers:
             self._proxies.pop(name, None)
+        self._left_alone.update(name for name in self.tensor_attrs.values() if name.startswith(f"{path}."))
         return whole
+
+    def _undo(self, before: Snapshot | None, point: _Point) -> None:
+        """Put back what a failed attempt has changed in the network; without a snapshot of it, begin again."""
+        if before is not None and self._state.num_overwritten == point.num_overwritten:
+            before.restore()
+        elif self._state.changed():
+            raise _BeginAgainError
 
     def _require_own_buffers(self, m: nn.Module) -> None:
         """Refuse to call a module as it is whose buffers forward has replaced: they will be at the end of the call."""
@@ -253,6 +273,7 @@ class _Tracer(fx.Tracer):
             dict(self.module_stack),
             dict(self.num_calls),
             len(self._constants),
+            self._state.num_overwritten,
             self.known.lost,
             dict(self._assigned),
             dict(self._proxies),
@@ -314,6 +335,8 @@ class _Tracer(fx.Tracer):
         if not isinstance(a, torch.Tensor) or isinstance(a, nn.Parameter):
             return super().create_arg(a)
         name = self._buffers.get(id(a)) or self.tensor_attrs.get(a)
+        if name in self._left_alone:
+            raise TraceError(f"what {name!r} holds at this point is not known")
         if not name:
             numbers = itertools.count(len(self._constants))
             name = next(own for i in numbers if not hasattr(self.root, own := f"_tensor_constant{i}"))

@@ -24,7 +24,7 @@ from upscale_opt.graphs import Graph
 from upscale_opt.layouts import stored_positions
 from upscale_opt.masks import effective_masks
 from upscale_opt.outputs import clones, relative_error, tensors
-from upscale_opt.preservation import Preservation
+from upscale_opt.preservation import Preservation, unchanged
 from upscale_opt.prologues import prologues_of
 from upscale_opt.randomisation import DoublePrecision, random_inputs, randomise
 from upscale_opt.tracing import as_tuple, trace
@@ -97,9 +97,10 @@ class Verifier:
         generator = torch.Generator().manual_seed(seed)
         given = as_tuple(example_inputs)
         self._changes_itself = True  # until it is seen not to
-        self._randomise(given, generator)
-        self.state = dict(named_tensors(self.masked))
-        self.outputs = self._run(self.masked)
+        with unchanged(model):  # its copies share classes and closures with it
+            self._randomise(given, generator)
+            self.state = dict(named_tensors(self.masked))
+            self.outputs = self._run(self.masked)
 
     def _randomise(self, given: tuple[Any, ...], generator: torch.Generator) -> None:
         """The masked model with random values, and inputs that it takes: of two samples, or else as they are given."""
@@ -150,7 +151,8 @@ class Verifier:
             return Verification(float("nan"), 0.0, None, stale, message)
         module = self._with_random_state(exported)
         try:
-            return self._compare(module, exported)
+            with unchanged(self.model):
+                return self._compare(module, exported)
         finally:
             # Graph modules refer to themselves: this one would hold its tensors until garbage is collected.
             for _, tensor in named_tensors(module):

@@ -41,9 +41,10 @@ def _filter(flow: Flow, node: fx.Node, given: list[Any], groups: int) -> Value:
     source, weight = flow.source(node), given[0]
     if not flow.is_tensor(source) or not all(tensor is None or flow.is_fixed(tensor) for tensor in given):
         return flow.unknown(node)
+    if groups == 1 or flow.shape(weight)[:2] != (groups, 1) or len(flow.shape(source)) != len(flow.shape(weight)):
+        return flow.unknown(node)
     x = flow.channels(node, source, 1)
-    rows = flow.shape(weight)[:2]
-    if x is None or groups == 1 or rows != (groups, 1) or len(x) != groups:
+    if x is None or len(x) != groups:
         return flow.unknown(node)
     for tensor in given:
         own = x if tensor is None else flow.channels(node, tensor, 0, picks=True)
