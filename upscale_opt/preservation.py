@@ -177,7 +177,7 @@ _writing: dict[Any, bool] = {}
 def unchanged(model: nn.Module) -> Iterator[None]:
     """As `Preservation`, for a network that is run while time is measured: no operator is slowed down.
 
-    Buffers are copied beforehand; the values of parameters are trusted to stay.
+    Buffers and other tensors are copied beforehand; the values of parameters are trusted to stay.
 
     Parameters
     ----------
@@ -185,15 +185,15 @@ def unchanged(model: nn.Module) -> Iterator[None]:
         The network.
     """
     snapshot, randomness = Snapshot([model]), _Randomness()
-    values = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    values = [(own, own.detach().clone()) for own in snapshot.tensors if not isinstance(own, nn.Parameter)]
     try:
         yield
     finally:
-        with torch.no_grad():
-            for buffer, before in values:
-                if not torch.equal(buffer, before):
-                    buffer.copy_(before)
         snapshot.restore()
+        with torch.no_grad():
+            for own, before in values:
+                if not own.is_meta and not torch.equal(own, before):
+                    own.detach().copy_(before)
         randomness.restore()
 
 
