@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from upscale_opt.preservation import Snapshot
+from upscale_opt.snapshots import Snapshot
 
 Module = TypeVar("Module", bound=nn.Module)
 

@@ -13,7 +13,9 @@ from torch import fx
 MOST_FOLLOWED = 2**22
 """A tensor with more elements is not followed through what rearranges it."""
 _SAME = ("contiguous", "clone", "detach", "to", "type_as", "float", "double", "half", "bfloat16", "cpu", "cuda")
-_REARRANGING = ("unsqueeze", "squeeze", "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "flatten")
+_REARRANGING = (
+    *("unsqueeze", "squeeze", "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "flatten"),
+)
 _ATTRIBUTES = ("data", "T", "mT")
 _KINDS = ("dtype", "device", "ndim", "requires_grad", "is_cuda", "layout", "is_floating_point", "is_complex")
 
@@ -23,9 +25,7 @@ def asks_for_kind(node: fx.Node) -> bool:
     return node.target is getattr and node.args[1] in _KINDS
 
 
-def position_before(
-    node: fx.Node, shape: Callable[[fx.Node], Sequence[int] | None], from_right: int
-) -> int | None:
+def position_before(node: fx.Node, shape: Callable[[fx.Node], Sequence[int] | None], from_right: int) -> int | None:
     """Which dimension of its first argument a dimension of a node's tensor is, both counted from the right, from 1.
 
     None unless a node only rearranges, every entry of the dimension is what it was, and no length is named.

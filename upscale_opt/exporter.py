@@ -150,12 +150,13 @@ def load(
 
 
 def _require_same_values(wanted: Mapping[str, Fingerprint], found: Mapping[str, Fingerprint], whence: str) -> None:
-    """Refuse a model whose code holds for other values; if none are known to compare with, there is nothing to refuse."""
+    """Refuse a model whose code holds for other values, if it is known for which."""
     for name in {**wanted, **found} if wanted else ():
         if name not in found or name not in wanted or not wanted[name].matches(found[name]):
             raise PlanError(
-                f"{whence} where {name!r} has other values than in this model, and the export depends on them; give the "
-                "model the same values (load its state_dict into it first, if they are in there), or make the plan anew"
+                f"{whence} where {name!r} has other values than in this model, and the export depends on them; give "
+                "the model the same values (load its state_dict into it first, if they are in there), or make the plan "
+                "anew"
             )
 
 

@@ -105,7 +105,8 @@ def fingerprints_from_dict(raw: dict[str, Any], where: str) -> dict[str, Fingerp
             raise ProblemError(f"{place}: fields 'values' and 'size' must be finite numbers")
         if (values is None) == (digest is None) or (values is not None and len(values) != _length(shape)):
             raise ProblemError(f"{place} must have either a digest or as many values as its shape asks for")
-        found[name] = Fingerprint(tuple(shape), None if values is None else tuple(map(float, values)), float(size), digest)
+        numbers = None if values is None else tuple(map(float, values))
+        found[name] = Fingerprint(tuple(shape), numbers, float(size), digest)
     return found
 
 

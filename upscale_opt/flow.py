@@ -43,8 +43,8 @@ class Flow:
     calls, rearrangements, slices
         In execution order.
     picks
-        Of tensors that do not depend on the network's input, by user, node and axis: the channels that the user is to be
-        given of them.
+        Of tensors that do not depend on the network's input, by user, node and axis: the channels that the user is to
+        be given of them.
     parameters
         Qualified name of a parameter or buffer to the layout of each of its dimensions that follows channels.
     lengths
@@ -147,7 +147,7 @@ class Flow:
         return self._assumed[key]
 
     def pick(self, user: fx.Node, node: fx.Node, axis: int) -> np.ndarray:
-        """New channels along a dimension of a fixed tensor: an export selects those that its user wants, for it alone."""
+        """New channels along a dimension of a fixed tensor: an export selects those that this user wants."""
         if (user.name, node.name, axis) not in self.picks:
             channels = self.table.produce(self.shape(node)[axis], node.name)
             self.picks[user.name, node.name, axis] = Layout(axis, channels)
@@ -422,9 +422,14 @@ class Flow:
     def _is_followed(self, node: fx.Node) -> bool:
         """Whether all uses of a parameter, or of what is computed from it, are known to follow channels."""
         return all(
-            (user.name, node.name) in self.attribute_uses
-            and ((self.values.get(user.name) is not None and user.name not in self.derived) or self._is_followed(user))
-            or asks_for_kind(user)
+            asks_for_kind(user)
+            or (
+                (user.name, node.name) in self.attribute_uses
+                and (
+                    (self.values.get(user.name) is not None and user.name not in self.derived)
+                    or self._is_followed(user)
+                )
+            )
             for user in node.users
         )
 

@@ -97,7 +97,7 @@ class KnownValues:
         return node in self._sources and not self._sources[node] & self._lost
 
     def sources(self, node: fx.Node) -> frozenset[str]:
-        """Names of the buffers and other tensors that a value depends on; the mere shape and type of one does not count."""
+        """Names of the buffers and other tensors that a value depends on; their shapes and types do not count."""
         return self._sources[node]
 
     def sources_of_shape(self, node: fx.Node) -> frozenset[str]:

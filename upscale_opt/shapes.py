@@ -107,7 +107,6 @@ class _ShapeRecorder(nn.Module):
         interpreter.extra_traceback = False
         interpreter.run(*inputs)
 
-
     def run_for_real(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one module on random numbers, with its own parameters and buffers, for the shapes of what it returns."""
         inside = {name: own for name, own in self.own.items() if name.startswith(f"{path}.")}
@@ -116,8 +115,8 @@ class _ShapeRecorder(nn.Module):
         generator = torch.Generator().manual_seed(0)
 
         def drawn(x: torch.Tensor) -> torch.Tensor:
-            values = torch.empty(x.shape).normal_(generator=generator) if x.is_floating_point() else torch.zeros(x.shape)
-            return values.to(device, x.dtype)
+            values = torch.zeros(x.shape)
+            return (values.normal_(generator=generator) if x.is_floating_point() else values).to(device, x.dtype)
 
         with torch.device(device):
             given, named = tree_map_only(torch.Tensor, drawn, (args, kwargs))

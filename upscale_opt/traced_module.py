@@ -29,7 +29,7 @@ class TracedModule(fx.GraphModule):
 
 
 class Retracer(fx.Tracer):
-    """How torch makes a module of a pickle: it traces the code again. In-place operators and buffers stay what they are."""
+    """How torch makes a module of a pickle: it traces the code again. Buffers and in-place operators stay so."""
 
     proxy_buffer_attributes = True
 

@@ -1,4 +1,4 @@
-"""How a network becomes an fx graph: buffers stay buffers, nothing of the network changes, and what cannot be traced is left whole.
+"""How a network becomes an fx graph: buffers stay buffers, and only what cannot be traced is left whole.
 
 torch.fx computes with buffers while it traces, so that the values of the network at hand become part of the code; here
 they are recorded as parameters are. Where that fails in a module, its own buffers are used by their values, as torch.fx
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -17,16 +16,16 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.fx.proxy import TraceError
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
-from upscale_opt.fingerprints import Fingerprint, fingerprint_of
-from upscale_opt.known_values import KINDS, MEASURES, KnownValues, UnknownValueError, written_by
+from upscale_opt.known_values import MEASURES, KnownValues, UnknownValueError, written_by
 from upscale_opt.matrix_convolution import MatrixConv2d
-from upscale_opt.preservation import Preservation, Snapshot
+from upscale_opt.origins import Origins, all_tensors, names_of_tensors
+from upscale_opt.preservation import Preservation
 from upscale_opt.selections import Gather
+from upscale_opt.snapshots import Snapshot
 from upscale_opt.traced_module import Retracer, TracedModule, keep_persistence
-from upscale_opt.value_proxies import ValueProxy
+from upscale_opt.value_proxies import ValueProxy, assignments_to_buffers
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,34 +70,6 @@ def traced(model: nn.Module, state: Preservation) -> Tracing:
                 raise
             lessons.ways[_NETWORK] = _Way.BY_VALUE
         state.restore()
-
-
-def fixed_values(model: nn.Module, tracing: Tracing) -> dict[str, Fingerprint]:
-    """The values that a trace holds for, by name: those the code uses, and those that no state_dict brings along.
-
-    Parameters
-    ----------
-    model
-        The network, as it was.
-    tracing
-        Its trace.
-    """
-    found: dict[str, Any] = {}
-    tensors = dict(_all_tensors(model))
-    for name in tracing.used:
-        found[name] = tensors.get(name)
-    persistent = model.state_dict(keep_vars=True).keys()
-    for name, buffer in tracing.module.named_buffers(remove_duplicate=False):
-        if name not in persistent:
-            found[name] = buffer
-    for node in tracing.module.graph.nodes:
-        module = tracing.module.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if module is not None and not type(module).__module__.startswith(("torch.nn", "upscale_opt.")):
-            for name, tensor in _all_tensors(module):
-                qualified = f"{node.target}.{name}"
-                if qualified not in persistent:
-                    found[qualified] = tensor
-    return {name: fingerprint_of(tensor) for name, tensor in found.items() if isinstance(tensor, torch.Tensor)}
 
 
 class _Way(Enum):
@@ -178,12 +149,12 @@ class _Tracer(fx.Tracer):
     def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
         """As torch.fx's."""
         self.known = KnownValues(self.tensor_of)
-        self._tensors = dict(_all_tensors(root)) | dict(root.named_parameters(remove_duplicate=False))
-        self._names = _names_of_tensors(root)
+        self._tensors = dict(all_tensors(root)) | dict(root.named_parameters(remove_duplicate=False))
+        self._names = names_of_tensors(root)
         self._parameters = {id(tensor): name for name, tensor in root.named_parameters()}
         self._buffers = {id(tensor): name for name, tensor in root.named_buffers()}
-        self._origins = _Origins(self._names, self._use)
-        with self._origins, _assignments_to_buffers(self._assign):
+        self._origins = Origins(self._names, self._use)
+        with self._origins, assignments_to_buffers(self._assign):
             graph = super().trace(root, concrete_args)
         self._write_back(graph)
         self._keep_used(graph)
@@ -290,12 +261,13 @@ class _Tracer(fx.Tracer):
         self.known.forget(erased, point.lost)
         for name in list(self._constants)[point.num_constants :]:
             del self.tensor_attrs[self._constants.pop(name)]
-        for own, before in (
+        states: tuple[tuple[Any, Any], ...] = (
             (self.module_stack, point.stack),
             (self.num_calls, point.calls),
             (self._assigned, point.assigned),
             (self._proxies, point.proxies),
-        ):
+        )
+        for own, before in states:
             own.clear()
             own.update(before)
 
@@ -358,7 +330,7 @@ class _Tracer(fx.Tracer):
                 return value
             return x
 
-        return torch.utils._pytree.tree_map(own, (args, kwargs))  # type: ignore[return-value]
+        return tree_map(own, (args, kwargs))
 
     # Values
 
@@ -393,7 +365,7 @@ class _Tracer(fx.Tracer):
         """A condition."""
         return bool(self.value_of(obj.node)) if self.knows(obj.node) else super().to_bool(obj)
 
-    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+    def iter(self, obj: Any) -> Iterator[Any]:
         """A loop."""
         if not self.knows(obj.node):
             return super().iter(obj)
@@ -442,73 +414,6 @@ class _Tracer(fx.Tracer):
                 graph.call_method("copy_", (graph.get_attr(name), final))
 
 
-class _Origins(TorchFunctionMode):
-    """Where the values of tensors come from that are computed while a network is traced.
-
-    Parameters
-    ----------
-    names
-        Identities of the network's own tensors to their names.
-    use
-        Called with the names whose values Python was given.
-    """
-
-    def __init__(self, names: Mapping[int, str], use: Callable[[Iterable[str]], None]) -> None:
-        super().__init__()
-        self.names = names
-        self.use = use
-        self.found: dict[int, tuple[torch.Tensor, frozenset[str]]] = {}
-
-    def of(self, tensor: torch.Tensor) -> frozenset[str]:
-        """Names of the network's tensors that a tensor was computed from."""
-        if id(tensor) in self.names:
-            return frozenset([self.names[id(tensor)]])
-        return self.found[id(tensor)][1] if id(tensor) in self.found else frozenset()
-
-    def remember(self, value: Any, names: frozenset[str]) -> None:
-        """A value comes from these."""
-        if isinstance(value, torch.Tensor):
-            self.found[id(value)] = (value, names)
-
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        leaves = tree_leaves((args, kwargs))
-        tensors = [x for x in leaves if isinstance(x, torch.Tensor)]
-        if tensors and not any(isinstance(x, fx.Proxy) for x in leaves):
-            names = frozenset().union(*map(self.of, tensors))
-            results = [x for x in tree_leaves(result) if isinstance(x, torch.Tensor) and id(x) not in self.names]
-            for own in results:
-                self.remember(own, names)
-            if names and not results and not _is_about_kind(func):
-                self.use(names)
-        return result
-
-
-def _is_about_kind(func: Any) -> bool:
-    """Whether a function of torch whose result is no tensor asks for the shape or the type of one, not for values."""
-    return getattr(func, "__name__", "") in {*KINDS, "__get__"}
-
-
-def _names_of_tensors(root: nn.Module) -> dict[int, str]:
-    """Identity to the first name of the tensors of a network that are no parameters."""
-    names: dict[int, str] = {}
-    for name, tensor in _all_tensors(root):
-        names.setdefault(id(tensor), name)
-    return names
-
-
-def _all_tensors(root: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Buffers, and tensors that are plain attributes or entries of one, with their names."""
-    for path, module in root.named_modules():
-        for key, own in {**vars(module), **module._buffers}.items():
-            prefix = f"{path}.{key}".removeprefix(".")
-            entries: Iterable[tuple[str, Any]] = [(prefix, own)]
-            if isinstance(own, list | tuple | dict) and not key.startswith("_"):
-                numbered = own.items() if isinstance(own, dict) else enumerate(own)
-                entries = [(f"{prefix}[{place!r}]", entry) for place, entry in numbered]
-            yield from ((name, x) for name, x in entries if isinstance(x, torch.Tensor) and not isinstance(x, nn.Parameter))
-
-
 def _is_written_in_place(node: fx.Node, name: str) -> bool:
     """Whether a node is a buffer, or the result of an operator that writes into it."""
     while node.op != "get_attr":
@@ -517,21 +422,3 @@ def _is_written_in_place(node: fx.Node, name: str) -> bool:
             return False
         node = written[0]
     return node.target == name
-
-
-@contextmanager
-def _assignments_to_buffers(assign: Callable[[nn.Module, str, fx.Proxy], None]) -> Iterator[None]:
-    """Hand assignments of proxies to buffers over; torch refuses them."""
-    original = nn.Module.__setattr__
-
-    def set_attribute(module: nn.Module, name: str, value: Any) -> None:
-        if isinstance(value, fx.Proxy) and isinstance(module.__dict__.get("_buffers", {}).get(name), torch.Tensor):
-            assign(module, name, value)
-        else:
-            original(module, name, value)
-
-    nn.Module.__setattr__ = set_attribute  # type: ignore[method-assign, assignment]
-    try:
-        yield
-    finally:
-        nn.Module.__setattr__ = original  # type: ignore[method-assign]

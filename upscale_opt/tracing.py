@@ -12,20 +12,22 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from upscale_opt.attributes import named_tensors
 from upscale_opt.channels import Scattered
 from upscale_opt.errors import ModelError
 from upscale_opt.findings import Value, channels_in
+from upscale_opt.fixed_values import fixed_values
 from upscale_opt.flow import Flow
 from upscale_opt.graphs import NETWORK_INPUT, NETWORK_OUTPUT, Graph, build
 from upscale_opt.operators.elementwise import elementwise
 from upscale_opt.operators.sizes import pin_counted
 from upscale_opt.operators.table import rule_of
+from upscale_opt.origins import all_tensors
 from upscale_opt.preservation import Preservation
 from upscale_opt.shapes import first_line, shapes_of
-from upscale_opt.tracer import fixed_values, traced
+from upscale_opt.tracer import traced
 
 
 def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Graph:
@@ -47,6 +49,7 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
     if model.training:
         raise ModelError("the model is in training mode; call model.eval() first")
     _require_initialised(model)
+    tensors = dict(all_tensors(model))
     with Preservation(model) as state:
         try:
             found = traced(model, state)
@@ -57,8 +60,9 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
             ) from error
         _put_inputs_first(found.module)
         shapes, batched = shapes_of(found, inputs)
+        later = dict(all_tensors(model))
     constants = frozenset(found.module.state_dict()) - frozenset(model.state_dict())
-    fixed = fixed_values(model, found)
+    fixed = fixed_values(model, found, tensors, later)
     refused: frozenset[str] = frozenset()
     whole: frozenset[int] = frozenset()
     while True:
@@ -93,7 +97,7 @@ def as_tuple(example_inputs: torch.Tensor | Sequence[Any]) -> tuple[Any, ...]:
 
 def _require_initialised(model: nn.Module) -> None:
     for name, tensor in named_tensors(model):
-        if isinstance(tensor, UninitializedTensorMixin):
+        if is_lazy(tensor):
             path = name.rpartition(".")[0]
             raise ModelError(
                 f"the layer {path!r} ({type(model.get_submodule(path)).__name__}) has no weights yet; "

@@ -1,13 +1,15 @@
-"""What stands for a tensor while a network is traced: torch.fx's proxies, which know their values where they are known."""
+"""What stands for a tensor while a network is traced: torch.fx's proxies, which know values where they are known."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from torch import fx
+import torch
+from torch import fx, nn
 from torch.fx import proxy
 from torch.fx.proxy import TraceError
 
@@ -75,6 +77,7 @@ class ValueAttribute(proxy.Attribute, ValueProxy):
     """An attribute or a method of a tensor."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method."""
         if self.attr in MEASURES:
             known, value = self.tracer.measure(self.root.node, self.attr)
             if known:
@@ -82,3 +85,21 @@ class ValueAttribute(proxy.Attribute, ValueProxy):
         if self.attr in _VALUES and self.tracer.knows(self.root.node):
             return getattr(self.tracer.value_of(self.root.node), self.attr)(*args, **kwargs)
         return super().__call__(*args, **kwargs)
+
+
+@contextmanager
+def assignments_to_buffers(assign: Callable[[nn.Module, str, fx.Proxy], None]) -> Iterator[None]:
+    """Hand assignments of proxies to buffers over; torch refuses them."""
+    original = nn.Module.__setattr__
+
+    def set_attribute(module: nn.Module, name: str, value: Any) -> None:
+        if isinstance(value, fx.Proxy) and isinstance(module.__dict__.get("_buffers", {}).get(name), torch.Tensor):
+            assign(module, name, value)
+        else:
+            original(module, name, value)
+
+    nn.Module.__setattr__ = set_attribute  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        nn.Module.__setattr__ = original  # type: ignore[method-assign]

@@ -245,7 +245,7 @@ class Verifier:
             if not self._changes_itself:
                 return [y for inputs in self.inputs for y in tensors(module(*clones(inputs)))]
             with Preservation(module) as state:
-                found = [clone for inputs in self.inputs for clone in clones(tensors(module(*clones(inputs))))]
+                found = [y.clone() for inputs in self.inputs for y in tensors(module(*clones(inputs)))]
                 self._changes_itself = state.changed()
             return found
 

@@ -1,8 +1,9 @@
-"""Tests that buffers stay buffers: in exports, in what is saved and loaded, in copies; and that fixed values are named."""
+"""Tests that buffers stay buffers, in exports, in what is saved and in copies, and that fixed values are named."""
 
 import copy
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -142,9 +143,7 @@ class Frozen(nn.Module):
             self.register_buffer(name, torch.full((channels,), start))
 
     def forward(self, x):
-        weight, bias, mean, var = (
-            own.reshape(1, -1, 1, 1) for own in (self.weight, self.bias, self.mean, self.var)
-        )
+        weight, bias, mean, var = (own.reshape(1, -1, 1, 1) for own in (self.weight, self.bias, self.mean, self.var))
         scale = weight * (var + 1e-5).rsqrt()
         return x * scale + (bias - mean * scale)
 
@@ -194,7 +193,7 @@ def test_frozen_statistics_are_randomised_and_variances_stay_positive():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 1), Frozen(8), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
     x = torch.randn(2, 3, 8, 8)
-    graph, masks, chosen, exported = made(model, x)
+    graph, masks, _, exported = made(model, x)
     assert set(frozen_statistics(graph)) == {"1.weight", "1.bias", "1.mean", "1.var"}
     verifier = Verifier(model, x, graph, masks)
     assert all(len(verifier.state[f"1.{name}"].unique()) == 8 for name in ("weight", "bias", "mean", "var"))
@@ -244,8 +243,6 @@ def test_values_that_python_asks_for_are_named_and_load_checks_them(name, tmp_pa
 
 
 def plan_without_values(chosen):
-    from dataclasses import replace
-
     return replace(chosen, fixed={})
 
 
@@ -329,10 +326,10 @@ def add_one(module):
 
 @pytest.mark.parametrize("name", COUNTERS)
 def test_buffers_that_forward_changes_go_on_changing(name):
-    """A trace does not advance them, an export does as the network does, and verification begins from the same state."""
+    """A trace does not advance them, an export does as the network does, and verification begins anew."""
     torch.manual_seed(0)
     model, x = Net(COUNTERS[name], n=number(3)).eval(), torch.randn(SHAPE)
-    graph, masks, chosen, exported = made(model, x)
+    graph, masks, _, exported = made(model, x)
     assert int(model.n) == 3 == int(exported.module.n) and exported.verification.passed
     assert changing_buffers(graph) == {"n"}
     masked = masked_copy(model, masks)
@@ -395,3 +392,26 @@ def test_fingerprints_tell_values_apart_but_not_roundings():
     assert not fingerprint_of(torch.zeros(2)).matches(fingerprint_of(torch.zeros(2, dtype=torch.int64)))
     assert not fingerprint_of(torch.tensor([0.0, -math.inf])).matches(fingerprint_of(torch.tensor([-math.inf, 0.0])))
     assert fingerprint_of(torch.zeros(0)).matches(fingerprint_of(torch.zeros(0)))
+
+
+def test_what_a_part_that_is_left_whole_keeps_is_checked_unless_it_replaces_it():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.last = torch.rand(1, C, 1, 1), None
+
+        def forward(self, x):
+            self.last = x * self.table
+            return self.last if x.shape[-1] > 2 else x
+
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Conv2d(3, C, 1), Odd(), nn.Conv2d(C, 4, 1)).eval(), torch.randn(SHAPE)
+    with torch.no_grad():
+        model(x)
+    graph, _, chosen, exported = made(model, x)
+    assert set(graph.fixed) == {"1.table"}
+    twin = nn.Sequential(nn.Conv2d(3, C, 1), Odd(), nn.Conv2d(C, 4, 1)).eval()
+    with pytest.raises(PlanError, match=r"'1\.table' has other values"):
+        load(chosen, twin, model.state_dict(), x)
+    twin[1].table = model[1].table
+    assert distance(load(chosen, twin, model.state_dict(), x).module, exported.module, x) < 1e-6
