@@ -19,15 +19,15 @@ from problems.problem import Problem
 from problems.solution_files import channels_of
 
 PLAN_FORMAT = "upscale_opt.plan"
-PLAN_VERSION = 5
+PLAN_VERSION = 6
 _ALWAYS = ("format", "version", "model", "masks", "orders", "reads")
-_SINCE = {"outputs": 3, "widths": 4, "kernels": 4, "slices": 4, "places": 5}
+_SINCE = {"outputs": 3, "widths": 4, "kernels": 4, "slices": 4, "places": 5, "fixed": 6}
 
 
 def require_plan_fields(document: dict[str, Any], where: str) -> None:
-    """Raise `ProblemError` if a plan has an unknown field, or one that its version does not know and that says something.
+    """Raise `ProblemError` if a plan has an unknown field, or one that its version does not know.
 
-    What a program of that version would not have written is not to be passed over.
+    What a program of that version would not have written is not to be passed over, unless it says nothing.
     """
     reject_unknown_fields(document, (*_ALWAYS, *_SINCE), where)
     for field, first in _SINCE.items():

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from upscale_opt.snapshots import Snapshot
+
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -29,6 +31,23 @@ def copy_with(module: Module, tensor_of: Callable[[str, torch.Tensor], torch.Ten
             new = tensor_of(name, tensor)
             is_parameter = isinstance(tensor, nn.Parameter)
             memo[id(tensor)] = nn.Parameter(new, requires_grad=tensor.requires_grad) if is_parameter else new
+    return copied(module, memo)
+
+
+def copied(module: Module, memo: dict[int, Any] | None = None) -> Module:
+    """A deep copy of a module, also where it keeps what it has computed, which torch refuses to copy.
+
+    Parameters
+    ----------
+    module
+        Any module; it is not changed.
+    memo
+        Identities of objects to what takes their places in the copy.
+    """
+    memo = {} if memo is None else memo
+    for tensor in Snapshot([module]).tensors:
+        if not tensor.is_leaf and id(tensor) not in memo:
+            memo[id(tensor)] = tensor.detach().clone()
     return copy.deepcopy(module, memo)
 
 

@@ -31,6 +31,7 @@ from upscale_opt.latency.readings import cheapest_readings, fastest_kernels, tab
 from upscale_opt.masks import EffectiveMasks, effective_masks
 from upscale_opt.output_masks import normalise_output_masks
 from upscale_opt.plans import ModelReference, Plan, plan
+from upscale_opt.preservation import unchanged
 from upscale_opt.rounding import KeptChannels
 from upscale_opt.segments import Solutions, each_solution
 from upscale_opt.tracing import as_tuple, trace
@@ -348,4 +349,5 @@ def measure_all(
         outputs=prepared.outputs,
         kernels=fastest_kernels(prepared.tables),
     )
-    return profile_interleaved(models, prepared.example_inputs, runs=runs, backend=backend, progress=progress)
+    with unchanged(prepared.model):
+        return profile_interleaved(models, prepared.example_inputs, runs=runs, backend=backend, progress=progress)

@@ -15,6 +15,7 @@ from upscale_opt.attributes import attribute_of
 from upscale_opt.errors import PlanError
 from upscale_opt.exports import Exported
 from upscale_opt.extraction import extract
+from upscale_opt.fingerprints import Fingerprint, fingerprint_of
 from upscale_opt.graphs import Graph
 from upscale_opt.plans import Plan, baseline_plan, require_fitting
 from upscale_opt.rewriting import rewrite
@@ -119,13 +120,15 @@ def load(
     ------
     PlanError
         If the plan does not fit the model, or the state_dict is neither the original's nor the export's; the message
-        names the first mismatch.
+        names the first mismatch. Or if the code depends on values (`Graph.fixed`) that the model at hand does not
+        have: of buffers that Python looks at, of tensors that are no buffers.
     """
     if example_inputs is None:
         if plan.model is None:
             raise PlanError("the plan does not say the input shape; give example_inputs")
         example_inputs = torch.zeros(plan.model.input_shape)
     exported = export(model, example_inputs, plan, verify=False)
+    _require_same_values(plan.fixed, exported.graph.fixed, "the plan was made")
     constants = exported.graph.constants
     own = {name: tensor for name, tensor in exported.module.state_dict().items() if name not in constants}
     original = model.state_dict()
@@ -134,9 +137,27 @@ def load(
     expected = own if pruned else {name: original[name] for name in own}
     known = original.keys() | exported.module.state_dict().keys()
     _require_state(state_dict, expected, known, "the export's" if pruned else "the original model's")
+    held = exported.module.state_dict() if pruned else original
+    names = [name for name in exported.graph.fixed if name in held and name in state_dict]
+    _require_same_values(
+        {name: fingerprint_of(state_dict[name]) for name in names},
+        {name: fingerprint_of(held[name]) for name in names},
+        "the state_dict is of a model",
+    )
     state = {name: state_dict[name] for name in own} if pruned else exported.state_of(state_dict)
     exported.module.load_state_dict({**exported.module.state_dict(), **state})
     return exported
+
+
+def _require_same_values(wanted: Mapping[str, Fingerprint], found: Mapping[str, Fingerprint], whence: str) -> None:
+    """Refuse a model whose code holds for other values, if it is known for which."""
+    for name in {**wanted, **found} if wanted else ():
+        if name not in found or name not in wanted or not wanted[name].matches(found[name]):
+            raise PlanError(
+                f"{whence} where {name!r} has other values than in this model, and the export depends on them; give "
+                "the model the same values (load its state_dict into it first, if they are in there), or make the plan "
+                "anew"
+            )
 
 
 def unused_parts(model: nn.Module, module: nn.Module) -> tuple[str, ...]:

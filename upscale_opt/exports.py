@@ -181,6 +181,8 @@ class Exported:
     def slices_of(self, state_dict: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
         """The entries of `state_of`, one after the other: large models need not be held twice.
 
+        Buffers that are not part of a state_dict are among them if they are given.
+
         Raises
         ------
         PlanError
@@ -193,6 +195,10 @@ class Exported:
             if name not in state_dict:
                 raise PlanError(f"the state_dict lacks {name!r}; it belongs to another model")
             yield name, self.slices.get(name, ParameterSlice()).of(state_dict[name])
+        persistent = self.module.state_dict().keys()
+        for name, _ in self.module.named_buffers(remove_duplicate=False):
+            if name not in persistent and name in state_dict and name not in self.graph.constants:
+                yield name, self.slices.get(name, ParameterSlice()).of(state_dict[name])
 
     def save(self, directory: str | Path, forms: Iterable[str] = ()) -> None:
         """Write ``plan.json`` and ``model.safetensors`` (the pruned state_dict) into a directory, made if needed.

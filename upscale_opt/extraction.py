@@ -18,6 +18,7 @@ from upscale_opt.cost_model import CostModel
 from upscale_opt.graphs import Graph, Read
 from upscale_opt.prologues import prologues_of
 from upscale_opt.pruning import Pruning
+from upscale_opt.segment_problems import Problems
 from upscale_opt.workloads import layer_of, workload, writing_workload
 from upscale_opt.writes import Write
 
@@ -28,7 +29,7 @@ def extract(
     *,
     outputs: Mapping[str, np.ndarray] | None = None,
     costs: CostModel | None = None,
-) -> dict[str, Problem]:
+) -> Problems:
     """The ordering problem of every segment.
 
     Parameters
@@ -44,13 +45,13 @@ def extract(
 
     Returns
     -------
-    dict
-        Segment name to problem, in execution order. Every block of the network is in exactly one.
+    Problems
+        A dictionary of segment names to problems, in execution order. Every block of the network is in exactly one.
     """
     return problems_of(Pruning(graph, masks, outputs or {}), costs=costs)
 
 
-def problems_of(pruning: Pruning, *, costs: CostModel | None = None) -> dict[str, Problem]:
+def problems_of(pruning: Pruning, *, costs: CostModel | None = None) -> Problems:
     """As `extract`, of a traced model with its masks."""
     graph = pruning.graph
     bundles = _bundles(pruning)
@@ -70,7 +71,7 @@ def problems_of(pruning: Pruning, *, costs: CostModel | None = None) -> dict[str
     for bundle in bundles:
         units = tuple(tuple(int(local[b]) for b in unit) for unit in bundle.units)
         arranged.setdefault(int(segments[bundle.blocks[0]]), []).append(Bundle(units))
-    return {
+    problems = {
         name: Problem(
             tuple(_requiring(graph, int(b), pruning.required) for b in np.flatnonzero(segments == segment)),
             tuple(accesses.get(segment, ())),
@@ -79,6 +80,7 @@ def problems_of(pruning: Pruning, *, costs: CostModel | None = None) -> dict[str
         )
         for segment, name in enumerate(names)
     }
+    return Problems(problems, graph.fixed)
 
 
 _Entry = tuple[Access, tuple[int, ...]] | None

@@ -13,7 +13,9 @@ from torch import fx
 
 from upscale_opt.attributes import attribute_of, named_tensors
 from upscale_opt.channels import ChannelTable, Layout, Scattered
+from upscale_opt.derivations import asks_for_kind, position_before
 from upscale_opt.findings import Call, ChannelSlice, Rearrangement, Value, channels_in, through_channel
+from upscale_opt.known_values import written_by
 
 
 @dataclass
@@ -30,6 +32,8 @@ class Flow:
         The same for the example inputs.
     refused
         Names of nodes to be treated as unknown operators.
+    whole
+        Identities of buffers that are not to follow channels, since the network uses them as a whole, too.
     table
         All channels so far.
     values
@@ -38,6 +42,9 @@ class Flow:
         Why nothing is known, for tensors without a layout: what their channels are pinned for.
     calls, rearrangements, slices
         In execution order.
+    picks
+        Of tensors that do not depend on the network's input, by user, node and axis: the channels that the user is to
+        be given of them.
     parameters
         Qualified name of a parameter or buffer to the layout of each of its dimensions that follows channels.
     lengths
@@ -62,12 +69,14 @@ class Flow:
     shapes: Mapping[str, Any]
     given: Mapping[str, Any]
     refused: frozenset[str] = frozenset()
+    whole: frozenset[int] = frozenset()
     table: ChannelTable = field(default_factory=ChannelTable)
     values: dict[str, Value] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     rearrangements: list[Rearrangement] = field(default_factory=list)
     slices: list[ChannelSlice] = field(default_factory=list)
+    picks: dict[tuple[str, str, int], Layout] = field(default_factory=dict)
     parameters: dict[str, dict[int, Layout]] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, Any] = field(default_factory=dict)
@@ -111,10 +120,11 @@ class Flow:
         """An argument given by position or keyword."""
         return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
 
-    def channels(self, user: fx.Node, node: Any, axis: int) -> np.ndarray | None:
+    def channels(self, user: fx.Node, node: Any, axis: int, *, picks: bool = False) -> np.ndarray | None:
         """The channel of every entry of a dimension of what `user` reads; None if its channels are on another one.
 
-        A parameter follows from now on. If nothing is known of the tensor, its entries become pinned channels.
+        A parameter follows from now on. If nothing is known of the tensor, its entries become pinned channels; but with
+        `picks` an export may hand the user those it wants of a tensor that does not depend on the network's input.
         """
         value = self.value(node)
         if isinstance(value, Layout):
@@ -127,12 +137,35 @@ class Flow:
         if attribute is not None:
             self.attribute_uses.add((user.name, node.name))
             return attribute
+        if picks and node in self._fixed and node not in written_by(user):
+            return self.pick(user, node, axis)
         key = (node.name, axis)
         if key not in self._assumed:
             reason = self.reasons.get(node.name, "constant along the channel axis")
             self._assumed[key] = self.table.produce(self.shape(node)[axis], node.name)
             self.table.pin(self._assumed[key], reason, node.name)
         return self._assumed[key]
+
+    def pick(self, user: fx.Node, node: fx.Node, axis: int) -> np.ndarray:
+        """New channels along a dimension of a fixed tensor: an export selects those that this user wants."""
+        if (user.name, node.name, axis) not in self.picks:
+            channels = self.table.produce(self.shape(node)[axis], node.name)
+            self.picks[user.name, node.name, axis] = Layout(axis, channels)
+        return self.picks[user.name, node.name, axis].channels
+
+    def is_fixed(self, node: Any) -> bool:
+        """Whether a node computes a tensor that does not depend on the network's input."""
+        return self.is_tensor(node) and node in self._fixed
+
+    @cached_property
+    def _fixed(self) -> set[fx.Node]:
+        """Nodes that do not depend on the network's input: what is computed from parameters and buffers alone."""
+        fixed: set[fx.Node] = set()
+        for node in self.traced.graph.nodes:
+            computed = node.op in ("call_function", "call_method", "call_module") and node.all_input_nodes
+            if node.op == "get_attr" or (computed and fixed.issuperset(node.all_input_nodes)):
+                fixed.add(node)
+        return fixed
 
     def _attribute(self, node: fx.Node, axis: int) -> np.ndarray | None:
         """The channels of a tensor that is computed from parameters entry by entry, which follow from now on."""
@@ -161,17 +194,21 @@ class Flow:
         if not self.is_tensor(node) or len(self.shape(node)) < from_right or self.shape(node)[-from_right] != length:
             return None
         if node.op == "get_attr":
+            if id(self.parameter(str(node.target))) in self.whole:
+                return None
             return [(node, len(self.shape(node)) - from_right, set(), set())]
         sources, position = [self.source(node)] if node.args else [], from_right
         views: set[tuple[str, int]] = set()
         if node.op == "call_method" and node.target == "expand":
             given = node.args[1:]
-            if len(given) < from_right or given[-from_right] != -1:
+            if len(given) < from_right or type(given[-from_right]) is not int:
                 return None
+            if given[-from_right] != -1:
+                views.add((node.name, len(self.shape(node)) - from_right))
         elif node.op == "call_method" and node.target in ("view", "reshape"):
             given = node.args[1:]
             lengths: Any = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
-            if len(lengths) != len(self.shape(node)) or len(self.shape(sources[0])) != 1:
+            if len(lengths) != len(self.shape(node)) or len(self.shapes.get(sources[0].name) or ()) != 1:
                 return None
             if type(lengths[-from_right]) is not int:
                 return None
@@ -181,7 +218,9 @@ class Flow:
         elif node.name in self.maps:
             sources = [x for x in node.all_input_nodes if self.is_tensor(x) and math.prod(self.shape(x)) > 1]
             sources = [x for x in sources if len(self.shape(x)) >= from_right and self.shape(x)[-from_right] > 1]
-        elif node.op != "call_method" or node.target not in ("contiguous", "clone"):
+        elif (moved := position_before(node, lambda x: self.shapes.get(x.name), from_right)) is not None:
+            position = moved
+        else:
             return None
         found = []
         for source in sources:
@@ -362,12 +401,19 @@ class Flow:
         """Pinned channels of tensors of which nothing is known, for this reason."""
         return [channels for (name, _), channels in self._assumed.items() if self.reasons.get(name) == reason]
 
+    def _used_whole(self) -> set[int]:
+        """Identities of the tensors that are used in a way that follows no channels."""
+        reads = [node for node in self.traced.graph.nodes if node.op == "get_attr" and not self._is_followed(node)]
+        return {*self.foreign, *(id(attribute_of(self.traced, str(node.target))) for node in reads)}
+
+    def buffers_used_whole(self) -> frozenset[int]:
+        """Buffers that follow channels where they are computed with, but are used as a whole, too."""
+        whole = self._used_whole() & {tensor for tensor, _ in self._bound}
+        return frozenset(id(tensor) for tensor in self.traced.buffers() if id(tensor) in whole)
+
     def pin_shared(self) -> frozenset[str]:
         """Pin what follows channels but is used as a whole, too; returns calls whose weights are: refuse these."""
-        whole = set(self.foreign)
-        for node in self.traced.graph.nodes:
-            if node.op == "get_attr" and not self._is_followed(node):
-                whole.add(id(attribute_of(self.traced, str(node.target))))
+        whole = self._used_whole()
         for (tensor, _), channels in self._bound.items():
             if tensor in whole:
                 self.table.pin(channels, "a parameter is used elsewhere, too", "get_attr")
@@ -376,8 +422,14 @@ class Flow:
     def _is_followed(self, node: fx.Node) -> bool:
         """Whether all uses of a parameter, or of what is computed from it, are known to follow channels."""
         return all(
-            (user.name, node.name) in self.attribute_uses
-            and ((self.values.get(user.name) is not None and user.name not in self.derived) or self._is_followed(user))
+            asks_for_kind(user)
+            or (
+                (user.name, node.name) in self.attribute_uses
+                and (
+                    (self.values.get(user.name) is not None and user.name not in self.derived)
+                    or self._is_followed(user)
+                )
+            )
             for user in node.users
         )
 

@@ -16,6 +16,7 @@ from upscale_opt.attributes import named_tensors
 from upscale_opt.bundles import bundles_of
 from upscale_opt.channels import Layout, Pin, Resolution, TensorLayout
 from upscale_opt.findings import ChannelSlice
+from upscale_opt.fingerprints import Fingerprint
 from upscale_opt.flow import Flow
 
 NETWORK_INPUT = "network input"
@@ -84,6 +85,23 @@ class Selection:
     index: np.ndarray
 
 
+@dataclass(frozen=True)
+class Pick:
+    """A tensor that does not depend on the network's input, of which an export hands one user the channels it wants.
+
+    Attributes
+    ----------
+    user, node
+        Names of the fx nodes.
+    layout
+        Of the tensor, as its user reads it.
+    """
+
+    user: str
+    node: str
+    layout: TensorLayout
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """A traced model.
@@ -104,6 +122,8 @@ class Graph:
         Convolutions with several groups that are not depthwise, in execution order.
     selections
         Nodes that become selections.
+    picks
+        Selections for single users of tensors that do not depend on the network's input.
     slices
         Channel slices, in execution order.
     lengths
@@ -120,6 +140,12 @@ class Graph:
     constants
         Names of tensors that are part of the code (``x + torch.tensor(0.5)``): in the traced module's state_dict, but
         not in the model's.
+    fixed
+        Name to fingerprint of the values that the trace holds for: those of `constants`, of buffers that the model's
+        state_dict leaves out, and of `used`.
+    used
+        Names of buffers and other tensors whose values became part of the code, since Python asked for them: a
+        condition on one, a bound of a loop, what is computed from a plain attribute.
     reasons
         Per block, why it is pinned; empty if it is not.
     bundles
@@ -133,6 +159,7 @@ class Graph:
     reads: tuple[Read, ...]
     grouped: tuple[Read, ...]
     selections: tuple[Selection, ...]
+    picks: tuple[Pick, ...]
     slices: tuple[ChannelSlice, ...]
     lengths: Mapping[str, int]
     parameters: Mapping[str, Mapping[int, TensorLayout]]
@@ -140,6 +167,8 @@ class Graph:
     pins: tuple[Pin, ...]
     shapes: Mapping[str, Any]
     constants: frozenset[str]
+    fixed: Mapping[str, Fingerprint]
+    used: tuple[str, ...]
     reasons: tuple[tuple[str, ...], ...]
     bundles: tuple[Bundle, ...]
 
@@ -149,6 +178,7 @@ class Graph:
         return (
             f"{len(self.blocks)} blocks, {total} channels ({pinned} pinned), "
             f"{len(self.consumers)} consumers, {len(self.unsupported)} unsupported operators"
+            + (f"; holds for the values of {', '.join(self.used)}" if self.used else "")
         )
 
     @cached_property
@@ -205,7 +235,13 @@ class Graph:
         return np.concatenate(channels).repeat(layout.size)
 
 
-def build(flow: Flow, shapes: Mapping[str, Any], constants: frozenset[str]) -> Graph | frozenset[str]:
+def build(
+    flow: Flow,
+    shapes: Mapping[str, Any],
+    constants: frozenset[str],
+    fixed: Mapping[str, Fingerprint],
+    used: tuple[str, ...],
+) -> Graph | frozenset[str]:
     """Resolve the channels of a finished flow into blocks; the nodes to be refused if a layout is no concatenation."""
     resolution = flow.table.resolve()
     known: dict[int, TensorLayout | None] = {}
@@ -227,6 +263,9 @@ def build(flow: Flow, shapes: Mapping[str, Any], constants: frozenset[str]) -> G
                 layouts[name] = own
     refused |= {call.node.name for call in flow.calls if final(call.input) is None or final(call.output) is None}
     refused |= {own.node for own in flow.rearrangements if final(own.input) is None or final(own.output) is None}
+    picks = {(user, node): final(own) for (user, node, _), own in flow.picks.items()}
+    refused |= {user for (user, _), own in picks.items() if own is None}
+    refused |= {user for user, node, _ in flow.picks if sum((user, node) == key[:2] for key in flow.picks) > 1}
     if refused:
         return frozenset(refused)
 
@@ -248,6 +287,7 @@ def build(flow: Flow, shapes: Mapping[str, Any], constants: frozenset[str]) -> G
         reads,
         grouped,
         selections,
+        tuple(Pick(user, node, own) for (user, node), own in picks.items() if own is not None),
         tuple(flow.slices),
         flow.lengths,
         parameters,
@@ -255,6 +295,8 @@ def build(flow: Flow, shapes: Mapping[str, Any], constants: frozenset[str]) -> G
         tuple(flow.table.pins),
         shapes,
         constants,
+        fixed,
+        used,
         resolution.reasons,
         bundles_of([(read.input, read.output, read.groups) for read in grouped], resolution, known.values()),
     )

@@ -21,6 +21,8 @@ from problems.files import read_json, reject_unknown_fields, require_field, writ
 from problems.order_files import PLAN_FORMAT, PLAN_VERSION, require_plan_fields
 from problems.problem import MAX_SIZE
 from upscale_opt.errors import PlanError
+from upscale_opt.fingerprints import Fingerprint, fingerprints_from_dict, fingerprints_to_dict
+from upscale_opt.segment_problems import Problems
 
 if TYPE_CHECKING:
     from solvers import Result
@@ -84,6 +86,9 @@ class Plan:
         work, normalisation, and the concat they read (`upscale_opt.prologues`). None: of all that can be.
     places
         Block name to the name of the block that takes its place, where groups of convolutions have changed places.
+    fixed
+        Name to fingerprint of the values that the traced code holds for (`Graph.fixed`), which no state_dict brings
+        along; `upscale_opt.load` wants them to be the same. Empty if they are not known.
     """
 
     masks: Mapping[str, np.ndarray]
@@ -95,6 +100,7 @@ class Plan:
     kernels: Mapping[str, str] = field(default_factory=dict)
     slices: frozenset[str] | None = None
     places: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, Fingerprint] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         wide = {consumer_of(name) for name, mode in self.reads.items() if mode == OVER_READ or name in self.widths}
@@ -204,7 +210,7 @@ def baseline_plan(
         for access in problem.accesses
     }
     reads = {name: VIEW if whole[name] else COPY for name in made.reads}
-    return Plan(made.masks, made.orders, reads, model, made.outputs, slices=frozenset())
+    return Plan(made.masks, made.orders, reads, model, made.outputs, slices=frozenset(), fixed=made.fixed)
 
 
 def require_fitting(plan: Plan, problems: Mapping[str, Problem]) -> None:
@@ -306,6 +312,7 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         "kernels": dict(plan.kernels),
         "slices": None if plan.slices is None else sorted(plan.slices),
         "places": dict(plan.places),
+        "fixed": fingerprints_to_dict(plan.fixed),
     }
 
 
@@ -344,7 +351,11 @@ def plan_from_dict(document: dict[str, Any]) -> Plan:
     places = require_field(document, "places", dict, "the plan") if document["version"] > 4 else {}
     if not all(isinstance(name, str) for name in places.values()):
         raise ProblemError("the plan's places must be names of blocks")
-    return Plan(masks, orders, reads, model, outputs, widths, kernels, slices, places)
+    fixed = require_field(document, "fixed", dict, "the plan") if document["version"] > 5 else {}
+    return Plan(
+        *(masks, orders, reads, model, outputs, widths, kernels, slices, places),
+        fingerprints_from_dict(fixed, "the plan's fixed values of"),
+    )
 
 
 def _readings_from_dict(document: dict[str, Any]) -> tuple[dict[str, int], dict[str, str], frozenset[str] | None]:
@@ -418,4 +429,5 @@ def _assemble(
     places = {
         block: other for name, problem in problems.items() for block, other in places_of(problem, orders[name]).items()
     }
-    return Plan(dict(masks), channels, reads, model, dict(outputs or {}), places=places)
+    fixed = problems.fixed if isinstance(problems, Problems) else {}
+    return Plan(dict(masks), channels, reads, model, dict(outputs or {}), places=places, fixed=fixed)

@@ -7,7 +7,7 @@ it: the statistics are those of that signal, jittered, and weights are scaled to
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -60,7 +60,9 @@ class DoublePrecision(TorchDispatchMode):
 
 
 @torch.no_grad()
-def randomise(model: nn.Module, inputs: tuple[Any, ...], generator: torch.Generator) -> None:
+def randomise(
+    model: nn.Module, inputs: tuple[Any, ...], generator: torch.Generator, statistics: Iterable[torch.Tensor] = ()
+) -> None:
     """Give a float64 model in eval mode random biases, affine parameters and statistics, in place.
 
     Runs the model once. Zero weights stay zero, so a masked model stays masked.
@@ -73,7 +75,13 @@ def randomise(model: nn.Module, inputs: tuple[Any, ...], generator: torch.Genera
         As `random_inputs` makes them.
     generator
         Source of randomness, on the CPU.
+    statistics
+        Buffers that the model computes with itself, such as those of a frozen normalisation: jittered, and zeros made
+        a little larger, so that what is not negative stays so.
     """
+    for buffer in statistics:
+        jittered = buffer * _uniform(buffer, 0.5, 1.5, generator)
+        buffer.copy_(torch.where(buffer == 0, _uniform(buffer, 0, 0.2, generator), jittered))
     hooks = []
     for module in model.modules():
         bias, weight = getattr(module, "bias", None), getattr(module, "weight", None)

@@ -17,7 +17,7 @@ from upscale_opt.attributes import copy_with, named_tensors
 from upscale_opt.editing import Editor
 from upscale_opt.exports import Exported, ParameterSlice
 from upscale_opt.findings import ChannelSlice
-from upscale_opt.graphs import Graph, Read, Selection, TensorLayout
+from upscale_opt.graphs import Graph, Pick, Read, Selection, TensorLayout
 from upscale_opt.layouts import stored_positions
 from upscale_opt.plans import Plan
 from upscale_opt.pruning import Pruning
@@ -50,6 +50,8 @@ class _Rewriter:
         """All steps."""
         for name, dimensions in self.graph.parameters.items():
             self.slices[name] = ParameterSlice({dim: self._entries(layout) for dim, layout in dimensions.items()})
+        for pick in self.graph.picks:
+            self._insert_pick(pick)
         for read in self.graph.reads:
             self.readings.insert(read)
         for read in self.graph.grouped:
@@ -67,7 +69,7 @@ class _Rewriter:
         self.readings.fuse()
         self.module.graph.lint()
         self.module.recompile()
-        plan = replace(self.plan, slices=frozenset(self.readings.prologues))
+        plan = replace(self.plan, slices=frozenset(self.readings.prologues), fixed=self.graph.fixed)
         return Exported(self.module, plan, self.graph, self.slices)
 
     def _entries(self, layout: TensorLayout) -> np.ndarray:
@@ -75,6 +77,17 @@ class _Rewriter:
 
     def _parameter_indices(self, name: str) -> Mapping[int, np.ndarray]:
         return {dim: self._entries(layout) for dim, layout in self.graph.parameters.get(name, {}).items()}
+
+    def _insert_pick(self, pick: Pick) -> None:
+        """Hand a user the channels that are stored of a tensor that does not depend on the network's input."""
+        user, source, index = self.nodes[pick.user], self.nodes[pick.node], self._entries(pick.layout)
+        if np.array_equal(index, np.arange(self.graph.shapes[pick.node][pick.layout.axis])):
+            return
+        original = self._original[pick.node]
+        written = self.readings.memory.is_overwritten_after(original, original)
+        with self.module.graph.inserting_before(user):
+            selected = self.editor.gather(source, f"{pick.node}_pick", index, pick.layout.axis, shared=not written)
+        user.replace_input_with(source, selected)
 
     def _slice_groups(self, read: Read) -> None:
         """A convolution with several groups reads all that is stored, the same number of channels of each group."""

@@ -102,7 +102,8 @@ def to_bytes(
     samples = _Samples(_example(exported, example_inputs), dynamic_batch)
     make, load = _MAKERS[form], _LOADERS[form]
     with _evaluating(module):
-        checks = _checks(module, samples) if verify else []
+        with _keeping_buffers(module) as changed:
+            checks = _checks(module, samples) if verify else []
         try:
             with warnings.catch_warnings():
                 # TorchScript is deprecated, and both tracers remark on what torch.fx leaves as constants.
@@ -113,7 +114,10 @@ def to_bytes(
             remedy = "; dynamic_batch=False asks for less" if dynamic_batch else ""
             raise UpscaleError(f"torch cannot save this network as {form} ({_first_line(error)}){remedy}") from error
         if loaded is not None:
-            _require_same(loaded, checks, form, TOLERANCES.get(_dtype(module), TOLERANCES[torch.float32]))
+            hint = ""
+            if changed and form == "onnx":
+                hint = f"; forward changes {', '.join(changed)}, and an ONNX file keeps nothing between calls"
+            _require_same(loaded, checks, form, TOLERANCES.get(_dtype(module), TOLERANCES[torch.float32]), hint)
     return content
 
 
@@ -197,6 +201,20 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
             child.training = mode
 
 
+@contextmanager
+def _keeping_buffers(module: nn.Module) -> Iterator[list[str]]:
+    """Afterwards buffers hold what they held, whatever forward does to them (counters, running means); names those."""
+    before = [(name, buffer, buffer.clone()) for name, buffer in module.named_buffers()]
+    changed: list[str] = []
+    try:
+        yield changed
+    finally:
+        for name, buffer, values in before:
+            if not torch.equal(buffer, values):
+                changed.append(name)
+                buffer.copy_(values)
+
+
 def _program(module: nn.Module, samples: _Samples) -> torch.export.ExportedProgram:
     """The module as `torch.export` sees it, without what would be stored besides: inputs, and paths of source files."""
     inputs = samples.inputs(samples.sizes[0])
@@ -217,7 +235,9 @@ def _make_pt2(module: nn.Module, samples: _Samples) -> bytes:
 
 def _make_torchscript(module: nn.Module, samples: _Samples) -> bytes:
     buffer = io.BytesIO()
-    torch.jit.save(torch.jit.trace(module, samples.inputs(samples.sizes[0]), check_trace=False), buffer)
+    with _keeping_buffers(module):  # tracing runs the module
+        scripted = torch.jit.trace(module, samples.inputs(samples.sizes[0]), check_trace=False)
+    torch.jit.save(scripted, buffer)
     return buffer.getvalue()
 
 
@@ -273,7 +293,9 @@ def _checks(module: nn.Module, samples: _Samples) -> list[_Check]:
     return checks
 
 
-def _require_same(loaded: Callable[..., Any], checks: list[_Check], form: str, tolerance: float) -> None:
+def _require_same(
+    loaded: Callable[..., Any], checks: list[_Check], form: str, tolerance: float, hint: str = ""
+) -> None:
     for check in checks:
         try:
             found = tensors(loaded(*clones(check.inputs)))
@@ -286,7 +308,7 @@ def _require_same(loaded: Callable[..., Any], checks: list[_Check], form: str, t
         if not worst <= tolerance:
             raise VerificationError(
                 f"the export saved as {form} computes something else at batch size {check.size}: relative error "
-                f"{worst:.1e} is above {tolerance:g}"
+                f"{worst:.1e} is above {tolerance:g}{hint}"
             )
 
 

@@ -1,4 +1,4 @@
-"""Shapes of all tensors of a traced model, from meta tensors: nothing is computed."""
+"""Shapes of all tensors of a traced model, from meta tensors: nothing is computed, except what needs values itself."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.utils._pytree import tree_map_only
 
+from upscale_opt.attributes import named_tensors
 from upscale_opt.errors import ModelError
 from upscale_opt.operators.elementwise import elementwise
 from upscale_opt.operators.table import MODULE_RULES
+from upscale_opt.tracer import Tracing
 
 Shapes = dict[str, Any]
 
 
-def shapes_of(traced: fx.GraphModule, inputs: tuple[Any, ...]) -> tuple[Shapes, Shapes]:
+def shapes_of(tracing: Tracing, inputs: tuple[Any, ...]) -> tuple[Shapes, Shapes]:
     """Shape of every node's output: for the inputs as given, and for a batch of at least two.
 
     None where a node computes no tensor. The shapes of several tensors are under the node's name with ``:parts``.
@@ -28,8 +31,8 @@ def shapes_of(traced: fx.GraphModule, inputs: tuple[Any, ...]) -> tuple[Shapes, 
     """
     on_meta = tuple(x.to("meta") if isinstance(x, torch.Tensor) else x for x in inputs)
     try:
-        shapes = _run(traced, on_meta)
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError) as error:
+        shapes = _run(tracing, on_meta)
+    except Exception as error:
         given = ", ".join(str(tuple(x.shape)) for x in inputs if isinstance(x, torch.Tensor))
         raise ModelError(
             f"the network rejects inputs of shape {given} ({first_line(error)}); choose another input shape"
@@ -39,8 +42,8 @@ def shapes_of(traced: fx.GraphModule, inputs: tuple[Any, ...]) -> tuple[Shapes, 
         return shapes, shapes
     pair = tuple(x.expand(2, *x.shape[1:]) if isinstance(x, torch.Tensor) else x for x in on_meta)
     try:
-        return shapes, _run(traced, pair)
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError):
+        return shapes, _run(tracing, pair)
+    except Exception:
         return shapes, shapes
 
 
@@ -49,8 +52,8 @@ def first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
-def _run(traced: fx.GraphModule, on_meta: tuple[Any, ...]) -> Shapes:
-    recorder = _ShapeRecorder(traced)
+def _run(tracing: Tracing, on_meta: tuple[Any, ...]) -> Shapes:
+    recorder = _ShapeRecorder(tracing)
     state = {
         name: torch.empty_like(tensor, device="meta")
         for name, tensor in (*recorder.named_parameters(), *recorder.named_buffers())
@@ -63,9 +66,11 @@ def _run(traced: fx.GraphModule, on_meta: tuple[Any, ...]) -> Shapes:
 class _ShapeRecorder(nn.Module):
     """Runs a traced module node by node and records the shapes of all tensors."""
 
-    def __init__(self, traced: fx.GraphModule) -> None:
+    def __init__(self, tracing: Tracing) -> None:
         super().__init__()
-        self.traced = traced
+        self.traced = tracing.module
+        self.known = tracing.known
+        self.own = dict(named_tensors(self.traced))
         self.shapes: Shapes = {}
 
     def forward(self, *inputs: Any) -> None:
@@ -73,7 +78,13 @@ class _ShapeRecorder(nn.Module):
 
         class Recorder(fx.Interpreter):
             def run_node(self, n: fx.Node) -> Any:
-                result = super().run_node(n)
+                try:
+                    result = super().run_node(n)
+                except Exception:
+                    # What is computed from buffers may have a shape that depends on their values.
+                    if not recorder.known.has(n):
+                        raise
+                    result = tree_map_only(torch.Tensor, _on_meta, recorder.known.value(n))
                 recorder.shapes[n.name] = tuple(result.shape) if isinstance(result, torch.Tensor) else None
                 if isinstance(result, (tuple, list)) and all(isinstance(part, torch.Tensor) for part in result):
                     recorder.shapes[f"{n.name}:parts"] = tuple(tuple(part.shape) for part in result)
@@ -84,11 +95,37 @@ class _ShapeRecorder(nn.Module):
                 module = self.fetch_attr(str(target))
                 if len(args) == 1 and not kwargs and _keeps_shape(module, args[0]):
                     return args[0]
-                return super().call_module(target, args, kwargs)
+                try:
+                    return super().call_module(target, args, kwargs)
+                except Exception:
+                    if type(module).__module__.startswith("torch.nn"):
+                        raise
+                    # What was not traced into may need values; any will do.
+                    return recorder.run_for_real(str(target), args, kwargs)
 
         interpreter = Recorder(self.traced)
         interpreter.extra_traceback = False
         interpreter.run(*inputs)
+
+    def run_for_real(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one module on random numbers, with its own parameters and buffers, for the shapes of what it returns."""
+        inside = {name: own for name, own in self.own.items() if name.startswith(f"{path}.")}
+        state = {name.removeprefix(f"{path}."): own for name, own in inside.items()}
+        device = next((own.device for own in self.own.values()), torch.device("cpu"))
+        generator = torch.Generator().manual_seed(0)
+
+        def drawn(x: torch.Tensor) -> torch.Tensor:
+            values = torch.zeros(x.shape)
+            return (values.normal_(generator=generator) if x.is_floating_point() else values).to(device, x.dtype)
+
+        with torch.device(device):
+            given, named = tree_map_only(torch.Tensor, drawn, (args, kwargs))
+            result = torch.func.functional_call(self.traced.get_submodule(path), state, given, named)
+        return tree_map_only(torch.Tensor, _on_meta, result)
+
+
+def _on_meta(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to("meta")
 
 
 def _keeps_shape(module: nn.Module, x: Any) -> bool:

@@ -7,24 +7,27 @@ through the rule of its operator (`upscale_opt.operators`). An operator without 
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.nn.parameter import is_lazy
 
+from upscale_opt.attributes import named_tensors
 from upscale_opt.channels import Scattered
 from upscale_opt.errors import ModelError
 from upscale_opt.findings import Value, channels_in
+from upscale_opt.fixed_values import fixed_values
 from upscale_opt.flow import Flow
 from upscale_opt.graphs import NETWORK_INPUT, NETWORK_OUTPUT, Graph, build
-from upscale_opt.matrix_convolution import MatrixConv2d
 from upscale_opt.operators.elementwise import elementwise
 from upscale_opt.operators.sizes import pin_counted
 from upscale_opt.operators.table import rule_of
-from upscale_opt.selections import Gather
+from upscale_opt.origins import all_tensors
+from upscale_opt.preservation import Preservation
 from upscale_opt.shapes import first_line, shapes_of
+from upscale_opt.tracer import traced
 
 
 def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Graph:
@@ -45,29 +48,33 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
     inputs = as_tuple(example_inputs)
     if model.training:
         raise ModelError("the model is in training mode; call model.eval() first")
-    attributes = set(vars(model))
-    try:
-        traced = fx.GraphModule(model, _Tracer().trace(model))
-    except Exception as error:
-        raise ModelError(
-            f"torch.fx cannot trace {type(model).__name__} ({first_line(error)}); "
-            "move data-dependent control flow into a module that torch.fx treats as a leaf"
-        ) from error
-    finally:
-        # torch.fx leaves the tensors it finds in the code as attributes of the model; the GraphModule has its own.
-        for name in set(vars(model)) - attributes:
-            delattr(model, name)
-    _put_inputs_first(traced)
-    shapes, batched = shapes_of(traced, inputs)
-    constants = frozenset(traced.state_dict()) - frozenset(model.state_dict())
+    _require_initialised(model)
+    tensors = dict(all_tensors(model))
+    with Preservation(model) as state:
+        try:
+            found = traced(model, state)
+        except Exception as error:
+            raise ModelError(
+                f"torch.fx cannot trace {type(model).__name__} ({first_line(error)}); "
+                "move data-dependent control flow into a module of its own, which is then left as it is"
+            ) from error
+        _put_inputs_first(found.module)
+        shapes, batched = shapes_of(found, inputs)
+        later = dict(all_tensors(model))
+    constants = frozenset(found.module.state_dict()) - frozenset(model.state_dict())
+    fixed = fixed_values(model, found, tensors, later)
     refused: frozenset[str] = frozenset()
+    whole: frozenset[int] = frozenset()
     while True:
-        flow = Flow(traced, batched, shapes, refused)
-        for node in traced.graph.nodes:
+        flow = Flow(found.module, batched, shapes, refused, whole)
+        for node in found.module.graph.nodes:
             flow.values[node.name] = _apply_rule(flow, node)
+        if not flow.buffers_used_whole() <= whole:
+            whole |= flow.buffers_used_whole()
+            continue
         pin_counted(flow)
         unfit = flow.pin_shared() | _unused_rearrangements(flow)
-        graph = build(flow, shapes, constants)
+        graph = build(flow, shapes, constants, fixed, found.used)
         if isinstance(graph, Graph) and not unfit:
             return graph
         # What a rule said cannot be carried out: these nodes are treated as unknown operators.
@@ -88,44 +95,14 @@ def as_tuple(example_inputs: torch.Tensor | Sequence[Any]) -> tuple[Any, ...]:
     return (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
 
 
-def _in_place(function: Callable[[Any, Any], Any]) -> Callable[[fx.Proxy, Any], Any]:
-    def method(self: fx.Proxy, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", function, (self, other), {})
-
-    return method
-
-
-class _Proxy(fx.Proxy):
-    """torch.fx turns ``x += y`` into ``x = x + y``, which is another thing if somebody else holds `x`."""
-
-    __iadd__ = _in_place(operator.iadd)
-    __isub__ = _in_place(operator.isub)
-    __imul__ = _in_place(operator.imul)
-    __itruediv__ = _in_place(operator.itruediv)
-
-
-class _Tracer(fx.Tracer):
-    """torch.fx's tracer: in-place operators stay in place, and what cannot be traced is not traced into."""
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Proxy(node, self)
-
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """Modules that cannot be traced become leaves: operators without a rule."""
-        last = next(iter(reversed(self.graph.nodes)))
-        try:
-            return super().call_module(m, forward, args, kwargs)
-        except Exception:
-            for node in reversed(self.graph.nodes):
-                if node is last:
-                    break
-                self.graph.erase_node(node)
-            return self.create_proxy("call_module", self.path_of_module(m), args, kwargs)
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, (Gather, MatrixConv2d)) or super().is_leaf_module(m, module_qualified_name)
+def _require_initialised(model: nn.Module) -> None:
+    for name, tensor in named_tensors(model):
+        if is_lazy(tensor):
+            path = name.rpartition(".")[0]
+            raise ModelError(
+                f"the layer {path!r} ({type(model.get_submodule(path)).__name__}) has no weights yet; "
+                "run the model once, which makes them"
+            )
 
 
 def _put_inputs_first(traced: fx.GraphModule) -> None:

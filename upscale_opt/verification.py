@@ -16,13 +16,15 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from upscale_opt.attributes import attribute_of, copy_with, named_tensors
+from upscale_opt.attributes import attribute_of, copied, copy_with, named_tensors
+from upscale_opt.buffers import changing_buffers, frozen_statistics
 from upscale_opt.errors import VerificationError
 from upscale_opt.exports import Exported, Verification
 from upscale_opt.graphs import Graph
 from upscale_opt.layouts import stored_positions
 from upscale_opt.masks import effective_masks
 from upscale_opt.outputs import clones, relative_error, tensors
+from upscale_opt.preservation import Preservation, unchanged
 from upscale_opt.prologues import prologues_of
 from upscale_opt.randomisation import DoublePrecision, random_inputs, randomise
 from upscale_opt.tracing import as_tuple, trace
@@ -94,17 +96,31 @@ class Verifier:
         self.masks = dict(masks) if masks is not None else effective_masks(self.graph).masks
         generator = torch.Generator().manual_seed(seed)
         given = as_tuple(example_inputs)
+        self._changes_itself = True  # until it is seen not to
+        with unchanged(model):  # its copies share classes and closures with it
+            self._randomise(given, generator)
+            self.state = dict(named_tensors(self.masked))
+            self.outputs = self._run(self.masked)
+
+    def _randomise(self, given: tuple[Any, ...], generator: torch.Generator) -> None:
+        """The masked model with random values, and inputs that it takes: of two samples, or else as they are given."""
+        failures = (RuntimeError, ValueError, IndexError, TypeError, AssertionError)
+        for batch, jitter in ((2, True), (None, True), (2, False)):
+            try:
+                return self._try_values(given, generator, batch, jitter=jitter)
+            except failures:
+                continue
+        return self._try_values(given, generator, None, jitter=False)
+
+    def _try_values(
+        self, given: tuple[Any, ...], generator: torch.Generator, batch: int | None, *, jitter: bool
+    ) -> None:
         self.masked = self._masked_model()
-        self.inputs = [random_inputs(given, generator)]
-        try:
-            randomise(self.masked, self.inputs[0], generator)
-        except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
-            # No other batch than the given one: two draws instead of two samples.
-            self.masked = self._masked_model()
-            self.inputs = [random_inputs(given, generator, batch=None) for _ in range(2)]
-            randomise(self.masked, self.inputs[0], generator)
-        self.outputs = self._run(self.masked)
-        self.state = self.masked.state_dict()
+        # No other batch than the given one: two draws instead of two samples.
+        self.inputs = [random_inputs(given, generator, batch=batch) for _ in range(1 if batch else 2)]
+        tensors = dict(named_tensors(self.masked))
+        names = frozen_statistics(self.graph) if jitter else ()
+        randomise(self.masked, self.inputs[0], generator, [tensors[name] for name in names if name in tensors])
 
     def _masked_model(self) -> nn.Module:
         axes = {weight: read.input_axis for weight, read in self.graph.consumers.items()}
@@ -135,7 +151,8 @@ class Verifier:
             return Verification(float("nan"), 0.0, None, stale, message)
         module = self._with_random_state(exported)
         try:
-            return self._compare(module, exported)
+            with unchanged(self.model):
+                return self._compare(module, exported)
         finally:
             # Graph modules refer to themselves: this one would hold its tensors until garbage is collected.
             for _, tensor in named_tensors(module):
@@ -188,7 +205,10 @@ class Verifier:
     def _first_foreign_weight(self, exported: Exported) -> str | None:
         """The first parameter of the export that is not the slice of the masked model's own."""
         found = exported.module.state_dict()
+        changing = changing_buffers(self.graph)
         for name, expected in exported.slices_of(self.model.state_dict()):
+            if name in changing:
+                continue
             if found[name].shape != expected.shape or not torch.equal(found[name], expected.to(found[name].device)):
                 return name
         return None
@@ -220,9 +240,14 @@ class Verifier:
         return max((relative_error(a, b) for a, b in zip(found, self.outputs, strict=True)), default=float("nan"))
 
     def _run(self, module: nn.Module) -> list[torch.Tensor]:
-        """All output tensors, for all draws."""
+        """All output tensors, for all draws; afterwards the module is as it was, so that it always begins the same."""
         with torch.no_grad(), DoublePrecision():
-            return [y for inputs in self.inputs for y in tensors(module(*clones(inputs)))]
+            if not self._changes_itself:
+                return [y for inputs in self.inputs for y in tensors(module(*clones(inputs)))]
+            with Preservation(module) as state:
+                found = [y.clone() for inputs in self.inputs for y in tensors(module(*clones(inputs)))]
+                self._changes_itself = state.changed()
+            return found
 
     def _negative_control(self, module: fx.GraphModule) -> float | None:
         """Largest error over a few swaps of two kept columns, late consumers first."""
@@ -281,7 +306,7 @@ def masked_copy(model: Any, masks: Mapping[str, np.ndarray], axes: Mapping[str, 
     axes
         Weight name to the dimension its input channels are on. Default: 0 for transposed convolutions, 1 for others.
     """
-    masked = copy.deepcopy(model)
+    masked = copied(model)
     _drop_columns(masked, masks, axes)
     return masked
 

@@ -118,6 +118,8 @@ class Run:
         say(self.masks_summary())
         for pin in self.prepared.graph.unsupported:
             say(f"pinned: {pin.num_channels} channels at {pin.node} ({pin.reason})")
+        for name in self.prepared.graph.used:
+            say(f"fixed: the value of {name} has become part of the code")
         unused = dict.fromkeys(part for exported in exports.values() for part in exported.unused)
         if unused:
             say(f"left out, with any loss of its own: {', '.join(unused)} (not used in eval mode)")

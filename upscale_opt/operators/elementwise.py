@@ -36,7 +36,7 @@ def elementwise(flow: Flow, node: fx.Node) -> Value:
         axis = len(flow.shape(operand)) - position
         if axis < 0 or (flow.layout(operand) is None and flow.shape(operand)[axis] == 1):
             continue
-        channels = flow.channels(node, operand, axis)
+        channels = flow.channels(node, operand, axis, picks=True)
         assert channels is not None
         if len(channels) == width:
             flow.table.tie(result, channels)

@@ -23,7 +23,7 @@ def concat(flow: Flow, node: fx.Node) -> Value:
     if axis is None:
         values = [flow.value(tensor) for tensor in tensors]
         return flow.opaque(node) if all(value is None for value in values) else flow.unknown(node)
-    channels = [flow.channels(node, tensor, axis) for tensor in tensors]
+    channels = [flow.channels(node, tensor, axis, picks=True) for tensor in tensors]
     if any(own is None for own in channels):
         return flow.unknown(node)
     along = dim % len(flow.shape(node))
@@ -42,7 +42,7 @@ def stack(flow: Flow, node: fx.Node) -> Value:
     if axis is None:
         values = [flow.value(tensor) for tensor in tensors]
         return flow.opaque(node) if all(value is None for value in values) else flow.unknown(node)
-    channels = [flow.channels(node, tensor, axis) for tensor in tensors]
+    channels = [flow.channels(node, tensor, axis, picks=True) for tensor in tensors]
     along = dim % len(flow.shape(node))
     return _tied(flow, node, channels, axis + (along <= axis))
 

@@ -24,14 +24,35 @@ def functional_convolution(flow: Flow, node: fx.Node) -> Value:
     transposed = "transpose" in flow.operator(node)
     groups = flow.argument(node, 5 if transposed else 6, "groups", 1)
     given = [flow.argument(node, 1, "weight", None), flow.argument(node, 2, "bias", None)]
-    if not all(tensor is None or _is_attribute(tensor) for tensor in given) or type(groups) is not int:
+    if type(groups) is not int:
         return flow.unknown(node)
+    if not all(tensor is None or _is_attribute(tensor) for tensor in given):
+        return _filter(flow, node, given, groups)
     for tensor in given:
         if tensor is not None:
             flow.attribute_uses.add((node.name, tensor.name))
     weight, bias = (None if tensor is None else str(tensor.target) for tensor in given)
     assert weight is not None
     return _convolve(flow, node, weight, bias, groups, transposed=transposed)
+
+
+def _filter(flow: Flow, node: fx.Node, given: list[Any], groups: int) -> Value:
+    """A depthwise convolution by weights that do not depend on the input, such as a blur: channels pass."""
+    source, weight = flow.source(node), given[0]
+    if not flow.is_tensor(source) or not all(tensor is None or flow.is_fixed(tensor) for tensor in given):
+        return flow.unknown(node)
+    if groups == 1 or flow.shape(weight)[:2] != (groups, 1) or len(flow.shape(source)) != len(flow.shape(weight)):
+        return flow.unknown(node)
+    x = flow.channels(node, source, 1)
+    if x is None or len(x) != groups:
+        return flow.unknown(node)
+    for tensor in given:
+        own = x if tensor is None else flow.channels(node, tensor, 0, picks=True)
+        if own is None or len(own) != len(x):
+            return flow.unknown(node)
+        flow.table.tie(x, own)
+    flow.table.need(x)  # the number of groups is a constant of the code
+    return flow.passes(node, x, 1)
 
 
 def _convolve(flow: Flow, node: fx.Node, weight: str, bias: str | None, groups: int, *, transposed: bool) -> Value:
