@@ -11,9 +11,14 @@ from typing import Any
 import numpy as np
 from torch import fx
 
+from upscale_opt.argument_names import arguments_of
 from upscale_opt.attributes import attribute_of, named_tensors
 from upscale_opt.channels import ChannelTable, Layout, Scattered
 from upscale_opt.findings import Call, ChannelSlice, Rearrangement, Value, channels_in, through_channel
+
+
+class UnknownArguments(Exception):
+    """A rule asks for an argument of an operator whose signature is not known."""
 
 
 @dataclass
@@ -79,6 +84,7 @@ class Flow:
     features: dict[str, np.ndarray] = field(default_factory=dict)
     _bound: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     _assumed: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
+    _arguments: dict[str, dict[str, Any] | None] = field(default_factory=dict)
 
     # What is known
 
@@ -107,9 +113,20 @@ class Flow:
         """The first argument of a node: what it works on."""
         return node.args[0]
 
-    def argument(self, node: fx.Node, position: int, name: str, default: Any) -> Any:
-        """An argument given by position or keyword."""
-        return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
+    def argument(self, node: fx.Node, name: str, default: Any = None) -> Any:
+        """What a node is given for a parameter, however the call is written; see `upscale_opt.argument_names`.
+
+        Raises
+        ------
+        UnknownArguments
+            If the operator's signature is not known; `upscale_opt.trace` pins what the node touches then.
+        """
+        if node.name not in self._arguments:
+            self._arguments[node.name] = arguments_of(node, self.module(node) if node.op == "call_module" else None)
+        known = self._arguments[node.name]
+        if known is None:
+            raise UnknownArguments
+        return known.get(name, default)
 
     def channels(self, user: fx.Node, node: Any, axis: int) -> np.ndarray | None:
         """The channel of every entry of a dimension of what `user` reads; None if its channels are on another one.

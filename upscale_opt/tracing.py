@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from upscale_opt.argument_names import normalise
 from upscale_opt.channels import Scattered
 from upscale_opt.errors import ModelError
 from upscale_opt.findings import Value, channels_in
-from upscale_opt.flow import Flow
+from upscale_opt.flow import Flow, UnknownArguments
 from upscale_opt.graphs import NETWORK_INPUT, NETWORK_OUTPUT, Graph, build
 from upscale_opt.matrix_convolution import MatrixConv2d
 from upscale_opt.operators.elementwise import elementwise
@@ -57,7 +58,7 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
         # torch.fx leaves the tensors it finds in the code as attributes of the model; the GraphModule has its own.
         for name in set(vars(model)) - attributes:
             delattr(model, name)
-    _put_inputs_first(traced)
+    normalise(traced)
     shapes, batched = shapes_of(traced, inputs)
     constants = frozenset(traced.state_dict()) - frozenset(model.state_dict())
     refused: frozenset[str] = frozenset()
@@ -128,15 +129,6 @@ class _Tracer(fx.Tracer):
         return isinstance(m, (Gather, MatrixConv2d)) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _put_inputs_first(traced: fx.GraphModule) -> None:
-    """``f(input=x)`` becomes ``f(x)``, so that rules find the input where it usually is."""
-    for node in traced.graph.nodes:
-        if node.op in ("call_function", "call_module") and not node.args and "input" in node.kwargs:
-            others = dict(node.kwargs)
-            node.args = (others.pop("input"),)
-            node.kwargs = others
-
-
 def _apply_rule(flow: Flow, node: fx.Node) -> Value:
     if node.op == "placeholder":
         flow.reasons[node.name] = NETWORK_INPUT
@@ -163,4 +155,7 @@ def _apply_rule(flow: Flow, node: fx.Node) -> Value:
         return flow.unknown(node) if flow.is_tensor(node) else flow.computed(node)
     if rule is not elementwise and not (node.args and isinstance(node.args[0], (fx.Node, list, tuple))):
         return flow.unknown(node)
-    return rule(flow, node)
+    try:
+        return rule(flow, node)
+    except UnknownArguments:
+        return flow.unknown(node, f"{flow.operator(node)}, called in a way that cannot be read")
