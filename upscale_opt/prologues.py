@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from upscale_opt.graphs import Graph, Read
+from upscale_opt.memory import written_by
 from upscale_opt.operators.table import CONCATS, ELEMENTWISE_MODULES
 
 _NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -104,5 +105,4 @@ def _is_fresh(graph: Graph, node: fx.Node) -> bool:
         module = graph.module.get_submodule(str(node.target))
         if isinstance(module, (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)):
             return False
-        return not getattr(module, "inplace", False)
-    return not node.kwargs.get("inplace", False) and len(node.args) == 1
+    return not written_by(graph.module, node)

@@ -82,7 +82,7 @@ class ReadRewriter:
         known = prologues_of(graph)
         self.prologues = {name: own for name, own in known.items() if plan.slices is None or name in plan.slices}
         self.widths: dict[str, int] = {}
-        self.memory = Memory(graph)
+        self.memory = Memory.of(graph)
         self._original = {node.name: node for node in graph.module.graph.nodes}
 
     def insert(self, read: Read) -> None:

@@ -7,7 +7,6 @@ through the rule of its operator (`upscale_opt.operators`). An operator without 
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import fx, nn
 
 from upscale_opt.argument_names import normalise
 from upscale_opt.channels import Scattered
+from upscale_opt.constants import renew_changed
 from upscale_opt.errors import ModelError
 from upscale_opt.findings import Value, channels_in
 from upscale_opt.flow import Flow, UnknownArguments
@@ -24,6 +24,7 @@ from upscale_opt.matrix_convolution import MatrixConv2d
 from upscale_opt.operators.elementwise import elementwise
 from upscale_opt.operators.sizes import pin_counted
 from upscale_opt.operators.table import rule_of
+from upscale_opt.proxies import Proxy
 from upscale_opt.selections import Gather
 from upscale_opt.shapes import first_line, shapes_of
 
@@ -59,6 +60,7 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
         for name in set(vars(model)) - attributes:
             delattr(model, name)
     normalise(traced)
+    renew_changed(traced, model)
     shapes, batched = shapes_of(traced, inputs)
     constants = frozenset(traced.state_dict()) - frozenset(model.state_dict())
     refused: frozenset[str] = frozenset()
@@ -89,27 +91,11 @@ def as_tuple(example_inputs: torch.Tensor | Sequence[Any]) -> tuple[Any, ...]:
     return (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
 
 
-def _in_place(function: Callable[[Any, Any], Any]) -> Callable[[fx.Proxy, Any], Any]:
-    def method(self: fx.Proxy, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", function, (self, other), {})
-
-    return method
-
-
-class _Proxy(fx.Proxy):
-    """torch.fx turns ``x += y`` into ``x = x + y``, which is another thing if somebody else holds `x`."""
-
-    __iadd__ = _in_place(operator.iadd)
-    __isub__ = _in_place(operator.isub)
-    __imul__ = _in_place(operator.imul)
-    __itruediv__ = _in_place(operator.itruediv)
-
-
 class _Tracer(fx.Tracer):
     """torch.fx's tracer: in-place operators stay in place, and what cannot be traced is not traced into."""
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Proxy(node, self)
+        return Proxy(node, self)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -127,6 +113,10 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, (Gather, MatrixConv2d)) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _same_shape(flow: Flow, first: fx.Node, second: Any) -> bool:
+    return flow.is_tensor(second) and flow.shape(first) == flow.shape(second)
 
 
 def _apply_rule(flow: Flow, node: fx.Node) -> Value:
@@ -153,6 +143,8 @@ def _apply_rule(flow: Flow, node: fx.Node) -> Value:
     rule = rule_of(flow, node)
     if rule is None:
         return flow.unknown(node) if flow.is_tensor(node) else flow.computed(node)
+    if node.kwargs.get("out") is not None and not (rule is elementwise and _same_shape(flow, node, node.kwargs["out"])):
+        return flow.unknown(node, f"{flow.operator(node)} with out=")
     if rule is not elementwise and not (node.args and isinstance(node.args[0], (fx.Node, list, tuple))):
         return flow.unknown(node)
     try:

@@ -51,6 +51,9 @@ ELEMENTWISE_MODULES = (  # which treat every element by itself
 _ELEMENTWISE_FUNCTIONS = (
     *(operator.add, operator.sub, operator.mul, operator.truediv, operator.pow, operator.neg, operator.floordiv),
     *(operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.mod, operator.abs),
+    *(operator.ipow, operator.ifloordiv, operator.imod, operator.iand, operator.ior, operator.ixor),
+    *(operator.ilshift, operator.irshift, operator.and_, operator.or_, operator.xor, operator.invert),
+    *(operator.lshift, operator.rshift, operator.pos),
     *(operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne),
     *(torch.add, torch.sub, torch.mul, torch.div, torch.pow, torch.neg, torch.abs, torch.maximum, torch.minimum),
     *(torch.relu, torch.sigmoid, torch.tanh, torch.exp, torch.log, torch.sqrt, torch.rsqrt, torch.square, torch.clamp),
@@ -65,6 +68,7 @@ _ELEMENTWISE_FUNCTIONS = (
 _ELEMENTWISE_METHODS = (
     *("add", "sub", "mul", "div", "pow", "neg", "abs", "relu", "sigmoid", "tanh", "exp", "log", "sqrt", "rsqrt"),
     *("square", "clamp", "add_", "sub_", "mul_", "div_", "relu_", "sigmoid_", "tanh_", "clamp_", "maximum", "minimum"),
+    *("pow_", "floor_divide", "floor_divide_", "remainder", "remainder_", "copy_"),
     *("sin", "cos", "erf", "sign", "round", "floor", "ceil", "reciprocal", "masked_fill", "masked_fill_", "where"),
 )
 _SAME_METHODS = ("contiguous", "clone", "detach", "float", "double", "half", "bfloat16")

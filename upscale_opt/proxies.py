@@ -1,0 +1,65 @@
+"""What stands for a tensor while a network is traced: as torch.fx's, but what changes a tensor in place stays in place."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from torch import fx
+
+_OWN = ("tracer", "node", "root", "attr", "_node")
+
+
+class Untraceable(Exception):
+    """Something that a trace would lose: the module that does it is not traced into. The message says what it is."""
+
+
+def _in_place(function: Callable[[Any, Any], Any]) -> Callable[[fx.Proxy, Any], Any]:
+    def method(self: fx.Proxy, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    return method
+
+
+class _Changing:
+    """torch.fx turns ``x += y`` into ``x = x + y``, which is another thing if somebody else holds `x`.
+
+    It also forgets what is assigned to an attribute of a tensor (``x.data = y``); here that cannot be traced.
+    """
+
+    __iadd__ = _in_place(operator.iadd)
+    __isub__ = _in_place(operator.isub)
+    __imul__ = _in_place(operator.imul)
+    __itruediv__ = _in_place(operator.itruediv)
+    __ipow__ = _in_place(operator.ipow)
+    __ifloordiv__ = _in_place(operator.ifloordiv)
+    __imod__ = _in_place(operator.imod)
+    __iand__ = _in_place(operator.iand)
+    __ior__ = _in_place(operator.ior)
+    __ixor__ = _in_place(operator.ixor)
+    __ilshift__ = _in_place(operator.ilshift)
+    __irshift__ = _in_place(operator.irshift)
+
+    tracer: Any
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.tracer.create_proxy("call_function", operator.setitem, (self, index, value), {})
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in _OWN:
+            raise Untraceable(f"{name!r} of a tensor is assigned")
+        super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("register_hook", "register_post_accumulate_grad_hook"):
+            raise Untraceable("a gradient hook on a tensor")
+        return Attribute(self, name)
+
+
+class Proxy(_Changing, fx.Proxy):
+    """A tensor, or whatever else a node computes."""
+
+
+class Attribute(_Changing, fx.proxy.Attribute):
+    """An attribute of one, or a method that is about to be called."""
