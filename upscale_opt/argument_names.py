@@ -140,8 +140,9 @@ def writes_and_aliases(node: fx.Node) -> tuple[list[Any], list[Any] | None] | No
         return None
     signature, given = chosen
     parameters = [own for own in signature.parameters if own.name in given]
-    shared = [given[own.name] for own in parameters if own.aliases & signature.returns]
-    return [given[own.name] for own in parameters if own.written], shared if signature.returns else None
+    returned = chosen[0].returns
+    shared = [given[own.name] for own in parameters if own.aliases & returned]
+    return [given[own.name] for own in parameters if own.written], shared if returned else None
 
 
 def normalise(traced: fx.GraphModule) -> None:
@@ -174,7 +175,7 @@ def signatures_of(target: Any) -> tuple[Signature, ...]:
         return ()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _signatures(target: Any) -> tuple[Signature, ...]:
     if isinstance(target, str):
         method = getattr(torch.Tensor, target, None)
@@ -257,7 +258,7 @@ def _candidates(node: fx.Node, module: torch.nn.Module | None) -> tuple[Signatur
 
 
 def _chosen(node: fx.Node, module: torch.nn.Module | None) -> tuple[Signature, dict[str, Any]] | None:
-    """The overload that a call fits, and what it is given; where several fit, that with the best arguments as tensors."""
+    """The overload that a call fits, and what it is given; where several fit, that with most nodes as tensors."""
     best: tuple[Signature, dict[str, Any]] | None = None
     most = 0
     for signature in _candidates(node, module):

@@ -1,6 +1,8 @@
-"""Tensors that a network makes in its forward and writes into: new ones in every call, though a trace makes them once."""
+"""Tensors that a network makes in its forward and writes into: new ones in every call, but made once by a trace."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from torch import fx, nn
 
@@ -32,7 +34,11 @@ def renew_changed(traced: fx.GraphModule, model: nn.Module) -> None:
         with traced.graph.inserting_after(nodes[0]):
             fresh = traced.graph.call_method("clone", (nodes[0],))
         for node in nodes:
-            node.replace_all_uses_with(fresh, delete_user_cb=lambda user, own=fresh: user is not own)
+            node.replace_all_uses_with(fresh, delete_user_cb=_is_other_than(fresh))
         for node in nodes[1:]:
             traced.graph.erase_node(node)
     traced.recompile()
+
+
+def _is_other_than(node: fx.Node) -> Callable[[fx.Node], bool]:
+    return lambda user: user is not node

@@ -14,6 +14,7 @@ from torch import fx
 from upscale_opt.argument_names import arguments_of
 from upscale_opt.attributes import attribute_of, named_tensors
 from upscale_opt.channels import ChannelTable, Layout, Scattered
+from upscale_opt.custom_functions import CustomFunction
 from upscale_opt.findings import Call, ChannelSlice, Rearrangement, Value, channels_in, through_channel
 
 
@@ -401,5 +402,6 @@ class Flow:
     def operator(self, node: fx.Node) -> str:
         """What a node calls, for people."""
         if node.op == "call_module":
-            return type(self.module(node)).__name__
+            module = self.module(node)
+            return (module.function if isinstance(module, CustomFunction) else type(module)).__name__
         return getattr(node.target, "__name__", str(node.target))

@@ -1,7 +1,7 @@
 """Which tensors of a traced model share memory, and who writes into it: what in-place operators do to others.
 
-`written_by` is the one place that says what a node writes into, `Memory` the one that says what shares memory. Both go by
-torch's schemas and by names; what they do not know may write into everything it is given and hand any of it on.
+`written_by` is the one place that says what a node writes into, `Memory` the one that says what shares memory. Both go
+by torch's schemas and by names; what they do not know may write into everything it is given and hand any of it on.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from upscale_opt.argument_names import arguments_of, writes_and_aliases
+from upscale_opt.custom_functions import CustomFunction
 from upscale_opt.graphs import Graph
 
 _IN_PLACE = (
@@ -132,7 +133,9 @@ def kind_of(node: fx.Node) -> Any:
 
 def _written_by_module(called: nn.Module, node: fx.Node) -> tuple[fx.Node, ...]:
     inside = list(called.modules())
-    if any(own._forward_hooks or own._forward_pre_hooks or not _is_known(type(own)) for own in inside):
+    if isinstance(called, CustomFunction) or any(
+        own._forward_hooks or own._forward_pre_hooks or not _is_known(type(own)) for own in inside
+    ):
         return tuple(node.all_input_nodes)
     if getattr(called, "inplace", False) is True or len(inside) > 1:
         changing = any(getattr(own, "inplace", False) is True for own in inside)

@@ -42,8 +42,9 @@ class Prologue:
 def prologues_of(graph: Graph) -> dict[str, Prologue]:
     """The prologue of every read that has one, by its name.
 
-    A prologue ends where a tensor has other users. It is left out where it ends at a tensor that is neither a concat
-    nor used by others: what is behind that tensor could be pruned, and nothing be saved.
+    A prologue ends where a tensor has other users, and at the border of a region without gradients or with autocast.
+    It is left out where it ends at a tensor that is neither a concat nor used by others: what is behind that tensor
+    could be pruned, and nothing be saved.
     """
     nodes = {node.name: node for node in graph.module.graph.nodes}
     found = {}
@@ -73,6 +74,8 @@ def _prologue(graph: Graph, read: Read, nodes: Mapping[str, fx.Node]) -> Prologu
 
 def _may_pass(graph: Graph, read: Read, node: fx.Node) -> bool:
     """Whether a node treats every channel by itself, on the axis and in the blocks that the consumer reads."""
+    if graph.regions[node.name] != graph.regions[read.node]:
+        return False
     tensors = [x for x in node.all_input_nodes if x.name in graph.layouts]
     if graph.layouts.get(node.name) != read.input or len(tensors) != 1 or len(node.all_input_nodes) != 1:
         return False
@@ -92,6 +95,8 @@ def _is_concat(graph: Graph, read: Read, node: fx.Node) -> bool:
     if node.op != "call_function" or node.target not in CONCATS or graph.layouts.get(node.name) != read.input:
         return False
     if not node.args or not isinstance(node.args[0], (tuple, list)) or read.input.size != 1:
+        return False
+    if graph.regions[node.name] != graph.regions[read.node]:
         return False
     operands = [graph.layouts.get(getattr(x, "name", "")) for x in node.args[0]]
     if any(own is None or own.axis != read.input.axis or own.size != 1 for own in operands):

@@ -1,4 +1,4 @@
-"""What stands for a tensor while a network is traced: as torch.fx's, but what changes a tensor in place stays in place."""
+"""What stands for a tensor while a network is traced: as torch.fx's, but in-place operators stay in place."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class _Changing:
     def __getattr__(self, name: str) -> Any:
         if name in ("register_hook", "register_post_accumulate_grad_hook"):
             raise Untraceable("a gradient hook on a tensor")
-        return Attribute(self, name)
+        return Attribute(self, name)  # type: ignore[arg-type]
 
 
 class Proxy(_Changing, fx.Proxy):

@@ -12,21 +12,28 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.fx.graph_module import _CodeOnlyModule
 
 from upscale_opt.argument_names import normalise
 from upscale_opt.channels import Scattered
 from upscale_opt.constants import renew_changed
+from upscale_opt.custom_functions import CustomFunction, CustomFunctions, attached
 from upscale_opt.errors import ModelError
 from upscale_opt.findings import Value, channels_in
 from upscale_opt.flow import Flow, UnknownArguments
 from upscale_opt.graphs import NETWORK_INPUT, NETWORK_OUTPUT, Graph, build
+from upscale_opt.hooks import called_whole, forward_of, has_backward_hooks, hooks_of, require_traceable_hooks
 from upscale_opt.matrix_convolution import MatrixConv2d
 from upscale_opt.operators.elementwise import elementwise
 from upscale_opt.operators.sizes import pin_counted
 from upscale_opt.operators.table import rule_of
-from upscale_opt.proxies import Proxy
+from upscale_opt.proxies import Proxy, Untraceable
+from upscale_opt.regions import Regions, enter, leave
 from upscale_opt.selections import Gather
 from upscale_opt.shapes import first_line, shapes_of
+
+REASON = "why it is not traced into"
+"""Key of a node's ``meta``."""
 
 
 def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Graph:
@@ -47,9 +54,15 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
     inputs = as_tuple(example_inputs)
     if model.training:
         raise ModelError("the model is in training mode; call model.eval() first")
+    require_traceable_hooks(model)
     attributes = set(vars(model))
     try:
-        traced = fx.GraphModule(model, _Tracer().trace(model))
+        tracer = _Tracer()
+        graph_of_nodes = tracer.trace(model)
+        with attached(model, tracer.functions.modules):
+            traced = fx.GraphModule(model, graph_of_nodes)
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(
             f"torch.fx cannot trace {type(model).__name__} ({first_line(error)}); "
@@ -94,6 +107,25 @@ def as_tuple(example_inputs: torch.Tensor | Sequence[Any]) -> tuple[Any, ...]:
 class _Tracer(fx.Tracer):
     """torch.fx's tracer: in-place operators stay in place, and what cannot be traced is not traced into."""
 
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        """As torch.fx does, but regions and autograd functions are kept; see `upscale_opt.regions`."""
+        self.regions = Regions(self)
+        self.functions = CustomFunctions(self, self.regions)
+        with self.regions.recorded(), self.functions.recorded():
+            return super().trace(root, concrete_args)
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
+        """The network is called with its hooks."""
+        if not is_module or isinstance(self.root, _CodeOnlyModule):
+            return super().create_args_for_root(root_fn, is_module, concrete_args)
+        forward, inputs = super().create_args_for_root(forward_of(self.root, root_fn), True, concrete_args)
+        return called_whole(forward), inputs
+
+    def create_node(self, *arguments: Any, **named: Any) -> fx.Node:
+        """Every node is in the regions that were entered."""
+        self.regions.require_known()
+        return super().create_node(*arguments, **named)
+
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return Proxy(node, self)
 
@@ -103,16 +135,21 @@ class _Tracer(fx.Tracer):
         """Modules that cannot be traced become leaves: operators without a rule."""
         last = next(iter(reversed(self.graph.nodes)))
         try:
-            return super().call_module(m, forward, args, kwargs)
-        except Exception:
+            with self.regions.restored():
+                return super().call_module(m, forward, args, kwargs)
+        except Exception as error:
             for node in reversed(self.graph.nodes):
                 if node is last:
                     break
                 self.graph.erase_node(node)
-            return self.create_proxy("call_module", self.path_of_module(m), args, kwargs)
+            leaf = self.create_proxy("call_module", self.path_of_module(m), args, kwargs)
+            if isinstance(error, Untraceable):
+                leaf.node.meta[REASON] = f"{type(m).__name__} with {error}"
+            return leaf
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, (Gather, MatrixConv2d)) or super().is_leaf_module(m, module_qualified_name)
+        own = isinstance(m, (Gather, MatrixConv2d, CustomFunction)) or has_backward_hooks(m)
+        return own or super().is_leaf_module(m, module_qualified_name)
 
 
 def _same_shape(flow: Flow, first: fx.Node, second: Any) -> bool:
@@ -128,7 +165,7 @@ def _apply_rule(flow: Flow, node: fx.Node) -> Value:
             for channels in channels_in(flow.value(entering)):
                 flow.table.pin(channels, NETWORK_OUTPUT, node.name)
         return None
-    if node.op == "get_attr":
+    if node.op == "get_attr" or node.target in (enter, leave):
         return None
     if flow.is_tensor(node) and len(flow.given[node.name]) != len(flow.shape(node)):
         return flow.unknown(node, "a number of axes that depends on the batch")
@@ -136,13 +173,14 @@ def _apply_rule(flow: Flow, node: fx.Node) -> Value:
         return flow.unknown(node, f"{flow.operator(node)}, used in a way that cannot be followed")
     if node.op == "call_module":
         module = flow.module(node)
-        if module._forward_hooks or module._forward_pre_hooks:
-            return flow.unknown(node, f"{type(module).__name__} with forward hooks")
+        hooks = hooks_of(module)
+        if hooks is not None:
+            return flow.unknown(node, f"{type(module).__name__} with {hooks}")
         if nn.utils.parametrize.is_parametrized(module):
             return flow.unknown(node, f"{type(module).__name__} with parametrisations")
     rule = rule_of(flow, node)
     if rule is None:
-        return flow.unknown(node) if flow.is_tensor(node) else flow.computed(node)
+        return flow.unknown(node, node.meta.get(REASON)) if flow.is_tensor(node) else flow.computed(node)
     if node.kwargs.get("out") is not None and not (rule is elementwise and _same_shape(flow, node, node.kwargs["out"])):
         return flow.unknown(node, f"{flow.operator(node)} with out=")
     if rule is not elementwise and not (node.args and isinstance(node.args[0], (fx.Node, list, tuple))):

@@ -106,7 +106,7 @@ def _write(graph: Graph, read: Read, nodes: Mapping[str, fx.Node], memory: Memor
         user = next(iter(chain[-1].users))
         layout = graph.layouts.get(user.name)
         tensors = [x for x in user.all_input_nodes if x.name in graph.layouts]
-        same = layout == read.output
+        same = layout == read.output and graph.regions[user.name] == graph.regions[read.node]
         if not same or len(tensors) != 1 or user.name in {own.node for own in graph.slices}:
             break
         if user.op == "call_module":
@@ -122,7 +122,11 @@ def _write(graph: Graph, read: Read, nodes: Mapping[str, fx.Node], memory: Memor
     users = list(chain[-1].users)
     if len(users) == 1 and kind_of(users[0]) in ADDITIONS and not users[0].kwargs and len(users[0].args) == 2:
         operands = [x for x in users[0].args if x is not chain[-1]]
-        if len(operands) == 1 and isinstance(operands[0], fx.Node) and _may_be_written(graph, users[0], chain[-1], memory):
+        if (
+            len(operands) == 1
+            and isinstance(operands[0], fx.Node)
+            and _may_be_written(graph, users[0], chain[-1], memory)
+        ):
             addition, other = users[0].name, operands[0].name
     end = chain[masked]
     names = tuple(node.name for node in chain)
@@ -143,6 +147,8 @@ def _follows(graph: Graph, node: fx.Node) -> bool:
 def _may_be_written(graph: Graph, addition: fx.Node, end: fx.Node, memory: Memory) -> bool:
     """Whether both operands have all the channels, and nobody sees what an addition in place does to the other one."""
     first, second = addition.args
+    if graph.regions[addition.name] != graph.regions[end.name]:
+        return False
     layouts = [graph.layouts.get(x.name) for x in (first, second) if isinstance(x, fx.Node)]
     shapes = {graph.shapes.get(x.name) for x in (first, second, addition) if isinstance(x, fx.Node)}
     if len(shapes) != 1 or any(own is None or own.blocks != layouts[0].blocks for own in layouts):  # type: ignore[union-attr]

@@ -109,7 +109,7 @@ def _own_gamma(graph: Graph, node: fx.Node) -> tuple[bool, torch.Tensor | None]:
     if gamma is None:
         return True, None
     known = isinstance(gamma, fx.Node) and gamma.op == "get_attr"
-    return known, attribute_of(graph.module, str(gamma.target)) if known else None  # type: ignore[union-attr]
+    return known, attribute_of(graph.module, str(gamma.target)) if known else None
 
 
 def _has_parameters(graph: Graph, node: fx.Node) -> bool:

@@ -72,7 +72,7 @@ def _entries_per_channel(channels: np.ndarray) -> int:
 
 def get_item(flow: Flow, node: fx.Node) -> Value:
     """One of several tensors, a length, or a slice; slices with constant bounds cut the channels."""
-    source, index = node.args
+    source, index = flow.source(node), node.args[1]
     if source.name in flow.sizes:
         return take_size(flow, node, source, index)
     value = flow.value(source)

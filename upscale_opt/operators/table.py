@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
+from upscale_opt.custom_functions import CustomFunction
 from upscale_opt.errors import ModelError
 from upscale_opt.findings import Value
 from upscale_opt.flow import Flow
@@ -181,7 +182,7 @@ def register(target: type[nn.Module] | Callable[..., Any] | str, rule: Rule) -> 
     ----------
     target
         A module class (exactly this one, which torch.fx must treat as a leaf: those of torch.nn are), a function
-        (marked with `torch.fx.wrap`, or one of torch's), or the name of a tensor method.
+        (marked with `torch.fx.wrap`, or one of torch's), an autograd function, or the name of a tensor method.
     rule
         The rule; see `upscale_opt.operators`.
 
@@ -203,7 +204,10 @@ def register(target: type[nn.Module] | Callable[..., Any] | str, rule: Rule) -> 
 def rule_of(flow: Flow, node: fx.Node) -> Rule | None:
     """The rule of the operator of a node; None if there is none."""
     if node.op == "call_module":
-        return MODULE_RULES.get(type(flow.module(node)))
+        module = flow.module(node)
+        if isinstance(module, CustomFunction):
+            return FUNCTION_RULES.get(module.function)
+        return MODULE_RULES.get(type(module))
     if node.op == "call_method":
         return METHOD_RULES.get(str(node.target))
     function: Any = node.target
