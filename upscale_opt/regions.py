@@ -110,7 +110,7 @@ def regions_of(traced: fx.GraphModule) -> dict[str, tuple[Description, ...]]:
             current = [own for own in current if own[0] is not node.args[0]]
         found[node.name] = tuple(own for _, own in current)
         if node.op == "call_function" and node.target is enter:
-            current.append((node, node.args))
+            current.append((node, tuple(x.name if isinstance(x, fx.Node) else x for x in node.args)))
     return found
 
 
