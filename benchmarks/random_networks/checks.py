@@ -1,5 +1,7 @@
 """Is every export of a random network right? Checked twice: by `upscale_opt.verify`, and by nothing it is made of.
 
+Right are its outputs, and the gradients of a random loss where autograd differentiates the network.
+
 The second check shares no code with `upscale_opt.verification`: the network has random parameters and statistics from
 the start, the masked model is a copy with zeroed weight columns and hooks that zero outputs, and both are run in
 float64 on inputs that neither has seen, with another batch size.
@@ -155,6 +157,9 @@ def _check_exports(
                 yield NOISE
                 continue
             raise _Wrong(f"wrong result: relative error {error:.1e}", told)
+        difference = _must(lambda e=exported: oracle.gradient_error(e), "backward", told)
+        if not difference <= TOLERANCE and oracle.gradient_noise <= TOLERANCE:
+            raise _Wrong(f"wrong gradients: relative error {difference:.1e}", told)
         verification = _must(lambda e=exported: verifier.check(e), "verify", told)
         if not verification.relative_error <= TOLERANCE and oracle.noise <= TOLERANCE:
             raise _Wrong(f"verify alone fails: {verification.message}", told)
@@ -197,6 +202,7 @@ class Oracle:
             for x in program.example_inputs(batch, seed=program.seed % 97 + 1)
         ]
         self._masked = masked
+        self._seed = program.seed % 89
         self._expected, self._structure = tree_flatten(self._run(masked))
 
     @functools.cached_property
@@ -220,6 +226,69 @@ class Oracle:
         if structure != self._structure:
             return float("inf")
         return max((_difference(a, b) for a, b in zip(found, self._expected)), default=0.0)
+
+    @functools.cached_property
+    def _gradients(self) -> dict[str, torch.Tensor | None] | None:
+        """Of one random loss, for every parameter that has one; None where autograd refuses the network, or not finite."""
+        try:
+            found = self._differentiate(self._masked)
+        except RuntimeError:
+            return None
+        finite = all(bool(own.isfinite().all()) for own in found.values() if own is not None)
+        return found if finite else None
+
+    def gradient_error(self, exported: Exported) -> float:
+        """Largest difference of a parameter's gradient, relative to all gradients; infinite where only one has one.
+
+        0 where the masked model has no gradients at all.
+        """
+        expected = self._gradients
+        if expected is None:
+            return 0.0
+        found = self._differentiate(copy.deepcopy(exported.module).double())
+        scale = max([1e-30, *(float(own.abs().max()) for own in expected.values() if own is not None and own.numel())])
+        worst = 0.0
+        for name, gradient in found.items():
+            wanted, piece = expected.get(name), exported.slices.get(name)
+            if wanted is None or gradient is None:
+                # Autograd leaves out what reaches the loss in no way, which may be zero everywhere instead.
+                only = gradient if wanted is None else wanted if piece is None else piece.of(wanted)
+                worst = max(worst, 0.0 if only is None or not only.any() else float("inf"))
+                continue
+            difference = (gradient - (wanted if piece is None else piece.of(wanted))).abs()
+            worst = max(worst, float(difference.max()) / scale if difference.numel() else 0.0)
+        return worst
+
+    @functools.cached_property
+    def gradient_noise(self) -> float:
+        """As `noise`, for gradients."""
+        generator, changes = torch.Generator().manual_seed(1), [0.0]
+        expected = self._gradients or {}
+        scale = max([1e-30, *(float(own.abs().max()) for own in expected.values() if own is not None and own.numel())])
+        for _ in range(10):
+            shaken = copy.deepcopy(self._masked)
+            with torch.no_grad():
+                for parameter in shaken.parameters():
+                    parameter.mul_(1 + 1e-15 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+            found = self._differentiate(shaken)
+            pairs = [(found[name], own) for name, own in expected.items() if own is not None and own.numel()]
+            changes += [float((a - b).abs().max()) / scale for a, b in pairs if a is not None]
+        return max(changes)
+
+    def _differentiate(self, module: nn.Module) -> dict[str, torch.Tensor | None]:
+        """The gradients of the sum of all outputs, weighted at random."""
+        module.zero_grad()
+        outputs = tree_flatten(module.eval()(*[x.clone() for x in self._inputs]))[0]
+        generator = torch.Generator().manual_seed(self._seed)
+        terms = [
+            (y * torch.randn(y.shape, generator=generator, dtype=torch.float64)).sum()
+            for y in outputs
+            if isinstance(y, torch.Tensor)
+        ]
+        loss = torch.stack(terms).sum()
+        if loss.requires_grad:
+            loss.backward()
+        return {name: parameter.grad for name, parameter in module.named_parameters()}
 
     def _run(self, module: nn.Module) -> Any:
         with torch.no_grad():
