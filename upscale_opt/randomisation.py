@@ -127,8 +127,7 @@ def _scale_once() -> Callable[[Any, Any, torch.Tensor], torch.Tensor]:
         size = max([1.0, *(float(x.abs().max()) for x in inputs if x.numel())])
         if not scale > ROUNDING * size * module.weight.abs().max():
             return output
-        with torch.no_grad():  # the network may compute gradients on the way
-            module.weight.div_(scale)
+        module.weight.data.div_(scale)  # not the parameter: the network may compute gradients on the way
         return (output - bias) / scale + bias
 
     return hook

@@ -11,7 +11,7 @@ import ast
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -89,8 +89,8 @@ def unwound() -> Iterator[None]:
 
 def _context(kind: str, arguments: tuple[Any, ...]) -> AbstractContextManager[Any]:
     if kind == REENTRANT:
-        wanted = any(isinstance(x, torch.Tensor) and x.requires_grad for x in arguments)
-        return torch.set_grad_enabled(torch.is_grad_enabled() and wanted)
+        trained = any(isinstance(x, torch.Tensor) and x.requires_grad for x in arguments)
+        return nullcontext() if trained else torch.no_grad()
     if kind == "autocast":
         device, dtype, enabled, cached = arguments
         return torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=cached)

@@ -147,8 +147,6 @@ def _follows(graph: Graph, node: fx.Node) -> bool:
 def _may_be_written(graph: Graph, addition: fx.Node, end: fx.Node, memory: Memory) -> bool:
     """Whether both operands have all the channels, and nobody sees what an addition in place does to the other one."""
     first, second = addition.args
-    if graph.regions[addition.name] != graph.regions[end.name]:
-        return False
     layouts = [graph.layouts.get(x.name) for x in (first, second) if isinstance(x, fx.Node)]
     shapes = {graph.shapes.get(x.name) for x in (first, second, addition) if isinstance(x, fx.Node)}
     if len(shapes) != 1 or any(own is None or own.blocks != layouts[0].blocks for own in layouts):  # type: ignore[union-attr]

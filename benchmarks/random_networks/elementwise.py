@@ -75,7 +75,14 @@ def in_place(b: Builder) -> None:
         *("F.relu({x}, inplace=True)", "{x}.clamp_(min=-0.5)", "{x}.add_({y}, alpha=0.5)", "{x}.sub_({y})"),
         *("{x}.narrow(1, 0, 1).add_(1)", "{x}[:, :1].mul_(2)", "{x}[:, -1:].copy_({y}[:, :1])", "{x}.copy_({y})"),
         *("{x}.sigmoid_()", "{x}.div_(2)", "torch.relu_({x})", "{x}.zero_()"),
-        *("{x} **= 2", "{x} /= 2", "{x} %= 3", "{x} //= 0.5", "torch.add({x}, {y}, out={x})", "{x}[:, -1:] = {y}[:, :1]"),
+        *(
+            "{x} **= 2",
+            "{x} /= 2",
+            "{x} %= 3",
+            "{x} //= 0.5",
+            "torch.add({x}, {y}, out={x})",
+            "{x}[:, -1:] = {y}[:, :1]",
+        ),
         *("torch.mul({x}, 0.5, out={x})", "torch._foreach_add_([{x}], 0.5)", "{x}[..., 0] = 0.5", "{x}.data.mul_(0.5)"),
     )
     b.change(b.pick(forms).format(x=x, y=y), x)

@@ -114,7 +114,9 @@ def concatenation(b: Builder) -> None:
     if len({y.shape if isinstance(y, Value) else None for y in tensors}) == 1 and b.chance(0.1):
         b.emit(f"torch.stack([{listed}], {axis}).flatten({axis}, {axis + 1})")
     elif b.chance(0.2):
-        names = b.pick((f"tensors=[{listed}], dim={axis}", f"[{listed}], axis={axis}", f"axis={axis}, tensors=[{listed}]"))
+        names = b.pick(
+            (f"tensors=[{listed}], dim={axis}", f"[{listed}], axis={axis}", f"axis={axis}, tensors=[{listed}]")
+        )
         b.emit(f"{b.pick(('torch.cat', 'torch.concat', 'torch.concatenate'))}({names})")
     else:
         b.emit(b.pick(forms))

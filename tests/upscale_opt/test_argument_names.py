@@ -78,7 +78,10 @@ CALLS = {
     "no axes": ("{y} + {y}.sum(axis=[])", "{y} + {y}.sum()"),
     "concat": ("torch.cat(tensors=[{y}, {y}], axis=1)[:, :8]", "torch.cat([{y}, {y}], 1)[:, :8]"),
     "concatenate": ("torch.concatenate([{y}, {y}], axis=3)", "torch.cat([{y}, {y}], 3)"),
-    "stack": ("torch.stack(tensors=[{y}, {y}], axis=2).flatten(start_dim=2, end_dim=3)", "torch.stack([{y}, {y}], 2).flatten(2, 3)"),
+    "stack": (
+        "torch.stack(tensors=[{y}, {y}], axis=2).flatten(start_dim=2, end_dim=3)",
+        "torch.stack([{y}, {y}], 2).flatten(2, 3)",
+    ),
     "chunk": ("torch.chunk(input={y}, chunks=2, axis=2)[0]", "{y}.chunk(2, 2)[0]"),
     "split": ("torch.split({y}, split_size_or_sections=2, dim=2)[1]", "{y}.split(2, 2)[1]"),
     "unbind": ("torch.unbind({y}, axis=2)[0].unsqueeze(axis=2)", "{y}.unbind(2)[0].unsqueeze(2)"),
@@ -92,7 +95,10 @@ CALLS = {
     "reshape": ("torch.reshape(input={y}, shape=({y}.shape[0], -1, 4, 4))", "{y}.reshape({y}.shape[0], -1, 4, 4)"),
     "view": ("{y}.view(size=({y}.size(dim=0), -1, 4, 4))", "{y}.view({y}.size(0), -1, 4, 4)"),
     "unflatten": ("{y}.unflatten(sizes=(2, 2), dim=3).flatten(3)", "{y}.unflatten(3, (2, 2)).flatten(3)"),
-    "expand": ("{y}.mean(axis=3, keepdims=True).expand(size=(-1, -1, -1, 4))", "{y}.mean(3, True).expand(-1, -1, -1, 4)"),
+    "expand": (
+        "{y}.mean(axis=3, keepdims=True).expand(size=(-1, -1, -1, 4))",
+        "{y}.mean(3, True).expand(-1, -1, -1, 4)",
+    ),
     "repeat": ("{y}.repeat(repeats=(1, 1, 2, 1))", "{y}.repeat(1, 1, 2, 1)"),
     "pad": ("functional.pad(input={y}, pad=(1, 1), mode='constant')", "functional.pad({y}, (1, 1))"),
     "addition": ("torch.add(input={y}, other={y}, alpha=2)", "{y} + 2 * {y}"),

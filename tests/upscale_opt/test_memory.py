@@ -101,7 +101,12 @@ def test_what_shares_memory(name):
 
 @pytest.mark.parametrize(
     "function",
-    [lambda net, x, y: x + y, lambda net, x, y: torch.cat([x, y]), lambda net, x, y: y.view_as(x), lambda net, x, y: y - x],
+    [
+        lambda net, x, y: x + y,
+        lambda net, x, y: torch.cat([x, y]),
+        lambda net, x, y: y.view_as(x),
+        lambda net, x, y: y - x,
+    ],
 )
 def test_what_does_not_share_memory(function):
     module = traced(function)
@@ -265,7 +270,9 @@ def product_into_another(net, x):
     return net.c(y)
 
 
-@pytest.mark.parametrize("body", [view_before, transposed_before, part_before, not_seen, out_after, product_into_another])
+@pytest.mark.parametrize(
+    "body", [view_before, transposed_before, part_before, not_seen, out_after, product_into_another]
+)
 def test_output_masks_and_what_is_written_in_place(body):
     torch.manual_seed(0)
     model, x = Net(body).double().eval(), torch.randn(2, 3, 4, 4, dtype=torch.float64)

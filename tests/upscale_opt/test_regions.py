@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from upscale_opt import ModelError, effective_masks, export, l2_masks, masked_copy, save_as, trace
 from upscale_opt.exports import ParameterSlice
+from upscale_opt.memory import written_by
 from upscale_opt.operators import register
 from upscale_opt.operators.elementwise import elementwise
 from upscale_opt.operators.table import FUNCTION_RULES
@@ -117,9 +118,11 @@ def same_tensor(net, x):
 
 
 def shuffled(net, x):
+    """A shuffle that changes nothing: what leaves the region would be what entered it."""
+    y = net.a(x)
     with torch.no_grad():
-        y = functional.channel_shuffle(net.a(x), 8)
-    return net.d(y)
+        z = functional.channel_shuffle(y, 8)
+    return net.d(z) + net.e(y)
 
 
 def joined(net, x):
@@ -173,7 +176,7 @@ def gradients(module, x):
     module.zero_grad()
     y = module(x)
     (y.double() * torch.linspace(-1, 1, y[0].numel(), dtype=torch.float64).reshape(y[0].shape)).sum().backward()
-    return y.detach(), {name: parameter.grad for name, parameter in module.named_parameters()}
+    return y.detach(), {name.removeprefix("_orig_mod."): own.grad for name, own in module.named_parameters()}
 
 
 def assert_same_gradients(exported, module, masked, x, tolerance=1e-9):
@@ -221,7 +224,12 @@ def test_masks_of_producers_keep_their_side_of_a_border():
     class Bordered(nn.Module):
         def __init__(self):
             super().__init__()
-            self.a, self.norm, self.b, self.d = nn.Conv2d(3, 8, 1), nn.GroupNorm(2, 8), nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1)
+            self.a, self.norm, self.b, self.d = (
+                nn.Conv2d(3, 8, 1),
+                nn.GroupNorm(2, 8),
+                nn.Conv2d(3, 8, 1),
+                nn.Conv2d(8, 4, 1),
+            )
 
         def forward(self, x):
             y = self.norm(self.a(x))
@@ -406,16 +414,80 @@ def test_memory_that_saving_hooks_move_is_not_part_of_a_trace():
     assert not trace(*made(part)).unsupported
 
 
-def test_verification_runs_networks_that_compute_gradients_on_the_way():
-    def part(net, x):
-        with torch.enable_grad():
-            y = net.b(net.a(x))
-            return net.d(y)
+class Energy(nn.Module):
+    """What it returns is the gradient of what it computes."""
 
+    def __init__(self):
+        super().__init__()
+        self.a, self.norm, self.b, self.c = (
+            nn.Conv2d(3, 8, 1),
+            nn.BatchNorm2d(8),
+            nn.Conv2d(8, 8, 1),
+            nn.Conv2d(8, 1, 1),
+        )
+
+    def forward(self, x):
+        with torch.enable_grad():
+            x = x.clone().requires_grad_()
+            energy = self.c(torch.tanh(self.b(torch.tanh(self.norm(self.a(x)))))).sum()
+            return torch.autograd.grad(energy, x, create_graph=True)[0]
+
+
+def test_networks_that_compute_gradients_on_the_way_are_pruned_and_verified(planned):
+    torch.manual_seed(0)
+    model, x = Energy().double().eval(), torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    graph, masks, _, plan = planned(model, (x,))
+    assert sum(not block.pinned for block in graph.blocks) >= 2
+    exported = export(model, x, plan)
+    assert_same_gradients(exported, exported.module, masked_copy(model, masks), x)
+    assert all(not tensor.requires_grad for tensor in Verifier(model, x).masked.buffers())
+
+
+@pytest.mark.parametrize("part", [backbone, decorated, checkpointed_first, straight_through])
+def test_compiled_exports_keep_regions(part):
     model, x = made(part)
-    model.norm = nn.BatchNorm2d(8).double().eval()
-    verifier = Verifier(model, x)
-    assert all(not tensor.requires_grad for tensor in verifier.masked.buffers())
+    exported = export(model, x, masks={}, baseline=True)
+    torch._dynamo.reset()
+    assert_same_gradients(exported, torch.compile(exported.module, backend="aot_eager"), model, x)
+
+
+class Operators(nn.Module):
+    """Operators of torch.library, one of which writes into what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x):
+        y = torch.relu(self.b(doubled(self.a(x))))
+        shifted(y)
+        return self.c(y)
+
+
+@torch.library.custom_op("upscale_opt_tests::doubled", mutates_args=())
+def doubled(x: torch.Tensor) -> torch.Tensor:
+    return 2 * x
+
+
+@doubled.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op("upscale_opt_tests::shifted", mutates_args=("x",))
+def shifted(x: torch.Tensor) -> None:
+    x.add_(1)
+
+
+def test_operators_of_the_library_are_pinned_by_name_and_known_to_write():
+    torch.manual_seed(0)
+    model, x = Operators().double().eval(), torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    graph = trace(model, x)
+    reasons = {pin.reason for pin in graph.unsupported}
+    assert reasons == {"no rule for doubled.default", "no rule for shifted.default"}
+    written = [x.name for node in graph.module.graph.nodes for x in written_by(graph.module, node)]
+    assert written == ["relu"]
+    assert torch.equal(pickle.loads(pickle.dumps(graph.module))(x), model(x))
 
 
 @pytest.mark.parametrize("form", ["pt2", "torchscript"])
