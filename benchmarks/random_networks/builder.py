@@ -125,7 +125,7 @@ class Builder:
         self._pending.append(line)
 
     def emit(self, expression: str, outputs: int = 1, *, region: str = "") -> Value:
-        """The statement ``name, ... = expression``, perhaps within ``with region:``; returns the first of its values."""
+        """The statement ``name, ... = expression``, perhaps within ``with region:``; returns its first value."""
         names = [f"v{self._next()}" for _ in range(outputs)]
         line = f"{region and f'with {region}: '}{', '.join(names)} = {expression}"
         self._run(line)

@@ -43,7 +43,7 @@ def known_names(target):
 
 @pytest.mark.parametrize("target", [*FUNCTION_RULES, *METHOD_RULES], ids=lambda own: getattr(own, "__name__", own))
 def test_rules_ask_for_arguments_that_their_operators_have(target):
-    """Positions are those of torch's signatures: a rule has none, and a name that does not exist would never be given."""
+    """Positions are those of torch's signatures: rules have none, and a name that does not exist is never given."""
     rule = {**FUNCTION_RULES, **METHOD_RULES}[target]
     if target is getattr or getattr(rule, "__name__", "") in ("<lambda>", "rule"):
         return  # these ask for nothing; `x.shape` shares its rule with `x.size(dim)`

@@ -44,6 +44,14 @@ def observed(module, *gradients):
     calls.append(module)
 
 
+def doubled(model, x):
+    return model[2](model[0](x)) * 2
+
+
+def increased(inner, x):
+    return inner(x) + 1
+
+
 def with_names(module, args, kwargs):
     return (args[0] + 1,), kwargs
 
@@ -70,8 +78,8 @@ def test_forward_hooks_are_traced_with_the_network(register):
 
 def test_a_forward_that_was_set_on_the_network_is_what_is_traced():
     for set_on in (
-        lambda model: types.MethodType(lambda self, x: self[2](self[0](x)) * 2, model),
-        lambda model: functools.partial(lambda inner, x: inner(x) + 1, model.forward),
+        lambda model: types.MethodType(doubled, model),
+        lambda model: functools.partial(increased, model.forward),
         lambda model: lambda *inputs, inner=model.forward: inner(*inputs) - 1,
     ):
         model, x = made()
