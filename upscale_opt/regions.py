@@ -93,6 +93,8 @@ def _context(kind: str, arguments: tuple[Any, ...]) -> AbstractContextManager[An
         return nullcontext() if trained else torch.no_grad()
     if kind == "autocast":
         device, dtype, enabled, cached = arguments
+        if device == "meta":  # where shapes are found out
+            return nullcontext()
         return torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=cached)
     context: AbstractContextManager[Any] = getattr(torch, kind)(*arguments)
     return context
@@ -145,7 +147,8 @@ class Regions:
     def opened(self, context: Any, description: Description) -> None:
         """A region has just been entered."""
         self._modes = _modes()
-        self._stack.append((context, self._tracer.create_node("call_function", enter, description, {})))
+        arguments: Any = self._tracer.create_arg(description)
+        self._stack.append((context, self._tracer.create_node("call_function", enter, arguments, {})))
 
     def closed(self, context: Any) -> None:
         """A region has just been left; one in which nothing was recorded leaves no nodes."""
@@ -165,7 +168,7 @@ class Regions:
         """A checkpointed region, see `REENTRANT`."""
         tensors = tuple(x for x in inputs if isinstance(x, (torch.Tensor, fx.Proxy)))
         context = object()
-        self.opened(context, (REENTRANT, *self._tracer.create_arg(tensors)))  # type: ignore[misc]
+        self.opened(context, (REENTRANT, *tensors))
         try:
             yield
         finally:
@@ -207,8 +210,8 @@ def _modes() -> tuple[Any, ...]:
 
 
 def _describe_autocast(context: Any) -> Description:
-    enabled = getattr(context, "_asked_for", context._enabled)
-    return ("autocast", context.device, context.fast_dtype, enabled, context._cache_enabled)
+    made = (context.device, context.fast_dtype, context._enabled, context._cache_enabled)
+    return ("autocast", *getattr(context, "_asked_for", made))
 
 
 def _describe_hooks(context: saved_tensors_hooks) -> Description | None:
@@ -236,9 +239,10 @@ def _patched(regions: Regions) -> Iterator[None]:
         _patch(own, describe, regions)
     made = vars(torch.autocast)["__init__"]
 
-    def init(self: Any, device_type: str, dtype: Any = None, enabled: bool = True, cache_enabled: Any = None) -> None:
-        made(self, device_type, dtype, enabled, cache_enabled)
-        self._asked_for = enabled  # without the device, torch disables it
+    def init(self: Any, device_type: Any, dtype: Any = None, enabled: bool = True, cache_enabled: Any = None) -> None:
+        # What is asked for: without the device torch disables it, and the device may be that of a tensor.
+        self._asked_for = (device_type, dtype, enabled, cache_enabled)
+        made(self, "cpu" if isinstance(device_type, fx.Proxy) else device_type, dtype, enabled, cache_enabled)
 
     torch.autocast.__init__ = init  # type: ignore[method-assign]
     try:

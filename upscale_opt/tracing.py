@@ -63,6 +63,10 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
             traced = fx.GraphModule(model, graph_of_nodes)
     except ModelError:
         raise
+    except Untraceable as error:
+        raise ModelError(
+            f"{type(model).__name__} cannot be traced: {error}; move that into a module of its own, which is left alone"
+        ) from error
     except Exception as error:
         raise ModelError(
             f"torch.fx cannot trace {type(model).__name__} ({first_line(error)}); "

@@ -275,7 +275,42 @@ def test_autocast_regions_are_computed_in_their_precision():
     exported.module.b.register_forward_hook(lambda module, inputs, y: seen.append(y.dtype))
     assert_same_gradients(exported, exported.module, masked, x, tolerance=5e-2)
     assert seen == [torch.bfloat16]
-    assert "with torch.autocast('cpu', dtype=torch.bfloat16, enabled=True" in graph.module.code
+    assert "with torch.autocast('cpu', dtype=torch.bfloat16, enabled=True, cache_enabled=None):" in graph.module.code
+
+
+def device_of_a_tensor(net, x):
+    y = net.a(x)
+    with torch.autocast(device_type=y.device.type, dtype=torch.bfloat16):
+        z = net.b(y)
+    with torch.autocast(x.device.type, enabled=False):
+        return net.d(torch.relu(z.float()))
+
+
+def test_autocast_on_the_device_of_a_tensor():
+    model, x = made(device_of_a_tensor)
+    model, x = model.float(), x.float()
+    exported = export(model, x, masks={}, baseline=True)
+    for module in (exported.module, pickle.loads(pickle.dumps(exported.module))):
+        assert_same_gradients(exported, module, model, x)
+        seen = []
+        module.b.register_forward_hook(lambda own, inputs, y, seen=seen: seen.append(y.dtype))
+        module(x)
+        assert seen == [torch.bfloat16]
+
+
+class Inferring(Network):
+    @torch.inference_mode()
+    @torch.autocast("cpu", dtype=torch.float16, enabled=False)
+    def forward(self, x, scale: float = 2.0):
+        return super().forward(x) * scale
+
+
+def test_a_decorated_forward_of_the_network_itself():
+    torch.manual_seed(0)
+    model, x = Inferring(decorated).double().eval(), torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    exported = export(model, x, masks={}, baseline=True)
+    assert exported.module(x).is_inference() and not exported.graph.unsupported
+    assert torch.equal(exported.module(x), model(x))
 
 
 @pytest.mark.parametrize("part", PARTS)
