@@ -8,22 +8,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from upscale_opt.attributes import named_tensors
 from upscale_opt.graphs import Graph
-from upscale_opt.known_values import written_by
-from upscale_opt.memory import Memory
+from upscale_opt.memory import Memory, written_by
 
 
 def changing_buffers(graph: Graph) -> frozenset[str]:
     """Names of the buffers that a call of the network may change."""
-    memory, changing = Memory(graph), set[str]()
+    memory, changing = Memory.of(graph), set[str]()
     places = {node.name: node for node in graph.module.graph.nodes}
     for node in graph.module.graph.nodes:
         module = graph.module.get_submodule(str(node.target)) if node.op == "call_module" else None
         if module is not None and not type(module).__module__.startswith("torch.nn"):
             changing |= {f"{node.target}.{name}" for name, _ in module.named_buffers(remove_duplicate=False)}
-        for written in written_by(node) if module is None else ():
-            root = places[memory.root(written)]
-            if root.op == "get_attr":
-                changing.add(str(root.target))
+        for written in written_by(graph.module, node):
+            roots = [places[name] for name in memory.roots(written)]
+            changing |= {str(root.target) for root in roots if root.op == "get_attr"}
     return frozenset(changing)
 
 

@@ -11,11 +11,17 @@ from typing import Any
 import numpy as np
 from torch import fx
 
+from upscale_opt.argument_names import arguments_of
 from upscale_opt.attributes import attribute_of, named_tensors
 from upscale_opt.channels import ChannelTable, Layout, Scattered
+from upscale_opt.custom_functions import CustomFunction
 from upscale_opt.derivations import asks_for_kind, position_before
 from upscale_opt.findings import Call, ChannelSlice, Rearrangement, Value, channels_in, through_channel
-from upscale_opt.known_values import written_by
+from upscale_opt.memory import written_by
+
+
+class UnknownArguments(Exception):
+    """A rule asks for an argument of an operator whose signature is not known."""
 
 
 @dataclass
@@ -88,6 +94,7 @@ class Flow:
     features: dict[str, np.ndarray] = field(default_factory=dict)
     _bound: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     _assumed: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
+    _arguments: dict[str, dict[str, Any] | None] = field(default_factory=dict)
 
     # What is known
 
@@ -116,9 +123,20 @@ class Flow:
         """The first argument of a node: what it works on."""
         return node.args[0]
 
-    def argument(self, node: fx.Node, position: int, name: str, default: Any) -> Any:
-        """An argument given by position or keyword."""
-        return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
+    def argument(self, node: fx.Node, name: str, default: Any = None) -> Any:
+        """What a node is given for a parameter, however the call is written; see `upscale_opt.argument_names`.
+
+        Raises
+        ------
+        UnknownArguments
+            If the operator's signature is not known; `upscale_opt.trace` pins what the node touches then.
+        """
+        if node.name not in self._arguments:
+            self._arguments[node.name] = arguments_of(node, self.module(node) if node.op == "call_module" else None)
+        known = self._arguments[node.name]
+        if known is None:
+            raise UnknownArguments
+        return known.get(name, default)
 
     def channels(self, user: fx.Node, node: Any, axis: int, *, picks: bool = False) -> np.ndarray | None:
         """The channel of every entry of a dimension of what `user` reads; None if its channels are on another one.
@@ -137,7 +155,7 @@ class Flow:
         if attribute is not None:
             self.attribute_uses.add((user.name, node.name))
             return attribute
-        if picks and node in self._fixed and node not in written_by(user):
+        if picks and node in self._fixed and node not in written_by(self.traced, user):
             return self.pick(user, node, axis)
         key = (node.name, axis)
         if key not in self._assumed:
@@ -436,5 +454,6 @@ class Flow:
     def operator(self, node: fx.Node) -> str:
         """What a node calls, for people."""
         if node.op == "call_module":
-            return type(self.module(node)).__name__
+            module = self.module(node)
+            return (module.function if isinstance(module, CustomFunction) else type(module)).__name__
         return getattr(node.target, "__name__", str(node.target))

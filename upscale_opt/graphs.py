@@ -18,6 +18,7 @@ from upscale_opt.channels import Layout, Pin, Resolution, TensorLayout
 from upscale_opt.findings import ChannelSlice
 from upscale_opt.fingerprints import Fingerprint
 from upscale_opt.flow import Flow
+from upscale_opt.regions import regions_of
 
 NETWORK_INPUT = "network input"
 NETWORK_OUTPUT = "network output"
@@ -210,6 +211,11 @@ class Graph:
     def calls(self) -> Counter[str]:
         """How often every module is called, by its path."""
         return Counter(str(node.target) for node in self.module.graph.nodes if node.op == "call_module")
+
+    @cached_property
+    def regions(self) -> dict[str, tuple[Any, ...]]:
+        """The regions that every node is in, by its name: `upscale_opt.regions.regions_of`."""
+        return regions_of(self.module)
 
     @cached_property
     def borrowed(self) -> frozenset[str]:

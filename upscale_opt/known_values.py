@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from upscale_opt.memory import written_by_call
+
 MEASURES = frozenset({"shape", "size", "dim", "ndim", "numel", "nelement"})
 """Attributes and methods of a tensor that say how large it is: numbers of Python."""
 KINDS = MEASURES | {
@@ -26,11 +28,6 @@ KINDS = MEASURES | {
 _RANDOM = ("rand", "bernoulli", "multinomial", "normal_", "uniform_", "dropout", "exponential_", "poisson", "empty")
 _BY_VALUE = ("nonzero", "argwhere", "unique", "masked_select", "repeat_interleave", "bincount", "histc")
 """Operators whose results have a shape that depends on values."""
-_WRITING = (
-    *(operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv, operator.imod),
-    *(operator.ipow, operator.iand, operator.ior, operator.ixor, operator.ilshift, operator.irshift),
-    *(operator.imatmul, operator.setitem, operator.delitem),
-)
 
 
 class UnknownValueError(ValueError):
@@ -56,7 +53,8 @@ class KnownValues:
     def add(self, node: fx.Node) -> None:
         """Take note of a node that was just made."""
         inputs = node.all_input_nodes
-        written = written_by(node)
+        # What a module does with what it is given is not known.
+        written = node.all_input_nodes if node.op == "call_module" else written_by_call(node)
         if node.op == "get_attr":
             if not isinstance(self._tensor_of(str(node.target)), nn.Parameter):
                 self._sources[node] = frozenset([str(node.target)])
@@ -193,18 +191,3 @@ def _has_shape_by_value(node: fx.Node) -> bool:
         index = node.args[1]
         return any(isinstance(own, fx.Node) for own in (index if isinstance(index, tuple | list) else [index]))
     return any(part in _name_of(node) for part in _BY_VALUE)
-
-
-def written_by(node: fx.Node) -> list[fx.Node]:
-    """The nodes whose tensors a node may write into."""
-    inputs = [x for x in node.args if isinstance(x, fx.Node)]
-    if node.op == "call_module":
-        return node.all_input_nodes  # what a module does with what it is given is not known
-    name = _name_of(node)
-    in_place = name.endswith("_") and not name.endswith("__")
-    if in_place or node.target in _WRITING or node.kwargs.get("inplace") is True:
-        return inputs[:1]
-    if "batch_norm" in name or "instance_norm" in name:
-        return inputs[1:]
-    out = node.kwargs.get("out")
-    return [out] if isinstance(out, fx.Node) else []

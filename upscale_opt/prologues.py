@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from upscale_opt.graphs import Graph, Read
+from upscale_opt.memory import written_by
 from upscale_opt.operators.table import CONCATS, ELEMENTWISE_MODULES
 
 _NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -41,8 +42,9 @@ class Prologue:
 def prologues_of(graph: Graph) -> dict[str, Prologue]:
     """The prologue of every read that has one, by its name.
 
-    A prologue ends where a tensor has other users. It is left out where it ends at a tensor that is neither a concat
-    nor used by others: what is behind that tensor could be pruned, and nothing be saved.
+    A prologue ends where a tensor has other users, and at the border of a region without gradients or with autocast.
+    It is left out where it ends at a tensor that is neither a concat nor used by others: what is behind that tensor
+    could be pruned, and nothing be saved.
     """
     nodes = {node.name: node for node in graph.module.graph.nodes}
     found = {}
@@ -72,6 +74,8 @@ def _prologue(graph: Graph, read: Read, nodes: Mapping[str, fx.Node]) -> Prologu
 
 def _may_pass(graph: Graph, read: Read, node: fx.Node) -> bool:
     """Whether a node treats every channel by itself, on the axis and in the blocks that the consumer reads."""
+    if graph.regions[node.name] != graph.regions[read.node]:
+        return False
     tensors = [x for x in node.all_input_nodes if x.name in graph.layouts]
     if graph.layouts.get(node.name) != read.input or len(tensors) != 1 or len(node.all_input_nodes) != 1:
         return False
@@ -92,6 +96,8 @@ def _is_concat(graph: Graph, read: Read, node: fx.Node) -> bool:
         return False
     if not node.args or not isinstance(node.args[0], (tuple, list)) or read.input.size != 1:
         return False
+    if graph.regions[node.name] != graph.regions[read.node]:
+        return False
     operands = [graph.layouts.get(getattr(x, "name", "")) for x in node.args[0]]
     if any(own is None or own.axis != read.input.axis or own.size != 1 for own in operands):
         return False
@@ -104,5 +110,4 @@ def _is_fresh(graph: Graph, node: fx.Node) -> bool:
         module = graph.module.get_submodule(str(node.target))
         if isinstance(module, (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)):
             return False
-        return not getattr(module, "inplace", False)
-    return not node.kwargs.get("inplace", False) and len(node.args) == 1
+    return not written_by(graph.module, node)

@@ -105,6 +105,7 @@ def _set_statistics_once(generator: torch.Generator) -> Callable[[Any, Any], Non
     """A pre-hook: at the first call the running statistics become those of the input, jittered."""
     pending = [True]
 
+    @torch.no_grad()  # the network may compute gradients on the way
     def hook(module: Any, inputs: Any) -> None:
         if not pending or module.running_mean is None:
             return
@@ -130,11 +131,11 @@ def _scale_once() -> Callable[[Any, Any, torch.Tensor], torch.Tensor]:
         pending.clear()
         shape = [1, -1] + [1] * (output.ndim - 2) if isinstance(module, _ConvNd) else [-1]
         bias = 0 if module.bias is None else module.bias.reshape(shape)
-        scale = (output - bias).std()
+        scale = (output - bias).detach().std()
         size = max([1.0, *(float(x.abs().max()) for x in inputs if x.numel())])
         if not scale > ROUNDING * size * module.weight.abs().max():
             return output
-        module.weight.div_(scale)
+        module.weight.data.div_(scale)  # not the parameter: the network may compute gradients on the way
         return (output - bias) / scale + bias
 
     return hook

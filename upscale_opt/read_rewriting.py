@@ -82,7 +82,7 @@ class ReadRewriter:
         known = prologues_of(graph)
         self.prologues = {name: own for name, own in known.items() if plan.slices is None or name in plan.slices}
         self.widths: dict[str, int] = {}
-        self.memory = Memory(graph)
+        self.memory = Memory.of(graph)
         self._original = {node.name: node for node in graph.module.graph.nodes}
 
     def insert(self, read: Read) -> None:
@@ -135,7 +135,9 @@ class ReadRewriter:
             path = f"{read.name.replace('#', '_')}_gather"
             index = entries(positions, layout.size)
             written = self.memory.is_overwritten_after(original, original)
-            return self.editor.gather(source, path, index, layout.axis, shared=not written)
+            # Without gradients where the tensor is made, there are none where it is read.
+            inside = self.graph.regions[original.name] == self.graph.regions[read.node]
+            return self.editor.gather(source, path, index, layout.axis, shared=inside and not written)
         return self.editor.concat(self._runs(source, layout, positions), layout.axis)
 
     def _runs(self, source: Any, layout: TensorLayout, positions: np.ndarray) -> list[fx.Node]:

@@ -215,7 +215,9 @@ class _Rewriter:
             if np.array_equal(index, np.arange(len(stored))):
                 own = self._original[selection.source], self._original[selection.node]
                 written = self.readings.memory.is_overwritten_after(*own)
-                selected = self.module.graph.call_method("clone", (source,)) if written else source
+                # In a region the node's tensor may have no gradient, and its source one.
+                copied = written or self.graph.regions[selection.node]
+                selected = self.module.graph.call_method("clone", (source,)) if copied else source
             else:
                 selected = self.editor.gather(source, selection.node, index, selection.input.axis)
         self.editor.substitute(node, selected, self.graph.layouts)

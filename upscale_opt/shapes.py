@@ -12,6 +12,7 @@ from upscale_opt.attributes import named_tensors
 from upscale_opt.errors import ModelError
 from upscale_opt.operators.elementwise import elementwise
 from upscale_opt.operators.table import MODULE_RULES
+from upscale_opt.regions import unwound
 from upscale_opt.tracer import Tracing
 
 Shapes = dict[str, Any]
@@ -58,7 +59,7 @@ def _run(tracing: Tracing, on_meta: tuple[Any, ...]) -> Shapes:
         name: torch.empty_like(tensor, device="meta")
         for name, tensor in (*recorder.named_parameters(), *recorder.named_buffers())
     }
-    with torch.no_grad(), torch.device("meta"):
+    with torch.no_grad(), torch.device("meta"), unwound():
         torch.func.functional_call(recorder, state, on_meta)
     return recorder.shapes
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import fx, nn
 
-from upscale_opt.value_proxies import InPlaceProxy
+from upscale_opt.proxies import Proxy
+from upscale_opt.recording import RecordingTracer
 
 
 class TracedModule(fx.GraphModule):
@@ -28,14 +29,14 @@ class TracedModule(fx.GraphModule):
         return _unpickled, (make, arguments, left_out)
 
 
-class Retracer(fx.Tracer):
-    """How torch makes a module of a pickle: it traces the code again. Buffers and in-place operators stay so."""
+class Retracer(RecordingTracer):
+    """How torch makes a module of a pickle: it traces the code again. Buffers, changes and regions stay."""
 
     proxy_buffer_attributes = True
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """What stands for the result of a node."""
-        return InPlaceProxy(node, self)
+        return Proxy(node, self)
 
 
 def _unpickled(make: Callable[..., nn.Module], arguments: tuple[Any, ...], left_out: dict[str, list[str]]) -> nn.Module:

@@ -18,14 +18,22 @@ from torch import fx, nn
 from torch.fx.proxy import TraceError
 from torch.utils._pytree import tree_leaves, tree_map
 
-from upscale_opt.known_values import MEASURES, KnownValues, UnknownValueError, written_by
+from upscale_opt.custom_functions import CustomFunction, attached
+from upscale_opt.hooks import has_backward_hooks
+from upscale_opt.known_values import MEASURES, KnownValues, UnknownValueError
 from upscale_opt.matrix_convolution import MatrixConv2d
+from upscale_opt.memory import written_by_call
 from upscale_opt.origins import Origins, all_tensors, names_of_tensors
 from upscale_opt.preservation import Preservation
+from upscale_opt.proxies import Untraceable
+from upscale_opt.recording import RecordingTracer
 from upscale_opt.selections import Gather
 from upscale_opt.snapshots import Snapshot
 from upscale_opt.traced_module import Retracer, TracedModule, keep_persistence
 from upscale_opt.value_proxies import ValueProxy, assignments_to_buffers
+
+REASON = "why it is not traced into"
+"""Key of a node's ``meta``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,10 +107,11 @@ class _Frame:
 
 @dataclass
 class _Lessons:
-    """What earlier attempts have taught: how calls are traced that failed, and which kinds of modules do."""
+    """What earlier attempts have taught: how calls are traced that failed, why, and which kinds of modules do."""
 
     ways: dict[_Call, _Way] = field(default_factory=dict)
     failing: set[type] = field(default_factory=set)
+    reasons: dict[_Call, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,7 @@ class _Point:
     proxies: Mapping[str, fx.Proxy]
 
 
-class _Tracer(fx.Tracer):
+class _Tracer(RecordingTracer):
     """torch.fx's tracer, less what it does to networks and to modules around one that cannot be traced.
 
     Parameters
@@ -165,7 +174,8 @@ class _Tracer(fx.Tracer):
         graph._tracer_cls = Retracer
         vars(model).update(self._constants)  # where torch.fx looks for them
         try:
-            module = TracedModule(model, graph)
+            with attached(model, self.functions.modules):
+                module = TracedModule(model, graph)
         finally:
             for name in self._constants:
                 del vars(model)[name]
@@ -180,7 +190,8 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Modules of torch.nn and of exports are operators."""
-        return isinstance(m, (Gather, MatrixConv2d)) or super().is_leaf_module(m, module_qualified_name)
+        own = isinstance(m, (Gather, MatrixConv2d, CustomFunction)) or has_backward_hooks(m)
+        return own or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -198,10 +209,11 @@ class _Tracer(fx.Tracer):
             before = Snapshot([self.root]) if type(m) in self._lessons.failing else None
             self._frames.append(frame)
             try:
-                if way is _Way.BY_VALUE:
-                    return super().call_module(m, forward, *self._by_value(args, kwargs))
-                return super().call_module(m, forward, args, kwargs)
-            except Exception:
+                with self.regions.restored():
+                    if way is _Way.BY_VALUE:
+                        return super().call_module(m, forward, *self._by_value(args, kwargs))
+                    return super().call_module(m, forward, args, kwargs)
+            except Exception as error:
                 self._return_to(point)
                 if given.changed():
                     # It changes what it is given. As an operator it would change something else.
@@ -210,12 +222,16 @@ class _Tracer(fx.Tracer):
                 by_value = way is _Way.TRACED and (frame.has_buffers or self._is_given_buffers(args, kwargs))
                 self._lessons.ways[call] = _Way.BY_VALUE if by_value else _Way.WHOLE
                 self._lessons.failing.add(type(m))
+                if isinstance(error, Untraceable):
+                    self._lessons.reasons[call] = f"{type(m).__name__} with {error}"
                 self._undo(before, point)
             finally:
                 self._frames.pop()
         self._require_own_buffers(m)
         self.num_calls[path] = call[1] + 1
         whole = self.create_proxy("call_module", path, args, kwargs)
+        if call in self._lessons.reasons:
+            whole.node.meta[REASON] = self._lessons.reasons[call]
         # It may do anything to its buffers: they are read anew from now on.
         buffers = [self._buffers[id(tensor)] for tensor in m.buffers() if id(tensor) in self._buffers]
         self.known.lose(buffers)
@@ -417,7 +433,7 @@ class _Tracer(fx.Tracer):
 def _is_written_in_place(node: fx.Node, name: str) -> bool:
     """Whether a node is a buffer, or the result of an operator that writes into it."""
     while node.op != "get_attr":
-        written = written_by(node) if node.op != "call_module" else []
+        written = written_by_call(node)
         if not written:
             return False
         node = written[0]

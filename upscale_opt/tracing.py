@@ -14,20 +14,25 @@ import torch
 from torch import fx, nn
 from torch.nn.parameter import is_lazy
 
+from upscale_opt.argument_names import normalise
 from upscale_opt.attributes import named_tensors
 from upscale_opt.channels import Scattered
+from upscale_opt.constants import renew_changed
 from upscale_opt.errors import ModelError
 from upscale_opt.findings import Value, channels_in
 from upscale_opt.fixed_values import fixed_values
-from upscale_opt.flow import Flow
+from upscale_opt.flow import Flow, UnknownArguments
 from upscale_opt.graphs import NETWORK_INPUT, NETWORK_OUTPUT, Graph, build
+from upscale_opt.hooks import hooks_of, require_traceable_hooks
 from upscale_opt.operators.elementwise import elementwise
 from upscale_opt.operators.sizes import pin_counted
 from upscale_opt.operators.table import rule_of
 from upscale_opt.origins import all_tensors
 from upscale_opt.preservation import Preservation
+from upscale_opt.proxies import Untraceable
+from upscale_opt.regions import enter, leave
 from upscale_opt.shapes import first_line, shapes_of
-from upscale_opt.tracer import traced
+from upscale_opt.tracer import REASON, traced
 
 
 def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Graph:
@@ -48,17 +53,26 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
     inputs = as_tuple(example_inputs)
     if model.training:
         raise ModelError("the model is in training mode; call model.eval() first")
+    require_traceable_hooks(model)
     _require_initialised(model)
     tensors = dict(all_tensors(model))
     with Preservation(model) as state:
         try:
             found = traced(model, state)
+        except ModelError:
+            raise
+        except Untraceable as error:
+            raise ModelError(
+                f"{type(model).__name__} cannot be traced: {error}; move that into a module of its own, "
+                "which is then left as it is"
+            ) from error
         except Exception as error:
             raise ModelError(
                 f"torch.fx cannot trace {type(model).__name__} ({first_line(error)}); "
                 "move data-dependent control flow into a module of its own, which is then left as it is"
             ) from error
-        _put_inputs_first(found.module)
+        normalise(found.module)
+        renew_changed(found.module, model)
         shapes, batched = shapes_of(found, inputs)
         later = dict(all_tensors(model))
     constants = frozenset(found.module.state_dict()) - frozenset(model.state_dict())
@@ -105,13 +119,8 @@ def _require_initialised(model: nn.Module) -> None:
             )
 
 
-def _put_inputs_first(traced: fx.GraphModule) -> None:
-    """``f(input=x)`` becomes ``f(x)``, so that rules find the input where it usually is."""
-    for node in traced.graph.nodes:
-        if node.op in ("call_function", "call_module") and not node.args and "input" in node.kwargs:
-            others = dict(node.kwargs)
-            node.args = (others.pop("input"),)
-            node.kwargs = others
+def _same_shape(flow: Flow, first: fx.Node, second: Any) -> bool:
+    return flow.is_tensor(second) and flow.shape(first) == flow.shape(second)
 
 
 def _apply_rule(flow: Flow, node: fx.Node) -> Value:
@@ -123,7 +132,7 @@ def _apply_rule(flow: Flow, node: fx.Node) -> Value:
             for channels in channels_in(flow.value(entering)):
                 flow.table.pin(channels, NETWORK_OUTPUT, node.name)
         return None
-    if node.op == "get_attr":
+    if node.op == "get_attr" or node.target in (enter, leave):
         return None
     if flow.is_tensor(node) and len(flow.given[node.name]) != len(flow.shape(node)):
         return flow.unknown(node, "a number of axes that depends on the batch")
@@ -131,13 +140,19 @@ def _apply_rule(flow: Flow, node: fx.Node) -> Value:
         return flow.unknown(node, f"{flow.operator(node)}, used in a way that cannot be followed")
     if node.op == "call_module":
         module = flow.module(node)
-        if module._forward_hooks or module._forward_pre_hooks:
-            return flow.unknown(node, f"{type(module).__name__} with forward hooks")
+        hooks = hooks_of(module)
+        if hooks is not None:
+            return flow.unknown(node, f"{type(module).__name__} with {hooks}")
         if nn.utils.parametrize.is_parametrized(module):
             return flow.unknown(node, f"{type(module).__name__} with parametrisations")
     rule = rule_of(flow, node)
     if rule is None:
-        return flow.unknown(node) if flow.is_tensor(node) else flow.computed(node)
+        return flow.unknown(node, node.meta.get(REASON)) if flow.is_tensor(node) else flow.computed(node)
+    if node.kwargs.get("out") is not None and not (rule is elementwise and _same_shape(flow, node, node.kwargs["out"])):
+        return flow.unknown(node, f"{flow.operator(node)} with out=")
     if rule is not elementwise and not (node.args and isinstance(node.args[0], (fx.Node, list, tuple))):
         return flow.unknown(node)
-    return rule(flow, node)
+    try:
+        return rule(flow, node)
+    except UnknownArguments:
+        return flow.unknown(node, f"{flow.operator(node)}, called in a way that cannot be read")

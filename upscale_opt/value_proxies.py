@@ -11,45 +11,22 @@ import numpy as np
 import torch
 from torch import fx, nn
 from torch.fx import proxy
-from torch.fx.proxy import TraceError
 
 from upscale_opt.known_values import MEASURES
+from upscale_opt.proxies import Changing
 
 _VALUES = ("item", "tolist", "numpy")
 """Methods of a tensor that make something of Python or numpy of it."""
-_MEMORY = ("data", "real", "imag")
-"""Attributes of a tensor that write into it when they are assigned."""
 
 
-def _in_place(function: Callable[[Any, Any], Any]) -> Callable[[fx.Proxy, Any], Any]:
-    def method(self: fx.Proxy, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", function, (self, other), {})
-
-    return method
-
-
-class InPlaceProxy(fx.Proxy):
-    """``x += y`` stays what it is: torch.fx makes ``x = x + y`` of it, another thing if somebody else holds `x`."""
-
-    __iadd__ = _in_place(operator.iadd)
-    __isub__ = _in_place(operator.isub)
-    __imul__ = _in_place(operator.imul)
-    __itruediv__ = _in_place(operator.itruediv)
-
-
-class ValueProxy(InPlaceProxy):
+class ValueProxy(Changing, fx.Proxy):
     """Where Python needs a value it gets it, if the tracer knows it: that of a buffer, or the shape of a parameter."""
 
     tracer: Any
 
-    def __getattr__(self, name: str) -> Any:
+    def _attribute(self, name: str) -> Any:
         known, value = self.tracer.measure(self.node, name) if name in MEASURES else (False, None)
         return value if known and not callable(value) else ValueAttribute(self, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _MEMORY:
-            raise TraceError(f"a tensor is written into by assigning to its attribute {name!r}")
-        super().__setattr__(name, value)
 
     def __len__(self) -> int:
         return len(self.tracer.value_of(self.node, shape_only=True))
@@ -73,7 +50,7 @@ class ValueProxy(InPlaceProxy):
         return np.asarray(self.tracer.value_of(self.node).cpu(), dtype=dtype)
 
 
-class ValueAttribute(proxy.Attribute, ValueProxy):
+class ValueAttribute(ValueProxy, proxy.Attribute):
     """An attribute or a method of a tensor."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

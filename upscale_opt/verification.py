@@ -27,6 +27,7 @@ from upscale_opt.outputs import clones, relative_error, tensors
 from upscale_opt.preservation import Preservation, unchanged
 from upscale_opt.prologues import prologues_of
 from upscale_opt.randomisation import DoublePrecision, random_inputs, randomise
+from upscale_opt.regions import unwound
 from upscale_opt.tracing import as_tuple, trace
 from upscale_opt.writes import writes_of
 
@@ -364,6 +365,6 @@ def _outputs_by_node(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[st
                 outputs[n.name] = result.clone()
             return result
 
-    with torch.no_grad(), DoublePrecision():
+    with torch.no_grad(), DoublePrecision(), unwound():
         Recorder(module).run(*clones(inputs))
     return outputs

@@ -19,7 +19,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from upscale_opt.graphs import Graph, Read, TensorLayout
-from upscale_opt.memory import Memory, kind_of, writes_in_place
+from upscale_opt.memory import Memory, kind_of, written_by
 from upscale_opt.operators.table import CONCATS
 
 _KEEP_ZERO_MODULES = (
@@ -86,7 +86,7 @@ def writes_of(graph: Graph) -> dict[str, Write]:
     A producer must be a module that is called once and has one group, its output one channel an entry, and its
     parameters its own. Pinned producers can be masked, too: they are computed whole, with rows of zeros.
     """
-    nodes = {node.name: node for node in graph.module.graph.nodes}
+    nodes, memory = {node.name: node for node in graph.module.graph.nodes}, Memory.of(graph)
     reads: dict[str, list[Read]] = {read.weight: [] for read in graph.reads}
     for read in graph.reads:
         reads[read.weight].append(read)
@@ -95,18 +95,18 @@ def writes_of(graph: Graph) -> dict[str, Write]:
         node = nodes[own[0].node]
         single = len(own) == 1 and node.op == "call_module" and graph.calls[str(node.target)] == 1
         if single and own[0].output.size == 1 and graph.is_private(str(node.target)):
-            writes[weight] = _write(graph, own[0], nodes)
+            writes[weight] = _write(graph, own[0], nodes, memory)
     return writes
 
 
-def _write(graph: Graph, read: Read, nodes: Mapping[str, fx.Node]) -> Write:
+def _write(graph: Graph, read: Read, nodes: Mapping[str, fx.Node], memory: Memory) -> Write:
     chain = [nodes[read.node]]
     masked = 0
     while len(chain[-1].users) == 1:
         user = next(iter(chain[-1].users))
         layout = graph.layouts.get(user.name)
         tensors = [x for x in user.all_input_nodes if x.name in graph.layouts]
-        same = layout == read.output
+        same = layout == read.output and graph.regions[user.name] == graph.regions[read.node]
         if not same or len(tensors) != 1 or user.name in {own.node for own in graph.slices}:
             break
         if user.op == "call_module":
@@ -122,7 +122,11 @@ def _write(graph: Graph, read: Read, nodes: Mapping[str, fx.Node]) -> Write:
     users = list(chain[-1].users)
     if len(users) == 1 and kind_of(users[0]) in ADDITIONS and not users[0].kwargs and len(users[0].args) == 2:
         operands = [x for x in users[0].args if x is not chain[-1]]
-        if len(operands) == 1 and isinstance(operands[0], fx.Node) and _may_be_written(graph, users[0], chain[-1]):
+        if (
+            len(operands) == 1
+            and isinstance(operands[0], fx.Node)
+            and _may_be_written(graph, users[0], chain[-1], memory)
+        ):
             addition, other = users[0].name, operands[0].name
     end = chain[masked]
     names = tuple(node.name for node in chain)
@@ -140,15 +144,15 @@ def _follows(graph: Graph, node: fx.Node) -> bool:
     return isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.conv._ConvNd))
 
 
-def _may_be_written(graph: Graph, addition: fx.Node, end: fx.Node) -> bool:
-    """Whether both operands have all the channels, and nobody looks at the other one after an addition in place."""
+def _may_be_written(graph: Graph, addition: fx.Node, end: fx.Node, memory: Memory) -> bool:
+    """Whether both operands have all the channels, and nobody sees what an addition in place does to the other one."""
     first, second = addition.args
     layouts = [graph.layouts.get(x.name) for x in (first, second) if isinstance(x, fx.Node)]
     shapes = {graph.shapes.get(x.name) for x in (first, second, addition) if isinstance(x, fx.Node)}
     if len(shapes) != 1 or any(own is None or own.blocks != layouts[0].blocks for own in layouts):  # type: ignore[union-attr]
         return False
-    in_place = kind_of(addition) in (operator.iadd, "add_")
-    return not in_place or first is end or (isinstance(first, fx.Node) and list(first.users)[-1] is addition)
+    changed = written_by(graph.module, addition)
+    return first is end or not any(memory.is_seen_after(x, addition) for x in changed)
 
 
 def zero_channels(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -172,14 +176,15 @@ def zero_channels(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, 
     selections = {own.node: own for own in graph.selections}
     zeros: dict[str, np.ndarray] = {}
 
-    memory, nodes = Memory(graph), {node.name: node for node in graph.module.graph.nodes}
+    memory, nodes = Memory.of(graph), {node.name: node for node in graph.module.graph.nodes}
 
     def of(node: Any) -> np.ndarray:
         return zeros.get(node.name, np.zeros(_width(graph, node), dtype=bool))
 
     for node in graph.module.graph.nodes:
         layout = graph.layouts.get(node.name)
-        if layout is None and not overwrites(graph, node):
+        overwritten = overwrites(graph, node)
+        if layout is None and not overwritten:
             continue
         found: np.ndarray = np.zeros(_width(graph, node), dtype=bool)
         operands = [x for x in node.all_input_nodes if _width(graph, x) == len(found)]
@@ -210,18 +215,19 @@ def zero_channels(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, 
             found = of(operands[0])
         if node.name in masks and len(masks[node.name]) == len(found):
             found = found | ~masks[node.name]
-        if overwrites(graph, node):
+        for changed in overwritten:
             # Whoever looks at the same memory sees what was added to it.
-            for name in [other for other in zeros if memory.root(nodes[other]) == memory.root(node)]:
+            for name in [other for other in zeros if memory.share(nodes[other], changed)]:
                 del zeros[name]
         if found.any():
             zeros[node.name] = found
     return zeros
 
 
-def overwrites(graph: Graph, node: fx.Node) -> bool:
-    """Whether a node changes its first argument in place so that zeros in it may become something else."""
-    return writes_in_place(graph, node) and not keeps_zero(graph, node) and kind_of(node) not in PRODUCTS
+def overwrites(graph: Graph, node: fx.Node) -> list[fx.Node]:
+    """The tensors that a node changes in place so that zeros in them may become something else."""
+    quiet = node.args[0] if node.args and (keeps_zero(graph, node) or kind_of(node) in PRODUCTS) else None
+    return [x for x in written_by(graph.module, node) if x is not quiet]
 
 
 def keeps_zero(graph: Graph, node: fx.Node) -> bool:

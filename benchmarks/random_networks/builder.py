@@ -124,10 +124,10 @@ class Builder:
         self._run(line)
         self._pending.append(line)
 
-    def emit(self, expression: str, outputs: int = 1) -> Value:
-        """The statement ``name, ... = expression``; returns the first of its values."""
+    def emit(self, expression: str, outputs: int = 1, *, region: str = "") -> Value:
+        """The statement ``name, ... = expression``, perhaps within ``with region:``; returns its first value."""
         names = [f"v{self._next()}" for _ in range(outputs)]
-        line = f"{', '.join(names)} = {expression}"
+        line = f"{region and f'with {region}: '}{', '.join(names)} = {expression}"
         self._run(line)
         values = [self._checked(name) for name in names]
         self._commit(line, names)

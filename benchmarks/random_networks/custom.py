@@ -27,6 +27,37 @@ def first_and_last(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return torch.cat([x[:, :1], y[:, -1:]], 1)
 
 
+class Straight(torch.autograd.Function):
+    """Rounds, and lets the gradient through."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, steps: int = 4) -> torch.Tensor:
+        """Multiples of 1 / steps."""
+        return torch.round(x * steps) / steps
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        """The gradient as it is."""
+        return gradients[0], None
+
+
+class Turned(torch.autograd.Function):
+    """Identity with a reversed gradient, as domain adaptation has it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        """The input."""
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        """The gradient's negative."""
+        return -gradients[0]
+
+
+straight_through = Straight.apply
+
+
 class Reverse(nn.Module):
     """A module of a kind nobody has seen; torch.fx looks into it."""
 

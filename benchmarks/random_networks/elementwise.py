@@ -75,6 +75,15 @@ def in_place(b: Builder) -> None:
         *("F.relu({x}, inplace=True)", "{x}.clamp_(min=-0.5)", "{x}.add_({y}, alpha=0.5)", "{x}.sub_({y})"),
         *("{x}.narrow(1, 0, 1).add_(1)", "{x}[:, :1].mul_(2)", "{x}[:, -1:].copy_({y}[:, :1])", "{x}.copy_({y})"),
         *("{x}.sigmoid_()", "{x}.div_(2)", "torch.relu_({x})", "{x}.zero_()"),
+        *(
+            "{x} **= 2",
+            "{x} /= 2",
+            "{x} %= 3",
+            "{x} //= 0.5",
+            "torch.add({x}, {y}, out={x})",
+            "{x}[:, -1:] = {y}[:, :1]",
+        ),
+        *("torch.mul({x}, 0.5, out={x})", "torch._foreach_add_([{x}], 0.5)", "{x}[..., 0] = 0.5", "{x}.data.mul_(0.5)"),
     )
     b.change(b.pick(forms).format(x=x, y=y), x)
 
@@ -150,6 +159,7 @@ def over_channels(b: Builder) -> None:
     x = b.tensor(2, 3, 4, 5)
     dim = b.pick((1, 1, -1, "dim=1"))
     forms = (
+        *(f"torch.softmax({x}, axis=1)", "{x}.softmax(axis=-1)"),
         *(f"torch.softmax({x}, {dim})", f"F.softmax({x}, dim=1)", f"torch.cumsum({x}, {dim})", f"{x}.cumsum(1)"),
         *("custom.mix_neighbours({x})", "custom.weigh_channels({x})", "{x}.roll(1, 1)", "torch.flip({x}, [1])"),
         *("torch.sort({x}, 1)[0]", "torch.sort({x}, dim=1).values", "{x}.cummax(1)[0]", "{x} + {x}.flip(1)"),

@@ -128,6 +128,39 @@ def global_feature(b: Builder) -> None:
     b.emit(f"torch.cat([{x}, {y}], dim=1)")
 
 
+def region(b: Builder) -> None:
+    """Convolutions and what is between them without gradients, with them, or with autocast switched off."""
+    x = b.tensor(4, 3, 2)
+    contexts = (
+        *("torch.no_grad()", "torch.no_grad()", "torch.enable_grad()", "torch.set_grad_enabled(False)"),
+        *("torch.autocast('cpu', enabled=False)", "torch.no_grad(), torch.enable_grad()"),
+    )
+    for _ in range(b.integer(1, 3)):
+        context = b.pick(contexts)
+        layer = f"nn.Conv{x.ndim - 2}d({x.shape[1]}, {b.pick(CHANNELS)}, 1)" if x.ndim > 2 else ""
+        layer = layer or f"nn.Linear({x.shape[1]}, {b.pick(CHANNELS)})"
+        forms = (
+            *(f"F.relu({x})", f"{x}.contiguous()", f"{b.module('nn.Identity()')}({x})", f"torch.cat([{x}, {x}], 1)"),
+            *(f"{x} * 0.5", f"{x}.chunk(2, 1)[0]"),
+        )
+        expression = f"{b.module(layer)}({x})" if b.chance(0.6) else b.pick(forms)
+        x = b.emit(expression, region="" if b.chance(0.2) else context)
+
+
+def custom_gradient(b: Builder) -> None:
+    """Autograd functions with a backward of their own, between layers or not, and checkpointed layers."""
+    x = b.tensor(4, 3, 2)
+    forms = (
+        *(f"custom.Turned.apply({x})", f"custom.straight_through({x})", f"custom.Straight.apply({x}, 2)"),
+        *(f"{x}.detach()", f"{x} + ({x}.sigmoid() - {x}).detach()"),
+    )
+    if b.chance(0.7):
+        b.emit(b.pick(forms))
+        return
+    kind = f"nn.Conv{x.ndim - 2}d({x.shape[1]}, {b.pick(CHANNELS)}, 1)" if x.ndim > 2 else f"nn.Linear({x.shape[1]}, 4)"
+    b.emit(f"torch.utils.checkpoint.checkpoint({b.module(kind)}, {x}, use_reentrant={b.pick((False, True))})")
+
+
 OPERATORS = {
     squeeze_and_excitation: 4,
     inverted_residual: 2,
@@ -136,5 +169,7 @@ OPERATORS = {
     to_sequence: 2,
     perceptron: 2,
     global_feature: 1,
+    region: 3,
+    custom_gradient: 2,
 }
 """Operators and how often they are tried, against each other."""

@@ -74,6 +74,7 @@ def cut_in_parts(b: Builder) -> None:
     half = -(-channels // 2)
     forms = [f"{x}.chunk(2, 1)", f"torch.chunk({x}, 2, dim=1)", f"{x}.split({half}, dim=1)"]
     forms += [f"torch.split({x}, [{first}, {channels - first}], 1)", f"{x}.tensor_split(2, 1)"]
+    forms += [f"{x}.chunk(2, axis=1)", f"torch.split({x}, dim=1, split_size_or_sections={half})"]
     forms += [f"{x}.split(({first}, {channels - first}), 1)", f"torch.split({x}, {half}, dim=1)"]
     if channels % 2 == 0:
         forms += [f"{x}.split({x}.shape[1] // 2, 1)", f"{x}.split({x}.size(1) // 2, dim=1)"]
@@ -112,8 +113,11 @@ def concatenation(b: Builder) -> None:
     forms = (f"torch.cat([{listed}], {dim})", f"torch.cat(({listed}), {dim})", f"torch.concat([{listed}], {dim})")
     if len({y.shape if isinstance(y, Value) else None for y in tensors}) == 1 and b.chance(0.1):
         b.emit(f"torch.stack([{listed}], {axis}).flatten({axis}, {axis + 1})")
-    elif b.chance(0.1):
-        b.emit(f"torch.cat(tensors=[{listed}], dim={axis})")
+    elif b.chance(0.2):
+        names = b.pick(
+            (f"tensors=[{listed}], dim={axis}", f"[{listed}], axis={axis}", f"axis={axis}, tensors=[{listed}]")
+        )
+        b.emit(f"{b.pick(('torch.cat', 'torch.concat', 'torch.concatenate'))}({names})")
     else:
         b.emit(b.pick(forms))
 
@@ -223,12 +227,13 @@ def reduction(b: Builder) -> None:
     x = b.tensor(3, 4, 5)
     space = tuple(range(2, x.ndim))
     dims = b.pick((space, space, 1, -1, (1, 2), space[0], [1]))
-    keep = b.pick(("", "", ", keepdim=True"))
+    keep, numpys = b.pick((("", ""), ("", ""), (", keepdim=True", ", keepdims=True")))
     forms = (
         *(f"{x}.mean({dims}{keep})", f"torch.mean({x}, dim={dims}{keep})", f"{x}.sum({dims}{keep})"),
         *(f"{x}.amax({dims}{keep})", f"torch.amin({x}, dim={dims}{keep})", f"torch.var({x}, {dims}{keep})"),
         *(f"{x}.std({dims}, unbiased=False{keep})", f"{x}.norm(dim={dims}{keep})", f"{x}.max(1{keep})[0]"),
         *(f"torch.max({x}, dim=1{keep}).values", f"{x}.mean(dim={dims}{keep}) * {x}.size(1)"),
+        *(f"{x}.mean(axis={dims}{numpys})", f"torch.sum({x}, axis={dims}{numpys})", f"{x}.amax(axis={dims}{numpys})"),
     )
     b.emit(b.pick(forms))
 

@@ -17,6 +17,7 @@ from upscale_opt.graphs import Graph
 from upscale_opt.importance.evidence import Evidence, Point, points_of
 from upscale_opt.importance.registry import Importance, Statistic
 from upscale_opt.modes import INPUT
+from upscale_opt.regions import unwound
 from upscale_opt.running import device_of
 from upscale_opt.shapes import first_line
 
@@ -73,7 +74,8 @@ def collect(
             if importance.needs_labels and loss is None and labels is None:
                 raise MaskError(f"the importance {importance.name} needs labels; give batches of (inputs, labels)")
             try:
-                outputs, size = watch.run(*inputs), len(inputs[0])
+                with unwound():
+                    outputs, size = watch.run(*inputs), len(inputs[0])
                 value = (loss or functional.cross_entropy)(outputs, labels) if tensors else outputs
                 found = torch.autograd.grad(value, tensors, allow_unused=True) if tensors else ()
             except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:

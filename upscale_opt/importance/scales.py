@@ -17,6 +17,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
+from upscale_opt.argument_names import arguments_of
 from upscale_opt.attributes import attribute_of
 from upscale_opt.graphs import Graph
 from upscale_opt.memory import kind_of
@@ -79,7 +80,7 @@ def _scale(graph: Graph, node: fx.Node, found: Mapping[str, np.ndarray]) -> np.n
 
 def _joined(graph: Graph, node: fx.Node, found: Mapping[str, np.ndarray]) -> np.ndarray | None:
     """The scales of a concatenation of channels."""
-    parts = [getattr(x, "name", "") for x in (node.args[0] if node.args else node.kwargs["tensors"])]  # type: ignore[union-attr]
+    parts = [getattr(x, "name", "") for x in node.args[0]]  # type: ignore[union-attr]
     layouts = [graph.layouts.get(name) for name in parts]
     along = sum((own.blocks for own in layouts if own is not None), ())
     if None in layouts or along != graph.layouts[node.name].blocks:
@@ -104,12 +105,11 @@ def _own_gamma(graph: Graph, node: fx.Node) -> tuple[bool, torch.Tensor | None]:
         return own, module.weight if own else None  # type: ignore[return-value]
     if kind_of(node) not in (functional.batch_norm, torch.batch_norm):
         return False, None
-    place = 3 if kind_of(node) is functional.batch_norm else 1
-    gamma = node.kwargs.get("weight", node.args[place] if len(node.args) > place else None)
+    gamma = (arguments_of(node) or {}).get("weight")
     if gamma is None:
         return True, None
     known = isinstance(gamma, fx.Node) and gamma.op == "get_attr"
-    return known, attribute_of(graph.module, str(gamma.target)) if known else None  # type: ignore[union-attr]
+    return known, attribute_of(graph.module, str(gamma.target)) if known else None
 
 
 def _has_parameters(graph: Graph, node: fx.Node) -> bool:

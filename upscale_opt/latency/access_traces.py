@@ -15,6 +15,7 @@ from torch.profiler import ProfilerActivity, record_function
 
 from upscale_opt.errors import ModelError
 from upscale_opt.latency.stack_room import with_stack_room
+from upscale_opt.regions import unwound
 from upscale_opt.shapes import first_line
 
 MOVING = frozenset(
@@ -88,7 +89,7 @@ def profiled_pass(runner: NodeRunner, inputs: tuple[Any, ...], *, references: bo
     on_cuda = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
     runner.references = references
-    with torch.inference_mode():
+    with torch.inference_mode(), unwound():
         if references:
             _warm_up(runner, inputs)
         with torch.profiler.profile(activities=activities, record_shapes=references) as profiler:

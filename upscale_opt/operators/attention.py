@@ -15,7 +15,7 @@ from upscale_opt.flow import Flow
 def multi_head_attention(flow: Flow, node: fx.Node) -> Value:
     """``nn.MultiheadAttention``: reads all channels of its inputs, in any order, and computes new ones."""
     module = flow.module(node)
-    inputs = [flow.argument(node, i, name, None) for i, name in enumerate(("query", "key", "value"))]
+    inputs = [flow.argument(node, name) for name in ("query", "key", "value")]
     if not all(flow.is_tensor(x) for x in inputs) or module.bias_k is not None:
         return flow.unknown(node)
     masks = [x for x in node.all_input_nodes if x not in inputs]
@@ -39,8 +39,8 @@ def multi_head_attention(flow: Flow, node: fx.Node) -> Value:
 def shifted_window_attention(flow: Flow, node: fx.Node) -> Value:
     """torchvision's function of that name (Swin), with its weights as arguments."""
     names = ("input", "qkv_weight", "proj_weight")
-    source, qkv, projection = (flow.argument(node, i, name, None) for i, name in enumerate(names))
-    bias = flow.argument(node, 10, "proj_bias", None)
+    source, qkv, projection = (flow.argument(node, name) for name in names)
+    bias = flow.argument(node, "proj_bias")
     if not flow.is_tensor(source) or not all(_is_attribute(x) for x in (qkv, projection)):
         return flow.unknown(node)
     if bias is not None and not _is_attribute(bias):

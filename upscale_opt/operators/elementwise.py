@@ -74,7 +74,7 @@ def pad(flow: Flow, node: fx.Node) -> Value:
         padding = flow.module(node).padding
         amounts = padding if isinstance(padding, tuple) else (padding,) * 2
     else:
-        amounts = flow.argument(node, 1, "pad", None)
+        amounts = flow.argument(node, "pad")
     if not isinstance(amounts, (tuple, list)):
         return flow.unknown(node)
     num_axes = len(amounts) // 2
@@ -97,19 +97,17 @@ def _spatial(flow: Flow, node: fx.Node, num_spatial: int) -> Value:
 
 def reduction(flow: Flow, node: fx.Node) -> Value:
     """Over other axes the channels stay; over the channel axis all of them are needed, in any order."""
-    return _reduce(flow, node, flow.argument(node, 1, "dim", None), flow.argument(node, 2, "keepdim", False))
+    return _reduce(flow, node, flow.argument(node, "dim"), flow.argument(node, "keepdim", False))
 
 
 def norm(flow: Flow, node: fx.Node) -> Value:
-    """As `reduction`, with the order of the norm in front of the axes."""
-    return _reduce(flow, node, flow.argument(node, 2, "dim", None), flow.argument(node, 3, "keepdim", False))
+    """As `reduction`; the order of the norm does not matter."""
+    return _reduce(flow, node, flow.argument(node, "dim"), flow.argument(node, "keepdim", False))
 
 
 def deviation(flow: Flow, node: fx.Node) -> Value:
     """``var`` and ``std``: as `reduction`, if the axes are named."""
-    if any(isinstance(argument, bool) for argument in node.args[1:]):
-        return flow.unknown(node)
-    return _reduce(flow, node, flow.argument(node, 1, "dim", None), node.kwargs.get("keepdim", False))
+    return _reduce(flow, node, flow.argument(node, "dim"), flow.argument(node, "keepdim", False))
 
 
 def _reduce(flow: Flow, node: fx.Node, dims: Any, keep: Any) -> Value:
@@ -120,9 +118,9 @@ def _reduce(flow: Flow, node: fx.Node, dims: Any, keep: Any) -> Value:
     if x is None:
         return flow.unknown(node)
     ndim = len(flow.shape(source))
-    if dims is not None and not (isinstance(dims, int) or all(isinstance(d, int) for d in dims)):
+    listed = [dims] if type(dims) is int else dims or range(ndim)  # no axes mean all of them
+    if type(keep) is not bool or isinstance(listed, fx.Node) or not all(type(d) is int for d in listed):
         return flow.unknown(node)
-    listed = range(ndim) if dims is None else [dims] if isinstance(dims, int) else dims
     axes = {d % ndim for d in listed}
     if x.axis in axes:
         flow.table.need(x.channels)
@@ -137,13 +135,13 @@ def extremum(flow: Flow, node: fx.Node) -> Value:
         return elementwise(flow, node)
     if flow.is_tensor(node):
         return reduction(flow, node)
-    x, dim = flow.layout(flow.source(node)), flow.argument(node, 1, "dim", None)
+    x, dim = flow.layout(flow.source(node)), flow.argument(node, "dim")
     if x is None:
         return flow.unknown(node)
     ndim = len(flow.shape(flow.source(node)))
     if type(dim) is not int or dim % ndim == x.axis:
         # The index of the largest channel depends on their order.
         return flow.unknown(node)
-    keep = flow.argument(node, 2, "keepdim", False)
+    keep = flow.argument(node, "keepdim", False)
     result = Layout(x.axis if keep else x.axis - (dim % ndim < x.axis), x.channels)
     return (result, result)

@@ -26,10 +26,10 @@ def batch_norm(flow: Flow, node: fx.Node) -> Value:
 def functional_batch_norm(flow: Flow, node: fx.Node) -> Value:
     """As a module in eval mode, if statistics, weight and bias are those of the network."""
     names = ("running_mean", "running_var", "weight", "bias")
-    given = [flow.argument(node, i, name, None) for i, name in enumerate(names, start=1)]
+    given = [flow.argument(node, name) for name in names]
     parameters = [tensor for tensor in given if tensor is not None]
     x = flow.channels(node, flow.source(node), 1)
-    if x is None or flow.argument(node, 5, "training", False) is not False:
+    if x is None or flow.argument(node, "training", False) is not False:
         return flow.unknown(node)
     if not all(_is_attribute(tensor) for tensor in parameters):
         return flow.unknown(node, "batch_norm with computed parameters")
@@ -49,8 +49,8 @@ def layer_norm(flow: Flow, node: fx.Node) -> Value:
 
 def functional_layer_norm(flow: Flow, node: fx.Node) -> Value:
     """As a module, if weight and bias are parameters of the network."""
-    shape = flow.argument(node, 1, "normalized_shape", None)
-    given = [flow.argument(node, i, name, None) for i, name in ((2, "weight"), (3, "bias"))]
+    shape = flow.argument(node, "normalized_shape")
+    given = [flow.argument(node, name) for name in ("weight", "bias")]
     parameters = [tensor for tensor in given if tensor is not None]
     if not isinstance(shape, (tuple, list)) or not all(_is_attribute(tensor) for tensor in parameters):
         return flow.unknown(node)
@@ -94,8 +94,8 @@ def group_norm(flow: Flow, node: fx.Node) -> Value:
 
 def functional_group_norm(flow: Flow, node: fx.Node) -> Value:
     """As a module, if weight and bias are parameters of the network."""
-    groups = flow.argument(node, 1, "num_groups", None)
-    given = [flow.argument(node, i, name, None) for i, name in ((2, "weight"), (3, "bias"))]
+    groups = flow.argument(node, "num_groups")
+    given = [flow.argument(node, name) for name in ("weight", "bias")]
     parameters = [tensor for tensor in given if tensor is not None]
     x = flow.channels(node, flow.source(node), 1)
     if x is None or type(groups) is not int or not all(_is_attribute(tensor) for tensor in parameters):
@@ -118,7 +118,7 @@ def prelu(flow: Flow, node: fx.Node) -> Value:
     if node.op == "call_module":
         name = f"{node.target}.weight"
     else:
-        weight = flow.argument(node, 1, "weight", None)
+        weight = flow.argument(node, "weight")
         if not _is_attribute(weight):
             return flow.unknown(node)
         flow.attribute_uses.add((node.name, weight.name))
@@ -138,7 +138,7 @@ def softmax(flow: Flow, node: fx.Node) -> Value:
     """Over the channels all of them are needed, in any order; over other axes they pass."""
     source = flow.source(node)
     layout = flow.layout(source)
-    dim: Any = flow.module(node).dim if node.op == "call_module" else flow.argument(node, 1, "dim", None)
+    dim: Any = flow.module(node).dim if node.op == "call_module" else flow.argument(node, "dim")
     if layout is None:
         return flow.unknown(node) if flow.value(source) is not None else flow.opaque(node)
     if type(dim) is not int:
@@ -152,7 +152,7 @@ def normalize(flow: Flow, node: fx.Node) -> Value:
     """``normalize``: as softmax, but along axis 1 by default."""
     source = flow.source(node)
     layout = flow.layout(source)
-    dim = flow.argument(node, 2, "dim", 1)
+    dim = flow.argument(node, "dim", 1)
     if layout is None:
         return flow.unknown(node) if flow.value(source) is not None else flow.opaque(node)
     if type(dim) is not int:

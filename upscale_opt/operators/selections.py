@@ -16,7 +16,7 @@ from upscale_opt.operators.sizes import take_size
 
 def concat(flow: Flow, node: fx.Node) -> Value:
     """Along the channel axis the channels are concatenated; along another axis they are tied."""
-    tensors, dim = flow.argument(node, 0, "tensors", ()), flow.argument(node, 1, "dim", 0)
+    tensors, dim = flow.argument(node, "tensors", ()), flow.argument(node, "dim", 0)
     if not isinstance(tensors, (tuple, list)) or type(dim) is not int or not all(map(flow.is_tensor, tensors)):
         return flow.unknown(node)
     axis = _common_axis(flow, tensors)
@@ -35,7 +35,7 @@ def concat(flow: Flow, node: fx.Node) -> Value:
 
 def stack(flow: Flow, node: fx.Node) -> Value:
     """The tensors lie along a new axis: their channels are tied."""
-    tensors, dim = flow.argument(node, 0, "tensors", ()), flow.argument(node, 1, "dim", 0)
+    tensors, dim = flow.argument(node, "tensors", ()), flow.argument(node, "dim", 0)
     if not isinstance(tensors, (tuple, list)) or type(dim) is not int or not all(map(flow.is_tensor, tensors)):
         return flow.unknown(node)
     axis = _common_axis(flow, tensors)
@@ -72,7 +72,7 @@ def _entries_per_channel(channels: np.ndarray) -> int:
 
 def get_item(flow: Flow, node: fx.Node) -> Value:
     """One of several tensors, a length, or a slice; slices with constant bounds cut the channels."""
-    source, index = flow.source(node), flow.argument(node, 1, "index", None)
+    source, index = flow.source(node), node.args[1]
     if source.name in flow.sizes:
         return take_size(flow, node, source, index)
     value = flow.value(source)
@@ -129,7 +129,7 @@ def _slice(flow: Flow, node: fx.Node, source: fx.Node, x: Layout, index: Any) ->
 def narrow(flow: Flow, node: fx.Node) -> Value:
     """As a slice with constant bounds."""
     source = flow.source(node)
-    dim, start, length = (flow.argument(node, i, name, None) for i, name in ((1, "dim"), (2, "start"), (3, "length")))
+    dim, start, length = (flow.argument(node, name) for name in ("dim", "start", "length"))
     if flow.value(source) is None:
         return flow.opaque(node)
     x = flow.layout(source)
@@ -146,7 +146,7 @@ def narrow(flow: Flow, node: fx.Node) -> Value:
 
 def split(flow: Flow, node: fx.Node) -> Value:
     """``chunk``, ``split``, ``tensor_split``: along the channel axis they cut, along others the channels pass."""
-    source, dim = flow.source(node), flow.argument(node, 2, "dim", 0)
+    source, dim = flow.source(node), flow.argument(node, "dim", 0)
     x = flow.layout(source)
     if x is None:
         return flow.unknown(node) if flow.value(source) is not None else flow.opaque(node)
@@ -162,7 +162,7 @@ def split(flow: Flow, node: fx.Node) -> Value:
 
 def unbind(flow: Flow, node: fx.Node) -> Value:
     """Takes an axis apart: not that of the channels."""
-    source, dim = flow.source(node), flow.argument(node, 1, "dim", 0)
+    source, dim = flow.source(node), flow.argument(node, "dim", 0)
     x = flow.layout(source)
     if x is None:
         return flow.unknown(node) if flow.value(source) is not None else flow.opaque(node)

@@ -19,14 +19,14 @@ MOST_FOLLOWED = 2**25
 
 def permute(flow: Flow, node: fx.Node) -> Value:
     """The channel axis moves."""
-    given: Any = flow.module(node).dims if node.op == "call_module" else node.args[1:] or node.kwargs.get("dims", ())
+    given: Any = flow.module(node).dims if node.op == "call_module" else node.args[1:]
     dims = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
     return _transpose(flow, node, dims)
 
 
 def transpose(flow: Flow, node: fx.Node) -> Value:
     """Two axes change places."""
-    first, second = flow.argument(node, 1, "dim0", None), flow.argument(node, 2, "dim1", None)
+    first, second = flow.argument(node, "dim0"), flow.argument(node, "dim1")
     source = flow.source(node)
     if type(first) is not int or type(second) is not int or not flow.is_tensor(source):
         return flow.unknown(node)
@@ -61,8 +61,7 @@ def reshape(flow: Flow, node: fx.Node) -> Value:
     """``view`` and ``reshape``: lengths that count channels are found again in an export."""
     result = _reshape(flow, node)
     if isinstance(result, Layout):
-        given = node.args[1:] or tuple(node.kwargs.get(name) for name in ("shape", "size"))
-        return flow.with_lengths(node, result, given)
+        return flow.with_lengths(node, result, node.args[1:])
     return result
 
 
@@ -76,7 +75,7 @@ def unflatten(flow: Flow, node: fx.Node) -> Value:
     result = _reshape(flow, node)
     if isinstance(result, Layout):
         source = flow.layout(flow.source(node))
-        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+        dim = flow.argument(node, "dim")
         if source is None or type(dim) is not int or dim % len(flow.shape(flow.source(node))) == source.axis:
             return flow.unknown(node)
     return result
@@ -98,7 +97,7 @@ def unsqueeze(flow: Flow, node: fx.Node) -> Value:
 def channel_shuffle(flow: Flow, node: fx.Node) -> Value:
     """Interleaves groups of channels: an export selects them in whatever order suits its readers."""
     source = flow.source(node)
-    groups = flow.module(node).groups if node.op == "call_module" else flow.argument(node, 1, "groups", None)
+    groups = flow.module(node).groups if node.op == "call_module" else flow.argument(node, "groups")
     if flow.value(source) is None:
         return flow.opaque(node)
     x = flow.layout(source)

@@ -40,7 +40,7 @@ def shape_of(flow: Flow, node: fx.Node) -> Value:
         counted[value.axis] = value.channels
     elif value is not None:
         counted = [np.concatenate(list(channels_in(value)))] * ndim
-    dim = flow.argument(node, 1, "dim", None) if node.op == "call_method" else None
+    dim = flow.argument(node, "dim") if node.op == "call_method" else None
     if dim is not None and type(dim) is not int:
         return flow.unknown(node)
     flow.sizes[node.name] = tuple(counted) if dim is None else counted[dim]

@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
+from upscale_opt.custom_functions import CustomFunction
 from upscale_opt.errors import ModelError
 from upscale_opt.findings import Value
 from upscale_opt.flow import Flow
@@ -51,6 +52,9 @@ ELEMENTWISE_MODULES = (  # which treat every element by itself
 _ELEMENTWISE_FUNCTIONS = (
     *(operator.add, operator.sub, operator.mul, operator.truediv, operator.pow, operator.neg, operator.floordiv),
     *(operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.mod, operator.abs),
+    *(operator.ipow, operator.ifloordiv, operator.imod, operator.iand, operator.ior, operator.ixor),
+    *(operator.ilshift, operator.irshift, operator.and_, operator.or_, operator.xor, operator.invert),
+    *(operator.lshift, operator.rshift, operator.pos),
     *(operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne),
     *(torch.add, torch.sub, torch.mul, torch.div, torch.pow, torch.neg, torch.abs, torch.maximum, torch.minimum),
     *(torch.relu, torch.sigmoid, torch.tanh, torch.exp, torch.log, torch.sqrt, torch.rsqrt, torch.square, torch.clamp),
@@ -65,6 +69,7 @@ _ELEMENTWISE_FUNCTIONS = (
 _ELEMENTWISE_METHODS = (
     *("add", "sub", "mul", "div", "pow", "neg", "abs", "relu", "sigmoid", "tanh", "exp", "log", "sqrt", "rsqrt"),
     *("square", "clamp", "add_", "sub_", "mul_", "div_", "relu_", "sigmoid_", "tanh_", "clamp_", "maximum", "minimum"),
+    *("pow_", "floor_divide", "floor_divide_", "remainder", "remainder_", "copy_"),
     *("sin", "cos", "erf", "sign", "round", "floor", "ceil", "reciprocal", "masked_fill", "masked_fill_", "where"),
 )
 _SAME_METHODS = ("contiguous", "clone", "detach", "float", "double", "half", "bfloat16")
@@ -177,7 +182,7 @@ def register(target: type[nn.Module] | Callable[..., Any] | str, rule: Rule) -> 
     ----------
     target
         A module class (exactly this one, which torch.fx must treat as a leaf: those of torch.nn are), a function
-        (marked with `torch.fx.wrap`, or one of torch's), or the name of a tensor method.
+        (marked with `torch.fx.wrap`, or one of torch's), an autograd function, or the name of a tensor method.
     rule
         The rule; see `upscale_opt.operators`.
 
@@ -199,7 +204,10 @@ def register(target: type[nn.Module] | Callable[..., Any] | str, rule: Rule) -> 
 def rule_of(flow: Flow, node: fx.Node) -> Rule | None:
     """The rule of the operator of a node; None if there is none."""
     if node.op == "call_module":
-        return MODULE_RULES.get(type(flow.module(node)))
+        module = flow.module(node)
+        if isinstance(module, CustomFunction):
+            return FUNCTION_RULES.get(module.function)
+        return MODULE_RULES.get(type(module))
     if node.op == "call_method":
         return METHOD_RULES.get(str(node.target))
     function: Any = node.target

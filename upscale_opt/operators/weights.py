@@ -22,8 +22,8 @@ def convolution(flow: Flow, node: fx.Node) -> Value:
 def functional_convolution(flow: Flow, node: fx.Node) -> Value:
     """As a module, if weight and bias are parameters of the network."""
     transposed = "transpose" in flow.operator(node)
-    groups = flow.argument(node, 5 if transposed else 6, "groups", 1)
-    given = [flow.argument(node, 1, "weight", None), flow.argument(node, 2, "bias", None)]
+    groups = flow.argument(node, "groups", 1)
+    given = [flow.argument(node, "weight"), flow.argument(node, "bias")]
     if type(groups) is not int:
         return flow.unknown(node)
     if not all(tensor is None or _is_attribute(tensor) for tensor in given):
@@ -94,7 +94,7 @@ def linear(flow: Flow, node: fx.Node) -> Value:
 
 def functional_linear(flow: Flow, node: fx.Node) -> Value:
     """As a module, if weight and bias are parameters of the network."""
-    given = [flow.argument(node, 1, "weight", None), flow.argument(node, 2, "bias", None)]
+    given = [flow.argument(node, "weight"), flow.argument(node, "bias")]
     if not all(tensor is None or _is_attribute(tensor) for tensor in given) or given[0] is None:
         return flow.unknown(node)
     for tensor in given:

@@ -1,0 +1,102 @@
+"""Hooks of modules in a trace: those of the network itself are traced, others pin what they touch or are refused.
+
+torch.fx traces a network's ``forward`` and forgets what `torch.nn.Module` does around it when the network is called.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from upscale_opt.errors import ModelError
+
+_GLOBAL = {
+    "forward hooks": ("_global_forward_hooks", "_global_forward_pre_hooks"),
+    "backward hooks": ("_global_backward_hooks", "_global_backward_pre_hooks"),
+}
+
+
+def hooks_of(module: nn.Module) -> str | None:
+    """What kind of hooks a module has that see or change tensors or gradients, for people; None if it has none."""
+    if module._forward_hooks or module._forward_pre_hooks:
+        return "forward hooks"
+    return "backward hooks" if has_backward_hooks(module) else None
+
+
+def has_backward_hooks(module: nn.Module) -> bool:
+    """Whether a module has hooks that run in the backward pass, which no trace can hold."""
+    return bool(module._backward_hooks or module._backward_pre_hooks)
+
+
+def require_traceable_hooks(model: nn.Module) -> None:
+    """Raise if there are hooks that can be kept neither in a trace nor with a part of the network.
+
+    Raises
+    ------
+    ModelError
+        If the network itself has backward hooks, or if hooks of all modules are registered.
+    """
+    if has_backward_hooks(model):
+        raise ModelError(
+            "the model has backward hooks, which an export would not call; "
+            "remove them and register them on the export's module"
+        )
+    for kind, names in _GLOBAL.items():
+        if any(getattr(torch.nn.modules.module, name) for name in names):
+            raise ModelError(f"{kind} of all modules are registered; remove them while a model is traced")
+
+
+def forward_of(model: nn.Module, function: types.FunctionType) -> types.FunctionType:
+    """The function whose parameters a network's forward has: a method set on it, or `function`, that of its class."""
+    own = vars(model).get("forward")
+    if isinstance(own, types.MethodType) and own.__self__ is model and isinstance(own.__func__, types.FunctionType):
+        return own.__func__
+    return function
+
+
+def called_whole(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that calls a network as it is called: ``f(network, *inputs)``, with its hooks.
+
+    Where a forward was set on the network itself, rather than on its class, that is what runs.
+
+    Parameters
+    ----------
+    forward
+        What runs between the hooks otherwise, called in the same way.
+
+    Raises
+    ------
+    ModelError
+        If the forward that was set does not take what that of the class takes.
+    """
+
+    @functools.wraps(forward)  # torch.fx reads the annotations
+    def call(model: nn.Module, *inputs: Any) -> Any:
+        own = vars(model).get("forward")
+        if own is not None and not _takes(own, inputs):
+            raise ModelError("the model's forward was replaced by one of other parameters; define it in its class")
+        if hooks_of(model) is None:
+            return forward(model, *inputs) if own is None else own(*inputs)
+        if own is not None:
+            return nn.Module._call_impl(model, *inputs)
+        vars(model)["forward"] = functools.partial(forward, model)
+        try:
+            return nn.Module._call_impl(model, *inputs)
+        finally:
+            del vars(model)["forward"]
+
+    return call
+
+
+def _takes(function: Callable[..., Any], inputs: tuple[Any, ...]) -> bool:
+    try:
+        inspect.signature(function).bind(*inputs)
+    except (TypeError, ValueError):
+        return False
+    return True
