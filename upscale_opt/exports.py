@@ -47,6 +47,14 @@ class Verification:
         Path of the first module whose output differs, or None.
     message
         What is wrong, in one sentence; None if the export is right.
+    gradients
+        Largest relative error of the gradients of one random loss, by all parameters and floating-point inputs, in
+        float64 (`upscale_opt.gradients`); None if they were not compared.
+    gradients_reason
+        Why gradients were not compared, or prove nothing: the network has no backward pass, say. None if they agree.
+    gradient_control
+        Relative error after two columns of one gradient are swapped; above `SENSITIVITY`. None as for
+        `negative_control`.
     """
 
     relative_error: float
@@ -54,6 +62,9 @@ class Verification:
     negative_control: float | None
     first_difference: str | None = None
     message: str | None = None
+    gradients: float | None = None
+    gradients_reason: str | None = None
+    gradient_control: float | None = None
 
     @property
     def passed(self) -> bool:
@@ -61,7 +72,14 @@ class Verification:
         return self.message is None
 
     def __str__(self) -> str:
-        return f"verified, relative error {self.relative_error:.1e}" if self.passed else f"NOT verified: {self.message}"
+        if not self.passed:
+            return f"NOT verified: {self.message}"
+        learns = f"gradients {self.gradients:.1e}" if self.gradients is not None else None
+        return f"verified, relative error {self.relative_error:.1e}, {learns or self._unverified}"
+
+    @property
+    def _unverified(self) -> str:
+        return f"gradients not verified: {self.gradients_reason or 'not asked for'}"
 
 
 @dataclass(frozen=True, eq=False)
