@@ -19,17 +19,21 @@ SEED = 20230
 @contextmanager
 def same_draws(seed: int = SEED) -> Iterator[None]:
     """Start the generators of torch (all devices), Python and NumPy from a seed; afterwards they are as they were."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    # Not `torch.manual_seed` and `fork_rng`, which look for every kind of accelerator: this is done for every run.
+    generators = _generators()
+    states = [own.get_state() for own in generators]
     python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
+    for own in generators:
+        own.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        for own, state in zip(generators, states, strict=True):
+            own.set_state(state)
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 def draws_of(module: nn.Module, inputs: tuple[Any, ...]) -> list[str]:
@@ -71,9 +75,13 @@ def draws_of(module: nn.Module, inputs: tuple[Any, ...]) -> list[str]:
     return list(found)
 
 
+def _generators() -> list[torch.Generator]:
+    """torch's own, of the CPU and of the GPUs in use."""
+    return [torch.default_generator, *(torch.cuda.default_generators if torch.cuda.is_initialized() else ())]
+
+
 def _states() -> tuple[Any, ...]:
     """The states of all generators, to be compared."""
-    numpy = np.random.get_state()
-    on_devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    states = [torch.get_rng_state(), *on_devices]
-    return (*(own.numpy().tobytes() for own in states), random.getstate(), numpy[1].tobytes(), numpy[2:])  # type: ignore[union-attr]
+    numpy: Any = np.random.get_state()
+    states = [own.get_state().numpy().tobytes() for own in _generators()]
+    return (*states, random.getstate(), numpy[1].tobytes(), numpy[2:])

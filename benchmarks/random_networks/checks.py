@@ -1,14 +1,12 @@
 """Is every export of a random network right? Checked twice: by `upscale_opt.verify`, and by nothing it is made of.
 
 The second check shares no code with `upscale_opt.verification`: the network has random parameters and statistics from
-the start, the masked model is a copy with zeroed weight columns and hooks that zero outputs, and both are run in
-float64 on inputs that neither has seen, with another batch size.
+the start, the masked model is a copy with zeroed weight columns and hooks that zero outputs, and both are run forward
+and backward in float64 on inputs that neither has seen, with another batch size (`benchmarks.random_networks.oracle`).
 """
 
 from __future__ import annotations
 
-import copy
-import functools
 import random
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,17 +15,15 @@ from enum import Enum
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from torch import nn
-from torch.utils._pytree import tree_flatten
 
+from benchmarks.random_networks.oracle import TOLERANCE, Oracle, doubled, input_axis, tensor_of
 from benchmarks.random_networks.program import Program
 from problems import Order, Problem, evaluate, places_of
 from problems.evaluation import COPY, OVER_READ, PIECES
 from solvers import solve
 from upscale_opt import (
     AnalyticCosts,
-    Exported,
     ModelError,
     Plan,
     constrained_masks,
@@ -44,12 +40,14 @@ from upscale_opt.prologues import prologues_of
 from upscale_opt.verification import Verifier
 from upscale_opt.writes import writes_of
 
-TOLERANCE = 1e-9
 MODES = ("input", "input", "constrained", "output", "both")
 OBJECTIVES = ("copies", "span", "traffic", "runs", "latency")
 JOINING = AnalyticCosts(launch_ns=0, piece_ns=0, bytes_per_ns=1000, gather_bytes_per_ns=1, flops_per_ns=1)
 """Joining runs is free and everything else is dear: `latency` reads in pieces wherever there is more than one run."""
 NOISE = "rounding alone changes the output, so nothing is proven"
+GRADIENT_NOISE = "rounding alone changes a gradient, so the backward pass is not proven"
+SENSITIVITY = 1e-6
+"""Gradients that differ by more prove nothing, though rounding explains it."""
 T = TypeVar("T")
 
 
@@ -149,7 +147,8 @@ def _check_exports(
     for chosen in _plans(graph, masks, outputs, rng, num_plans):
         told = describe(masks, chosen)
         exported = _must(lambda c=chosen: export(model, inputs, c, verify=False, graph=graph), "export", told)
-        error = _must(lambda e=exported: oracle.error(e), "run", told)
+        module = _must(lambda e=exported: doubled(e), "copy", told)
+        error = _must(lambda m=module: oracle.error(m), "run", told)
         if not error <= TOLERANCE:
             if oracle.noise > TOLERANCE:
                 yield NOISE
@@ -158,72 +157,16 @@ def _check_exports(
         verification = _must(lambda e=exported: verifier.check(e), "verify", told)
         if not verification.relative_error <= TOLERANCE and oracle.noise <= TOLERANCE:
             raise _Wrong(f"verify alone fails: {verification.message}", told)
-        yield verification.message or ""
-
-
-class Oracle:
-    """The masked model's outputs on inputs of its own; shares nothing with `upscale_opt.verification`.
-
-    Parameters
-    ----------
-    program
-        The network, for inputs.
-    model
-        The network as the export was made from.
-    masks
-        What every consumer keeps.
-    outputs
-        Path of a module to what is kept of its output channels.
-    """
-
-    def __init__(
-        self,
-        program: Program,
-        model: nn.Module,
-        masks: Mapping[str, np.ndarray],
-        outputs: Mapping[str, tuple[np.ndarray, int]],
-    ) -> None:
-        masked = copy.deepcopy(model).double()
-        for path, (kept, axis) in outputs.items():
-            masked.get_submodule(path).register_forward_hook(functools.partial(_zero_dropped, kept, axis))
-        for name, mask in masks.items():
-            weight, axis = _tensor(masked, name).data, _input_axis(masked, name)
-            for column in range(weight.shape[axis]):
-                if not mask[column]:
-                    weight.select(axis, column).zero_()
-        batch = program.batch if program.fixed_batch else 3
-        self._inputs = [
-            x.double() if x.is_floating_point() else x
-            for x in program.example_inputs(batch, seed=program.seed % 97 + 1)
-        ]
-        self._masked = masked
-        self._expected, self._structure = tree_flatten(self._run(masked))
-
-    @functools.cached_property
-    def noise(self) -> float:
-        """How much the output changes, relatively, if every parameter changes by a few units in the last place.
-
-        The largest change in ten tries: a sign that rounding decides stays what it is in half of them.
-        """
-        generator, changes = torch.Generator().manual_seed(1), [0.0]
-        for _ in range(10):
-            shaken = copy.deepcopy(self._masked)
-            with torch.no_grad():
-                for parameter in shaken.parameters():
-                    parameter.mul_(1 + 1e-15 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-            changes += [_difference(a, b) for a, b in zip(tree_flatten(self._run(shaken))[0], self._expected)]
-        return max(changes)
-
-    def error(self, exported: Exported) -> float:
-        """Largest difference of an output, relative to the output's largest value; infinite if shapes differ."""
-        found, structure = tree_flatten(self._run(copy.deepcopy(exported.module).double()))
-        if structure != self._structure:
-            return float("inf")
-        return max((_difference(a, b) for a, b in zip(found, self._expected)), default=0.0)
-
-    def _run(self, module: nn.Module) -> Any:
-        with torch.no_grad():
-            return module.eval()(*[x.clone() for x in self._inputs])
+        gradients = _must(lambda m=module: oracle.gradient_error(m), "backward pass", told)
+        if gradients is not None and not gradients[0] <= TOLERANCE:
+            if not oracle.is_gradient_noise(*gradients):
+                raise _Wrong(f"wrong gradient: relative error {gradients[0]:.1e} of {gradients[1]}", told)
+            if gradients[0] > SENSITIVITY:
+                yield GRADIENT_NOISE
+                continue
+        if verification.message is not None and verification.gradients is not None:
+            raise _Wrong(f"verify alone fails: {verification.message}", told)
+        yield verification.message or verification.gradients_reason or ""
 
 
 def random_masks(graph: Graph, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -231,7 +174,7 @@ def random_masks(graph: Graph, rng: np.random.Generator) -> dict[str, np.ndarray
     masked = rng.random() < 0.95
     result = {}
     for name in graph.consumers:
-        length = _tensor(graph.module, name).shape[_input_axis(graph.module, name)]
+        length = tensor_of(graph.module, name).shape[input_axis(graph.module, name)]
         if masked and rng.random() < 0.9:
             result[name] = rng.random(length) < rng.uniform(0.1, 0.9)
     return result
@@ -253,14 +196,6 @@ def random_sides(
         if rng.random() < 0.8 and kept.any():
             outputs[weight] = kept
     return masks, outputs
-
-
-def _zero_dropped(kept: np.ndarray, axis: int, _module: Any, _inputs: Any, output: Any) -> Any:
-    """A forward hook: dropped output channels become zero."""
-    result = output.clone()
-    for channel in np.flatnonzero(~kept).tolist():
-        result.select(axis, channel).zero_()
-    return result
 
 
 def describe(masks: Mapping[str, np.ndarray], chosen: Plan) -> str:
@@ -338,23 +273,3 @@ def _must(action: Callable[[], T], stage: str, detail: str = "", *, allowed: typ
         first = (str(error).strip().splitlines() or [""])[0]
         text = "".join(traceback.format_exception(error))
         raise _Wrong(f"{stage} raises {type(error).__name__}: {first}", f"{detail}\n{text}".strip()) from error
-
-
-def _tensor(module: nn.Module, name: str) -> Any:
-    """A parameter or buffer by its qualified name."""
-    return functools.reduce(getattr, name.split("."), module)
-
-
-def _input_axis(module: nn.Module, weight: str) -> int:
-    """The dimension of a weight that its inputs are on."""
-    owner = _tensor(module, weight.rpartition(".")[0]) if "." in weight else module
-    return 0 if isinstance(owner, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d) else 1
-
-
-def _difference(a: Any, b: Any) -> float:
-    if not isinstance(b, torch.Tensor):
-        return 0.0 if a == b else float("inf")
-    if a.shape != b.shape:
-        return float("inf")
-    # Values are of order 1: what is far below is rounding noise, of sums that cancel.
-    return (a - b).abs().max().item() / max(b.abs().max().item(), 1e-4)
