@@ -22,6 +22,7 @@ from torch import fx, nn
 from upscale_opt.attributes import attribute_of, copy_with, named_tensors
 from upscale_opt.errors import VerificationError
 from upscale_opt.exports import Exported, Verification
+from upscale_opt.finite import require_finite
 from upscale_opt.gradients import Comparison, Gradients, shaken
 from upscale_opt.graphs import Graph
 from upscale_opt.layouts import stored_positions
@@ -88,6 +89,11 @@ class Verifier:
         Compare gradients, too. Default True: a backward pass of the masked model, and one of each export.
     seed
         Of the random parameters and inputs.
+
+    Raises
+    ------
+    ModelError
+        If a weight is NaN or infinite.
     """
 
     def __init__(
@@ -106,6 +112,7 @@ class Verifier:
         self.with_gradients = gradients
         self.masked_outputs = dict(outputs or {})
         self.graph = graph or trace(model, example_inputs)
+        require_finite(self.graph)
         self.masks = dict(masks) if masks is not None else effective_masks(self.graph).masks
         generator = torch.Generator().manual_seed(seed)
         given = as_tuple(example_inputs)
