@@ -165,6 +165,12 @@ class Exported:
     unused
         Paths of the parts of the model that hold parameters but that the traced forward does not use, such as
         auxiliary heads, which only run in training. They are not in the export, and neither is their loss.
+    training_only
+        Paths of other parts that run operators in training that the traced forward does not, such as stochastic depth
+        written as ``if self.training``; ``""`` is the model itself. These operators are not in the export.
+    training_unknown
+        Why it is not known what the model does otherwise in training; arguments are those of eval mode then, in
+        training, too. None if it is known.
     """
 
     module: fx.GraphModule
@@ -174,6 +180,8 @@ class Exported:
     verification: Verification | None = None
     example_inputs: tuple[Any, ...] | None = None
     unused: tuple[str, ...] = ()
+    training_only: tuple[str, ...] = ()
+    training_unknown: str | None = None
 
     def __call__(self, *inputs: Any) -> Any:
         """Run the exported module."""
@@ -184,6 +192,12 @@ class Exported:
         after = sum(p.numel() for p in self.module.parameters())
         verified = "not verified" if self.verification is None else str(self.verification)
         left_out = f"; left out, with any loss of its own: {', '.join(self.unused)}" if self.unused else ""
+        if self.training_only:
+            first = ", ".join(path or "the model itself" for path in self.training_only[:3])
+            more = f" and {len(self.training_only) - 3} more" if len(self.training_only) > 3 else ""
+            left_out += f"; left out, what only runs in training in {first}{more}"
+        if self.training_unknown is not None:
+            left_out += f"; trains as in eval mode, since training mode cannot be traced ({self.training_unknown})"
         return f"{after:,} of {before:,} parameters; {self.plan}; {verified}{left_out}"
 
     def state_of(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -19,6 +19,7 @@ from upscale_opt.errors import ModelError
 from upscale_opt.findings import Value, channels_in
 from upscale_opt.flow import Flow
 from upscale_opt.graphs import NETWORK_INPUT, NETWORK_OUTPUT, Graph, build
+from upscale_opt.held_entries import has_foreign_hooks
 from upscale_opt.matrix_convolution import MatrixConv2d
 from upscale_opt.operators.elementwise import elementwise
 from upscale_opt.operators.sizes import pin_counted
@@ -47,7 +48,7 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
         raise ModelError("the model is in training mode; call model.eval() first")
     attributes = set(vars(model))
     try:
-        traced = fx.GraphModule(model, _Tracer().trace(model))
+        traced = fx.GraphModule(model, _Tracer.looking_behind().trace(model))
     except Exception as error:
         raise ModelError(
             f"torch.fx cannot trace {type(model).__name__} ({first_line(error)}); "
@@ -57,7 +58,7 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
         # torch.fx leaves the tensors it finds in the code as attributes of the model; the GraphModule has its own.
         for name in set(vars(model)) - attributes:
             delattr(model, name)
-    _put_inputs_first(traced)
+    _put_inputs_first(traced.graph)
     shapes, batched = shapes_of(traced, inputs)
     constants = frozenset(traced.state_dict()) - frozenset(model.state_dict())
     refused: frozenset[str] = frozenset()
@@ -72,6 +73,13 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
             return graph
         # What a rule said cannot be carried out: these nodes are treated as unknown operators.
         refused |= unfit | (frozenset() if isinstance(graph, Graph) else graph)
+
+
+def operators_of(model: nn.Module) -> fx.Graph:
+    """The operators a model runs in the mode it is in, as torch.fx sees them. Attributes of the model may change."""
+    graph = _Tracer.looking_behind().trace(model)
+    _put_inputs_first(graph)
+    return graph
 
 
 def _unused_rearrangements(flow: Flow) -> frozenset[str]:
@@ -107,6 +115,17 @@ class _Proxy(fx.Proxy):
 class _Tracer(fx.Tracer):
     """torch.fx's tracer: in-place operators stay in place, and what cannot be traced is not traced into."""
 
+    looks_behind = False
+    """Whether what an export holds and switches is traced as the original has it. Pickles are traced by this class, too,
+    and keep their operators."""
+
+    @classmethod
+    def looking_behind(cls) -> _Tracer:
+        """A tracer for exports that are exported again."""
+        tracer = cls()
+        tracer.looks_behind = True
+        return tracer
+
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)
 
@@ -128,9 +147,9 @@ class _Tracer(fx.Tracer):
         return isinstance(m, (Gather, MatrixConv2d)) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _put_inputs_first(traced: fx.GraphModule) -> None:
+def _put_inputs_first(graph: fx.Graph) -> None:
     """``f(input=x)`` becomes ``f(x)``, so that rules find the input where it usually is."""
-    for node in traced.graph.nodes:
+    for node in graph.nodes:
         if node.op in ("call_function", "call_module") and not node.args and "input" in node.kwargs:
             others = dict(node.kwargs)
             node.args = (others.pop("input"),)
@@ -154,7 +173,7 @@ def _apply_rule(flow: Flow, node: fx.Node) -> Value:
         return flow.unknown(node, f"{flow.operator(node)}, used in a way that cannot be followed")
     if node.op == "call_module":
         module = flow.module(node)
-        if module._forward_hooks or module._forward_pre_hooks:
+        if has_foreign_hooks(module):
             return flow.unknown(node, f"{type(module).__name__} with forward hooks")
         if nn.utils.parametrize.is_parametrized(module):
             return flow.unknown(node, f"{type(module).__name__} with parametrisations")

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from torch import nn
@@ -46,6 +46,20 @@ JOINING = AnalyticCosts(launch_ns=0, piece_ns=0, bytes_per_ns=1000, gather_bytes
 """Joining runs is free and everything else is dear: `latency` reads in pieces wherever there is more than one run."""
 NOISE = "rounding alone changes the output, so nothing is proven"
 GRADIENT_NOISE = "rounding alone changes a gradient, so the backward pass is not proven"
+UNPROVEN = {
+    "no output varies with the input (a head whose input is masked away, or integers)": ("does not vary",),
+    "no swap of two kept columns shows in the output": ("swapping two kept columns",),
+    "no swap of two columns of a gradient shows": ("swapping two columns",),
+    "rounding alone changes the output": ("rounding alone changes the output",),
+    "rounding alone changes a gradient": ("rounding alone changes", "gradient"),
+    "outputs agree; no backward pass: a tensor that it needs is changed in place": ("no backward pass", "modified by an"),
+    "outputs agree; no backward pass: one of several views is changed in place": ("no backward pass", "is a view and"),
+    "outputs agree; no backward pass for another reason": ("no backward pass",),
+    "outputs agree; no gradient flows back from any output": ("autograd follows",),
+    "outputs agree; every gradient is zero": ("every gradient",),
+    "outputs agree; a gradient of the masked model is not finite": ("is not finite",),
+}
+"""Why a network is unproven, by words of the reasons: the first kind all of whose words are in it."""
 SENSITIVITY = 1e-6
 """Gradients that differ by more prove nothing, though rounding explains it."""
 T = TypeVar("T")
@@ -87,8 +101,11 @@ class Outcome:
 
     @property
     def kind(self) -> str:
-        """What kind of failure it is."""
-        return self.reason.partition(":")[0]
+        """What kind of failure it is, or why nothing is proven: without the figures and names of the network."""
+        if self.verdict is not Verdict.UNPROVEN:
+            return self.reason.partition(":")[0]
+        kinds = (kind for kind, words in UNPROVEN.items() if all(word in self.reason for word in words))
+        return next(kinds, self.reason)
 
 
 class _Wrong(Exception):
