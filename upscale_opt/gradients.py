@@ -137,7 +137,8 @@ class Gradients:
             return Comparison(reason=self.reason)
         different = self._first_frozen(module)
         if different is not None:
-            return Comparison(INFINITE, first=different, message=f"{different} is frozen in one of export and masked model only")
+            message = f"{different} is frozen in one of export and masked model only"
+            return Comparison(INFINITE, first=different, message=message)
         try:
             with self._run(module) as (leaves, outputs):
                 for i, (y, weight) in enumerate(zip(outputs, self.weights, strict=True)):
@@ -173,7 +174,8 @@ class Gradients:
             name for name, own in self.expected.items() if name not in found and own is not None and _largest(own) > 0
         ]
         if missing:
-            return Comparison(INFINITE, first=missing[0], message=f"{missing[0]} has a gradient, but it is not in the export")
+            message = f"the masked model learns {missing[0]}, which is not in the export"
+            return Comparison(INFINITE, first=missing[0], message=message)
         suspects = {name: error for name, error in errors.items() if not error <= TOLERANCE}
         noise = self._noise(suspects) if suspects else {}
         for name, error in suspects.items():

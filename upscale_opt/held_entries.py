@@ -154,10 +154,10 @@ def _hold(
         node.replace_all_uses_with(kept, delete_user_cb=lambda user, kept=kept: user is not kept)
     if uses:
         module.recompile()
-    if any(node.op == "call_module" and node.target in paths for node in module.graph.nodes):
-        if _put_in_place not in owner._forward_pre_hooks.values():
-            owner.register_forward_pre_hook(_put_in_place)
-            owner.register_forward_hook(_take_away, always_call=True)
+    called = any(node.op == "call_module" and node.target in paths for node in module.graph.nodes)
+    if called and _put_in_place not in owner._forward_pre_hooks.values():
+        owner.register_forward_pre_hook(_put_in_place)
+        owner.register_forward_hook(_take_away, always_call=True)
 
 
 def _put_in_place(module: nn.Module, _inputs: Any) -> None:

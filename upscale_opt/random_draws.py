@@ -22,18 +22,18 @@ def same_draws(seed: int = SEED) -> Iterator[None]:
     # Not `torch.manual_seed` and `fork_rng`, which look for every kind of accelerator: this is done for every run.
     generators = _generators()
     states = [own.get_state() for own in generators]
-    python, numpy = random.getstate(), np.random.get_state()
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     for own in generators:
         own.manual_seed(seed)
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
     try:
         yield
     finally:
         for own, state in zip(generators, states, strict=True):
             own.set_state(state)
         random.setstate(python)
-        np.random.set_state(numpy)
+        np.random.set_state(numpy)  # noqa: NPY002
 
 
 def draws_of(module: nn.Module, inputs: tuple[Any, ...]) -> list[str]:
@@ -82,6 +82,6 @@ def _generators() -> list[torch.Generator]:
 
 def _states() -> tuple[Any, ...]:
     """The states of all generators, to be compared."""
-    numpy: Any = np.random.get_state()
+    numpy: Any = np.random.get_state()  # noqa: NPY002
     states = [own.get_state().numpy().tobytes() for own in _generators()]
     return (*states, random.getstate(), numpy[1].tobytes(), numpy[2:])

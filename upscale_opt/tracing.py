@@ -116,8 +116,8 @@ class _Tracer(fx.Tracer):
     """torch.fx's tracer: in-place operators stay in place, and what cannot be traced is not traced into."""
 
     looks_behind = False
-    """Whether what an export holds and switches is traced as the original has it. Pickles are traced by this class, too,
-    and keep their operators."""
+    """Whether what an export holds and switches is traced as the original has it. Pickles, which are traced by this
+    class, too, keep these operators."""
 
     @classmethod
     def looking_behind(cls) -> _Tracer:

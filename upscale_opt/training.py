@@ -1,4 +1,4 @@
-"""What makes an export train as the masked model does: dropped channels held at zero, and modes that can be switched."""
+"""What makes an export train as the masked model does: dropped channels held at zero, modes that are switched."""
 
 from __future__ import annotations
 

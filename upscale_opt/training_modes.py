@@ -14,7 +14,6 @@ from difflib import SequenceMatcher
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import fx, nn
 
 from upscale_opt.attributes import copy_with

@@ -221,7 +221,7 @@ class Verifier:
         if draws:
             return (
                 f"the network draws random numbers in eval mode ({', '.join(draws)}), and fewer or others where "
-                "channels are removed, so nothing is proven; switch that off in eval mode, or give the noise as an input"
+                "channels are removed, so nothing is proven; switch that off in eval mode, or pass noise as an input"
             )
         if not same:
             return (

@@ -52,7 +52,10 @@ UNPROVEN = {
     "no swap of two columns of a gradient shows": ("swapping two columns",),
     "rounding alone changes the output": ("rounding alone changes the output",),
     "rounding alone changes a gradient": ("rounding alone changes", "gradient"),
-    "outputs agree; no backward pass: a tensor that it needs is changed in place": ("no backward pass", "modified by an"),
+    "outputs agree; no backward pass: a tensor that it needs is changed in place": (
+        "no backward pass",
+        "modified by an",
+    ),
     "outputs agree; no backward pass: one of several views is changed in place": ("no backward pass", "is a view and"),
     "outputs agree; no backward pass for another reason": ("no backward pass",),
     "outputs agree; no gradient flows back from any output": ("autograd follows",),

@@ -67,7 +67,9 @@ def over_reading(kind, seed=1, **options):
 def zeros_of(exported):
     """Name of a parameter to its entries that are held; by the slices."""
     parameters = dict(exported.module.named_parameters())
-    found = {name: exported.slices[name].held(tuple(p.shape)) for name, p in parameters.items() if name in exported.slices}
+    found = {
+        name: exported.slices[name].held(tuple(p.shape)) for name, p in parameters.items() if name in exported.slices
+    }
     found = {name: zero.expand(parameters[name].shape) for name, zero in found.items() if zero is not None}
     assert sum(int(zero.sum()) for zero in found.values()) > 3
     return found

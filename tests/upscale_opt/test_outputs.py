@@ -103,6 +103,8 @@ def test_exports_of_networks_with_structured_outputs_are_verified(wrap, planned)
 
 def test_outputs_without_a_tensor_are_named():
     model, x = Returning(lambda y, z: "done").eval(), torch.zeros(1, 3, 4, 4)
-    with pytest.raises(VerificationError, match="there is no tensor in the network's output, so nothing can be compared"):
+    with pytest.raises(
+        VerificationError, match="there is no tensor in the network's output, so nothing can be compared"
+    ):
         export(model, x, masks={}, baseline=True)
     assert verify(model, export(model, x, masks={}, baseline=True, verify=False), x).message == NO_TENSOR

@@ -44,7 +44,9 @@ NOISES = {
 def test_networks_that_draw_are_told_what_draws(case, planned):
     """With channels removed the draws fall on others. It is not rounding."""
     noise, layer, name = NOISES[case]
-    with pytest.raises(VerificationError, match=rf"draws random numbers in eval mode \({name}.*\).*switch that off") as e:
+    with pytest.raises(
+        VerificationError, match=rf"draws random numbers in eval mode \({name}.*\).*switch that off"
+    ) as e:
         exported(Noisy(noise, layer), planned)
     assert "rounding" not in str(e.value)
 
