@@ -127,7 +127,7 @@ def _held_in(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 def _held_by_code(module: fx.GraphModule) -> list[tuple[str, str]]:
     """Names of the parameters that the graph of a module holds, and of the masks."""
     return [
-        (str(node.args[0].target), str(node.args[1].target))  # type: ignore[union-attr]
+        (str(node.args[0].target), str(node.args[1].target))
         for node in module.graph.nodes
         if node.op == "call_function" and node.target is held
     ]

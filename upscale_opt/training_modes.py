@@ -43,7 +43,8 @@ class ModeSwitch(nn.Module):
     def forward(self, x: Any) -> Any:
         """The value of the mode; `x` is any tensor at hand, by which tracers are known."""
         if isinstance(x, fx.Proxy) and not getattr(x.tracer, "looks_behind", False):
-            return x.tracer.create_proxy("call_module", x.tracer.path_of_module(self), (x,), {})
+            tracer: Any = x.tracer
+            return tracer.create_proxy("call_module", tracer.path_of_module(self), (x,), {})
         return self.in_training if self.training else self.in_eval
 
     def extra_repr(self) -> str:

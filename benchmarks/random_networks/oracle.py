@@ -17,7 +17,6 @@ from torch import nn
 from torch.utils._pytree import tree_flatten
 
 from benchmarks.random_networks.program import Program
-from upscale_opt import Exported
 
 TOLERANCE = 1e-9
 NUM_TRIES = 10
@@ -82,7 +81,7 @@ class Oracle:
         Parameters
         ----------
         module
-            An export's, in float64 (`doubled`).
+            An export's, in float64.
         """
         found, structure = tree_flatten(self._run(module))
         if structure != self._structure:
@@ -108,9 +107,10 @@ class Oracle:
         values = {name: _values(p) for name, p in module.named_parameters(remove_duplicate=False)}
         errors = [(0.0, "")]
         size = self._size
-        for name, own in found.items():
-            reference = expected.get(name)
+        for name in dict.fromkeys((*found, *expected)):
+            own, reference = found.get(name), expected.get(name)
             if name not in values:
+                # An input, or a parameter that is not in the export: nobody may have learned it.
                 errors.append((_array_difference(own, reference, size), name))
             elif name in self._values:
                 errors.append((_matched_difference(own, reference, values[name], self._values[name], size), name))
@@ -174,12 +174,6 @@ class Oracle:
     def _run(self, module: nn.Module) -> Any:
         with torch.no_grad():
             return module.eval()(*[x.clone() for x in self._inputs])
-
-
-def doubled(exported: Exported) -> nn.Module:
-    """A copy of an export's module, in float64."""
-    module: nn.Module = copy.deepcopy(exported.module).double()
-    return module
 
 
 def tensor_of(module: nn.Module, name: str) -> Any:
