@@ -44,7 +44,7 @@ class Verification:
         Relative error after two kept columns of one consumer are swapped; above `SENSITIVITY`. None where no
         consumer keeps two columns that differ.
     first_difference
-        Path of the first module whose output differs, or None.
+        Path of the first module whose output differs, or the parameter, input or output whose gradient does; or None.
     message
         What is wrong, in one sentence; None if the export is right.
     gradients
@@ -74,11 +74,13 @@ class Verification:
     def __str__(self) -> str:
         if not self.passed:
             return f"NOT verified: {self.message}"
-        learns = f"gradients {self.gradients:.1e}" if self.gradients is not None else None
-        return f"verified, relative error {self.relative_error:.1e}, {learns or self._unverified}"
+        return f"verified, relative error {self.relative_error:.1e}, {self.learning}"
 
     @property
-    def _unverified(self) -> str:
+    def learning(self) -> str:
+        """What was found of the gradients, in words."""
+        if self.gradients is not None:
+            return f"gradients {self.gradients:.1e}"
         return f"gradients not verified: {self.gradients_reason or 'not asked for'}"
 
 
@@ -191,14 +193,21 @@ class Exported:
         before = sum(p.numel() for p in self.graph.module.parameters())
         after = sum(p.numel() for p in self.module.parameters())
         verified = "not verified" if self.verification is None else str(self.verification)
-        left_out = f"; left out, with any loss of its own: {', '.join(self.unused)}" if self.unused else ""
+        left_out = [f"left out, with any loss of its own: {', '.join(self.unused)}"] if self.unused else []
+        told = [f"{after:,} of {before:,} parameters", str(self.plan), verified, *left_out, *self.training_notes]
+        return "; ".join(told)
+
+    @property
+    def training_notes(self) -> tuple[str, ...]:
+        """What the export does not do in training as the model does, in words."""
+        notes = []
         if self.training_only:
             first = ", ".join(path or "the model itself" for path in self.training_only[:3])
             more = f" and {len(self.training_only) - 3} more" if len(self.training_only) > 3 else ""
-            left_out += f"; left out, what only runs in training in {first}{more}"
+            notes.append(f"left out, what only runs in training in {first}{more}")
         if self.training_unknown is not None:
-            left_out += f"; trains as in eval mode, since training mode cannot be traced ({self.training_unknown})"
-        return f"{after:,} of {before:,} parameters; {self.plan}; {verified}{left_out}"
+            notes.append(f"trains as in eval mode, since training mode cannot be traced ({self.training_unknown})")
+        return tuple(notes)
 
     def state_of(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The export's state_dict that corresponds to a state_dict of the original model.
@@ -260,6 +269,12 @@ class Exported:
         except ProblemError as error:
             raise PlanError(str(error)) from error
         save_plan(self.plan, directory / PLAN_FILE)
+
+
+def gradients_of(exports: Mapping[str, Exported]) -> dict[str, float | str]:
+    """Per name the relative error of the gradients, or why there is none, of the exports that were verified."""
+    found = {name: exported.verification for name, exported in exports.items() if exported.verification is not None}
+    return {name: own.learning if own.gradients is None else own.gradients for name, own in found.items()}
 
 
 def _unshared(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
