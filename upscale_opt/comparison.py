@@ -21,7 +21,7 @@ from upscale_opt import reports
 from upscale_opt.census import census
 from upscale_opt.cost_model import AnalyticCosts, CostModel
 from upscale_opt.exporter import export
-from upscale_opt.exports import Exported
+from upscale_opt.exports import Exported, gradients_of
 from upscale_opt.extraction import extract
 from upscale_opt.floors import floor_of
 from upscale_opt.graphs import Graph
@@ -137,6 +137,7 @@ class Comparison:
             costs=self.prepared.costs,
             trace_seconds=self.prepared.trace_seconds,
             verified=verified,
+            gradients=gradients_of(self.exports),
             messages=list(self.prepared.messages),
             pinned=[vars(pin) for pin in self.prepared.graph.unsupported],
             channels=census(self.prepared.graph).to_dict(),

@@ -21,6 +21,7 @@ from upscale_opt.plans import Plan, baseline_plan, require_fitting
 from upscale_opt.rewriting import rewrite
 from upscale_opt.tracing import as_tuple, trace
 from upscale_opt.training import prepare_training
+from upscale_opt.training_modes import training_mode_of
 from upscale_opt.verification import Verifier
 from upscale_opt.writes import writes_of
 
@@ -82,9 +83,14 @@ def export(
         plan = baseline_plan(problems, chosen_masks, model=plan.model if plan else None, outputs=outputs)
     require_fitting(plan, problems)
     exported = rewrite(graph, plan)
-    prepare_training(exported.module, exported.slices)
+    mode = training_mode_of(model, graph)
+    prepare_training(exported.module, exported.slices, model, mode)
     on_meta = tuple(x.to("meta") if isinstance(x, torch.Tensor) else x for x in as_tuple(example_inputs))
-    exported = replace(exported, example_inputs=on_meta, unused=unused_parts(model, exported.module))
+    unused = unused_parts(model, exported.module)
+    others = tuple(path for path in mode.parts if not any(f"{path}.".startswith(f"{own}.") for own in unused))
+    exported = replace(
+        exported, example_inputs=on_meta, unused=unused, training_only=others, training_unknown=mode.reason
+    )
     if verify is False:
         return exported
     verifier = Verifier(model, example_inputs, graph, plan.masks, outputs=outputs) if verify is True else verify

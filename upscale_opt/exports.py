@@ -44,9 +44,17 @@ class Verification:
         Relative error after two kept columns of one consumer are swapped; above `SENSITIVITY`. None where no
         consumer keeps two columns that differ.
     first_difference
-        Path of the first module whose output differs, or None.
+        Path of the first module whose output differs, or the parameter, input or output whose gradient does; or None.
     message
         What is wrong, in one sentence; None if the export is right.
+    gradients
+        Largest relative error of the gradients of one random loss, by all parameters and floating-point inputs, in
+        float64 (`upscale_opt.gradients`); None if they were not compared.
+    gradients_reason
+        Why gradients were not compared, or prove nothing: the network has no backward pass, say. None if they agree.
+    gradient_control
+        Relative error after two columns of one gradient are swapped; above `SENSITIVITY`. None as for
+        `negative_control`.
     """
 
     relative_error: float
@@ -54,6 +62,9 @@ class Verification:
     negative_control: float | None
     first_difference: str | None = None
     message: str | None = None
+    gradients: float | None = None
+    gradients_reason: str | None = None
+    gradient_control: float | None = None
 
     @property
     def passed(self) -> bool:
@@ -61,7 +72,16 @@ class Verification:
         return self.message is None
 
     def __str__(self) -> str:
-        return f"verified, relative error {self.relative_error:.1e}" if self.passed else f"NOT verified: {self.message}"
+        if not self.passed:
+            return f"NOT verified: {self.message}"
+        return f"verified, relative error {self.relative_error:.1e}, {self.learning}"
+
+    @property
+    def learning(self) -> str:
+        """What was found of the gradients, in words."""
+        if self.gradients is not None:
+            return f"gradients {self.gradients:.1e}"
+        return f"gradients not verified: {self.gradients_reason or 'not asked for'}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +167,12 @@ class Exported:
     unused
         Paths of the parts of the model that hold parameters but that the traced forward does not use, such as
         auxiliary heads, which only run in training. They are not in the export, and neither is their loss.
+    training_only
+        Paths of other parts that run operators in training that the traced forward does not, such as stochastic depth
+        written as ``if self.training``; ``""`` is the model itself. These operators are not in the export.
+    training_unknown
+        Why it is not known what the model does otherwise in training; arguments are those of eval mode then, in
+        training, too. None if it is known.
     """
 
     module: fx.GraphModule
@@ -156,6 +182,8 @@ class Exported:
     verification: Verification | None = None
     example_inputs: tuple[Any, ...] | None = None
     unused: tuple[str, ...] = ()
+    training_only: tuple[str, ...] = ()
+    training_unknown: str | None = None
 
     def __call__(self, *inputs: Any) -> Any:
         """Run the exported module."""
@@ -165,8 +193,21 @@ class Exported:
         before = sum(p.numel() for p in self.graph.module.parameters())
         after = sum(p.numel() for p in self.module.parameters())
         verified = "not verified" if self.verification is None else str(self.verification)
-        left_out = f"; left out, with any loss of its own: {', '.join(self.unused)}" if self.unused else ""
-        return f"{after:,} of {before:,} parameters; {self.plan}; {verified}{left_out}"
+        left_out = [f"left out, with any loss of its own: {', '.join(self.unused)}"] if self.unused else []
+        told = [f"{after:,} of {before:,} parameters", str(self.plan), verified, *left_out, *self.training_notes]
+        return "; ".join(told)
+
+    @property
+    def training_notes(self) -> tuple[str, ...]:
+        """What the export does not do in training as the model does, in words."""
+        notes = []
+        if self.training_only:
+            first = ", ".join(path or "the model itself" for path in self.training_only[:3])
+            more = f" and {len(self.training_only) - 3} more" if len(self.training_only) > 3 else ""
+            notes.append(f"left out, what only runs in training in {first}{more}")
+        if self.training_unknown is not None:
+            notes.append(f"trains as in eval mode, since training mode cannot be traced ({self.training_unknown})")
+        return tuple(notes)
 
     def state_of(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The export's state_dict that corresponds to a state_dict of the original model.
@@ -234,6 +275,12 @@ class Exported:
         except ProblemError as error:
             raise PlanError(str(error)) from error
         save_plan(self.plan, directory / PLAN_FILE)
+
+
+def gradients_of(exports: Mapping[str, Exported]) -> dict[str, float | str]:
+    """Per name the relative error of the gradients, or why there is none, of the exports that were verified."""
+    found = {name: exported.verification for name, exported in exports.items() if exported.verification is not None}
+    return {name: own.learning if own.gradients is None else own.gradients for name, own in found.items()}
 
 
 def _unshared(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from problems import Access, Block, Bundle, Problem
 from upscale_opt.cost_model import CostModel
+from upscale_opt.finite import require_finite
 from upscale_opt.graphs import Graph, Read
 from upscale_opt.prologues import prologues_of
 from upscale_opt.pruning import Pruning
@@ -47,7 +48,13 @@ def extract(
     -------
     Problems
         A dictionary of segment names to problems, in execution order. Every block of the network is in exactly one.
+
+    Raises
+    ------
+    ModelError
+        If a weight is NaN or infinite: no order of such a network can be verified.
     """
+    require_finite(graph)
     return problems_of(Pruning(graph, masks, outputs or {}), costs=costs)
 
 

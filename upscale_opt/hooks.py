@@ -9,12 +9,14 @@ import functools
 import inspect
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from upscale_opt.errors import ModelError
+
+Hook = TypeVar("Hook", bound=Callable[..., Any])
 
 _GLOBAL = {
     "forward hooks": ("_global_forward_hooks", "_global_forward_pre_hooks"),
@@ -22,9 +24,24 @@ _GLOBAL = {
 }
 
 
+_own: list[Any] = []
+
+
+def own_hook(hook: Hook) -> Hook:
+    """Mark a forward hook as one of the package's own: a trace may look through it."""
+    _own.append(hook)
+    return hook
+
+
+def has_foreign_hooks(module: nn.Module) -> bool:
+    """Whether a module has forward hooks of others: they may do anything."""
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    return any(not any(hook is own for own in _own) for hook in hooks)
+
+
 def hooks_of(module: nn.Module) -> str | None:
     """What kind of hooks a module has that see or change tensors or gradients, for people; None if it has none."""
-    if module._forward_hooks or module._forward_pre_hooks:
+    if has_foreign_hooks(module):
         return "forward hooks"
     return "backward hooks" if has_backward_hooks(module) else None
 

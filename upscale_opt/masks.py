@@ -17,6 +17,7 @@ import torch
 from upscale_opt.amounts import require_rounding
 from upscale_opt.consumer_names import consumer_named
 from upscale_opt.errors import MaskError
+from upscale_opt.finite import require_finite
 from upscale_opt.graphs import Graph
 from upscale_opt.importance import LARGEST, column_norms, num_inputs
 from upscale_opt.importance.masks import importance_masks
@@ -138,13 +139,16 @@ def effective_masks(
     ------
     MaskError
         If `round_to` or `min_channels` is below 1, or `normalise_masks` says so.
+    ModelError
+        If a weight is NaN or infinite.
     """
     require_rounding(round_to, min_channels)
+    require_finite(graph)
     given = normalise_masks(graph, masks or {})
     result: Masks = {}
     messages = []
     for name in graph.consumers:
-        used = column_norms(graph, name, order=LARGEST) != 0  # NaN is not zero
+        used = column_norms(graph, name, order=LARGEST) != 0
         mask = given.get(name, np.ones(len(used), dtype=bool)) & used
         if not mask.any():
             best = int(column_norms(graph, name).argmax())

@@ -15,6 +15,7 @@ from torch import fx, nn
 
 from upscale_opt.argument_names import arguments_of, writes_and_aliases
 from upscale_opt.custom_functions import CustomFunction
+from upscale_opt.hooks import has_foreign_hooks
 
 if TYPE_CHECKING:
     from upscale_opt.graphs import Graph
@@ -144,9 +145,7 @@ def kind_of(node: fx.Node) -> Any:
 
 def _written_by_module(called: nn.Module, node: fx.Node) -> tuple[fx.Node, ...]:
     inside = list(called.modules())
-    if isinstance(called, CustomFunction) or any(
-        own._forward_hooks or own._forward_pre_hooks or not _is_known(type(own)) for own in inside
-    ):
+    if isinstance(called, CustomFunction) or any(has_foreign_hooks(own) or not _is_known(type(own)) for own in inside):
         return tuple(node.all_input_nodes)
     if getattr(called, "inplace", False) is True or len(inside) > 1:
         changing = any(getattr(own, "inplace", False) is True for own in inside)

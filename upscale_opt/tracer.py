@@ -139,6 +139,9 @@ class _Tracer(RecordingTracer):
         What is known from earlier attempts; completed.
     """
 
+    looks_behind = True
+    """What an export holds and switches is traced as the original has it (`held`, `ModeSwitch`); pickles keep these."""
+
     def __init__(self, state: Preservation, lessons: _Lessons) -> None:
         super().__init__()
         self.used: dict[str, None] = {}

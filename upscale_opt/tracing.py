@@ -95,6 +95,15 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
         refused |= unfit | (frozenset() if isinstance(graph, Graph) else graph)
 
 
+def operators_of(model: nn.Module) -> fx.Graph:
+    """The operators a model runs in the mode it is in, as a trace has them."""
+    with Preservation(model) as state:
+        found = traced(model, state)
+        normalise(found.module)
+        renew_changed(found.module, model)
+    return found.module.graph
+
+
 def _unused_rearrangements(flow: Flow) -> frozenset[str]:
     """Tensors whose channels are on several axes and that nobody uses, so that nobody says what they need."""
     return frozenset(

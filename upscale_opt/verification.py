@@ -1,15 +1,18 @@
-"""Does an export compute what the masked model computes? In float64, with everything random that could hide an error.
+"""Does an export compute, and learn, what the masked model does? In float64, with everything random that hides errors.
 
 Fresh networks have BatchNorm statistics of 0 and 1, shifts of 0, and sometimes outputs of order 1e-10: comparing
 those proves nothing. A `Verifier` therefore gives a copy of the masked model random statistics, affine parameters
 and biases, sends the same values through the export's parameter slices, and compares outputs relatively. Two more
-checks keep it honest: the output must vary with the input, and swapping two kept columns must show.
+checks keep it honest: the output must vary with the input, and swapping two kept columns must show. Then the gradients
+of a random loss are compared (`upscale_opt.gradients`). All runs start from the same state of all random generators.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,12 +23,15 @@ from upscale_opt.attributes import attribute_of, copied, copy_with, named_tensor
 from upscale_opt.buffers import changing_buffers, frozen_statistics
 from upscale_opt.errors import VerificationError
 from upscale_opt.exports import Exported, Verification
+from upscale_opt.finite import require_finite
+from upscale_opt.gradients import Comparison, Gradients, shaken
 from upscale_opt.graphs import Graph
 from upscale_opt.layouts import stored_positions
 from upscale_opt.masks import effective_masks
-from upscale_opt.outputs import clones, relative_error, tensors
+from upscale_opt.outputs import NO_TENSOR, clones, relative_error, tensors
 from upscale_opt.preservation import Preservation, unchanged
 from upscale_opt.prologues import prologues_of
+from upscale_opt.random_draws import draws_of, same_draws
 from upscale_opt.randomisation import DoublePrecision, random_inputs, randomise
 from upscale_opt.regions import unwound
 from upscale_opt.tracing import as_tuple, trace
@@ -41,6 +47,7 @@ def verify(
     exported: Exported,
     example_inputs: torch.Tensor | Sequence[Any],
     *,
+    gradients: bool = True,
     seed: int = 0,
 ) -> Verification:
     """Compare an export with the masked model in float64; returns the outcome, pass or fail.
@@ -53,11 +60,15 @@ def verify(
         The export.
     example_inputs
         A tensor or the tuple of positional inputs; random values of the same shapes are used, two samples each.
+    gradients
+        Compare the gradients of a random loss, too. Default True. A network without a backward pass passes, and
+        `Verification.gradients_reason` says why nothing was compared.
     seed
         Of the random values.
     """
+    plan = exported.plan
     verifier = Verifier(
-        model, example_inputs, exported.graph, exported.plan.masks, outputs=exported.plan.outputs, seed=seed
+        model, example_inputs, exported.graph, plan.masks, outputs=plan.outputs, gradients=gradients, seed=seed
     )
     return verifier.check(exported)
 
@@ -77,8 +88,15 @@ class Verifier:
         The masks; consumers without one keep everything.
     outputs
         Masks of producers' output channels. Default: none.
+    gradients
+        Compare gradients, too. Default True: a backward pass of the masked model, and one of each export.
     seed
         Of the random parameters and inputs.
+
+    Raises
+    ------
+    ModelError
+        If a weight is NaN or infinite.
     """
 
     def __init__(
@@ -89,11 +107,15 @@ class Verifier:
         masks: Mapping[str, np.ndarray] | None = None,
         *,
         outputs: Mapping[str, np.ndarray] | None = None,
+        gradients: bool = True,
         seed: int = 0,
     ) -> None:
         self.model = model
+        self.seed = seed
+        self.with_gradients = gradients
         self.masked_outputs = dict(outputs or {})
         self.graph = graph or trace(model, example_inputs)
+        require_finite(self.graph)
         self.masks = dict(masks) if masks is not None else effective_masks(self.graph).masks
         generator = torch.Generator().manual_seed(seed)
         given = as_tuple(example_inputs)
@@ -170,10 +192,15 @@ class Verifier:
         return copy_with(exported.module, tensor_of)
 
     def _compare(self, module: fx.GraphModule, exported: Exported) -> Verification:
-        """Outputs, variation and negative control of the module that holds the random state."""
+        """Outputs, variation, negative control and gradients of the module that holds the random state."""
+        if not self.outputs:
+            return Verification(float("nan"), 0.0, None, None, NO_TENSOR)
         error = self._error(module)
         variation = _variation(self.outputs, len(self.inputs))
         if not error <= TOLERANCE:
+            message = self._irreproducible()
+            if message is not None:
+                return Verification(error, variation, None, None, message)
             noise = self._rounding_noise()
             if noise > TOLERANCE:
                 message = f"rounding alone changes the output by {noise:.1e}, so nothing is proven; keep more channels"
@@ -188,7 +215,38 @@ class Verifier:
         if control is not None and not control > SENSITIVITY:
             message = f"swapping two kept columns changes the output by {control:.1e} only, so nothing is proven"
             return Verification(error, variation, control, None, message)
-        return Verification(error, variation, control)
+        learning = self._compare_gradients(module, exported)
+        return Verification(
+            *(error, variation, control, learning.first, learning.message),
+            *(learning.error, learning.reason, learning.control),
+        )
+
+    def _compare_gradients(self, module: fx.GraphModule, exported: Exported) -> Comparison:
+        return self.gradients.compare(module, exported, self.graph.reads) if self.with_gradients else Comparison()
+
+    @cached_property
+    def gradients(self) -> Gradients:
+        """The masked model's; computed once."""
+        axes = {weight: read.input_axis for weight, read in self.graph.consumers.items()}
+        dropped = {weight: (axes[weight], ~mask) for weight, mask in self.masks.items()}
+        return Gradients(self.masked, self.inputs[0], self._compared, dropped, seed=self.seed)
+
+    def _irreproducible(self) -> str | None:
+        """What to say of a network that draws random numbers, or is another one in every run; None for others."""
+        again = self._run(self.masked)
+        same = len(again) == len(self.outputs) and all(map(_same, again, self.outputs))
+        draws = draws_of(self.masked, clones(self.inputs[0]))
+        if draws:
+            return (
+                f"the network draws random numbers in eval mode ({', '.join(draws)}), and fewer or others where "
+                "channels are removed, so nothing is proven; switch that off in eval mode, or pass noise as an input"
+            )
+        if not same:
+            return (
+                "the masked model gives another output whenever it is run with the same inputs, so nothing is proven; "
+                "let its forward change none of its own tensors, and draw nothing from generators of its own"
+            )
+        return None
 
     def require(self, exported: Exported) -> Verification:
         """As `check`, but raise if the export is wrong.
@@ -224,12 +282,7 @@ class Verifier:
         generator = torch.Generator().manual_seed(1)
         largest = 0.0
         for _ in range(NUM_SHAKES):
-            shaken = copy.deepcopy(self.masked)
-            with torch.no_grad():
-                for parameter in shaken.parameters():
-                    noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-                    parameter.mul_(1 + 1e-15 * noise.to(parameter.device))
-            largest = max(largest, self._error(shaken))
+            largest = max(largest, self._error(shaken(self.masked, generator)))
             if largest > TOLERANCE:
                 break
         return largest
@@ -242,13 +295,23 @@ class Verifier:
 
     def _run(self, module: nn.Module) -> list[torch.Tensor]:
         """All output tensors, for all draws; afterwards the module is as it was, so that it always begins the same."""
-        with torch.no_grad(), DoublePrecision():
-            if not self._changes_itself:
-                return [y for inputs in self.inputs for y in tensors(module(*clones(inputs)))]
-            with Preservation(module) as state:
-                found = [y.clone() for inputs in self.inputs for y in tensors(module(*clones(inputs)))]
-                self._changes_itself = state.changed()
-            return found
+        found: list[torch.Tensor] = []
+        with torch.no_grad(), self._same_start(module) as state:
+            for inputs in self.inputs:
+                with _running():
+                    found += [y if state is None else y.clone() for y in tensors(module(*clones(inputs)))]
+            self._changes_itself = state is not None and state.changed()
+        return found
+
+    def _same_start(self, module: nn.Module) -> AbstractContextManager[Preservation | None]:
+        """A context after which a module that changes itself when it is run is as it was."""
+        return Preservation(module) if self._changes_itself else nullcontext()
+
+    @contextmanager
+    def _compared(self, module: nn.Module) -> Iterator[None]:
+        """How the forward and backward passes of a module run."""
+        with self._same_start(module), _running():
+            yield
 
     def _negative_control(self, module: fx.GraphModule) -> float | None:
         """Largest error over a few swaps of two kept columns, late consumers first."""
@@ -293,6 +356,17 @@ class Verifier:
             if a.shape != b.shape or not relative_error(a, b) <= TOLERANCE:
                 return str(node.target)
         return "the output"
+
+
+@contextmanager
+def _running() -> Iterator[None]:
+    """How networks are compared: in float64, and with the same random numbers."""
+    with same_draws(), DoublePrecision():
+        yield
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and bool(torch.equal(a.nan_to_num(), b.nan_to_num()))
 
 
 def masked_copy(model: Any, masks: Mapping[str, np.ndarray], axes: Mapping[str, int] | None = None) -> Any:

@@ -49,12 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.show:
         return max(show(seed, without) for seed in seeds)
     counts: Counter[Verdict] = Counter()
+    unproven: Counter[str] = Counter()
     started, channels, movable, done = time.perf_counter(), 0, 0, 0
     try:
         with tqdm(total=len(seeds), unit="network", file=sys.stderr) as bar:
             for seed, outcome in outcomes(seeds, given.jobs, without):
                 counts[outcome.verdict] += 1
                 done, channels, movable = done + 1, channels + outcome.channels, movable + outcome.movable
+                if outcome.verdict is Verdict.UNPROVEN:
+                    unproven[outcome.kind] += 1
                 if outcome.verdict in (Verdict.WRONG, Verdict.SKIPPED):
                     bar.write(f"seed {seed} {outcome.verdict.value}: {outcome.reason}", file=sys.stdout)
                 bar.set_postfix_str(f"{counts[Verdict.WRONG]} wrong", refresh=False)
@@ -65,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     share = movable / max(1, channels)
     told = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict)
     print(f"seeds {seeds.start}:{seeds.start + done}: {told}; {share:.0%} of channels movable; {seconds:.0f} s")
+    for kind, number in unproven.most_common():
+        print(f"  {number} unproven: {kind}")
     if counts[Verdict.WRONG]:
         print("look at one with --seeds SEED --show")
         return 1

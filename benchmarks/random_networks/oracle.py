@@ -1,4 +1,8 @@
-"""The second check of a random network: its masked model's outputs and gradients, by nothing that makes an export."""
+"""The masked model, built and run by nothing that `upscale_opt.verification` is made of: outputs and gradients.
+
+Which entry of a parameter an entry of the export's stands for is found by its value: parameters are random, and an
+export copies them. An entry that is zero is held by a mask, or was zero all along.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +17,14 @@ from torch import nn
 from torch.utils._pytree import tree_flatten
 
 from benchmarks.random_networks.program import Program
-from upscale_opt import Exported
+
+TOLERANCE = 1e-9
+NUM_TRIES = 10
+Gradients = dict[str, np.ndarray | None]
 
 
 class Oracle:
-    """The masked model's outputs on inputs of its own; shares nothing with `upscale_opt.verification`.
+    """The masked model's outputs and gradients on inputs of its own.
 
     Parameters
     ----------
@@ -28,7 +35,7 @@ class Oracle:
     masks
         What every consumer keeps.
     outputs
-        Path of a module to what is kept of its output channels.
+        Path of a module to what is kept of its output channels, and the axis these are on.
     """
 
     def __init__(
@@ -41,18 +48,19 @@ class Oracle:
         masked = copy.deepcopy(model).double()
         for path, (kept, axis) in outputs.items():
             masked.get_submodule(path).register_forward_hook(functools.partial(_zero_dropped, kept, axis))
-        for name, mask in masks.items():
-            weight, axis = tensor_of(masked, name).data, input_axis(masked, name)
-            for column in range(weight.shape[axis]):
-                if not mask[column]:
-                    weight.select(axis, column).zero_()
+        self._values = {name: _values(p) for name, p in masked.named_parameters(remove_duplicate=False)}
+        self._dropped = {
+            name: (input_axis(masked, name), np.flatnonzero(~mask).tolist()) for name, mask in masks.items()
+        }
+        for name, (axis, columns) in self._dropped.items():
+            for column in columns:
+                tensor_of(masked, name).data.select(axis, column).zero_()
         batch = program.batch if program.fixed_batch else 3
         self._inputs = [
             x.double() if x.is_floating_point() else x
             for x in program.example_inputs(batch, seed=program.seed % 97 + 1)
         ]
         self._masked = masked
-        self._seed = program.seed % 89
         self._expected, self._structure = tree_flatten(self._run(masked))
 
     @functools.cached_property
@@ -62,95 +70,110 @@ class Oracle:
         The largest change in ten tries: a sign that rounding decides stays what it is in half of them.
         """
         generator, changes = torch.Generator().manual_seed(1), [0.0]
-        for _ in range(10):
-            shaken = copy.deepcopy(self._masked)
-            with torch.no_grad():
-                for parameter in shaken.parameters():
-                    parameter.mul_(1 + 1e-15 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-            changes += [_difference(a, b) for a, b in zip(tree_flatten(self._run(shaken))[0], self._expected)]
+        for _ in range(NUM_TRIES):
+            found = tree_flatten(self._run(self._shaken(generator)))[0]
+            changes += [_difference(a, b) for a, b in zip(found, self._expected, strict=True)]
         return max(changes)
 
-    def error(self, exported: Exported) -> float:
-        """Largest difference of an output, relative to the output's largest value; infinite if shapes differ."""
-        found, structure = tree_flatten(self._run(copy.deepcopy(exported.module).double()))
+    def error(self, module: nn.Module) -> float:
+        """Largest difference of an output, relative to the output's largest value; infinite if shapes differ.
+
+        Parameters
+        ----------
+        module
+            An export's, in float64.
+        """
+        found, structure = tree_flatten(self._run(module))
         if structure != self._structure:
             return float("inf")
-        return max((_difference(a, b) for a, b in zip(found, self._expected)), default=0.0)
+        return max((_difference(a, b) for a, b in zip(found, self._expected, strict=True)), default=0.0)
+
+    def gradient_error(self, module: nn.Module) -> tuple[float, str] | None:
+        """Largest difference of an entry of a gradient, relative to the largest one, and whose; None without any.
+
+        Infinite where an entry of a parameter is none of the model's, or one that is held has a gradient.
+
+        Parameters
+        ----------
+        module
+            As for `error`.
+        """
+        expected = self._gradients_of_masked
+        if expected is None:
+            return None
+        found = self._gradients(module)
+        if found is None:
+            return float("inf"), "a backward pass that fails"
+        values = {name: _values(p) for name, p in module.named_parameters(remove_duplicate=False)}
+        errors = [(0.0, "")]
+        size = self._size
+        for name in dict.fromkeys((*found, *expected)):
+            own, reference = found.get(name), expected.get(name)
+            if name not in values:
+                # An input, or a parameter that is not in the export: nobody may have learned it.
+                errors.append((_array_difference(own, reference, size), name))
+            elif name in self._values:
+                errors.append((_matched_difference(own, reference, values[name], self._values[name], size), name))
+        return max(errors)
+
+    def is_gradient_noise(self, error: float, name: str) -> bool:
+        """Whether rounding changes the masked model's gradient of a tensor by about as much as an error."""
+        expected, size, noise = self._gradients_of_masked, self._size, 0.0
+        assert expected is not None
+        generator = torch.Generator().manual_seed(1)
+        for _ in range(NUM_TRIES):
+            found = self._gradients(self._shaken(generator))
+            assert found is not None
+            noise = max(noise, _array_difference(found.get(name), expected.get(name), size))
+        return noise > TOLERANCE and error <= 1000 * noise
 
     @functools.cached_property
-    def _gradients(self) -> dict[str, torch.Tensor | None] | None:
-        """Of one random loss, for every parameter that has one; None where autograd refuses, or not finite."""
+    def _gradients_of_masked(self) -> Gradients | None:
+        """None if there is no backward pass, or gradients that are not numbers."""
+        found = self._gradients(self._masked)
+        if found is None or not all(own is None or np.isfinite(own).all() for own in found.values()):
+            return None
+        for name, (axis, columns) in self._dropped.items():
+            own = found[name]
+            if own is not None:
+                np.moveaxis(own, axis, 0)[columns] = 0
+        return found
+
+    @functools.cached_property
+    def _size(self) -> float:
+        """The largest entry of all gradients."""
+        expected = self._gradients_of_masked or {}
+        return max((float(np.abs(own).max()) for own in expected.values() if own is not None and own.size), default=0.0)
+
+    def _gradients(self, module: nn.Module) -> Gradients | None:
+        """Gradients of a sum of all outputs with weights that stay the same; None if autograd refuses."""
+        inputs = [x.clone().requires_grad_(x.is_floating_point()) for x in self._inputs]
+        wanted = {f"input {i}": x for i, x in enumerate(inputs) if x.requires_grad}
+        wanted |= {name: p for name, p in module.named_parameters(remove_duplicate=False) if p.requires_grad}
+        generator, loss = torch.Generator().manual_seed(7), torch.zeros((), dtype=torch.float64)
         try:
-            found = self._differentiate(self._masked)
+            for y in tree_flatten(module.eval()(*[x.clone() for x in inputs]))[0]:
+                if isinstance(y, torch.Tensor) and y.requires_grad:
+                    weights = torch.rand(y.shape, generator=generator, dtype=torch.float64) + 0.5
+                    loss = loss + (y * weights).sum() / y.detach().abs().max().clamp(min=1e-4)
+            if not loss.requires_grad:
+                return None
+            found = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
         except RuntimeError:
             return None
-        finite = all(bool(own.isfinite().all()) for own in found.values() if own is not None)
-        return found if finite else None
+        # A copy, since two names may have one gradient.
+        return {name: None if own is None else own.numpy().copy() for name, own in zip(wanted, found, strict=True)}
 
-    def gradient_error(self, exported: Exported) -> float:
-        """Largest difference of a parameter's gradient, relative to all gradients; infinite where only one has one.
-
-        0 where the masked model has no gradients at all.
-        """
-        expected = self._gradients
-        if expected is None:
-            return 0.0
-        found = self._differentiate(copy.deepcopy(exported.module).double())
-        scale = max([1e-30, *(float(own.abs().max()) for own in expected.values() if own is not None and own.numel())])
-        worst = 0.0
-        for name, gradient in found.items():
-            wanted, piece = expected.get(name), exported.slices.get(name)
-            if wanted is None or gradient is None:
-                # Autograd leaves out what reaches the loss in no way, which may be zero everywhere instead.
-                only = gradient if wanted is None else wanted if piece is None else piece.of(wanted)
-                worst = max(worst, 0.0 if only is None or not only.any() else float("inf"))
-                continue
-            difference = (gradient - (wanted if piece is None else piece.of(wanted))).abs()
-            worst = max(worst, float(difference.max()) / scale if difference.numel() else 0.0)
-        return worst
-
-    @functools.cached_property
-    def gradient_noise(self) -> float:
-        """As `noise`, for gradients."""
-        generator, changes = torch.Generator().manual_seed(1), [0.0]
-        expected = self._gradients or {}
-        scale = max([1e-30, *(float(own.abs().max()) for own in expected.values() if own is not None and own.numel())])
-        for _ in range(10):
-            shaken = copy.deepcopy(self._masked)
-            with torch.no_grad():
-                for parameter in shaken.parameters():
-                    parameter.mul_(1 + 1e-15 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-            found = self._differentiate(shaken)
-            pairs = [(found[name], own) for name, own in expected.items() if own is not None and own.numel()]
-            changes += [float((a - b).abs().max()) / scale for a, b in pairs if a is not None]
-        return max(changes)
-
-    def _differentiate(self, module: nn.Module) -> dict[str, torch.Tensor | None]:
-        """The gradients of the sum of all outputs, weighted at random."""
-        module.zero_grad()
-        outputs = tree_flatten(module.eval()(*[x.clone() for x in self._inputs]))[0]
-        generator = torch.Generator().manual_seed(self._seed)
-        terms = [
-            (y * torch.randn(y.shape, generator=generator, dtype=torch.float64)).sum()
-            for y in outputs
-            if isinstance(y, torch.Tensor)
-        ]
-        loss = torch.stack(terms).sum()
-        if loss.requires_grad:
-            loss.backward()
-        return {name: parameter.grad for name, parameter in module.named_parameters()}
+    def _shaken(self, generator: torch.Generator) -> nn.Module:
+        shaken = copy.deepcopy(self._masked)
+        with torch.no_grad():
+            for parameter in shaken.parameters():
+                parameter.mul_(1 + 1e-15 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+        return shaken
 
     def _run(self, module: nn.Module) -> Any:
         with torch.no_grad():
             return module.eval()(*[x.clone() for x in self._inputs])
-
-
-def _zero_dropped(kept: np.ndarray, axis: int, _module: Any, _inputs: Any, output: Any) -> Any:
-    """A forward hook: dropped output channels become zero."""
-    result = output.clone()
-    for channel in np.flatnonzero(~kept).tolist():
-        result.select(axis, channel).zero_()
-    return result
 
 
 def tensor_of(module: nn.Module, name: str) -> Any:
@@ -164,6 +187,18 @@ def input_axis(module: nn.Module, weight: str) -> int:
     return 0 if isinstance(owner, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d) else 1
 
 
+def _zero_dropped(kept: np.ndarray, axis: int, _module: Any, _inputs: Any, output: Any) -> Any:
+    """A forward hook: dropped output channels become zero."""
+    result = output.clone()
+    for channel in np.flatnonzero(~kept).tolist():
+        result.select(axis, channel).zero_()
+    return result
+
+
+def _values(parameter: torch.Tensor) -> np.ndarray:
+    return parameter.detach().numpy().reshape(-1).copy()
+
+
 def _difference(a: Any, b: Any) -> float:
     if not isinstance(b, torch.Tensor):
         return 0.0 if a == b else float("inf")
@@ -171,3 +206,39 @@ def _difference(a: Any, b: Any) -> float:
         return float("inf")
     # Values are of order 1: what is far below is rounding noise, of sums that cancel.
     return (a - b).abs().max().item() / max(b.abs().max().item(), 1e-4)
+
+
+def _array_difference(a: np.ndarray | None, b: np.ndarray | None, size: float) -> float:
+    """Largest difference of two gradients, relative to the larger of their size and a share of all gradients'."""
+    if a is None and b is None:
+        return 0.0
+    a = np.zeros_like(b) if a is None else a
+    b = np.zeros_like(a) if b is None else b
+    if a.shape != b.shape:
+        return float("inf")
+    return _relative(np.abs(a - b), b, size)
+
+
+def _matched_difference(
+    a: np.ndarray | None, b: np.ndarray | None, here: np.ndarray, there: np.ndarray, size: float
+) -> float:
+    """As `_array_difference`, of the gradients of parameters whose entries have these values."""
+    a = np.zeros_like(here) if a is None else a.reshape(-1)
+    b = np.zeros_like(there) if b is None else b.reshape(-1)
+    order = np.argsort(there, kind="stable")
+    first, last = (np.searchsorted(there[order], here, side) for side in ("left", "right"))
+    is_zero = here == 0
+    if bool((~is_zero & (first == last)).any()):
+        return float("inf")
+    nearest = np.where(is_zero, np.abs(a), np.inf)
+    for k in range(int((last - first).max(initial=0))):
+        # Several entries may have one value: one of their gradients must be the one.
+        places = order[np.minimum(first + k, len(order) - 1)]
+        nearest = np.where(first + k < last, np.minimum(nearest, np.abs(a - b[places])), nearest)
+    return _relative(nearest, b, size)
+
+
+def _relative(differences: np.ndarray, expected: np.ndarray, size: float) -> float:
+    scale = max(float(np.abs(expected).max(initial=0.0)), 1e-4 * size)
+    largest = float(differences.max(initial=0.0))
+    return largest / scale if scale > 0 else float("inf") if largest > 0 else 0.0

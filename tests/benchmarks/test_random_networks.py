@@ -16,6 +16,7 @@ from benchmarks.random_networks.__main__ import main
 from benchmarks.random_networks.program import Input, Step
 from benchmarks.random_networks.running import outcome_of, outcomes
 from benchmarks.random_networks.shrinking import shrink
+from upscale_opt.gradients import Comparison
 
 QUICK = settings(
     max_examples=500,
@@ -97,6 +98,61 @@ def test_the_second_check_finds_what_is_wrong_by_itself(monkeypatch):
     monkeypatch.setattr(checks, "export", broken)
     outcome = check(program)
     assert outcome.verdict is Verdict.WRONG and outcome.kind == "wrong result"
+
+
+BETWEEN = tiny(
+    *("y = torch.tanh(self.conv(x))", "z = self.a(y) + self.b(y)"),
+    output="z",
+    init=("self.conv = nn.Conv2d(3, 12, 1)", "self.a = nn.Conv2d(12, 5, 1)", "self.b = nn.Conv2d(12, 5, 1)"),
+)
+
+
+def reversed_backward(exported):
+    """The outputs stay what they are."""
+    for node in exported.module.graph.nodes:
+        if node.target is torch.tanh:
+            node.target = lambda x: 2 * torch.tanh(x.detach()) - torch.tanh(x)
+    exported.module.recompile()
+
+
+def frozen(exported):
+    exported.module.conv.weight.requires_grad_(False)
+
+
+def released(exported):
+    """What is held is no longer: the hooks are on other tensors."""
+    for path in ("a", "b", "conv"):
+        module = exported.module.get_submodule(path)
+        module.weight = torch.nn.Parameter(module.weight.detach().clone())
+        module._forward_pre_hooks.clear()
+
+
+@pytest.mark.parametrize("how", [reversed_backward, frozen, released])
+def test_the_second_check_finds_wrong_gradients_by_itself(how, monkeypatch):
+    """Whatever `verify` says: it is made to pass."""
+    seeds = range(8)
+    assert {check(BETWEEN, seed).verdict for seed in seeds} == {Verdict.RIGHT}
+    original = checks.export
+
+    def broken(*arguments, **keywords):
+        how(exported := original(*arguments, **keywords))
+        return exported
+
+    monkeypatch.setattr(checks, "export", broken)
+    found = [check(BETWEEN, seed) for seed in seeds]
+    assert Verdict.WRONG in {own.verdict for own in found}
+    monkeypatch.setattr(checks.Verifier, "_compare_gradients", lambda *_: Comparison(0.0))
+    found = [check(BETWEEN, seed) for seed in seeds]
+    assert {own.kind for own in found if own.verdict is Verdict.WRONG} == {"wrong gradient"}
+
+
+def test_networks_without_a_backward_pass_are_counted_by_reason(capsys):
+    program = tiny("y = self.conv(x).exp()", "z = y * y.add_(1)", output="z")
+    outcome = check(program)
+    assert outcome.verdict is Verdict.UNPROVEN and "no backward pass" in outcome.reason
+    assert outcome.kind == "outputs agree; no backward pass: a tensor that it needs is changed in place"
+    assert main(["--seeds", "11"]) == 0
+    assert f"1 unproven: {outcome.kind}" in capsys.readouterr().out
 
 
 def test_the_sign_of_rounding_noise_proves_nothing():

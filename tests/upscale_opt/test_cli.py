@@ -55,6 +55,7 @@ def test_solve_writes_table_document_plan_and_export(tmp_path):
     assert set(segment["solvers"]["auto"]["reads"].values()) <= {"view", "copy"}
     assert segment["solvers"]["auto"]["status"] == "OPTIMAL"
     assert max(found["verified"].values()) <= 1e-9
+    assert found["gradients"].keys() == found["verified"].keys() and max(found["gradients"].values()) <= 1e-9
     assert sorted(path.name for path in directory.iterdir()) == ["model.safetensors", "plan.json"]
 
     again = upscale_opt("export", "--plan", plan, "--verify", "--json", document)

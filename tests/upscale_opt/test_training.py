@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from upscale_opt import ModelReference, export, l2_masks, load, load_model, masked_copy, trace
+from upscale_opt.held_entries import HeldEntries
 from upscale_opt.outputs import clones, tensors
-from upscale_opt.training import HeldEntries
+from upscale_opt.training_modes import ModeSwitch
 
 TRAINABLE = tuple(kind for kind in networks.ALL if kind is not networks.InPlace)  # autograd refuses that one itself
 
@@ -165,6 +166,7 @@ def test_holding_changes_no_names_and_no_graph(over_reading):
     assert {type(m) for m in exported.module.modules()} - {type(exported.module)} <= {
         *(type(m) for m in model.modules()),
         nn.Module,
+        ModeSwitch,  # of the dropout, not of what is held
     }
     assert "narrow" in exported.module.code
 
@@ -195,38 +197,6 @@ def test_compiled_exports_hold_columns_too(over_reading):
     loss.backward()
     for path, columns in held(module).items():
         assert bool((module.get_parameter(f"{path}.weight").grad.masked_select(columns.zero) == 0).all())
-
-
-class Dropping(nn.Module):
-    """Every way to switch functional dropout on and off."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 8, 1)
-        self.head = nn.Conv2d(8, 4, 1)
-        self.module = nn.Dropout(0.5)
-
-    def forward(self, x):
-        x = nn.functional.dropout(self.conv(x), 0.5, self.training)
-        x = nn.functional.dropout2d(x, training=self.training) + nn.functional.dropout(x, 0.0, training=True)
-        return self.module(self.head(nn.functional.alpha_dropout(x, p=0.2, training=self.training)))
-
-
-def test_functional_dropout_follows_the_mode_of_the_export(planned):
-    """As written in the forward, also after another trace; in eval mode it is off."""
-    torch.manual_seed(0)
-    model, inputs = Dropping().eval(), (torch.randn(1, 3, 8, 8),)
-    _, _, _, plan = planned(model, inputs)
-    first = export(model, inputs, plan)
-    _, _, _, plan = planned(first.module, inputs)
-    for module in (first.module, export(first.module, inputs, plan).module):
-        assert module.code.count("training = training") + module.code.count(", training") >= 3
-        assert torch.equal(module(*inputs), module(*inputs))
-        module.module.p = 0.0
-        module.train()
-        assert not torch.equal(module(*inputs), module(*inputs))
-        module.eval()
-        assert torch.equal(module(*inputs), module(*inputs))
 
 
 @pytest.mark.parametrize("objective", ["span", "copies", "runs"])

@@ -177,7 +177,15 @@ def export(
     if plan is not None:
         exported = export_by_plan(plan, model, weights, input_shape, seed, device, verify=verify)
         verified = {"plan": exported.verification.relative_error} if exported.verification else {}
-        options.write_json({"model": model, "plan": str(plan), "verified": verified}, json)
+        from upscale_opt.exports import gradients_of
+
+        document = {
+            "model": model,
+            "plan": str(plan),
+            "verified": verified,
+            "gradients": gradients_of({"plan": exported}),
+        }
+        options.write_json(document, json)
     else:
         solvers = options.chosen_solvers(solver)
         options.require_settings(objective, time_limit)

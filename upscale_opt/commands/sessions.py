@@ -112,6 +112,10 @@ class Run:
         if errors:
             figures = ", ".join(f"{name} {error:.1e}" for name, error in errors.items())
             say(f"verified against the masked model in float64, relative error: {figures}")
+            found = {e.verification for e in exports.values() if e.verification is not None}
+            known = [own.gradients for own in found if own.gradients is not None]
+            notes = dict.fromkeys(own.learning for own in found if own.gradients is None)
+            say(", ".join([*([f"gradients {max(known):.1e}"] if known else []), *notes]))
         else:
             say("not verified (--no-verify)")
         say(str(self._census()))
@@ -123,6 +127,8 @@ class Run:
         unused = dict.fromkeys(part for exported in exports.values() for part in exported.unused)
         if unused:
             say(f"left out, with any loss of its own: {', '.join(unused)} (not used in eval mode)")
+        for note in dict.fromkeys(note for exported in exports.values() for note in exported.training_notes):
+            say(note)
         self.write(exports, **extra)
 
     def masks_summary(self) -> str:
@@ -138,12 +144,14 @@ class Run:
 
     def write(self, exports: dict[str, Exported], **extra: Any) -> None:
         """The JSON document, if it was asked for."""
-        options.write_json(self._document(self._errors(exports), **extra), self.json)
+        from upscale_opt.exports import gradients_of
+
+        options.write_json(self._document(self._errors(exports), gradients_of(exports), **extra), self.json)
 
     def _errors(self, exports: dict[str, Exported]) -> dict[str, float]:
         return {name: e.verification.relative_error for name, e in exports.items() if e.verification is not None}
 
-    def _document(self, verified: dict[str, float], **extra: Any) -> dict[str, Any]:
+    def _document(self, verified: dict[str, float], gradients: dict[str, float | str], **extra: Any) -> dict[str, Any]:
         choice = self.setting.masks
         return reports.document(
             self.prepared.problems,
@@ -155,6 +163,7 @@ class Run:
             costs=self.prepared.costs,
             trace_seconds=self.prepared.trace_seconds,
             verified=verified,
+            gradients=gradients,
             messages=list(self.prepared.messages),
             pinned=[vars(pin) for pin in self.prepared.graph.unsupported],
             channels=self._census().to_dict(),
@@ -173,7 +182,7 @@ class Run:
         return census(self.prepared.graph)
 
     def _interrupted(self, stopped: KeyboardInterrupt) -> None:
-        options.write_json(self._document({}, stopped=stopped), self.json)
+        options.write_json(self._document({}, {}, stopped=stopped), self.json)
         unfinished = isinstance(stopped, SolveInterrupted)
         done = len(self.solutions) - 1 if unfinished else len(reports.complete(self.solutions, self.search.solvers))
         kept = "; they are in" if not unfinished else "; they and the best orders so far of the next one are in"

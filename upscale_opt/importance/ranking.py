@@ -9,6 +9,7 @@ import numpy as np
 from upscale_opt.amounts import num_removed, round_up
 from upscale_opt.consumer_names import consumers_matching
 from upscale_opt.errors import MaskError
+from upscale_opt.finite import require_finite
 from upscale_opt.graphs import Graph
 from upscale_opt.importance.criteria import GLOBAL, Criterion
 from upscale_opt.importance.norms import num_channels
@@ -22,7 +23,10 @@ def scores_of(graph: Graph, weights: Iterable[str], side: str, criterion: Criter
     ------
     MaskError
         If the importance lacks data, cannot score a layer, or does not return one number per channel.
+    ModelError
+        If a weight is NaN or infinite.
     """
+    require_finite(graph)
     names = list(weights)
     importance = importance_named(criterion.importance)
     evidence = criterion.evidence(graph, names, side)
@@ -34,6 +38,11 @@ def scores_of(graph: Graph, weights: Iterable[str], side: str, criterion: Criter
             raise MaskError(
                 f"the importance {importance.name} gives {weight} scores of shape {found.shape}; "
                 f"it must return one number for each of the {length} channels"
+            )
+        if np.isnan(found).any():
+            raise MaskError(
+                f"the importance {importance.name} gives {int(np.isnan(found).sum())} of the {length} channels of "
+                f"{weight} the score NaN; look at the data and the loss, or choose another importance"
             )
         scores[weight] = found
     return scores

@@ -27,7 +27,7 @@ class Importance:
         What users type.
     function
         ``function(evidence, weight)`` to the scores of the channels of that weight on ``evidence.side``: shape
-        (channels,), the weakest lowest. See `upscale_opt.importance.evidence.Evidence`. A score that is NaN counts as
+        (channels,), the weakest lowest. See `upscale_opt.importance.evidence.Evidence`. NaN is refused; infinite is
         the strongest.
     source
         The paper, or where else the method is from.

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from upscale_opt.attributes import attribute_of
+from upscale_opt.finite import require_finite
 from upscale_opt.graphs import Graph
 from upscale_opt.learning.loop import Method, Training
 from upscale_opt.pruning import Pruning
@@ -28,9 +29,15 @@ class Columns:
         Its trace, or that of a copy.
     weights
         Names of the weights that may be masked.
+
+    Raises
+    ------
+    ModelError
+        If a weight is NaN or infinite.
     """
 
     def __init__(self, model: nn.Module, graph: Graph, weights: Iterable[str]) -> None:
+        require_finite(graph)
         self.model = model
         self.graph = graph
         self.weights: dict[str, nn.Parameter] = {name: attribute_of(model, name) for name in weights}

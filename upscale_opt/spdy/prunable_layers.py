@@ -12,6 +12,7 @@ from problems import TimingTable
 from upscale_opt.amounts import num_removed
 from upscale_opt.consumer_names import consumers_matching
 from upscale_opt.errors import MaskError
+from upscale_opt.finite import require_finite
 from upscale_opt.graphs import Graph, Read
 from upscale_opt.layers import Layer
 from upscale_opt.pruning import Pruning
@@ -73,7 +74,10 @@ def prunable_layers(graph: Graph, *, linear: bool = False, ignore: Iterable[str]
     MaskError
         If one of them is called twice or shares its weight (its inputs cannot be told apart), a name to ignore matches
         nothing, or no layer is left.
+    ModelError
+        If a weight is NaN or infinite.
     """
+    require_finite(graph)
     ignored = consumers_matching(graph, ignore)
     dense = Pruning(graph, {})
     layers = []
