@@ -23,13 +23,22 @@ def copy_with(module: Module, tensor_of: Callable[[str, torch.Tensor], torch.Ten
         Qualified name and parameter or buffer to what takes its place. Called once per tensor: what modules share they
         share in the copy, too.
     """
-    memo: dict[int, Any] = {}
+    memo: dict[int, Any] = dict(computed_tensors(module))
     for name, tensor in named_tensors(module):
         if id(tensor) not in memo:
             new = tensor_of(name, tensor)
             is_parameter = isinstance(tensor, nn.Parameter)
             memo[id(tensor)] = nn.Parameter(new, requires_grad=tensor.requires_grad) if is_parameter else new
     return copy.deepcopy(module, memo)
+
+
+def computed_tensors(module: nn.Module) -> dict[int, torch.Tensor]:
+    """What ``copy.deepcopy`` refuses to copy, by identity, with copies: tensors that hooks left in modules.
+
+    ``torch.nn.utils.weight_norm`` and its kind compute a weight at every call; it is an attribute with a gradient.
+    """
+    left = [own for part in module.modules() for own in vars(part).values() if isinstance(own, torch.Tensor)]
+    return {id(own): own.detach().clone() for own in left if not own.is_leaf}
 
 
 def named_tensors(module: nn.Module) -> list[tuple[str, Any]]:

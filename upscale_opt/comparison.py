@@ -20,6 +20,7 @@ from problems import Objective, Problem, objective_named
 from upscale_opt import reports
 from upscale_opt.census import census
 from upscale_opt.cost_model import AnalyticCosts, CostModel
+from upscale_opt.entrance import SETTLED_MASKS, anything, entrance
 from upscale_opt.exporter import export
 from upscale_opt.exports import Exported
 from upscale_opt.extraction import extract
@@ -151,6 +152,7 @@ class Comparison:
         return f"{text}\n{reports.latency_table(self.latencies)}" if self.latencies else text
 
 
+@entrance(masks=SETTLED_MASKS, started=anything)
 def prepare(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],
@@ -261,6 +263,7 @@ def export_all(
     return exports
 
 
+@entrance(masks=SETTLED_MASKS)
 def compare(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from upscale_opt.entrance import entrance
 from upscale_opt.errors import ModelError
 from upscale_opt.plans import ModelReference
 from upscale_opt.pruned_modules import permanent_state
@@ -26,6 +27,7 @@ TIMM = "timm:"
 _libraries: list[torch.library.Library] = []  # a Library's registrations live as long as it does
 
 
+@entrance()
 def load_model(reference: ModelReference) -> nn.Module:
     """Build a model, in eval mode, on the CPU.
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from problems import Order, Problem
 from solvers import solve
 from upscale_opt.comparison import Prepared
+from upscale_opt.entrance import a_flag, either, entrance, names
 from upscale_opt.environment import stolen_note
 from upscale_opt.exporter import export
 from upscale_opt.exports import Exported
@@ -187,6 +188,7 @@ class OrderCheck:
         }
 
 
+@entrance(accesses=either(a_flag, names))
 def check_orders(
     prepared: Prepared,
     *,

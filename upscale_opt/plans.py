@@ -18,6 +18,7 @@ from problems import Evaluation, Order, Problem, ProblemError, evaluate, order_b
 from problems.evaluation import COPY, OVER_READ, PIECES, VIEW
 from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
 from problems.problem import MAX_SIZE
+from upscale_opt.entrance import REFERENCE, entrance
 from upscale_opt.errors import PlanError
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def consumer_of(access: str) -> str:
     return access.partition("#")[0]
 
 
+@entrance(model=REFERENCE)
 def plan(
     problems: Mapping[str, Problem],
     masks: Mapping[str, np.ndarray],
@@ -183,6 +185,7 @@ def plan_of_orders(
     return _assemble(problems, masks, orders, evaluations, model, outputs)
 
 
+@entrance(model=REFERENCE)
 def baseline_plan(
     problems: Mapping[str, Problem],
     masks: Mapping[str, np.ndarray],
@@ -244,6 +247,7 @@ def _blocks_of(problem: Problem, access: str) -> tuple[int, ...]:
     return next(own.blocks for own in problem.accesses if own.name == access)
 
 
+@entrance()
 def save_plan(plan: Plan, path: str | Path) -> None:
     """Write a plan to a file, atomically.
 
@@ -266,6 +270,7 @@ def save_plan(plan: Plan, path: str | Path) -> None:
         raise PlanError(str(error)) from error
 
 
+@entrance()
 def read_plan(path: str | Path) -> Plan:
     """Read a plan from a file.
 

@@ -15,11 +15,13 @@ import torch
 from torch import fx, nn
 
 from upscale_opt.channels import Scattered
+from upscale_opt.entrance import entrance
 from upscale_opt.errors import ModelError
 from upscale_opt.findings import Value, channels_in
 from upscale_opt.flow import Flow
 from upscale_opt.graphs import NETWORK_INPUT, NETWORK_OUTPUT, Graph, build
 from upscale_opt.matrix_convolution import MatrixConv2d
+from upscale_opt.network_checks import require_call
 from upscale_opt.operators.elementwise import elementwise
 from upscale_opt.operators.sizes import pin_counted
 from upscale_opt.operators.table import rule_of
@@ -27,13 +29,14 @@ from upscale_opt.selections import Gather
 from upscale_opt.shapes import first_line, shapes_of
 
 
+@entrance()
 def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Graph:
     """Trace a model into channel layouts. The model is not changed and not run.
 
     Parameters
     ----------
     model
-        Any module torch.fx can trace, in eval mode.
+        Any module torch.fx can trace, in eval mode; wrapped ones are unwrapped (`upscale_opt.unwrapped`).
     example_inputs
         A tensor or the tuple of positional inputs; only shapes and dtypes matter.
 
@@ -42,6 +45,7 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
     ModelError
         If the model is in training mode, cannot be traced, or rejects the shape of the inputs.
     """
+    require_call(model, example_inputs)
     inputs = as_tuple(example_inputs)
     if model.training:
         raise ModelError("the model is in training mode; call model.eval() first")

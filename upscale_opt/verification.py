@@ -16,12 +16,21 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from upscale_opt.attributes import attribute_of, copy_with, named_tensors
+from upscale_opt.attributes import attribute_of, computed_tensors, copy_with, named_tensors
+from upscale_opt.entrance import entrance
 from upscale_opt.errors import VerificationError
 from upscale_opt.exports import Exported, Verification
 from upscale_opt.graphs import Graph
 from upscale_opt.layouts import stored_positions
 from upscale_opt.masks import effective_masks
+from upscale_opt.network_checks import (
+    input_axis,
+    masks_by_weight,
+    require_fitting_inputs,
+    require_same_network,
+    require_values,
+    with_values,
+)
 from upscale_opt.outputs import clones, relative_error, tensors
 from upscale_opt.prologues import prologues_of
 from upscale_opt.randomisation import DoublePrecision, random_inputs, randomise
@@ -33,6 +42,7 @@ SENSITIVITY = 1e-6
 NUM_SHAKES = 10
 
 
+@entrance()
 def verify(
     model: nn.Module,
     exported: Exported,
@@ -53,9 +63,11 @@ def verify(
     seed
         Of the random values.
     """
-    verifier = Verifier(
-        model, example_inputs, exported.graph, exported.plan.masks, outputs=exported.plan.outputs, seed=seed
-    )
+    require_values(model)
+    require_same_network(model, exported.graph)
+    require_fitting_inputs(model, exported.graph, example_inputs)
+    given = with_values(example_inputs, model)
+    verifier = Verifier(model, given, exported.graph, exported.plan.masks, outputs=exported.plan.outputs, seed=seed)
     return verifier.check(exported)
 
 
@@ -269,6 +281,7 @@ class Verifier:
         return "the output"
 
 
+@entrance()
 def masked_copy(model: Any, masks: Mapping[str, np.ndarray], axes: Mapping[str, int] | None = None) -> Any:
     """A copy of a model with the input channels that the masks drop set to zero: the masked model.
 
@@ -277,12 +290,17 @@ def masked_copy(model: Any, masks: Mapping[str, np.ndarray], axes: Mapping[str, 
     model
         Any module; it is not changed.
     masks
-        Weight name to Boolean array, True = kept.
+        Weight or module name to Boolean array, True = kept, or to a list of kept channels.
     axes
         Weight name to the dimension its input channels are on. Default: 0 for transposed convolutions, 1 for others.
+
+    Raises
+    ------
+    MaskError
+        If a name is no weight of the model, or a mask does not fit.
     """
-    masked = copy.deepcopy(model)
-    _drop_columns(masked, masks, axes)
+    masked = copy.deepcopy(model, dict(computed_tensors(model)))
+    _drop_columns(masked, masks_by_weight(masked, masks, axes or {}), axes)
     return masked
 
 
@@ -291,7 +309,7 @@ def _drop_columns(model: nn.Module, masks: Mapping[str, np.ndarray], axes: Mappi
     """Set the input channels that the masks drop to zero, in place."""
     for name, mask in masks.items():
         weight = attribute_of(model, name)
-        axis = _input_axis(model, name) if axes is None else axes[name]
+        axis = input_axis(model, name) if axes is None else axes[name]
         weight.transpose(axis, 0)[torch.from_numpy(~mask).to(weight.device)] = 0
 
 
@@ -308,11 +326,6 @@ def _multiply(mask: np.ndarray, axis: int) -> Callable[[Any, Any, torch.Tensor],
         return torch.where(torch.from_numpy(mask).to(output.device).reshape(shape), output, 0)
 
     return hook
-
-
-def _input_axis(model: Any, weight: str) -> int:
-    """The dimension of a weight that input channels are on, by the module it belongs to."""
-    return 0 if getattr(model.get_submodule(weight.rpartition(".")[0]), "transposed", False) is True else 1
 
 
 def _variation(outputs: list[torch.Tensor], num_draws: int) -> float:

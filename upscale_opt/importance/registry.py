@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from upscale_opt.entrance import AN_IMPORTANCE, entrance
 from upscale_opt.errors import MaskError
 from upscale_opt.importance.evidence import Evidence
 
@@ -67,6 +68,7 @@ IMPORTANCES: dict[str, Importance] = {}
 """The importances by name; `register_importance` adds to them."""
 
 
+@entrance(importance=AN_IMPORTANCE)
 def register_importance(importance: Importance) -> Importance:
     """Make an importance known under its name; it is returned. A module that is loaded again replaces its own.
 

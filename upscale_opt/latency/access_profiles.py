@@ -17,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 from problems.evaluation import OVER_READ, VIEW
+from upscale_opt.entrance import entrance
 from upscale_opt.errors import ModelError
 from upscale_opt.exports import Exported
 from upscale_opt.latency.access_nodes import AccessNodes, nodes_of_accesses
@@ -120,6 +121,7 @@ class AccessProfile:
         return {**asdict(self), "copies": copies, "is_hidden_copy": self.is_hidden_copy}
 
 
+@entrance()
 def profile_accesses(
     exported: Exported,
     example_inputs: torch.Tensor | Sequence[Any],

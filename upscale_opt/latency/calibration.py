@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from problems import CostTable
 from upscale_opt.cost_model import GRID, AnalyticCosts, Workload
+from upscale_opt.entrance import entrance
 from upscale_opt.environment import processor
 from upscale_opt.extraction import extract
 from upscale_opt.gather_convolution import is_fused_on
@@ -93,6 +94,7 @@ def conditions_of(example_inputs: Sequence[Any], *, backend: str = EAGER) -> Con
     )
 
 
+@entrance()
 def calibrate(
     graph: Graph,
     masks: Mapping[str, np.ndarray],

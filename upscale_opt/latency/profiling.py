@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils import benchmark
 from tqdm import tqdm
 
+from upscale_opt.entrance import RUNNABLE, entrance
 from upscale_opt.environment import StolenTime, environment
 from upscale_opt.errors import ModelError
 from upscale_opt.latency.backends import EAGER, TORCHSCRIPT, is_script, prepared
@@ -96,6 +97,7 @@ class Profile:
         }
 
 
+@entrance(model=RUNNABLE)
 def profile(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],
@@ -109,6 +111,7 @@ def profile(
     return profile_interleaved(models, example_inputs, runs=runs, backend=backend, progress=progress)["model"]
 
 
+@entrance()
 @with_stack_room
 def profile_interleaved(
     models: Mapping[str, nn.Module],

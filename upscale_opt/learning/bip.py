@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from upscale_opt.datasets import Dataset
+from upscale_opt.entrance import DATASET, LEARNER, an, entrance
 from upscale_opt.errors import LearningError
 from upscale_opt.learning.columns import Columns, HeldColumns
 from upscale_opt.learning.learned import Learned
@@ -92,6 +93,10 @@ class MaskEpoch:
     kept: Mapping[str, int]
 
 
+_SETTINGS = an("upscale_opt.learning.bip", "Bip", "a upscale_opt.learning.bip.Bip", LearningError)
+
+
+@entrance(model=LEARNER, data=DATASET, settings=_SETTINGS)
 def bip(
     model: nn.Module,
     data: Dataset,

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from upscale_opt.entrance import RUNNABLE, entrance
+from upscale_opt.entrance import batches as a_series
 from upscale_opt.errors import LearningError
 from upscale_opt.running import device_of, in_modes
 
@@ -39,6 +41,7 @@ class Accuracy:
         return f"top-1 {100 * self.top1:.2f} %{top5}, loss {self.loss:.4f}, of {self.images} images"
 
 
+@entrance(model=RUNNABLE, batches=a_series)
 def accuracy(model: nn.Module, batches: Iterable[Any]) -> Accuracy:
     """Evaluate a model in eval mode. It keeps its modes and statistics.
 

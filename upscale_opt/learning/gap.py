@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from upscale_opt.datasets import Dataset
+from upscale_opt.entrance import DATASET, LEARNER, an, callable_with, entrance
 from upscale_opt.errors import LearningError
 from upscale_opt.learning.checkpoints import own_random_state, read_state, require_same, seed_everything, write_state
 from upscale_opt.learning.columns import Columns, HeldColumns
@@ -68,6 +69,10 @@ class Gap:
                 raise LearningError(f"the number of {name} is {value}; give a whole number of at least {least}")
 
 
+_SETTINGS = an("upscale_opt.learning.gap", "Gap", "a upscale_opt.learning.gap.Gap", LearningError)
+
+
+@entrance(model=LEARNER, data=DATASET, settings=_SETTINGS)
 def cgap(
     model: nn.Module,
     data: Dataset,
@@ -123,6 +128,12 @@ def cgap(
     return Learned(model, columns.masks, epochs, tuple(method.log), final)
 
 
+@entrance(
+    model=LEARNER,
+    data=DATASET,
+    settings=_SETTINGS,
+    factory=callable_with("nothing that returns the model", LearningError),
+)
 def pgap(
     model: nn.Module,
     data: Dataset,

@@ -17,6 +17,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from upscale_opt.datasets import Dataset
+from upscale_opt.entrance import DATASET, RUNNABLE, entrance
 from upscale_opt.errors import LearningError
 from upscale_opt.learning.checkpoints import (
     Checkpoint,
@@ -114,6 +115,7 @@ class Method:
         """Go on from what `state` returned. The model has its weights already."""
 
 
+@entrance(model=RUNNABLE, data=DATASET)
 def fit(
     model: nn.Module,
     data: Dataset,
