@@ -5,12 +5,12 @@ It also keeps the promise that an exact solver is never worse than greedy or tha
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 
 from problems import Objective, Order, Problem, ProblemError, evaluate, objective_named
 from solvers.arranging import Arranging
+from solvers.common.arguments import require_problem, require_settings
 from solvers.common.errors import SolverError
 from solvers.common.result import Progress, Result
 from solvers.common.task import Solver, Task
@@ -80,10 +80,10 @@ def solve(
     (0, 0, 'OPTIMAL')
     """
     started = time.perf_counter()
+    require_problem(problem)
+    require_settings(time_limit=time_limit, seed=seed, hint=hint, progress=progress, proof=proof)
     chosen = solver_named(solver)
     goal = objective_named(objective)
-    if math.isnan(time_limit) or time_limit <= 0:
-        raise SolverError(f"the time limit is {time_limit} s; give a number above 0")
     if hint is not None:
         try:
             hint.require_valid(problem)

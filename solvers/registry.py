@@ -10,6 +10,7 @@ from collections.abc import Callable
 from solvers.auto import Auto
 from solvers.beam import Beam
 from solvers.brute_force import BruteForce
+from solvers.common.arguments import require_settings
 from solvers.common.errors import SolverError
 from solvers.common.task import Solver
 from solvers.cp_sat import CpSat
@@ -55,6 +56,7 @@ def register(name: str, factory: Callable[[], Solver]) -> None:
     SolverError
         If the name is taken.
     """
+    require_settings(name=name, factory=factory)
     if name in _FACTORIES:
         raise SolverError(f"there is a solver {name!r} already; register yours under another name")
     _FACTORIES[name] = factory
@@ -80,6 +82,8 @@ def solver_named(solver: str | Solver) -> Solver:
         If no solver has that name; the message lists those there are.
     """
     if not isinstance(solver, str):
+        if isinstance(solver, type) or not (hasattr(solver, "exact") and callable(getattr(solver, "solve", None))):
+            raise SolverError(f"solver is {solver!r}; give one of {', '.join(_FACTORIES)}, or a configured solver")
         return solver
     if solver not in _FACTORIES:
         raise SolverError(f"there is no solver {solver!r}; choose one of {', '.join(_FACTORIES)}")

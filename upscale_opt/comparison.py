@@ -30,7 +30,7 @@ from upscale_opt.latency.measured_costs import MeasuredCosts, MeasuredTable
 from upscale_opt.latency.profiling import Profile, profile_interleaved
 from upscale_opt.latency.readings import cheapest_readings, fastest_kernels, tables_of
 from upscale_opt.masks import EffectiveMasks, effective_masks
-from upscale_opt.output_masks import normalise_output_masks
+from upscale_opt.output_masks import normalise_output_masks, zero_row_messages
 from upscale_opt.plans import ModelReference, Plan, plan
 from upscale_opt.rounding import KeptChannels
 from upscale_opt.segments import Solutions, each_solution
@@ -139,6 +139,7 @@ class Comparison:
             verified=verified,
             messages=list(self.prepared.messages),
             pinned=[vars(pin) for pin in self.prepared.graph.unsupported],
+            skipped=[vars(own) for own in self.prepared.graph.skipped],
             channels=census(self.prepared.graph).to_dict(),
             masks=[vars(own) for own in self.prepared.report],
             latency={name: profile.to_dict() for name, profile in self.latencies.items()},
@@ -209,7 +210,7 @@ def prepare(
         example_inputs,
         graph,
         settled.masks,
-        settled.messages,
+        (*settled.messages, *zero_row_messages(graph, rows)),
         problems,
         seconds,
         chosen,

@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from problems import CostTable, Curve
+from upscale_opt.entrance import whole
 from upscale_opt.errors import UpscaleError
 from upscale_opt.layers import Layer
 
@@ -55,9 +56,8 @@ class Workload:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name != "layer" and value < 1:
-                raise UpscaleError(f"a workload has {field.name} {value}; it must be at least 1")
+            if field.name != "layer":
+                whole(1)(getattr(self, field.name), f"the workload's {field.name}")
 
 
 class CostModel(Protocol):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
@@ -43,7 +44,7 @@ def entrance(**checks: Check) -> Callable[[Callable[Parameters, Result]], Callab
     def decorate(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
         signature = inspect.signature(function)
         chosen = {name: checks.get(name) or CHECKS[name] for name in signature.parameters if name not in _OWN}
-        optional = {name for name in chosen if signature.parameters[name].default is None}
+        may_lack = {name for name in chosen if signature.parameters[name].default is None}
 
         @functools.wraps(function)
         def entered(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
@@ -52,7 +53,7 @@ def entrance(**checks: Check) -> Callable[[Callable[Parameters, Result]], Callab
             except TypeError:
                 return function(*args, **kwargs)  # which says what is missing
             for name, value in given.arguments.items():
-                if name in chosen and not (value is None and name in optional):
+                if name in chosen and not (value is None and name in may_lack):
                     given.arguments[name] = chosen[name](value, name)
             return function(*given.args, **given.kwargs)
 
@@ -60,6 +61,17 @@ def entrance(**checks: Check) -> Callable[[Callable[Parameters, Result]], Callab
         return entered
 
     return decorate
+
+
+def settle_fields(instance: Any, **checks: Check) -> None:
+    """Check fields of a frozen dataclass while it is made; what a check returns takes the field's place."""
+    for name, check in checks.items():
+        object.__setattr__(instance, name, check(getattr(instance, name), name))
+
+
+def optional(check: Check) -> Check:
+    """A check that lets None through."""
+    return lambda value, name: None if value is None else check(value, name)
 
 
 def described(value: Any) -> str:
@@ -107,6 +119,17 @@ def above(least: float, error: type[UpscaleError] = UpscaleError) -> Check:
     def check(value: Any, name: str) -> float:
         if isinstance(value, bool) or not isinstance(value, Real) or not float(value) > least:
             raise refused(value, name, f"a number above {least:g}", error)
+        return float(value)
+
+    return check
+
+
+def at_least(least: float, error: type[UpscaleError] = UpscaleError) -> Check:
+    """A check: a finite number of at least `least`."""
+
+    def check(value: Any, name: str) -> float:
+        if isinstance(value, bool) or not isinstance(value, Real) or not least <= float(value) < math.inf:
+            raise refused(value, name, f"a number of at least {least:g}", error)
         return float(value)
 
     return check
@@ -169,6 +192,13 @@ def either(*checks: Check) -> Check:
         return checks[-1](value, name)
 
     return check
+
+
+def a_shape(value: Any, name: str) -> tuple[int, ...]:
+    """Lengths of axes, as a tuple."""
+    if not isinstance(value, (tuple, list)) or not value:
+        raise refused(value, name, "the shape of a tensor, such as (1, 3, 224, 224)", ModelError)
+    return tuple(whole(1, ModelError)(own, f"{name}[{i}]") for i, own in enumerate(value))
 
 
 def callable_with(arguments: str, error: type[UpscaleError] = UpscaleError) -> Check:

@@ -13,6 +13,7 @@ from upscale_opt.entrance import OUTPUTS, described, entrance
 from upscale_opt.errors import MaskError
 from upscale_opt.graphs import Graph
 from upscale_opt.importance.criteria import Criterion
+from upscale_opt.importance.norms import LARGEST, slice_norms
 from upscale_opt.importance.ranking import ranked_masks
 from upscale_opt.mask_arrays import named_masks
 from upscale_opt.modes import OUTPUT
@@ -67,6 +68,40 @@ def maskable_producers(graph: Graph) -> dict[str, Write]:
         for weight, write in writes_of(graph).items()
         if weight in convolutions and not any(graph.blocks[b].pinned for b in write.layout.blocks)
     }
+
+
+def zero_row_messages(graph: Graph, outputs: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """What to say of output channels whose weights are all zero, and that no output mask drops.
+
+    ``ln_structured(dim=0)`` leaves such rows. They are not gone: what a bias or a normalisation makes of them goes on.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    outputs
+        Masks of output channels, by the name of the weight.
+
+    Returns
+    -------
+    tuple
+        One sentence; none where there are no such channels. Weights that are zero as a whole are left out.
+    """
+    found: dict[str, int] = {}
+    for weight in graph.consumers:
+        zero = slice_norms(graph, weight, OUTPUT, order=LARGEST) == 0
+        if zero.any() and not zero.all():
+            kept = outputs.get(weight, np.ones(len(zero), dtype=bool))
+            if len(kept) == len(zero) and (zero & kept).any():
+                found[weight] = int((zero & kept).sum())
+    if not found:
+        return ()
+    names = ", ".join(list(found)[:3]) + (", ..." if len(found) > 3 else "")
+    return (
+        f"{sum(found.values())} output channels of {len(found)} layers have weights that are all zero, as "
+        f"ln_structured(dim=0) leaves them ({names}); they stay, since a bias or a normalisation may make something of "
+        "them; to drop them give masks of outputs (outputs=masks_from_pruning(model), or --output-masks FILE)",
+    )
 
 
 def zero_columns(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

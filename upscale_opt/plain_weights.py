@@ -17,6 +17,7 @@ from upscale_opt.entrance import entrance
 from upscale_opt.pruned_modules import is_pruned, permanently_pruned
 
 Model = TypeVar("Model", bound=nn.Module)
+PRUNE = "torch.nn.utils.prune"
 
 
 @entrance()
@@ -50,7 +51,7 @@ def plain_weights(model: Model) -> Model:
 
 def computed_weights(model: nn.Module) -> tuple[str, ...]:
     """What computes weights of a model whenever a layer is called, each kind once; empty if all are plain."""
-    found = ["torch.nn.utils.prune"] if is_pruned(model) else []
+    found = [PRUNE] if is_pruned(model) else []
     for module in model.modules():
         found += [type(hook).__name__ for hook, _ in _hooks(module)]
         if parametrize.is_parametrized(module):

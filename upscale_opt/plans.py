@@ -18,8 +18,20 @@ from problems import Evaluation, Order, Problem, ProblemError, evaluate, order_b
 from problems.evaluation import COPY, OVER_READ, PIECES, VIEW
 from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
 from problems.problem import MAX_SIZE
-from upscale_opt.entrance import REFERENCE, entrance
-from upscale_opt.errors import PlanError
+from upscale_opt.entrance import (
+    REFERENCE,
+    a_path,
+    a_shape,
+    a_text,
+    entrance,
+    named,
+    names,
+    optional,
+    settle_fields,
+    whole,
+)
+from upscale_opt.errors import ModelError, PlanError
+from upscale_opt.mask_arrays import boolean_arrays
 
 if TYPE_CHECKING:
     from solvers import Result
@@ -33,6 +45,13 @@ ALIGNMENT = 8
 MATMUL, GATHERING = "matmul", "gathering"
 KERNELS = (MATMUL, GATHERING)
 """What may take the place of a 1x1 convolution: a matrix product, which reads slices in place, and one that gathers."""
+
+
+def _set_of_names(value: Any, name: str) -> frozenset[str]:
+    return frozenset([value] if isinstance(value, str) else names(value, name))
+
+
+_BY_NAME = named("what the plan has of it", error=PlanError)
 
 
 @dataclass(frozen=True)
@@ -49,12 +68,21 @@ class ModelReference:
         Seed of the random weights.
     input_shape
         Shape of the example input, batch included.
+
+    Raises
+    ------
+    UpscaleError
+        If a value makes no sense.
     """
 
     name: str
     weights: str | None = None
     seed: int = 0
     input_shape: tuple[int, ...] = (1, 3, 224, 224)
+
+    def __post_init__(self) -> None:
+        settle_fields(self, name=a_text, weights=optional(a_path), seed=whole(0, ModelError), input_shape=a_shape)
+        object.__setattr__(self, "weights", None if self.weights is None else str(self.weights))
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +113,11 @@ class Plan:
         work, normalisation, and the concat they read (`upscale_opt.prologues`). None: of all that can be.
     places
         Block name to the name of the block that takes its place, where groups of convolutions have changed places.
+
+    Raises
+    ------
+    PlanError
+        If a field is no mapping of names, or a mask no Boolean array.
     """
 
     masks: Mapping[str, np.ndarray]
@@ -98,6 +131,10 @@ class Plan:
     places: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        by_name = dict.fromkeys(("masks", "outputs", "orders", "reads", "widths", "kernels", "places"), _BY_NAME)
+        settle_fields(self, **by_name, model=optional(REFERENCE), slices=optional(_set_of_names))
+        object.__setattr__(self, "masks", boolean_arrays(self.masks, "the mask", PlanError))
+        object.__setattr__(self, "outputs", boolean_arrays(self.outputs, "the output mask", PlanError))
         wide = {consumer_of(name) for name, mode in self.reads.items() if mode == OVER_READ or name in self.widths}
         reads = {
             name: OVER_READ if mode in (COPY, PIECES) and consumer_of(name) in wide else mode

@@ -6,6 +6,7 @@ import warnings
 
 from upscale_opt.errors import UpscaleWarning
 from upscale_opt.exports import Exported
+from upscale_opt.output_masks import zero_row_messages
 from upscale_opt.skipped import grouped
 
 
@@ -22,8 +23,9 @@ def nothing_removed(exported: Exported) -> str | None:
         reason = "the masks keep every channel"
     else:
         reason = "every channel that a mask drops is pinned, or read by a layer that keeps it"
-    skipped = "".join(f"; {line}" for line in grouped(graph.skipped))
-    return f"the export removes nothing, it has all {before:,} parameters: {reason}{skipped}"
+    besides = (*grouped(graph.skipped), *zero_row_messages(graph, plan.outputs))
+    said = "".join(f"; {line}" for line in besides)
+    return f"the export removes nothing, it has all {before:,} parameters: {reason}{said}"
 
 
 def warn_if_nothing_removed(exported: Exported) -> None:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from problems import CostTable
 from upscale_opt.cost_model import GRID, AnalyticCosts, Workload
-from upscale_opt.entrance import entrance
+from upscale_opt.entrance import at_least, entrance, settle_fields, whole
 from upscale_opt.environment import processor
 from upscale_opt.extraction import extract
 from upscale_opt.gather_convolution import is_fused_on
@@ -60,6 +60,9 @@ class Effort:
     sweeps: int = 2
     seconds: float = 0.003
     copies: int = 6
+
+    def __post_init__(self) -> None:
+        settle_fields(self, spans=whole(0), rounds=whole(1), sweeps=whole(1), seconds=at_least(0), copies=whole(1))
 
     @property
     def detail(self) -> Detail:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
+from upscale_opt.entrance import refused, whole
 from upscale_opt.errors import LearningError
 
 COSINE, CONSTANT = "cosine", "constant"
@@ -57,8 +59,11 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise LearningError(f"{name} is {value}; give a whole number of at least {least}")
+            whole(least, LearningError)(value, name)
+        for name in ("lr", "momentum", "weight_decay", "warmup"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise refused(value, name, "a number", LearningError)
         if not 0 < self.lr < math.inf:
             raise LearningError(f"the learning rate is {self.lr:g}; give a number above 0, such as 0.05")
         if not 0 <= self.momentum < 1:
