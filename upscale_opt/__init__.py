@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from upscale_opt.order_checks import OrderCheck, check_orders
     from upscale_opt.output_masks import l2_output_masks, normalise_output_masks
     from upscale_opt.pictures import save_picture
-    from upscale_opt.plain_weights import plain_weights
     from upscale_opt.plans import ModelReference, Plan, baseline_plan, plan, read_plan, save_plan
     from upscale_opt.pruned_modules import PruningMasks, masks_from_pruning, permanently_pruned
     from upscale_opt.reports import access_table
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from upscale_opt.spdy.results import SpeedupAllocation
     from upscale_opt.tracing import trace
     from upscale_opt.verification import masked_copy, verify
+    from upscale_opt.weight_parametrisations import plain_weights
     from upscale_opt.wrappers import unwrapped
 
 __version__ = "0.1.0"
@@ -78,7 +78,7 @@ _HOMES = {
     "models": ("load_model",),
     "output_masks": ("l2_output_masks", "normalise_output_masks"),
     "pictures": ("save_picture",),
-    "plain_weights": ("plain_weights",),
+    "weight_parametrisations": ("plain_weights",),
     "plans": ("ModelReference", "Plan", "baseline_plan", "plan", "read_plan", "save_plan"),
     "latency.profiling": ("Profile", "profile", "profile_interleaved"),
     "graphs": ("Graph",),

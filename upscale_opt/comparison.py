@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from problems import Objective, Problem, objective_named
 from upscale_opt import reports
 from upscale_opt.census import census
 from upscale_opt.cost_model import AnalyticCosts, CostModel
-from upscale_opt.entrance import SETTLED_MASKS, anything, entrance
+from upscale_opt.entrance import SETTLED_MASKS, at_least, entrance
 from upscale_opt.exporter import export
 from upscale_opt.exports import Exported
 from upscale_opt.extraction import extract
@@ -30,6 +31,7 @@ from upscale_opt.latency.measured_costs import MeasuredCosts, MeasuredTable
 from upscale_opt.latency.profiling import Profile, profile_interleaved
 from upscale_opt.latency.readings import cheapest_readings, fastest_kernels, tables_of
 from upscale_opt.masks import EffectiveMasks, effective_masks
+from upscale_opt.network_checks import require_fitting_inputs, require_same_network, require_values, with_values
 from upscale_opt.output_masks import normalise_output_masks, zero_row_messages
 from upscale_opt.plans import ModelReference, Plan, plan
 from upscale_opt.rounding import KeptChannels
@@ -153,7 +155,7 @@ class Comparison:
         return f"{text}\n{reports.latency_table(self.latencies)}" if self.latencies else text
 
 
-@entrance(masks=SETTLED_MASKS, started=anything)
+@entrance(masks=SETTLED_MASKS, started=at_least(-math.inf))
 def prepare(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],
@@ -195,7 +197,13 @@ def prepare(
         If a mask does not fit the model.
     """
     started = time.perf_counter() if started is None else started
-    graph = graph or trace(model, example_inputs)
+    require_values(model)
+    example_inputs = with_values(example_inputs, model)
+    if graph is None:
+        graph = trace(model, example_inputs)
+    else:
+        require_same_network(model, graph)
+        require_fitting_inputs(model, graph, example_inputs)
     settled = masks
     if not isinstance(settled, EffectiveMasks):
         settled = effective_masks(graph, settled)

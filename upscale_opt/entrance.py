@@ -13,7 +13,7 @@ import importlib
 import inspect
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, MappingView, Sequence, Set
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -57,7 +57,7 @@ def entrance(**checks: Check) -> Callable[[Callable[Parameters, Result]], Callab
                     given.arguments[name] = chosen[name](value, name)
             return function(*given.args, **given.kwargs)
 
-        entered.__dict__["checked"] = frozenset(chosen)
+        entered.__dict__["checks"] = chosen
         return entered
 
     return decorate
@@ -160,10 +160,15 @@ def names(value: Any, name: str) -> Any:
     """One name or several."""
     if isinstance(value, str):
         return value
-    found = list(value) if isinstance(value, Iterable) else None
+    found = list(value) if is_listed(value) else None
     if found is not None and all(isinstance(own, str) for own in found):
         return found
     raise refused(value, name, "names, such as ['fc', 'layer4.*']", MaskError)
+
+
+def is_listed(value: Any) -> bool:
+    """Whether a value is a list of things, or hands them out one by one; arrays and modules are none."""
+    return isinstance(value, (Sequence, Set, Iterator, MappingView)) and not isinstance(value, (str, bytes))
 
 
 def named(of: str, key: str = "name", error: type[UpscaleError] = UpscaleError) -> Check:
@@ -178,6 +183,21 @@ def named(of: str, key: str = "name", error: type[UpscaleError] = UpscaleError) 
         return value
 
     return check
+
+
+def amounts_by_name(value: Any, name: str) -> Mapping[str, Any]:
+    """Shares of channels by the names of layers."""
+    for own, amount in named("its amount", "weight or module", MaskError)(value, name).items():
+        an_amount(amount, f"{name}[{own!r}]")
+    return value
+
+
+def arrays_by_name(value: Any, name: str) -> Mapping[str, np.ndarray]:
+    """Boolean masks by the names of weights, where no network is at hand."""
+    from upscale_opt.mask_arrays import boolean_arrays
+
+    found = value if isinstance(value, Mapping) else MASKS(value, name)
+    return boolean_arrays(named("its Boolean mask", "weight", MaskError)(found, name), "the mask")
 
 
 def either(*checks: Check) -> Check:
@@ -236,7 +256,7 @@ def several(check_one: Check, remedy: str, error: type[UpscaleError] = UpscaleEr
 
     def check(value: Any, name: str) -> Any:
         if not isinstance(value, (list, tuple)) or not value:
-            raise error(f"{name} is {'empty' if value in ([], ()) else described(value)}; give {remedy}")
+            raise error(f"{name} is {'empty' if isinstance(value, (list, tuple)) else described(value)}; give {remedy}")
         return type(value)(check_one(own, f"{name}[{i}]") for i, own in enumerate(value))
 
     return check
@@ -349,7 +369,7 @@ CHECKS: dict[str, Check] = {
     **dict.fromkeys(("form", "backend", "scope", "mode"), a_text),
     **dict.fromkeys(("path", "directory", "tables", "checkpoint"), a_path),
     "amount": an_amount,
-    "amounts": named("its amount", "weight or module", MaskError),
+    "amounts": amounts_by_name,
     "ignore": names,
     "objective": an_objective,
     "costs": cost_tables,

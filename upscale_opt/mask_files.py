@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from problems.files import write_bytes_atomically, write_text_atomically
-from upscale_opt.entrance import entrance
+from upscale_opt.entrance import arrays_by_name, entrance
 from upscale_opt.errors import MaskError, PlanError
 
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".npy", ".npz")
@@ -38,7 +38,7 @@ def read_masks(path: str | Path) -> dict[str, Any]:
     return _from_safetensors(content, path) if path.suffix.lower() == ".safetensors" else _from_json(content, path)
 
 
-@entrance()
+@entrance(masks=arrays_by_name)
 def save_masks(masks: Mapping[str, np.ndarray], path: str | Path) -> None:
     """Write masks to a file: Boolean tensors if its name ends in ``.safetensors``, else JSON with lists of Booleans.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,12 @@ from torch import fx, nn
 from torch.utils._pytree import tree_leaves
 
 from upscale_opt.attributes import named_tensors
-from upscale_opt.entrance import described, refused
+from upscale_opt.entrance import described, is_listed, refused
 from upscale_opt.errors import LearningError, MaskError, ModelError, PlanError
 from upscale_opt.exports import Exported
 from upscale_opt.graphs import Graph
 from upscale_opt.mask_arrays import named_masks, pruned_pairs
-from upscale_opt.shapes import shapes_of
+from upscale_opt.shapes import first_line, shapes_of
 from upscale_opt.wrappers import plain_name, unwrapped
 
 _ORIGINAL = "give the original nn.Module that it was made from"
@@ -128,6 +128,7 @@ def require_same_network(model: nn.Module, graph: Graph) -> None:
     """
     if model.training:
         raise ModelError("the model is in training mode; call model.eval() first")
+    require_values(graph.module, "the trace")
     own = dict(model.named_parameters(remove_duplicate=False))
     for name, tensor in graph.module.named_parameters(remove_duplicate=False):
         if name in graph.constants:
@@ -192,6 +193,22 @@ def require_fitting_inputs(model: nn.Module, graph: Graph, given: torch.Tensor |
         shapes_of(graph.module, values)
 
 
+def require_run(model: nn.Module, given: Sequence[Any], name: str) -> None:
+    """Raise unless a model runs on these inputs.
+
+    Raises
+    ------
+    ModelError
+        If it raises anything; the message has the first line of that.
+    """
+    try:
+        model(*given)
+    except Exception as error:  # whatever a network makes of inputs that it is not meant for
+        raise ModelError(
+            f"{name} does not run on the example inputs ({first_line(error)}); give those that it takes, on its device"
+        ) from error
+
+
 def with_values(given: torch.Tensor | Sequence[Any], model: nn.Module) -> torch.Tensor | tuple[Any, ...]:
     """Inputs with values: zeros on the model's device where a floating-point tensor is on the meta device.
 
@@ -232,7 +249,7 @@ def settled_masks(value: Any, name: str) -> Any:
 
     if isinstance(value, PruningMasks):
         return value.of_inputs()
-    if isinstance(value, (str, bytes)) or not isinstance(value, (Mapping, EffectiveMasks, Iterable)):
+    if not isinstance(value, (Mapping, EffectiveMasks)) and not is_listed(value):
         raise refused(value, name, "a mapping of weight names to Boolean masks, True = kept", MaskError)
     return value
 

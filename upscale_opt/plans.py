@@ -23,6 +23,7 @@ from upscale_opt.entrance import (
     a_path,
     a_shape,
     a_text,
+    arrays_by_name,
     entrance,
     named,
     names,
@@ -162,7 +163,7 @@ def consumer_of(access: str) -> str:
     return access.partition("#")[0]
 
 
-@entrance(model=REFERENCE)
+@entrance(model=REFERENCE, masks=arrays_by_name)
 def plan(
     problems: Mapping[str, Problem],
     masks: Mapping[str, np.ndarray],
@@ -222,7 +223,7 @@ def plan_of_orders(
     return _assemble(problems, masks, orders, evaluations, model, outputs)
 
 
-@entrance(model=REFERENCE)
+@entrance(model=REFERENCE, masks=arrays_by_name)
 def baseline_plan(
     problems: Mapping[str, Problem],
     masks: Mapping[str, np.ndarray],

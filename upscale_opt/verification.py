@@ -309,7 +309,7 @@ def _drop_columns(model: nn.Module, masks: Mapping[str, np.ndarray], axes: Mappi
     """Set the input channels that the masks drop to zero, in place."""
     for name, mask in masks.items():
         weight = attribute_of(model, name)
-        axis = input_axis(model, name) if axes is None else axes[name]
+        axis = axes[name] if axes is not None and name in axes else input_axis(model, name)
         weight.transpose(axis, 0)[torch.from_numpy(~mask).to(weight.device)] = 0
 
 

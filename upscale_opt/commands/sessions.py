@@ -248,8 +248,8 @@ def load_model_and_input(
     import torch
 
     from upscale_opt.models import in_memory_format, load_model
-    from upscale_opt.plain_weights import PRUNE, computed_weights, plain_weights
     from upscale_opt.pruned_modules import is_pruned
+    from upscale_opt.weight_parametrisations import PRUNE, computed_weights, plain_weights
 
     try:
         where = torch.device(device)

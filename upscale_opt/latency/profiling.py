@@ -24,6 +24,7 @@ from upscale_opt.latency.backends import EAGER, TORCHSCRIPT, is_script, prepared
 from upscale_opt.latency.drift import slowness
 from upscale_opt.latency.retained_memory import retained_memory
 from upscale_opt.latency.stack_room import with_stack_room
+from upscale_opt.network_checks import require_run
 from upscale_opt.tracing import as_tuple
 
 MINIMUM_BLOCK_SECONDS = 0.02
@@ -154,6 +155,7 @@ def profile_interleaved(
     with torch.inference_mode(), retained_memory():
         calls, timers = {}, {}
         for name, model in models.items():
+            require_run(model, inputs, name)
             calls[name] = prepared(model, inputs, backend)
             timers[name] = _timer(calls[name], device)
         rounds = tqdm(range(runs), desc="profile", unit="round", disable=None if progress else True, leave=False)

@@ -55,14 +55,17 @@ def accuracy(model: nn.Module, batches: Iterable[Any]) -> Accuracy:
     Raises
     ------
     LearningError
-        If there are no images.
+        If there are no images, or the model returns something else.
     """
     first = fifth = images = 0
     loss, classes = 0.0, 0
     device = device_of(model)
     with in_modes(model, training=False), torch.no_grad():
         for x, labels in batches:
-            outputs, labels = model(x.to(device)).float(), labels.to(device)
+            outputs, labels = model(x.to(device)), labels.to(device)
+            if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
+                raise LearningError("the model must return one tensor of shape (images, classes); give one that does")
+            outputs = outputs.float()
             classes = outputs.shape[1]
             best = outputs.topk(min(5, classes), dim=1).indices == labels[:, None]
             first += int(best[:, 0].sum())
