@@ -11,8 +11,6 @@ from fractions import Fraction
 from math import ceil
 from typing import Protocol
 
-import numpy as np
-
 from problems import CostTable, Curve
 from upscale_opt.entrance import whole
 from upscale_opt.errors import UpscaleError
@@ -121,9 +119,7 @@ class AnalyticCosts:
     def __post_init__(self) -> None:
         for field in fields(self):
             value, least = getattr(self, field.name), 0 if field.name in ("launch_ns", "piece_ns") else 1
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-                raise UpscaleError(f"{field.name} is {value}; give a whole number of at least {least}")
-            object.__setattr__(self, field.name, int(value))
+            object.__setattr__(self, field.name, whole(least)(value, field.name))
 
     @property
     def name(self) -> str:

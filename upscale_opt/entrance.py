@@ -185,11 +185,13 @@ def named(of: str, key: str = "name", error: type[UpscaleError] = UpscaleError) 
     return check
 
 
-def amounts_by_name(value: Any, name: str) -> Mapping[str, Any]:
-    """Shares of channels by the names of layers."""
-    for own, amount in named("its amount", "weight or module", MaskError)(value, name).items():
-        an_amount(amount, f"{name}[{own!r}]")
-    return value
+def named_values(check_one: Check, of: str, key: str, error: type[UpscaleError]) -> Check:
+    """A check: a mapping from names to values that another check takes."""
+
+    def check(value: Any, name: str) -> Mapping[str, Any]:
+        return {own: check_one(part, f"{name}[{own!r}]") for own, part in named(of, key, error)(value, name).items()}
+
+    return check
 
 
 def arrays_by_name(value: Any, name: str) -> Mapping[str, np.ndarray]:
@@ -314,9 +316,27 @@ def cost_tables(value: Any, name: str) -> Any:
 
 def batches(value: Any, name: str) -> Any:
     """Data to go through; every batch is looked at when it comes."""
-    if isinstance(value, (str, bytes, Mapping)) or not (hasattr(value, "__iter__") or hasattr(value, "batches")):
+    listed = hasattr(value, "__iter__") and not isinstance(value, (str, bytes, Mapping)) and not callable(value)
+    if not listed and not hasattr(value, "batches"):
         raise refused(value, name, "batches of inputs, with labels behind them", MaskError)
     return value
+
+
+def parts_of(batch: Any) -> tuple[Any, ...]:
+    """The parts of a batch of data: a tensor is its only one.
+
+    Raises
+    ------
+    MaskError
+        If it is nothing that has parts, or a part has no values.
+    """
+    if not isinstance(batch, (tuple, list)) and not hasattr(batch, "detach"):
+        remedy = "a tensor, or the tuple of inputs with labels behind them"
+        raise refused(batch, "a batch of the data", remedy, MaskError)
+    parts = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
+    if any(getattr(part, "is_meta", False) for part in parts):
+        raise MaskError("a batch of the data is on the meta device and has no values; give tensors with values")
+    return parts
 
 
 def _networks(check: str) -> Check:
@@ -369,7 +389,7 @@ CHECKS: dict[str, Check] = {
     **dict.fromkeys(("form", "backend", "scope", "mode"), a_text),
     **dict.fromkeys(("path", "directory", "tables", "checkpoint"), a_path),
     "amount": an_amount,
-    "amounts": amounts_by_name,
+    "amounts": named_values(an_amount, "its amount", "weight or module", MaskError),
     "ignore": names,
     "objective": an_objective,
     "costs": cost_tables,
@@ -393,8 +413,8 @@ CHECKS: dict[str, Check] = {
     "state_dict": _networks("state_dict"),
     "masks": MASKS,
     "outputs": OUTPUTS,
-    "axes": named("the dimension of its input channels", "weight", MaskError),
-    "kernels": named("a kernel", "consumer", PlanError),
+    "axes": named_values(whole(0, MaskError), "the dimension of its input channels", "weight", MaskError),
+    "kernels": named_values(a_text, "a kernel", "consumer", PlanError),
     "recipe": RECIPE,
     "recipes": several(RECIPE, "at least one upscale_opt.learning.recipes.Recipe", LearningError),
     "finetuning": RECIPE,

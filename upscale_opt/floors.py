@@ -12,13 +12,14 @@ from torch import fx, nn
 
 from problems import Problem
 from upscale_opt.entrance import entrance
+from upscale_opt.errors import PlanError
 from upscale_opt.exporter import carry_out
 from upscale_opt.extraction import extract
 from upscale_opt.graphs import Graph
 from upscale_opt.masks import normalise_masks
 from upscale_opt.operators.table import CONCATS
 from upscale_opt.output_masks import normalise_output_masks
-from upscale_opt.plans import MATMUL, Plan, baseline_plan
+from upscale_opt.plans import KERNELS, MATMUL, Plan, baseline_plan
 from upscale_opt.prologues import prologues_of
 from upscale_opt.selections import Gather
 from upscale_opt.tracing import as_tuple, trace
@@ -76,6 +77,9 @@ def floor_of(
         uses them may be faster than the floor. Default: nothing.
     """
     inputs = as_tuple(example_inputs)
+    odd = [kernel for kernel in (kernels or {}).values() if kernel not in KERNELS]
+    if odd:
+        raise PlanError(f"there is no kernel {odd[0]!r}; choose from {', '.join(KERNELS)}")
     masks, outputs = normalise_masks(graph, masks), normalise_output_masks(graph, outputs or {})
     naive = baseline_plan(problems, masks, outputs=outputs)
     chosen = replace(naive, slices=frozenset(prologues_of(graph)), kernels=dict(kernels or {}))

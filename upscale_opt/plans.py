@@ -26,8 +26,10 @@ from upscale_opt.entrance import (
     arrays_by_name,
     entrance,
     named,
+    named_values,
     names,
     optional,
+    refused,
     settle_fields,
     whole,
 )
@@ -52,7 +54,17 @@ def _set_of_names(value: Any, name: str) -> frozenset[str]:
     return frozenset([value] if isinstance(value, str) else names(value, name))
 
 
+def _an_order(value: Any, name: str) -> np.ndarray:
+    array = np.asarray(value) if isinstance(value, (np.ndarray, list, tuple)) else None
+    if array is None or array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise refused(value, name, "the numbers of the channels stored, in order", PlanError)
+    return array.astype(np.int64, copy=False)
+
+
 _BY_NAME = named("what the plan has of it", error=PlanError)
+_TEXTS = named_values(a_text, "what the plan says of it", "name", PlanError)
+_ORDERS = named_values(_an_order, "its order", "block", PlanError)
+_WIDTHS = named_values(whole(1, PlanError), "its width", "access", PlanError)
 
 
 @dataclass(frozen=True)
@@ -132,8 +144,13 @@ class Plan:
     places: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        by_name = dict.fromkeys(("masks", "outputs", "orders", "reads", "widths", "kernels", "places"), _BY_NAME)
-        settle_fields(self, **by_name, model=optional(REFERENCE), slices=optional(_set_of_names))
+        by_name = {
+            **dict.fromkeys(("masks", "outputs"), _BY_NAME),
+            **dict.fromkeys(("reads", "kernels", "places"), _TEXTS),
+        }
+        settle_fields(
+            self, **by_name, orders=_ORDERS, widths=_WIDTHS, model=optional(REFERENCE), slices=optional(_set_of_names)
+        )
         object.__setattr__(self, "masks", boolean_arrays(self.masks, "the mask", PlanError))
         object.__setattr__(self, "outputs", boolean_arrays(self.outputs, "the output mask", PlanError))
         wide = {consumer_of(name) for name, mode in self.reads.items() if mode == OVER_READ or name in self.widths}

@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +16,35 @@ from solvers import SolverError, solve
 from upscale_opt import UpscaleError
 from upscale_opt.datasets import Dataset
 from upscale_opt.entrance import CHECKS
-from upscale_opt.learning.bip import bip
+from upscale_opt.learning.bip import Bip, bip
 from upscale_opt.learning.evaluation import accuracy
 from upscale_opt.learning.finetuning import finetune
-from upscale_opt.learning.gap import cgap, pgap
+from upscale_opt.learning.gap import Gap, cgap, pgap
 from upscale_opt.learning.loop import fit
 from upscale_opt.learning.recipes import Recipe
+from upscale_opt.learning.targets import Target
+from upscale_opt.spdy.calibration_data import calibration_data
 
 OWN = (UpscaleError, ProblemError, SolverError)
 """The errors of the three floors."""
 LEARNING = {function.__name__: function for function in (accuracy, bip, cgap, finetune, fit, pgap)}
+
+
+EXAMPLES = {
+    type(own).__name__: own
+    for own in (
+        upscale_opt.ModelReference("resnet18"),
+        upscale_opt.AnalyticCosts(),
+        upscale_opt.Workload(1, 1, 1, 1, 4),
+        upscale_opt.Effort(),
+        upscale_opt.IMPORTANCES["taylor"],
+        Recipe(),
+        Target(),
+        Bip(),
+        Gap(),
+    )
+}
+"""What people make themselves."""
 
 
 class Small(nn.Module):
@@ -62,10 +81,11 @@ def valid_calls(own):
     """Every public function to arguments that it takes."""
     traced = {"model": own.model, "example_inputs": own.x}
     masked = {"graph": own.graph, "masks": own.masks}
+    labelled = [(own.x, torch.zeros(1, dtype=torch.int64))]
     learning = {"model": own.model, "data": own.data, "recipe": Recipe(epochs=1, batch_size=2)}
     return {
         "access_table": {"profiles": list(upscale_opt.profile_accesses(own.exported, own.x, runs=1))},
-        "allocate": {**traced, "data": [(own.x, torch.zeros(1, dtype=torch.int64))], "speedup": 1.1},
+        "allocate": {**traced, "data": labelled, "speedup": 1.1},
         "baseline_plan": {"problems": own.problems, "masks": own.masks},
         "calibrate": {**masked, "example_inputs": (own.x,), "directory": own.folder},
         "check_orders": {"prepared": own.prepared},
@@ -112,6 +132,16 @@ def valid_calls(own):
         "finetune": learning,
         "fit": {"model": own.model, "data": own.data, "recipes": [Recipe(epochs=1, batch_size=2)]},
         "pgap": learning,
+        "importance_masks taylor": {
+            "graph": own.graph,
+            "importance": "taylor",
+            "data": labelled,
+        },
+        "importance_scores hrank": {"graph": own.graph, "importance": "hrank", "data": [own.x]},
+        "calibration_data": {"batches": [own.x], "model": own.model},
+        "export baseline": {**traced, "masks": own.masks, "baseline": True, "outputs": {"a": [0, 1, 2]}},
+        **{name: vars(example) for name, example in EXAMPLES.items()},
+        "Plan": {field.name: getattr(own.plan, field.name) for field in fields(own.plan)},
     }
 
 
@@ -186,7 +216,12 @@ def things(tmp_path_factory):
 def public_functions():
     found = {name: getattr(upscale_opt, name) for name in sorted(upscale_opt.__all__)}
     found = {name: own for name, own in found.items() if inspect.isfunction(own)}
-    return {**found, **LEARNING}
+    found |= {
+        "importance_masks taylor": found["importance_masks"],
+        "importance_scores hrank": found["importance_scores"],
+    }
+    found |= {"export baseline": found["export"], "calibration_data": calibration_data, "Plan": upscale_opt.Plan}
+    return {**found, **LEARNING, **{name: type(example) for name, example in EXAMPLES.items()}}
 
 
 SLOW = ("allocate", "calibrate", "check_orders", "load_model", *LEARNING)
@@ -207,7 +242,7 @@ def test_there_is_a_valid_call_of_every_public_function(things, monkeypatch):
 
 def test_every_argument_of_every_public_function_is_checked():
     for name, function in public_functions().items():
-        if name != "unwrapped":  # which a check calls
+        if inspect.isfunction(function) and name not in ("unwrapped", "calibration_data"):
             assert function.checks.keys() == inspect.signature(function).parameters.keys(), name
     assert all(callable(check) for check in CHECKS.values())
 
@@ -229,7 +264,7 @@ def test_odd_arguments_are_refused_by_errors_of_this_package(name, things, monke
                     function(**{**arguments, argument: value})
             except OWN as error:
                 if "\n" in str(error) or not str(error):
-                    foreign.append(f"{argument} = {what}: not one sentence: {error}")
+                    foreign.append(f"{argument} = {what}: not one sentence: {str(error)[:80]!r}")
             except Exception as error:
                 foreign.append(f"{argument} = {what}: {type(error).__name__}: {str(error)[:150]}")
     assert not foreign, f"{len(foreign)} of {number} calls of {name}:\n" + "\n".join(foreign)

@@ -16,6 +16,7 @@ from upscale_opt.entrance import (
     a_text,
     at_least,
     callable_with,
+    described,
     entrance,
     optional,
     settle_fields,
@@ -115,7 +116,7 @@ def importance_named(importance: str | Importance) -> Importance:
     if isinstance(importance, Importance):
         return importance
     if not isinstance(importance, str) or importance not in IMPORTANCES:
-        near = difflib.get_close_matches(str(importance), IMPORTANCES, n=1)
+        near = difflib.get_close_matches(importance, IMPORTANCES, n=1) if isinstance(importance, str) else []
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(IMPORTANCES)}"
-        raise MaskError(f"there is no importance {importance!r}; {hint}")
+        raise MaskError(f"there is no importance {described(importance)}; {hint}")
     return IMPORTANCES[importance]

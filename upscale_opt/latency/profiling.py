@@ -24,7 +24,7 @@ from upscale_opt.latency.backends import EAGER, TORCHSCRIPT, is_script, prepared
 from upscale_opt.latency.drift import slowness
 from upscale_opt.latency.retained_memory import retained_memory
 from upscale_opt.latency.stack_room import with_stack_room
-from upscale_opt.network_checks import require_run
+from upscale_opt.network_checks import require_run, with_values
 from upscale_opt.tracing import as_tuple
 
 MINIMUM_BLOCK_SECONDS = 0.02
@@ -144,7 +144,7 @@ def profile_interleaved(
     ModelError
         If there are fewer than two runs, or the backend does not fit the device.
     """
-    inputs = as_tuple(example_inputs)
+    inputs = as_tuple(with_values(example_inputs, next(iter(models.values()))))
     device = next((x.device for x in inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
     on_gpu = device.type == "cuda"
     runs = (100 if on_gpu else 10) if runs is None else runs

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from upscale_opt.datasets import Dataset
-from upscale_opt.entrance import DATASET, LEARNER, an, entrance
+from upscale_opt.entrance import DATASET, LEARNER, a_flag, above, an, entrance, settle_fields
 from upscale_opt.errors import LearningError
 from upscale_opt.learning.columns import Columns, HeldColumns
 from upscale_opt.learning.learned import Learned
@@ -60,6 +60,8 @@ class Bip:
     frozen: float = 0.5
 
     def __post_init__(self) -> None:
+        number = above(-math.inf, LearningError)
+        settle_fields(self, gamma=number, lr=number, momentum=number, frozen=number, implicit=a_flag)
         for name, value in (("gamma", self.gamma), ("the learning rate of masks", self.lr)):
             if not 0 < value < math.inf:
                 raise LearningError(f"{name} is {value:g}; give a number above 0")

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from upscale_opt.datasets import Dataset
-from upscale_opt.entrance import DATASET, LEARNER, an, callable_with, entrance
+from upscale_opt.entrance import DATASET, LEARNER, an, callable_with, entrance, whole
 from upscale_opt.errors import LearningError
 from upscale_opt.learning.checkpoints import own_random_state, read_state, require_same, seed_everything, write_state
 from upscale_opt.learning.columns import Columns, HeldColumns
@@ -65,8 +65,7 @@ class Gap:
             ("rounds", self.rounds, 1),
             ("processes", processes, 0),
         ):
-            if not isinstance(value, int) or value < least:
-                raise LearningError(f"the number of {name} is {value}; give a whole number of at least {least}")
+            whole(least, LearningError)(value, f"the number of {name}")
 
 
 _SETTINGS = an("upscale_opt.learning.gap", "Gap", "a upscale_opt.learning.gap.Gap", LearningError)
