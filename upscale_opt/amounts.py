@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from upscale_opt.entrance import an_amount, whole
+from upscale_opt.argument_checks import an_amount, whole
 from upscale_opt.errors import MaskError
 
 

@@ -19,9 +19,10 @@ from tqdm import tqdm
 
 from problems import Objective, Problem, objective_named
 from upscale_opt import reports
+from upscale_opt.argument_checks import at_least
 from upscale_opt.census import census
 from upscale_opt.cost_model import AnalyticCosts, CostModel
-from upscale_opt.entrance import SETTLED_MASKS, at_least, entrance
+from upscale_opt.entrance import SETTLED_MASKS, entrance
 from upscale_opt.exporter import export
 from upscale_opt.exports import Exported
 from upscale_opt.extraction import extract

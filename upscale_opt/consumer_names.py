@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-from upscale_opt.entrance import described
+from upscale_opt.argument_checks import described
 from upscale_opt.errors import MaskError
 from upscale_opt.graphs import Graph
 from upscale_opt.wrappers import plain_name

@@ -12,7 +12,7 @@ from math import ceil
 from typing import Protocol
 
 from problems import CostTable, Curve
-from upscale_opt.entrance import whole
+from upscale_opt.argument_checks import whole
 from upscale_opt.errors import UpscaleError
 from upscale_opt.layers import Layer
 

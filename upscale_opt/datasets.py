@@ -12,7 +12,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
-from upscale_opt.entrance import a_path, entrance, whole
+from upscale_opt.argument_checks import a_path, whole
+from upscale_opt.entrance import entrance
 from upscale_opt.errors import LearningError
 from upscale_opt.running import device_of, in_modes
 from upscale_opt.shapes import first_line

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from upscale_opt.argument_checks import a_flag, either
 from upscale_opt.attributes import attribute_of
-from upscale_opt.entrance import VERIFIER, a_flag, either, entrance
+from upscale_opt.entrance import VERIFIER, entrance
 from upscale_opt.errors import PlanError
 from upscale_opt.exports import Exported
 from upscale_opt.extraction import extract

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from upscale_opt.entrance import described
+from upscale_opt.argument_checks import described
 from upscale_opt.errors import MaskError, UpscaleError
 
 ACCEPTED = "a Boolean array or tensor, True = kept, or a list of kept channels"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from upscale_opt.entrance import described
+from upscale_opt.argument_checks import described
 from upscale_opt.errors import ModelError
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import fx, nn
 from torch.utils._pytree import tree_leaves
 
+from upscale_opt.argument_checks import described, is_listed, refused
 from upscale_opt.attributes import named_tensors
-from upscale_opt.entrance import described, is_listed, refused
 from upscale_opt.errors import LearningError, MaskError, ModelError, PlanError
 from upscale_opt.exports import Exported
 from upscale_opt.graphs import Graph

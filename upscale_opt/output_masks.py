@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from upscale_opt.argument_checks import described
 from upscale_opt.consumer_names import consumers_matching
-from upscale_opt.entrance import OUTPUTS, described, entrance
+from upscale_opt.entrance import OUTPUTS, entrance
 from upscale_opt.errors import MaskError
 from upscale_opt.graphs import Graph
 from upscale_opt.importance.criteria import Criterion

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from upscale_opt.entrance import REFERENCE, Check, a_text, named, named_values, names, optional, refused, whole
+from upscale_opt.argument_checks import Check, a_text, named, named_values, names, optional, refused, whole
+from upscale_opt.entrance import REFERENCE
 from upscale_opt.errors import PlanError
 from upscale_opt.mask_arrays import boolean_arrays
 

@@ -18,23 +18,17 @@ from problems import Evaluation, Order, Problem, ProblemError, evaluate, order_b
 from problems.evaluation import COPY, OVER_READ, PIECES, VIEW
 from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
 from problems.problem import MAX_SIZE
-from upscale_opt.entrance import (
-    REFERENCE,
+from upscale_opt.argument_checks import (
     a_path,
     a_shape,
     a_text,
-    arrays_by_name,
-    entrance,
-    named,
-    named_values,
-    names,
     optional,
-    refused,
     settle_fields,
     whole,
 )
+from upscale_opt.entrance import REFERENCE, arrays_by_name, entrance
 from upscale_opt.errors import ModelError, PlanError
-from upscale_opt.mask_arrays import boolean_arrays
+from upscale_opt.plan_fields import PLAN_FIELDS
 
 if TYPE_CHECKING:
     from solvers import Result
@@ -48,23 +42,6 @@ ALIGNMENT = 8
 MATMUL, GATHERING = "matmul", "gathering"
 KERNELS = (MATMUL, GATHERING)
 """What may take the place of a 1x1 convolution: a matrix product, which reads slices in place, and one that gathers."""
-
-
-def _set_of_names(value: Any, name: str) -> frozenset[str]:
-    return frozenset([value] if isinstance(value, str) else names(value, name))
-
-
-def _an_order(value: Any, name: str) -> np.ndarray:
-    array = np.asarray(value) if isinstance(value, (np.ndarray, list, tuple)) else None
-    if array is None or array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise refused(value, name, "the numbers of the channels stored, in order", PlanError)
-    return array.astype(np.int64, copy=False)
-
-
-_BY_NAME = named("what the plan has of it", error=PlanError)
-_TEXTS = named_values(a_text, "what the plan says of it", "name", PlanError)
-_ORDERS = named_values(_an_order, "its order", "block", PlanError)
-_WIDTHS = named_values(whole(1, PlanError), "its width", "access", PlanError)
 
 
 @dataclass(frozen=True)
@@ -144,15 +121,7 @@ class Plan:
     places: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        by_name = {
-            **dict.fromkeys(("masks", "outputs"), _BY_NAME),
-            **dict.fromkeys(("reads", "kernels", "places"), _TEXTS),
-        }
-        settle_fields(
-            self, **by_name, orders=_ORDERS, widths=_WIDTHS, model=optional(REFERENCE), slices=optional(_set_of_names)
-        )
-        object.__setattr__(self, "masks", boolean_arrays(self.masks, "the mask", PlanError))
-        object.__setattr__(self, "outputs", boolean_arrays(self.outputs, "the output mask", PlanError))
+        settle_fields(self, **PLAN_FIELDS)
         wide = {consumer_of(name) for name, mode in self.reads.items() if mode == OVER_READ or name in self.widths}
         reads = {
             name: OVER_READ if mode in (COPY, PIECES) and consumer_of(name) in wide else mode

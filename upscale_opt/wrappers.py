@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from upscale_opt.entrance import refused
+from upscale_opt.argument_checks import refused
 from upscale_opt.errors import ModelError
 
 PREFIXES = ("module", "_orig_mod")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from upscale_opt.amounts import require_amount, require_rounding
+from upscale_opt.argument_checks import an_amount, described, named_values, whole
 from upscale_opt.consumer_names import consumers_matching
-from upscale_opt.entrance import an_amount, described, named_values, whole
 from upscale_opt.errors import MaskError
 from upscale_opt.graphs import Graph
 from upscale_opt.importance.evidence import Evidence

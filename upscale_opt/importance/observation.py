@@ -11,8 +11,8 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
+from upscale_opt.argument_checks import parts_of
 from upscale_opt.attributes import attribute_of
-from upscale_opt.entrance import parts_of
 from upscale_opt.errors import MaskError
 from upscale_opt.graphs import Graph
 from upscale_opt.importance.evidence import Evidence, Point, points_of

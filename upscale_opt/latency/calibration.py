@@ -20,8 +20,9 @@ from torch import nn
 from tqdm import tqdm
 
 from problems import CostTable
+from upscale_opt.argument_checks import at_least, settle_fields, whole
 from upscale_opt.cost_model import GRID, AnalyticCosts, Workload
-from upscale_opt.entrance import at_least, entrance, settle_fields, whole
+from upscale_opt.entrance import entrance
 from upscale_opt.environment import processor
 from upscale_opt.extraction import extract
 from upscale_opt.gather_convolution import is_fused_on

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from upscale_opt.argument_checks import a_flag, above, an, settle_fields
 from upscale_opt.datasets import Dataset
-from upscale_opt.entrance import DATASET, LEARNER, a_flag, above, an, entrance, settle_fields
+from upscale_opt.entrance import DATASET, LEARNER, entrance
 from upscale_opt.errors import LearningError
 from upscale_opt.learning.columns import Columns, HeldColumns
 from upscale_opt.learning.learned import Learned

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from upscale_opt.argument_checks import an, callable_with, whole
 from upscale_opt.datasets import Dataset
-from upscale_opt.entrance import DATASET, LEARNER, an, callable_with, entrance, whole
+from upscale_opt.entrance import DATASET, LEARNER, entrance
 from upscale_opt.errors import LearningError
 from upscale_opt.learning.checkpoints import own_random_state, read_state, require_same, seed_everything, write_state
 from upscale_opt.learning.columns import Columns, HeldColumns

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from upscale_opt.entrance import names, settle_fields
+from upscale_opt.argument_checks import names, settle_fields
 from upscale_opt.errors import MaskError
 from upscale_opt.graphs import Graph
 from upscale_opt.importance.criteria import GLOBAL, LOCAL, Criterion

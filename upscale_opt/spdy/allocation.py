@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from problems import AllocationProblem, LayerTimes, TimingTable, allocation_problem
-from upscale_opt.entrance import above, entrance, several
+from upscale_opt.argument_checks import above, several
+from upscale_opt.entrance import entrance
 from upscale_opt.errors import MaskError
 from upscale_opt.latency.calibration import conditions_of
 from upscale_opt.spdy.calibration_data import CalibrationData, calibration_data

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from upscale_opt.argument_checks import parts_of, whole
 from upscale_opt.entrance import batches as a_series
-from upscale_opt.entrance import entrance, parts_of, whole
+from upscale_opt.entrance import entrance
 from upscale_opt.errors import MaskError
 from upscale_opt.running import device_of
 from upscale_opt.shapes import first_line
