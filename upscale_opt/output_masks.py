@@ -97,11 +97,11 @@ def zero_row_messages(graph: Graph, outputs: Mapping[str, np.ndarray]) -> tuple[
                 found[weight] = int((zero & kept).sum())
     if not found:
         return ()
-    names = ", ".join(list(found)[:3]) + (", ..." if len(found) > 3 else "")
+    names = ", ".join(list(found)[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
     return (
-        f"{sum(found.values())} output channels of {len(found)} layers have weights that are all zero, as "
-        f"ln_structured(dim=0) leaves them ({names}); they stay, since a bias or a normalisation may make something of "
-        "them; to drop them give masks of outputs (outputs=masks_from_pruning(model), or --output-masks FILE)",
+        f"{sum(found.values())} output channels (of {names}) have weights that are all zero, as ln_structured(dim=0) "
+        "leaves them; they stay, since a bias or a normalisation may make something of them; to drop them give masks "
+        "of outputs (outputs=masks_from_pruning(model), or --output-masks FILE)",
     )
 
 

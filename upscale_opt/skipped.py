@@ -14,6 +14,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.prune import BasePruningMethod
 
 from upscale_opt.attributes import named_tensors
+from upscale_opt.operators.table import MODULE_RULES
 
 _PLAIN = "make its weight plain (upscale_opt.plain_weights)"
 _PARAMETRIZATIONS = ".parametrizations."
@@ -83,7 +84,7 @@ def skipped_layers(
             continue  # no part of what the trace runs
         module = traced.get_submodule(path)
         node = _multiplication(node) or node
-        reason, remedy = _reason(module, node, reasons)
+        reason, remedy = _reason(traced, module, node, reasons)
         found[path] = Skipped(path, _kind(path, module, node), reason, remedy), node.name
     return found
 
@@ -134,7 +135,9 @@ def _kind(path: str, module: nn.Module, node: fx.Node) -> str:
     return name.removeprefix("Parametrized")
 
 
-def _reason(module: nn.Module, node: fx.Node, reasons: Mapping[str, str]) -> tuple[str, str | None]:
+def _reason(
+    traced: fx.GraphModule, module: nn.Module, node: fx.Node, reasons: Mapping[str, str]
+) -> tuple[str, str | None]:
     if is_parametrized(module):
         names = [
             type(own).__name__.strip("_")
@@ -157,7 +160,11 @@ def _reason(module: nn.Module, node: fx.Node, reasons: Mapping[str, str]) -> tup
     if _multiplies(node):
         return "its weight is computed in every pass", "hold the computed weight in a plain layer"
     user = next(iter(node.users), node) if node.op == "get_attr" else node
-    return reasons.get(user.name, "its parameters are used as a whole"), None
+    if user.name in reasons:
+        return reasons[user.name], None
+    if user.op == "call_module" and (called := type(traced.get_submodule(str(user.target)))) not in MODULE_RULES:
+        return f"no rule for {called.__name__}", None
+    return "its parameters are used as a whole", None
 
 
 def _multiplication(node: fx.Node) -> fx.Node | None:

@@ -44,6 +44,7 @@ def plain_weights(model: Model) -> Model:
         for hook, remove in list(_hooks(module)):
             remove(module, hook.name)
         if parametrize.is_parametrized(module):
+            _give_class_of_its_own(module)
             for name in list(module.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
     return result
@@ -58,6 +59,13 @@ def computed_weights(model: nn.Module) -> tuple[str, ...]:
             parts = module.parametrizations.values()  # type: ignore[operator]
             found += [type(own).__name__.strip("_") for part in parts for own in part]
     return tuple(dict.fromkeys(found))
+
+
+def _give_class_of_its_own(module: nn.Module) -> None:
+    """A copy shares the class of the parametrised module, from which torch would take the weight away."""
+    kind = type(module)
+    members = {name: own for name, own in vars(kind).items() if name not in ("__dict__", "__weakref__")}
+    module.__class__ = type(kind.__name__, kind.__bases__, members)
 
 
 def _hooks(module: nn.Module) -> Iterator[tuple[Any, Callable[[nn.Module, str], Any]]]:
