@@ -81,7 +81,9 @@ def solve(
     """
     started = time.perf_counter()
     require_problem(problem)
-    require_settings(time_limit=time_limit, seed=seed, hint=hint, progress=progress, proof=proof)
+    require_settings(
+        solver=solver, objective=objective, time_limit=time_limit, seed=seed, hint=hint, progress=progress, proof=proof
+    )
     chosen = solver_named(solver)
     goal = objective_named(objective)
     if hint is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
-from problems import AllocationProblem, Order, Problem
+from problems import AllocationProblem, Objective, Order, Problem
 from solvers.common.errors import SolverError
 
 
@@ -43,15 +43,22 @@ def _described(value: Any) -> str:
     return f"of type {type(value).__name__}"
 
 
+def _is_solver(value: Any) -> bool:
+    made = hasattr(value, "exact") and callable(getattr(value, "solve", None)) and not isinstance(value, type)
+    return isinstance(value, str) or made
+
+
 def _is_whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "time_limit": (
-        "a number of seconds above 0",
+        "a time limit in seconds, more than 0",
         lambda own: isinstance(own, Real) and not isinstance(own, bool) and float(own) > 0,
     ),
+    "objective": ("the name of an objective or a problems.Objective", lambda own: isinstance(own, (str, Objective))),
+    "solver": ("the name of a solver, or a configured solver", _is_solver),
     "seed": ("a whole number of at least 0", lambda own: _is_whole(own) and own >= 0),
     "hint": ("a problems.Order", lambda own: own is None or isinstance(own, Order)),
     "progress": ("a function", lambda own: own is None or callable(own)),

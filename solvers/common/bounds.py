@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from problems import Objective, Order, Problem, evaluate, objective_named
-from solvers.common.arguments import require_problem
+from solvers.common.arguments import require_problem, require_settings
 from solvers.common.arrangement_costs import ArrangementCosts
 from solvers.common.least_costs import least_costs
 from solvers.common.loosening import loosened
@@ -34,6 +34,7 @@ def trivial_bound(problem: Problem, objective: Objective) -> int:
     [0, 3, 0, 0]
     """
     require_problem(problem)
+    require_settings(objective=objective)
     return int(_alone(problem, objective_named(objective)).sum())
 
 

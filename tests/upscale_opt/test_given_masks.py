@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from upscale_opt import (
+    AnalyticCosts,
     MaskError,
     Plan,
     PlanError,
@@ -17,6 +18,7 @@ from upscale_opt import (
     extract,
     floor_of,
     l2_masks,
+    l2_output_masks,
     masked_copy,
     normalise_masks,
     normalise_output_masks,
@@ -203,3 +205,21 @@ def test_a_network_of_one_sample_is_pruned_too():
     assert exported.verification.passed
     masked = masked_copy(model, masks)
     assert torch.allclose(exported.module(x), masked(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["copies", "span", "runs", "latency"])
+def test_orders_of_single_samples_are_exact_in_all_read_modes(objective, planned):
+    torch.manual_seed(0)
+    costs = AnalyticCosts() if objective == "latency" else None
+    model, x = Samples().eval(), torch.randn(2, 3, 10, 10)
+    graph, _, _, made = planned(model, x, objective=objective, costs=costs)
+    assert export(model, x, made, graph=graph).verification.passed
+
+
+def test_output_masks_of_single_samples_are_exact():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 4, 1)).eval()
+    x = torch.randn(3, 12, 12)
+    graph = trace(model, x)
+    exported = export(model, x, baseline=True, outputs=l2_output_masks(graph, 0.5), graph=graph)
+    assert exported.verification.passed and exported.module.get_submodule("2").weight.shape == (4, 4, 3, 3)
