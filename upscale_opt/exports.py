@@ -18,6 +18,8 @@ from torch import fx
 
 from problems import ProblemError
 from problems.files import write_bytes_atomically
+from upscale_opt.argument_checks import names
+from upscale_opt.entrance import entrance
 from upscale_opt.errors import PlanError
 from upscale_opt.forms import FORMS, require_forms
 from upscale_opt.graphs import Graph
@@ -168,6 +170,7 @@ class Exported:
         left_out = f"; left out, with any loss of its own: {', '.join(self.unused)}" if self.unused else ""
         return f"{after:,} of {before:,} parameters; {self.plan}; {verified}{left_out}"
 
+    @entrance()
     def state_of(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The export's state_dict that corresponds to a state_dict of the original model.
 
@@ -194,6 +197,7 @@ class Exported:
                 raise PlanError(f"the state_dict lacks {name!r}; it belongs to another model")
             yield name, self.slices.get(name, ParameterSlice()).of(state_dict[name])
 
+    @entrance(forms=names)
     def save(self, directory: str | Path, forms: Iterable[str] = ()) -> None:
         """Write ``plan.json`` and ``model.safetensors`` (the pruned state_dict) into a directory, made if needed.
 
@@ -212,7 +216,7 @@ class Exported:
         UpscaleError
             If a form cannot be made; nothing is written then.
         """
-        forms = list(dict.fromkeys(forms))
+        forms = list(dict.fromkeys([forms] if isinstance(forms, str) else forms))
         require_forms(forms)
         directory = Path(directory)
         try:

@@ -1,6 +1,7 @@
 """Tests of wrapped networks and their checkpoints: what is inside is pruned, and names lose the prefixes."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from upscale_opt import (
 )
 from upscale_opt.datasets import Dataset
 from upscale_opt.errors import LearningError
+from upscale_opt.learning.checkpoints import read_checkpoint
 from upscale_opt.learning.finetuning import finetune
 from upscale_opt.learning.loop import Method, fit
 from upscale_opt.learning.recipes import Recipe
@@ -184,10 +186,15 @@ def test_a_wrapped_network_is_trained_and_its_checkpoint_goes_on_without_the_wra
     wrapped = nn.DataParallel(second)
     with pytest.raises(Interrupt):
         fit(wrapped, images(), [recipe], method=Stops(), checkpoint=tmp_path / "c.pt")
-    third = Classes().eval()
-    fit(third, images(), [recipe], checkpoint=tmp_path / "c.pt")
-    for a, b in zip(first.parameters(), third.parameters(), strict=True):
-        assert torch.equal(a, b)
+    written = read_checkpoint(tmp_path / "c.pt")
+    assert written.model.keys() == first.state_dict().keys()
+    prefixed = replace(written, model={f"module.{name}": own for name, own in written.model.items()})
+    for checkpoint in (written, prefixed):  # as earlier versions wrote them
+        for third in (Classes().eval(), nn.DataParallel(Classes().eval())):
+            checkpoint.write(tmp_path / "c.pt")
+            fit(third, images(), [recipe], checkpoint=tmp_path / "c.pt")
+            for a, b in zip(first.parameters(), third.parameters(), strict=True):
+                assert torch.equal(a, b)
 
 
 def test_methods_that_learn_masks_take_what_is_inside_and_refuse_several_processes(tmp_path):
