@@ -101,7 +101,7 @@ def zero_row_messages(graph: Graph, outputs: Mapping[str, np.ndarray]) -> tuple[
     return (
         f"{sum(found.values())} output channels (of {names}) have weights that are all zero, as ln_structured(dim=0) "
         "leaves them; they stay, since a bias or a normalisation may make something of them; to drop them give masks "
-        "of outputs (outputs=masks_from_pruning(model), or --output-masks FILE)",
+        "of outputs (outputs=masks_from_pruning(model), or --output-masks FILE; --mode output drops such rows first)",
     )
 
 

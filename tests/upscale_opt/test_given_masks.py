@@ -25,6 +25,7 @@ from upscale_opt import (
     plan,
     trace,
 )
+from upscale_opt.latency.calibration import keys_of
 
 X = torch.zeros(1, 3, 8, 8)
 
@@ -186,6 +187,7 @@ def test_convolutions_of_single_samples_are_pruned_as_others_are():
     graph = trace(model, x)
     assert not graph.unsupported and {"b.weight", "c.weight"} <= set(graph.consumers)
     masks = l2_masks(graph, 0.5)
+    assert not keys_of(graph, masks)  # what is measured has a batch axis
     assert masks.keys() == {"b.weight", "c.weight"}
     exported = export(model, x, masks=masks, baseline=True, graph=graph)
     assert exported.module.b.weight.shape == (5, 6, 3, 3) and exported.module.deep.groups == 6

@@ -110,6 +110,16 @@ def test_standardised_convolutions_are_listed_by_their_own_class():
     assert len(graph.unsupported) == 3
 
 
+def test_parts_that_torch_export_made_are_listed():
+    part = torch.export.export(nn.Conv2d(3, 8, 1).eval(), (torch.zeros(2, 3, 8, 8),)).module()
+    part.training = False
+    model = nn.Sequential(part, nn.Conv2d(8, 4, 1))
+    model.training = False
+    graph = trace(model, torch.zeros(2, 3, 8, 8))
+    assert [own.path for own in graph.skipped] == ["0"] and list(graph.consumers) == ["1.weight"]
+    assert graph.skipped[0].reason == "no rule for conv2d.default"
+
+
 def test_only_the_layers_that_nobody_follows_are_listed():
     mixed = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), Standardised(8, 8, 1), nn.Conv2d(8, 8, 1, groups=8))
     graph = trace(mixed.append(nn.Conv2d(8, 4, 1)).eval(), X)
