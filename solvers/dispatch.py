@@ -5,17 +5,13 @@ It also keeps the promise that an exact solver is never worse than greedy or tha
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from typing import Any
-
-import numpy as np
 
 from problems import Objective, Order, Problem, ProblemError, evaluate, objective_named
-from problems.conversions import whole_number
 from problems.proofs import require_provable
 from solvers.arranging import Arranging
+from solvers.common.arguments import require_problem, require_settings
 from solvers.common.bounds import trivial_bound
 from solvers.common.errors import SolverError
 from solvers.common.result import Progress, Result, SolveInterrupted
@@ -88,14 +84,19 @@ def solve(
     (0, 0, 'OPTIMAL')
     """
     started = time.perf_counter()
-    if not isinstance(problem, Problem):
-        raise SolverError(f"the problem is {problem!r:.80}; give a problems.Problem (read_instance reads one)")
+    require_problem(problem)
+    require_settings(
+        solver=solver, objective=objective, time_limit=time_limit, seed=seed, hint=hint, progress=progress, proof=proof
+    )
     chosen = solver_named(solver)
     goal = objective_named(objective)
-    _require_settings(time_limit, seed, progress)
     if proof:
         require_provable(problem)
-    _require_hint(problem, hint)
+    if hint is not None:
+        try:
+            hint.require_valid(problem)
+        except ProblemError as error:
+            raise SolverError(f"the hint is no order of this problem: {error}") from error
     watch = _Watch(progress)
     try:
         return _solve(problem, chosen, goal, started, started + time_limit, seed, hint, watch, proof)
@@ -172,31 +173,6 @@ def _solve(
         alternatives=known if chosen.exact else None,
         want_proof=proof,
     )
-
-
-def _require_settings(time_limit: Any, seed: Any, progress: Any) -> None:
-    """Raise `SolverError` unless time limit, seed and progress are what `solve` takes."""
-    is_number = isinstance(time_limit, (int, float, np.integer, np.floating)) and not isinstance(time_limit, bool)
-    if not is_number or math.isnan(time_limit) or time_limit <= 0:
-        raise SolverError(f"the time limit is {time_limit!r} s; give a number above 0")
-    try:
-        whole_number(seed, "the seed", least=0)
-    except ProblemError as error:
-        raise SolverError(str(error)) from error
-    if progress is not None and not callable(progress):
-        raise SolverError(f"progress is {progress!r:.80}; give a function that takes a Progress, or None")
-
-
-def _require_hint(problem: Problem, hint: Any) -> None:
-    """Raise `SolverError` unless the hint is None or an order of the problem."""
-    if hint is None:
-        return
-    if not isinstance(hint, Order):
-        raise SolverError(f"the hint is {hint!r:.80}; give a problems.Order, or None")
-    try:
-        hint.require_valid(problem)
-    except ProblemError as error:
-        raise SolverError(f"the hint is no order of this problem: {error}") from error
 
 
 def _known_orders(problem: Problem, hint: Order | None) -> list[Order]:

@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from problems import Order, Problem
+from solvers.common.arguments import require_problem, require_settings
 from solvers.common.task import Finding, Task
 from solvers.paths import heaviest_paths
 
@@ -67,6 +68,8 @@ def greedy_order(problem: Problem, *, max_expansions: int = MAX_EXPANSIONS) -> O
     >>> greedy_order(Problem((Block("x", 4),), accesses))[0].tolist()
     [1, 0, 2, 3]
     """
+    require_problem(problem)
+    require_settings(max_expansions=max_expansions)
     sizes = [len(stored) for stored in problem.stored]
     offset = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     reorderer = _Reorderer(_member_lists(problem, offset), offset, max_expansions)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from solvers.auto import Auto
 from solvers.beam import Beam
 from solvers.brute_force import BruteForce
+from solvers.common.arguments import require_settings
 from solvers.common.errors import SolverError
 from solvers.common.task import Solver
 from solvers.cp_sat import CpSat
@@ -55,6 +56,7 @@ def register(name: str, factory: Callable[[], Solver]) -> None:
     SolverError
         If the name is taken.
     """
+    require_settings(name=name, factory=factory)
     if name in _FACTORIES:
         raise SolverError(f"there is a solver {name!r} already; register yours under another name")
     _FACTORIES[name] = factory

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from upscale_opt.comparison import Comparison, Prepared, compare, prepare
     from upscale_opt.constrained import constrained_masks
     from upscale_opt.cost_model import AnalyticCosts, CostModel, Workload
-    from upscale_opt.errors import MaskError, ModelError, PlanError, UpscaleError, VerificationError
+    from upscale_opt.errors import MaskError, ModelError, PlanError, UpscaleError, UpscaleWarning, VerificationError
     from upscale_opt.exporter import export, load
     from upscale_opt.exports import Exported, Verification
     from upscale_opt.extraction import extract
@@ -40,10 +40,13 @@ if TYPE_CHECKING:
     from upscale_opt.reports import access_table
     from upscale_opt.rounding import KeptChannels
     from upscale_opt.saving import save_as
+    from upscale_opt.skipped import Skipped
     from upscale_opt.spdy.allocation import allocate
     from upscale_opt.spdy.results import SpeedupAllocation
     from upscale_opt.tracing import trace
     from upscale_opt.verification import masked_copy, verify
+    from upscale_opt.weight_parametrisations import plain_weights
+    from upscale_opt.wrappers import unwrapped
 
 __version__ = "0.1.1"
 
@@ -66,7 +69,7 @@ _HOMES = {
     "comparison": ("Comparison", "Prepared", "compare", "prepare"),
     "constrained": ("constrained_masks",),
     "cost_model": ("AnalyticCosts", "CostModel", "Workload"),
-    "errors": ("MaskError", "ModelError", "PlanError", "UpscaleError", "VerificationError"),
+    "errors": ("MaskError", "ModelError", "PlanError", "UpscaleError", "UpscaleWarning", "VerificationError"),
     "exporter": ("export", "load"),
     "exports": ("Exported", "Verification"),
     "extraction": ("extract",),
@@ -75,17 +78,20 @@ _HOMES = {
     "models": ("load_model",),
     "output_masks": ("l2_output_masks", "normalise_output_masks"),
     "pictures": ("save_picture",),
+    "weight_parametrisations": ("plain_weights",),
     "plans": ("ModelReference", "Plan", "baseline_plan", "plan", "read_plan", "save_plan"),
     "latency.profiling": ("Profile", "profile", "profile_interleaved"),
     "graphs": ("Graph",),
     "reports": ("access_table",),
     "saving": ("save_as",),
+    "skipped": ("Skipped",),
     "spdy.allocation": ("allocate",),
     "spdy.results": ("SpeedupAllocation",),
     "pruned_modules": ("PruningMasks", "masks_from_pruning", "permanently_pruned"),
     "rounding": ("KeptChannels",),
     "tracing": ("trace",),
     "verification": ("masked_copy", "verify"),
+    "wrappers": ("unwrapped",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -114,8 +120,10 @@ __all__ = [
     "Prepared",
     "Profile",
     "PruningMasks",
+    "Skipped",
     "SpeedupAllocation",
     "UpscaleError",
+    "UpscaleWarning",
     "Verification",
     "VerificationError",
     "Workload",
@@ -141,6 +149,7 @@ __all__ = [
     "normalise_masks",
     "normalise_output_masks",
     "permanently_pruned",
+    "plain_weights",
     "plan",
     "prepare",
     "profile",
@@ -154,6 +163,7 @@ __all__ = [
     "save_picture",
     "save_plan",
     "trace",
+    "unwrapped",
     "verify",
 ]
 

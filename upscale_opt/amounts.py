@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+from upscale_opt.argument_checks import an_amount, whole
 from upscale_opt.errors import MaskError
 
 
@@ -16,6 +17,7 @@ def require_amount(amount: float | str) -> Fraction:
     MaskError
         If it is no number in [0, 1).
     """
+    an_amount(amount, "amount")
     try:
         fraction = Fraction(str(amount))
     except (ValueError, ZeroDivisionError) as error:
@@ -50,8 +52,7 @@ def require_rounding(round_to: int, min_channels: int) -> None:
         If one is not.
     """
     for name, number in (("round_to", round_to), ("min_channels", min_channels)):
-        if not isinstance(number, int) or number < 1:
-            raise MaskError(f"{name} is {number}; give a whole number of at least 1")
+        whole(1, MaskError)(number, name)
 
 
 def round_up(num_kept: int, num_channels: int, *, round_to: int = 1, min_channels: int = 1) -> int:

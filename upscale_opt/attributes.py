@@ -37,6 +37,9 @@ def copy_with(module: Module, tensor_of: Callable[[str, torch.Tensor], torch.Ten
 def copied(module: Module, memo: dict[int, Any] | None = None) -> Module:
     """A deep copy of a module, also where it keeps what it has computed, which torch refuses to copy.
 
+    ``torch.nn.utils.weight_norm`` and its kind, for instance, compute a weight at every call; it is an attribute with a
+    gradient.
+
     Parameters
     ----------
     module

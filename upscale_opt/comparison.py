@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,8 +19,10 @@ from tqdm import tqdm
 
 from problems import Objective, Problem, objective_named
 from upscale_opt import reports
+from upscale_opt.argument_checks import at_least
 from upscale_opt.census import census
 from upscale_opt.cost_model import AnalyticCosts, CostModel
+from upscale_opt.entrance import SETTLED_MASKS, entrance
 from upscale_opt.exporter import export
 from upscale_opt.exports import Exported, gradients_of
 from upscale_opt.extraction import extract
@@ -29,7 +32,8 @@ from upscale_opt.latency.measured_costs import MeasuredCosts, MeasuredTable
 from upscale_opt.latency.profiling import Profile, profile_interleaved
 from upscale_opt.latency.readings import cheapest_readings, fastest_kernels, tables_of
 from upscale_opt.masks import EffectiveMasks, effective_masks
-from upscale_opt.output_masks import normalise_output_masks
+from upscale_opt.network_checks import require_fitting_inputs, require_same_network, require_values, with_values
+from upscale_opt.output_masks import normalise_output_masks, zero_row_messages
 from upscale_opt.plans import ModelReference, Plan, plan
 from upscale_opt.preservation import unchanged
 from upscale_opt.rounding import KeptChannels
@@ -140,6 +144,7 @@ class Comparison:
             gradients=gradients_of(self.exports),
             messages=list(self.prepared.messages),
             pinned=[vars(pin) for pin in self.prepared.graph.unsupported],
+            skipped=[vars(own) for own in self.prepared.graph.skipped],
             channels=census(self.prepared.graph).to_dict(),
             masks=[vars(own) for own in self.prepared.report],
             latency={name: profile.to_dict() for name, profile in self.latencies.items()},
@@ -153,6 +158,7 @@ class Comparison:
         return f"{text}\n{reports.latency_table(self.latencies)}" if self.latencies else text
 
 
+@entrance(masks=SETTLED_MASKS, started=at_least(-math.inf))
 def prepare(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],
@@ -194,7 +200,13 @@ def prepare(
         If a mask does not fit the model.
     """
     started = time.perf_counter() if started is None else started
-    graph = graph or trace(model, example_inputs)
+    require_values(model)
+    example_inputs = with_values(example_inputs, model)
+    if graph is None:
+        graph = trace(model, example_inputs)
+    else:
+        require_same_network(model, graph)
+        require_fitting_inputs(model, graph, example_inputs)
     settled = masks
     if not isinstance(settled, EffectiveMasks):
         settled = effective_masks(graph, settled)
@@ -209,7 +221,7 @@ def prepare(
         example_inputs,
         graph,
         settled.masks,
-        settled.messages,
+        (*settled.messages, *zero_row_messages(graph, rows)),
         problems,
         seconds,
         chosen,
@@ -263,6 +275,7 @@ def export_all(
     return exports
 
 
+@entrance(masks=SETTLED_MASKS)
 def compare(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],

@@ -14,15 +14,18 @@ from scipy.sparse.csgraph import connected_components
 
 from upscale_opt.amounts import num_removed, require_amount, round_up
 from upscale_opt.consumer_names import consumers_matching
+from upscale_opt.entrance import entrance
 from upscale_opt.graphs import Graph, Read
 from upscale_opt.importance import LARGEST, column_norms
 from upscale_opt.importance.criteria import GLOBAL, Criterion
 from upscale_opt.importance.ranking import scores_of
 from upscale_opt.importance.registry import importance_named
 from upscale_opt.modes import INPUT
+from upscale_opt.network_checks import require_values
 from upscale_opt.pruning import Pruning
 
 
+@entrance()
 def constrained_masks(
     graph: Graph,
     amount: float | str = 0.5,
@@ -65,6 +68,7 @@ def constrained_masks(
     MaskError
         If a number is out of range, or a name to ignore matches nothing.
     """
+    require_values(graph.module)
     criterion = Criterion("l2", amount, round_to=round_to, min_channels=min_channels)
     return shared_masks(graph, criterion, ignore=ignore)
 

@@ -6,19 +6,24 @@ import difflib
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
+from upscale_opt.argument_checks import described
 from upscale_opt.errors import MaskError
 from upscale_opt.graphs import Graph
+from upscale_opt.wrappers import plain_name
 
 
 def consumer_named(graph: Graph, name: str) -> str:
-    """The weight name of the consumer of this name: its weight's, or its module's.
+    """The weight name of the consumer of this name: its weight's, or its module's, wrapped or not (``module.conv``).
 
     Raises
     ------
     MaskError
         If the network calls no such consumer; the message has near matches.
     """
-    for weight in (name, f"{name}.weight"):
+    if not isinstance(name, str):
+        raise MaskError(f"a mask is given for {described(name)}; give masks by the names of weights or modules")
+    plain = plain_name(name)
+    for weight in (name, f"{name}.weight", plain, f"{plain}.weight"):
         if graph.aliases.get(weight, weight) in graph.consumers:
             return graph.aliases.get(weight, weight)
     raise MaskError(f"{name!r} is no convolution or linear layer that the network calls; {_hint(graph, name)}")

@@ -11,9 +11,8 @@ from fractions import Fraction
 from math import ceil
 from typing import Protocol
 
-import numpy as np
-
 from problems import CostTable, Curve
+from upscale_opt.argument_checks import whole
 from upscale_opt.errors import UpscaleError
 from upscale_opt.layers import Layer
 
@@ -55,9 +54,8 @@ class Workload:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name != "layer" and value < 1:
-                raise UpscaleError(f"a workload has {field.name} {value}; it must be at least 1")
+            if field.name != "layer":
+                whole(1)(getattr(self, field.name), f"the workload's {field.name}")
 
 
 class CostModel(Protocol):
@@ -121,9 +119,7 @@ class AnalyticCosts:
     def __post_init__(self) -> None:
         for field in fields(self):
             value, least = getattr(self, field.name), 0 if field.name in ("launch_ns", "piece_ns") else 1
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-                raise UpscaleError(f"{field.name} is {value}; give a whole number of at least {least}")
-            object.__setattr__(self, field.name, int(value))
+            object.__setattr__(self, field.name, whole(least)(value, field.name))
 
     @property
     def name(self) -> str:

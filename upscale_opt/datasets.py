@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
+from upscale_opt.argument_checks import a_path, whole
+from upscale_opt.entrance import entrance
 from upscale_opt.errors import LearningError
 from upscale_opt.running import device_of, in_modes
 from upscale_opt.shapes import first_line
@@ -138,6 +140,7 @@ class Dataset:
             )
 
 
+@entrance(name=a_path, workers=whole(0, LearningError))
 def load_data(name: str | Path, *, workers: int = 0) -> Dataset:
     """Images by name.
 

@@ -25,3 +25,7 @@ class LearningError(UpscaleError):
 
 class VerificationError(UpscaleError):
     """An export that does not compute what the masked model computes; the command line exits with code 1."""
+
+
+class UpscaleWarning(UserWarning):
+    """Something was done that is hardly what was meant, such as an export that removes nothing."""

@@ -11,21 +11,29 @@ import numpy as np
 import torch
 from torch import nn
 
+from upscale_opt.argument_checks import a_flag, either
 from upscale_opt.attributes import attribute_of
+from upscale_opt.entrance import VERIFIER, entrance
 from upscale_opt.errors import PlanError
 from upscale_opt.exports import Exported
 from upscale_opt.extraction import extract
 from upscale_opt.fingerprints import Fingerprint, fingerprint_of
 from upscale_opt.graphs import Graph
+from upscale_opt.masks import normalise_masks
+from upscale_opt.network_checks import require_fitting_inputs, require_same_network, require_values, with_values
+from upscale_opt.output_masks import normalise_output_masks
 from upscale_opt.plans import Plan, baseline_plan, require_fitting
+from upscale_opt.removals import warn_if_nothing_removed
 from upscale_opt.rewriting import rewrite
 from upscale_opt.tracing import as_tuple, trace
 from upscale_opt.training import prepare_training
 from upscale_opt.training_modes import training_mode_of
 from upscale_opt.verification import Verifier
+from upscale_opt.wrappers import without_prefixes
 from upscale_opt.writes import writes_of
 
 
+@entrance(verify=either(a_flag, VERIFIER))
 def export(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],
@@ -71,13 +79,50 @@ def export(
         If the plan does not fit the model.
     VerificationError
         If the export differs from the masked model; the message names the first module that does.
+
+    Warns
+    -----
+    UpscaleWarning
+        If nothing is removed; the message says why.
     """
-    graph = graph or trace(model, example_inputs)
+    exported = carry_out(model, example_inputs, plan, masks=masks, outputs=outputs, baseline=baseline, graph=graph)
+    warn_if_nothing_removed(exported)
+    if verify is False:
+        return exported
+    verifier = verify
+    if not isinstance(verifier, Verifier):
+        chosen = exported.plan
+        given = with_values(example_inputs, model)
+        verifier = Verifier(model, given, exported.graph, chosen.masks, outputs=chosen.outputs)
+    return replace(exported, verification=verifier.require(exported))
+
+
+def carry_out(
+    model: nn.Module,
+    example_inputs: torch.Tensor | Sequence[Any],
+    plan: Plan | None = None,
+    *,
+    masks: Mapping[str, Any] | None = None,
+    outputs: Mapping[str, Any] | None = None,
+    baseline: bool = False,
+    graph: Graph | None = None,
+) -> Exported:
+    """As `export`, but nothing is verified, and nothing said if nothing is removed."""
+    require_values(model)
+    if graph is None:
+        graph = trace(model, example_inputs)
+    else:
+        require_same_network(model, graph)
+        require_fitting_inputs(model, graph, example_inputs)
     if plan is None and not baseline:
         raise PlanError("export needs a plan; make one with upscale_opt.plan, or ask for baseline=True")
-    chosen_masks = dict(plan.masks if plan is not None else masks or {})
-    outputs = dict(plan.outputs if plan is not None else outputs or {})
-    _require_masks(graph, chosen_masks, outputs)
+    if plan is not None and (masks is not None or outputs is not None):
+        raise PlanError("masks and outputs go with baseline=True and no plan; leave them out, the plan has its own")
+    if plan is not None:
+        chosen_masks, outputs = dict(plan.masks), dict(plan.outputs)
+        _require_masks(graph, chosen_masks, outputs)
+    else:
+        chosen_masks, outputs = normalise_masks(graph, masks or {}), normalise_output_masks(graph, outputs or {})
     problems = extract(graph, chosen_masks, outputs=outputs)
     if baseline or plan is None:
         plan = baseline_plan(problems, chosen_masks, model=plan.model if plan else None, outputs=outputs)
@@ -88,16 +133,10 @@ def export(
     on_meta = tuple(x.to("meta") if isinstance(x, torch.Tensor) else x for x in as_tuple(example_inputs))
     unused = unused_parts(model, exported.module)
     others = tuple(path for path in mode.parts if not any(f"{path}.".startswith(f"{own}.") for own in unused))
-    exported = replace(
-        exported, example_inputs=on_meta, unused=unused, training_only=others, training_unknown=mode.reason
-    )
-    if verify is False:
-        return exported
-    verifier = Verifier(model, example_inputs, graph, plan.masks, outputs=outputs) if verify is True else verify
-    verification = verifier.require(exported)
-    return replace(exported, verification=verification)
+    return replace(exported, example_inputs=on_meta, unused=unused, training_only=others, training_unknown=mode.reason)
 
 
+@entrance()
 def load(
     plan: Plan,
     model: nn.Module,
@@ -115,7 +154,8 @@ def load(
     model
         The original architecture in eval mode; its weights do not matter and it is not changed.
     state_dict
-        Of the original model, or of the export (fine-tuned or not). Columns that a mask drops become zero.
+        Of the original model, or of the export (fine-tuned or not). Columns that a mask drops become zero. Names may
+        have the prefixes of wrappers (``module.``, ``_orig_mod.``).
     example_inputs
         For tracing. Default: zeros of the plan's input shape.
     pruned
@@ -133,11 +173,12 @@ def load(
         if plan.model is None:
             raise PlanError("the plan does not say the input shape; give example_inputs")
         example_inputs = torch.zeros(plan.model.input_shape)
-    exported = export(model, example_inputs, plan, verify=False)
+    exported = carry_out(model, example_inputs, plan)
     _require_same_values(plan.fixed, exported.graph.fixed, "the plan was made")
     constants = exported.graph.constants
     own = {name: tensor for name, tensor in exported.module.state_dict().items() if name not in constants}
     original = model.state_dict()
+    state_dict = without_prefixes(state_dict, original.keys() | own.keys())
     if pruned is None:
         pruned = _is_pruned(state_dict, own, {name: original[name] for name in own}, exported)
     expected = own if pruned else {name: original[name] for name in own}

@@ -18,6 +18,8 @@ from torch import fx
 
 from problems import ProblemError
 from problems.files import write_bytes_atomically
+from upscale_opt.argument_checks import names
+from upscale_opt.entrance import entrance
 from upscale_opt.errors import PlanError
 from upscale_opt.forms import FORMS, require_forms
 from upscale_opt.graphs import Graph
@@ -209,6 +211,7 @@ class Exported:
             notes.append(f"trains as in eval mode, since training mode cannot be traced ({self.training_unknown})")
         return tuple(notes)
 
+    @entrance()
     def state_of(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The export's state_dict that corresponds to a state_dict of the original model.
 
@@ -241,6 +244,7 @@ class Exported:
             if name not in persistent and name in state_dict and name not in self.graph.constants:
                 yield name, self.slices.get(name, ParameterSlice()).of(state_dict[name])
 
+    @entrance(forms=names)
     def save(self, directory: str | Path, forms: Iterable[str] = ()) -> None:
         """Write ``plan.json`` and ``model.safetensors`` (the pruned state_dict) into a directory, made if needed.
 
@@ -259,7 +263,7 @@ class Exported:
         UpscaleError
             If a form cannot be made; nothing is written then.
         """
-        forms = list(dict.fromkeys(forms))
+        forms = list(dict.fromkeys([forms] if isinstance(forms, str) else forms))
         require_forms(forms)
         directory = Path(directory)
         try:

@@ -15,8 +15,11 @@ from scipy.sparse.csgraph import connected_components
 
 from problems import Access, Block, Bundle, Problem
 from upscale_opt.cost_model import CostModel
+from upscale_opt.entrance import entrance
 from upscale_opt.finite import require_finite
 from upscale_opt.graphs import Graph, Read
+from upscale_opt.masks import normalise_masks
+from upscale_opt.output_masks import normalise_output_masks
 from upscale_opt.prologues import prologues_of
 from upscale_opt.pruning import Pruning
 from upscale_opt.segment_problems import Problems
@@ -24,6 +27,7 @@ from upscale_opt.workloads import layer_of, workload, writing_workload
 from upscale_opt.writes import Write
 
 
+@entrance()
 def extract(
     graph: Graph,
     masks: Mapping[str, np.ndarray],
@@ -51,11 +55,14 @@ def extract(
 
     Raises
     ------
+    MaskError
+        If a mask does not fit.
     ModelError
         If a weight is NaN or infinite: no order of such a network can be verified.
     """
     require_finite(graph)
-    return problems_of(Pruning(graph, masks, outputs or {}), costs=costs)
+    found = normalise_masks(graph, masks), normalise_output_masks(graph, outputs or {})
+    return problems_of(Pruning(graph, *found), costs=costs)
 
 
 def problems_of(pruning: Pruning, *, costs: CostModel | None = None) -> Problems:

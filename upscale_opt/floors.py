@@ -11,11 +11,15 @@ import torch
 from torch import fx, nn
 
 from problems import Problem
-from upscale_opt.exporter import export
+from upscale_opt.entrance import entrance
+from upscale_opt.errors import PlanError
+from upscale_opt.exporter import carry_out
 from upscale_opt.extraction import extract
 from upscale_opt.graphs import Graph
+from upscale_opt.masks import normalise_masks
 from upscale_opt.operators.table import CONCATS
-from upscale_opt.plans import MATMUL, Plan, baseline_plan
+from upscale_opt.output_masks import normalise_output_masks
+from upscale_opt.plans import KERNELS, MATMUL, Plan, baseline_plan
 from upscale_opt.prologues import prologues_of
 from upscale_opt.selections import Gather
 from upscale_opt.tracing import as_tuple, trace
@@ -45,6 +49,7 @@ class Layout:
         return 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
 
 
+@entrance()
 def floor_of(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],
@@ -72,9 +77,13 @@ def floor_of(
         uses them may be faster than the floor. Default: nothing.
     """
     inputs = as_tuple(example_inputs)
+    odd = [kernel for kernel in (kernels or {}).values() if kernel not in KERNELS]
+    if odd:
+        raise PlanError(f"there is no kernel {odd[0]!r}; choose from {', '.join(KERNELS)}")
+    masks, outputs = normalise_masks(graph, masks), normalise_output_masks(graph, outputs or {})
     naive = baseline_plan(problems, masks, outputs=outputs)
     chosen = replace(naive, slices=frozenset(prologues_of(graph)), kernels=dict(kernels or {}))
-    exported = export(model, inputs, chosen, verify=False, graph=graph)
+    exported = carry_out(model, inputs, chosen, graph=graph)
     there = {name for name, _ in graph.module.named_modules()}
     shuffles = {selection.node for selection in graph.selections}
     gathers = {

@@ -95,6 +95,7 @@ class Flow:
     _bound: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     _assumed: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
     _arguments: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    _ways: dict[int, tuple[int, bool, bool]] = field(default_factory=dict)
 
     # What is known
 
@@ -299,12 +300,18 @@ class Flow:
         groups: int = 1,
         transposed: bool = False,
         is_convolution: bool = True,
-    ) -> Layout:
+    ) -> Layout | None:
         """A read of the channels `x` by a weight, which makes new channels along the same axis.
 
-        A weight used before ties the inputs of its calls, position by position, and their outputs.
+        A weight used before ties the inputs of its calls, position by position, and their outputs. One that is used in
+        two ways, by a convolution and by a transposed one for instance, is used as a whole by both.
         """
         weight, tensor = self.canonical(weight), self.parameter(weight)
+        way = (groups, transposed, is_convolution)
+        if self._ways.setdefault(id(tensor), way) != way:
+            self.hold(weight, bias)
+            self.unknown(node, "a weight that is used in two ways")
+            return None
         self._read(tensor, x)
         rows = 1 if transposed else 0
         if groups == 1 or not transposed:

@@ -19,6 +19,8 @@ from upscale_opt.findings import ChannelSlice
 from upscale_opt.fingerprints import Fingerprint
 from upscale_opt.flow import Flow
 from upscale_opt.regions import regions_of
+from upscale_opt.skipped import Skipped, skipped_layers
+from upscale_opt.skipped import grouped as grouped_layers
 
 NETWORK_INPUT = "network input"
 NETWORK_OUTPUT = "network output"
@@ -135,7 +137,7 @@ class Graph:
     features
         Module path to the layout that its ``num_features`` counts.
     pins
-        What is pinned, and by which operator.
+        What is pinned, and by which operator. One of no channels is of a layer that reads what nothing is known of.
     shapes
         Shape of the tensor that every node computes for the example inputs, by node name; None where it computes none.
     constants
@@ -151,6 +153,8 @@ class Graph:
         Per block, why it is pinned; empty if it is not.
     bundles
         Groups of convolutions that may change places, by the numbers of their blocks.
+    skipped
+        The layers with parameters that are neither consumers nor producers, each with its reason.
     """
 
     module: fx.GraphModule
@@ -172,13 +176,15 @@ class Graph:
     used: tuple[str, ...]
     reasons: tuple[tuple[str, ...], ...]
     bundles: tuple[Bundle, ...]
+    skipped: tuple[Skipped, ...] = ()
 
     def __str__(self) -> str:
         pinned = sum(block.size for block in self.blocks if block.pinned)
         total = sum(block.size for block in self.blocks)
+        skipped = "".join(f"; skipped: {line}" for line in grouped_layers(self.skipped))
         return (
             f"{len(self.blocks)} blocks, {total} channels ({pinned} pinned), "
-            f"{len(self.consumers)} consumers, {len(self.unsupported)} unsupported operators"
+            f"{len(self.consumers)} consumers, {len(self.unsupported)} unsupported operators{skipped}"
             + (f"; holds for the values of {', '.join(self.used)}" if self.used else "")
         )
 
@@ -285,6 +291,10 @@ def build(
         for name, dims in flow.parameters.items()
     }
     features = {path: layout for path, own in flow.features.items() if (layout := final(Layout(0, own))) is not None}
+    followed = {*parameters, *(call.weight for call in flow.calls)}
+    skipped = skipped_layers(flow.traced, followed, flow.reasons)
+    seen = {pin.node for pin in flow.table.pins} | {n.name for n in flow.traced.graph.nodes if n.op == "get_attr"}
+    pins = {node: Pin(own.reason, node, 0) for own, node in skipped.values() if node not in seen}
     return Graph(
         flow.traced,
         resolution.blocks,
@@ -298,13 +308,14 @@ def build(
         flow.lengths,
         parameters,
         features,
-        tuple(flow.table.pins),
+        (*flow.table.pins, *pins.values()),
         shapes,
         constants,
         fixed,
         used,
         resolution.reasons,
         bundles_of([(read.input, read.output, read.groups) for read in grouped], resolution, known.values()),
+        tuple(own for own, _ in skipped.values()),
     )
 
 

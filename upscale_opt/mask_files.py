@@ -12,11 +12,13 @@ import numpy as np
 from problems import ProblemError
 from problems.files import json_of, read_bytes, write_bytes_atomically, write_text_atomically
 from problems.problem import MAX_SIZE
+from upscale_opt.entrance import arrays_by_name, entrance
 from upscale_opt.errors import MaskError, PlanError
 
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".npy", ".npz")
 
 
+@entrance()
 def read_masks(path: str | Path) -> dict[str, Any]:
     """Masks from a file, as `upscale_opt.normalise_masks` accepts them.
 
@@ -38,6 +40,7 @@ def read_masks(path: str | Path) -> dict[str, Any]:
     return _from_safetensors(content, path) if path.suffix.lower() == ".safetensors" else _from_json(content, path)
 
 
+@entrance(masks=arrays_by_name)
 def save_masks(masks: Mapping[str, np.ndarray], path: str | Path) -> None:
     """Write masks to a file: Boolean tensors if its name ends in ``.safetensors``, else JSON with lists of Booleans.
 

@@ -7,20 +7,20 @@ what people have, and `effective_masks` settles both: channels that are already 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from upscale_opt.amounts import require_rounding
 from upscale_opt.consumer_names import consumer_named
-from upscale_opt.errors import MaskError
+from upscale_opt.entrance import entrance
 from upscale_opt.finite import require_finite
 from upscale_opt.graphs import Graph
 from upscale_opt.importance import LARGEST, column_norms, num_inputs
 from upscale_opt.importance.masks import importance_masks
+from upscale_opt.mask_arrays import named_masks, pruned_pairs
+from upscale_opt.network_checks import require_values
 from upscale_opt.rounding import KeptChannels, kept_channels_report, rounded_mask
 
 Masks = dict[str, np.ndarray]
@@ -45,6 +45,7 @@ class EffectiveMasks:
     report: tuple[KeptChannels, ...] = ()
 
 
+@entrance()
 def l2_masks(
     graph: Graph,
     amount: float | str = 0.5,
@@ -76,6 +77,7 @@ def l2_masks(
     return importance_masks(graph, "l2", amount, ignore=ignore, outputs=outputs)
 
 
+@entrance()
 def normalise_masks(graph: Graph, masks: Mapping[str, Any] | Iterable[tuple[str, int]]) -> Masks:
     """Masks in the house's form from what people have.
 
@@ -85,7 +87,8 @@ def normalise_masks(graph: Graph, masks: Mapping[str, Any] | Iterable[tuple[str,
         The traced model.
     masks
         A mapping from weight names or module names to Boolean arrays or tensors, or to lists of *kept* indices; or
-        UPSCALE's iterable of (parameter name, *pruned* channel) pairs.
+        UPSCALE's iterable of (parameter name, *pruned* channel) pairs; or `upscale_opt.PruningMasks` that drop input
+        channels only.
 
     Returns
     -------
@@ -95,23 +98,18 @@ def normalise_masks(graph: Graph, masks: Mapping[str, Any] | Iterable[tuple[str,
     Raises
     ------
     MaskError
-        If a name is no consumer of the network (the message has near matches), or a length or index is wrong.
+        If a name is no consumer of the network (the message has near matches), a length or index is wrong, or two
+        names of one weight have different masks.
     """
-    if isinstance(masks, Mapping):
-        return {
-            (weight := consumer_named(graph, name)): _boolean(weight, mask, num_inputs(graph, weight))
-            for name, mask in masks.items()
-        }
-    result: Masks = {}
-    for name, channel in masks:
+
+    def of_name(name: str) -> tuple[str, int]:
         weight = consumer_named(graph, name)
-        length = num_inputs(graph, weight)
-        if not 0 <= channel < length:
-            raise MaskError(f"channel {channel} of {weight} does not exist; it has {length} input channels")
-        result.setdefault(weight, np.ones(length, dtype=bool))[channel] = False
-    return result
+        return weight, num_inputs(graph, weight)
+
+    return named_masks(masks, of_name) if isinstance(masks, Mapping) else pruned_pairs(masks, of_name)
 
 
+@entrance()
 def effective_masks(
     graph: Graph,
     masks: Mapping[str, Any] | Iterable[tuple[str, int]] | None = None,
@@ -142,7 +140,7 @@ def effective_masks(
     ModelError
         If a weight is NaN or infinite.
     """
-    require_rounding(round_to, min_channels)
+    require_values(graph.module)
     require_finite(graph)
     given = normalise_masks(graph, masks or {})
     result: Masks = {}
@@ -157,29 +155,3 @@ def effective_masks(
             messages.append(f"the mask of {name} keeps nothing; its strongest channel, {best}, is kept")
         result[name] = rounded_mask(graph, name, mask, round_to=round_to, min_channels=min_channels)
     return EffectiveMasks(result, tuple(messages), kept_channels_report(graph, given, result))
-
-
-def _boolean(weight: str, mask: Any, length: int) -> np.ndarray:
-    if isinstance(mask, torch.Tensor):
-        mask = mask.detach().cpu().numpy()
-    array = np.asarray(mask)
-    if array.dtype != bool and isinstance(mask, Sequence):
-        return _from_indices(weight, array, length)
-    if array.shape != (length,):
-        raise MaskError(f"the mask of {weight} has shape {array.shape}; it must have length {length}")
-    if array.dtype != bool and not np.isin(array, (0, 1)).all():
-        raise MaskError(f"the mask of {weight} must be Boolean, or a list of kept channels")
-    return array.astype(bool)
-
-
-def _from_indices(weight: str, indices: np.ndarray, length: int) -> np.ndarray:
-    mask = np.zeros(length, dtype=bool)
-    if indices.size == 0:
-        return mask
-    if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer):
-        raise MaskError(f"the mask of {weight} must be Boolean, or a list of kept channels")
-    outside = indices[(indices < 0) | (indices >= length)]
-    if outside.size:
-        raise MaskError(f"the mask of {weight} keeps channel {outside[0]}, which does not exist; it has {length}")
-    mask[indices] = True
-    return mask

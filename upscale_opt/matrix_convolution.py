@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from upscale_opt.argument_checks import described
+from upscale_opt.errors import ModelError
+
 
 def is_pointwise(module: nn.Module) -> bool:
     """Whether a module is a convolution over single pixels, of one group: `MatrixConv2d` can take its place."""
@@ -32,11 +35,11 @@ class MatrixConv2d(nn.Conv2d):
 
         Raises
         ------
-        ValueError
+        ModelError
             If it is not pointwise (`is_pointwise`).
         """
         if not is_pointwise(convolution):
-            raise ValueError(f"{convolution} is no 1x1 convolution of one group")
+            raise ModelError(f"{described(convolution)} is no 1x1 convolution of one group; give one (is_pointwise)")
         made = cls.__new__(cls)
         nn.Module.__init__(made)
         made.__dict__.update(convolution.__dict__)

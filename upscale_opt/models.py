@@ -16,9 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from upscale_opt.entrance import entrance
 from upscale_opt.errors import ModelError
 from upscale_opt.plans import ModelReference
 from upscale_opt.pruned_modules import permanent_state
+from upscale_opt.wrappers import unwrapped, without_prefixes
 
 TIMM = "timm:"
 """How the names of timm's models begin."""
@@ -26,6 +28,7 @@ TIMM = "timm:"
 _libraries: list[torch.library.Library] = []  # a Library's registrations live as long as it does
 
 
+@entrance()
 def load_model(reference: ModelReference) -> nn.Module:
     """Build a model, in eval mode, on the CPU.
 
@@ -53,7 +56,7 @@ def load_model(reference: ModelReference) -> nn.Module:
         model = _from_torchvision(reference.name, "DEFAULT" if default else None)
     if reference.weights is not None and not default:
         load_weights(model, reference.weights)
-    return model.eval()
+    return unwrapped(model).eval()
 
 
 def in_memory_format(name: str, x: torch.Tensor, *models: nn.Module) -> torch.Tensor:
@@ -69,14 +72,17 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load a checkpoint, in place: a ``.safetensors`` file, or a state_dict saved by torch (``weights_only=True``).
 
     A checkpoint that holds the state_dict under ``state_dict`` or ``model`` is understood, and so is that of a model
-    pruned with `torch.nn.utils.prune`, whose masks are applied.
+    pruned with `torch.nn.utils.prune`, whose masks are applied, and that of a wrapped one (``module.``,
+    ``_orig_mod.``, see `upscale_opt.wrappers.without_prefixes`).
 
     Raises
     ------
     ModelError
         If the file cannot be read or does not fit the model.
     """
-    state = permanent_state(read_state_dict(path), model.state_dict())
+    model = unwrapped(model)
+    names = model.state_dict().keys()
+    state = permanent_state(without_prefixes(read_state_dict(path), names), names)
     try:
         model.load_state_dict(state)
     except (RuntimeError, TypeError) as error:

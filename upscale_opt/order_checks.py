@@ -15,7 +15,9 @@ from tqdm import tqdm
 
 from problems import Order, Problem
 from solvers import solve
+from upscale_opt.argument_checks import a_flag, either, names
 from upscale_opt.comparison import Prepared
+from upscale_opt.entrance import entrance
 from upscale_opt.environment import stolen_note
 from upscale_opt.exporter import export
 from upscale_opt.exports import Exported
@@ -187,6 +189,7 @@ class OrderCheck:
         }
 
 
+@entrance(accesses=either(a_flag, names))
 def check_orders(
     prepared: Prepared,
     *,

@@ -7,17 +7,23 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
+from upscale_opt.argument_checks import described
 from upscale_opt.consumer_names import consumers_matching
+from upscale_opt.entrance import OUTPUTS, entrance
 from upscale_opt.errors import MaskError
 from upscale_opt.graphs import Graph
 from upscale_opt.importance.criteria import Criterion
+from upscale_opt.importance.norms import LARGEST, slice_norms
 from upscale_opt.importance.ranking import ranked_masks
+from upscale_opt.mask_arrays import named_masks
 from upscale_opt.modes import OUTPUT
+from upscale_opt.network_checks import require_values
+from upscale_opt.wrappers import plain_name
 from upscale_opt.writes import Write, writes_of, zero_channels
 
 
+@entrance()
 def l2_output_masks(
     graph: Graph,
     amount: float | str = 0.5,
@@ -48,6 +54,7 @@ def l2_output_masks(
     MaskError
         If the amount is outside [0, 1), a name to ignore matches nothing, or a number is below 1.
     """
+    require_values(graph.module)
     ignored = consumers_matching(graph, ignore)
     weights = [weight for weight in maskable_producers(graph) if weight not in ignored]
     criterion = Criterion("l2", amount, round_to=round_to, min_channels=min_channels)
@@ -62,6 +69,40 @@ def maskable_producers(graph: Graph) -> dict[str, Write]:
         for weight, write in writes_of(graph).items()
         if weight in convolutions and not any(graph.blocks[b].pinned for b in write.layout.blocks)
     }
+
+
+def zero_row_messages(graph: Graph, outputs: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """What to say of output channels whose weights are all zero, and that no output mask drops.
+
+    ``ln_structured(dim=0)`` leaves such rows. They are not gone: what a bias or a normalisation makes of them goes on.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    outputs
+        Masks of output channels, by the name of the weight.
+
+    Returns
+    -------
+    tuple
+        One sentence; none where there are no such channels. Weights that are zero as a whole are left out.
+    """
+    found: dict[str, int] = {}
+    for weight in graph.consumers:
+        zero = slice_norms(graph, weight, OUTPUT, order=LARGEST) == 0
+        if zero.any() and not zero.all():
+            kept = outputs.get(weight, np.ones(len(zero), dtype=bool))
+            if len(kept) == len(zero) and (zero & kept).any():
+                found[weight] = int((zero & kept).sum())
+    if not found:
+        return ()
+    names = ", ".join(list(found)[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    return (
+        f"{sum(found.values())} output channels (of {names}) have weights that are all zero, as ln_structured(dim=0) "
+        "leaves them; they stay, since a bias or a normalisation may make something of them; to drop them give masks "
+        "of outputs (outputs=masks_from_pruning(model), or --output-masks FILE; --mode output drops such rows first)",
+    )
 
 
 def zero_columns(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -89,6 +130,7 @@ def zero_columns(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, n
     return {weight: columns for weight, columns in found.items() if columns.any()}
 
 
+@entrance(masks=OUTPUTS)
 def normalise_output_masks(graph: Graph, masks: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Output masks in the house's form.
 
@@ -97,28 +139,30 @@ def normalise_output_masks(graph: Graph, masks: Mapping[str, Any]) -> dict[str, 
     graph
         The traced model.
     masks
-        Weight or module names to Boolean arrays or tensors over output channels, True = kept.
+        Weight or module names to Boolean arrays or tensors over output channels, True = kept, or to lists of *kept*
+        indices; or `upscale_opt.PruningMasks`, of which the rows are taken.
 
     Raises
     ------
     MaskError
-        If a name is no producer that can be masked (the message has near matches), or a length is wrong.
+        If a name is no producer that can be masked (the message has near matches), a length or index is wrong, or two
+        names of one weight have different masks.
     """
     writes = writes_of(graph)
-    result = {}
-    for name, mask in masks.items():
-        weight = name if name in writes else f"{name}.weight"
-        if weight not in writes:
-            near = difflib.get_close_matches(weight, writes, n=3)
+
+    def of_name(name: str) -> tuple[str, int]:
+        if not isinstance(name, str):
+            raise MaskError(f"an output mask is given for {described(name)}; give masks by the names of weights")
+        plain = plain_name(name)
+        found = [own for own in (name, f"{name}.weight", plain, f"{plain}.weight") if own in writes]
+        if not found:
+            near = difflib.get_close_matches(f"{name}.weight", writes, n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise MaskError(f"the outputs of {name!r} cannot be masked: it must be one module, called once{hint}")
-        array = mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else np.asarray(mask)
-        length = sum(graph.blocks[b].size for b in writes[weight].layout.blocks)
-        if array.shape != (length,) or not np.isin(array, (0, 1)).all():
-            raise MaskError(
-                f"the output mask of {weight} has shape {array.shape}; it must be Boolean of length {length}"
-            )
-        if not array.any():
+        return found[0], sum(graph.blocks[b].size for b in writes[found[0]].layout.blocks)
+
+    result = named_masks(masks, of_name, "output mask")
+    for weight, mask in result.items():
+        if not mask.any():
             raise MaskError(f"the output mask of {weight} keeps nothing; keep at least one channel")
-        result[weight] = array.astype(bool)
     return result

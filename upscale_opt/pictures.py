@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from problems import Evaluation, Order, Problem, evaluate
 from problems.bundles import occupants
 from problems.evaluation import COPY, OVER_READ, PIECES, VIEW
+from upscale_opt.entrance import ORDERS, entrance
 from upscale_opt.errors import UpscaleError
 
 COLOURS = {
@@ -26,6 +27,7 @@ COLOURS = {
 }
 
 
+@entrance(orders=ORDERS)
 def save_picture(problem: Problem, orders: dict[str, Order], path: str | Path, *, objective: str = "copies") -> None:
     """Draw one panel per order: rows are accesses, columns stored channels, colours read modes.
 

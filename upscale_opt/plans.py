@@ -20,8 +20,18 @@ from problems.evaluation import COPY, OVER_READ, PIECES, VIEW
 from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
 from problems.order_files import PLAN_FORMAT, PLAN_VERSION, require_plan_fields
 from problems.problem import MAX_SIZE
-from upscale_opt.errors import PlanError
+from upscale_opt.argument_checks import (
+    a_path,
+    a_shape,
+    a_text,
+    optional,
+    settle_fields,
+    whole,
+)
+from upscale_opt.entrance import REFERENCE, arrays_by_name, entrance
+from upscale_opt.errors import ModelError, PlanError
 from upscale_opt.fingerprints import Fingerprint, fingerprints_from_dict, fingerprints_to_dict
+from upscale_opt.plan_fields import PLAN_FIELDS
 from upscale_opt.segment_problems import Problems
 
 if TYPE_CHECKING:
@@ -50,12 +60,21 @@ class ModelReference:
         Seed of the random weights.
     input_shape
         Shape of the example input, batch included.
+
+    Raises
+    ------
+    UpscaleError
+        If a value makes no sense.
     """
 
     name: str
     weights: str | None = None
     seed: int = 0
     input_shape: tuple[int, ...] = (1, 3, 224, 224)
+
+    def __post_init__(self) -> None:
+        settle_fields(self, name=a_text, weights=optional(a_path), seed=whole(0, ModelError), input_shape=a_shape)
+        object.__setattr__(self, "weights", None if self.weights is None else str(self.weights))
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +108,11 @@ class Plan:
     fixed
         Name to fingerprint of the values that the traced code holds for (`Graph.fixed`), which no state_dict brings
         along; `upscale_opt.load` wants them to be the same. Empty if they are not known.
+
+    Raises
+    ------
+    PlanError
+        If a field is no mapping of names, or a mask no Boolean array.
     """
 
     masks: Mapping[str, np.ndarray]
@@ -103,6 +127,7 @@ class Plan:
     fixed: Mapping[str, Fingerprint] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        settle_fields(self, **PLAN_FIELDS)
         wide = {consumer_of(name) for name, mode in self.reads.items() if mode == OVER_READ or name in self.widths}
         reads = {
             name: OVER_READ if mode in (COPY, PIECES) and consumer_of(name) in wide else mode
@@ -130,6 +155,7 @@ def consumer_of(access: str) -> str:
     return access.partition("#")[0]
 
 
+@entrance(model=REFERENCE, masks=arrays_by_name)
 def plan(
     problems: Mapping[str, Problem],
     masks: Mapping[str, np.ndarray],
@@ -189,6 +215,7 @@ def plan_of_orders(
     return _assemble(problems, masks, orders, evaluations, model, outputs)
 
 
+@entrance(model=REFERENCE, masks=arrays_by_name)
 def baseline_plan(
     problems: Mapping[str, Problem],
     masks: Mapping[str, np.ndarray],
@@ -250,6 +277,7 @@ def _blocks_of(problem: Problem, access: str) -> tuple[int, ...]:
     return next(own.blocks for own in problem.accesses if own.name == access)
 
 
+@entrance()
 def save_plan(plan: Plan, path: str | Path) -> None:
     """Write a plan to a file, atomically.
 
@@ -272,6 +300,7 @@ def save_plan(plan: Plan, path: str | Path) -> None:
         raise PlanError(str(error)) from error
 
 
+@entrance()
 def read_plan(path: str | Path) -> Plan:
     """Read a plan from a file.
 

@@ -6,7 +6,6 @@ do anything, so that `upscale_opt.trace` pins what they touch; a copy without th
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,6 +15,10 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.prune import BasePruningMethod
+
+from upscale_opt.attributes import copied
+from upscale_opt.entrance import entrance
+from upscale_opt.errors import MaskError
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -36,12 +39,35 @@ class PruningMasks:
     columns: dict[str, np.ndarray]
     rows: dict[str, np.ndarray]
 
+    def of_inputs(self) -> dict[str, np.ndarray]:
+        """The columns, where they say all.
+
+        Raises
+        ------
+        MaskError
+            If output channels are dropped, too: nothing that consumers keep says so.
+        """
+        dropped = list(self.of_outputs())
+        if dropped:
+            others = f" and {len(dropped) - 1} more" if len(dropped) > 1 else ""
+            raise MaskError(
+                f"the pruning drops output channels of {dropped[0]}{others}, and masks are of input channels; give the "
+                "field columns as masks, and rows as outputs (--output-masks on the command line) if what these "
+                "channels become behind a normalisation shall be zero, too"
+            )
+        return self.columns
+
+    def of_outputs(self) -> dict[str, np.ndarray]:
+        """The rows of the weights that lose some: masks as `upscale_opt.normalise_output_masks` accepts them."""
+        return {weight: mask for weight, mask in self.rows.items() if not mask.all()}
+
 
 def is_pruned(model: nn.Module) -> bool:
     """Whether any module of a model is pruned with `torch.nn.utils.prune`, not yet permanently."""
     return any(True for _ in _pruned_tensors(model))
 
 
+@entrance()
 def masks_from_pruning(model: nn.Module) -> PruningMasks:
     """The masks of the convolutions and linear layers that were pruned with `torch.nn.utils.prune`.
 
@@ -79,6 +105,7 @@ def masks_from_pruning(model: nn.Module) -> PruningMasks:
     return PruningMasks(columns, rows)
 
 
+@entrance()
 def permanently_pruned(model: Model) -> Model:
     """A copy of a model in which what `torch.nn.utils.prune` dropped is zero for good: no masks and no hooks.
 
@@ -90,13 +117,7 @@ def permanently_pruned(model: Model) -> Model:
     model
         Any module, pruned or not.
     """
-    # What the hooks computed is no parameter, and torch may refuse to copy it.
-    computed = {
-        id(value): torch.empty(0)
-        for _, module, method in _pruned_tensors(model)
-        if (value := vars(module).get(method._tensor_name)) is not None
-    }
-    result = copy.deepcopy(model, computed)
+    result = copied(model)
     made: dict[int, list[tuple[torch.Tensor, nn.Parameter]]] = {}
     for _, module, method in list(_pruned_tensors(result)):
         name = method._tensor_name

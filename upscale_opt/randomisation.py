@@ -129,7 +129,7 @@ def _scale_once() -> Callable[[Any, Any, torch.Tensor], torch.Tensor]:
         if not pending:
             return output
         pending.clear()
-        shape = [1, -1] + [1] * (output.ndim - 2) if isinstance(module, _ConvNd) else [-1]
+        shape = [-1] + [1] * (module.weight.ndim - 2)  # with or without a batch axis
         bias = 0 if module.bias is None else module.bias.reshape(shape)
         scale = (output - bias).detach().std()
         size = max([1.0, *(float(x.abs().max()) for x in inputs if x.numel())])

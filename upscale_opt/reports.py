@@ -14,6 +14,7 @@ from rich.table import Table
 from problems import Problem, in_units
 from problems.order_files import order_to_dict
 from solvers import Result, SolveInterrupted
+from upscale_opt.entrance import entrance
 from upscale_opt.environment import environment, stolen_note
 from upscale_opt.segments import Solutions, total_in_units
 
@@ -157,6 +158,7 @@ def latency_table(latencies: Mapping[str, Profile]) -> str:
     return "\n".join([render(grid), note] if note else [render(grid)])
 
 
+@entrance()
 def access_table(profiles: Sequence[AccessProfile]) -> str:
     """The accesses of an export, worst first: those with hidden copies, then by time spent on copies and selection.
 

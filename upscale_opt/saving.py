@@ -19,6 +19,7 @@ from torch import fx, nn
 
 from problems import ProblemError
 from problems.files import write_bytes_atomically
+from upscale_opt.entrance import entrance
 from upscale_opt.errors import PlanError, UpscaleError, VerificationError
 from upscale_opt.forms import require_forms
 from upscale_opt.memory_formats import memory_format_of
@@ -45,6 +46,7 @@ class Savable(Protocol):
         """The inputs it was made for, if they are known."""
 
 
+@entrance()
 def save_as(
     exported: Savable,
     path: str | Path,

@@ -10,15 +10,17 @@ from torch.utils._pytree import tree_map_only
 
 from upscale_opt.attributes import named_tensors
 from upscale_opt.errors import ModelError
+from upscale_opt.known_values import KnownValues
 from upscale_opt.operators.elementwise import elementwise
 from upscale_opt.operators.table import MODULE_RULES
 from upscale_opt.regions import unwound
-from upscale_opt.tracer import Tracing
 
 Shapes = dict[str, Any]
 
 
-def shapes_of(tracing: Tracing, inputs: tuple[Any, ...]) -> tuple[Shapes, Shapes]:
+def shapes_of(
+    traced: fx.GraphModule, inputs: tuple[Any, ...], known: KnownValues | None = None
+) -> tuple[Shapes, Shapes]:
     """Shape of every node's output: for the inputs as given, and for a batch of at least two.
 
     None where a node computes no tensor. The shapes of several tensors are under the node's name with ``:parts``.
@@ -32,7 +34,7 @@ def shapes_of(tracing: Tracing, inputs: tuple[Any, ...]) -> tuple[Shapes, Shapes
     """
     on_meta = tuple(x.to("meta") if isinstance(x, torch.Tensor) else x for x in inputs)
     try:
-        shapes = _run(tracing, on_meta)
+        shapes = _run(traced, known, on_meta)
     except Exception as error:
         given = ", ".join(str(tuple(x.shape)) for x in inputs if isinstance(x, torch.Tensor))
         raise ModelError(
@@ -43,7 +45,7 @@ def shapes_of(tracing: Tracing, inputs: tuple[Any, ...]) -> tuple[Shapes, Shapes
         return shapes, shapes
     pair = tuple(x.expand(2, *x.shape[1:]) if isinstance(x, torch.Tensor) else x for x in on_meta)
     try:
-        return shapes, _run(tracing, pair)
+        return shapes, _run(traced, known, pair)
     except Exception:
         return shapes, shapes
 
@@ -53,8 +55,8 @@ def first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
-def _run(tracing: Tracing, on_meta: tuple[Any, ...]) -> Shapes:
-    recorder = _ShapeRecorder(tracing)
+def _run(traced: fx.GraphModule, known: KnownValues | None, on_meta: tuple[Any, ...]) -> Shapes:
+    recorder = _ShapeRecorder(traced, known)
     state = {
         name: torch.empty_like(tensor, device="meta")
         for name, tensor in (*recorder.named_parameters(), *recorder.named_buffers())
@@ -67,10 +69,10 @@ def _run(tracing: Tracing, on_meta: tuple[Any, ...]) -> Shapes:
 class _ShapeRecorder(nn.Module):
     """Runs a traced module node by node and records the shapes of all tensors."""
 
-    def __init__(self, tracing: Tracing) -> None:
+    def __init__(self, traced: fx.GraphModule, known: KnownValues | None) -> None:
         super().__init__()
-        self.traced = tracing.module
-        self.known = tracing.known
+        self.traced = traced
+        self.known = known
         self.own = dict(named_tensors(self.traced))
         self.shapes: Shapes = {}
 
@@ -83,7 +85,7 @@ class _ShapeRecorder(nn.Module):
                     result = super().run_node(n)
                 except Exception:
                     # What is computed from buffers may have a shape that depends on their values.
-                    if not recorder.known.has(n):
+                    if recorder.known is None or not recorder.known.has(n):
                         raise
                     result = tree_map_only(torch.Tensor, _on_meta, recorder.known.value(n))
                 recorder.shapes[n.name] = tuple(result.shape) if isinstance(result, torch.Tensor) else None

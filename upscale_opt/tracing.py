@@ -12,18 +12,18 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn.parameter import is_lazy
 
 from upscale_opt.argument_names import normalise
-from upscale_opt.attributes import named_tensors
 from upscale_opt.channels import Scattered
 from upscale_opt.constants import renew_changed
+from upscale_opt.entrance import entrance
 from upscale_opt.errors import ModelError
 from upscale_opt.findings import Value, channels_in
 from upscale_opt.fixed_values import fixed_values
 from upscale_opt.flow import Flow, UnknownArguments
 from upscale_opt.graphs import NETWORK_INPUT, NETWORK_OUTPUT, Graph, build
 from upscale_opt.hooks import hooks_of, require_traceable_hooks
+from upscale_opt.network_checks import require_call
 from upscale_opt.operators.elementwise import elementwise
 from upscale_opt.operators.sizes import pin_counted
 from upscale_opt.operators.table import rule_of
@@ -35,13 +35,14 @@ from upscale_opt.shapes import first_line, shapes_of
 from upscale_opt.tracer import REASON, traced
 
 
+@entrance()
 def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Graph:
     """Trace a model into channel layouts. The model is not changed and not run.
 
     Parameters
     ----------
     model
-        Any module torch.fx can trace, in eval mode.
+        Any module torch.fx can trace, in eval mode; wrapped ones are unwrapped (`upscale_opt.unwrapped`).
     example_inputs
         A tensor or the tuple of positional inputs; only shapes and dtypes matter.
 
@@ -50,11 +51,11 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
     ModelError
         If the model is in training mode, cannot be traced, or rejects the shape of the inputs.
     """
+    require_call(model, example_inputs)
     inputs = as_tuple(example_inputs)
     if model.training:
         raise ModelError("the model is in training mode; call model.eval() first")
     require_traceable_hooks(model)
-    _require_initialised(model)
     tensors = dict(all_tensors(model))
     with Preservation(model) as state:
         try:
@@ -73,7 +74,7 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
             ) from error
         normalise(found.module)
         renew_changed(found.module, model)
-        shapes, batched = shapes_of(found, inputs)
+        shapes, batched = shapes_of(found.module, inputs, found.known)
         later = dict(all_tensors(model))
     constants = frozenset(found.module.state_dict()) - frozenset(model.state_dict())
     fixed = fixed_values(model, found, tensors, later)
@@ -116,16 +117,6 @@ def _unused_rearrangements(flow: Flow) -> frozenset[str]:
 def as_tuple(example_inputs: torch.Tensor | Sequence[Any]) -> tuple[Any, ...]:
     """Example inputs as the tuple of positional arguments."""
     return (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
-
-
-def _require_initialised(model: nn.Module) -> None:
-    for name, tensor in named_tensors(model):
-        if is_lazy(tensor):
-            path = name.rpartition(".")[0]
-            raise ModelError(
-                f"the layer {path!r} ({type(model.get_submodule(path)).__name__}) has no weights yet; "
-                "run the model once, which makes them"
-            )
 
 
 def _same_shape(flow: Flow, first: fx.Node, second: Any) -> bool:

@@ -21,6 +21,7 @@ from torch import fx, nn
 
 from upscale_opt.attributes import attribute_of, copied, copy_with, named_tensors
 from upscale_opt.buffers import changing_buffers, frozen_statistics
+from upscale_opt.entrance import entrance
 from upscale_opt.errors import VerificationError
 from upscale_opt.exports import Exported, Verification
 from upscale_opt.finite import require_finite
@@ -28,6 +29,14 @@ from upscale_opt.gradients import Comparison, Gradients, shaken
 from upscale_opt.graphs import Graph
 from upscale_opt.layouts import stored_positions
 from upscale_opt.masks import effective_masks
+from upscale_opt.network_checks import (
+    input_axis,
+    masks_by_weight,
+    require_fitting_inputs,
+    require_same_network,
+    require_values,
+    with_values,
+)
 from upscale_opt.outputs import NO_TENSOR, clones, relative_error, tensors
 from upscale_opt.preservation import Preservation, unchanged
 from upscale_opt.prologues import prologues_of
@@ -42,6 +51,7 @@ SENSITIVITY = 1e-6
 NUM_SHAKES = 10
 
 
+@entrance()
 def verify(
     model: nn.Module,
     exported: Exported,
@@ -66,10 +76,11 @@ def verify(
     seed
         Of the random values.
     """
-    plan = exported.plan
-    verifier = Verifier(
-        model, example_inputs, exported.graph, plan.masks, outputs=plan.outputs, gradients=gradients, seed=seed
-    )
+    require_values(model)
+    require_same_network(model, exported.graph)
+    require_fitting_inputs(model, exported.graph, example_inputs)
+    plan, given = exported.plan, with_values(example_inputs, model)
+    verifier = Verifier(model, given, exported.graph, plan.masks, outputs=plan.outputs, gradients=gradients, seed=seed)
     return verifier.check(exported)
 
 
@@ -369,6 +380,7 @@ def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.shape == b.shape and bool(torch.equal(a.nan_to_num(), b.nan_to_num()))
 
 
+@entrance()
 def masked_copy(model: Any, masks: Mapping[str, np.ndarray], axes: Mapping[str, int] | None = None) -> Any:
     """A copy of a model with the input channels that the masks drop set to zero: the masked model.
 
@@ -377,12 +389,17 @@ def masked_copy(model: Any, masks: Mapping[str, np.ndarray], axes: Mapping[str, 
     model
         Any module; it is not changed.
     masks
-        Weight name to Boolean array, True = kept.
+        Weight or module name to Boolean array, True = kept, or to a list of kept channels.
     axes
         Weight name to the dimension its input channels are on. Default: 0 for transposed convolutions, 1 for others.
+
+    Raises
+    ------
+    MaskError
+        If a name is no weight of the model, or a mask does not fit.
     """
     masked = copied(model)
-    _drop_columns(masked, masks, axes)
+    _drop_columns(masked, masks_by_weight(masked, masks, axes or {}), axes)
     return masked
 
 
@@ -391,7 +408,7 @@ def _drop_columns(model: nn.Module, masks: Mapping[str, np.ndarray], axes: Mappi
     """Set the input channels that the masks drop to zero, in place."""
     for name, mask in masks.items():
         weight = attribute_of(model, name)
-        axis = _input_axis(model, name) if axes is None else axes[name]
+        axis = axes[name] if axes is not None and name in axes else input_axis(model, name)
         weight.transpose(axis, 0)[torch.from_numpy(~mask).to(weight.device)] = 0
 
 
@@ -408,11 +425,6 @@ def _multiply(mask: np.ndarray, axis: int) -> Callable[[Any, Any, torch.Tensor],
         return torch.where(torch.from_numpy(mask).to(output.device).reshape(shape), output, 0)
 
     return hook
-
-
-def _input_axis(model: Any, weight: str) -> int:
-    """The dimension of a weight that input channels are on, by the module it belongs to."""
-    return 0 if getattr(model.get_submodule(weight.rpartition(".")[0]), "transposed", False) is True else 1
 
 
 def _variation(outputs: list[torch.Tensor], num_draws: int) -> float:

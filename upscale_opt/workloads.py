@@ -62,7 +62,7 @@ def layer_of(pruning: Pruning, read: Read, num_outputs: int, prologues: Mapping[
         return None
     convolution: dict[str, Any] = {}
     if not isinstance(module, nn.Linear):
-        if not isinstance(module.padding, tuple):
+        if not isinstance(module.padding, tuple) or read.input.axis != 1:  # specimens have a batch axis
             return None
         names = {"kernel": "kernel_size", "stride": "stride", "padding": "padding", "dilation": "dilation"}
         convolution = {name: tuple(getattr(module, own)) for name, own in names.items()}

@@ -15,6 +15,7 @@ from problems import AllocationProblem
 from solvers.allocation.buckets import DEFAULT_BUCKETS
 from solvers.allocation.dispatch import allocate
 from solvers.allocation.result import Allocation
+from solvers.common.arguments import require_problem, require_settings
 from solvers.common.errors import SolverError
 
 Score = Callable[[tuple[int, ...]], float]
@@ -137,6 +138,9 @@ def search_allocation(
     >>> found.allocation.profile, found.score
     ({'a': 0.0, 'b': 0.5}, 0.0)
     """
+    require_problem(problem, AllocationProblem)
+    require_settings(score=score, rng=rng, num_random=num_random, patience=patience, share=share, progress=progress)
+    require_settings(method=method, num_buckets=num_buckets)
     if num_random < 0 or patience < 1 or not 0 <= share <= 1:
         raise SolverError(
             f"num_random is {num_random}, patience {patience}, share {share}; give at least 0, at least 1, and a "

@@ -10,6 +10,7 @@ from solvers.allocation.buckets import DEFAULT_BUCKETS, Buckets, buckets_of
 from solvers.allocation.dynamic_programme import least_error_choice
 from solvers.allocation.gate import allocation_of
 from solvers.allocation.result import Allocation
+from solvers.common.arguments import require_problem, require_settings
 from solvers.common.errors import SolverError
 from solvers.common.result import Status
 
@@ -56,10 +57,10 @@ def allocate(
     >>> print(allocate(allocation_problem(TimingTable((conv, head), base=1.0), 2)))
     dynamic-programme: error 500000 OPTIMAL, speedup 2, 0.5 of 0.5 s for 2 layers
     """
+    require_problem(problem, AllocationProblem)
+    require_settings(method=method, num_buckets=num_buckets, time_limit=time_limit)
     if method not in _METHODS:
         raise SolverError(f"there is no method {method!r}; choose one of {', '.join(_METHODS)}")
-    if not time_limit > 0:
-        raise SolverError(f"time_limit is {time_limit}; give seconds, more than 0")
     buckets = buckets_of(problem, num_buckets)
     if not buckets.leaves_a_choice:
         return allocation_of(problem, problem.fastest_choice, method=method, status=Status.FEASIBLE)

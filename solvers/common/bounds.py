@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from problems import Objective, Order, Problem, evaluate
+from problems import Objective, Order, Problem, evaluate, objective_named
+from solvers.common.arguments import require_problem, require_settings
 from solvers.common.arrangement_costs import ArrangementCosts
 from solvers.common.least_costs import least_costs
 from solvers.common.loosening import loosened
@@ -32,7 +33,9 @@ def trivial_bound(problem: Problem, objective: Objective) -> int:
     >>> [trivial_bound(problem, objective) for objective in OBJECTIVES.values() if not objective.uses_tables]
     [0, 3, 0, 0]
     """
-    return int(_alone(problem, objective).sum())
+    require_problem(problem)
+    require_settings(objective=objective)
+    return int(_alone(problem, objective_named(objective)).sum())
 
 
 def _alone(problem: Problem, objective: Objective) -> np.ndarray:

@@ -75,7 +75,7 @@ def test_more_work_costs_more():
         (lambda: AnalyticCosts(bytes_per_ns=0), "bytes_per_ns is 0"),
         (lambda: AnalyticCosts(launch_ns=-1), "launch_ns is -1"),
         (lambda: AnalyticCosts(flops_per_ns=1.5), "flops_per_ns is 1.5"),
-        (lambda: Workload(1, 1, 0, 1, 4), "output_elements 0"),
+        (lambda: Workload(1, 1, 0, 1, 4), "output_elements is 0"),
         (lambda: AnalyticCosts().table(CONV, kept=5, stored=4), "keeps 5 of 4"),
         (lambda: AnalyticCosts().table(CONV, kept=0, stored=4), "keeps 0 of 4"),
     ],

@@ -218,7 +218,7 @@ BAD_SHAPE = Importance("short", lambda evidence, weight: np.ones(1), "this test"
         ({"amounts": {"stem": 0.5}, "mode": "constrained"}, "matches no layer that is masked"),
         ({"ignore": ["nowhere"]}, "matches no convolution"),
         ({"round_to": 0}, "whole number of at least 1"),
-        ({"seed": -1}, "the seed is -1"),
+        ({"seed": -1}, "seed is -1"),
         ({"mode": "output", "outputs": {"stem": np.ones(12)}}, "outputs= goes with mode 'input'"),
         ({"importance": BAD_SHAPE}, r"scores of shape \(1,\); it must return one number for each of the 12"),
         ({"importance": "hrank"}, "the importance hrank needs data"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from upscale_opt import PlanError, export, trace
+from upscale_opt import ModelError, PlanError, export, trace
 from upscale_opt.matrix_convolution import MatrixConv2d, is_pointwise
 from upscale_opt.plans import MATMUL
 
@@ -46,7 +46,7 @@ def _operators(module, x):
 def test_others_are_refused():
     assert is_pointwise(nn.Conv2d(4, 4, 1)) and not is_pointwise(nn.Conv2d(4, 4, 3))
     assert not is_pointwise(nn.Conv2d(4, 4, 1, groups=2)) and not is_pointwise(nn.Linear(4, 4))
-    with pytest.raises(ValueError, match="no 1x1 convolution"):
+    with pytest.raises(ModelError, match="no 1x1 convolution"):
         MatrixConv2d.of(nn.Conv2d(4, 4, 3))
 
 

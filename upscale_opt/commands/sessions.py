@@ -121,6 +121,8 @@ class Run:
         say(str(self._census()))
         say(self.masks_summary())
         for pin in self.prepared.graph.unsupported:
+            if not pin.num_channels:
+                continue  # a layer that is skipped
             say(f"pinned: {pin.num_channels} channels at {pin.node} ({pin.reason})")
         for name in self.prepared.graph.used:
             say(f"fixed: the value of {name} has become part of the code")
@@ -166,6 +168,7 @@ class Run:
             gradients=gradients,
             messages=list(self.prepared.messages),
             pinned=[vars(pin) for pin in self.prepared.graph.unsupported],
+            skipped=[vars(own) for own in self.prepared.graph.skipped],
             channels=self._census().to_dict(),
             masks=[vars(own) for own in self.prepared.report],
             outputs=[
@@ -229,6 +232,7 @@ def prepare_model(setting: Setting, objective: str) -> tuple[Prepared, ModelRefe
     from upscale_opt.comparison import prepare
     from upscale_opt.latency.backends import require_backend
     from upscale_opt.plans import ModelReference
+    from upscale_opt.skipped import grouped
     from upscale_opt.tracing import trace
 
     measuring = setting.measuring
@@ -242,6 +246,7 @@ def prepare_model(setting: Setting, objective: str) -> tuple[Prepared, ModelRefe
     masks = replace(masks, messages=(*notes, *masks.messages))
     outputs = settle_outputs(graph, setting.masks)
     costs = measuring.costs(x) if objective_named(objective).uses_tables else None
+    remark(f"skipped {line}" for line in grouped(graph.skipped))
     prepared = prepare(
         network, x, masks, graph=graph, started=started, objective=objective, outputs=outputs, costs=costs
     )
@@ -253,12 +258,13 @@ def load_model_and_input(
 ) -> tuple[Any, Any, tuple[str, ...]]:
     """The model and a random input, on the device and in a memory format, and what has to be said about the model.
 
-    What `torch.nn.utils.prune` dropped is made permanent.
+    What `torch.nn.utils.prune` dropped is made permanent, and weights that are computed at every call become plain.
     """
     import torch
 
     from upscale_opt.models import in_memory_format, load_model
-    from upscale_opt.pruned_modules import is_pruned, permanently_pruned
+    from upscale_opt.pruned_modules import is_pruned
+    from upscale_opt.weight_parametrisations import PRUNE, computed_weights, plain_weights
 
     try:
         where = torch.device(device)
@@ -274,8 +280,13 @@ def load_model_and_input(
     network = load_model(reference)
     notes: tuple[str, ...] = ()
     if is_pruned(network):
-        network = permanently_pruned(network)
         notes = ("the model is pruned by torch.nn.utils.prune, which is made permanent; its zeros count as masks",)
+    computed = computed_weights(network)
+    if computed:
+        network = plain_weights(network)
+    others = [own for own in computed if own != PRUNE]
+    if others:
+        notes = (*notes, f"weights of the model are computed at every call ({', '.join(others)}); they are made plain")
     network = network.to(where)
     return network, in_memory_format(memory_format, x.to(where), network), notes
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from upscale_opt.amounts import require_amount, require_rounding
+from upscale_opt.argument_checks import an_amount, described, named_values, whole
 from upscale_opt.consumer_names import consumers_matching
 from upscale_opt.errors import MaskError
 from upscale_opt.graphs import Graph
@@ -55,13 +56,13 @@ class Criterion:
 
     def __post_init__(self) -> None:
         importance_named(self.importance)
+        named_values(an_amount, "its amount", "weight or module", MaskError)(self.amounts, "amounts")
         for amount in (self.amount, *self.amounts.values()):
             require_amount(amount)
         require_rounding(self.round_to, self.min_channels)
-        if self.scope not in (LOCAL, GLOBAL):
-            raise MaskError(f"there is no scope {self.scope!r}; choose {LOCAL} or {GLOBAL}")
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise MaskError(f"the seed is {self.seed}; give a whole number of at least 0")
+        if not isinstance(self.scope, str) or self.scope not in (LOCAL, GLOBAL):
+            raise MaskError(f"there is no scope {described(self.scope)}; choose {LOCAL} or {GLOBAL}")
+        whole(0, MaskError)(self.seed, "seed")
 
     def evidence(self, graph: Graph, weights: list[str], side: str) -> Evidence:
         """What the importance needs to know of these weights."""

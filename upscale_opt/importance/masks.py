@@ -9,6 +9,7 @@ import numpy as np
 
 from upscale_opt.constrained import shared_masks
 from upscale_opt.consumer_names import consumers_matching
+from upscale_opt.entrance import IMPORTANCE, entrance
 from upscale_opt.errors import MaskError
 from upscale_opt.graphs import Graph
 from upscale_opt.importance.criteria import LOCAL, Criterion
@@ -16,9 +17,11 @@ from upscale_opt.importance.observation import Loss
 from upscale_opt.importance.ranking import ranked_masks, scores_of
 from upscale_opt.importance.registry import Importance
 from upscale_opt.modes import CONSTRAINED, INPUT, OUTPUT
-from upscale_opt.output_masks import maskable_producers, zero_columns
+from upscale_opt.network_checks import require_values
+from upscale_opt.output_masks import maskable_producers, normalise_output_masks, zero_columns
 
 
+@entrance(importance=IMPORTANCE)
 def importance_masks(
     graph: Graph,
     importance: str | Importance = "l2",
@@ -83,15 +86,17 @@ def importance_masks(
     MaskError
         If a value makes no sense, a name matches nothing, data is missing, or a layer cannot be scored.
     """
+    require_values(graph.module)
     criterion = Criterion(importance, amount, scope, amounts or {}, data, loss, seed, round_to, min_channels)
     if outputs and mode != INPUT:
         raise MaskError(f"outputs= goes with mode {INPUT!r}; leave it out in mode {mode!r}")
     if mode == CONSTRAINED:
         return shared_masks(graph, criterion, ignore=ignore)
-    first = zero_columns(graph, outputs) if outputs else None
+    first = zero_columns(graph, normalise_output_masks(graph, outputs)) if outputs else None
     return ranked_masks(graph, maskable(graph, mode, ignore=ignore), mode, criterion, first=first)
 
 
+@entrance(importance=IMPORTANCE)
 def importance_scores(
     graph: Graph,
     importance: str | Importance = "l2",
@@ -121,6 +126,7 @@ def importance_scores(
     MaskError
         As `importance_masks` does.
     """
+    require_values(graph.module)
     criterion = Criterion(importance, data=data, loss=loss, seed=seed)
     return scores_of(graph, maskable(graph, mode, ignore=ignore), mode, criterion)
 

@@ -11,6 +11,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
+from upscale_opt.argument_checks import parts_of
 from upscale_opt.attributes import attribute_of
 from upscale_opt.errors import MaskError
 from upscale_opt.graphs import Graph
@@ -149,7 +150,7 @@ def _batches(graph: Graph, data: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
     number = sum(node.op == "placeholder" and not node.args for node in graph.module.graph.nodes)
     device = device_of(graph.module)
     for batch in [data] if isinstance(data, torch.Tensor) else data:
-        parts = (batch,) if isinstance(batch, torch.Tensor) else tuple(batch)
+        parts = parts_of(batch)
         if len(parts) not in (number, number + 1) or not all(isinstance(part, torch.Tensor) for part in parts[:number]):
             raise MaskError(
                 f"a batch of the data has {len(parts)} parts; the network takes {number} tensors, and labels may follow"

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from upscale_opt.argument_checks import a_flag, a_text, at_least, callable_with, described, optional, settle_fields
+from upscale_opt.entrance import AN_IMPORTANCE, entrance
 from upscale_opt.errors import MaskError
 from upscale_opt.importance.evidence import Evidence
 
@@ -48,6 +50,11 @@ class Importance:
     needs_gradients: bool = False
     exponent: float = 1
 
+    def __post_init__(self) -> None:
+        function = callable_with("the evidence and the name of a weight", MaskError)
+        settle_fields(self, name=a_text, function=function, exponent=at_least(0, MaskError))
+        settle_fields(self, statistic=optional(callable_with("a feature map", MaskError)), needs_gradients=a_flag)
+
     def __str__(self) -> str:
         needs = "labelled data" if self.needs_labels else "data" if self.needs_data else "no data"
         return f"{self.name} ({self.source}; needs {needs})"
@@ -67,6 +74,7 @@ IMPORTANCES: dict[str, Importance] = {}
 """The importances by name; `register_importance` adds to them."""
 
 
+@entrance(importance=AN_IMPORTANCE)
 def register_importance(importance: Importance) -> Importance:
     """Make an importance known under its name; it is returned. A module that is loaded again replaces its own.
 
@@ -98,8 +106,8 @@ def importance_named(importance: str | Importance) -> Importance:
     """
     if isinstance(importance, Importance):
         return importance
-    if importance not in IMPORTANCES:
-        near = difflib.get_close_matches(str(importance), IMPORTANCES, n=1)
+    if not isinstance(importance, str) or importance not in IMPORTANCES:
+        near = difflib.get_close_matches(importance, IMPORTANCES, n=1) if isinstance(importance, str) else []
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(IMPORTANCES)}"
-        raise MaskError(f"there is no importance {importance!r}; {hint}")
+        raise MaskError(f"there is no importance {described(importance)}; {hint}")
     return IMPORTANCES[importance]

@@ -17,11 +17,13 @@ import torch
 from tqdm import tqdm
 
 from problems.evaluation import OVER_READ, VIEW
+from upscale_opt.entrance import entrance
 from upscale_opt.errors import ModelError
 from upscale_opt.exports import Exported
 from upscale_opt.latency.access_nodes import AccessNodes, nodes_of_accesses
 from upscale_opt.latency.access_traces import NODE, REFERENCE, Copy, NodeRunner, Range, profiled_pass
 from upscale_opt.latency.retained_memory import retained_memory
+from upscale_opt.network_checks import require_call, require_run, require_values, with_values
 from upscale_opt.tracing import as_tuple
 
 FULL = "full"
@@ -120,6 +122,7 @@ class AccessProfile:
         return {**asdict(self), "copies": copies, "is_hidden_copy": self.is_hidden_copy}
 
 
+@entrance()
 def profile_accesses(
     exported: Exported,
     example_inputs: torch.Tensor | Sequence[Any],
@@ -153,7 +156,11 @@ def profile_accesses(
     ModelError
         If there is no run, or the export does not run on these inputs.
     """
-    return profile_accesses_interleaved({"": exported}, example_inputs, runs=runs, progress=progress)[""]
+    require_values(exported.module)
+    given = as_tuple(with_values(example_inputs, exported.module))
+    require_call(exported.module, given)
+    require_run(exported.module, given, "the export")
+    return profile_accesses_interleaved({"": exported}, given, runs=runs, progress=progress)[""]
 
 
 def profile_accesses_interleaved(

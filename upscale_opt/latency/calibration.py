@@ -20,7 +20,9 @@ from torch import nn
 from tqdm import tqdm
 
 from problems import CostTable
+from upscale_opt.argument_checks import at_least, settle_fields, whole
 from upscale_opt.cost_model import GRID, AnalyticCosts, Workload
+from upscale_opt.entrance import entrance
 from upscale_opt.environment import processor
 from upscale_opt.extraction import extract
 from upscale_opt.gather_convolution import is_fused_on
@@ -60,6 +62,9 @@ class Effort:
     seconds: float = 0.003
     copies: int = 6
 
+    def __post_init__(self) -> None:
+        settle_fields(self, spans=whole(0), rounds=whole(1), sweeps=whole(1), seconds=at_least(0), copies=whole(1))
+
     @property
     def detail(self) -> Detail:
         """All of it but rounds and sweeps."""
@@ -93,6 +98,7 @@ def conditions_of(example_inputs: Sequence[Any], *, backend: str = EAGER) -> Con
     )
 
 
+@entrance()
 def calibrate(
     graph: Graph,
     masks: Mapping[str, np.ndarray],

@@ -17,12 +17,14 @@ from torch import nn
 from torch.utils import benchmark
 from tqdm import tqdm
 
+from upscale_opt.entrance import RUNNABLE, entrance
 from upscale_opt.environment import StolenTime, environment
 from upscale_opt.errors import ModelError
 from upscale_opt.latency.backends import EAGER, TORCHSCRIPT, is_script, prepared
 from upscale_opt.latency.drift import slowness
 from upscale_opt.latency.retained_memory import retained_memory
 from upscale_opt.latency.stack_room import with_stack_room
+from upscale_opt.network_checks import require_run, with_values
 from upscale_opt.tracing import as_tuple
 
 MINIMUM_BLOCK_SECONDS = 0.02
@@ -96,6 +98,7 @@ class Profile:
         }
 
 
+@entrance(model=RUNNABLE)
 def profile(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],
@@ -109,6 +112,7 @@ def profile(
     return profile_interleaved(models, example_inputs, runs=runs, backend=backend, progress=progress)["model"]
 
 
+@entrance()
 @with_stack_room
 def profile_interleaved(
     models: Mapping[str, nn.Module],
@@ -140,7 +144,7 @@ def profile_interleaved(
     ModelError
         If there are fewer than two runs, or the backend does not fit the device.
     """
-    inputs = as_tuple(example_inputs)
+    inputs = as_tuple(with_values(example_inputs, next(iter(models.values()))))
     device = next((x.device for x in inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
     on_gpu = device.type == "cuda"
     runs = (100 if on_gpu else 10) if runs is None else runs
@@ -151,6 +155,7 @@ def profile_interleaved(
     with torch.inference_mode(), retained_memory():
         calls, timers = {}, {}
         for name, model in models.items():
+            require_run(model, inputs, name)
             calls[name] = prepared(model, inputs, backend)
             timers[name] = _timer(calls[name], device)
         rounds = tqdm(range(runs), desc="profile", unit="round", disable=None if progress else True, leave=False)

@@ -19,7 +19,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from upscale_opt.argument_checks import a_flag, above, an, settle_fields
 from upscale_opt.datasets import Dataset
+from upscale_opt.entrance import DATASET, LEARNER, entrance
 from upscale_opt.errors import LearningError
 from upscale_opt.learning.columns import Columns, HeldColumns
 from upscale_opt.learning.learned import Learned
@@ -59,6 +61,8 @@ class Bip:
     frozen: float = 0.5
 
     def __post_init__(self) -> None:
+        number = above(-math.inf, LearningError)
+        settle_fields(self, gamma=number, lr=number, momentum=number, frozen=number, implicit=a_flag)
         for name, value in (("gamma", self.gamma), ("the learning rate of masks", self.lr)):
             if not 0 < value < math.inf:
                 raise LearningError(f"{name} is {value:g}; give a number above 0")
@@ -92,6 +96,10 @@ class MaskEpoch:
     kept: Mapping[str, int]
 
 
+_SETTINGS = an("upscale_opt.learning.bip", "Bip", "a upscale_opt.learning.bip.Bip", LearningError)
+
+
+@entrance(model=LEARNER, data=DATASET, settings=_SETTINGS)
 def bip(
     model: nn.Module,
     data: Dataset,

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from upscale_opt.entrance import RUNNABLE, entrance
+from upscale_opt.entrance import batches as a_series
 from upscale_opt.errors import LearningError
 from upscale_opt.running import device_of, in_modes
 
@@ -39,6 +41,7 @@ class Accuracy:
         return f"top-1 {100 * self.top1:.2f} %{top5}, loss {self.loss:.4f}, of {self.images} images"
 
 
+@entrance(model=RUNNABLE, batches=a_series)
 def accuracy(model: nn.Module, batches: Iterable[Any]) -> Accuracy:
     """Evaluate a model in eval mode. It keeps its modes and statistics.
 
@@ -52,14 +55,17 @@ def accuracy(model: nn.Module, batches: Iterable[Any]) -> Accuracy:
     Raises
     ------
     LearningError
-        If there are no images.
+        If there are no images, or the model returns something else.
     """
     first = fifth = images = 0
     loss, classes = 0.0, 0
     device = device_of(model)
     with in_modes(model, training=False), torch.no_grad():
         for x, labels in batches:
-            outputs, labels = model(x.to(device)).float(), labels.to(device)
+            outputs, labels = model(x.to(device)), labels.to(device)
+            if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
+                raise LearningError("the model must return one tensor of shape (images, classes); give one that does")
+            outputs = outputs.float()
             classes = outputs.shape[1]
             best = outputs.topk(min(5, classes), dim=1).indices == labels[:, None]
             first += int(best[:, 0].sum())

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from upscale_opt.datasets import Dataset
+from upscale_opt.entrance import DATASET, LEARNER, entrance
 from upscale_opt.learning.columns import Columns, HeldColumns
 from upscale_opt.learning.learned import Learned
 from upscale_opt.learning.loop import Training, fit
@@ -21,6 +22,7 @@ from upscale_opt.running import device_of
 from upscale_opt.tracing import trace
 
 
+@entrance(model=LEARNER, data=DATASET)
 def finetune(
     model: nn.Module,
     data: Dataset,

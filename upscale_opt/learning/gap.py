@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from upscale_opt.argument_checks import an, callable_with, whole
 from upscale_opt.datasets import Dataset
+from upscale_opt.entrance import DATASET, LEARNER, entrance
 from upscale_opt.errors import LearningError
 from upscale_opt.learning.checkpoints import own_random_state, read_state, require_same, seed_everything, write_state
 from upscale_opt.learning.columns import Columns, HeldColumns
@@ -64,10 +66,13 @@ class Gap:
             ("rounds", self.rounds, 1),
             ("processes", processes, 0),
         ):
-            if not isinstance(value, int) or value < least:
-                raise LearningError(f"the number of {name} is {value}; give a whole number of at least {least}")
+            whole(least, LearningError)(value, f"the number of {name}")
 
 
+_SETTINGS = an("upscale_opt.learning.gap", "Gap", "a upscale_opt.learning.gap.Gap", LearningError)
+
+
+@entrance(model=LEARNER, data=DATASET, settings=_SETTINGS)
 def cgap(
     model: nn.Module,
     data: Dataset,
@@ -123,6 +128,12 @@ def cgap(
     return Learned(model, columns.masks, epochs, tuple(method.log), final)
 
 
+@entrance(
+    model=LEARNER,
+    data=DATASET,
+    settings=_SETTINGS,
+    factory=callable_with("nothing that returns the model", LearningError),
+)
 def pgap(
     model: nn.Module,
     data: Dataset,

@@ -17,6 +17,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from upscale_opt.datasets import Dataset
+from upscale_opt.entrance import DATASET, RUNNABLE, entrance
 from upscale_opt.errors import LearningError
 from upscale_opt.learning.checkpoints import (
     Checkpoint,
@@ -30,6 +31,7 @@ from upscale_opt.learning.checkpoints import (
 from upscale_opt.learning.evaluation import Accuracy, accuracy
 from upscale_opt.learning.recipes import Recipe
 from upscale_opt.running import device_of
+from upscale_opt.wrappers import unwrapped, without_prefixes
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ class Method:
         """Go on from what `state` returned. The model has its weights already."""
 
 
+@entrance(model=RUNNABLE, data=DATASET)
 def fit(
     model: nn.Module,
     data: Dataset,
@@ -194,7 +197,7 @@ def fit(
                         settings,
                         phase,
                         epoch + 1,
-                        model.state_dict(),
+                        unwrapped(model).state_dict(),
                         optimiser.state_dict(),
                         method.state(),
                         [asdict(own) for own in log],
@@ -234,7 +237,8 @@ def _epoch(training: Training, method: Method, images: torch.Generator, bar: Any
 def _restore(stored: Checkpoint, training: Training, method: Method, images: torch.Generator) -> None:
     """Put everything into the state at the end of the epoch that a checkpoint is of."""
     try:
-        training.model.load_state_dict(stored.model)
+        network = unwrapped(training.model)  # its parameters are the model's own
+        network.load_state_dict(without_prefixes(stored.model, network.state_dict().keys()))
         training.optimiser.load_state_dict(dict(stored.optimiser))
     except (RuntimeError, ValueError) as error:
         raise LearningError("the checkpoint is of another model; choose another directory") from error

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
+from upscale_opt.argument_checks import a_flag, described, refused, settle_fields, whole
 from upscale_opt.errors import LearningError
 
 COSINE, CONSTANT = "cosine", "constant"
@@ -57,8 +59,12 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise LearningError(f"{name} is {value}; give a whole number of at least {least}")
+            whole(least, LearningError)(value, name)
+        for name in ("lr", "momentum", "weight_decay", "warmup"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise refused(value, name, "a number", LearningError)
+        settle_fields(self, mixed_precision=a_flag)
         if not 0 < self.lr < math.inf:
             raise LearningError(f"the learning rate is {self.lr:g}; give a number above 0, such as 0.05")
         if not 0 <= self.momentum < 1:
@@ -66,8 +72,8 @@ class Recipe:
         for name in ("weight_decay", "warmup"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise LearningError(f"{name} is {getattr(self, name):g}; give a number of at least 0")
-        if self.schedule not in (COSINE, CONSTANT):
-            raise LearningError(f"there is no schedule {self.schedule!r}; choose {COSINE} or {CONSTANT}")
+        if not isinstance(self.schedule, str) or self.schedule not in (COSINE, CONSTANT):
+            raise LearningError(f"there is no schedule {described(self.schedule)}; choose {COSINE} or {CONSTANT}")
 
     def rate(self, epoch: float) -> float:
         """The learning rate after so many epochs, which may be fractions."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from upscale_opt.argument_checks import names, settle_fields
 from upscale_opt.errors import MaskError
 from upscale_opt.graphs import Graph
 from upscale_opt.importance.criteria import GLOBAL, LOCAL, Criterion
@@ -44,6 +45,8 @@ class Target:
     ignore: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        settle_fields(self, ignore=names)
+        object.__setattr__(self, "ignore", (self.ignore,) if isinstance(self.ignore, str) else tuple(self.ignore))
         self._criterion({})
 
     def __str__(self) -> str:

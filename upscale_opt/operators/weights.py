@@ -58,9 +58,10 @@ def _filter(flow: Flow, node: fx.Node, given: list[Any], groups: int) -> Value:
 def _convolve(flow: Flow, node: fx.Node, weight: str, bias: str | None, groups: int, *, transposed: bool) -> Value:
     source = flow.source(node)
     tensor = flow.parameter(weight)
-    if not flow.is_tensor(source) or len(flow.shape(source)) != tensor.ndim:
+    if not flow.is_tensor(source) or len(flow.shape(source)) not in (tensor.ndim, tensor.ndim - 1):
         return flow.unknown(node)
-    x = flow.channels(node, source, 1)
+    axis = 1 if len(flow.shape(source)) == tensor.ndim else 0  # a single sample has no batch axis
+    x = flow.channels(node, source, axis)
     num_inputs, num_outputs = (
         (tensor.shape[0], tensor.shape[1] * groups)
         if transposed
@@ -78,12 +79,12 @@ def _convolve(flow: Flow, node: fx.Node, weight: str, bias: str | None, groups: 
         if node.op == "call_function":
             # The number of groups is a constant of the code.
             flow.table.need(x)
-        return flow.passes(node, x, 1)
+        return flow.passes(node, x, axis)
     if groups > 1 and transposed:
         return flow.unknown(node, f"transposed convolution with {groups} groups")
     if any(through_channel(x, g * len(x) // groups) for g in range(1, groups)):
         return flow.unknown(node, "a group ends within a channel")
-    return flow.compute(node, x, axis=1, weight=weight, bias=bias, groups=groups, transposed=transposed)
+    return flow.compute(node, x, axis=axis, weight=weight, bias=bias, groups=groups, transposed=transposed)
 
 
 def linear(flow: Flow, node: fx.Node) -> Value:

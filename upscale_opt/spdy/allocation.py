@@ -17,6 +17,8 @@ import torch
 from torch import nn
 
 from problems import AllocationProblem, LayerTimes, TimingTable, allocation_problem
+from upscale_opt.argument_checks import above, several
+from upscale_opt.entrance import entrance
 from upscale_opt.errors import MaskError
 from upscale_opt.latency.calibration import conditions_of
 from upscale_opt.spdy.calibration_data import CalibrationData, calibration_data
@@ -36,6 +38,7 @@ from upscale_opt.tracing import as_tuple, trace
 RECONSTRUCTIONS_DIRECTORY, CHECKPOINT_FILE = "reconstructions", "global-adaprune.safetensors"
 
 
+@entrance(grid=several(above(-1), "sparsities, such as [0, 0.25, 0.5]"))
 def allocate(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],

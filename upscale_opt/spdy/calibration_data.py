@@ -10,8 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from upscale_opt.argument_checks import parts_of, whole
+from upscale_opt.entrance import batches as a_series
+from upscale_opt.entrance import entrance
 from upscale_opt.errors import MaskError
 from upscale_opt.running import device_of
+from upscale_opt.shapes import first_line
 
 BATCH_SIZE = 32
 
@@ -89,6 +93,7 @@ class CalibrationData:
         return CalibrationData(self.inputs, torch.cat(labels))
 
 
+@entrance(batches=a_series, num_inputs=whole(1, MaskError))
 def calibration_data(
     batches: Iterable[Any] | CalibrationData, model: nn.Module, *, num_inputs: int = 1
 ) -> CalibrationData:
@@ -115,7 +120,7 @@ def calibration_data(
         return CalibrationData(tuple(own.to(device) for own in batches.inputs), labels)
     parts: list[Sequence[torch.Tensor]] = []
     for batch in [batches] if isinstance(batches, torch.Tensor) else batches:
-        own = (batch,) if isinstance(batch, torch.Tensor) else tuple(batch)
+        own = parts_of(batch)
         fits = len(own) in (num_inputs, num_inputs + 1) and len(own) == len(parts[0] if parts else own)
         if not fits or not all(isinstance(part, torch.Tensor) for part in own):
             raise MaskError(
@@ -125,7 +130,12 @@ def calibration_data(
         parts.append([part.to(device) for part in own])
     if not parts:
         raise MaskError("the calibration data has no images; give at least one batch")
-    joined = [torch.cat(own) for own in zip(*parts, strict=True)]
+    try:
+        joined = [torch.cat(own) for own in zip(*parts, strict=True)]
+    except (RuntimeError, ValueError) as error:
+        raise MaskError(
+            f"batches of the calibration data do not fit each other ({first_line(error)}); give them one shape"
+        ) from error
     return CalibrationData(tuple(joined[:num_inputs]), joined[num_inputs] if len(joined) > num_inputs else None)
 
 

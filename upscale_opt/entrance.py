@@ -1,0 +1,230 @@
+"""The entrance of the package: what the arguments of its public functions must be, checked before any work starts.
+
+`entrance` decorates every public function. An argument's name says what it must be, since a name means the same thing
+in all functions (`CHECKS`); a function that means something else says so. A check returns the value to go on with, or
+raises one sentence that names the argument and says what to give. Networks and what belongs to them are looked at by
+`upscale_opt.network_checks`. Knows no torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+from problems import Objective, Order, Problem, objective_named
+from upscale_opt.argument_checks import (
+    Check,
+    a_flag,
+    a_path,
+    a_text,
+    above,
+    an,
+    an_amount,
+    callable_with,
+    either,
+    named,
+    named_values,
+    names,
+    refused,
+    several,
+    whole,
+)
+from upscale_opt.errors import LearningError, MaskError, ModelError, PlanError
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def entrance(**checks: Check) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
+    """A decorator: the arguments of a public function are checked before it is entered.
+
+    ``None`` is let through where it is the default. Arguments that are missing, or that the function has not, are
+    Python's own TypeError.
+
+    Parameters
+    ----------
+    checks
+        Those of arguments that are not what `CHECKS` says of their name.
+    """
+
+    def decorate(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+        signature = inspect.signature(function)
+        chosen = {name: checks.get(name) or CHECKS[name] for name in signature.parameters if name not in _OWN}
+        may_lack = {name for name in chosen if signature.parameters[name].default is None}
+
+        @functools.wraps(function)
+        def entered(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+            try:
+                given = signature.bind(*args, **kwargs)
+            except TypeError:
+                return function(*args, **kwargs)  # which says what is missing
+            for name, value in given.arguments.items():
+                if name in chosen and not (value is None and name in may_lack):
+                    given.arguments[name] = chosen[name](value, name)
+            return function(*given.args, **given.kwargs)
+
+        entered.__dict__["checks"] = chosen
+        return entered
+
+    return decorate
+
+
+def arrays_by_name(value: Any, name: str) -> Mapping[str, np.ndarray]:
+    """Boolean masks by the names of weights, where no network is at hand."""
+    from upscale_opt.mask_arrays import boolean_arrays
+
+    found = value if isinstance(value, Mapping) else MASKS(value, name)
+    return boolean_arrays(named("its Boolean mask", "weight", MaskError)(found, name), "the mask")
+
+
+def problems_by_segment(value: Any, name: str) -> Any:
+    """What `upscale_opt.extract` returns."""
+    remedy = "the problems that upscale_opt.extract returns, by segment"
+    if not isinstance(value, Mapping):
+        raise refused(value, name, remedy, PlanError)
+    for segment, problem in value.items():
+        if not isinstance(problem, Problem):
+            raise refused(problem, f"{name}[{segment!r}]", remedy, PlanError)
+    return value
+
+
+def orders_by_title(value: Any, name: str) -> Any:
+    """Orders of one problem, by what to call them."""
+    remedy = "at least one problems.Order by its title"
+    if not isinstance(value, Mapping) or not value:
+        raise refused(value, name, remedy)
+    for title, order in value.items():
+        if not isinstance(order, Order):
+            raise refused(order, f"{name}[{title!r}]", remedy)
+    return value
+
+
+def results_by_segment(value: Any, name: str) -> Any:
+    """What `solvers.solve` returns, for every segment."""
+    from solvers import Result as Solved
+
+    remedy = "the result of solvers.solve for every segment"
+    if not isinstance(value, Mapping):
+        raise refused(value, name, remedy, PlanError)
+    for segment, result in value.items():
+        if not isinstance(result, Solved):
+            raise refused(result, f"{name}[{segment!r}]", remedy, PlanError)
+    return value
+
+
+def an_objective(value: Any, name: str) -> Any:
+    """An objective, or the name of one."""
+    if not isinstance(value, (str, Objective)):
+        raise refused(value, name, "the name of an objective, such as 'copies', or a problems.Objective")
+    objective_named(value)
+    return value
+
+
+def cost_tables(value: Any, name: str) -> Any:
+    """A `upscale_opt.CostModel`."""
+    if not callable(getattr(value, "table", None)) or not isinstance(getattr(value, "name", None), str):
+        raise refused(value, name, "a cost model, such as upscale_opt.AnalyticCosts()")
+    return value
+
+
+def batches(value: Any, name: str) -> Any:
+    """Data to go through; every batch is looked at when it comes."""
+    listed = hasattr(value, "__iter__") and not isinstance(value, (str, bytes, Mapping)) and not callable(value)
+    if not listed and not hasattr(value, "batches"):
+        raise refused(value, name, "batches of inputs, with labels behind them", MaskError)
+    return value
+
+
+def _networks(check: str) -> Check:
+    """A check of `upscale_opt.network_checks`, which knows torch."""
+
+    def delegated(value: Any, name: str) -> Any:
+        return getattr(importlib.import_module("upscale_opt.network_checks"), check)(value, name)
+
+    return delegated
+
+
+A_MODEL, RUNNABLE, RUNNABLES = _networks("a_model"), _networks("runnable"), _networks("runnables")
+MASKS, SETTLED_MASKS, OUTPUTS = _networks("masks"), _networks("settled_masks"), _networks("output_masks")
+EXPORTED = an("upscale_opt.exports", "Exported", "what upscale_opt.export returns")
+PREPARED = an("upscale_opt.comparison", "Prepared", "what upscale_opt.prepare returns")
+PLAN = an("upscale_opt.plans", "Plan", "a plan (upscale_opt.plan, or upscale_opt.read_plan of a file)", PlanError)
+REFERENCE = an(
+    "upscale_opt.plans",
+    "ModelReference",
+    "a upscale_opt.ModelReference, such as ModelReference('resnet18')",
+    ModelError,
+)
+DATASET = an("upscale_opt.datasets", "Dataset", "a dataset (upscale_opt.datasets.load_data)", LearningError)
+RECIPE = an("upscale_opt.learning.recipes", "Recipe", "a upscale_opt.learning.recipes.Recipe", LearningError)
+EFFORT = an("upscale_opt.latency.calibration", "Effort", "a upscale_opt.Effort")
+PROFILE = an("upscale_opt.latency.access_profiles", "AccessProfile", "what upscale_opt.profile_accesses returns")
+
+LEARNER = _networks("learner")
+VERIFIER = an("upscale_opt.verification", "Verifier", "True, False or a upscale_opt.verification.Verifier")
+AN_IMPORTANCE = an("upscale_opt.importance.registry", "Importance", "a upscale_opt.Importance", MaskError)
+IMPORTANCE = either(
+    a_text,
+    an(
+        "upscale_opt.importance.registry",
+        "Importance",
+        "the name of an importance, such as 'l2', or a upscale_opt.Importance",
+        MaskError,
+    ),
+)
+ORDERS = orders_by_title
+
+_OWN = ("self", "cls")
+CHECKS: dict[str, Check] = {
+    **dict.fromkeys(("progress", "measure", "baseline", "verify", "linear", "reestimate", "dynamic_batch"), a_flag),
+    **dict.fromkeys(("pruned",), a_flag),
+    **dict.fromkeys(("seed", "rounds"), whole(0)),
+    **dict.fromkeys(("runs", "copies"), whole(1, ModelError)),
+    **dict.fromkeys(("round_to", "min_channels"), whole(1, MaskError)),
+    **dict.fromkeys(("time_limit", "speedup"), above(0)),
+    **dict.fromkeys(("form", "backend", "scope", "mode"), a_text),
+    **dict.fromkeys(("path", "directory", "tables", "checkpoint"), a_path),
+    "amount": an_amount,
+    "amounts": named_values(an_amount, "its amount", "weight or module", MaskError),
+    "ignore": names,
+    "objective": an_objective,
+    "costs": cost_tables,
+    "problem": an("problems", "Problem", "a problems.Problem"),
+    "problems": problems_by_segment,
+    "results": results_by_segment,
+    "solvers": several(a_text, "the names of solvers, such as ['greedy', 'auto']"),
+    "data": batches,
+    "held_out": batches,
+    "loss": callable_with("outputs and labels", MaskError),
+    "plan": PLAN,
+    "reference": REFERENCE,
+    "exported": EXPORTED,
+    "prepared": PREPARED,
+    "effort": EFFORT,
+    "profiles": several(PROFILE, "what upscale_opt.profile_accesses returns"),
+    "model": A_MODEL,
+    "models": RUNNABLES,
+    "example_inputs": _networks("inputs"),
+    "graph": an("upscale_opt.graphs", "Graph", "what upscale_opt.trace(model, example_inputs) returns", ModelError),
+    "state_dict": _networks("state_dict"),
+    "masks": MASKS,
+    "outputs": OUTPUTS,
+    "axes": named_values(whole(0, MaskError), "the dimension of its input channels", "weight", MaskError),
+    "kernels": named_values(a_text, "a kernel", "consumer", PlanError),
+    "recipe": RECIPE,
+    "recipes": several(RECIPE, "at least one upscale_opt.learning.recipes.Recipe", LearningError),
+    "finetuning": RECIPE,
+    "target": an("upscale_opt.learning.targets", "Target", "a upscale_opt.learning.targets.Target", LearningError),
+    "method": an("upscale_opt.learning.loop", "Method", "a upscale_opt.learning.loop.Method", LearningError),
+    "table": an("problems", "TimingTable", "a problems.TimingTable"),
+    "repair": an("upscale_opt.spdy.reconstructions", "Repair", "a upscale_opt.spdy.reconstructions.Repair"),
+    "search": an("upscale_opt.spdy.choices", "CoefficientSearch", "a upscale_opt.spdy.choices.CoefficientSearch"),
+    "tuning": an("upscale_opt.spdy.global_adaprune", "Tuning", "a upscale_opt.spdy.global_adaprune.Tuning"),
+    "how": an("upscale_opt.spdy.outer_rounds", "Exporting", "a upscale_opt.spdy.outer_rounds.Exporting"),
+}
+"""What an argument of a name must be, in every public function."""
