@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from problems.conversions import of_kind, whole_number
 from problems.errors import ProblemError
 from problems.evaluation import OBJECTIVES, Objective, evaluate, in_units, objective_named
 from problems.instances import read_instance
@@ -42,9 +43,10 @@ def check_order(
     WRONG: its span is 2 (it is 1)
     """
     goal = objective_named(objective)
+    value = None if value is None else whole_number(value, "the value")
     text = "the order places every stored channel once and leaves pinned blocks alone"
     try:
-        order.require_valid(problem)
+        of_kind(order, Order, "the order").require_valid(of_kind(problem, Problem, "the problem"))
     except ProblemError as error:
         return (Statement(text, Standing.WRONG, str(error)),)
     valid = Statement(text, Standing.VERIFIED)

@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from problems import Order, Problem
+from problems.conversions import of_kind
 from solvers.common.task import Finding, Task
 from solvers.paths import heaviest_paths
 
@@ -67,7 +68,7 @@ def greedy_order(problem: Problem, *, max_expansions: int = MAX_EXPANSIONS) -> O
     >>> greedy_order(Problem((Block("x", 4),), accesses))[0].tolist()
     [1, 0, 2, 3]
     """
-    sizes = [len(stored) for stored in problem.stored]
+    sizes = [len(stored) for stored in of_kind(problem, Problem, "the problem").stored]
     offset = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     reorderer = _Reorderer(_member_lists(problem, offset), offset, max_expansions)
     sequence = reorderer.sequence(tuple(range(len(problem.accesses))))

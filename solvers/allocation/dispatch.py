@@ -56,9 +56,11 @@ def allocate(
     >>> print(allocate(allocation_problem(TimingTable((conv, head), base=1.0), 2)))
     dynamic-programme: error 500000 OPTIMAL, speedup 2, 0.5 of 0.5 s for 2 layers
     """
-    if method not in _METHODS:
+    if not isinstance(problem, AllocationProblem):
+        raise SolverError(f"the problem is {problem!r:.80}; give a problems.AllocationProblem")
+    if not isinstance(method, str) or method not in _METHODS:
         raise SolverError(f"there is no method {method!r}; choose one of {', '.join(_METHODS)}")
-    if not time_limit > 0:
+    if not isinstance(time_limit, (int, float)) or isinstance(time_limit, bool) or not time_limit > 0:
         raise SolverError(f"time_limit is {time_limit}; give seconds, more than 0")
     buckets = buckets_of(problem, num_buckets)
     if not buckets.leaves_a_choice:
