@@ -224,6 +224,7 @@ def _kept_by(signature: list[Any] | str, readers: list[int], field: str) -> list
                 f"{field} has the signature {signature!r}; it must be {len(readers)} bits in hexadecimal"
             )
         return [bool(int(signature, 16) >> i & 1) for i in range(len(readers))]
-    if not set(map(str, signature)) <= set(map(str, readers)) or len(set(map(str, signature))) != len(signature):
+    known = all(type(reader) is int for reader in signature) and set(signature) <= set(readers)
+    if not known or len(set(signature)) != len(signature):
         raise ProblemError(f"{field} names readers {signature}; each must be one of {readers}, once")
     return [r in signature for r in readers]
