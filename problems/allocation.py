@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
+from problems.conversions import items, objects, of_kind, real, reals
 from problems.errors import ProblemError
 from problems.sparsity_levels import DECIMALS, MAX_ERROR
 from problems.timing_tables import require_levels, require_name
@@ -69,9 +70,10 @@ class LayerLevels:
     errors: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sparsities", tuple(float(s) for s in self.sparsities))
-        object.__setattr__(self, "times", tuple(float(t) for t in self.times))
         require_name(self.name)
+        object.__setattr__(self, "sparsities", reals(self.sparsities, f"layer {self.name!r}: sparsities"))
+        object.__setattr__(self, "times", reals(self.times, f"layer {self.name!r}: times"))
+        object.__setattr__(self, "errors", items(self.errors, f"layer {self.name!r}: errors"))
         require_levels(self.name, self.sparsities, self.times)
         if len(self.errors) != len(self.times):
             raise ProblemError(
@@ -151,7 +153,9 @@ class AllocationProblem:
     name: str = "allocation"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "layers", objects(self.layers, LayerLevels, "the layers"))
+        for name in ("base", "budget", "fixed"):
+            object.__setattr__(self, name, real(getattr(self, name), name))
         if not self.layers:
             raise ProblemError("there is no layer to choose a level for; give at least one")
         names = [layer.name for layer in self.layers]
@@ -220,6 +224,7 @@ class AllocationProblem:
         ProblemError
             If it does not name one level of every layer.
         """
+        choice = items(choice, "the choice")
         if len(choice) != self.num_layers:
             raise ProblemError(f"a choice has {len(choice)} levels for {self.num_layers} layers; give one per layer")
         for layer, level in zip(self.layers, choice):
@@ -244,6 +249,7 @@ class AllocationProblem:
             If a layer is missing or has no such level.
         """
         choice = []
+        of_kind(profile, Mapping, "the profile")
         for layer in self.layers:
             if layer.name not in profile:
                 raise ProblemError(f"the profile lacks layer {layer.name!r}; give its sparsity")
@@ -270,6 +276,7 @@ class AllocationProblem:
         ProblemError
             If there is not one coefficient per layer, or one is negative or no number.
         """
+        coefficients = reals(coefficients, "coefficients")
         if len(coefficients) != self.num_layers:
             raise ProblemError(f"there are {len(coefficients)} coefficients for {self.num_layers} layers; one each")
         if not all(math.isfinite(c) and c >= 0 for c in coefficients):
@@ -295,6 +302,7 @@ def place_of(name: str, sparsity: float, levels: Sequence[float]) -> int:
     ProblemError
         If it is none of them.
     """
+    real(sparsity, f"layer {name!r}: sparsity")
     labels = [round(level, DECIMALS) for level in levels]
     try:
         return labels.index(round(sparsity, DECIMALS))
@@ -305,6 +313,6 @@ def place_of(name: str, sparsity: float, levels: Sequence[float]) -> int:
 
 
 def _budget(base: float, speedup: float, fixed: float) -> float:
-    if not (math.isfinite(speedup) and speedup > 0):
+    if not (math.isfinite(real(speedup, "speedup")) and speedup > 0):
         raise ProblemError(f"speedup is {speedup}; give a number above 0, such as 2")
     return base / speedup - fixed

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from problems.conversions import of_kind, whole_number
 from problems.errors import ProblemError
 from problems.evaluation import OBJECTIVES, Objective, evaluate, in_units, objective_named
 from problems.instances import read_instance
@@ -23,7 +24,7 @@ from problems.order_files import read_order
 from problems.problem import Problem
 from problems.proof_checks import Standing, Statement, check_proof
 from problems.proof_files import read_proof
-from problems.proofs import Claim, Kind, Proof, require_provable
+from problems.proofs import Claim, Kind, Proof
 from problems.signatures import content_hash
 from problems.solution_files import StatedSolution, StatedSolutions, read_stated
 
@@ -42,9 +43,10 @@ def check_order(
     WRONG: its span is 2 (it is 1)
     """
     goal = objective_named(objective)
+    value = None if value is None else whole_number(value, "the value")
     text = "the order places every stored channel once and leaves pinned blocks alone"
     try:
-        order.require_valid(problem)
+        of_kind(order, Order, "the order").require_valid(of_kind(problem, Problem, "the problem"))
     except ProblemError as error:
         return (Statement(text, Standing.WRONG, str(error)),)
     valid = Statement(text, Standing.VERIFIED)
@@ -144,8 +146,6 @@ def _statements(given: argparse.Namespace) -> list[Statement]:
         raise ProblemError("--objective and --value say what --order is to be evaluated for; add it, or leave them out")
     problem = read_instance(given.instance)
     proof = None if given.proof is None else read_proof(given.proof)
-    if proof is not None:
-        require_provable(problem)
     statements = [Statement(f"{given.instance} is an instance: {problem}", Standing.VERIFIED)]
     if given.solution is not None:
         stated = read_stated(given.solution)

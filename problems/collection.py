@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from problems.conversions import whole_number
+from problems.conversions import text, whole_number
 from problems.errors import ProblemError
 from problems.evaluation import OBJECTIVES, objective_named
 from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
@@ -166,7 +166,7 @@ class Collection:
         ProblemError
             If there is no instance of that name; the message has near matches.
         """
-        if name not in self.entries:
+        if text(name, "the name of an instance") not in self.entries:
             near = difflib.get_close_matches(name, self.entries, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else "problems.collection.names() lists them"
             raise ProblemError(f"the library has no instance {name!r}; {hint}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from problems.errors import ProblemError
+
+T = TypeVar("T")
 
 
 def booleans(given: Any, what: str) -> np.ndarray:
@@ -99,7 +100,7 @@ def whole_number(value: Any, what: str, *, least: int | None = None, most: int |
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not whole or (least is not None and value < least) or (most is not None and value > most):
         limits = "" if least is None else f" from {least} up" if most is None else f" from {least} to {most}"
-        raise ProblemError(f"{what} is {value!r}; give a whole number{limits}")
+        raise ProblemError(f"{what} is {_shown(value)}; give a whole number{limits}")
     return int(value)
 
 
@@ -112,7 +113,7 @@ def flag(value: Any, what: str) -> bool:
         If it is of another type.
     """
     if not isinstance(value, (bool, np.bool_)):
-        raise ProblemError(f"{what} is {value!r}; give True or False")
+        raise ProblemError(f"{what} is {_shown(value)}; give True or False")
     return bool(value)
 
 
@@ -125,7 +126,7 @@ def text(value: Any, what: str) -> str:
         If it is of another type.
     """
     if not isinstance(value, str):
-        raise ProblemError(f"{what} is {value!r:.80}; give a text")
+        raise ProblemError(f"{what} is {_shown(value)}; give a text")
     return value
 
 
@@ -137,11 +138,72 @@ def objects(given: Any, kind: type, what: str) -> tuple[Any, ...]:
     ProblemError
         If it is no sequence, or holds anything else.
     """
-    found = tuple(given) if isinstance(given, Iterable) and not isinstance(given, (str, bytes)) else (given,)
-    for own in found:
+    for own in (found := items(given, what)):
         if not isinstance(own, kind):
-            raise ProblemError(f"{what} hold {own!r:.80}, which is no {kind.__name__}; give a tuple of those")
+            raise ProblemError(f"{what} hold {_shown(own)}, which is no {kind.__name__}; give a tuple of those")
     return found
+
+
+def items(given: Any, what: str) -> tuple[Any, ...]:
+    """A tuple of whatever a sequence or another iterable holds.
+
+    Raises
+    ------
+    ProblemError
+        If it is a text, or cannot be iterated over.
+    """
+    try:
+        if isinstance(given, (str, bytes)):
+            raise TypeError("a text")
+        return tuple(given)
+    except TypeError as error:
+        raise ProblemError(f"{what}: {_shown(given)} is no list; give a tuple or a list") from error
+
+
+def of_kind(value: Any, kind: type[T] | tuple[type[T], ...], what: str) -> T:
+    """An object of one class, itself.
+
+    Raises
+    ------
+    ProblemError
+        If it is of another one.
+
+    Examples
+    --------
+    >>> of_kind("layer1.json", dict, "the order")
+    Traceback (most recent call last):
+    problems.errors.ProblemError: the order is 'layer1.json'; give a dict
+    """
+    if not isinstance(value, kind):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        raise ProblemError(f"{what} is {_shown(value)}; give a {' or a '.join(own.__name__ for own in kinds)}")
+    return value
+
+
+def real(value: Any, what: str) -> float:
+    """A number as a float; it may be infinite or no number (NaN).
+
+    Raises
+    ------
+    ProblemError
+        If it is of another type: a text, say, or a Boolean.
+    """
+    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+        raise ProblemError(f"{what} is {_shown(value)}; give a number")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ProblemError(f"{what} is {_shown(value)}; give a number that is not as large") from error
+
+
+def reals(given: Any, what: str) -> tuple[float, ...]:
+    """Numbers as a tuple of floats; errors as of `items` and `real`."""
+    return tuple(real(own, what) for own in items(given, what))
+
+
+def _shown(value: Any) -> str:
+    """What to call a value in an error: in one line, cut short."""
+    return f"{' '.join(repr(value).split()):.80}"
 
 
 def _array(given: Any, what: str) -> np.ndarray:

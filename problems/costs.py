@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from problems.conversions import items, of_kind
 from problems.errors import ProblemError
 
 MAX_COST = 2**40
@@ -143,7 +144,8 @@ class CostTable:
             object.__setattr__(self, "copy", copy)
             if not 0 <= copy <= MAX_COST:
                 raise ProblemError(f"the copy costs {copy}; give nanoseconds from 0 to {MAX_COST}")
-        if self.pieces is not None and self.pieces.points[0] != 2:
+        of_kind(self.read, Curve, "the read of a cost table")
+        if self.pieces is not None and of_kind(self.pieces, Curve, "the pieces of a cost table").points[0] != 2:
             raise ProblemError(
                 f"pieces are given from {self.pieces.points[0]} runs on; begin with 2 (one run is a view)"
             )
@@ -155,7 +157,7 @@ class CostTable:
 
 
 def _whole_numbers(what: str, values: Iterable[int]) -> tuple[int, ...]:
-    numbers = tuple(values)
+    numbers = items(values, f"the {what} of a cost table")
     if not all(isinstance(value, (int, np.integer)) and not isinstance(value, bool) for value in numbers):
         raise ProblemError(f"the {what} of a cost table must be whole numbers; round them")
     return tuple(int(value) for value in numbers)

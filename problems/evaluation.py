@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from problems.conversions import items, of_kind
 from problems.errors import ProblemError
 from problems.order import Order
 from problems.problem import Access, Problem
@@ -336,7 +337,7 @@ def evaluate(problem: Problem, order: Order, objective: str | Objective = "copie
     0
     """
     chosen = objective_named(objective)
-    order.require_valid(problem)
+    of_kind(order, Order, "the order").require_valid(problem)
     problem = problem.arranged(order.arrangement) if order.arrangement else problem
     orders = [block[np.newaxis] for block in order.channels]
     ticks = chosen.ticks_of(problem)
@@ -378,9 +379,15 @@ def evaluate_batch(problem: Problem, orders: Sequence[np.ndarray], objective: st
     ------
     ProblemError
         If the objective is unknown, or its prices are too high for the problem (`Objective.ticks_of`).
+        If there is not one int array of two dimensions per block.
     """
     chosen = objective_named(objective)
+    if len(items(orders, "orders")) != len(of_kind(problem, Problem, "the problem").blocks):
+        raise ProblemError(f"there are orders of {len(orders)} blocks; {problem.name} has {len(problem.blocks)}")
+    orders = [np.asarray(own) for own in orders]
     ticks = chosen.ticks_of(problem)
+    if any(own.ndim != 2 or own.dtype.kind not in "iu" for own in orders):
+        raise ProblemError("orders must be int arrays of shape (num_orders, number of stored channels), one per block")
     total = np.zeros(len(orders[0]), dtype=np.int64)
     for a, access in enumerate(problem.accesses):
         _, span, runs = _measure(problem, a, orders)

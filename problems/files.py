@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from problems.conversions import of_kind
 from problems.errors import ProblemError
 
 
@@ -31,7 +32,7 @@ def write_bytes_atomically(content: bytes, path: str | Path) -> None:
     ProblemError
         If the path cannot be written.
     """
-    path = Path(path)
+    path = _path(path)
     try:
         if path.exists() and not path.is_file():
             path.write_bytes(content)
@@ -131,12 +132,19 @@ def read_bytes(path: str | Path) -> bytes:
     ProblemError
         If it cannot be read.
     """
+    path = _path(path)
     try:
-        return Path(path).read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ProblemError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, TypeError) as error:
-        raise ProblemError(f"{path!r} is no path of a file ({error}); give another") from error
+
+
+def _path(path: str | Path) -> Path:
+    """A path that a system can look for."""
+    found = Path(of_kind(path, (str, os.PathLike), "the path"))  # type: ignore[arg-type]
+    if "\0" in str(found):
+        raise ProblemError(f"the path is {str(found)!r}, which holds a zero byte; give another")
+    return found
 
 
 def json_of(content: bytes, where: str | Path) -> Any:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from problems.bundles import Bundle
+from problems.conversions import of_kind
 from problems.costs import CostTable, Curve
 from problems.errors import ProblemError
 from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
@@ -69,7 +70,7 @@ def read_instance(path: str | Path) -> Problem:
 def instance_to_dict(problem: Problem) -> dict[str, Any]:
     """The JSON object of a problem, with plain Python values only."""
     blocks = []
-    for b, block in enumerate(problem.blocks):
+    for b, block in enumerate(of_kind(problem, Problem, "the problem").blocks):
         readers = problem.readers_of(b)
         bits = np.array([problem.reads[r] for r in readers], dtype=bool).reshape(len(readers), block.size)
         changes = np.flatnonzero((bits[:, 1:] != bits[:, :-1]).any(axis=0)) + 1
@@ -116,6 +117,7 @@ def _table_to_dict(table: CostTable) -> dict[str, Any]:
 
 def instance_from_dict(document: dict[str, Any]) -> Problem:
     """The problem of a JSON object; see `read_instance` for the errors."""
+    of_kind(document, dict, "the instance")
     reject_unknown_fields(document, {"format", "version", "name", "blocks", "bundles", "accesses"}, "the instance")
     name = require_field(document, "name", str, "the instance")
     raw_accesses = require_field(document, "accesses", list, "the instance")
@@ -222,6 +224,7 @@ def _kept_by(signature: list[Any] | str, readers: list[int], field: str) -> list
                 f"{field} has the signature {signature!r}; it must be {len(readers)} bits in hexadecimal"
             )
         return [bool(int(signature, 16) >> i & 1) for i in range(len(readers))]
-    if not set(map(str, signature)) <= set(map(str, readers)) or len(set(map(str, signature))) != len(signature):
+    known = all(type(reader) is int for reader in signature) and set(signature) <= set(readers)
+    if not known or len(set(signature)) != len(signature):
         raise ProblemError(f"{field} names readers {signature}; each must be one of {readers}, once")
     return [r in signature for r in readers]

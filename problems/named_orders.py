@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from problems.bundles import occupants
+from problems.conversions import of_kind
 from problems.errors import ProblemError
 from problems.order import Order
 from problems.problem import Problem
@@ -42,7 +43,12 @@ def order_by_names(
     >>> places_of(problem, order)
     {'a': 'b', 'b': 'a'}
     """
-    number = {block.name: b for b, block in enumerate(problem.blocks)}
+    number = {block.name: b for b, block in enumerate(of_kind(problem, Problem, "the problem").blocks)}
+    for what, given in (("channels", channels), ("places", places)):
+        of_kind(given, Mapping, what)
+    lacking = [name for name in number if name not in channels]
+    if lacking:
+        raise ProblemError(f"channels lack the block {lacking[0]!r}; give its order")
     moved = {number[name]: places[name] for name in places if name in number}
     arrangement = []
     for bundle in problem.bundles:
@@ -59,6 +65,7 @@ def order_by_names(
 
 def places_of(problem: Problem, order: Order) -> dict[str, str]:
     """Block name to the name of the block that takes its place, for those that have changed places."""
-    names = [block.name for block in problem.blocks]
+    names = [block.name for block in of_kind(problem, Problem, "the problem").blocks]
+    of_kind(order, Order, "the order")
     occupant = occupants(len(names), problem.bundles, order.arrangement).tolist()
     return {name: names[b] for name, b in zip(names, occupant, strict=True) if name != names[b]}

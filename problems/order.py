@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from problems.conversions import whole_numbers
+from problems.conversions import items, of_kind, whole_numbers
 from problems.errors import ProblemError
 from problems.problem import Problem
 
@@ -46,6 +46,8 @@ class Order:
         arrangement: Iterable[Sequence[int] | np.ndarray] = (),
     ) -> None:
         units = _whole_numbers(arrangement, "unit")
+        if any(own.ndim != 1 for own in units):
+            raise ProblemError("an order lists unit numbers bundle by bundle; give a list of lists")
         in_place = all(np.array_equal(own, np.arange(len(own))) for own in units)
         object.__setattr__(self, "channels", _whole_numbers(channels, "channel"))
         object.__setattr__(self, "arrangement", () if in_place else units)
@@ -110,6 +112,7 @@ class Order:
 
     def require_valid(self, problem: Problem) -> None:
         """Raise `ProblemError` unless all stored channels and all units are placed once, pinned channels in place."""
+        of_kind(problem, Problem, "the problem")
         if len(self) != len(problem.blocks):
             raise ProblemError(f"the order has {len(self)} blocks, but the problem has {len(problem.blocks)}")
         for block, stored, channels in zip(problem.blocks, problem.stored, self.channels, strict=True):
@@ -128,10 +131,8 @@ class Order:
 
 def _whole_numbers(given: Iterable[Sequence[int] | np.ndarray], kind: str) -> tuple[np.ndarray, ...]:
     """Read-only int64 copies."""
-    if not isinstance(given, Iterable) or isinstance(given, (str, bytes)):
-        raise ProblemError(f"an order is made of lists of {kind} numbers, not of {given!r:.80}; give a list of lists")
     arrays = []
-    for own in given:
+    for own in items(given, f"an order of {kind} numbers"):
         array = whole_numbers(own, "an order", f"{kind} numbers")
         array.flags.writeable = False
         arrays.append(array)

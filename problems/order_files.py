@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from problems.conversions import of_kind
 from problems.errors import ProblemError
 from problems.files import read_any_json, reject_unknown_fields, require_field, require_format, write_text_atomically
 from problems.named_orders import order_by_names, places_of
@@ -25,10 +26,7 @@ _SINCE = {"outputs": 3, "widths": 4, "kernels": 4, "slices": 4, "places": 5, "fi
 
 
 def require_plan_fields(document: dict[str, Any], where: str) -> None:
-    """Raise `ProblemError` if a plan has an unknown field, or one that its version does not know.
-
-    What a program of that version would not have written is not to be passed over, unless it says nothing.
-    """
+    """Raise `ProblemError` if a plan has an unknown field, or one that says something its version cannot say."""
     reject_unknown_fields(document, (*_ALWAYS, *_SINCE), where)
     for field, first in _SINCE.items():
         if document["version"] < first and document.get(field):
@@ -40,8 +38,10 @@ def require_plan_fields(document: dict[str, Any], where: str) -> None:
 
 def order_to_dict(problem: Problem, order: Order) -> dict[str, Any]:
     """The JSON object of an order, with plain Python values only."""
-    orders = {block.name: own.tolist() for block, own in zip(problem.blocks, order.channels, strict=True)}
     places = places_of(problem, order)
+    if len(order) != len(problem.blocks):
+        raise ProblemError(f"the order has {len(order)} blocks, but {problem.name} has {len(problem.blocks)}")
+    orders = {block.name: own.tolist() for block, own in zip(problem.blocks, order.channels, strict=True)}
     return {"orders": orders, "places": places} if places else {"orders": orders}
 
 
@@ -67,6 +67,7 @@ def read_order(path: str | Path, problem: Problem) -> Order:
         If the file cannot be read, a block is missing, or a field is missing, unknown or of the wrong kind; the message
         names it.
     """
+    of_kind(problem, Problem, "the problem")
     document = read_any_json(path)
     is_plan = isinstance(document, dict) and "format" in document
     if is_plan:

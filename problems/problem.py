@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from problems.bundles import Bundle, occupants, permuted_slots, require_alike
-from problems.conversions import booleans, flag, objects, text, whole_number, whole_numbers
+from problems.conversions import booleans, flag, items, objects, text, whole_number, whole_numbers
 from problems.costs import MAX_TICKS, CostTable
 from problems.errors import ProblemError
 
@@ -365,7 +365,11 @@ class Problem:
         arrangement
             Per bundle an int array: the unit in the place of each unit. Empty if all are in their own.
         """
-        occupant = occupants(len(self.blocks), self.bundles, arrangement)
+        units = [whole_numbers(own, "an arrangement") for own in items(arrangement, "an arrangement")]
+        lengths = [len(bundle.units) for bundle in self.bundles]
+        if units and [sorted(own.ravel().tolist()) for own in units] != [list(range(length)) for length in lengths]:
+            raise ProblemError(f"an arrangement must have every unit of every bundle once; they have {lengths} units")
+        occupant = occupants(len(self.blocks), self.bundles, units)
         pieces = iter(self.reads)
         accesses = []
         for access in self.accesses:
@@ -381,13 +385,16 @@ class Problem:
         Channels that only dropped accesses keep stay stored (they still lie between the others), so the optimum
         of a restriction bounds the sum of those accesses' costs in the full problem. Pinned blocks stay pinned.
         """
+        chosen_accesses = whole_numbers(items(accesses, "accesses"), "accesses").ravel().tolist()
+        if not all(0 <= a < len(self.accesses) for a in chosen_accesses):
+            raise ProblemError(f"there are no accesses {chosen_accesses}; {self.name} has {len(self.accesses)}, from 0")
         blocks, maps = [], []
         for block, stored in zip(self.blocks, self.stored, strict=True):
             blocks.append(Block(block.name, len(stored), pinned=block.pinned, removable=False))
             maps.append(stored)
         chosen = []
         first_reader = np.cumsum([0] + [len(access.blocks) for access in self.accesses])
-        for a in accesses:
+        for a in chosen_accesses:
             access = self.accesses[a]
             kept = np.concatenate([self.reads[first_reader[a] + slot][maps[b]] for slot, b in enumerate(access.blocks)])
             chosen.append(Access(access.name, access.blocks, kept, access.channel_size, access.table))

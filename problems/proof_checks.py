@@ -13,6 +13,7 @@ from itertools import combinations
 
 import numpy as np
 
+from problems.conversions import of_kind
 from problems.errors import ProblemError
 from problems.implications import implied_bound, members_of, premiums
 from problems.least_costs import LeastCost, costs_alone, least_cost
@@ -71,6 +72,7 @@ def check_proof(problem: Problem, proof: Proof) -> tuple[Statement, ...]:
     verified: every order has copies >= 2
     """
     require_provable(problem)
+    of_kind(proof, Proof, "the proof")
     text = "the proof is one of this instance"
     if proof.fingerprint != fingerprint(problem) or proof.ticks != proof.objective.ticks_of(problem):
         return (Statement(text, Standing.WRONG, f"it is one of {proof.instance}, with other blocks or accesses"),)

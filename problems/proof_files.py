@@ -15,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from problems.conversions import of_kind
 from problems.errors import ProblemError
 from problems.evaluation import OBJECTIVES, Objective
 from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
@@ -53,7 +54,7 @@ def read_proof(path: str | Path) -> Proof:
 
 def proof_to_dict(proof: Proof) -> dict[str, Any]:
     """The JSON object of a proof, with plain Python values only."""
-    goal = proof.objective
+    goal = of_kind(proof, Proof, "the proof").objective
     known = OBJECTIVES.get(goal.name) == goal
     return {
         "format": FORMAT,

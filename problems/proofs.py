@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 
-from problems.conversions import objects, text, whole_number, whole_numbers
+from problems.conversions import items, objects, of_kind, text, whole_number, whole_numbers
 from problems.errors import ProblemError
 from problems.evaluation import Objective, in_units
 from problems.instances import instance_to_dict
@@ -218,6 +218,7 @@ class Proof:
         object.__setattr__(self, "claims", objects(self.claims, Claim, "the claims of a proof"))
         for name in ("solver", "instance", "fingerprint"):
             text(getattr(self, name), f"the {name} of a proof")
+        of_kind(self.objective, Objective, "the objective of a proof")
         if not 0 <= self.bound <= MAX_BOUND or self.ticks < 1:
             raise ProblemError(f"a proof has bound {self.bound} in ticks of 1/{self.ticks}; no cost is below 0")
         if not self.claims:
@@ -243,8 +244,10 @@ class Proof:
           each for itself, all accesses cost at least 0
         """
         require_provable(problem)
-        ticks = objective.ticks_of(problem)
-        return cls(objective, bound, tuple(claims), solver, problem.name, fingerprint(problem), ticks)
+        ticks = of_kind(objective, Objective, "the objective").ticks_of(problem)
+        return cls(
+            objective, bound, items(claims, "the claims of a proof"), solver, problem.name, fingerprint(problem), ticks
+        )
 
     def __str__(self) -> str:
         head = f"{self.instance}: {self.statement} ({self.solver})"
@@ -268,7 +271,7 @@ def fingerprint(problem: Problem) -> str:
 
 def require_provable(problem: Problem) -> None:
     """Raise `ProblemError` if the problem has bundles: claims are about accesses whose blocks stay in their places."""
-    if problem.bundles:
+    if of_kind(problem, Problem, "the problem").bundles:
         raise ProblemError(
             f"{problem.name} has units of blocks that may change places, and proofs have no form for that yet; leave "
             "the proof out"

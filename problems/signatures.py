@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from problems.conversions import of_kind
 from problems.costs import CostTable
 from problems.problem import Access, Problem
 
@@ -31,7 +32,7 @@ def signature_form(problem: Problem) -> Problem:
     [[0, 0, 1, 0, 1, 1], [0, 0, 0, 1, 1, 1]]
     """
     sorted_channels, blocks = [], []
-    for b, block in enumerate(problem.blocks):
+    for b, block in enumerate(of_kind(problem, Problem, "the problem").blocks):
         required = np.isin(np.arange(block.size), block.required)
         keys = [required, *(problem.reads[r] for r in problem.readers_of(b))]
         sorted_channels.append(np.arange(block.size) if block.pinned else np.lexsort(keys))

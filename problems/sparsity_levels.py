@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from problems.conversions import whole_number, whole_numbers
+from problems.conversions import items, real, reals, whole_number, whole_numbers
 from problems.errors import ProblemError
 
 ERROR_SCALE = 10**6
@@ -49,9 +49,10 @@ def sparsity_grid(lowest: float = 0.4, highest: float = 0.99, steps: int = 40) -
     >>> sparsity_grid()[:5], sparsity_grid()[-3:], len(sparsity_grid())
     ((0.0, 0.4, 0.4584, 0.5111, 0.5586), (0.9877, 0.9889, 0.99), 42)
     """
+    lowest, highest = real(lowest, "lowest"), real(highest, "highest")
     if not 0 < lowest < highest < 1:
         raise ProblemError(f"levels from {lowest} to {highest} are no grid; give 0 < lowest < highest < 1")
-    steps = whole_number(steps, "steps", least=1)
+    steps = whole_number(steps, "steps", least=1, most=10**DECIMALS)
     delta = ((1 - highest) / (1 - lowest)) ** (1 / steps)
     grid = (0.0, *(round(1 - (1 - lowest) * delta**i, DECIMALS) for i in range(steps + 1)))
     if len(set(grid)) < len(grid) or grid[-1] >= 1:
@@ -85,10 +86,13 @@ def distinct_levels(counts: Sequence[int]) -> tuple[int, ...]:
     >>> distinct_levels([8, 5, 5, 4, 4, 1])
     (0, 1, 3, 5)
     """
-    steps = np.diff(whole_numbers(counts, "counts of channels"))
+    numbers = whole_numbers(items(counts, "counts of channels"), "counts of channels")
+    if numbers.ndim != 1:
+        raise ProblemError("counts of channels must be a list of whole numbers, one per level")
+    steps = np.diff(numbers)
     if (steps > 0).any() and (steps < 0).any():
         raise ProblemError("counts of channels rise and fall from level to level; sort the levels by sparsity")
-    return tuple(k for k in range(len(counts)) if k == 0 or steps[k - 1] != 0)
+    return tuple(k for k in range(len(numbers)) if k == 0 or steps[k - 1] != 0)
 
 
 def rank_errors(ranks: Sequence[int], num_levels: int, coefficient: float = 1.0) -> tuple[int, ...]:
@@ -120,6 +124,9 @@ def rank_errors(ranks: Sequence[int], num_levels: int, coefficient: float = 1.0)
     >>> rank_errors([0, 1, 4], 5), rank_errors([0, 4], 5, coefficient=0.5), rank_errors([0], 1)
     ((0, 62500, 1000000), (0, 500000), (0,))
     """
+    num_levels = whole_number(num_levels, "num_levels", least=1)
+    ranks = [whole_number(rank, "a rank") for rank in items(ranks, "ranks")]
+    coefficient = real(coefficient, "coefficient")
     if any(not 0 <= rank < num_levels for rank in ranks):
         raise ProblemError(f"ranks {list(ranks)} are not all in a list of {num_levels} levels; count from 0")
     top = max(num_levels - 1, 1)
@@ -139,6 +146,7 @@ def error_units(errors: Sequence[float]) -> tuple[int, ...]:
     >>> error_units([0, 0.25, 1.0000004])
     (0, 250000, 1000000)
     """
+    errors = reals(errors, "errors")
     for error in errors:
         if not (math.isfinite(error) and 0 <= error * ERROR_SCALE <= MAX_ERROR):
             raise ProblemError(f"an error is {error}; give numbers from 0 to {MAX_ERROR // ERROR_SCALE}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from problems.conversions import of_kind, real
 from problems.errors import ProblemError
 from problems.files import write_text_atomically
 from problems.sparsity_levels import DECIMALS
@@ -47,8 +48,9 @@ def write_sparsity_profile(profile: Mapping[str, float], path: str | Path) -> No
         If a sparsity is outside [0, 1) as written, a name has spaces, there is no layer, or the path cannot be written.
     """
     lines = []
-    for name, sparsity in profile.items():
+    for name, sparsity in of_kind(profile, Mapping, "the profile").items():
         require_name(name)
+        real(sparsity, f"layer {name!r}: sparsity")
         label = f"{sparsity:.{DECIMALS}f}"
         if not 0 <= float(label) < 1:
             raise ProblemError(f"layer {name!r} has sparsity {sparsity}, {label} in a file; give one in [0, 1)")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 
 from problems.allocation import TOLERANCE, AllocationProblem, LayerLevels, place_of
+from problems.conversions import objects, of_kind, real, reals
 from problems.errors import ProblemError
 from problems.sparsity_levels import distinct_levels, rank_errors
 from problems.timing_tables import LayerTimes, TimingTable
@@ -65,7 +66,10 @@ def allocation_problem(
     >>> print(problem)
     allocation: 1 layers, 0.2 s for them and 0.3 s fixed; speedup 2 at most
     """
-    known = {layer.name for layer in table.layers}
+    known = {layer.name for layer in of_kind(table, TimingTable, "the timing table").layers}
+    dense, grid = objects(dense, str, "dense"), None if grid is None else reals(grid, "grid")
+    for what, given in (("counts", counts), ("coefficients", coefficients)):
+        of_kind({} if given is None else given, Mapping, what)
     for what, names in (("dense", dense), ("counts", counts or ()), ("coefficients", coefficients or ())):
         for unknown in sorted(set(names) - known):
             raise ProblemError(f"{what} names layer {unknown!r}, which the timing table does not list; check the name")
@@ -103,5 +107,5 @@ def _layer_levels(
         layer.name,
         tuple(layer.sparsities[k] for k in levels),
         tuple(layer.seconds[k] for k in levels),
-        rank_errors(ranks, len(original), coefficient),
+        rank_errors(ranks, len(original), real(coefficient, f"layer {layer.name!r}: coefficient")),
     )

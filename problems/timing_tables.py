@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from problems.conversions import objects, of_kind, real, reals
 from problems.errors import ProblemError
-from problems.files import write_text_atomically
+from problems.files import read_bytes, write_text_atomically
 from problems.sparsity_levels import DECIMALS
 
 Line = tuple[int, list[str]]
@@ -50,9 +51,9 @@ class LayerTimes:
     seconds: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sparsities", tuple(float(s) for s in self.sparsities))
-        object.__setattr__(self, "seconds", tuple(float(s) for s in self.seconds))
         require_name(self.name)
+        object.__setattr__(self, "sparsities", reals(self.sparsities, f"layer {self.name!r}: sparsities"))
+        object.__setattr__(self, "seconds", reals(self.seconds, f"layer {self.name!r}: times"))
         require_levels(self.name, self.sparsities, self.seconds)
 
     @property
@@ -90,7 +91,7 @@ class TimingTable:
     prunable: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "layers", objects(self.layers, LayerTimes, "the layers of a timing table"))
         if not self.layers:
             raise ProblemError("a timing table has no layers; list at least one")
         seen: set[str] = set()
@@ -103,7 +104,7 @@ class TimingTable:
         if self.prunable is None:
             object.__setattr__(self, "prunable", self.dense_seconds(seen))
         for name, seconds in (("base", self.base), ("prunable", self.prunable)):
-            if seconds is None or not (math.isfinite(seconds) and seconds > 0):
+            if not (math.isfinite(real(seconds, name)) and real(seconds, name) > 0):
                 raise ProblemError(f"{name} is {seconds}; give the seconds measured, more than 0")
 
     def dense_seconds(self, names: Iterable[str]) -> float:
@@ -166,6 +167,7 @@ def write_timing_table(table: TimingTable, path: str | Path) -> None:
     ProblemError
         If the path cannot be written.
     """
+    of_kind(table, TimingTable, "the timing table")
     lines = ["base", repr(float(table.base)), "prunable", repr(float(table.prunable or 0.0))]
     for layer in table.layers:
         lines.append(layer.name)
@@ -211,10 +213,9 @@ def numbered_words(path: str | Path) -> Iterator[Line]:
     ProblemError
         If the file cannot be read or is no text.
     """
+    content = read_bytes(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ProblemError(f"cannot read {path}: {error.strerror}") from error
+        text = content.decode("utf-8")
     except ValueError as error:
         raise ProblemError(f"{path} is no text file in UTF-8; give another") from error
     return ((number, line.split()) for number, line in enumerate(text.split("\n"), start=1) if line.strip())

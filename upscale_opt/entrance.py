@@ -182,7 +182,7 @@ ORDERS = orders_by_title
 _OWN = ("self", "cls")
 CHECKS: dict[str, Check] = {
     **dict.fromkeys(("progress", "measure", "baseline", "verify", "linear", "reestimate", "dynamic_batch"), a_flag),
-    **dict.fromkeys(("pruned",), a_flag),
+    **dict.fromkeys(("pruned", "gradients"), a_flag),
     **dict.fromkeys(("seed", "rounds"), whole(0)),
     **dict.fromkeys(("runs", "copies"), whole(1, ModelError)),
     **dict.fromkeys(("round_to", "min_channels"), whole(1, MaskError)),

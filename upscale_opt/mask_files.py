@@ -98,7 +98,7 @@ def _from_json(content: bytes, path: Path) -> dict[str, Any]:
 
 def _require_mask(mask: Any, where: str) -> None:
     """Raise unless a mask is a list of Booleans, or of channels, each once."""
-    kinds = {type(own) for own in mask} if isinstance(mask, list) else {None}
+    kinds = {type(own) for own in mask} if isinstance(mask, list) else {type(mask)}
     if not (kinds <= {bool} or kinds <= {int}):
         raise MaskError(f"{where} must be a list of kept channels, or one of Booleans")
     if kinds == {int} and (min(mask) < 0 or max(mask) >= MAX_SIZE or len(set(mask)) < len(mask)):

@@ -34,7 +34,8 @@ class SearchSettings:
     log: bool = False
 
     def __post_init__(self) -> None:
-        if self.num_workers < 1:
-            raise SolverError(f"cp-sat: num_workers is {self.num_workers}; give at least 1")
+        whole = isinstance(self.num_workers, int) and not isinstance(self.num_workers, bool)
+        if not whole or self.num_workers < 1:
+            raise SolverError(f"cp-sat: num_workers is {self.num_workers!r}; give a whole number of at least 1")
         if self.max_deterministic_time is not None and not self.max_deterministic_time > 0:
             raise SolverError(f"cp-sat: max_deterministic_time is {self.max_deterministic_time}; give more than 0")

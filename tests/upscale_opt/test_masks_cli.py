@@ -151,3 +151,24 @@ def test_senseless_options_are_one_sentence_and_exit_code_2(run, arguments, mess
     code, out, err = run("solve", *MODEL, *arguments)
     assert code == 2 and out == ""
     assert message in err and len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"down": [0, 1], "down": [0]}', "the field 'down' twice"),
+        ('{"down": [0, NaN]}', "NaN is no number"),
+        ('{"down": [0, 0]}', "each once"),
+        ('{"down": [-1]}', "from 0"),
+        ('{"down": [0.5]}', "a list of kept channels, or one of Booleans"),
+        ('{"down": [true, 1]}', "a list of kept channels, or one of Booleans"),
+        ('{"down": "all"}', "the mask of 'down'"),
+        ('{"down": null}', "the mask of 'down'"),
+        ('{"down": [[0], [1]]}', "a list of kept channels, or one of Booleans"),
+        ("[]", "must hold an object"),
+    ],
+)
+def test_spoilt_files_of_masks_are_one_sentence(text, message, run, tmp_path):
+    (tmp_path / "m.json").write_text(text)
+    code, out, err = run("solve", *MODEL, "--masks", tmp_path / "m.json")
+    assert code == 2 and out == "" and message in err and len(err.strip().splitlines()) == 1, err

@@ -62,3 +62,47 @@ def test_plans_that_cannot_be_written_or_read_say_so(planned, tmp_path):
         save_plan(plan, tmp_path / "no" / "plan.json")
     with pytest.raises(PlanError, match="cannot read"):
         read_plan(tmp_path / "absent.json")
+
+
+def _set(part, **changes):
+    return lambda document: next(iter(document[part].values())).update(changes)
+
+
+SPOILT = {
+    "an unknown field": (lambda d: d.update(nonsense=1), "'nonsense'"),
+    "an unknown field of a mask": (_set("masks", kind="input"), "'kind'"),
+    "a mask's channel twice": (lambda d: next(iter(d["masks"].values()))["kept"].append(_first_kept(d)), "twice"),
+    "an order's channel twice": (lambda d: _longest(d["orders"]).append(_longest(d["orders"])[0]), "twice"),
+    "an unknown field of the model": (lambda d: d.update(model={**MODEL, "size": 1}), "'size'"),
+    "a seed below 0": (lambda d: d.update(model={**MODEL, "seed": -1}), "'seed'"),
+    "a seed that is true": (lambda d: d.update(model={**MODEL, "seed": True}), "'seed'"),
+    "a width of nothing": (lambda d: d["widths"].update(nothing=8), "'nothing'"),
+    "a slice of nothing": (lambda d: d.update(slices=["nothing"]), "'nothing'"),
+    "a field of a later version": (lambda d: d.update(version=4, places={"a": "b"}), "'places'"),
+    "output masks in a version without": (
+        lambda d: d.update(version=2, outputs={"a.weight": {"length": 2, "kept": [0]}}),
+        "'outputs'",
+    ),
+    "a place that is a number": (lambda d: d.update(places={"a": 1}), "places"),
+    "a width that is true": (lambda d: d["widths"].update({next(iter(d["reads"])): True}), "width"),
+}
+MODEL = {"name": "resnet18", "weights": None, "seed": 0, "input_shape": [1, 3, 8, 8]}
+
+
+def _first_kept(document):
+    return next(iter(document["masks"].values()))["kept"][0]
+
+
+def _longest(orders):
+    return max(orders.values(), key=len)
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_spoilt_plans_are_one_sentence_that_names_the_field(what, planned, tmp_path):
+    spoil, expected = SPOILT[what]
+    document = plan_to_dict(planned(*networks.make(networks.Residual))[-1])
+    spoil(document)
+    (tmp_path / "plan.json").write_text(json.dumps(document))
+    with pytest.raises(PlanError) as caught:
+        read_plan(tmp_path / "plan.json")
+    assert expected in str(caught.value) and str(tmp_path / "plan.json") in str(caught.value)
