@@ -47,7 +47,7 @@ class EventModel:
         self.model = cp_model.CpModel()
         excess = self._order_blocks(task.deadline)
         cost = [self._pay(a, modes, excess[a]) for a, modes in enumerate(form.modes)]
-        self._bound_groups(groups, cost)
+        self._bound_groups(groups if form.exact else (), cost)
         self.model.minimize(sum(cost))
         for b, block in self._blocks.items():
             block.hint(form.positions(start, b))
@@ -117,4 +117,5 @@ class EventModel:
     def _bound_groups(self, groups: Iterable[Group], cost: list[cp_model.LinearExprT]) -> None:
         """sum(cost[a] for a in G) >= optimum of G alone (redundant)."""
         for group in groups:
-            self.model.add(sum(cost[a] for a in group.accesses) >= group.cost)
+            least = self._form.in_units(group.accesses, group.cost)
+            self.model.add(sum(cost[a] for a in group.accesses) >= least)

@@ -7,8 +7,10 @@ otherwise one program looks for orders and another one, with concave costs below
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from problems.problem import Classes
 from solvers.common.least_costs import is_concave
 from solvers.common.rows import span_rows
 from solvers.common.task import Task
-from solvers.programs.read_modes import ReadModes, concave_minorant, read_modes
+from solvers.programs.read_modes import ReadModes, concave_minorant, read_modes, small_modes
 
 MAX_SINGLE_CHANNELS = 40
 """Stored channels of unpinned blocks up to which single channels are moved."""
@@ -36,18 +38,42 @@ class Formulation:
     units
         What moves as one, in the form of signature classes: these, or single channels.
     modes
-        The costs of every access; None if runs are counted.
+        The costs of every access, in small numbers; None if runs are counted.
     bounds
-        A bound on the program's objective, divided by `scale`, is one for the problem.
-    scale
-        By how much the costs are multiplied.
+        A bound on the program's objective gives one for the problem, see `bound`.
+    bases
+        What each access pays besides; empty if runs are counted.
+    unit
+        What a unit of the program's costs is in those of the problem.
+    exact
+        No cost is rounded, nor replaced by a lower one.
     """
 
     problem: Problem
     units: Classes
     modes: tuple[ReadModes, ...] | None
     bounds: bool = True
-    scale: int = 1
+    bases: tuple[Fraction | int, ...] = ()
+    unit: Fraction | int = 1
+    exact: bool = True
+
+    @classmethod
+    def of(
+        cls, task: Task, units: Classes, modes: Sequence[ReadModes], *, bounds: bool = True, scale: int = 1
+    ) -> Formulation:
+        """The formulation of costs that are multiplied by `scale`, brought down to small numbers."""
+        small = small_modes(modes, scale * task.start_value)
+        bases = tuple(Fraction(base, scale) for base in small.bases)
+        exact = small.exact and scale == 1
+        return cls(task.problem, units, small.modes, bounds, bases, Fraction(small.unit, scale), exact)
+
+    def bound(self, least: int) -> int:
+        """The bound for the problem that follows from one on the program's objective."""
+        return math.ceil(sum(self.bases, least * self.unit))
+
+    def in_units(self, accesses: Iterable[int], cost: int) -> int:
+        """A cost of some accesses together in units of the program, if that is exact."""
+        return math.ceil((cost - sum(self.bases[a] for a in accesses)) / Fraction(self.unit))
 
     @property
     def single_channels(self) -> bool:
@@ -113,17 +139,17 @@ def formulations(
     # What an access must cover depends on the places of the units it reads.
     fixed = np.zeros(len(modes), dtype=np.int64) if problem.bundles else span_rows(problem).fixed
     if all(is_concave(own.in_one_range[least:]) for own, least in zip(modes, fixed.tolist())):
-        return (Formulation(problem, problem.classes, modes),)
+        return (Formulation.of(task, problem.classes, modes),)
     free = [b for b, block in enumerate(problem.blocks) if not block.pinned]
     if sum(len(problem.stored[b]) for b in free) <= max_single_channels:
-        return (Formulation(problem, single_channels(problem), modes),)
+        return (Formulation.of(task, single_channels(problem), modes),)
     below = tuple(
         ReadModes(_SCALE * own.least if is_concave(own.least) else concave_minorant(_SCALE * own.least), own.max_excess)
         for own in modes
     )
     return (
-        Formulation(problem, problem.classes, modes, bounds=False),
-        Formulation(problem, problem.classes, below, scale=_SCALE),
+        Formulation.of(task, problem.classes, modes, bounds=False),
+        Formulation.of(task, problem.classes, below, scale=_SCALE),
     )
 
 

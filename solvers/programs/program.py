@@ -74,8 +74,8 @@ def search_formulations(
         if outcome.bound is not None and outcome.values is not None:
             incumbent.offer(program.order(outcome.values))
             if form.bounds:
-                bound, branches = -(-outcome.bound // form.scale), outcome.num_branches
-                incumbent.raise_bound(bound, partial(_searched, task.problem, method, branches))
+                reason = partial(_searched, task.problem, method, outcome.num_branches)
+                incumbent.raise_bound(form.bound(outcome.bound), reason, method="CP-SAT")
     return {
         "units": len(programs[0].units),
         "minorant": int(len(programs) > 1),

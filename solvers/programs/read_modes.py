@@ -5,12 +5,17 @@ The common ground of the constraint programs: they read no objective, only these
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from problems import Access, Objective, Problem, ProblemError
+
+MAX_COST = 2**30
+"""Largest number in the costs of a constraint program: products of two fit 64 bits, with room for sums."""
 
 _SLOPES = 64
 
@@ -75,6 +80,38 @@ class ReadModes:
             useful = useful[: max(1, int(np.count_nonzero(useful <= self.copy)))]
         return linear_pieces(useful)
 
+    @property
+    def numbers(self) -> np.ndarray:
+        """All costs."""
+        copy = [] if self.copy is None else [self.copy]
+        return np.concatenate([self.over_read, copy, [] if self.pieces is None else self.pieces]).astype(np.int64)
+
+    @property
+    def largest(self) -> int:
+        """The largest number in the linear pieces, a copy, and pieces, whatever its sign."""
+        lines = (abs(number) for own in linear_pieces(self.over_read) for number in (own.intercept, own.slope))
+        return max(*lines, int(np.abs(self.numbers).max()))
+
+    def cut_off(self, most: int) -> ReadModes:
+        """Costs above `most` replaced by it."""
+        copy = None if self.copy is None else min(self.copy, most)
+        pieces = None if self.pieces is None else np.minimum(self.pieces, most)
+        return ReadModes(np.minimum(self.over_read, most), self.max_excess, copy, pieces)
+
+    def divided(self, base: int, unit: int) -> ReadModes:
+        """Costs less `base`, in so large units: linear pieces stay linear, what is not whole is rounded down."""
+        over_read = self.over_read - base
+        for own in linear_pieces(over_read):
+            over_read[own.first : own.last + 1] = own.cost // unit + own.slope // unit * np.arange(
+                own.last - own.first + 1
+            )
+        return ReadModes(
+            over_read,
+            self.max_excess,
+            None if self.copy is None else (self.copy - base) // unit,
+            None if self.pieces is None else (self.pieces - base) // unit,
+        )
+
 
 def read_modes(problem: Problem, objective: Objective) -> tuple[ReadModes, ...]:
     """The costs of every access, in the units of `problems.evaluate`.
@@ -124,6 +161,68 @@ def linear_pieces(costs: np.ndarray) -> tuple[Segment, ...]:
         segments.append(Segment(first, last, int(costs[first]), slope))
         first = last + 1
     return tuple(segments)
+
+
+@dataclass(frozen=True, eq=False)
+class SmallModes:
+    """Costs in numbers small enough for a constraint program: ``bases[a] + unit * cost`` of what they stand for.
+
+    Attributes
+    ----------
+    modes
+        One per access.
+    bases
+        What each access pays in any case.
+    unit
+        At least 1.
+    exact
+        Nothing was rounded; otherwise costs are rounded down, so that bounds stay bounds.
+    """
+
+    modes: tuple[ReadModes, ...]
+    bases: tuple[int, ...]
+    unit: int
+    exact: bool
+
+
+def small_modes(modes: Sequence[ReadModes], known: int) -> SmallModes:
+    """Take off what every access pays in any case, and the largest common factor; where costs are still too large, cut
+    off what no better order pays, and round down what is larger even then.
+
+    CP-SAT promises exactness as long as sums fit 64 bits, but its presolve (9.15) multiplies coefficients with each
+    other and calls wrong optima OPTIMAL where these products wrap.
+
+    Parameters
+    ----------
+    modes
+        The costs.
+    known
+        What some order costs. An order with an access that pays a cost cut off costs as much in the program, too.
+
+    Examples
+    --------
+    >>> small = small_modes([ReadModes(np.array([7, 10, 13, 19]), 3, copy=16)], 19)
+    >>> small.modes[0].over_read.tolist(), small.modes[0].copy, small.bases, small.unit, small.exact
+    ([0, 1, 2, 4], 3, (7,), 3, True)
+    >>> large = [ReadModes(np.arange(4) * (2**31 + 1), 3, copy=5)]
+    >>> cut, rounded = small_modes(large, 10**3), small_modes(large, 10**12)
+    >>> cut.modes[0].over_read.tolist(), cut.unit, cut.exact
+    ([0, 1000, 1000, 1000], 1, True)
+    >>> rounded.modes[0].over_read.tolist(), rounded.unit, rounded.exact
+    ([0, 306783378, 613566756, 920350134], 7, False)
+    """
+    bases = tuple(int(own.over_read[0]) for own in modes)
+    numbers = [own.numbers - base for own, base in zip(modes, bases)]
+    unit = math.gcd(*(int(number) for own in numbers for number in own)) or 1
+    found = [own.divided(base, unit) for own, base in zip(modes, bases)]
+    largest = max((own.largest for own in found), default=0)
+    if largest > MAX_COST:
+        found = [own.cut_off(-(-(known - sum(bases)) // unit)) for own in found]
+        largest = max(own.largest for own in found)
+    if largest <= MAX_COST:
+        return SmallModes(tuple(found), bases, unit, True)
+    coarse = -(-largest // MAX_COST)
+    return SmallModes(tuple(own.divided(0, coarse) for own in found), bases, unit * coarse, False)
 
 
 def concave_minorant(costs: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from problems import OBJECTIVES, Access, Block, CostTable, Curve, Objective, Pro
 from problems.generators import random_concat, random_masks, with_tables
 from solvers import CpSat, CpSatDirect, CpSatEvents, Milp, Result, Solver, SolverError, Status, solve
 from solvers.brute_force import num_arrangements
+from solvers.programs.read_modes import MAX_COST, read_modes, small_modes
 
 LATENCY = OBJECTIVES["latency"]
 SOLVERS = ["cp-sat", "cp-sat-events", "cp-sat-direct", "milp"]
@@ -205,3 +206,42 @@ def test_the_same_seed_gives_the_same_order(solver: type[CpSat | CpSatEvents | C
     one, two = (solve(problem, solver=config, objective=LATENCY, seed=7, time_limit=600) for _ in range(2))
     assert one.order == two.order
     assert (one.objective, one.bound) == (two.objective, two.bound)
+
+
+def steep(seed: int, factor: int, *, uneven: bool) -> Problem:
+    """Four accesses whose tables rise by up to seven times `factor` a channel; uneven ones have no common factor."""
+    rng = np.random.default_rng([91, seed])
+    kept = rng.random((4, 7)) < 0.5
+    kept[np.arange(4), rng.integers(7, size=4)] = True
+    accesses = []
+    for a, own in enumerate(kept):
+        steps = rng.integers(0, 8, 7 - own.sum()) * factor + (rng.integers(0, 1000, 7 - own.sum()) if uneven else 0)
+        read = Curve(range(int(own.sum()), 8), 7 + np.concatenate([[0], np.cumsum(steps)]))
+        accesses.append(Access(f"a{a}", (0,), own, table=CostTable(read)))
+    return Problem((Block("x", 7, removable=False),), tuple(accesses), f"steep-{seed}")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_costs_whose_products_do_not_fit_64_bits_are_brought_down(seed: int) -> None:
+    """CP-SAT 9.15 calls wrong optima OPTIMAL from costs of some 10^10 on."""
+    even, uneven = (steep(seed, 2 * 10**9, uneven=own) for own in (False, True))
+    for name in ("cp-sat-direct", "cp-sat-events", "cp-sat"):
+        truth = solve(even, solver="brute-force", objective=LATENCY).objective
+        found = solve(even, solver=name, objective=LATENCY, time_limit=60)
+        assert found.objective == found.bound == truth, name
+        truth = solve(uneven, solver="brute-force", objective=LATENCY).objective
+        found = solve(uneven, solver=name, objective=LATENCY, time_limit=60)
+        assert found.bound is not None and found.gap is not None
+        assert found.bound <= truth <= found.objective and found.gap < 1e-6, name
+
+
+def test_rounded_costs_stay_below_the_true_ones() -> None:
+    for seed in range(20):
+        modes = read_modes(steep(seed, 10**10, uneven=True), LATENCY)
+        small = small_modes(modes, known=10**15)
+        assert small.unit > 1 and not small.exact
+        for own, base, true in zip(small.modes, small.bases, modes):
+            back = base + small.unit * own.over_read
+            assert (back <= true.over_read).all() and (np.diff(own.over_read) >= 0).all()
+            assert (true.over_read - back <= small.unit * (1 + np.arange(len(back)))).all()
+            assert own.largest <= MAX_COST
