@@ -146,7 +146,7 @@ class _Blocks:
         self.bounded = self._spans.unsolvable(slope)
         now = time.perf_counter()
         seconds = _SHARE_FOR_LEVELS * max(0.0, deadline - now)
-        self.levels = LevelSpans(problem, self.bounded, seconds=seconds)
+        self.levels = LevelSpans(problem, self.bounded)
         if self.bounded:
             self.method = f"levels of {len(self.bounded)} blocks and exact orders of the others"
         self.levels.improve(deadline=now + seconds)
