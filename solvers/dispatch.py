@@ -32,9 +32,9 @@ def solve(
 ) -> Result:
     """Look for the order of least cost.
 
-    An exact solver starts from greedy's order and from the hint: its result is never worse than either, and it is
-    exactly greedy's order (or the hint, if that is better) where nothing better was found. An optimal order is the
-    nearest to the original one among those known. `greedy` and `identity` ignore the hint.
+    An exact solver starts from greedy's order, from the hint and from the order the problem came with: its result is
+    never worse than any of them. Where nothing better was found it is exactly the best of the three, greedy's among
+    equals. An optimal order is the nearest to the original one among those known. `greedy` and `identity` ignore the hint.
 
     Where units of bundles may change places, an exact solver is asked about one arrangement of them after another
     (`solvers.arranging`); heuristics leave them in place.
@@ -116,11 +116,10 @@ def solve(
 
 
 def _known_orders(problem: Problem, hint: Order | None) -> list[Order]:
-    """Greedy's order, the hint, and the identity."""
+    """Greedy's order, the hint, and the identity: of equally good ones the first is the start."""
     return [greedy_order(problem)] + ([] if hint is None else [hint]) + [Order.identity(problem)]
 
 
 def _best_start(problem: Problem, objective: Objective, known: list[Order]) -> Order:
-    """The first order, or a strictly better one of the others (the identity, which comes last, is no start)."""
-    candidates = known[:-1] or known
-    return min(candidates, key=lambda order: evaluate(problem, order, objective).value)
+    """The first order, or a strictly better one of the others."""
+    return min(known, key=lambda order: evaluate(problem, order, objective).value)
