@@ -21,11 +21,13 @@ _SHARE = 64
 _MOST_SETS = 1500
 _POOLED_SETS = 12
 _LARGEST_POOL = 150
-_STARTS = 6
+_STARTS = 10
+_MOST_PRICINGS = 20
 _MOST_ROUNDS = 30
 _FIRST_SLACK = 0.5
 _SLICES = 40
 _LEAST_SECONDS = 0.02
+_DEARER = 2.5
 
 
 @dataclass(eq=False)
@@ -84,6 +86,8 @@ class _Level:
         Attempts so far.
     seconds
         Time spent on the present one.
+    cost
+        Seconds that the last one took; None before the first.
     attempt
         The present one.
     """
@@ -94,6 +98,7 @@ class _Level:
     shared: bool = True
     rounds: int = 0
     seconds: float = 0.0
+    cost: float | None = None
     attempt: _Attempt | None = None
 
 
@@ -144,7 +149,7 @@ class LevelSearch:
             own.seconds += time.perf_counter() - begun
             if own.attempt.done:
                 self._conclude(r, own, own.attempt)
-                own.attempt, own.seconds = None, 0.0
+                own.attempt, own.cost, own.seconds = None, own.seconds, 0.0
             self.most = np.minimum.accumulate(self.most)
         np.minimum(self.single, self.most, out=self.single)
 
@@ -174,7 +179,7 @@ class LevelSearch:
             if own.attempt is not None:
                 expected[r - 1] = min(int(expected[r - 1]), own.attempt.target)
         expected = np.minimum.accumulate(expected)
-        best, chosen = 0.0, None
+        best, chosen, cost = 0.0, None, seconds
         for r, own in enumerate(self._levels, start=1):
             low = max(int(self.reached[r - 1]), own.floor)
             if own.rounds >= _MOST_ROUNDS or low >= self.most[r - 1]:
@@ -182,10 +187,13 @@ class LevelSearch:
             if own.attempt is None:
                 target = _target(low, low, int(self.most[r - 1]), own.slack)
                 gain = np.maximum(expected[r - 1 :] - target, 0).sum()
+                left = cost if own.cost is None else _DEARER * own.cost
             else:
                 gain = np.maximum(self.most[r - 1 :] - own.attempt.target, 0).sum()
-            if (rate := float(gain) / (seconds + own.seconds)) > best:
+                left = max(own.seconds, seconds / 2)
+            if (rate := float(gain) / max(left, _LEAST_SECONDS)) > best:
                 best, chosen = rate, r
+            cost = cost if own.cost is None else own.cost
         return chosen
 
     def _attempt(self, r: int, own: _Level, deadline: float) -> _Attempt:
@@ -244,7 +252,7 @@ class LevelSearch:
 
     def _priced(self, r: int, own: _Level, deadline: float) -> np.ndarray:
         """The best shares for the sets known, and for those that a local search finds."""
-        while True:
+        for last in (*[False] * min(_MOST_PRICINGS, 2 * own.rounds), True):
             shares = self._shares(own.pools)
             value = self._weight * (_SHARE - shares)
             grown = False
@@ -259,9 +267,10 @@ class LevelSearch:
                     grown = True
             if self._sides == 1:
                 own.pools[1] = own.pools[0]
-            if not grown or time.perf_counter() >= deadline:
-                self._pair(r, own.pools)
-                return shares
+            if last or not grown or time.perf_counter() >= deadline:
+                break
+        self._pair(r, own.pools)
+        return shares
 
     def _limits(self, target: int, shared: int, first: list[int]) -> list[int]:
         """What sets may spare at most, left out, so that no pair with one of them exceeds the target."""
@@ -321,8 +330,5 @@ class LevelSearch:
 
 def _target(low: int, least: int, high: int, slack: float) -> int:
     """A bound to try next: with some slack above what sets are known to spare, but well below the bound so far."""
-    while (extra := int(slack * least)) > 0:
-        if least + extra <= high - max(1, (high - least) // 3):
-            return least + extra
-        slack /= 2
-    return (low + high) // 2
+    extra = int(slack * least)
+    return min(least + extra, high - max(1, (high - least) // 3)) if extra and least < high else (low + high) // 2

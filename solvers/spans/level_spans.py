@@ -18,7 +18,7 @@ from solvers.spans.level_search import LevelSearch
 
 _TABLE_ROWS = 14
 """Rows whose sets are all put into a table."""
-_ROWS_FOR_FREQUENT = 40
+_ROWS_FOR_FREQUENT = 56
 _FREQUENT_SHARE = 0.15
 _FREQUENT_PER_SECOND = 10_000
 _FREQUENT_CELLS = 4_000_000

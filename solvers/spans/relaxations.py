@@ -22,7 +22,7 @@ from solvers.spans.linear_spans import LinearSpans
 from solvers.spans.subset_spans import MOST_ROWS, SubsetSpans
 
 _SHARE_FOR_LEVELS = 0.7
-_LARGER_SHARE = 0.9
+_LARGER_SHARE = 0.98
 
 
 @dataclass(frozen=True, eq=False)

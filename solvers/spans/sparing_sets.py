@@ -69,6 +69,7 @@ class SparingSets:
         self._by_row = np.ascontiguousarray(self._spared.T)
         self._has = self._by_row > 0
         self._value = value[useful].astype(kind)
+        self._ones = np.ones(len(self._value), dtype=kind)
         self._margin = 0.5 + _ROUNDING * float(value.sum())
         self._above, self._size, self._num, self._most_sets = above, size, spared.shape[1], most_sets
         self._width = max(1, min(_MOST_BRANCHES, _MOST_CELLS // (1 + self._num * (len(self._value) + self._num))))
@@ -114,17 +115,22 @@ class SparingSets:
         free = np.unpackbits(branches.free, axis=1, count=self._num).astype(bool)
         taken = np.unpackbits(branches.taken, axis=1, count=self._num).astype(bool)
         need = branches.need
+        left = np.zeros((0, self._num))
         for _ in range(_SWEEPS):
             count = free.astype(self._kind) @ self._by_row
             classes &= count >= need
             worth = classes * self._value
-            total = worth.sum(axis=1)
+            total = worth @ self._ones
+            alive = total > self._above
+            if not alive.all():
+                classes, free, taken, worth = classes[alive], free[alive], taken[alive], worth[alive]
+                count, total = count[alive], total[alive]
             left = worth @ self._spared
             fewer = free & (left > self._above)
             if need >= _WORTH_SHARING:
-                fewer &= self._affordable(worth, total, free, free.sum(axis=1)[:, np.newaxis] - count, need)
-            same = bool((fewer == free).all())
-            alive = (fewer.sum(axis=1) >= need) & (total > self._above)
+                fewer &= self._affordable(worth, total, free, count, need)
+            same = np.array_equal(fewer, free)
+            alive = fewer.sum(axis=1) >= need
             classes, free, taken, left = classes[alive], fewer[alive], taken[alive], left[alive]
             if same or not len(free):
                 break
@@ -136,14 +142,16 @@ class SparingSets:
         return self._children(classes, free, taken, left, need) if len(free) else []
 
     def _affordable(
-        self, worth: np.ndarray, total: np.ndarray, free: np.ndarray, keeping: np.ndarray, need: int
+        self, worth: np.ndarray, total: np.ndarray, free: np.ndarray, count: np.ndarray, need: int
     ) -> np.ndarray:
         """Which free rows can be among those that are taken.
 
         A class that several of the rows taken keep is lost once. So each of them counts a share of it: one part in as
         many as free rows keep it, or as are taken.
         """
-        lost = np.where(free, (worth / np.clip(keeping, 1, need)) @ self._kept, np.inf)
+        parts = np.subtract(free.sum(axis=1, dtype=self._kind)[:, np.newaxis], count, out=count)
+        np.clip(parts, 1, need, out=parts)
+        lost = np.where(free, np.divide(worth, parts, out=parts) @ self._kept, np.inf)
         cheapest = np.sort(lost, axis=1)
         least = cheapest[:, : need - 1].sum(axis=1)[:, np.newaxis] + np.maximum(lost, cheapest[:, need - 1 : need])
         possible: np.ndarray = total[:, np.newaxis] - least > self._above - self._margin
@@ -154,7 +162,7 @@ class SparingSets:
     ) -> list[_Branches]:
         """Take one of the free rows, the one that leaves least first, and never again one that came before it."""
         size = free.sum(axis=1)
-        order = np.argsort(np.where(free, left, np.inf), axis=1, kind="stable")
+        order = np.argsort(np.where(free, left, np.inf), axis=1)
         rank = np.empty_like(order)
         np.put_along_axis(rank, order, np.arange(self._num)[np.newaxis], axis=1)
         parent, place = np.nonzero(np.arange(self._num) <= (size - need)[:, np.newaxis])
