@@ -5,6 +5,7 @@ It also keeps the promise that an exact solver is never worse than greedy or tha
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -15,8 +16,10 @@ from solvers.common.errors import SolverError
 from solvers.common.result import Progress, Result
 from solvers.common.task import Solver, Task
 from solvers.gate import result_of
-from solvers.greedy import greedy_order
+from solvers.greedy import greedy_in_time
 from solvers.registry import solver_named
+
+_GREEDY_SHARE = 0.5
 
 
 def solve(
@@ -34,7 +37,9 @@ def solve(
 
     An exact solver starts from greedy's order, from the hint and from the order the problem came with: its result is
     never worse than any of them. Where nothing better was found it is exactly the best of the three, greedy's among
-    equals. An optimal order is the nearest to the original one among those known. `greedy` and `identity` ignore the hint.
+    equals. An optimal order is the nearest to the original one among those known. `greedy` and `identity` ignore the
+    hint. Greedy is left out where it alone would take more than half of the time limit (and 0.3 seconds): that is, with
+    many hundreds of accesses.
 
     Where units of bundles may change places, an exact solver is asked about one arrangement of them after another
     (`solvers.arranging`); heuristics leave them in place.
@@ -90,11 +95,10 @@ def solve(
         except ProblemError as error:
             raise SolverError(f"the hint is no order of this problem: {error}") from error
 
-    known = _known_orders(problem, hint) if chosen.exact else [Order.identity(problem)]
     task = Task(
         problem,
         goal,
-        start=_best_start(problem, goal, known),
+        start=Order.identity(problem),
         started=started,
         deadline=started + time_limit,
         seed=seed,
@@ -102,6 +106,10 @@ def solve(
         progress=progress,
         want_proof=proof,
     )
+    known = [task.start]
+    if chosen.exact:
+        known = _known_orders(task)
+        task = dataclasses.replace(task, start=_best_start(problem, goal, known))
     finding = (Arranging(chosen) if problem.bundles and chosen.exact else chosen).solve(task)
     return result_of(
         problem,
@@ -115,9 +123,9 @@ def solve(
     )
 
 
-def _known_orders(problem: Problem, hint: Order | None) -> list[Order]:
+def _known_orders(task: Task) -> list[Order]:
     """Greedy's order, the hint, and the identity: of equally good ones the first is the start."""
-    return [greedy_order(problem)] + ([] if hint is None else [hint]) + [Order.identity(problem)]
+    return [*greedy_in_time(task, _GREEDY_SHARE), *([] if task.hint is None else [task.hint]), task.start]
 
 
 def _best_start(problem: Problem, objective: Objective, known: list[Order]) -> Order:
