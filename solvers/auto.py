@@ -1,44 +1,25 @@
-"""The solver `auto`, the default: takes a problem apart and gives every part to the methods that suit it.
+"""The solver `auto`, the default: takes a problem apart and sends every part down the road that suits it.
 
-Accesses whose cost is constant are left out, groups that do not touch are solved one by one. Copies go to the
-constraint program over views, runs to the tours, spans first to a beam and a local search where they are large, then to
-the branch and bound over spans, and what is still open goes to the search for better orders.
+Accesses whose cost is constant are left out, groups that do not touch are solved one by one. Which methods a part meets,
+in which order and for how long, is in `solvers.roads`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from problems import Order, Problem
-from solvers.beam import Beam, pays_spans
+from problems import Order
 from solvers.common.components import Component, components, joined
 from solvers.common.incumbent import Incumbent
-from solvers.common.rows import Row, class_bits, span_rows
-from solvers.common.task import Finding, Solver, Task
+from solvers.common.task import Finding, Task
 from solvers.cp_sat import CpSat
-from solvers.local_search import LocalSearch
-from solvers.neighbourhoods import LargeNeighbourhoods
-from solvers.placed_sets import PlacedSets
-from solvers.spans.level_spans import ends_of
-from solvers.spans.linear_rest import LinearRest
-from solvers.spans.span_search import SpanSearch
-from solvers.views.consecutive import consecutive_order
-
-_FEW_ROWS = 12
-_MOST_ROWS_OF_PATHS = 14
-_FEW_CLASSES = 16
-_MOST_CLASSES = 20
-_MOST_CLASSES_COPIED = 18
-_SECONDS_FOR_MOST = 15.0
-_FIRST_SHARE = 0.25
-_BEAM_SHARE = 0.6
-_COPIED_SHARE = 0.3
-_SEARCH_SHARE = 0.7
+from solvers.roads.copies import solve_copies
+from solvers.roads.handover import hand_over
+from solvers.roads.pieces import solve_pieces, spans_say_all
+from solvers.roads.spans import solve_spans
 
 
 @dataclass(frozen=True)
@@ -48,7 +29,7 @@ class Auto:
     Parameters
     ----------
     cp_sat
-        The constraint programs for copies and runs, with their own settings.
+        The constraint programs for copies, runs and pieces, with their own settings.
 
     Examples
     --------
@@ -112,74 +93,16 @@ class Auto:
     def _solve_part(self, task: Task, incumbent: Incumbent) -> dict[str, Any]:
         """One problem that does not fall apart; improves the incumbent, returns figures for reports."""
         objective = task.objective
-        if objective.counts_runs or (objective.alpha is None and not objective.uses_tables):
-            return self._run(self.cp_sat, task, incumbent)
-        rows = span_rows(task.problem).rows
-        stats: dict[str, Any] = {}
-        views = _all_views(task.problem)
-        if views is not None:
-            incumbent.offer(views)
-        if incumbent.closed:
-            return stats
-        if self._few_classes(task):
-            share = 1.0 if task.objective.gamma is None else _COPIED_SHARE
-            stats |= self._run(PlacedSets(max_classes=_MOST_CLASSES), task.within(share), incumbent)
-        first = task.within(_FIRST_SHARE)
-        if pays_spans(objective) and _most_rows(rows) > _MOST_ROWS_OF_PATHS and not incumbent.closed:
-            stats |= self._run(Beam(), first.within(_BEAM_SHARE), incumbent)
-        if len(rows) > _FEW_ROWS and not incumbent.closed:
-            stats |= self._run(LocalSearch(), first, incumbent)
-        if not incumbent.closed:
-            search = SpanSearch(task.within(_SEARCH_SHARE), incumbent)
-            search.run()
-            stats["nodes"] = search.num_nodes
-        if not incumbent.closed and not task.expired:
-            solver = LargeNeighbourhoods(first=LocalSearch(patience=300))
-            stats |= self._run(solver, dataclasses.replace(task, seed=task.seed + 1), incumbent)
-        return stats
-
-    def _few_classes(self, task: Task) -> bool:
-        """Whether the sets of placed classes are few enough; fewer where they are tried for sets of copied accesses."""
-        if task.objective.uses_tables:
-            return False
-        sizes = LinearRest(task.problem, task.objective.alpha).num_classes
-        most = _FEW_CLASSES
-        if task.remaining >= _SECONDS_FOR_MOST:
-            most = _MOST_CLASSES if task.objective.gamma is None else _MOST_CLASSES_COPIED
-        return max(sizes, default=0) <= most
-
-    def _run(self, solver: Solver, task: Task, incumbent: Incumbent) -> dict[str, Any]:
-        """Hand over to another solver, with what is known."""
-        found = solver.solve(dataclasses.replace(task, start=incumbent.order, hint=incumbent.order))
-        incumbent.offer(found.order)
-        if found.bound is not None:
-            claims = found.claims
-            incumbent.raise_bound(found.bound, lambda _: claims, method=solver.name)
-        return found.stats
+        if objective.counts_runs:
+            return hand_over(self.cp_sat, task, incumbent)
+        if objective.uses_tables and not spans_say_all(task.problem):
+            return solve_pieces(task, incumbent, self.cp_sat)
+        if objective.alpha is None and not objective.uses_tables:
+            return solve_copies(task, incumbent, self.cp_sat)
+        return solve_spans(task, incumbent)
 
 
 def _runs_matter(task: Task) -> bool:
     """Whether an access may pay by its number of runs: then blocks in the middle of its input matter too."""
     tables = (access.table for access in task.problem.accesses) if task.objective.uses_tables else ()
     return task.objective.counts_runs or any(table is not None and table.pieces is not None for table in tables)
-
-
-def _most_rows(rows: Sequence[Row]) -> int:
-    """The largest number of rows of one block."""
-    return max(Counter(row.block for row in rows).values(), default=0)
-
-
-def _all_views(problem: Problem) -> Order | None:
-    """An order in which no access covers more than it must, if there is one: rows consecutive in every block."""
-    spans = span_rows(problem)
-    sequence: list[int] = []
-    for b in range(len(problem.blocks)):
-        own, rows = problem.classes.of_block(b), spans.of_block(b)
-        if rows:
-            left, right = ends_of(rows)
-            found = consecutive_order(class_bits(problem, b, (row.reader for row in rows)), left, right)
-            if found is None:
-                return None
-            own = own[found]
-        sequence.extend(own.tolist())
-    return Order.of_classes(problem, sequence)

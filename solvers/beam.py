@@ -16,12 +16,13 @@ from solvers.common.errors import SolverError
 from solvers.common.incumbent import Incumbent
 from solvers.common.rows import span_rows
 from solvers.common.task import Finding, Task
-from solvers.greedy import greedy_order
+from solvers.greedy import greedy_in_time
 from solvers.in_places import solved_in_places
 from solvers.spans.beam import MOST_ROWS, beam_chains
 from solvers.spans.span_curves import SpanCurves
 
 _WIDENING = 4
+_GREEDY_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Beam:
             return solved_in_places(self, task)
         incumbent = Incumbent(task)
         given = [] if task.hint is None else [task.hint]
-        for start in [*given, *([] if task.expired else [greedy_order(task.problem)]), Order.identity(task.problem)]:
+        for start in [*given, *greedy_in_time(task, _GREEDY_SHARE), Order.identity(task.problem)]:
             incumbent.offer(start)
         width = 0 if incumbent.closed or task.expired else self._search(task, incumbent)
         return incumbent.finding({"width": width})

@@ -5,6 +5,7 @@ Algorithm 1 of Wan et al., "UPSCALE: Unconstrained Channel Pruning" (ICML 2023),
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -14,10 +15,13 @@ import numpy as np
 from problems import Order, Problem
 from solvers.common.arguments import require_problem, require_settings
 from solvers.common.task import Finding, Task
-from solvers.paths import heaviest_paths
+from solvers.paths import OutOfTimeError, heaviest_paths
 
 MAX_EXPANSIONS = 50_000
 """Path search: expanded nodes per graph before it takes what it has (a few tenths of a second)."""
+
+_LEAST_SECONDS = 0.3
+"""Time that greedy gets in any case before other solvers begin."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,31 @@ class Greedy:
         return Finding(greedy_order(task.problem, max_expansions=self.max_expansions), bound=task.trivial_bound)
 
 
-def greedy_order(problem: Problem, *, max_expansions: int = MAX_EXPANSIONS) -> Order:
+def greedy_in_time(task: Task, share: float) -> list[Order]:
+    """Greedy's order, if it takes no more than a share of the time that is left, or the first 0.3 seconds.
+
+    That is so for all but many hundreds of accesses.
+
+    Parameters
+    ----------
+    task
+        The task of another solver that wants to begin with greedy's order.
+    share
+        Of the time that is left.
+
+    Returns
+    -------
+    list of Order
+        One, or none.
+    """
+    deadline = max(task.within(share).deadline, task.started + _LEAST_SECONDS)
+    try:
+        return [greedy_order(task.problem, deadline=deadline)]
+    except OutOfTimeError:
+        return []
+
+
+def greedy_order(problem: Problem, *, max_expansions: int = MAX_EXPANSIONS, deadline: float = np.inf) -> Order:
     """The order of UPSCALE's Algorithm 1.
 
     Parameters
@@ -54,6 +82,13 @@ def greedy_order(problem: Problem, *, max_expansions: int = MAX_EXPANSIONS) -> O
         The problem; channel sizes and the objective play no part.
     max_expansions
         Budget of the path search, see `Greedy`.
+    deadline
+        A `time.perf_counter` reading.
+
+    Raises
+    ------
+    solvers.paths.OutOfTimeError
+        If the deadline passes.
 
     Returns
     -------
@@ -72,7 +107,7 @@ def greedy_order(problem: Problem, *, max_expansions: int = MAX_EXPANSIONS) -> O
     require_settings(max_expansions=max_expansions)
     sizes = [len(stored) for stored in problem.stored]
     offset = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    reorderer = _Reorderer(_member_lists(problem, offset), offset, max_expansions)
+    reorderer = _Reorderer(_member_lists(problem, offset), offset, max_expansions, deadline)
     sequence = reorderer.sequence(tuple(range(len(problem.accesses))))
     unkept = np.ones(offset[-1], dtype=bool)
     unkept[sequence] = False
@@ -104,8 +139,8 @@ def _first_occurrences(columns: np.ndarray) -> np.ndarray:
 class _Reorderer:
     """The recursion over sub-nodes; families of accesses already ordered are remembered."""
 
-    def __init__(self, members: list[np.ndarray], offset: np.ndarray, max_expansions: int) -> None:
-        self._members = members
+    def __init__(self, members: list[np.ndarray], offset: np.ndarray, max_expansions: int, deadline: float) -> None:
+        self._members, self._deadline = members, deadline
         self._offset = offset
         self._max_expansions = max_expansions
         self._known: dict[tuple[int, ...], np.ndarray] = {}
@@ -127,6 +162,8 @@ class _Reorderer:
         They share channels with it, and going backwards through its blocks, no shared block lies behind a block
         that is not shared as a whole: only within a block can channels be moved next to those of the follower.
         """
+        if time.perf_counter() >= self._deadline:
+            raise OutOfTimeError
         block_of = np.searchsorted(self._offset, self._members[a], side="right") - 1
         groups = block_of[np.flatnonzero(np.diff(block_of, prepend=-1))][::-1]
         shared = self._shared_by_block[a]
@@ -156,7 +193,7 @@ class _Reorderer:
 
         size, shared = self._size[parents], self._shared[np.ix_(parents, parents)]
         edges = self._edges[np.ix_(parents, parents)]
-        paths = heaviest_paths(size - shared, edges, size, max_expansions=self._max_expansions)
+        paths = heaviest_paths(size - shared, edges, size, max_expansions=self._max_expansions, deadline=self._deadline)
 
         placed = np.zeros(self._kept.shape[1], dtype=bool)
         sequence: list[np.ndarray] = []

@@ -13,14 +13,16 @@ from problems import Order
 from solvers.common.errors import SolverError
 from solvers.common.incumbent import Incumbent
 from solvers.common.task import Finding, Task
-from solvers.greedy import greedy_order
+from solvers.greedy import greedy_in_time
 from solvers.in_places import solved_in_places
+
+_GREEDY_SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class LocalSearch:
-    """A heuristic with the trivial bound (or what comes along with a start); never worse than greedy, the identity or
-    the hint. Units of bundles stay in their places, or in those of the hint.
+    """A heuristic with the trivial bound (or what comes along with a start); never worse than greedy (if that ends
+    in time), the identity or the hint. Units of bundles stay in their places, or in those of the hint.
 
     A run that ends before the deadline is reproducible.
 
@@ -60,7 +62,7 @@ class LocalSearch:
     def _starts(self, task: Task) -> list[Order]:
         """Greedy's order, the hint and the identity."""
         given = [] if task.hint is None else [task.hint]
-        return [*given, *([] if task.expired else [greedy_order(task.problem)]), Order.identity(task.problem)]
+        return [*given, *greedy_in_time(task, _GREEDY_SHARE), Order.identity(task.problem)]
 
     def _search(self, task: Task, incumbent: Incumbent, starts: list[Order]) -> int:
         if task.objective.counts_runs:

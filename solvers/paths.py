@@ -6,7 +6,13 @@ successors are out of bounds for the rest of the path. Depth-first branch and bo
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
+
+
+class OutOfTimeError(Exception):
+    """The deadline passed while paths were searched."""
 
 
 class PathSearch:
@@ -22,9 +28,19 @@ class PathSearch:
         int, shape (num_nodes,): value of a path of one node.
     max_expansions
         After so many expanded nodes the search takes the best path it has.
+    deadline
+        A `time.perf_counter` reading, after which it gives up.
     """
 
-    def __init__(self, gain: np.ndarray, edges: np.ndarray, value: np.ndarray, max_expansions: int) -> None:
+    def __init__(
+        self,
+        gain: np.ndarray,
+        edges: np.ndarray,
+        value: np.ndarray,
+        max_expansions: int,
+        deadline: float = np.inf,
+    ) -> None:
+        self._deadline = deadline
         self._gain = gain.tolist()
         self._value = value.tolist()
         self._successors = [np.flatnonzero(row).tolist() for row in edges]
@@ -42,6 +58,8 @@ class PathSearch:
         best_value = -1
         best_path: tuple[int, ...] = ()
         for source in range(len(self._value)):
+            if time.perf_counter() >= self._deadline:
+                raise OutOfTimeError
             if covered >> source & 1:
                 continue
             allowed = ~covered & ~(1 << source) & ((1 << len(self._value)) - 1)
@@ -54,6 +72,8 @@ class PathSearch:
                 if not self._mask[here] & allowed or self.expansions_left <= 0:
                     continue
                 self.expansions_left -= 1
+                if time.perf_counter() >= self._deadline:
+                    raise OutOfTimeError
                 beyond = allowed & ~self._mask[here]
                 rest = self._potential(beyond)
                 gain = self._gain[here]
@@ -75,11 +95,11 @@ class PathSearch:
 
 
 def heaviest_paths(
-    gain: np.ndarray, edges: np.ndarray, value: np.ndarray, *, max_expansions: int
+    gain: np.ndarray, edges: np.ndarray, value: np.ndarray, *, max_expansions: int, deadline: float = np.inf
 ) -> list[tuple[int, ...]]:
     """Take heaviest induced paths, each avoiding the nodes of those before, until every node is covered.
 
-    Parameters as in `PathSearch`.
+    Parameters and errors as in `PathSearch`.
 
     Examples
     --------
@@ -88,7 +108,7 @@ def heaviest_paths(
     >>> heaviest_paths(np.tile(value, (3, 1)), edges, value, max_expansions=1000)
     [(1, 2), (0,)]
     """
-    search = PathSearch(gain, edges, value, max_expansions)
+    search = PathSearch(gain, edges, value, max_expansions, deadline)
     covered, paths = 0, []
     while covered != (1 << len(value)) - 1:
         path = search.heaviest(covered)

@@ -6,7 +6,6 @@ others never exceeds what its rows pay among them.
 
 from __future__ import annotations
 
-import math
 import time
 
 import numpy as np
@@ -14,11 +13,16 @@ import numpy as np
 from problems import Problem
 from solvers.common.rows import Row, class_bits, merged_classes, span_rows
 from solvers.spans.frequent_levels import FrequentLevels
-from solvers.spans.level_bounds import MOST_ROWS, Levels, least_total
+from solvers.spans.level_bounds import Levels, least_total
+from solvers.spans.level_search import LevelSearch
 
-_SETS_PER_SECOND = 10_000_000
-_FREQUENT_PER_SECOND = 100_000
-_MOST_FREQUENT = 2_000_000
+_TABLE_ROWS = 14
+"""Rows whose sets are all put into a table."""
+_ROWS_FOR_FREQUENT = 56
+_FREQUENT_SHARE = 0.15
+_FREQUENT_PER_SECOND = 10_000
+_FREQUENT_CELLS = 4_000_000
+_MOST_SECONDS = 600.0
 
 
 class LevelSpans:
@@ -30,34 +34,26 @@ class LevelSpans:
         The problem.
     blocks
         Blocks that may be reordered and that some rows read.
-    seconds
-        Time that `improve` will have; with little of it groups are small.
     """
 
-    def __init__(self, problem: Problem, blocks: list[int], *, seconds: float = math.inf) -> None:
-        most_rows = min(MOST_ROWS, max(1, int(math.log2(1 + _SETS_PER_SECOND * min(seconds, 1000.0)))))
-        most_sets = int(min(_MOST_FREQUENT, 1000 + _FREQUENT_PER_SECOND * min(seconds, 1000.0)))
+    def __init__(self, problem: Problem, blocks: list[int]) -> None:
         spans = span_rows(problem)
-        self._ways: dict[int, list[list[_Group]]] = {}
+        self._groups: dict[int, list[_Group]] = {}
         for b in blocks:
             rows = spans.of_block(b)
             own = problem.classes.of_block(b)
             weight = problem.classes.weight[own]
             bits = class_bits(problem, b, (row.reader for row in rows))
             left, right = ends_of(rows)
-            small, large = (_groups(bits, left, right, most) for most in (most_rows, len(rows)))
-            self._ways[b] = [[_Group(weight, bits, left, right, group) for group in small]]
-            if len(large) < len(small):
-                self._ways[b].append(
-                    [_Group(weight, bits, left, right, g, most_rows=most_rows, most_sets=most_sets) for g in large]
-                )
+            self._groups[b] = [_Group(weight, bits, left, right, group) for group in _groups(bits, left, right)]
 
     def improve(self, *, deadline: float) -> None:
-        """Give every group its share of the time, large ones first."""
-        groups = [group for ways in self._ways.values() for way in reversed(ways) for group in way]
+        """Give every group its share of the time, small ones first, which may need less."""
+        groups = sorted((group for own in self._groups.values() for group in own), key=lambda group: group.num_rows)
+        rows = np.array([group.num_rows for group in groups], dtype=np.float64)
         for k, group in enumerate(groups):
             now = time.perf_counter()
-            group.levels.improve(deadline=now + (deadline - now) / (len(groups) - k))
+            group.improve(deadline=now + (deadline - now) * float(rows[k] ** 2 / (rows[k:] ** 2).sum()))
 
     def least(self, block: int, slope: np.ndarray, saved: np.ndarray | None = None) -> int:
         """A bound on what the rows of a block pay for their excess, or for that less what copying costs.
@@ -71,37 +67,37 @@ class LevelSpans:
         saved
             int64, same shape: a row may pay this instead, which is not below 0; None if it may not.
         """
-        return max(sum(group.least(slope, saved) for group in way) for way in self._ways[block])
+        return sum(group.least(slope, saved) for group in self._groups[block])
 
 
 class _Group:
-    """Rows of a block that fit together, with their levels: of all their sets, or of the frequent ones if too many."""
+    """Rows of a block that fit together, with their levels: from a table of all their sets, or searched for."""
 
     def __init__(
-        self,
-        weight: np.ndarray,
-        bits: np.ndarray,
-        left: np.ndarray,
-        right: np.ndarray,
-        rows: np.ndarray,
-        *,
-        most_rows: int = MOST_ROWS,
-        most_sets: int = 0,
+        self, weight: np.ndarray, bits: np.ndarray, left: np.ndarray, right: np.ndarray, rows: np.ndarray
     ) -> None:
-        self._rows, self._weight = rows, int(weight.sum())
-        merged_weight, merged, _ = merged_classes(weight, bits[:, rows])
-        self._kept = merged_weight @ merged
-        self.levels: Levels | FrequentLevels = (
-            Levels(merged_weight, merged, left[rows], right[rows])
-            if len(rows) <= most_rows
-            else FrequentLevels(merged_weight, merged, most_sets=most_sets)
-        )
+        self._rows, self._weight, self.num_rows = rows, int(weight.sum()), len(rows)
+        self._merged_weight, self._merged, _ = merged_classes(weight, bits[:, rows])
+        self._kept = self._merged_weight @ self._merged
+        kind = Levels if len(rows) <= _TABLE_ROWS else LevelSearch
+        self._levels: Levels | LevelSearch = kind(self._merged_weight, self._merged, left[rows], right[rows])
+
+    def improve(self, *, deadline: float) -> None:
+        """Bring the levels down until the deadline."""
+        if isinstance(self._levels, LevelSearch) and self.num_rows >= _ROWS_FOR_FREQUENT:
+            now = time.perf_counter()
+            seconds = min(_MOST_SECONDS, deadline - now)
+            most_sets = int(min(_FREQUENT_PER_SECOND * seconds, _FREQUENT_CELLS / self.num_rows))
+            frequent = FrequentLevels(self._merged_weight, self._merged, most_sets=max(1, most_sets))
+            frequent.improve(deadline=now + _FREQUENT_SHARE * seconds)
+            self._levels.lower(frequent)
+        self._levels.improve(deadline=deadline)
 
     def least(self, slope: np.ndarray, saved: np.ndarray | None) -> int:
         """The bound of `LevelSpans.least` on these rows alone; arguments are of all rows of the block."""
         paid = slope[self._rows]
         cap = self._weight * paid + 1 if saved is None else saved[self._rows]
-        return int(cap.sum()) + least_total(self.levels, self._weight, paid, cap + paid * self._kept)
+        return int(cap.sum()) + least_total(self._levels, self._weight, paid, cap + paid * self._kept)
 
 
 def ends_of(rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
@@ -110,17 +106,19 @@ def ends_of(rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
     return left, np.array([row.right for row in rows], dtype=bool)
 
 
-def _groups(bits: np.ndarray, left: np.ndarray, right: np.ndarray, most_rows: int) -> list[np.ndarray]:
-    """Rows in groups of limited size that fit together pairwise, large groups first."""
-    share = bits.T.astype(np.int64) @ bits > 0
+def _groups(bits: np.ndarray, left: np.ndarray, right: np.ndarray) -> list[np.ndarray]:
+    """Rows in groups that fit together pairwise, large groups first."""
+    share = bits.T.astype(np.float32) @ bits > 0
     fits = share | (left[:, np.newaxis] & left) | (right[:, np.newaxis] & right)
-    rest = list(range(len(left)))
+    rest = np.arange(len(left))
     groups = []
-    while rest:
+    while len(rest):
+        candidates = rest[np.argsort(-fits[np.ix_(rest, rest)].sum(axis=1), kind="stable")]
         group: list[int] = []
-        for row in sorted(rest, key=lambda r: -int(fits[r, rest].sum())):
-            if len(group) < most_rows and fits[row, group].all():
-                group.append(row)
+        while len(candidates):
+            row = int(candidates[0])
+            group.append(row)
+            candidates = candidates[1:][fits[row, candidates[1:]]]
         groups.append(np.array(sorted(group)))
-        rest = [row for row in rest if row not in group]
+        rest = np.setdiff1d(rest, group)
     return groups

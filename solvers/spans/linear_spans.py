@@ -72,6 +72,11 @@ class LinearSpans:
                 self._blocks[b] = rows, own, problem.classes.weight[own], bits
         self._solved: dict[tuple[int, tuple[int, ...]], tuple[int, np.ndarray]] = {}
 
+    @property
+    def large(self) -> list[int]:
+        """The blocks that many rows read."""
+        return [b for b, (rows, *_) in self._blocks.items() if len(rows) > _MOST_ROWS]
+
     def unsolvable(self, prices: np.ndarray) -> list[int]:
         """The blocks that no method solves exactly with such prices (int, shape (num_accesses,))."""
         return [b for b in self._blocks if self._method(b, self._slopes(b, prices)) is None]

@@ -22,6 +22,7 @@ from solvers.spans.linear_spans import LinearSpans
 from solvers.spans.subset_spans import MOST_ROWS, SubsetSpans
 
 _SHARE_FOR_LEVELS = 0.7
+_LARGER_SHARE = 0.98
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,13 @@ class Relaxation(Protocol):
 
 
 def relaxation_of(
-    problem: Problem, slope: np.ndarray, known: Callable[[], Order], *, capped: bool, deadline: float
+    problem: Problem,
+    slope: np.ndarray,
+    known: Callable[[], Order],
+    *,
+    capped: bool,
+    deadline: float,
+    levels: bool = False,
 ) -> Relaxation:
     """The method for a problem.
 
@@ -89,17 +96,19 @@ def relaxation_of(
         Whether some accesses may pay a cap instead of their line.
     deadline
         A `time.perf_counter` reading. Levels are worked on for a share of the time that is left.
+    levels
+        Use them for every block that many rows read, whether or not exact methods might reach it.
     """
     spans = span_rows(problem)
     single = len({row.block for row in spans.rows}) == 1
     anchored = any(row.left or row.right for row in spans.rows)
     if not single:
-        return _Blocks(problem, slope, known, deadline)
-    if not anchored and len(spans.rows) <= MOST_ROWS and (capped or _all_meet(problem, spans)):
+        return _Blocks(problem, slope, known, deadline, levels=levels)
+    if not levels and not anchored and len(spans.rows) <= MOST_ROWS and (capped or _all_meet(problem, spans)):
         subsets = SubsetSpans(problem, deadline=deadline)
         if subsets.solvable(slope):
             return _Subsets(subsets)
-    blocks = _Blocks(problem, slope, known, deadline)
+    blocks = _Blocks(problem, slope, known, deadline, levels=levels)
     once = len({row.access for row in spans.rows}) == len(spans.rows)
     return _Levels(problem, blocks.levels, known) if blocks.bounded and once else blocks
 
@@ -139,14 +148,16 @@ class _Blocks:
 
     capped = False
 
-    def __init__(self, problem: Problem, slope: np.ndarray, known: Callable[[], Order], deadline: float) -> None:
+    def __init__(
+        self, problem: Problem, slope: np.ndarray, known: Callable[[], Order], deadline: float, *, levels: bool
+    ) -> None:
         self._spans = LinearSpans(problem, deadline=deadline)
         self._known = known
         self.method = "exact orders of blocks"
-        self.bounded = self._spans.unsolvable(slope)
+        self.bounded = self._spans.large if levels else self._spans.unsolvable(slope)
         now = time.perf_counter()
-        seconds = _SHARE_FOR_LEVELS * max(0.0, deadline - now)
-        self.levels = LevelSpans(problem, self.bounded, seconds=seconds)
+        seconds = (_LARGER_SHARE if levels else _SHARE_FOR_LEVELS) * max(0.0, deadline - now)
+        self.levels = LevelSpans(problem, self.bounded)
         if self.bounded:
             self.method = f"levels of {len(self.bounded)} blocks and exact orders of the others"
         self.levels.improve(deadline=now + seconds)

@@ -41,6 +41,8 @@ class SpanSearch:
     ----------
     task, incumbent
         The problem and the best order known.
+    levels
+        Bound large blocks by their levels, whether or not exact methods might reach them.
 
     Attributes
     ----------
@@ -48,14 +50,14 @@ class SpanSearch:
         Nodes solved.
     """
 
-    def __init__(self, task: Task, incumbent: Incumbent) -> None:
+    def __init__(self, task: Task, incumbent: Incumbent, *, levels: bool = False) -> None:
         self._task, self._incumbent = task, incumbent
         self._costs = least_costs(task.problem, task.objective)
         steepest = [steepest_line(costs, 0, int(np.searchsorted(costs, costs[-1]))) for costs in self._costs]
         slope = np.array([math.floor(_SCALE * line) for line in steepest], dtype=np.int64)
         capped = any(len(costs) > 1 and costs[-2] == costs[-1] for costs in self._costs)
         self._relaxation = relaxation_of(
-            task.problem, slope, lambda: incumbent.order, capped=capped, deadline=task.deadline
+            task.problem, slope, lambda: incumbent.order, capped=capped, deadline=task.deadline, levels=levels
         )
         self._kept = np.array([access.num_kept for access in task.problem.accesses])
         self._root = _Node(

@@ -22,8 +22,9 @@ from solvers.spans.settled_search import SettledSearch, bound_by_parts
 MOST_ROWS = 16
 """Rows whose subsets are priced at once."""
 
-_MOST_PAIRS = 700_000_000
-_PAIRS_PER_SECOND = 10_000_000
+_MOST_PAIRS = 160_000_000
+"""Pairs of sets whose prices are kept: 640 MB."""
+_PAIRS_PER_SECOND = 8_000_000
 _FEW_CLASSES = 12
 _SETTLED_SHARE = 0.6
 

@@ -6,20 +6,82 @@ Three rows lack the consecutive-ones property exactly if they contain the column
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from problems import Problem
 from solvers.common.rows import Spans, class_bits
 from solvers.views.consecutive import extended_rows
 
+MOST_ACCESSES = 128
+"""Accesses whose triples are looked at; arrays over triples grow with the cube (2 MB each)."""
 
-def conflicting_rows(bits: np.ndarray) -> np.ndarray:
+_MOST_CLASSES = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class SmallConflicts:
+    """Conflicts of up to three accesses, as far as they are known.
+
+    Attributes
+    ----------
+    accesses
+        int: the accesses looked at, ascending.
+    triples
+        bool, shape (len(accesses),) * 3: as `conflicting_accesses` returns it, of these accesses.
+    """
+
+    accesses: np.ndarray
+    triples: np.ndarray
+
+    def forbid(self, access: int, views: Sequence[int]) -> bool:
+        """Whether an access is known to be in conflict with one or two others (indices of the problem)."""
+        i = int(np.searchsorted(self.accesses, access))
+        if i == len(self.accesses) or self.accesses[i] != access:
+            return False
+        if self.triples[i, i, i]:
+            return True
+        known = np.flatnonzero(np.isin(self.accesses, views))
+        return bool(self.triples[i][np.ix_(known, known)].any())
+
+    def limits(self, *, deadline: float = np.inf) -> list[tuple[int, tuple[int, ...]]]:
+        """Inequalities that cover the conflicts, see `at_most`; not all of them if the deadline passes."""
+        found = at_most(self.triples, deadline=deadline)
+        return [(limit, tuple(self.accesses[list(own)].tolist())) for limit, own in found]
+
+
+def small_conflicts(
+    problem: Problem, spans: Spans, price: np.ndarray, *, deadline: float = np.inf, most: int = MOST_ACCESSES
+) -> SmallConflicts:
+    """Conflicts of the dearest accesses.
+
+    Parameters
+    ----------
+    problem, spans
+        The problem, taken apart.
+    price
+        int, shape (num_accesses,): what it costs that an access is no view.
+    deadline
+        A `time.perf_counter` reading; fewer conflicts are known if it passes.
+    most
+        Accesses that are looked at.
+    """
+    chosen = np.sort(np.argsort(-price, kind="stable")[:most])
+    return SmallConflicts(chosen, conflicting_accesses(problem, spans, chosen, deadline=deadline))
+
+
+def conflicting_rows(bits: np.ndarray, *, deadline: float = np.inf) -> np.ndarray:
     """Triples of rows that no order of the classes makes contiguous together.
 
     Parameters
     ----------
     bits
-        bool, shape (num_classes, num_rows).
+        bool, shape (num_classes, num_rows). If there are very many classes some of them are looked at.
+    deadline
+        A `time.perf_counter` reading; conflicts of the last rows are missing if it passes.
 
     Returns
     -------
@@ -32,13 +94,15 @@ def conflicting_rows(bits: np.ndarray) -> np.ndarray:
     >>> bool(conflicting_rows(triangle)[0, 1, 2])
     True
     """
+    if len(bits) > _MOST_CLASSES:
+        bits = bits[np.linspace(0, len(bits) - 1, _MOST_CLASSES).astype(np.int64)]
     inside = bits.T.astype(np.float32)
     outside = 1 - inside
     num_rows = len(inside)
-    both_not = np.empty((num_rows,) * 3, dtype=bool)
-    all_three = np.empty_like(both_not)
-    alone = np.empty_like(both_not)
+    both_not, all_three, alone = (np.zeros((num_rows,) * 3, dtype=bool) for _ in range(3))
     for k in range(num_rows):
+        if time.perf_counter() >= deadline:
+            break
         both_not[:, :, k] = (inside * outside[k]) @ inside.T > 0
         all_three[:, :, k] = (inside * inside[k]) @ inside.T > 0
         alone[k] = (outside * inside[k]) @ outside.T > 0
@@ -47,29 +111,45 @@ def conflicting_rows(bits: np.ndarray) -> np.ndarray:
     return cycle | star
 
 
-def conflicting_accesses(problem: Problem, spans: Spans) -> np.ndarray:
+def conflicting_accesses(
+    problem: Problem, spans: Spans, chosen: np.ndarray | None = None, *, deadline: float = np.inf
+) -> np.ndarray:
     """Triples of accesses that cannot all be views, as far as three rows of one block show it.
+
+    Parameters
+    ----------
+    problem, spans
+        The problem, taken apart.
+    chosen
+        int, ascending: the accesses to look at, which are numbered in this order. Default: all.
+    deadline
+        A `time.perf_counter` reading; some conflicts are missing if it passes.
 
     Returns
     -------
     np.ndarray
-        bool, shape (num_accesses,) * 3, symmetric, with repeated indices: ``[a, a, b]`` says that a and b cannot both
+        bool, shape (len(chosen),) * 3, symmetric, with repeated indices: ``[a, a, b]`` says that a and b cannot both
         be views, ``[a, a, a]`` that a cannot. A conflict of a few is marked for every larger set as well.
     """
-    num = len(problem.accesses)
-    conflict = np.zeros((num,) * 3, dtype=bool)
-    hopeless = spans.fixed > 0
+    if chosen is None:
+        chosen = np.arange(len(problem.accesses))
+    number = np.full(len(problem.accesses), -1)
+    number[chosen] = np.arange(len(chosen))
+    conflict = np.zeros((len(chosen),) * 3, dtype=bool)
+    hopeless = spans.fixed[chosen] > 0
     conflict[hopeless] = True
     for b in range(len(problem.blocks)):
-        rows = spans.of_block(b)
-        if not rows:
+        rows = [row for row in spans.of_block(b) if number[row.access] >= 0]
+        if not rows or time.perf_counter() >= deadline:
             continue
         bits = class_bits(problem, b, (row.reader for row in rows))
         left = np.array([row.left for row in rows], dtype=bool)
         right = np.array([row.right for row in rows], dtype=bool)
-        triples = np.argwhere(conflicting_rows(extended_rows(bits, left, right)))
-        triples = triples[(np.diff(triples, axis=1) > 0).all(axis=1)]
-        access = np.array([row.access for row in rows])
+        found = conflicting_rows(extended_rows(bits, left, right), deadline=deadline)
+        place = np.arange(len(found))
+        found &= (place[:, np.newaxis, np.newaxis] < place[:, np.newaxis]) & (place[:, np.newaxis] < place)
+        triples = np.argwhere(found)
+        access = number[[row.access for row in rows]]
         real = triples < len(rows)
         triples, real = triples[real[:, 0]], real[real[:, 0]]  # at most two rows are virtual, and they come last
         triples = np.where(real, triples, triples[:, :1])
@@ -83,7 +163,7 @@ def conflicting_accesses(problem: Problem, spans: Spans) -> np.ndarray:
     return conflict | pair[:, :, np.newaxis] | pair[:, np.newaxis, :] | pair[np.newaxis]
 
 
-def at_most(conflict: np.ndarray) -> list[tuple[int, tuple[int, ...]]]:
+def at_most(conflict: np.ndarray, *, deadline: float = np.inf) -> list[tuple[int, tuple[int, ...]]]:
     """Inequalities that cover all conflicts: among these accesses at most so many are views.
 
     If every two (three) accesses of a set conflict, at most one (two) of the set are views; the sets are grown
@@ -93,6 +173,8 @@ def at_most(conflict: np.ndarray) -> list[tuple[int, tuple[int, ...]]]:
     ----------
     conflict
         As returned by `conflicting_accesses`.
+    deadline
+        A `time.perf_counter` reading; some conflicts are not covered if it passes.
 
     Returns
     -------
@@ -110,7 +192,7 @@ def at_most(conflict: np.ndarray) -> list[tuple[int, tuple[int, ...]]]:
     alive = ~one
     pair = np.einsum("aab->ab", conflict) & alive[:, np.newaxis] & alive & ~np.eye(num, dtype=bool)
     open_pairs = np.triu(pair)
-    while open_pairs.any():
+    while open_pairs.any() and time.perf_counter() < deadline:
         clique = [int(a) for a in np.unravel_index(int(open_pairs.argmax()), pair.shape)]
         fits = pair[clique].all(axis=0)
         while fits.any():
@@ -124,7 +206,7 @@ def at_most(conflict: np.ndarray) -> list[tuple[int, tuple[int, ...]]]:
     implied = pair[:, :, np.newaxis] | pair[:, np.newaxis, :] | pair[np.newaxis]
     triple = conflict & alive[:, None, None] & alive[:, None] & alive
     open_triples = triple & ~implied & distinct
-    while open_triples.any():
+    while open_triples.any() and time.perf_counter() < deadline:
         clique = [int(a) for a in np.unravel_index(int(open_triples.argmax()), triple.shape)]
         fits = _fitting(triple, clique)
         while fits.any():

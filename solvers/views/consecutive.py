@@ -84,7 +84,7 @@ def consecutive_order(bits: np.ndarray, left: np.ndarray, right: np.ndarray) -> 
 
 
 def _as_mask(column: np.ndarray) -> int:
-    return sum(1 << int(s) for s in np.flatnonzero(column))
+    return int.from_bytes(np.packbits(column, bitorder="little").tobytes(), "little")
 
 
 def _overlap_components(rows: list[int]) -> list[list[int]]:
@@ -95,7 +95,8 @@ def _overlap_components(rows: list[int]) -> list[list[int]]:
         for row in group:
             touched = [other for other in waiting if row & other and row & ~other and other & ~row]
             group.extend(touched)
-            waiting = [other for other in waiting if other not in touched]
+            gone = set(touched)
+            waiting = [other for other in waiting if other not in gone] if gone else waiting
         components.append(group)
     return components
 
@@ -153,6 +154,10 @@ def _nested(components: list[list[int]], num_classes: int) -> list[int]:
             for k, part in enumerate(components[i]):
                 classes.extend(read((i, k), part))
             cell &= ~unions[i]
-        return classes + [s for s in range(num_classes) if cell >> s & 1]
+        while cell:
+            lowest = cell & -cell
+            classes.append(lowest.bit_length() - 1)
+            cell ^= lowest
+        return classes
 
     return read((-1, 0), everything)

@@ -14,10 +14,11 @@ from solvers.common.climbing import Acceptance
 from solvers.common.incumbent import Incumbent
 from solvers.common.rows import span_rows
 from solvers.common.task import Task
-from solvers.views.conflicts import conflicting_accesses
+from solvers.views.conflicts import small_conflicts
 from solvers.views.consecutive import consecutive_order
 
 _LARGEST_SHARE = 0.6
+_CONFLICT_SHARE = 0.3
 _MOST_KNOWN = 100_000
 
 
@@ -32,9 +33,9 @@ def climb_views(task: Task, incumbent: Incumbent, *, patience: int) -> int:
         Fruitless steps per access before it gives up.
     """
     rng = np.random.default_rng(task.seed)
-    sets = _ViewSets(task)
     gamma = task.objective.gamma or 0
     price = np.array([gamma * a.channel_size * a.num_kept for a in task.problem.accesses], dtype=np.int64)
+    sets = _ViewSets(task, price)
     views = [a for a, cost in enumerate(task.costs(incumbent.order)) if cost.mode == "view"]
     views = best = sets.extended(views, np.argsort(-price, kind="stable"))
     incumbent.offer(sets.order(best))
@@ -58,11 +59,12 @@ def climb_views(task: Task, incumbent: Incumbent, *, patience: int) -> int:
 class _ViewSets:
     """Sets of accesses that can all be views."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, price: np.ndarray) -> None:
         self._task = task
         spans = span_rows(task.problem)
         self._blocks = span_blocks(task.problem, spans)
-        self._conflict = conflicting_accesses(task.problem, spans)
+        self._conflicts = small_conflicts(task.problem, spans, price, deadline=task.within(_CONFLICT_SHARE).deadline)
+        self._fixed = spans.fixed
         self._read_by: list[list[int]] = [[] for _ in task.problem.accesses]
         for i, block in enumerate(self._blocks):
             for a in block.access.tolist():
@@ -90,7 +92,7 @@ class _ViewSets:
         return Order.of_classes(self._task.problem, np.concatenate(list(sequences.values())).tolist())
 
     def _fits(self, a: int, views: list[int]) -> bool:
-        if self._conflict[a, a, a] or self._conflict[a][np.ix_(views, views)].any():
+        if self._fixed[a] or self._conflicts.forbid(a, views):
             return False
         for i in self._read_by[a]:
             chosen = np.isin(self._blocks[i].access, [*views, a])

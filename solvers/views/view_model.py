@@ -12,16 +12,16 @@ from collections.abc import Iterable
 import numpy as np
 from ortools.sat.python import cp_model
 
-from problems import Order, evaluate
+from problems import evaluate
 from solvers.common.incumbent import Incumbent
 from solvers.common.proofs import Reason
-from solvers.common.rows import class_bits, span_rows
+from solvers.common.rows import span_rows
 from solvers.common.search import Outcome, run_search
 from solvers.common.settings import SearchSettings
 from solvers.common.task import Task
-from solvers.views.conflicts import at_most, conflicting_accesses
-from solvers.views.consecutive import consecutive_order
+from solvers.views.conflicts import small_conflicts
 from solvers.views.view_proof import Limit, conflict_claims
+from solvers.views.view_test import ViewTest
 
 
 def solve_views(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict[str, int | float]:
@@ -102,7 +102,10 @@ class ViewModel:
 
     def _forbid_small_conflicts(self) -> None:
         """sum(view[a] for a in S) <= limit, for the sets S of pairwise or triplewise conflicting accesses."""
-        for limit, accesses in at_most(conflicting_accesses(self._task.problem, span_rows(self._task.problem))):
+        known = small_conflicts(
+            self._task.problem, span_rows(self._task.problem), self.price, deadline=self._task.deadline
+        )
+        for limit, accesses in known.limits(deadline=self._task.deadline):
             self._model.add(sum(self._view[a] for a in accesses) <= limit)
             self._limits.append((limit, accesses))
 
@@ -115,65 +118,3 @@ class ViewModel:
         start = evaluate(self._task.problem, self._task.start, self._task.objective)
         for view, cost in zip(self._view, start.accesses):
             self._model.add_hint(view, cost.mode == "view")
-
-
-class ViewTest:
-    """The sub-problem: blocks are independent, so a set of views is tested block by block."""
-
-    def __init__(self, task: Task) -> None:
-        problem = task.problem
-        self._task = task
-        spans = span_rows(problem)
-        self._fixed = spans.fixed
-        self._blocks = []
-        for b in range(len(problem.blocks)):
-            rows = spans.of_block(b)
-            if not rows:
-                continue
-            own = problem.classes.of_block(b)
-            bits = class_bits(problem, b, (row.reader for row in rows))
-            ends = np.array([(row.left, row.right) for row in rows], dtype=bool)
-            self._blocks.append((b, own, np.array([row.access for row in rows]), bits, ends))
-
-    def conflict(self, views: list[int]) -> list[int] | None:
-        """None if the accesses can all be views, else a minimal set of them that cannot."""
-        for a in views:
-            if self._fixed[a]:
-                return [a]
-        conflicting = False
-        for i in range(len(self._blocks)):  # in a later block fewer of them may conflict
-            if self._sequence(i, views) is not None:
-                continue
-            conflicting = True
-            views = [a for a in views if a in self._blocks[i][2]]
-            for a in list(views):
-                without = [other for other in views if other != a]
-                if self._sequence(i, without) is None:
-                    views = without
-        return views if conflicting else None
-
-    def extended(self, views: list[int], price: np.ndarray) -> list[int]:
-        """Add further accesses, most expensive first, as long as all can be views."""
-        views = list(views)
-        for a in np.argsort(-price, kind="stable").tolist():
-            if a in views or self._fixed[a] or self._task.expired:
-                continue
-            if all(self._sequence(i, [*views, a]) is not None for i in range(len(self._blocks))):
-                views.append(a)
-        return views
-
-    def order(self, views: list[int]) -> Order:
-        """An order under which these accesses, free of conflict, are views."""
-        classes = self._task.problem.classes
-        sequences = {b: classes.of_block(b) for b in range(len(self._task.problem.blocks))}
-        for i, (b, own, *_) in enumerate(self._blocks):
-            sequence = self._sequence(i, views)
-            assert sequence is not None
-            sequences[b] = own[sequence]
-        return Order.of_classes(self._task.problem, np.concatenate(list(sequences.values())).tolist())
-
-    def _sequence(self, i: int, views: list[int]) -> np.ndarray | None:
-        """An order of one block's classes that makes the rows of some accesses contiguous; None if there is none."""
-        _, _, access, bits, ends = self._blocks[i]
-        chosen = np.isin(access, views)
-        return consecutive_order(bits[:, chosen], ends[chosen, 0], ends[chosen, 1])

@@ -19,7 +19,7 @@ from solvers.common.rows import span_rows
 from solvers.common.task import Task
 from solvers.runs.run_potentials import run_potentials
 from solvers.views.conflicts import at_most, conflicting_accesses
-from solvers.views.view_model import ViewTest
+from solvers.views.view_test import ViewTest
 
 CP_SAT = CpSat(max_deterministic_time=0.5)
 SOLVERS = ["identity", "greedy", "brute-force", "placed-sets", CP_SAT]
