@@ -17,9 +17,9 @@ from solvers.common.proofs import claim
 from solvers.common.search import Values, run_search
 from solvers.common.settings import SearchSettings
 from solvers.common.task import Task
-from solvers.runs.assignment import arc_costs, assigned_runs
+from solvers.runs.assignment import arc_costs
 from solvers.runs.run_climb import RunClimb
-from solvers.runs.run_potentials import potentials_claim
+from solvers.runs.run_starts import start_runs
 from solvers.runs.run_tours import RunTours, solve_run_tours
 
 MAX_ARCS = 40_000
@@ -36,15 +36,8 @@ _BUILD_SECONDS = 1.0
 
 def solve_runs(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict[str, int | float]:
     """Minimise runs; improves the incumbent, returns figures for reports."""
-    bound, order = assigned_runs(task.problem)
-    incumbent.raise_bound(
-        min(bound, incumbent.value),
-        lambda bound: [potentials_claim(task.problem, bound)],
-        method="assignment",
-    )
-    incumbent.offer(order)
     incumbent.offer(class_order(task.problem, task.start))
-    stats: dict[str, int | float] = {"assignment_bound": bound, "assignment_value": incumbent.value}
+    stats = start_runs(task, incumbent)
     if incumbent.closed or task.expired:
         return stats
     limit = config.max_deterministic_time
@@ -56,7 +49,7 @@ def solve_runs(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict
     if incumbent.closed:
         return stats
     if task.remaining < (_BUILD_SECONDS if tours is None else _SECONDS_AN_ARC * tours.choices.num_arcs):
-        RunClimb(task, incumbent, assign=False).run(_PATIENCE)
+        RunClimb(task, incumbent).run(_PATIENCE)
         return stats
     model = RunModel(task, incumbent.order, tours)
     stats |= {"arcs": model.num_arcs}

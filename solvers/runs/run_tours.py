@@ -20,10 +20,11 @@ from solvers.common.block_rows import class_sequence
 from solvers.common.incumbent import Incumbent
 from solvers.common.proofs import claim
 from solvers.common.task import Task
-from solvers.runs.run_climb import RunClimb
+from solvers.runs.class_distances import ClassDistances
+from solvers.runs.run_climb import Near, RunClimb
 from solvers.runs.tour_cuts import violated_cuts
 from solvers.runs.tour_graph import RunGraph
-from solvers.runs.tour_prices import SCALE, Choices, certified
+from solvers.runs.tour_prices import SCALE, Certified, Choices, certified
 from solvers.runs.tour_program import Edges, Point, TourProgram
 from solvers.runs.tour_rounding import rounded_sequences
 
@@ -44,6 +45,8 @@ _NODE_ROUNDS = 12
 _SHARE = 0.1
 _PATIENCE = 100
 _ROUNDING_ERROR = 1e-6
+_NEAREST = 6
+_NEVER = np.int64(2**60)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +125,8 @@ class RunTours:
         self.choices = Choices.of(self.graph)
         self.programs = self.nodes = self._climbs = 0
         self._suggested: Order | None = None
+        self._proven: Certified | None = None
+        self._distances: dict[int, ClassDistances] = {}
         sequences = [class_sequence(task.problem, incumbent.order, own.block) for own in self.graph.blocks]
         self._program = TourProgram(self.graph, sequences)
 
@@ -137,7 +142,10 @@ class RunTours:
         self._relax(self.choices, rounds=None, at_root=True)
 
     def climb(self, share: float) -> None:
-        """Search around the order that the last point suggests and around the best one, for some steps per class."""
+        """Search around the order that the last point suggests and around the best one, for some steps per class.
+
+        Classes are only joined where the prices find that cheap.
+        """
         starts = [self._suggested, self._incumbent.order]
         for start in starts if starts[0] != starts[1] else starts[:1]:
             if start is None or self.stopped:
@@ -145,9 +153,28 @@ class RunTours:
             self._climbs += 1
             task = replace(self._task, start=start, progress=None, seed=self._task.seed + self._climbs)
             found = Incumbent(task)
-            RunClimb(task, found, assign=False).run(_PATIENCE, most_steps=share * len(task.problem.classes))
+            climb = RunClimb(task, found, distances=self._distances, near=self._near())
+            climb.run(_PATIENCE, most_steps=share * len(task.problem.classes))
             self._incumbent.offer(found.order)
         self._suggested = None
+
+    def _near(self) -> dict[int, Near]:
+        """By block the classes to which joining every node costs least, at the last prices."""
+        if self._proven is None:
+            return {}
+        found = {}
+        for own, reduced, allowed in zip(self.graph.blocks, self._proven.reduced, self.choices.allowed):
+            num = own.num_classes
+            if num <= _NEAREST:
+                continue
+            priced = np.where(allowed, reduced, _NEVER)[:, :num]
+            nearest = np.argpartition(priced, _NEAREST - 1, axis=1)[:, :_NEAREST]
+            far = np.take_along_axis(own.far[:, :num], nearest, axis=1)
+            nearest = np.take_along_axis(nearest, np.argsort(far, axis=1, kind="stable"), axis=1)
+            usable = np.take_along_axis(priced, nearest, axis=1) < _NEVER
+            lists = [row[use].tolist() for row, use in zip(nearest, usable)]
+            found[own.block] = dict(enumerate(lists if own.num_ends == 2 else [*lists, lists[-1]]))
+        return found
 
     def dive(self) -> None:
         """Make an order by forcing the surest edges of the relaxation, a few at a time."""
@@ -251,6 +278,7 @@ class RunTours:
             proven = certified(self.graph, self._program.cuts, point.prices, choices)
             stalled = 0 if proven.bound > best + _PROGRESS else stalled + 1
             best = max(best, proven.bound)
+            self._proven = proven
             if at_root:
                 self._raise_bound(_runs(best))
             choices.narrow(proven, self._cutoff)
