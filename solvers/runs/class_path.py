@@ -4,7 +4,9 @@ Its length is twice the number of runs, but for a constant: classes lie as far a
 the other. A move takes out an edge, joins one of its ends to a near class, takes out an edge there, and so on, as long
 as what it took out is longer than what it put in (Lin and Kernighan, "An effective heuristic algorithm for the
 traveling-salesman problem", Oper. Res. 21, 1973). Classes are looked at again only after a move has touched them
-(Bentley, "Fast algorithms for geometric traveling salesman problems", ORSA J. Comput. 4, 1992).
+(Bentley, "Fast algorithms for geometric traveling salesman problems", ORSA J. Comput. 4, 1992); kicks change a path near
+one place (Applegate, Cook and Rohe, "Chained Lin-Kernighan for large traveling salesman problems", INFORMS J. Comput. 15,
+2003).
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import numpy as np
 
 from solvers.runs.class_distances import ClassDistances
 
-_FAR = 50
+_WALKS = 8
+_WALK_STEPS = 3
 
 Edge = tuple[int, int]
 
@@ -84,19 +87,31 @@ class ClassPath:
         self._dirty = []
 
     def kick(self, rng: np.random.Generator) -> None:
-        """Exchange two neighbouring stretches of the path, at most 50 classes each."""
+        """Exchange two neighbouring stretches of the path, whose ends are near to each other."""
         if self._num < 3:
             return
         path, rows = self._path, self._distances.rows
-        a = 1 + int(rng.random() * (self._num - 1))
-        b = a + 1 + int(rng.random() * min(_FAR, self._num - a))
-        c = b + 1 + int(rng.random() * min(_FAR, self._num + 1 - b))
+        a, b, c = self._cuts(rng)
         t, u, v, w, x, y = path[a - 1], path[a], path[b - 1], path[b], path[c - 1], path[c]
         self.length += rows[t][w] + rows[x][u] + rows[v][y] - rows[t][u] - rows[v][w] - rows[x][y]
         self._turn(a, b - 1)
         self._turn(b, c - 1)
         self._turn(a, c - 1)
         self._dirty = [t, u, v, w, x, y]
+
+    def _cuts(self, rng: np.random.Generator) -> list[int]:
+        """Three places, ascending, from walks between near classes; any three if walks lead to no others."""
+        start = 1 + int(rng.random() * self._num)
+        places = {start}
+        for _ in range(_WALKS):
+            node = self._path[start]
+            for _ in range(_WALK_STEPS):
+                near = self._near[node]
+                node = near[int(rng.random() * len(near))] if near else node
+            places.add(self._place[node])
+            if len(places) == 3:
+                return sorted(places)
+        return sorted((1 + rng.choice(self._num, size=3, replace=False)).tolist())
 
     def descend(self, deadline: float) -> None:
         """Make improving moves around the changed places until there are none, or the deadline passes."""
@@ -105,11 +120,12 @@ class ClassPath:
             node = queue.popleft()
             waiting.discard(node)
             touched = self._improve(node)
-            while touched:
-                fresh = [other for other in touched if other not in waiting]
-                queue.extend(fresh)
-                waiting.update(fresh)
-                touched = self._improve(node)
+            fresh = [other for other in touched if other not in waiting and other != node]
+            queue.extend(fresh)
+            waiting.update(fresh)
+            if touched:
+                queue.appendleft(node)
+                waiting.add(node)
         self._dirty = list(queue)
 
     def _improve(self, t1: int) -> tuple[int, ...]:

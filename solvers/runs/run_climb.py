@@ -21,7 +21,7 @@ from solvers.runs.class_distances import ClassDistances
 from solvers.runs.class_path import ClassPath
 
 _TURN_STEPS = 200
-_WARMTH = 3e-4
+_WARMTH = 1e-6
 
 Near = Mapping[int, list[int]]
 """Node of a block to the classes it may be joined to, nearest first."""

@@ -44,6 +44,10 @@ class BlockGraph:
         """1 if the start is the end, else 2."""
         return len(self.far) - len(self.own)
 
+    def path(self, nodes: np.ndarray) -> np.ndarray:
+        """A sequence of all classes with the start in front and the end behind."""
+        return np.concatenate([[self.num_classes], nodes, [len(self.far) - 1]])
+
     @property
     def degree(self) -> np.ndarray:
         """int64, shape (num_nodes,): edges of a tour at every node."""
@@ -135,8 +139,7 @@ class RunGraph:
         """The constant and the lengths for one sequence of classes (nodes) per graph: twice the runs."""
         total = self.constant
         for graph, nodes in zip(self.blocks, sequences):
-            start, end = graph.num_classes, graph.num_classes + graph.num_ends - 1
-            path = np.concatenate([[start], nodes, [end]])
+            path = graph.path(nodes)
             total += int(graph.far[path[:-1], path[1:]].sum())
         for link in self.links:
             total += int(link.far[sequences[link.tail][-1], sequences[link.head][0]])
