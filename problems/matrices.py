@@ -92,7 +92,7 @@ def _matrix(text: str, path: Path) -> np.ndarray:
     """The only matrix that a text can mean; bool, shape (num_rows, num_columns)."""
     found: list[np.ndarray] = []
     reasons: dict[str, str] = {}
-    for form, read in (("lists", _lists), ("set covering", _set_covering), ("dense", _dense), ("dense", _sized_dense)):
+    for form, read in _FORMS.items():
         try:
             kept = read(text)
         except _NoMatrix as reason:
@@ -186,3 +186,11 @@ def _bits(digits: str, rows: int) -> np.ndarray:
     if set(digits) - {"0", "1"}:
         raise _NoMatrix("it has digits other than 0 and 1")
     return (np.frombuffer(digits.encode(), dtype=np.uint8) == ord("1")).reshape(rows, -1)
+
+
+_FORMS = {
+    "lists": _lists,
+    "set covering": _set_covering,
+    "dense": _dense,
+    "dense behind a head": _sized_dense,
+}

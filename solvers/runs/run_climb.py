@@ -109,7 +109,7 @@ class RunClimb:
         path.descend(self._task.deadline)
         best, acceptance = path.sequence(), Acceptance(path.length, self._rng, warmth=_WARMTH)
         made = 0
-        while made < _TURN_STEPS and len(own) > 2 and not self._task.expired:
+        while made < min(_TURN_STEPS, 2 * len(own)) and len(own) > 2 and not self._task.expired:
             made += 1
             path.keep()
             path.kick(self._rng)
@@ -118,6 +118,8 @@ class RunClimb:
                 path.undo()
             elif acceptance.idle == 0:
                 best = path.sequence()
+        if acceptance.current == acceptance.best:
+            best = path.sequence()  # As good as any, but with other ends perhaps.
         self._sequences[b] = own[best]
         return max(1, made)
 

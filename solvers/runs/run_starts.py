@@ -98,7 +98,7 @@ def nearest_bound(problem: Problem, deadline: float) -> int:
     --------
     >>> from problems.generators import random_masks
     >>> nearest_bound(random_masks(24, 24), np.inf)
-    94
+    100
     """
     borders = RunBorders(problem)
     quarters = 2 * borders.constant

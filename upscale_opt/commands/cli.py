@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from problems import Order, Problem, read_instance
+from problems import Order, Problem, read_problem
 from upscale_opt import reports
 from upscale_opt.commands import allocation, latency, learning, options, proofs, pruning
 from upscale_opt.commands.mask_choices import MaskChoice
@@ -76,7 +76,7 @@ def solve(
     if instance is not None:
         if save_plan is not None or export is not None:
             raise UpscaleError("an instance has no model to plan or export; leave out --save-plan and --export")
-        problem = read_instance(instance)
+        problem = read_problem(instance)
         solutions = solve_instance(problem, search, json)
         _prove({problem.name: problem}, solutions, solvers, proof, save_proof)
         return
@@ -210,7 +210,7 @@ def show(
     options.require_directory(out)
     search = Search(solvers, objective, time_limit, seed)
     if instance is not None:
-        problem = read_instance(instance)
+        problem = read_problem(instance)
         problems = {problem.name: problem}
     else:
         assert model is not None
