@@ -233,8 +233,9 @@ def report(rows: Sequence[Row], *, name: str, absent: Sequence[str], complete: b
     commits = sorted({row["commit"] for row in rows})
     loads = [float(row["load"]) for row in rows if row["load"]]
     lines = [
-        f"Solvers on samples of the instance library and of matrices (cbm): {len({row['instance'] for row in rows})} instances, "
-        f"{len(rows)} solves, time limit {' and '.join(limits)} s each, one thread."
+        "Solvers on samples of the instance library, and of matrices (cbm): "
+        f"{len({row['instance'] for row in rows})} instances, {len(rows)} solves, "
+        f"time limit {' and '.join(limits)} s each, one thread."
         + ("" if complete else " The run was interrupted; this is what it has.")
         + (f" Not registered, hence absent: {', '.join(absent)}." if absent else ""),
         "",

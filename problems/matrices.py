@@ -104,7 +104,9 @@ def _matrix(text: str, path: Path) -> np.ndarray:
         forms = "; ".join(f"as {form}: {reason}" for form, reason in reasons.items())
         raise ProblemError(f"{path} is no binary matrix in a known form ({forms}); see docs/formats.md")
     if len(found) > 1:
-        raise ProblemError(f"{path} can be read as {len(found)} different matrices; write it as lists or without a head")
+        raise ProblemError(
+            f"{path} can be read as {len(found)} different matrices; write it as lists or without a head"
+        )
     return found[0]
 
 

@@ -16,7 +16,7 @@ _NEAREST = 12
 _MOST_BYTES = 2**28
 _CHUNK = 2**21
 
-Row = bytearray | array  # type: ignore[type-arg]
+Row = bytearray | array
 """Distances from one node to all nodes, quick to look up one by one."""
 
 
@@ -94,7 +94,8 @@ class ClassDistances:
     def nearest_path(self, deadline: float) -> list[int]:
         """Classes from the start on, always the nearest one next; those left at the deadline follow as they are."""
         left = np.ones(self.num, dtype=bool)
-        path, node = [], self.num
+        path: list[int] = []
+        node = self.num
         beyond = np.iinfo(np.uint16).max
         while len(path) < self.num and time.perf_counter() < deadline:
             node = int(np.where(left, self.from_node(node)[: self.num], beyond).argmin())

@@ -4,9 +4,9 @@ Its length is twice the number of runs, but for a constant: classes lie as far a
 the other. A move takes out an edge, joins one of its ends to a near class, takes out an edge there, and so on, as long
 as what it took out is longer than what it put in (Lin and Kernighan, "An effective heuristic algorithm for the
 traveling-salesman problem", Oper. Res. 21, 1973). Classes are looked at again only after a move has touched them
-(Bentley, "Fast algorithms for geometric traveling salesman problems", ORSA J. Comput. 4, 1992); kicks change a path near
-one place (Applegate, Cook and Rohe, "Chained Lin-Kernighan for large traveling salesman problems", INFORMS J. Comput. 15,
-2003).
+(Bentley, "Fast algorithms for geometric traveling salesman problems", ORSA J. Comput. 4, 1992). Kicks change a path
+near one place (Applegate, Cook and Rohe, "Chained Lin-Kernighan for large traveling salesman problems", INFORMS J.
+Comput. 15, 2003).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from ortools.sat.python import cp_model
 
-from problems import Order, Problem
+from problems import Order
 from solvers.common.block_rows import class_sequence
 from solvers.common.incumbent import Incumbent
 from solvers.common.proofs import claim
@@ -113,8 +113,7 @@ class RunModel:
         """One circuit through node 0 and all classes; cost[s -> t] = readers that keep t and not s."""
         first, step = arc_costs(self._problem, b)
         num = len(first)
-        own = self._problem.classes.of_block(b)
-        sequence = np.searchsorted(own, class_sequence(self._problem, self._start, b))
+        sequence = class_sequence(self._problem, self._start, b)
         offered = self._allowed[b][:num, :num].copy()
         offered[sequence[:-1], sequence[1:]] = True
         begins, ends = self._allowed[b][num, :num].copy(), self._allowed[b][-1, :num].copy()

@@ -1,13 +1,11 @@
 """A first order with few runs and a first bound, as good as the time allows.
 
-An assignment gives both, but takes a time that grows with the cube of the classes and cannot be interrupted: it is begun
-only if it can end. Otherwise every class is joined to the nearest one left, and pays for the two classes that are
-nearest to it.
+An assignment gives both, but takes a time that grows with the cube of the classes and cannot be interrupted: it is
+begun only if it can end. Otherwise every class is joined to the nearest one left, and pays for the two classes that
+are nearest to it.
 """
 
 from __future__ import annotations
-
-import time
 
 import numpy as np
 

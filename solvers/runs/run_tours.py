@@ -181,7 +181,7 @@ class RunTours:
         """By block the classes to which joining every node costs least, at the last prices."""
         if self._proven is None:
             return {}
-        found = {}
+        found: dict[int, Near] = {}
         for own, reduced, allowed in zip(self.graph.blocks, self._proven.reduced, self.choices.allowed):
             num = own.num_classes
             if num <= _NEAREST:

@@ -73,7 +73,7 @@ def test_random_matrices_survive_lists_and_lines(tmp_path, seed):
     ],
 )
 def test_what_is_no_matrix_is_refused_with_its_reason(tmp_path, text, reason):
-    with pytest.raises(ProblemError, match="m1.txt") as caught:
+    with pytest.raises(ProblemError, match=r"m1\.txt") as caught:
         _read(tmp_path, text)
     assert reason in str(caught.value)
 
@@ -115,5 +115,5 @@ def test_groups_have_their_sizes_and_densities(group):
 
 
 def test_groups_that_are_not_there_are_named():
-    with pytest.raises(ProblemError, match="no group 'z'.*a, b"):
+    with pytest.raises(ProblemError, match=r"no group 'z'.*a, b"):
         block_matrix("z")
