@@ -1,6 +1,7 @@
 """Solvers side by side on the instance library: proofs, gaps to the best known and times, family by family.
 
-A seeded sample of every family is solved by every solver for every objective that applies. Each solve is appended to
+Beside the library there are the families `cbm/a` to `cbm/i` of matrices for `runs`, see `benchmarks.block_matrices`. A
+seeded sample of every family is solved by every solver for every objective that applies. Each solve is appended to
 ``results/solvers.csv`` at once, and solves that are there already are not repeated, so an interrupted run goes on where
 it was; ``--fresh`` begins anew. Solvers share the time limit, greedy's start and the gate, and run one after the other.
 
@@ -20,6 +21,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from benchmarks import block_matrices
 from benchmarks.profiles import performance_profile
 from benchmarks.results import DIRECTORY, commit, csv_text, load, markdown_table, save_markdown
 from problems import OBJECTIVES, ProblemError
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--per-family", type=int, default=3, help="instances of each family [3]")
     parser.add_argument("--solvers", nargs="+", default=SOLVERS)
     parser.add_argument("--objectives", nargs="+", default=tuple(OBJECTIVES), choices=tuple(OBJECTIVES))
-    parser.add_argument("--families", nargs="+", default=LIBRARY.families, choices=LIBRARY.families)
+    parser.add_argument("--families", nargs="+", default=families(), choices=families())
     parser.add_argument("--seed", type=int, default=0, help="of the sample and of the solvers [0]")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results")
     parser.add_argument("--name", default="solvers", help="of the files in benchmarks/results [solvers]")
@@ -72,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             }
             for family in given.families
             for name in sample(family, given.per_family, seed=given.seed)
-            for objective in LIBRARY.objectives(name)
+            for objective in objectives_of(name)
             if objective in given.objectives
             for solver in given.solvers
             if solver in solver_names()
@@ -88,9 +90,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+def families() -> tuple[str, ...]:
+    """Those of the library, and the matrices."""
+    return (*LIBRARY.families, *block_matrices.FAMILIES)
+
+
+def objectives_of(name: str) -> Sequence[str]:
+    """The objectives that apply to an instance."""
+    return block_matrices.OBJECTIVES if block_matrices.is_block_matrix(name) else LIBRARY.objectives(name)
+
+
 def sample(family: str, number: int, *, seed: int = 0) -> list[str]:
     """So many instances of one family (all of them if there are fewer), always the same for the same seed."""
-    names = [name for name in LIBRARY.names() if LIBRARY.entry(name).family == family]
+    if block_matrices.is_block_matrix(family):
+        names = block_matrices.names(family)
+    else:
+        names = [name for name in LIBRARY.names() if LIBRARY.entry(name).family == family]
     return sorted(random.Random(f"{seed} {family}").sample(names, min(number, len(names))))
 
 
@@ -213,15 +228,14 @@ def _contradiction(solver: str, key: tuple[str, str], bound: int, value: int) ->
 
 def report(rows: Sequence[Row], *, name: str, absent: Sequence[str], complete: bool) -> str:
     """Write the Markdown file and the performance profile; returns the Markdown."""
-    known = {
-        (row["instance"], row["objective"]): LIBRARY.solutions(row["instance"]).get(row["objective"]) for row in rows
-    }
+    known = {(row["instance"], row["objective"]): _best_known(row) for row in rows}
     limits = sorted({row["time_limit"] for row in rows})
     commits = sorted({row["commit"] for row in rows})
     loads = [float(row["load"]) for row in rows if row["load"]]
     lines = [
-        f"Solvers on samples of the instance library: {len({row['instance'] for row in rows})} instances, "
-        f"{len(rows)} solves, time limit {' and '.join(limits)} s each, one thread."
+        "Solvers on samples of the instance library, and of matrices (cbm): "
+        f"{len({row['instance'] for row in rows})} instances, {len(rows)} solves, "
+        f"time limit {' and '.join(limits)} s each, one thread."
         + ("" if complete else " The run was interrupted; this is what it has.")
         + (f" Not registered, hence absent: {', '.join(absent)}." if absent else ""),
         "",
@@ -262,9 +276,17 @@ def _chosen(rows: Sequence[Row], wanted: Sequence[Row]) -> list[Row]:
     return [by_key[key] for key in keys if key in by_key]
 
 
+def _best_known(row: Row) -> Solution | None:
+    """What the library knows of an instance it has."""
+    if block_matrices.is_block_matrix(row["instance"]):
+        return None
+    return LIBRARY.solutions(row["instance"]).get(row["objective"])
+
+
 def _solved(row: Row) -> Row:
     """What came of one solve."""
-    problem = LIBRARY.load(row["instance"])
+    name = row["instance"]
+    problem = block_matrices.load(name) if block_matrices.is_block_matrix(name) else LIBRARY.load(name)
     try:
         result = solve(
             problem,

@@ -18,6 +18,7 @@ from problems.evaluation import (
     objective_named,
 )
 from problems.instances import instance_from_dict, instance_to_dict, read_instance, write_instance
+from problems.matrices import read_matrix, read_problem
 from problems.named_orders import order_by_names, places_of
 from problems.order import Order
 from problems.problem import Access, Block, Classes, Problem, Reader
@@ -66,6 +67,8 @@ __all__ = [
     "places_of",
     "rank_errors",
     "read_instance",
+    "read_matrix",
+    "read_problem",
     "read_proof",
     "read_sparsity_profile",
     "read_timing_table",

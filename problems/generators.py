@@ -74,6 +74,52 @@ def random_matrix(num_channels: int, num_accesses: int, *, density: float = 0.5,
     return _one_block(kept, f"matrix-{num_accesses}x{num_channels}-d{density}-s{seed}")
 
 
+BLOCK_GROUPS = {
+    "a": (200, 0.02),
+    "b": (200, 0.05),
+    "c": (200, 0.1),
+    "d": (500, 0.02),
+    "e": (500, 0.05),
+    "f": (500, 0.1),
+    "g": (1000, 0.02),
+    "h": (1000, 0.05),
+    "i": (1000, 0.1),
+}
+"""Columns and share of ones of `block_matrix`, by group."""
+
+
+def block_matrix(group: str, *, seed: int = 0) -> Problem:
+    """A random matrix of the shape that methods for consecutive block minimisation are compared on.
+
+    Those of Haddadi, Chenche, Cheraitia and Guessoum ("Polynomial-time local-improvement algorithm for Consecutive
+    Block Minimization", Inf. Process. Lett. 115, 2015), and of Soares et al. (Comput. Oper. Res. 120, 2020) after them,
+    have 100 rows and 200 (groups a to c), 500 (d to f) or 1000 columns (g to i), and about 2, 5 and 10 % of ones in
+    turn, judged by the values published for them. `problems.read_matrix` reads their files.
+
+    Parameters
+    ----------
+    group
+        ``"a"`` to ``"i"``.
+    seed
+        Of the random generator.
+
+    Raises
+    ------
+    ProblemError
+        If there is no such group.
+
+    Examples
+    --------
+    >>> print(block_matrix("a"))
+    cbm-a-s0: 1 block, 200 channels (173 stored), 100 accesses, 158 classes
+    """
+    if group not in BLOCK_GROUPS:
+        raise ProblemError(f"there is no group {group!r} of matrices; the groups are {', '.join(BLOCK_GROUPS)}")
+    num_columns, density = BLOCK_GROUPS[group]
+    problem = random_matrix(num_columns, 100, density=density, seed=seed)
+    return dataclasses.replace(problem, name=f"cbm-{group}-s{seed}")
+
+
 def planted_intervals(num_channels: int, num_accesses: int, *, seed: int = 0) -> Problem:
     """One block; the kept sets are random intervals of a hidden line whose channels were then shuffled."""
     rng = np.random.default_rng(seed)

@@ -1,7 +1,7 @@
 """The solver `cp-sat`: constraint programs in OR-Tools CP-SAT, one per family of objectives, on signature classes.
 
 Which access is a view (`view_model`), where every class lies (`span_model`, also for tables), which class follows which
-(`run_tours`, then `run_model`).
+(`run_stages`).
 OR-Tools is imported when a solve starts, not before.
 """
 
@@ -32,7 +32,7 @@ class CpSat(SearchSettings):
         stats: dict[str, int | float] = {"classes": len(task.problem.classes)}
         if not incumbent.closed and not task.expired:
             if task.objective.counts_runs:
-                from solvers.runs.run_model import solve_runs as search
+                from solvers.runs.run_stages import solve_runs as search
             elif task.objective.alpha is None and not task.objective.uses_tables:
                 from solvers.views.view_model import solve_views as search
             else:

@@ -67,7 +67,9 @@ class LocalSearch:
     def _search(self, task: Task, incumbent: Incumbent, starts: list[Order]) -> int:
         if task.objective.counts_runs:
             from solvers.runs.run_climb import RunClimb
+            from solvers.runs.run_starts import start_runs
 
+            start_runs(task, incumbent)
             return RunClimb(task, incumbent).run(self.patience)
         if task.objective.alpha is None and not task.objective.uses_tables:
             from solvers.views.view_climb import climb_views

@@ -45,7 +45,9 @@ class PathSearch:
         self._value = value.tolist()
         self._successors = [np.flatnonzero(row).tolist() for row in edges]
         self._mask = [sum(1 << v for v in row) for row in self._successors]
-        self._best_gain = np.where(edges, gain, 0).max(axis=0, initial=0).tolist()
+        on_edges = np.where(edges, gain, 0)
+        self._best_gain = on_edges.max(axis=0, initial=0).tolist()
+        self._best_step = on_edges.max(axis=1, initial=0).tolist()
         self.expansions_left = max_expansions
 
     def heaviest(self, covered: int) -> tuple[int, ...]:
@@ -76,6 +78,8 @@ class PathSearch:
                     raise OutOfTimeError
                 beyond = allowed & ~self._mask[here]
                 rest = self._potential(beyond)
+                if value + self._best_step[here] + rest <= best_value:
+                    continue
                 gain = self._gain[here]
                 stack.extend(
                     ((*path, v), value + gain[v], beyond)

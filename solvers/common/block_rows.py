@@ -135,8 +135,11 @@ def class_sequence(problem: Problem, order: Order, block: int) -> np.ndarray:
     >>> class_sequence(problem, Order([[2, 0, 1, 3]]), 0).tolist()
     [2, 0, 1, 3]
     """
-    position = np.empty(problem.blocks[block].size)
+    position = np.empty(problem.blocks[block].size, dtype=np.int64)
     position[order[block]] = np.arange(len(order[block]))
-    classes = problem.classes
-    middle = [float(np.median(position[classes.members[s]])) for s in classes.of_block(block)]
-    return np.argsort(np.array(middle), kind="stable")
+    own = problem.classes.of_block(block)
+    weight = problem.classes.weight[own]
+    place = position[np.concatenate([problem.classes.members[s] for s in own])]
+    place = place[np.lexsort((place, np.repeat(np.arange(len(own)), weight)))]
+    begin = np.cumsum(weight) - weight
+    return np.argsort(place[begin + (weight - 1) // 2] + place[begin + weight // 2], kind="stable")

@@ -1,1 +1,1 @@
-"""The roads of `auto`: one file for each kind of objective says which methods it asks, in which order, and for how long."""
+"""The roads of `auto`: a file for each kind of objective says which methods are asked, in which order, how long."""

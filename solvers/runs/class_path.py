@@ -1,21 +1,28 @@
-"""A path through the classes of a block, improved by 2-opt and or-opt moves between near classes.
+"""A path through the classes of a block, improved by moves that replace two or three of its edges.
 
-Its length is twice the number of runs: classes lie as far apart as rows keep one of them and not the other. Moves are
-looked for around the places that changed last (Bentley, "Fast algorithms for geometric traveling salesman problems",
-ORSA J. Comput. 4, 1992).
+Its length is twice the number of runs, but for a constant: classes lie as far apart as readers keep one of them and not
+the other. A move takes out an edge, joins one of its ends to a near class, takes out an edge there, and so on, as long
+as what it took out is longer than what it put in (Lin and Kernighan, "An effective heuristic algorithm for the
+traveling-salesman problem", Oper. Res. 21, 1973). Classes are looked at again only after a move has touched them
+(Bentley, "Fast algorithms for geometric traveling salesman problems", ORSA J. Comput. 4, 1992). Kicks change a path
+near one place (Applegate, Cook and Rohe, "Chained Lin-Kernighan for large traveling salesman problems", INFORMS J.
+Comput. 15, 2003).
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Mapping
 
 import numpy as np
 
-_NEAREST = 10
-_LOOKED_AT = 24
-_FAR = 50
-_SHIFTS = np.array([(piece, way, side) for piece in (1, 2, 3) for way in (1, -1) for side in (1, -1)])
-"""Pieces of up to three classes, that begin with a class and lead on or back, and go behind or before another one."""
+from solvers.runs.class_distances import ClassDistances
+
+_WALKS = 8
+_WALK_STEPS = 3
+
+Edge = tuple[int, int]
 
 
 class ClassPath:
@@ -23,8 +30,10 @@ class ClassPath:
 
     Parameters
     ----------
-    bits
-        bool, shape (num_classes, num_readers): who keeps each class.
+    distances
+        Of the block's classes.
+    near
+        Node to classes it may be joined to, nearest first. Default: the nearest ones.
 
     Attributes
     ----------
@@ -32,132 +41,197 @@ class ClassPath:
         Of the present path.
     """
 
-    def __init__(self, bits: np.ndarray) -> None:
-        self._num = num = len(bits)
-        kept = bits.astype(np.float32)
-        self._degree = bits.sum(axis=1).astype(np.int64)
-        apart = self._degree[:, np.newaxis] + self._degree - 2 * np.rint(kept @ kept.T).astype(np.int64)
-        self._far = np.zeros((num + 2, num + 2), dtype=np.int32)
-        self._far[:num, :num] = apart
-        nearest = min(_NEAREST, num - 1)
-        np.fill_diagonal(apart, apart.max() + 1)
-        near = np.argpartition(apart, nearest - 1, axis=1)[:, :nearest] if nearest else np.zeros((num, 0), dtype=int)
-        self._near = near.astype(np.int64)
-        self._path = np.zeros(0, dtype=np.int64)
-        self._place = np.zeros(0, dtype=np.int64)
-        self._dirty: np.ndarray = np.zeros(0, dtype=np.int64)
+    def __init__(self, distances: ClassDistances, near: Mapping[int, list[int]] | None = None) -> None:
+        self._distances = distances
+        self._near = distances.near if near is None else near
+        self._num = distances.num
+        self._path: list[int] = []
+        self._place: list[int] = []
+        self._dirty: list[int] = []
+        self._done: list[tuple[int, int]] = []
+        self._length_before = 0
         self.length = 0
 
-    def place(self, sequence: np.ndarray, first: np.ndarray, last: np.ndarray) -> None:
+    def place(self, sequence: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
         """Take a path.
 
         Parameters
         ----------
         sequence
             int, shape (num_classes,).
-        first, last
-            int, shape (num_classes,): runs that begin with each class if it is the first one, and runs that begin
-            behind it if it is the last one.
+        before, after
+            bool, shape (num_readers,): which readers keep what stands before and behind the block.
         """
-        start, end = self._num, self._num + 1
-        self._far[start, : self._num] = self._far[: self._num, start] = 2 * first - self._degree
-        self._far[end, : self._num] = self._far[: self._num, end] = 2 * last + self._degree
-        self._take(np.concatenate([[start], sequence, [end]]))
-        self._dirty = sequence
+        self._distances.set_ends(before, after)
+        self._path = [self._num, *sequence.tolist(), self._num + 1]
+        self._place = np.argsort(self._path).tolist()
+        self.length = self._distances.length(self._path)
+        self._dirty = list(self._path)
+        self.keep()
 
     def sequence(self) -> np.ndarray:
         """The classes from left to right."""
-        return self._path[1:-1].copy()
+        return np.array(self._path[1:-1], dtype=np.int64)
 
-    def snapshot(self) -> np.ndarray:
-        """For `recall`."""
-        return self._path
+    def keep(self) -> None:
+        """Make the present path the one `undo` returns to."""
+        self._done.clear()
+        self._length_before = self.length
 
-    def recall(self, snapshot: np.ndarray) -> None:
-        """Return to a snapshot, which was locally best."""
-        self._take(snapshot)
-        self._dirty = np.zeros(0, dtype=np.int64)
+    def undo(self) -> None:
+        """Return to the path that was kept last, which was locally best."""
+        while self._done:
+            self._turn(*self._done.pop())
+            self._done.pop()
+        self.length = self._length_before
+        self._dirty = []
 
     def kick(self, rng: np.random.Generator) -> None:
-        """Exchange two neighbouring stretches of the path, at most 50 classes each."""
+        """Exchange two neighbouring stretches of the path, whose ends are near to each other."""
         if self._num < 3:
             return
-        a = int(rng.integers(1, self._num - 1))
-        b = int(rng.integers(a + 1, min(self._num, a + _FAR) + 1))
-        c = int(rng.integers(b, min(self._num, b + _FAR) + 1))
-        path = self._path
-        self._dirty = path[[a - 1, a, b - 1, b, c, min(c + 1, self._num)]]
-        self._take(np.concatenate([path[:a], path[b : c + 1], path[a:b], path[c + 1 :]]))
+        path, rows = self._path, self._distances.rows
+        a, b, c = self._cuts(rng)
+        t, u, v, w, x, y = path[a - 1], path[a], path[b - 1], path[b], path[c - 1], path[c]
+        self.length += rows[t][w] + rows[x][u] + rows[v][y] - rows[t][u] - rows[v][w] - rows[x][y]
+        self._turn(a, b - 1)
+        self._turn(b, c - 1)
+        self._turn(a, c - 1)
+        self._dirty = [t, u, v, w, x, y]
+
+    def _cuts(self, rng: np.random.Generator) -> list[int]:
+        """Three places, ascending, from walks between near classes; any three if walks lead to no others."""
+        start = 1 + int(rng.random() * self._num)
+        places = {start}
+        for _ in range(_WALKS):
+            node = self._path[start]
+            for _ in range(_WALK_STEPS):
+                near = self._near[node]
+                node = near[int(rng.random() * len(near))] if near else node
+            places.add(self._place[node])
+            if len(places) == 3:
+                return sorted(places)
+        return sorted((1 + rng.choice(self._num, size=3, replace=False)).tolist())
 
     def descend(self, deadline: float) -> None:
         """Make improving moves around the changed places until there are none, or the deadline passes."""
-        dirty = np.unique(self._dirty[self._dirty < self._num])
-        while len(dirty) and self._near.shape[1] and time.perf_counter() < deadline:
-            looked = dirty[:_LOOKED_AT]
-            touched = self._improve(looked)
-            if touched is None:
-                dirty = dirty[_LOOKED_AT:]
-            else:
-                dirty = np.unique(np.concatenate([dirty, touched[touched < self._num]]))
-        self._dirty = dirty
+        queue, waiting = deque(self._dirty), set(self._dirty)
+        while queue and time.perf_counter() < deadline:
+            node = queue.popleft()
+            waiting.discard(node)
+            touched = self._improve(node)
+            fresh = [other for other in touched if other not in waiting and other != node]
+            queue.extend(fresh)
+            waiting.update(fresh)
+            if touched:
+                queue.appendleft(node)
+                waiting.add(node)
+        self._dirty = list(queue)
 
-    def _take(self, path: np.ndarray) -> None:
-        self._path = path
-        self._place = np.empty(len(path), dtype=np.int64)
-        self._place[path] = np.arange(len(path))
-        self.length = int(self._far[path[:-1], path[1:]].sum())
+    def _improve(self, t1: int) -> tuple[int, ...]:
+        """Make the first improving move found that takes out an edge of t1; the nodes at its ends, nothing without.
 
-    def _improve(self, nodes: np.ndarray) -> np.ndarray | None:
-        """Make the best move that joins one of some classes to a near one; the classes at its ends, None without."""
-        near = self._near[nodes]
-        turns, shifts = self._turns(nodes[:, np.newaxis], near), self._shifts(nodes[:, np.newaxis], near)
-        turn, shift = int(turns.argmin()), int(shifts.argmin())
-        if min(turns.flat[turn], shifts.flat[shift]) >= 0:
-            return None
-        if turns.flat[turn] <= shifts.flat[shift]:
-            kind, i, j = np.unravel_index(turn, turns.shape)
-            return self._turn(int(nodes[i]), int(near[i, j]), 1 if kind == 0 else -1)
-        kind, i, j = np.unravel_index(shift, shifts.shape)
-        piece, way, side = _SHIFTS[kind]
-        return self._shift(int(nodes[i]), int(near[i, j]), int(piece), int(way), int(side))
+        Nodes are named as in the literature: (t1, t2), (t3, t4) and (t5, t6) are taken out, (t2, t3) is put in first.
+        """
+        path, place, rows = self._path, self._place, self._distances.rows
+        last = self._num + 1
+        for step in (1, -1):
+            at = place[t1] + step
+            if not 0 <= at <= last:
+                continue
+            t2 = path[at]
+            out, row = rows[t1][t2], rows[t2]
+            for t3 in self._near[t2]:
+                gain = out - row[t3]
+                if gain <= 0:
+                    break
+                at = place[t3]
+                made = 0 <= at - step <= last and self._turned(t1, t2, t3, path[at - step], step, gain)
+                made = made or (0 <= at + step <= last and self._ringed(t1, t2, t3, path[at + step], step, gain))
+                if made:
+                    return made
+        return ()
 
-    def _turns(self, a: np.ndarray, c: np.ndarray) -> np.ndarray:
-        """Change of the length if a stretch is reversed so that a and c meet; shape (2, ...): after a, before a."""
-        far, path = self._far, self._path
-        changes = []
-        for side in (1, -1):
-            b, d = path[self._place[a] + side], path[self._place[c] + side]
-            changes.append(far[a, c] + far[b, d] - far[a, b] - far[c, d])
-        return np.stack(changes)
+    def _turned(self, t1: int, t2: int, t3: int, t4: int, step: int, gain: int) -> tuple[int, ...]:
+        """Moves with t4 on t3's side towards t2: the stretch between is reversed, and perhaps one more."""
+        if t4 == t2:
+            return ()
+        path, place, rows = self._path, self._place, self._distances.rows
+        row, row1 = rows[t4], rows[t1]
+        gain += rows[t3][t4]
+        if gain > row[t1]:
+            self._swap((t1, t2), (t4, t3))
+            self.length -= gain - row[t1]
+            return t1, t2, t3, t4
+        num, begin = self._num + 2, place[t2]
+        third = (place[t3] - begin) * step % num
+        for t5 in self._near[t4]:
+            rest = gain - row[t5]
+            if rest <= 0:
+                break
+            at = place[t5]
+            fifth = (at - begin) * step % num
+            at += step if fifth < third else -step
+            if fifth == third or not 0 <= at < num:
+                continue
+            t6 = path[at]
+            if t6 == t4:
+                continue
+            saved = rest + rows[t5][t6] - row1[t6]
+            if saved > 0:
+                self._swap((t1, t2), (t4, t3))
+                self._swap((t1, t4), (t5, t6))
+                self.length -= saved
+                return t1, t2, t3, t4, t5, t6
+        return ()
 
-    def _shifts(self, a: np.ndarray, c: np.ndarray) -> np.ndarray:
-        """Change of the length if a piece that begins with a is put beside c; shape (len(_SHIFTS), ...)."""
-        far, path, at, to = self._far, self._path, self._place[a], self._place[c]
-        piece, way, side = (column[:, np.newaxis, np.newaxis] for column in _SHIFTS.T)
-        final = at + way * (piece - 1)
-        fits = (final >= 1) & (final <= self._num)
-        for other in (to, to + side):
-            ahead = (other - at) * way
-            fits = fits & ((ahead < 0) | (ahead >= piece))
-        final = np.clip(final, 1, self._num)
-        z, u, v, d = path[final], path[at - way], path[final + way], path[to + side]
-        change = far[u, v] + far[c, a] + far[z, d] - far[u, a] - far[z, v] - far[c, d]
-        return np.where(fits, change, 0)
+    def _ringed(self, t1: int, t2: int, t3: int, t4: int, step: int, gain: int) -> tuple[int, ...]:
+        """Moves with t4 on t3's other side: what lies between t2 and t3 becomes a ring, which is opened at t5."""
+        path, place, rows = self._path, self._place, self._distances.rows
+        row, row1 = rows[t4], rows[t1]
+        gain += rows[t3][t4]
+        num, begin = self._num + 2, place[t2]
+        third = (place[t3] - begin) * step % num
+        for t5 in self._near[t4]:
+            rest = gain - row[t5]
+            if rest <= 0:
+                break
+            at = place[t5]
+            fifth = (at - begin) * step % num
+            if fifth > third:
+                continue
+            if fifth < third and 0 <= at + step < num:
+                t6 = path[at + step]
+                saved = rest + rows[t5][t6] - row1[t6]
+                if saved > 0:
+                    self._swap((t1, t2), (t3, t4))
+                    self._swap((t1, t3), (t6, t5))
+                    self._swap((t3, t5), (t2, t4))
+                    self.length -= saved
+                    return t1, t2, t3, t4, t5, t6
+            if fifth > 0 and 0 <= at - step < num:
+                t6 = path[at - step]
+                saved = rest + rows[t5][t6] - row1[t6]
+                if saved > 0:
+                    self._swap((t1, t2), (t6, t5))
+                    self._swap((t2, t5), (t3, t4))
+                    self.length -= saved
+                    return t1, t2, t3, t4, t5, t6
+        return ()
 
-    def _turn(self, a: int, c: int, side: int) -> np.ndarray:
-        low, high = sorted((int(self._place[a]), int(self._place[c])))
-        first, last = (low + 1, high) if side == 1 else (low, high - 1)
-        path = self._path.copy()
-        path[first : last + 1] = path[first : last + 1][::-1]
-        self._take(path)
-        return path[[first - 1, first, last, last + 1]]
+    def _swap(self, one: Edge, other: Edge) -> None:
+        """Replace two edges by two others, in the only way that leaves a path."""
+        place = self._place
+        low, high = sorted((max(place[one[0]], place[one[1]]), max(place[other[0]], place[other[1]])))
+        self._turn(low, high - 1)
 
-    def _shift(self, a: int, c: int, piece: int, way: int, side: int) -> np.ndarray:
-        at, to = int(self._place[a]), int(self._place[c])
-        first = at if way == 1 else at - piece + 1
-        stretch = self._path[first : first + piece]
-        rest = np.concatenate([self._path[:first], self._path[first + piece :]])
-        cut = (to if to < first else to - piece) + (side == 1)
-        moved = stretch if way == side else stretch[::-1]
-        self._take(np.concatenate([rest[:cut], moved, rest[cut:]]))
-        return np.concatenate([rest[first - 1 : first + 1], rest[cut - 1 : cut + 1], stretch[[0, -1]]])
+    def _turn(self, first: int, last: int) -> None:
+        """Reverse a stretch of the path."""
+        self._done.append((first, last))
+        stretch = self._path[first : last + 1]
+        stretch.reverse()
+        self._path[first : last + 1] = stretch
+        place = self._place
+        for node in stretch:
+            place[node] = first
+            first += 1

@@ -7,6 +7,7 @@ With the blocks before and after held fast, the sequence of one block is a short
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -16,12 +17,14 @@ from solvers.common.climbing import Acceptance
 from solvers.common.incumbent import Incumbent
 from solvers.common.rows import class_bits
 from solvers.common.task import Task
-from solvers.runs.assignment import assigned_runs
+from solvers.runs.class_distances import ClassDistances
 from solvers.runs.class_path import ClassPath
 
-_MOST_ASSIGNED = 3000
-_TURN_STEPS = 50
-_WARMTH = 3e-4
+_TURN_STEPS = 200
+_WARMTH = 1e-6
+
+Near = Mapping[int, list[int]]
+"""Node of a block to the classes it may be joined to, nearest first."""
 
 
 class RunClimb:
@@ -31,23 +34,30 @@ class RunClimb:
     ----------
     task, incumbent
         The problem, and the best order, which is where the search starts.
-    assign
-        Make a cheaper one by assignment first, if that is possible.
+    distances
+        Of the classes of blocks, by block; those that are missing are added.
+    near
+        By block what a search may join. Default: classes near to each other.
     """
 
-    def __init__(self, task: Task, incumbent: Incumbent, *, assign: bool = True) -> None:
+    def __init__(
+        self,
+        task: Task,
+        incumbent: Incumbent,
+        *,
+        distances: dict[int, ClassDistances] | None = None,
+        near: Mapping[int, Near] | None = None,
+    ) -> None:
         self._task, self._incumbent = task, incumbent
         self._rng = np.random.default_rng(task.seed)
         problem = task.problem
         self._own = [problem.classes.of_block(b) for b in range(len(problem.blocks))]
-        if assign and max(map(len, self._own)) <= _MOST_ASSIGNED:
-            bound, order = assigned_runs(problem)
-            incumbent.raise_bound(bound, method="assignment")
-            incumbent.offer(order)
         self._sequences = [
             self._own[b][np.arange(len(self._own[b])) if block.pinned else class_sequence(problem, incumbent.order, b)]
             for b, block in enumerate(problem.blocks)
         ]
+        self._distances = {} if distances is None else distances
+        self._near = {} if near is None else near
         self._paths: dict[int, ClassPath] = {}
 
     def run(self, patience: int, *, most_steps: float = math.inf) -> int:
@@ -82,33 +92,40 @@ class RunClimb:
     def _order(self) -> Order:
         return Order.of_classes(self._task.problem, np.concatenate(self._sequences).tolist())
 
+    def _path(self, b: int) -> ClassPath:
+        """The path of a block, made on first use."""
+        if b not in self._distances:
+            readers = self._task.problem.readers_of(b)
+            self._distances[b] = ClassDistances(class_bits(self._task.problem, b, readers))
+        if b not in self._paths:
+            self._paths[b] = ClassPath(self._distances[b], self._near.get(b))
+        return self._paths[b]
+
     def _turn(self, b: int) -> int:
         """Improve one block, the others held fast; returns the number of steps."""
         own = self._own[b]
-        local = np.searchsorted(own, self._sequences[b])
-        if b not in self._paths:
-            readers = self._task.problem.readers_of(b)
-            self._paths[b] = ClassPath(class_bits(self._task.problem, b, readers))
-        path = self._paths[b]
-        path.place(local, *end_costs(self._task.problem, self._sequences, b))
+        path = self._path(b)
+        path.place(np.searchsorted(own, self._sequences[b]), *end_bits(self._task.problem, self._sequences, b))
         path.descend(self._task.deadline)
         best, acceptance = path.sequence(), Acceptance(path.length, self._rng, warmth=_WARMTH)
         made = 0
-        while made < _TURN_STEPS and len(own) > 2 and not self._task.expired:
+        while made < min(_TURN_STEPS, 2 * len(own)) and len(own) > 2 and not self._task.expired:
             made += 1
-            before = path.snapshot()
+            path.keep()
             path.kick(self._rng)
             path.descend(self._task.deadline)
             if not acceptance.accepts(path.length):
-                path.recall(before)
+                path.undo()
             elif acceptance.idle == 0:
                 best = path.sequence()
+        if acceptance.current == acceptance.best:
+            best = path.sequence()  # As good as any, but with other ends perhaps.
         self._sequences[b] = own[best]
         return max(1, made)
 
 
-def end_costs(problem: Problem, sequences: list[np.ndarray], block: int) -> tuple[np.ndarray, np.ndarray]:
-    """What the first and the last class of a block cost in runs, the other blocks held fast.
+def end_bits(problem: Problem, sequences: list[np.ndarray], block: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which readers of a block keep what stands before it and behind it, the other blocks held fast.
 
     Parameters
     ----------
@@ -122,19 +139,34 @@ def end_costs(problem: Problem, sequences: list[np.ndarray], block: int) -> tupl
     Returns
     -------
     tuple
+        bool, shape (readers of the block,) each.
+    """
+    readers = problem.readers_of(block)
+    before, after = np.zeros(len(readers), dtype=bool), np.zeros(len(readers), dtype=bool)
+    signature = problem.classes.signature
+    for k, r in enumerate(readers):
+        reader = problem.readers[r]
+        if reader.slot > 0:
+            before[k] = signature[sequences[problem.readers[r - 1].block][-1], r - 1]
+        if r + 1 < len(problem.readers) and problem.readers[r + 1].access == reader.access:
+            after[k] = signature[sequences[problem.readers[r + 1].block][0], r + 1]
+    return before, after
+
+
+def end_costs(problem: Problem, sequences: list[np.ndarray], block: int) -> tuple[np.ndarray, np.ndarray]:
+    """What the first and the last class of a block cost in runs, the other blocks held fast.
+
+    Parameters
+    ----------
+    problem, sequences, block
+        As in `end_bits`.
+
+    Returns
+    -------
+    tuple
         int64, shape (classes of the block,) each: runs that begin with a class if it comes first, and runs that begin
         in the next block behind a class if it comes last.
     """
-    own = problem.classes.of_block(block)
-    first, last = np.zeros(len(own), dtype=np.int64), np.zeros(len(own), dtype=np.int64)
-    signature = problem.classes.signature
-    for r in problem.readers_of(block):
-        reader = problem.readers[r]
-        kept = signature[own, r]
-        continues = reader.slot > 0 and signature[sequences[problem.readers[r - 1].block][-1], r - 1]
-        if not continues:
-            first += kept
-        if r + 1 < len(problem.readers) and problem.readers[r + 1].access == reader.access:
-            following = sequences[problem.readers[r + 1].block][0]
-            last += signature[following, r + 1] & ~kept
-    return first, last
+    before, after = end_bits(problem, sequences, block)
+    kept = class_bits(problem, block, problem.readers_of(block))
+    return (kept & ~before).sum(axis=1), (after & ~kept).sum(axis=1)

@@ -6,60 +6,26 @@ saves one. `run_tours` comes first: it closes most instances, and leaves few arc
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from ortools.sat.python import cp_model
 
-from problems import Order, Problem
+from problems import Order
+from solvers.common.block_rows import class_sequence
 from solvers.common.incumbent import Incumbent
 from solvers.common.proofs import claim
 from solvers.common.search import Values, run_search
 from solvers.common.settings import SearchSettings
 from solvers.common.task import Task
-from solvers.runs.assignment import arc_costs, assigned_runs
-from solvers.runs.run_climb import RunClimb
-from solvers.runs.run_potentials import potentials_claim
-from solvers.runs.run_tours import RunTours, solve_run_tours
-
-MAX_ARCS = 40_000
-"""Beyond so many arcs in a block only the cheapest successors of every class are offered (and the bound is the
-assignment's)."""
-
-_NEIGHBOURS = 12
-_PROGRAMS_A_SECOND = 100
-_PATIENCE = 100
-_SECONDS_AN_ARC = 2e-5
-_BUILD_SECONDS = 1.0
-"""About how long building a model takes: with the arcs that are left, and for large blocks."""
+from solvers.runs.assignment import arc_costs
+from solvers.runs.run_tours import RunTours
 
 
-def solve_runs(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict[str, int | float]:
-    """Minimise runs; improves the incumbent, returns figures for reports."""
-    bound, order = assigned_runs(task.problem)
-    incumbent.raise_bound(
-        bound,
-        lambda bound: [potentials_claim(task.problem, bound)],
-        method="assignment",
-    )
-    incumbent.offer(order)
-    incumbent.offer(class_order(task.problem, task.start))
-    stats: dict[str, int | float] = {"assignment_bound": bound, "assignment_value": incumbent.value}
-    if incumbent.closed or task.expired:
-        return stats
-    limit = config.max_deterministic_time
-    tours = solve_run_tours(
-        task, incumbent, most_programs=None if limit is None else math.ceil(_PROGRAMS_A_SECOND * limit)
-    )
-    if tours is not None:
-        stats |= {"programs": tours.programs, "nodes": tours.nodes}
-    if incumbent.closed:
-        return stats
-    if task.remaining < (_BUILD_SECONDS if tours is None else _SECONDS_AN_ARC * tours.choices.num_arcs):
-        RunClimb(task, incumbent, assign=False).run(_PATIENCE)
-        return stats
+def search_circuits(
+    task: Task, config: SearchSettings, incumbent: Incumbent, tours: RunTours
+) -> dict[str, int | float]:
+    """Let CP-SAT search the circuits that tours leave; improves the incumbent, returns figures for reports."""
     model = RunModel(task, incumbent.order, tours)
-    stats |= {"arcs": model.num_arcs}
+    stats: dict[str, int | float] = {"arcs": model.num_arcs}
 
     def on_solution(values: Values) -> None:
         incumbent.offer(model.order(values))
@@ -71,38 +37,22 @@ def solve_runs(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict
     )
     if outcome.bound is not None and outcome.values is not None:
         incumbent.offer(model.order(outcome.values))
-        if model.complete:
-            incumbent.raise_bound(
-                outcome.bound,
-                lambda bound: [
-                    claim(
-                        task.problem,
-                        "search",
-                        bound,
-                        "CP-SAT over the circuits through the classes of each block, without arcs that prices forbid",
-                        arcs=model.num_arcs,
-                        branches=outcome.num_branches,
-                    )
-                ],
-                method="circuits",
-                of_better=True,  # prices forbid arcs that only orders as good as the incumbent use
-            )
+        incumbent.raise_bound(
+            outcome.bound,
+            lambda bound: [
+                claim(
+                    task.problem,
+                    "search",
+                    bound,
+                    "CP-SAT over the circuits through the classes of each block, without arcs that prices forbid",
+                    arcs=model.num_arcs,
+                    branches=outcome.num_branches,
+                )
+            ],
+            method="circuits",
+            of_better=True,  # prices forbid arcs that only orders as good as the incumbent use
+        )
     return {**stats, "deterministic_time": outcome.deterministic_time}
-
-
-def class_order(problem: Problem, order: Order) -> Order:
-    """An order made of whole classes, each at the place of its first channel in the given one."""
-    return Order.of_classes(problem, [int(s) for b in range(len(problem.blocks)) for s in _sequence(problem, order, b)])
-
-
-def _sequence(problem: Problem, order: Order, b: int) -> np.ndarray:
-    """The classes of a block by the position of their first channel."""
-    own = problem.classes.of_block(b)
-    if problem.blocks[b].pinned:
-        return own
-    position = np.empty(problem.blocks[b].size, dtype=np.int64)
-    position[order[b]] = np.arange(len(order[b]))
-    return own[np.argsort([int(position[problem.classes.members[s]].min()) for s in own], kind="stable")]
 
 
 class RunModel:
@@ -115,25 +65,19 @@ class RunModel:
     start
         The hint.
     tours
-        Its choices limit the arcs to those of the start and of better orders; None for all.
+        Its choices limit the arcs to those of the start and of better orders.
 
     Attributes
     ----------
-    complete
-        All arcs that a better order may use are offered, so the model's bound is one for the problem.
     num_arcs
         Over all blocks.
     """
 
-    def __init__(self, task: Task, start: Order, tours: RunTours | None = None) -> None:
+    def __init__(self, task: Task, start: Order, tours: RunTours) -> None:
         self._problem = task.problem
         self._start = start
-        self._allowed: dict[int, np.ndarray] = {}
-        if tours is not None:
-            self._allowed = {own.block: free for own, free in zip(tours.graph.blocks, tours.choices.allowed)}
-        self._rng = np.random.default_rng(task.seed)
+        self._allowed = {own.block: free for own, free in zip(tours.graph.blocks, tours.choices.allowed)}
         self.model = cp_model.CpModel()
-        self.complete = True
         self.num_arcs = 0
         self._cost: list[cp_model.LinearExprT] = []
         self._first: dict[int, list[cp_model.IntVar]] = {}
@@ -171,13 +115,11 @@ class RunModel:
         """One circuit through node 0 and all classes; cost[s -> t] = readers that keep t and not s."""
         first, step = arc_costs(self._problem, b)
         num = len(first)
-        own = self._problem.classes.of_block(b)
-        sequence = np.searchsorted(own, _sequence(self._problem, self._start, b))
-        offered = self._offered(b, step, sequence)
-        begins, ends = np.ones(num, dtype=bool), np.ones(num, dtype=bool)
-        if b in self._allowed:
-            begins, ends = self._allowed[b][num, :num].copy(), self._allowed[b][-1, :num].copy()
-            begins[sequence[0]] = ends[sequence[-1]] = True
+        sequence = class_sequence(self._problem, self._start, b)
+        offered = self._allowed[b][:num, :num].copy()
+        offered[sequence[:-1], sequence[1:]] = True
+        begins, ends = self._allowed[b][num, :num].copy(), self._allowed[b][-1, :num].copy()
+        begins[sequence[0]] = ends[sequence[-1]] = True
         tails, heads = np.nonzero(offered)
         chosen = set(zip(sequence.tolist(), sequence[1:].tolist()))
         arcs: list[tuple[int, int, cp_model.IntVar]] = []
@@ -203,22 +145,6 @@ class RunModel:
         self._cost.append(cp_model.LinearExpr.weighted_sum([arc for _, _, arc in arcs], price))
         self._arcs[b] = arcs
         self.num_arcs += len(arcs)
-
-    def _offered(self, b: int, step: np.ndarray, sequence: np.ndarray) -> np.ndarray:
-        """Which arcs between classes the model has, ties broken at random; bool, shape (num_classes, num_classes)."""
-        num = len(step)
-        offered = ~np.eye(num, dtype=bool)
-        if b in self._allowed:
-            offered &= self._allowed[b][:num, :num]
-        if np.count_nonzero(offered) > MAX_ARCS:
-            self.complete = False
-            priced = np.where(offered, step, step.max(initial=0) + 1) + self._rng.random(step.shape)
-            near = np.zeros_like(offered)
-            np.put_along_axis(near, np.argsort(priced, axis=1, kind="stable")[:, :_NEIGHBOURS], True, axis=1)
-            np.put_along_axis(near, np.argsort(priced, axis=0, kind="stable")[:_NEIGHBOURS], True, axis=0)
-            offered &= near
-        offered[sequence[:-1], sequence[1:]] = True
-        return offered
 
     def _save_between_blocks(self) -> None:
         """saved[a, i] <= last class of slot i is kept, saved[a, i] <= first class of slot i + 1 is kept."""

@@ -15,25 +15,33 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from problems import Claim, Order
+from problems import Claim, Order, Problem
 from solvers.common.block_rows import class_sequence
 from solvers.common.incumbent import Incumbent
 from solvers.common.proofs import claim
 from solvers.common.task import Task
-from solvers.runs.run_climb import RunClimb
+from solvers.runs.class_distances import ClassDistances
+from solvers.runs.run_borders import RunBorders
+from solvers.runs.run_climb import Near, RunClimb
 from solvers.runs.tour_cuts import violated_cuts
 from solvers.runs.tour_graph import RunGraph
-from solvers.runs.tour_prices import SCALE, Choices, certified
+from solvers.runs.tour_prices import SCALE, Certified, Choices, certified
 from solvers.runs.tour_program import Edges, Point, TourProgram
 from solvers.runs.tour_rounding import rounded_sequences
 
 MAX_CLASSES = 2500
-"""Blocks of more classes are left to others: the search holds a few matrices of all pairs of them."""
+MAX_PAIRS = 12_000_000
+"""Blocks of more classes, and more pairs of classes of a block or of blocks that meet, are left to others: the search
+holds a few matrices of them."""
+_SECONDS_A_PAIR = 4e-7
+"""About how long making the matrices takes, and the first few linear programs."""
 
 _TIME = 0.9
-_CLIMB = 2.0
-_NODE_CLIMB = 0.5
-_NODES_A_CLIMB = 3
+_CLIMB = 0.2
+_ROUNDS = 8
+_NODE_ROUNDS_CLIMBED = 3
+_NOISE = 0.3
+_NODES_A_CLIMB = 2
 _MOST_CUTS = 200
 _MOST_COLUMNS = 2000
 _IDLE_CUTS = 8
@@ -44,6 +52,8 @@ _NODE_ROUNDS = 12
 _SHARE = 0.1
 _PATIENCE = 100
 _ROUNDING_ERROR = 1e-6
+_NEAREST = 6
+_NEVER = np.int64(2**60)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +79,7 @@ def solve_run_tours(task: Task, incumbent: Incumbent, *, most_programs: int | No
     Returns
     -------
     RunTours or None
-        What is left of the search; None if a block has too many classes for it.
+        What is left of the search; None if there are too many classes for it, or too many for the time.
 
     Examples
     --------
@@ -84,13 +94,14 @@ def solve_run_tours(task: Task, incumbent: Incumbent, *, most_programs: int | No
     >>> incumbent.bound, incumbent.value
     (103, 103)
     """
-    sizes = np.bincount(task.problem.classes.block)
-    if sizes.max(initial=0) > MAX_CLASSES:
+    most, pairs = _sizes(task.problem)
+    if most > MAX_CLASSES or pairs > MAX_PAIRS or task.remaining < _SECONDS_A_PAIR * pairs:
         return None
     until = time.perf_counter() + _TIME * task.remaining
     tours = RunTours(replace(task, deadline=until), incumbent, most_programs=most_programs)
     tours.root()
-    tours.climb(_CLIMB)
+    tours.climb(_ROUNDS)
+    tours.merge()
     tours.root()
     tours.dive()
     tours.branch()
@@ -121,9 +132,12 @@ class RunTours:
         self.graph = RunGraph.of(task.problem)
         self.choices = Choices.of(self.graph)
         self.programs = self.nodes = self._climbs = 0
-        self._suggested: Order | None = None
-        sequences = [class_sequence(task.problem, incumbent.order, own.block) for own in self.graph.blocks]
-        self._program = TourProgram(self.graph, sequences)
+        self._relaxed: _Relaxed | None = None
+        self._proven: Certified | None = None
+        self._distances: dict[int, ClassDistances] = {}
+        self._found: list[list[np.ndarray]] = []
+        self._program = TourProgram(self.graph)
+        self._program.offer_paths(self._sequences(incumbent.order))
 
     @property
     def stopped(self) -> bool:
@@ -136,22 +150,64 @@ class RunTours:
             return
         self._relax(self.choices, rounds=None, at_root=True)
 
-    def climb(self, share: float) -> None:
-        """Search around the order that the last point suggests and around the best one, for some steps per class."""
-        starts = [self._suggested, self._incumbent.order]
-        for start in starts if starts[0] != starts[1] else starts[:1]:
-            if start is None or self.stopped:
-                continue
+    def climb(self, rounds: int) -> None:
+        """Search around orders that the last point suggests, more or less, and make their edges columns.
+
+        Classes are only joined where the prices find that cheap.
+        """
+        near = self._near()
+        rng = np.random.default_rng([self._task.seed, self._climbs])
+        for k in range(rounds):
+            if self._relaxed is None or self.stopped:
+                return
             self._climbs += 1
+            point = self._relaxed.point.x
+            x = point if k == 0 else point * rng.uniform(1 - _NOISE, 1 + _NOISE, len(point))
+            start = self.graph.order(rounded_sequences(self.graph, self._relaxed.edges, x))
             task = replace(self._task, start=start, progress=None, seed=self._task.seed + self._climbs)
             found = Incumbent(task)
-            RunClimb(task, found, assign=False).run(_PATIENCE, most_steps=share * len(task.problem.classes))
+            climb = RunClimb(task, found, distances=self._distances, near=near)
+            climb.run(_PATIENCE, most_steps=_CLIMB * len(task.problem.classes))
             self._incumbent.offer(found.order)
-        self._suggested = None
+            sequences = self._sequences(found.order)
+            self._program.offer_paths(sequences)
+            self._found.append([own.path(nodes) for own, nodes in zip(self.graph.blocks, sequences)])
+
+    def _sequences(self, order: Order) -> list[np.ndarray]:
+        """The classes (nodes) of every graph in an order."""
+        return [class_sequence(self._task.problem, order, own.block) for own in self.graph.blocks]
+
+    def _near(self) -> dict[int, Near]:
+        """By block the classes to which joining every node costs least, at the last prices."""
+        if self._proven is None:
+            return {}
+        found: dict[int, Near] = {}
+        for own, reduced, allowed in zip(self.graph.blocks, self._proven.reduced, self.choices.allowed):
+            num = own.num_classes
+            if num <= _NEAREST:
+                continue
+            priced = np.where(allowed, reduced, _NEVER)[:, :num]
+            nearest = np.argpartition(priced, _NEAREST - 1, axis=1)[:, :_NEAREST]
+            far = np.take_along_axis(own.far[:, :num], nearest, axis=1)
+            nearest = np.take_along_axis(nearest, np.argsort(far, axis=1, kind="stable"), axis=1)
+            usable = np.take_along_axis(priced, nearest, axis=1) < _NEVER
+            lists = [row[use].tolist() for row, use in zip(nearest, usable)]
+            found[own.block] = dict(enumerate(lists if own.num_ends == 2 else [*lists, lists[-1]]))
+        return found
+
+    def merge(self) -> None:
+        """Look for the best order among those made of the edges of orders that climbs found."""
+        if self._found:
+            choices = self.choices.copy()
+            choices.restrict(self._found)
+            self._found = []
+            self._dive(choices)
 
     def dive(self) -> None:
         """Make an order by forcing the surest edges of the relaxation, a few at a time."""
-        choices = self.choices.copy()
+        self._dive(self.choices.copy())
+
+    def _dive(self, choices: Choices) -> None:
         while self.graph.blocks and not self.stopped:
             relaxed = self._relax(choices, rounds=_NODE_ROUNDS)
             if relaxed is None or relaxed.bound > self._cutoff:
@@ -192,7 +248,9 @@ class RunTours:
             return []
         self._offer_rounded(relaxed)
         if self.nodes % _NODES_A_CLIMB == 0:
-            self.climb(_NODE_CLIMB)
+            self.climb(_NODE_ROUNDS_CLIMBED)
+            if len(self._found) >= _ROUNDS:
+                self.merge()
         if relaxed.bound > self._cutoff:
             return []
         edge = self._branching_edge(choices, relaxed)
@@ -251,6 +309,7 @@ class RunTours:
             proven = certified(self.graph, self._program.cuts, point.prices, choices)
             stalled = 0 if proven.bound > best + _PROGRESS else stalled + 1
             best = max(best, proven.bound)
+            self._proven = proven
             if at_root:
                 self._raise_bound(_runs(best))
             choices.narrow(proven, self._cutoff)
@@ -263,7 +322,10 @@ class RunTours:
             for i, (u, v) in enumerate(edges):
                 own, x = self.graph.blocks[i], point.x[at : at + len(u)]
                 at += len(u)
-                cuts += self._program.add(violated_cuts(i, own.num_classes, own.num_ends, u, v, x, most=_MOST_CUTS))
+                violated = violated_cuts(
+                    i, own.num_classes, own.num_ends, u, v, x, most=_MOST_CUTS, deadline=self._task.deadline
+                )
+                cuts += self._program.add(violated)
             if at_root:
                 self._offer_rounded(_Relaxed(point, edges, best, False))
             fraction = float(np.abs(point.x - np.rint(point.x)).max(initial=0))
@@ -278,9 +340,8 @@ class RunTours:
 
     def _offer_rounded(self, relaxed: _Relaxed) -> None:
         """Offer the order that a point suggests."""
-        order = self.graph.order(rounded_sequences(self.graph, relaxed.edges, relaxed.point.x))
-        self._incumbent.offer(order)
-        self._suggested = order
+        self._incumbent.offer(self.graph.order(rounded_sequences(self.graph, relaxed.edges, relaxed.point.x)))
+        self._relaxed = relaxed
 
     def _raise_bound(self, bound: int) -> None:
         # Edges and nodes that only orders as good as the incumbent need are given up.
@@ -295,6 +356,13 @@ class RunTours:
             kind, text = "search", "branch and cut over tours through the classes, every node priced in whole numbers"
         programs, nodes, cuts = self.programs, self.nodes, len(self._program.cuts)
         return lambda bound: [claim(self._task.problem, kind, bound, text, programs=programs, nodes=nodes, cuts=cuts)]
+
+
+def _sizes(problem: Problem) -> tuple[int, int]:
+    """The most classes of an unpinned block, and the pairs of classes whose distances the search holds."""
+    sizes = [0 if block.pinned else len(problem.classes.of_block(b)) for b, block in enumerate(problem.blocks)]
+    links = RunBorders(problem).links
+    return max(sizes, default=0), sum(n**2 for n in sizes) + sum(sizes[b] * sizes[c] for b, c in links)
 
 
 def _runs(bound: int) -> int:

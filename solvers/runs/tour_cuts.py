@@ -7,6 +7,8 @@ b-matchings", Math. Oper. Res. 7, 1982; T need not be a matching).
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +60,15 @@ class Cut:
 
 
 def violated_cuts(
-    block: int, num_classes: int, num_ends: int, tails: np.ndarray, heads: np.ndarray, x: np.ndarray, *, most: int
+    block: int,
+    num_classes: int,
+    num_ends: int,
+    tails: np.ndarray,
+    heads: np.ndarray,
+    x: np.ndarray,
+    *,
+    most: int,
+    deadline: float = math.inf,
 ) -> list[Cut]:
     """Cuts of one block that a point violates.
 
@@ -70,6 +80,8 @@ def violated_cuts(
         Edges and their values.
     most
         How many cuts to return.
+    deadline
+        A `time.perf_counter` reading, from which on no more are looked for.
     """
     used = x > 1e-7
     tails, heads, x = tails[used], heads[used], x[used]
@@ -122,7 +134,7 @@ def violated_cuts(
     for inside in _merged_sets(num, u, v, x):
         subtour |= offer(inside)
     if not subtour:
-        for inside in _minimum_cuts(num, u, v, x):
+        for inside in _minimum_cuts(num, u, v, x, deadline):
             offer(inside)
     best = sorted(found.values(), key=lambda pair: -pair[0])[:most]
     return [cut for _, cut in best]
@@ -169,7 +181,7 @@ def _merged_sets(num: int, u: np.ndarray, v: np.ndarray, x: np.ndarray) -> list[
     return sets
 
 
-def _minimum_cuts(num: int, u: np.ndarray, v: np.ndarray, x: np.ndarray) -> list[np.ndarray]:
+def _minimum_cuts(num: int, u: np.ndarray, v: np.ndarray, x: np.ndarray, deadline: float) -> list[np.ndarray]:
     """Minimum cuts between the first node and all others, edges of value 1 contracted (they are never in one)."""
     whole = x > 1 - 1e-6
     count, label = connected_components(coo_array((np.ones(whole.sum()), (u[whole], v[whole])), shape=(num, num)))
@@ -189,6 +201,8 @@ def _minimum_cuts(num: int, u: np.ndarray, v: np.ndarray, x: np.ndarray) -> list
     sets = []
     seen: set[bytes] = set()
     for sink in range(1, count)[:_MOST_FLOWS]:
+        if time.perf_counter() >= deadline:
+            break
         flow = maximum_flow(graph, 0, sink)
         if flow.flow_value > (2 - _VIOLATED) * _SCALE:
             continue

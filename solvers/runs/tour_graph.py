@@ -12,6 +12,7 @@ import numpy as np
 
 from problems import Order, Problem
 from solvers.common.rows import class_bits
+from solvers.runs.run_borders import RunBorders, kept_classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,10 @@ class BlockGraph:
     def num_ends(self) -> int:
         """1 if the start is the end, else 2."""
         return len(self.far) - len(self.own)
+
+    def path(self, nodes: np.ndarray) -> np.ndarray:
+        """A sequence of all classes with the start in front and the end behind."""
+        return np.concatenate([[self.num_classes], nodes, [len(self.far) - 1]])
 
     @property
     def degree(self) -> np.ndarray:
@@ -96,7 +101,7 @@ class RunGraph:
         >>> graph.blocks[0].far.tolist()
         [[0, 2, 2, 1], [2, 0, 2, 1], [2, 2, 0, 1], [1, 1, 1, 0]]
         """
-        border = _Borders(problem)
+        border = RunBorders(problem)
         linked = {b for pair in border.links for b in pair}
         blocks = []
         constant = border.constant
@@ -117,7 +122,9 @@ class RunGraph:
             far[: len(own), len(own) :] = np.transpose(ends)
             blocks.append(BlockGraph(b, own, far))
         index = {graph.block: i for i, graph in enumerate(blocks)}
-        links = tuple(Link(index[b], index[c], far) for (b, c), far in border.links.items())
+        links = tuple(
+            Link(index[b], index[c], _link_changes(problem, readers)) for (b, c), readers in border.links.items()
+        )
         return cls(problem, tuple(blocks), links, constant)
 
     def order(self, sequences: list[np.ndarray]) -> Order:
@@ -132,51 +139,16 @@ class RunGraph:
         """The constant and the lengths for one sequence of classes (nodes) per graph: twice the runs."""
         total = self.constant
         for graph, nodes in zip(self.blocks, sequences):
-            start, end = graph.num_classes, graph.num_classes + graph.num_ends - 1
-            path = np.concatenate([[start], nodes, [end]])
+            path = graph.path(nodes)
             total += int(graph.far[path[:-1], path[1:]].sum())
         for link in self.links:
             total += int(link.far[sequences[link.tail][-1], sequences[link.head][0]])
         return total
 
 
-class _Borders:
-    """Changes at the borders of blocks: constants, those that depend on one class, and those that depend on two."""
-
-    def __init__(self, problem: Problem) -> None:
-        self.constant = 0
-        sizes = [len(problem.classes.of_block(b)) for b in range(len(problem.blocks))]
-        self.first = [np.zeros(size, dtype=np.int64) for size in sizes]
-        self.last = [np.zeros(size, dtype=np.int64) for size in sizes]
-        self.links: dict[tuple[int, int], np.ndarray] = {}
-        for r, reader in enumerate(problem.readers):
-            kept = self._kept(problem, r)
-            if reader.slot == 0:
-                self._one(problem, r, kept, np.zeros(1, dtype=bool), self.first)
-            if r + 1 < len(problem.readers) and problem.readers[r + 1].access == reader.access:
-                self._two(problem, r, kept)
-            else:
-                self._one(problem, r, kept, np.zeros(1, dtype=bool), self.last)
-
-    def _kept(self, problem: Problem, r: int) -> np.ndarray:
-        return problem.classes.signature[problem.classes.of_block(problem.readers[r].block), r]
-
-    def _one(self, problem: Problem, r: int, kept: np.ndarray, other: np.ndarray, side: list[np.ndarray]) -> None:
-        """Changes between reader r's block and something that is known."""
-        block = problem.readers[r].block
-        if problem.blocks[block].pinned:
-            self.constant += int(kept[0 if side is self.first else -1] != other[0])
-        else:
-            side[block] += kept != other[0]
-
-    def _two(self, problem: Problem, r: int, kept: np.ndarray) -> None:
-        """Changes between reader r's block and the next one."""
-        tail, head = problem.readers[r].block, problem.readers[r + 1].block
-        following = self._kept(problem, r + 1)
-        if problem.blocks[tail].pinned:
-            self._one(problem, r + 1, following, kept[-1:], self.first)
-        elif problem.blocks[head].pinned:
-            self._one(problem, r, kept, following[:1], self.last)
-        else:
-            change = (kept[:, np.newaxis] != following).astype(np.int64)
-            self.links[tail, head] = self.links.get((tail, head), np.int64(0)) + change
+def _link_changes(problem: Problem, readers: list[int]) -> np.ndarray:
+    """Changes between last and first classes over readers of one block whose accesses read the other one next."""
+    last = np.stack([kept_classes(problem, r) for r in readers], axis=1).astype(np.float32)
+    first = np.stack([kept_classes(problem, r + 1) for r in readers], axis=1).astype(np.float32)
+    changes = last.sum(axis=1)[:, np.newaxis] + first.sum(axis=1) - 2 * (last @ first.T)
+    return np.rint(changes).astype(np.int64)

@@ -46,6 +46,14 @@ class Choices:
         """Arrays of its own."""
         return Choices(tuple(m.copy() for m in self.allowed), tuple(m.copy() for m in self.forced))
 
+    def restrict(self, paths: Sequence[Sequence[np.ndarray]]) -> None:
+        """Drop edges that are on none of several paths and not forced, in place; a path is one of nodes per graph."""
+        for i, (allowed, forced) in enumerate(zip(self.allowed, self.forced)):
+            used = forced.copy()
+            for path in paths:
+                used[path[i][:-1], path[i][1:]] = used[path[i][1:], path[i][:-1]] = True
+            allowed &= used
+
     def narrow(self, proven: Certified, cutoff: int) -> None:
         """Drop edges that would lift the bound above the cutoff, and force those whose absence would, in place."""
         room = max(0, cutoff - proven.bound)

@@ -41,26 +41,28 @@ class TourProgram:
     ----------
     graph
         The graph.
-    sequences
-        One path per graph, whose edges are columns from the start.
     """
 
-    def __init__(self, graph: RunGraph, sequences: list[np.ndarray]) -> None:
+    def __init__(self, graph: RunGraph) -> None:
         self.graph = graph
         self.cuts: list[Cut] = []
         self._keys: set[tuple[int, bytes, bytes]] = set()
         self._offset = np.cumsum([0] + [len(own.far) for own in graph.blocks])
         self.offered = [_near_edges(own.far, own.num_classes, own.num_ends) for own in graph.blocks]
-        for own, nodes, offered in zip(graph.blocks, sequences, self.offered):
-            path = np.concatenate([[own.num_classes], nodes, [len(own.far) - 1]])
-            offered[path[:-1], path[1:]] = offered[path[1:], path[:-1]] = True
-            offered[np.ix_(range(own.num_classes, len(own.far)), range(own.num_classes, len(own.far)))] = False
+        for own, offered in zip(graph.blocks, self.offered):
+            offered[own.num_classes :, own.num_classes :] = False
         self.linked = [_near_links(link.far) for link in graph.links]
-        for link, offered in zip(graph.links, self.linked):
-            offered[sequences[link.tail][-1], sequences[link.head][0]] = True
         most = max([own.far.max() for own in graph.blocks] + [link.far.max() for link in graph.links], default=1)
         self._lack = float(2 * most + 2)
         self._idle = np.zeros(0, dtype=np.int64)
+
+    def offer_paths(self, sequences: list[np.ndarray]) -> None:
+        """Make columns of the edges of one path per graph, and of the links between them."""
+        for own, nodes, offered in zip(self.graph.blocks, sequences, self.offered):
+            path = own.path(nodes)
+            offered[path[:-1], path[1:]] = offered[path[1:], path[:-1]] = True
+        for link, offered in zip(self.graph.links, self.linked):
+            offered[sequences[link.tail][-1], sequences[link.head][0]] = True
 
     def add(self, cuts: list[Cut]) -> int:
         """Add cuts that are new; says how many."""
@@ -207,7 +209,7 @@ def _near_edges(far: np.ndarray, num_classes: int, num_ends: int) -> np.ndarray:
     ranked = far.astype(np.float64)
     np.fill_diagonal(ranked, np.inf)
     ranked[num_classes:, num_classes:] = np.inf
-    near = np.argsort(ranked, axis=1, kind="stable")[:, : min(_NEAR, num_classes - 1)]
+    near = _least(ranked, min(_NEAR, num_classes - 1))
     offered = np.zeros(far.shape, dtype=bool)
     np.put_along_axis(offered, near, True, axis=1)
     return offered | offered.T
@@ -216,6 +218,13 @@ def _near_edges(far: np.ndarray, num_classes: int, num_ends: int) -> np.ndarray:
 def _near_links(far: np.ndarray) -> np.ndarray:
     """The links between every class and those nearest to it."""
     offered = np.zeros(far.shape, dtype=bool)
-    np.put_along_axis(offered, np.argsort(far, axis=1, kind="stable")[:, :_NEAR], True, axis=1)
-    np.put_along_axis(offered, np.argsort(far, axis=0, kind="stable")[:_NEAR], True, axis=0)
+    np.put_along_axis(offered, _least(far, _NEAR), True, axis=1)
+    np.put_along_axis(offered.T, _least(far.T, _NEAR), True, axis=1)
     return offered
+
+
+def _least(costs: np.ndarray, count: int) -> np.ndarray:
+    """The columns of so many least entries of every row."""
+    if count >= costs.shape[1]:
+        return np.broadcast_to(np.arange(costs.shape[1]), costs.shape)
+    return np.argpartition(costs, count, axis=1)[:, :count]

@@ -121,7 +121,7 @@ class LevelSearch:
         self._weight, self._num = weight.astype(np.int64), bits.shape[1]
         self._spared = ~bits
         self._closing = [np.flatnonzero(~left), np.flatnonzero(~right)]
-        self._sides = 1 if np.array_equal(*self._closing) else 2
+        self._sides = 1 if np.array_equal(self._closing[0], self._closing[1]) else 2
         missed = self._spared.sum(axis=1)
         self.most = np.array([int(weight[missed >= r].sum()) for r in range(1, self._num + 1)])
         self.single = self.most.copy()

@@ -76,6 +76,17 @@ def test_samples_are_seeded_subsets_of_the_family():
     assert len(solvers.sample("classical/concat", 1000)) == len(LIBRARY.names("classical/concat"))
 
 
+def test_matrices_are_families_of_their_own(directory, capsys):
+    """They are solved for runs only, and nothing is known of them beforehand."""
+    assert solvers.sample("cbm/a", 2) == solvers.sample("cbm/a", 2) != solvers.sample("cbm/a", 2, seed=3)
+    command = ["--per-family", "1", "--families", "cbm/a", "--time-limit", "20", "--solvers", "greedy", "auto"]
+    assert solvers.main([*command, "--name", "x"]) == 0
+    rows = solvers.read_rows(directory / "x.csv")
+    assert [(row["objective"], row["solver"]) for row in rows] == [("runs", "greedy"), ("runs", "auto")]
+    assert rows[1]["status"] == "OPTIMAL" and rows[1]["value"] == rows[1]["bound"]
+    assert "| cbm/a | 0% | 100% |" in " ".join(capsys.readouterr().out.split())
+
+
 def test_summaries_count_proofs_gaps_and_losses():
     """By hand: two instances with best-known values 8 and 10."""
 

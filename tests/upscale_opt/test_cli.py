@@ -102,6 +102,18 @@ def test_instances_are_solved_and_shown(tmp_path):
     assert shown.returncode == 0 and shown.stdout.strip().endswith(".png")
 
 
+def test_matrices_are_solved_as_instances(tmp_path):
+    (tmp_path / "m.txt").write_text("3 4\n2 1 3\n2 2 4\n2 1 4\n")
+    command = ("solve", "--objective", "runs", "--json", tmp_path / "o", "--instance")
+    solved = upscale_opt(*command, tmp_path / "m.txt")
+    assert solved.returncode == 0, solved.stderr
+    (segment,) = json.loads((tmp_path / "o").read_text())["segments"]
+    assert segment["name"] == "m" and segment["solvers"]["auto"]["objective"] == 3
+    (tmp_path / "m.txt").write_text("3 4\n2 1 3\n")
+    refused = upscale_opt(*command, tmp_path / "m.txt")
+    assert refused.returncode == 2 and "ends before row 2" in refused.stderr and "Traceback" not in refused.stderr
+
+
 def _latency_of(found, solver):
     """Check what a latency document says of one solver; returns its modes over all segments."""
     entries = [segment["solvers"][solver] for segment in found["segments"]]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from problems import Order, Problem, read_instance
+from problems import Order, Problem, read_problem
 from problems.proofs import require_provable
 from upscale_opt import reports
 from upscale_opt.commands import allocation, latency, learning, options, proofs, pruning, spreading
@@ -79,7 +79,7 @@ def solve(
     proofs.require_proof_path(save_proof, single=instance is not None)
     search = Search(solvers, objective, time_limit, seed, proof=proof or save_proof is not None)
     if instance is not None:
-        problem = read_instance(instance)
+        problem = read_problem(instance)
         if search.proof:
             require_provable(problem)
         solutions = solve_instance(problem, search, json)
@@ -230,7 +230,7 @@ def show(
     options.require_directory(out)
     search = Search(solvers, objective, time_limit, seed)
     if instance is not None:
-        problem = read_instance(instance)
+        problem = read_problem(instance)
         problems = {problem.name: problem}
     else:
         assert model is not None

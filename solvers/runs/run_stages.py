@@ -1,0 +1,69 @@
+"""Runs by all that is known about them, one after the other: a start, tours, then circuits or local search.
+
+OR-Tools is imported only where circuits come up.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from problems import Order, Problem
+from solvers.common.incumbent import Incumbent
+from solvers.common.settings import SearchSettings
+from solvers.common.task import Task
+from solvers.runs.run_climb import RunClimb
+from solvers.runs.run_starts import start_runs
+from solvers.runs.run_tours import solve_run_tours
+
+MAX_ARCS = 40_000
+"""Beyond so many arcs there is no circuit model; local search goes on instead."""
+
+_PROGRAMS_A_SECOND = 100
+_PATIENCE = 100
+_SECONDS_AN_ARC = 2e-5
+_IMPORT_SECONDS = 0.5
+"""About how long building a model takes, with the arcs that are left, and OR-Tools before it."""
+
+
+def solve_runs(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict[str, int | float]:
+    """Minimise runs; improves the incumbent, returns figures for reports."""
+    incumbent.offer(class_order(task.problem, task.start))
+    stats = start_runs(task, incumbent)
+    if incumbent.closed or task.expired:
+        return stats
+    limit = config.max_deterministic_time
+    tours = solve_run_tours(
+        task, incumbent, most_programs=None if limit is None else math.ceil(_PROGRAMS_A_SECOND * limit)
+    )
+    if tours is not None:
+        stats |= {"programs": tours.programs, "nodes": tours.nodes}
+    if incumbent.closed:
+        return stats
+    arcs = math.inf if tours is None else tours.choices.num_arcs
+    if tours is None or arcs > MAX_ARCS or task.remaining < _IMPORT_SECONDS + _SECONDS_AN_ARC * arcs:
+        stats["steps"] = RunClimb(task, incumbent).run(_PATIENCE)
+        return stats
+    from solvers.runs.run_model import search_circuits
+
+    return stats | search_circuits(task, config, incumbent, tours)
+
+
+def class_order(problem: Problem, order: Order) -> Order:
+    """An order made of whole classes, each at the place of its first channel in the given one."""
+    return Order.of_classes(
+        problem, [int(s) for b in range(len(problem.blocks)) for s in class_places(problem, order, b)]
+    )
+
+
+def class_places(problem: Problem, order: Order, b: int) -> np.ndarray:
+    """The classes of a block by the position of their first channel."""
+    own = problem.classes.of_block(b)
+    if problem.blocks[b].pinned:
+        return own
+    position = np.empty(problem.blocks[b].size, dtype=np.int64)
+    position[order[b]] = np.arange(len(order[b]))
+    weight = problem.classes.weight[own]
+    places = position[np.concatenate([problem.classes.members[s] for s in own])]
+    return own[np.argsort(np.minimum.reduceat(places, np.cumsum(weight) - weight), kind="stable")]
