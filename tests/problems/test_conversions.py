@@ -157,8 +157,19 @@ def test_spoilt_instances_are_refused(what):
 
 
 ENTRY = {
-    "name": "a/b", "family": "f", "source": "s", "model": None, "amount": None, "segment": None, "seed": 0,
-    "hash": "0" * 64, "blocks": 1, "channels": 8, "accesses": 3, "classes": 4, "tables": False,
+    "name": "a/b",
+    "family": "f",
+    "source": "s",
+    "model": None,
+    "amount": None,
+    "segment": None,
+    "seed": 0,
+    "hash": "0" * 64,
+    "blocks": 1,
+    "channels": 8,
+    "accesses": 3,
+    "classes": 4,
+    "tables": False,
 }
 
 
