@@ -163,6 +163,13 @@ def test_first_bounds_hold_for_every_order(seed: int) -> None:
         assert evaluate(problem, order, RUNS).value >= truth.objective
 
 
+def test_classes_that_are_not_looked_at_in_time_differ_by_one_at_least() -> None:
+    distances = ClassDistances(_bits(np.random.default_rng(0), 50, 40))
+    assert (distances.two_nearest([], 0.0) == 2).all()
+    assert (distances.two_nearest([np.zeros(distances.num, dtype=np.int64)], 0.0) == 1).all()
+    assert (distances.two_nearest([], np.inf) > 2).all()
+
+
 def test_first_bounds_are_of_some_use() -> None:
     reached = [nearest_bound(random_masks(64, 9, seed=seed), np.inf) for seed in range(5)]
     least = [solve(random_masks(64, 9, seed=seed), objective="runs", time_limit=60).objective for seed in range(5)]
@@ -182,7 +189,7 @@ def test_nothing_is_claimed_where_units_may_change_places(assigns: bool, monkeyp
         truth = solve(problem, solver="brute-force", objective="runs").objective
         incumbent = Incumbent(_task(problem))
         start_runs(_task(problem), incumbent)
-        assert incumbent.bound <= truth
+        assert incumbent.bound == min(_task(problem).trivial_bound, incumbent.value) <= truth
         in_place = run_starts.assigned_runs(problem)[0] if assigns else nearest_bound(problem, np.inf)
         wrong += in_place > truth
     assert wrong or not assigns
