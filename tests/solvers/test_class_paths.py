@@ -194,7 +194,7 @@ def test_bounds_for_units_in_place_are_wrong_for_others() -> None:
 @pytest.mark.parametrize("most", [0, 4000])
 def test_nothing_is_claimed_where_units_may_change_places(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_starts, "_MOST_ASSIGNED", most)
-    problem = grouped_masks(3, 12, 9, seed=1)
+    problem = grouped_masks(3, 60, 30, seed=1)
     task = _task(problem)
     incumbent = Incumbent(task)
     start_runs(task, incumbent)
