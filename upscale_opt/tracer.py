@@ -126,6 +126,7 @@ class _Point:
     lost: frozenset[str]
     assigned: Mapping[str, fx.Proxy]
     proxies: Mapping[str, fx.Proxy]
+    used: Mapping[str, None]
 
 
 class _Tracer(RecordingTracer):
@@ -212,17 +213,16 @@ class _Tracer(RecordingTracer):
             before = Snapshot([self.root]) if type(m) in self._lessons.failing else None
             self._frames.append(frame)
             try:
+                given_now = self._by_value((args, kwargs)) if way is _Way.BY_VALUE else (args, kwargs)
                 with self.regions.restored():
-                    if way is _Way.BY_VALUE:
-                        return super().call_module(m, forward, *self._by_value(args, kwargs))
-                    return super().call_module(m, forward, args, kwargs)
+                    return self._returned(super().call_module(m, forward, *given_now))
             except Exception as error:
                 self._return_to(point)
                 if given.changed():
                     # It changes what it is given. As an operator it would change something else.
                     given.restore()
                     raise
-                by_value = way is _Way.TRACED and (frame.has_buffers or self._is_given_buffers(args, kwargs))
+                by_value = way is _Way.TRACED and (frame.has_buffers or self._has_known((args, kwargs)))
                 self._lessons.ways[call] = _Way.BY_VALUE if by_value else _Way.WHOLE
                 self._lessons.failing.add(type(m))
                 if isinstance(error, Untraceable):
@@ -267,6 +267,7 @@ class _Tracer(RecordingTracer):
             self.known.lost,
             dict(self._assigned),
             dict(self._proxies),
+            dict(self.used),
         )
 
     def _return_to(self, point: _Point) -> None:
@@ -285,6 +286,7 @@ class _Tracer(RecordingTracer):
             (self.num_calls, point.calls),
             (self._assigned, point.assigned),
             (self._proxies, point.proxies),
+            (self.used, point.used),
         )
         for own, before in states:
             own.clear()
@@ -336,11 +338,19 @@ class _Tracer(RecordingTracer):
             self._use(self._origins.of(a))
         return self.create_node("get_attr", name, (), {})
 
-    def _is_given_buffers(self, args: Any, kwargs: Any) -> bool:
-        return any(self.knows(x.node) for x in tree_leaves((args, kwargs)) if isinstance(x, fx.Proxy))
+    def _has_known(self, values: Any) -> bool:
+        return any(self.knows(x.node) for x in tree_leaves(values) if isinstance(x, fx.Proxy))
 
-    def _by_value(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        """Arguments of a module in which what is known is itself."""
+    def _returned(self, result: Any) -> Any:
+        """What a module returns to the one that has called it."""
+        caller = self._frames[-2]
+        if not self._has_known(result):
+            return result
+        caller.has_buffers = True
+        return self._by_value(result) if caller.way is _Way.BY_VALUE else result
+
+    def _by_value(self, values: Any) -> Any:
+        """Values in which what is known is itself."""
 
         def own(x: Any) -> Any:
             if isinstance(x, fx.Proxy) and self.knows(x.node):
@@ -349,7 +359,7 @@ class _Tracer(RecordingTracer):
                 return value
             return x
 
-        return tree_map(own, (args, kwargs))
+        return tree_map(own, values)
 
     # Values
 

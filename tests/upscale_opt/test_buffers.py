@@ -291,7 +291,8 @@ def test_tensors_that_are_no_buffers_are_checked(name):
 def test_buffers_outside_of_the_state_dict_stay_outside_and_are_checked():
     class Hidden(Net):
         def __init__(self):
-            super().__init__(lambda m, x: x * m.inner.w.view(1, -1, 1, 1))
+            super().__init__(lambda m, x: x * m.inner.w.view(1, -1, 1, 1) + m.own)
+            self.register_buffer("own", torch.ones(()), persistent=False)
             self.inner = nn.Module()
             self.inner.register_buffer("w", torch.rand(C), persistent=False)
 
@@ -303,7 +304,7 @@ def test_buffers_outside_of_the_state_dict_stay_outside_and_are_checked():
     again = torch.load(io.BytesIO(file.getvalue()), weights_only=False)
     for module in (exported.module, copy.deepcopy(exported.module), again, copy.deepcopy(again)):
         assert module.state_dict().keys() == model.state_dict().keys()
-        assert "inner.w" in dict(module.named_buffers())
+        assert {"own", "inner.w"} <= dict(module.named_buffers()).keys()
     with pytest.raises(PlanError, match=r"'inner\.w' has other values"):
         load(chosen, Hidden().eval(), model.state_dict(), x)
     twin = Hidden().eval()
@@ -415,3 +416,62 @@ def test_what_a_part_that_is_left_whole_keeps_is_checked_unless_it_replaces_it()
         load(chosen, twin, model.state_dict(), x)
     twin[1].table = model[1].table
     assert distance(load(chosen, twin, model.state_dict(), x).module, exported.module, x) < 1e-6
+
+
+def test_a_buffer_that_is_returned_and_then_replaced_is_returned_as_it_was():
+    class Returning(Net):
+        def forward(self, x):
+            before = self.n
+            self.n = self.n + 1
+            return super().forward(x), before
+
+    torch.manual_seed(0)
+    model, x = Returning(lambda m, x: x, n=number(3.0)).eval(), torch.randn(SHAPE)
+    exported = made(model, x)[-1]
+    assert exported.verification.passed
+    assert float(exported.module(x)[1]) == 3.0 and float(exported.module.n) == 4.0
+
+
+def test_values_that_only_a_part_that_is_left_whole_looks_at_are_not_fixed():
+    class Odd(nn.Module):
+        def __init__(self, mode):
+            super().__init__()
+            self.register_buffer("mode", torch.tensor(mode))
+
+        def forward(self, x):
+            x = x * 2 if self.mode > 1 else x
+            return x if x.shape[-1] > 2 else -x
+
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Conv2d(3, C, 1), Odd(2), nn.Conv2d(C, 4, 1)).eval(), torch.randn(SHAPE)
+    graph, _, chosen, exported = made(model, x)
+    assert graph.used == () and not graph.fixed
+    twin = nn.Sequential(nn.Conv2d(3, C, 1), Odd(0), nn.Conv2d(C, 4, 1)).eval()
+    assert distance(load(chosen, twin, model.state_dict(), x).module, exported.module, x) < 1e-6
+
+
+def test_a_table_that_another_module_hands_out_may_be_looked_at_by_its_type():
+    class Table(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("table", torch.rand(2, C, 1, 1))
+
+        def forward(self, row):
+            return self.table[row]
+
+    class Adding(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.conv = Table(), nn.Conv2d(C, C, 1)
+
+        def forward(self, x):
+            row = self.table(1)
+            if not isinstance(row, torch.Tensor):
+                raise TypeError("a tensor is wanted")
+            return self.conv(x + row)
+
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Conv2d(3, C, 1), Adding(), nn.Conv2d(C, 4, 1)).eval(), torch.randn(SHAPE)
+    graph, _, _, exported = made(model, x)
+    assert graph.used == ("1.table.table",) and len(graph.consumers) == 3
+    assert exported.verification.passed and "1.table.table" in exported.module.state_dict()

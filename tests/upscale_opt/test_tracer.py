@@ -216,3 +216,26 @@ def test_buffers_of_a_module_that_is_left_whole_are_read_behind_it():
     assert len(reads) == 2
     with torch.no_grad():
         assert torch.allclose(copy.deepcopy(graph.module)(x), model(x), atol=1e-6)
+
+
+def test_a_cache_that_a_failed_attempt_has_made_is_not_used_by_the_next_call():
+    """It would hold what stands for a tensor of a node that is no longer there."""
+
+    class Caching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cache = None
+
+        def forward(self, x):
+            if self.cache is None:
+                self.cache = torch.ones_like(x)
+                if x.shape[-1] > 100:
+                    self.cache = self.cache * 2
+            return x + self.cache
+
+    torch.manual_seed(0)
+    part = Caching()
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), part, nn.Conv2d(8, 8, 1), part, nn.Conv2d(8, 4, 1)).eval()
+    graph = trace(model, torch.randn(SHAPE))
+    graph.module.graph.lint()
+    assert leaves(graph).count(Caching) == 2 and part.cache is None
