@@ -1,7 +1,7 @@
 """The solver `auto`, the default: takes a problem apart and sends every part down the road that suits it.
 
-Accesses whose cost is constant are left out, groups that do not touch are solved one by one. Which methods a part meets,
-in which order and for how long, is in `solvers.roads`.
+Accesses whose cost is constant are left out, groups that do not touch are solved one by one. Which methods a part
+meets, in which order and for how long, is in `solvers.roads`.
 """
 
 from __future__ import annotations

@@ -190,9 +190,7 @@ class _Reorderer:
 
         size, shared = self._size[parents], self._shared[np.ix_(parents, parents)]
         edges = self._edges[np.ix_(parents, parents)]
-        paths = heaviest_paths(
-            size - shared, edges, size, max_expansions=self._max_expansions, deadline=self._deadline
-        )
+        paths = heaviest_paths(size - shared, edges, size, max_expansions=self._max_expansions, deadline=self._deadline)
 
         placed = np.zeros(self._kept.shape[1], dtype=bool)
         sequence: list[np.ndarray] = []

@@ -138,5 +138,9 @@ def class_sequence(problem: Problem, order: Order, block: int) -> np.ndarray:
     position = np.empty(problem.blocks[block].size)
     position[order[block]] = np.arange(len(order[block]))
     classes = problem.classes
-    middle = [float(np.median(position[classes.members[s]])) for s in classes.of_block(block)]
-    return np.argsort(np.array(middle), kind="stable")
+    own = classes.of_block(block)
+    size = classes.weight[own]
+    places = position[np.concatenate([classes.members[s] for s in own])] if len(own) else np.zeros(0)
+    places = places[np.lexsort((places, np.repeat(np.arange(len(own)), size)))]
+    first = np.cumsum(size) - size
+    return np.argsort(places[first + (size - 1) // 2] + places[first + size // 2], kind="stable")

@@ -175,7 +175,7 @@ class SparingSets:
         free = free[parent] & (rank[parent] > place[:, np.newaxis])
         packed = [np.packbits(bits, axis=1) for bits in (rest, free, taken)]
         cuts = range(0, len(row), self._width)
-        return [_Branches(*(own[k : k + self._width] for own in packed), need - 1) for k in cuts]
+        return [_Branches(*[own[k : k + self._width] for own in packed], need=need - 1) for k in cuts]
 
     def _keep(self, members: np.ndarray, classes: np.ndarray) -> None:
         value = classes @ self._value

@@ -73,8 +73,6 @@ def small_conflicts(
     return SmallConflicts(chosen, conflicting_accesses(problem, spans, chosen, deadline=deadline))
 
 
-
-
 def conflicting_rows(bits: np.ndarray, *, deadline: float = np.inf) -> np.ndarray:
     """Triples of rows that no order of the classes makes contiguous together.
 

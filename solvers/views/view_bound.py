@@ -8,10 +8,12 @@ the consecutive-ones test finds those that are missing.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 from scipy.optimize import LinearConstraint, milp
 
+from problems import Claim
 from problems.implications import premiums
 from problems.least_costs import costs_alone
 from solvers.common.incumbent import Incumbent
@@ -52,12 +54,8 @@ def bound_by_conflicts(task: Task, incumbent: Incumbent) -> dict[str, int | floa
     while not incumbent.closed and task.remaining > _LEAST_SECONDS and rounds < _MOST_ROUNDS:
         rounds += 1
         bound, given_up = _cheapest_cover(limits, price, seconds=task.remaining)
-        needed = tuple(limits)
-        incumbent.raise_bound(
-            min(sum(alone) + bound, incumbent.value),
-            lambda proven, known=needed: conflict_claims(problem, task.objective, proven, known),
-            method="conflicts",
-        )
+        reason = partial(_claims, task, tuple(limits))
+        incumbent.raise_bound(min(sum(alone) + bound, incumbent.value), reason, method="conflicts")
         if given_up is None:
             break
         views = [a for a in range(len(price)) if not given_up[a] and price[a] > 0]
@@ -75,9 +73,12 @@ def bound_by_conflicts(task: Task, incumbent: Incumbent) -> dict[str, int | floa
     return {"conflicts": len(limits), "covers": rounds}
 
 
-def _cheapest_cover(
-    limits: list[Limit], price: np.ndarray, *, seconds: float
-) -> tuple[int, np.ndarray | None]:
+def _claims(task: Task, limits: tuple[Limit, ...], bound: int) -> list[Claim]:
+    """Why a bound holds."""
+    return conflict_claims(task.problem, task.objective, bound, limits)
+
+
+def _cheapest_cover(limits: list[Limit], price: np.ndarray, *, seconds: float) -> tuple[int, np.ndarray | None]:
     """A bound on the price of giving up views so that no conflict is left, and a cheapest choice, None out of time.
 
     minimise sum price[a] x[a],   sum of x[a] over the accesses of a conflict >= how many of them must be given up

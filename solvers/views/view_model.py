@@ -102,7 +102,9 @@ class ViewModel:
 
     def _forbid_small_conflicts(self) -> None:
         """sum(view[a] for a in S) <= limit, for the sets S of pairwise or triplewise conflicting accesses."""
-        known = small_conflicts(self._task.problem, span_rows(self._task.problem), self.price, deadline=self._task.deadline)
+        known = small_conflicts(
+            self._task.problem, span_rows(self._task.problem), self.price, deadline=self._task.deadline
+        )
         for limit, accesses in known.limits(deadline=self._task.deadline):
             self._model.add(sum(self._view[a] for a in accesses) <= limit)
             self._limits.append((limit, accesses))
