@@ -137,9 +137,10 @@ def class_sequence(problem: Problem, order: Order, block: int) -> np.ndarray:
     """
     position = np.empty(problem.blocks[block].size, dtype=np.int64)
     position[order[block]] = np.arange(len(order[block]))
-    own = problem.classes.of_block(block)
-    weight = problem.classes.weight[own]
-    place = position[np.concatenate([problem.classes.members[s] for s in own])]
-    place = place[np.lexsort((place, np.repeat(np.arange(len(own)), weight)))]
-    begin = np.cumsum(weight) - weight
-    return np.argsort(place[begin + (weight - 1) // 2] + place[begin + weight // 2], kind="stable")
+    classes = problem.classes
+    own = classes.of_block(block)
+    size = classes.weight[own]
+    places = position[np.concatenate([classes.members[s] for s in own])] if len(own) else np.zeros(0)
+    places = places[np.lexsort((places, np.repeat(np.arange(len(own)), size)))]
+    first = np.cumsum(size) - size
+    return np.argsort(places[first + (size - 1) // 2] + places[first + size // 2], kind="stable")

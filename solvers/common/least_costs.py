@@ -58,7 +58,11 @@ def steepest_line(costs: np.ndarray, first: int, last: int) -> Fraction:
     rise = costs[first + 1 : last + 1] - costs[first]
     run = np.arange(1, len(rise) + 1)
     near = np.flatnonzero(rise / run <= (rise / run).min() * (1 + 1e-9))
-    return min(Fraction(int(rise[i]), int(run[i])) for i in near)
+    divisor = np.gcd(rise[near], run[near])
+    up, along = rise[near] // divisor, run[near] // divisor
+    order = np.lexsort((up, along))
+    least = order[np.diff(along[order], prepend=0) > 0]
+    return min(Fraction(int(up[i]), int(along[i])) for i in least)
 
 
 def is_concave(costs: np.ndarray) -> bool:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from solvers.common.incumbent import Incumbent
+from solvers.common.proofs import group_claims
 from solvers.common.rows import class_bits, span_rows
 from solvers.common.task import Task
 from solvers.spans.linear_rest import LinearRest, copied_subsets
@@ -28,6 +30,27 @@ class Group:
 
     accesses: tuple[int, ...]
     cost: int
+
+
+def bound_by_groups(task: Task, incumbent: Incumbent, *, work: int, deadline: float) -> list[Group]:
+    """Raise an incumbent's bound by random groups of accesses, solved exactly; returns those.
+
+    Parameters as in `solved_groups`; the objective does not use tables.
+    """
+    groups = solved_groups(task, work=work, deadline=deadline)
+    alone = _single_costs(task)
+    incumbent.raise_bound(
+        combined_bound(groups, alone),
+        lambda _: group_claims(
+            task.problem,
+            [group.accesses for group in groups],
+            [group.cost for group in groups],
+            alone,
+            group_weights(groups, alone)[0],
+        ),
+        method="groups",
+    )
+    return groups
 
 
 def solved_groups(task: Task, *, work: int, deadline: float) -> list[Group]:
@@ -114,6 +137,19 @@ def group_weights(groups: list[Group], single: np.ndarray) -> tuple[np.ndarray, 
         return np.zeros(len(groups)), gain
     y = np.clip(answer.x, 0, None)
     return y / max(1.0, float((member.T @ y).max(initial=0.0))), gain
+
+
+def _single_costs(task: Task) -> np.ndarray:
+    """What every access costs on its own; int64, shape (num_accesses,)."""
+    fixed = span_rows(task.problem).fixed
+    nothing = np.zeros(1, dtype=np.int64)
+    return np.array(
+        [
+            task.objective.costs(access, access.num_kept + fixed[a : a + 1], nothing)[0]
+            for a, access in enumerate(task.problem.accesses)
+        ],
+        dtype=np.int64,
+    )
 
 
 class _GroupSizes:

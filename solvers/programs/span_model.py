@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
-
-from problems import Claim, Order
+from problems import Order
 from solvers.common.incumbent import Incumbent
-from solvers.common.proofs import group_claims
-from solvers.common.rows import span_rows
 from solvers.common.settings import SearchSettings
 from solvers.common.task import Task
 from solvers.programs.event_model import EventModel
 from solvers.programs.formulation import Formulation, formulations
-from solvers.programs.groups import Group, combined_bound, group_weights, solved_groups
+from solvers.programs.groups import Group, bound_by_groups
 from solvers.programs.program import search_formulations
 from solvers.spans.chains import offer_chains
 
@@ -32,12 +28,7 @@ def solve_spans(task: Task, config: SearchSettings, incumbent: Incumbent) -> dic
     stats: dict[str, int | float] = {"chain_value": incumbent.value}
     groups: list[Group] = []
     if not task.objective.uses_tables:
-        groups = solved_groups(task, work=config.group_work, deadline=_share(task, _GROUP_SHARE))
-        incumbent.raise_bound(
-            combined_bound(groups, _single_costs(task)),
-            lambda _: _group_claims(task, groups),
-            method="groups",
-        )
+        groups = bound_by_groups(task, incumbent, work=config.group_work, deadline=_share(task, _GROUP_SHARE))
         stats |= {"groups": len(groups), "group_bound": incumbent.bound}
 
     def build(form: Formulation, own: Task, start: Order) -> EventModel:
@@ -49,26 +40,6 @@ def solve_spans(task: Task, config: SearchSettings, incumbent: Incumbent) -> dic
     )
 
 
-def _group_claims(task: Task, groups: list[Group]) -> list[Claim]:
-    """The groups that count, with exact multipliers."""
-    alone = _single_costs(task)
-    members, costs = [group.accesses for group in groups], [group.cost for group in groups]
-    return group_claims(task.problem, members, costs, alone, group_weights(groups, alone)[0])
-
-
 def _share(task: Task, share: float) -> float:
     """The time when a share of what remains is used up, as a `time.perf_counter` reading."""
     return time.perf_counter() + share * task.remaining
-
-
-def _single_costs(task: Task) -> np.ndarray:
-    """What every access costs on its own; int64, shape (num_accesses,)."""
-    fixed = span_rows(task.problem).fixed
-    nothing = np.zeros(1, dtype=np.int64)
-    return np.array(
-        [
-            task.objective.costs(access, access.num_kept + fixed[a : a + 1], nothing)[0]
-            for a, access in enumerate(task.problem.accesses)
-        ],
-        dtype=np.int64,
-    )

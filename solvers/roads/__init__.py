@@ -1,1 +1,1 @@
-"""The roads of `auto`: a file for each kind of objective says which methods are asked, in which order, how long."""
+"""The roads of `auto`: which methods it asks for each kind of objective, in which order, and for how long."""

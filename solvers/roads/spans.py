@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from solvers.beam import Beam, pays_spans
+from solvers.common.block_rows import span_blocks
 from solvers.common.incumbent import Incumbent
 from solvers.common.rows import Row, span_rows
 from solvers.common.task import Task
 from solvers.local_search import LocalSearch
 from solvers.neighbourhoods import LargeNeighbourhoods
 from solvers.placed_sets import PlacedSets
+from solvers.programs.groups import bound_by_groups
 from solvers.roads.copies import offer_all_views
 from solvers.roads.handover import hand_over
 from solvers.spans.linear_rest import LinearRest
@@ -38,6 +40,8 @@ _BEAM_SHARE = 0.5
 _LEVEL_SHARE = 0.95
 _QUICK_SHARE = 0.1
 _CONFLICT_SHARE = 0.1
+_GROUP_SHARE = 0.1
+_GROUP_WORK = 10_000_000
 _SEARCH_SHARE = 0.75
 
 
@@ -53,10 +57,9 @@ def solve_spans(task: Task, incumbent: Incumbent) -> dict[str, Any]:
     rows = _most_rows(span_rows(task.problem).rows)
     if rows > _FEW_ROWS:
         stats |= _solve_large(task, incumbent, rows)
-    elif not incumbent.closed and not task.expired:
+    else:
         stats |= _search(task.within(_SEARCH_SHARE), incumbent)
-        if not incumbent.closed and not task.expired:
-            stats |= bound_by_conflicts(task.within(_CONFLICT_SHARE), incumbent)
+        stats |= _weigh_conflicts(task, incumbent)
     if not incumbent.closed and not task.expired:
         solver = LargeNeighbourhoods(first=LocalSearch(patience=300))
         stats |= hand_over(solver, dataclasses.replace(task, seed=task.seed + 1), incumbent)
@@ -64,9 +67,9 @@ def solve_spans(task: Task, incumbent: Incumbent) -> dict[str, Any]:
 
 
 def _solve_large(task: Task, incumbent: Incumbent, rows: int) -> dict[str, Any]:
-    """Some block has many rows: a good order, what must be paid at least, and paths if they can end."""
+    """Some block has many rows: a path if it can end, a good order, and what must be paid at least."""
     stats: dict[str, Any] = {}
-    if rows <= _PATH_ROWS and not incumbent.closed:
+    if rows <= _PATH_ROWS:
         stats |= _search(task.within(_QUICK_SHARE), incumbent, levels=True)
         stats |= _search(task.within(_SEARCH_SHARE), incumbent)
     first = task.within(_FIRST_SHARE)
@@ -74,10 +77,20 @@ def _solve_large(task: Task, incumbent: Incumbent, rows: int) -> dict[str, Any]:
         stats |= hand_over(Beam(), first.within(_BEAM_SHARE), incumbent)
     if not incumbent.closed and not task.expired:
         stats |= hand_over(LocalSearch(), first, incumbent)
+    stats |= _weigh_conflicts(task, incumbent)
+    stats |= _search(task.within(_LEVEL_SHARE), incumbent, levels=True)
+    return stats
+
+
+def _weigh_conflicts(task: Task, incumbent: Incumbent) -> dict[str, Any]:
+    """Bounds for rows of which few meet: accesses that cannot all be views, and exact costs of small groups."""
+    stats: dict[str, Any] = {}
     if not incumbent.closed and not task.expired:
         stats |= bound_by_conflicts(task.within(_CONFLICT_SHARE), incumbent)
-    if rows > _PATH_ROWS and not incumbent.closed and not task.expired:
-        stats |= _search(task.within(_LEVEL_SHARE), incumbent, levels=True)
+    apart = any(not block.rows.meet for block in span_blocks(task.problem, span_rows(task.problem)))
+    if apart and not task.objective.uses_tables and not incumbent.closed and not task.expired:
+        deadline = task.within(_GROUP_SHARE).deadline
+        stats["groups"] = len(bound_by_groups(task, incumbent, work=_GROUP_WORK, deadline=deadline))
     return stats
 
 

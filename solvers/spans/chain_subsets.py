@@ -14,10 +14,39 @@ import numpy as np
 
 from solvers.spans.chain_path import lattice, sums, sums_inside
 
+_LATE = 1.5
+_JUDGED_AFTER = 0.1
+
 
 def num_pairs(slope: np.ndarray) -> int:
     """Pairs of sets that `ChainSubsets` would visit."""
     return math.comb(2 * len(slope), len(slope)) if len(set(slope.tolist())) == 1 else 1 << 2 * len(slope)
+
+
+class _Pace:
+    """Whether a path will end in time, judged by how fast it got so far.
+
+    Parameters
+    ----------
+    total
+        Pairs of sets to visit.
+    deadline
+        A `time.perf_counter` reading.
+    """
+
+    def __init__(self, total: int, deadline: float) -> None:
+        self._total, self._deadline, self._done = total, deadline, 0
+        self._begun = time.perf_counter()
+
+    def hopeless(self, pairs: int) -> bool:
+        """Whether the deadline has passed, or will long have before the end; so many pairs are visited next."""
+        now = time.perf_counter()
+        if now >= self._deadline:
+            return True
+        spent, left = now - self._begun, self._deadline - now
+        late = self._done > 0 and spent * (self._total - self._done) > _LATE * self._done * left
+        self._done += pairs
+        return late and spent > _JUDGED_AFTER * (spent + left)
 
 
 class ChainSubsets:
@@ -73,8 +102,9 @@ class ChainSubsets:
 
     def _run_equal(self, unit: int) -> bool:
         """Equal slopes: both sets grow together, and earn the weight of the classes that one of them misses."""
+        pace = _Pace(num_pairs(np.ones(self._num)), self._deadline)
         for k, sets in enumerate(self._sets):
-            if time.perf_counter() >= self._deadline:
+            if pace.hopeless(len(sets) ** 2):
                 return False
             if k == 0:
                 self._best[0, 0] = np.zeros((1, 1), dtype=self._dtype)
@@ -103,9 +133,10 @@ class ChainSubsets:
         reach = int(self._slope[1 << np.arange(self._num)].max())
         slopes = [self._slope[sets] for sets in self._sets]
         alone: dict[tuple[int, int], np.ndarray] = {}
+        pace = _Pace(1 << (2 * self._num - 1), self._deadline)
         for i, first in enumerate(self._sets):
             for j in range(i + 1):
-                if time.perf_counter() >= self._deadline:
+                if pace.hopeless(len(first) * len(self._sets[j])):
                     return False
                 if slopes[i].min() - slopes[j].max() > reach or slopes[j].min() - slopes[i].max() > reach:
                     continue

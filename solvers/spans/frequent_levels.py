@@ -12,6 +12,7 @@ import numpy as np
 
 _KEPT_SETS = 300_000
 _PAIRED_SETS = 1500
+_MOST_WORDS = 20_000_000
 
 
 class FrequentLevels:
@@ -56,8 +57,10 @@ class FrequentLevels:
         value = _count(words)
         left_out = 0
         for r in range(1, self._num + 1):
+            if time.perf_counter() >= deadline:
+                break
             self._bound(r, words, value, left_out)
-            if time.perf_counter() >= deadline or not len(value):
+            if not len(value):
                 break
             words, last, value, dropped = self._grown(words, last, value)
             left_out = max(left_out, dropped)
@@ -68,7 +71,8 @@ class FrequentLevels:
         """Bound one level: the best sets are paired exactly, the others by what they spare."""
         best = max(int(value.max(initial=0)), left_out)
         self.single[r - 1] = min(int(self.single[r - 1]), best)
-        top = np.argsort(-value, kind="stable")[:_PAIRED_SETS]
+        num_paired = min(_PAIRED_SETS, int((_MOST_WORDS / words.shape[1]) ** 0.5))
+        top = np.argsort(-value, kind="stable")[:num_paired]
         paired = 0
         for part in np.array_split(top, max(1, len(top) // 100)):
             if len(part):

@@ -119,7 +119,7 @@ class LevelSearch:
 
     def __init__(self, weight: np.ndarray, bits: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
         self._weight, self._num = weight.astype(np.int64), bits.shape[1]
-        self._spared = ~bits
+        self._spared, self._kept = ~bits, np.ascontiguousarray(bits.T.astype(np.float32))
         self._closing = [np.flatnonzero(~left), np.flatnonzero(~right)]
         self._sides = 1 if np.array_equal(self._closing[0], self._closing[1]) else 2
         missed = self._spared.sum(axis=1)
@@ -136,7 +136,7 @@ class LevelSearch:
         if now >= deadline:
             return
         if not self._levels:
-            self._begin()
+            self._begin(deadline)
         seconds = max(_LEAST_SECONDS, (min(deadline, now + 600.0) - now) / _SLICES)
         while time.perf_counter() < deadline and (r := self._promising(seconds)) is not None:
             own = self._levels[r - 1]
@@ -158,15 +158,16 @@ class LevelSearch:
         self.most = np.minimum.accumulate(np.minimum(self.most, other.most))
         self.single = np.minimum(np.minimum(self.single, other.single), self.most)
 
-    def _begin(self) -> None:
+    def _begin(self, deadline: float) -> None:
         """Nested sets, each time with the row that spares most, are where the pools begin."""
-        chains = [nested_sets(self._spared, self._weight, rows) for rows in self._closing]
+        chains = [nested_sets(self._spared, self._weight, rows, deadline=deadline) for rows in self._closing]
         self._levels = [
             _Level([chain[r - 1 : r] if r <= len(chain) else chain[:0] for chain in chains])
             for r in range(1, self._num + 1)
         ]
         for r, own in enumerate(self._levels, start=1):
-            self._pair(r, own.pools)
+            if time.perf_counter() < deadline:
+                self._pair(r, own.pools)
 
     def _promising(self, seconds: float) -> int | None:
         """The level whose bound, and with it those of the levels after it, might come down most for the time.
@@ -302,7 +303,7 @@ class LevelSearch:
 
     def _spares(self, pool: np.ndarray) -> np.ndarray:
         """Which classes each set spares; bool, shape (num_sets, num_classes)."""
-        spares: np.ndarray = pool.astype(np.float32) @ (~self._spared).T.astype(np.float32) == 0
+        spares: np.ndarray = pool.astype(np.float32) @ self._kept == 0
         return spares
 
     def _best(self, pool: np.ndarray, value: np.ndarray) -> int:

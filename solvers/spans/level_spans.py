@@ -16,8 +16,10 @@ from solvers.spans.frequent_levels import FrequentLevels
 from solvers.spans.level_bounds import Levels, least_total
 from solvers.spans.level_search import LevelSearch
 
-_TABLE_ROWS = 14
+_TABLE_ROWS = 12
 """Rows whose sets are all put into a table."""
+_MOST_ROWS = 200
+"""Rows of a group; the least total of capped rows takes their cube."""
 _ROWS_FOR_FREQUENT = 56
 _FREQUENT_SHARE = 0.15
 _FREQUENT_PER_SECOND = 10_000
@@ -115,7 +117,7 @@ def _groups(bits: np.ndarray, left: np.ndarray, right: np.ndarray) -> list[np.nd
     while len(rest):
         candidates = rest[np.argsort(-fits[np.ix_(rest, rest)].sum(axis=1), kind="stable")]
         group: list[int] = []
-        while len(candidates):
+        while len(candidates) and len(group) < _MOST_ROWS:
             row = int(candidates[0])
             group.append(row)
             candidates = candidates[1:][fits[row, candidates[1:]]]

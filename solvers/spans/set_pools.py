@@ -5,10 +5,12 @@ A set of rows spares a class if none of its rows keeps it. Sets are Boolean rows
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 
-def nested_sets(spared: np.ndarray, value: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def nested_sets(spared: np.ndarray, value: np.ndarray, rows: np.ndarray, *, deadline: float = np.inf) -> np.ndarray:
     """Sets of 1, 2, ... of some rows, each with the row more that leaves most; bool, shape (len(rows), num_rows).
 
     Parameters
@@ -19,6 +21,8 @@ def nested_sets(spared: np.ndarray, value: np.ndarray, rows: np.ndarray) -> np.n
         int64, shape (num_classes,).
     rows
         int: the rows to choose from.
+    deadline
+        A `time.perf_counter` reading, after which rows are added as they come.
 
     Examples
     --------
@@ -27,11 +31,15 @@ def nested_sets(spared: np.ndarray, value: np.ndarray, rows: np.ndarray) -> np.n
     [[0, 0, 1], [0, 1, 1], [1, 1, 1]]
     """
     sets = np.zeros((len(rows), spared.shape[1]), dtype=bool)
-    rest, left = rows.tolist(), value.copy()
+    lost, left = spared.astype(np.float64), value.astype(np.float64)
+    waiting = np.zeros(spared.shape[1], dtype=bool)
+    waiting[rows] = True
     for k in range(len(rows)):
-        row = rest.pop(int((left @ spared[:, rest]).argmax()))
-        sets[k:, row] = True
-        left = left * spared[:, row]
+        gain = left @ lost if len(left) and time.perf_counter() < deadline else np.zeros(len(waiting))
+        row = int(np.where(waiting, gain, -1.0).argmax())
+        sets[k:, row], waiting[row] = True, False
+        stays = lost[:, row] > 0
+        lost, left = lost[stays], left[stays]
     return sets
 
 

@@ -7,8 +7,8 @@ the consecutive-ones test finds those that are missing.
 
 from __future__ import annotations
 
-import functools
 import math
+from functools import partial
 
 import numpy as np
 from scipy.optimize import LinearConstraint, milp
@@ -54,7 +54,7 @@ def bound_by_conflicts(task: Task, incumbent: Incumbent) -> dict[str, int | floa
     while not incumbent.closed and task.remaining > _LEAST_SECONDS and rounds < _MOST_ROUNDS:
         rounds += 1
         bound, given_up = _cheapest_cover(limits, price, seconds=task.remaining)
-        reason = functools.partial(_claims, task, tuple(limits))
+        reason = partial(_claims, task, tuple(limits))
         incumbent.raise_bound(sum(alone) + bound, reason, method="conflicts")
         if given_up is None:
             break
@@ -74,6 +74,7 @@ def bound_by_conflicts(task: Task, incumbent: Incumbent) -> dict[str, int | floa
 
 
 def _claims(task: Task, limits: tuple[Limit, ...], bound: int) -> list[Claim]:
+    """Why a bound holds."""
     return conflict_claims(task.problem, task.objective, bound, limits)
 
 

@@ -1,4 +1,4 @@
-"""Can some accesses all be views, block by block? With an order if they can, else with a minimal set that cannot."""
+"""Can some accesses all be views, block by block? With an order if so, and otherwise a small set that cannot."""
 
 from __future__ import annotations
 

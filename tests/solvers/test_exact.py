@@ -94,7 +94,6 @@ def test_copies_of_large_random_masks_are_closed(correlation: float) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_copies_of_many_concatenations_agree_with_learned_conflicts_only(seed: int, monkeypatch) -> None:
-
     problem = random_concat(10, 12, 14, seed=seed, pinned=0.1)
     full = solve(problem, time_limit=60)
     monkeypatch.setattr("solvers.views.conflicts.at_most", lambda conflict, deadline: [])

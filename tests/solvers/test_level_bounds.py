@@ -66,12 +66,14 @@ def test_frequent_levels_bound_the_least_sum_and_leave_nothing_out_if_they_list_
     assert tight >= 20
 
 
-@pytest.fixture
-def _only_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=[0, 3], ids=["searched", "in tables"])
+def _only_levels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """No exact method takes any block, and groups are small."""
     monkeypatch.setattr("solvers.spans.linear_spans.LinearSpans._method", lambda *_: None)
     monkeypatch.setattr("solvers.spans.relaxations.MOST_ROWS", 0)
-    monkeypatch.setattr(level_spans, "MOST_ROWS", 3)
+    monkeypatch.setattr(level_spans, "_MOST_ROWS", 3)
+    monkeypatch.setattr(level_spans, "_TABLE_ROWS", request.param)
+    monkeypatch.setattr(level_spans, "_ROWS_FOR_FREQUENT", 2)
 
 
 @pytest.mark.usefixtures("_only_levels")
