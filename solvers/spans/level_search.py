@@ -24,6 +24,7 @@ _LARGEST_POOL = 150
 _STARTS = 10
 _MOST_PRICINGS = 20
 _MOST_ROUNDS = 30
+_MOST_MISSES = 5
 _FIRST_SLACK = 0.5
 _SLICES = 40
 _LEAST_SECONDS = 0.02
@@ -82,6 +83,8 @@ class _Level:
         By how much the bound that is tried next lies above what the sets known give, as a share of it.
     shared
         Whether classes that both sets spare are shared; if hardly any are, not to do so leaves more sets to pair.
+    misses
+        Attempts that listed all sets they looked for, and proved less than they should.
     rounds
         Attempts so far.
     seconds
@@ -96,6 +99,7 @@ class _Level:
     floor: int = 0
     slack: float = _FIRST_SLACK
     shared: bool = True
+    misses: int = 0
     rounds: int = 0
     seconds: float = 0.0
     cost: float = np.inf
@@ -235,8 +239,11 @@ class LevelSearch:
             unpaired = (attempt.shared + max(most[0] + above[1], above[0] + most[1])) // _SHARE
             self.most[r - 1] = min(int(self.most[r - 1]), max(paired, unpaired))
             own.slack /= 4 if own.cost < seconds / 2 else 2
-            if self.most[r - 1] > attempt.target and not any(above):
-                own.floor, own.shared = (own.floor if own.shared else attempt.target + 1), False
+            if self.most[r - 1] > attempt.target:
+                own.misses += 1
+                if own.misses >= _MOST_MISSES or not own.shared:
+                    own.floor = attempt.target + 1
+                own.shared = own.shared and any(above)
         elif attempt.target > attempt.least:
             own.slack = max(1.5 * own.slack, (attempt.target + 1 - attempt.least) / max(1, attempt.least))
         else:
@@ -280,7 +287,7 @@ class LevelSearch:
         if self._sides == 1:
             return [max(min(room // 2, room - first[0]), 0)] * 2
         spare = room - sum(first)
-        return [max(0, own + spare // 2) for own in first]
+        return [max(0, own + (spare // 2 if spare > 0 else spare)) for own in first]
 
     def _shares(self, pools: list[np.ndarray]) -> np.ndarray:
         """The shares with which the sets known have the least bound; int64, shape (num_classes,)."""
