@@ -95,6 +95,7 @@ def solve(
     )
     chosen = solver_named(solver)
     goal = objective_named(objective)
+    goal.ticks_of(problem)  # refuses prices that are too high for the problem
     if proof:
         require_provable(problem)
     if hint is not None:

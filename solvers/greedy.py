@@ -104,7 +104,7 @@ def greedy_order(problem: Problem, *, max_expansions: int = MAX_EXPANSIONS, dead
     [1, 0, 2, 3]
     """
     require_problem(problem)
-    require_settings(max_expansions=max_expansions)
+    require_settings(max_expansions=max_expansions, deadline=deadline)
     sizes = [len(stored) for stored in problem.stored]
     offset = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     reorderer = _Reorderer(_member_lists(problem, offset), offset, max_expansions, deadline)

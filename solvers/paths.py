@@ -10,8 +10,10 @@ import time
 
 import numpy as np
 
+from solvers.common.errors import SolverError
 
-class OutOfTimeError(Exception):
+
+class OutOfTimeError(SolverError):
     """The deadline passed while paths were searched."""
 
 
@@ -61,7 +63,7 @@ class PathSearch:
         best_path: tuple[int, ...] = ()
         for source in range(len(self._value)):
             if time.perf_counter() >= self._deadline:
-                raise OutOfTimeError
+                raise OutOfTimeError("the deadline passed before the search of paths ended; give it more time")
             if covered >> source & 1:
                 continue
             allowed = ~covered & ~(1 << source) & ((1 << len(self._value)) - 1)
@@ -75,7 +77,7 @@ class PathSearch:
                     continue
                 self.expansions_left -= 1
                 if time.perf_counter() >= self._deadline:
-                    raise OutOfTimeError
+                    raise OutOfTimeError("the deadline passed before the search of paths ended; give it more time")
                 beyond = allowed & ~self._mask[here]
                 rest = self._potential(beyond)
                 if value + self._best_step[here] + rest <= best_value:

@@ -97,8 +97,8 @@ class Layer:
             raise ProblemError(
                 f"a layer's field 'kind' is {layer.kind!r}; it must be {', '.join(CONVOLUTIONS)} or {LINEAR}"
             )
-        counts = (*layer.input_shape, layer.channel_size, layer.outputs, *layer.kernel, *layer.stride, *layer.dilation)
-        if min(*counts, *layer.operands, 1) < 1 or min(0, *layer.padding) < 0:
+        sizes = (*layer.input_shape, *layer.kernel, *layer.stride, *layer.dilation, *layer.operands)
+        if min(layer.channel_size, layer.outputs, *sizes) < 1 or any(own < 0 for own in layer.padding):
             raise ProblemError("a layer's numbers must be at least 1, its padding at least 0")
         if not 0 <= layer.axis < len(layer.input_shape):
             raise ProblemError(

@@ -244,8 +244,8 @@ class Verifier:
 
     def _irreproducible(self) -> str | None:
         """What to say of a network that draws random numbers, or is another one in every run; None for others."""
-        again = self._run(self.masked)
-        same = len(again) == len(self.outputs) and all(map(_same, again, self.outputs))
+        first, again = self._run_on(self.masked, 2)
+        same = len(again) == len(first) and all(map(_same, again, first))
         draws = draws_of(self.masked, clones(self.inputs[0]))
         if draws:
             return (
@@ -312,6 +312,15 @@ class Verifier:
                 with _running():
                     found += [y if state is None else y.clone() for y in tensors(module(*clones(inputs)))]
             self._changes_itself = state is not None and state.changed()
+        return found
+
+    def _run_on(self, module: nn.Module, times: int) -> list[list[torch.Tensor]]:
+        """The outputs of several runs on the same inputs, one after another; what a run changes the next one finds."""
+        found = []
+        with torch.no_grad(), Preservation(module):
+            for _ in range(times):
+                with _running():
+                    found.append([y.clone() for y in tensors(module(*clones(self.inputs[0])))])
         return found
 
     def _same_start(self, module: nn.Module) -> AbstractContextManager[Preservation | None]:

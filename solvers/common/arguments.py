@@ -57,6 +57,10 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "a time limit in seconds, more than 0",
         lambda own: isinstance(own, Real) and not isinstance(own, bool) and float(own) > 0,
     ),
+    "deadline": (
+        "a reading of time.perf_counter in seconds",
+        lambda own: isinstance(own, Real) and not isinstance(own, bool),
+    ),
     "objective": ("the name of an objective or a problems.Objective", lambda own: isinstance(own, (str, Objective))),
     "solver": ("the name of a solver, or a configured solver", _is_solver),
     "seed": ("a whole number of at least 0", lambda own: _is_whole(own) and own >= 0),

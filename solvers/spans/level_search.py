@@ -24,6 +24,7 @@ _LARGEST_POOL = 150
 _STARTS = 10
 _MOST_PRICINGS = 20
 _MOST_ROUNDS = 30
+_MOST_MISSES = 5
 _FIRST_SLACK = 0.5
 _SLICES = 40
 _LEAST_SECONDS = 0.02
@@ -82,12 +83,14 @@ class _Level:
         By how much the bound that is tried next lies above what the sets known give, as a share of it.
     shared
         Whether classes that both sets spare are shared; if hardly any are, not to do so leaves more sets to pair.
+    misses
+        Attempts that listed all sets they looked for, and proved less than they should.
     rounds
         Attempts so far.
     seconds
         Time spent on the present one.
     cost
-        Seconds that the last one took; None before the first.
+        Seconds that the last one took; infinite before the first.
     attempt
         The present one.
     """
@@ -96,9 +99,10 @@ class _Level:
     floor: int = 0
     slack: float = _FIRST_SLACK
     shared: bool = True
+    misses: int = 0
     rounds: int = 0
     seconds: float = 0.0
-    cost: float | None = None
+    cost: float = np.inf
     attempt: _Attempt | None = None
 
 
@@ -142,14 +146,15 @@ class LevelSearch:
             own = self._levels[r - 1]
             begun = time.perf_counter()
             if own.attempt is None:
-                own.attempt = self._attempt(r, own, min(deadline, begun + seconds))
+                own.attempt = self._attempt(r, own, deadline, seconds)
             until = min(deadline, time.perf_counter() + seconds)
             for search in own.attempt.searches[: self._sides]:
                 search.run(deadline=until)
             own.seconds += time.perf_counter() - begun
             if own.attempt.done:
-                self._conclude(r, own, own.attempt)
-                own.attempt, own.cost, own.seconds = None, own.seconds, 0.0
+                own.cost = own.seconds
+                self._conclude(r, own, own.attempt, seconds)
+                own.attempt, own.seconds = None, 0.0
             self.most = np.minimum.accumulate(self.most)
         np.minimum(self.single, self.most, out=self.single)
 
@@ -186,18 +191,18 @@ class LevelSearch:
             if own.rounds >= _MOST_ROUNDS or low >= self.most[r - 1]:
                 continue
             if own.attempt is None:
-                target = _target(low, low, int(self.most[r - 1]), own.slack)
+                target = _target(low, low, int(self.most[r - 1]), own.slack, own.cost < seconds / 2)
                 gain = np.maximum(expected[r - 1 :] - target, 0).sum()
-                left = cost if own.cost is None else _DEARER * own.cost
+                left = _DEARER * own.cost if own.rounds else cost
             else:
                 gain = np.maximum(self.most[r - 1 :] - own.attempt.target, 0).sum()
                 left = max(own.seconds, seconds / 2)
             if (rate := float(gain) / max(left, _LEAST_SECONDS)) > best:
                 best, chosen = rate, r
-            cost = cost if own.cost is None else own.cost
+            cost = own.cost if np.isfinite(own.cost) else cost
         return chosen
 
-    def _attempt(self, r: int, own: _Level, deadline: float) -> _Attempt:
+    def _attempt(self, r: int, own: _Level, deadline: float, seconds: float) -> _Attempt:
         """Price the classes, and choose a bound between what was reached and what is known."""
         if own.rounds == 0:
             self._warm(r, own)
@@ -205,12 +210,12 @@ class LevelSearch:
         self.num_searches += 1
         shares = np.zeros(len(self._weight), dtype=np.int64)
         if own.shared:
-            shares = self._priced(r, own, deadline)
+            shares = self._priced(r, own, min(deadline, time.perf_counter() + seconds))
         value, shared = self._weight * (_SHARE - shares), int(self._weight @ shares)
         first = [self._best(pool, value) for pool in own.pools]
         low, high = max(own.floor, int(self.reached[r - 1])), int(self.most[r - 1])
         least = max((shared + sum(first)) // _SHARE, low)
-        target = _target(low, least, high, own.slack)
+        target = _target(low, least, high, own.slack, own.cost < seconds / 2)
         above = self._limits(target, shared, first)
         searches = [
             SparingSets(self._spared[:, rows], value, r, above[side], most_sets=_MOST_SETS)
@@ -218,7 +223,7 @@ class LevelSearch:
         ]
         return _Attempt(target, least, shared, above, (searches * 2)[:2], value)
 
-    def _conclude(self, r: int, own: _Level, attempt: _Attempt) -> None:
+    def _conclude(self, r: int, own: _Level, attempt: _Attempt, seconds: float) -> None:
         """Take the bound that a search has proven, or learn from the sets that it has found."""
         sides = []
         for side, search in enumerate(attempt.searches):
@@ -233,9 +238,12 @@ class LevelSearch:
             most = [max([limit, *own.values[:1].tolist()]) for own, limit in zip(attempt.searches, above)]
             unpaired = (attempt.shared + max(most[0] + above[1], above[0] + most[1])) // _SHARE
             self.most[r - 1] = min(int(self.most[r - 1]), max(paired, unpaired))
-            own.slack /= 2
-            if self.most[r - 1] > attempt.target and not any(above):
-                own.floor, own.shared = (own.floor if own.shared else attempt.target + 1), False
+            own.slack /= 4 if own.cost < seconds / 2 else 2
+            if self.most[r - 1] > attempt.target:
+                own.misses += 1
+                if own.misses >= _MOST_MISSES or not own.shared:
+                    own.floor = attempt.target + 1
+                own.shared = own.shared and any(above)
         elif attempt.target > attempt.least:
             own.slack = max(1.5 * own.slack, (attempt.target + 1 - attempt.least) / max(1, attempt.least))
         else:
@@ -279,7 +287,7 @@ class LevelSearch:
         if self._sides == 1:
             return [max(min(room // 2, room - first[0]), 0)] * 2
         spare = room - sum(first)
-        return [max(0, own + spare // 2) for own in first]
+        return [max(0, own + (spare // 2 if spare > 0 else spare)) for own in first]
 
     def _shares(self, pools: list[np.ndarray]) -> np.ndarray:
         """The shares with which the sets known have the least bound; int64, shape (num_classes,)."""
@@ -329,7 +337,8 @@ class LevelSearch:
         return best
 
 
-def _target(low: int, least: int, high: int, slack: float) -> int:
+def _target(low: int, least: int, high: int, slack: float, cheap: bool) -> int:
     """A bound to try next: with some slack above what sets are known to spare, but well below the bound so far."""
     extra = int(slack * least)
-    return min(least + extra, high - max(1, (high - least) // 3)) if extra and least < high else (low + high) // 2
+    step = (high - least) * (2 if cheap else 1) // 3
+    return min(least + extra, high - max(1, step)) if extra and least < high else (low + high) // 2

@@ -128,7 +128,8 @@ class LinearSpans:
             return "sets"
         apart = np.count_nonzero(bits[:, paying].T.astype(np.int64) @ bits[:, paying] == 0) // 2
         few = len(paying) <= _MOST_ROWS or (len(paying) <= _MOST_ROWS_FEW_APART and apart <= _FEW_APART)
-        return "meetings" if few else None
+        small = len(paying) <= _MOST_ROWS or num_states(slope[paying], left, right) <= self._max_states
+        return "meetings" if few and small else None
 
     def _block(self, b: int, slope: np.ndarray) -> tuple[int, np.ndarray] | None:
         """Least sum over the rows of one block, and its classes in order; None out of time or without a method."""

@@ -131,15 +131,16 @@ class SparingSets:
                 fewer &= self._affordable(worth, total, free, count, need)
             same = np.array_equal(fewer, free)
             alive = fewer.sum(axis=1) >= need
-            classes, free, taken, left = classes[alive], fewer[alive], taken[alive], left[alive]
+            classes, free, taken, worth = classes[alive], fewer[alive], taken[alive], worth[alive]
+            left = left[alive]
             if same or not len(free):
                 break
         whole = free.sum(axis=1) == need
         if whole.any():
             spared = free[whole].astype(self._kind) @ self._by_row >= need
             self._keep(taken[whole] | free[whole], classes[whole] & spared)
-            classes, free, taken, left = (own[~whole] for own in (classes, free, taken, left))
-        return self._children(classes, free, taken, left, need) if len(free) else []
+            classes, free, taken, worth, left = (own[~whole] for own in (classes, free, taken, worth, left))
+        return self._children(classes, free, taken, worth, left, need) if len(free) else []
 
     def _affordable(
         self, worth: np.ndarray, total: np.ndarray, free: np.ndarray, count: np.ndarray, need: int
@@ -158,7 +159,13 @@ class SparingSets:
         return possible
 
     def _children(
-        self, classes: np.ndarray, free: np.ndarray, taken: np.ndarray, left: np.ndarray, need: int
+        self,
+        classes: np.ndarray,
+        free: np.ndarray,
+        taken: np.ndarray,
+        worth: np.ndarray,
+        left: np.ndarray,
+        need: int,
     ) -> list[_Branches]:
         """Take one of the free rows, the one that leaves least first, and never again one that came before it."""
         size = free.sum(axis=1)
@@ -167,16 +174,23 @@ class SparingSets:
         np.put_along_axis(rank, order, np.arange(self._num)[np.newaxis], axis=1)
         parent, place = np.nonzero(np.arange(self._num) <= (size - need)[:, np.newaxis])
         row = order[parent, place]
+        free = free[parent] & (rank[parent] > place[:, np.newaxis])
+        if need > 1:
+            free &= (worth[parent] * self._by_row[row]) @ self._spared > self._above
+            alive = free.sum(axis=1) >= need - 1
+            parent, row, free = parent[alive], row[alive], free[alive]
         rest, taken = classes[parent] & self._has[row], taken[parent]
         taken[np.arange(len(row)), row] = True
         if need == 1:
             self._keep(taken, rest)
             return []
-        free = free[parent] & (rank[parent] > place[:, np.newaxis])
-        classes, free, taken = (np.packbits(bits, axis=1) for bits in (rest, free, taken))
+        packed = [np.packbits(bits, axis=1) for bits in (rest, free, taken)]
         cuts = range(0, len(row), self._width)
-        end = self._width
-        return [_Branches(classes[k : k + end], free[k : k + end], taken[k : k + end], need - 1) for k in cuts]
+        classes, free, taken = packed
+        return [
+            _Branches(classes[k : k + self._width], free[k : k + self._width], taken[k : k + self._width], need - 1)
+            for k in cuts
+        ]
 
     def _keep(self, members: np.ndarray, classes: np.ndarray) -> None:
         value = classes @ self._value

@@ -256,7 +256,7 @@ def test_results_that_modules_keep_do_not_stop_copies():
 
 def test_a_layer_without_weights_is_one_sentence():
     model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.LazyConv2d(4, 1)).eval()
-    with pytest.raises(ModelError, match=r"the layer '1' \(LazyConv2d\) has no weights yet; run the model once"):
+    with pytest.raises(ModelError, match=r"1.weight has no shape yet; call it once with an example input"):
         trace(model, torch.zeros(1, 3, 4, 4))
 
 

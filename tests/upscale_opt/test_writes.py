@@ -129,7 +129,7 @@ def test_output_masks_that_do_not_fit_are_refused():
     graph = trace(model, inputs)
     with pytest.raises(MaskError, match="did you mean down"):
         normalise_output_masks(graph, {"dwn": np.ones(24, dtype=bool)})
-    with pytest.raises(MaskError, match="of length 24"):
+    with pytest.raises(MaskError, match="must have length 24"):
         normalise_output_masks(graph, {"down": np.ones(23, dtype=bool)})
     with pytest.raises(MaskError, match="keep at least one"):
         normalise_output_masks(graph, {"down": np.zeros(24, dtype=bool)})

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from upscale_opt.argument_checks import whole
 from upscale_opt.constrained import shared_masks
 from upscale_opt.consumer_names import consumers_matching
 from upscale_opt.entrance import IMPORTANCE, entrance
@@ -21,7 +22,7 @@ from upscale_opt.network_checks import require_values
 from upscale_opt.output_masks import maskable_producers, normalise_output_masks, zero_columns
 
 
-@entrance(importance=IMPORTANCE)
+@entrance(importance=IMPORTANCE, seed=whole(0, MaskError))
 def importance_masks(
     graph: Graph,
     importance: str | Importance = "l2",
