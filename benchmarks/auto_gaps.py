@@ -165,8 +165,8 @@ def page(rows: Sequence[Row]) -> str:
     lines = [
         "# What `auto` leaves open on random masks",
         "",
-        f"{len(rows)} solves of one thread. *Gap*: (value - bound) / max(1, value); a cell has its mean over the seeds, "
-        "and the largest where there are several.",
+        f"{len(rows)} solves of one thread. *Gap*: (value - bound) / max(1, value); a cell has its mean over the "
+        "seeds, and the largest where there are several.",
         "",
         provenance_of(rows),
     ]

@@ -39,6 +39,7 @@ _MOST_CLASSES_COPIED = 18
 _SECONDS_FOR_MOST = 15.0
 _COPIED_SHARE = 0.3
 _FIRST_SHARE = 0.15
+_FIRST_SHARE_APART = 0.3
 _BEAM_SHARE = 0.5
 _LEVEL_SHARE = 0.95
 _LEVEL_SHARE_APART = 0.5
@@ -73,19 +74,20 @@ def solve_spans(task: Task, incumbent: Incumbent) -> dict[str, Any]:
 def _solve_large(task: Task, incumbent: Incumbent, rows: int) -> dict[str, Any]:
     """Some block has many rows: a path if it can end, a good order, and what must be paid at least."""
     stats: dict[str, Any] = {}
+    apart = _rows_apart(task)
     sizes = np.array([access.channel_size for access in task.problem.accesses], dtype=np.int64)
-    exact = not LinearSpans(task.problem, deadline=task.deadline).unsolvable(sizes)
-    if rows <= _PATH_ROWS or exact:
+    exact = rows <= _PATH_ROWS or not LinearSpans(task.problem, deadline=task.deadline).unsolvable(sizes)
+    if exact:
         stats |= _search(task.within(_QUICK_SHARE), incumbent, levels=True)
-        stats |= _search(task.within(_SEARCH_SHARE), incumbent)
-    first = task.within(_FIRST_SHARE)
+    first = task.within(_FIRST_SHARE_APART if apart else _FIRST_SHARE)
     if pays_spans(task.objective) and rows > _PATH_ROWS and not incumbent.closed:
         stats |= hand_over(Beam(), first.within(_BEAM_SHARE), incumbent)
     if not incumbent.closed and not task.expired:
         stats |= hand_over(LocalSearch(), first, incumbent)
+    if exact:
+        stats |= _search(task.within(_SEARCH_SHARE), incumbent)
     stats |= _weigh_conflicts(task, incumbent)
-    share = _LEVEL_SHARE_APART if _rows_apart(task) else _LEVEL_SHARE
-    stats |= _search(task.within(share), incumbent, levels=True)
+    stats |= _search(task.within(_LEVEL_SHARE_APART if apart else _LEVEL_SHARE), incumbent, levels=True)
     return stats
 
 
