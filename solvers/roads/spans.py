@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from solvers.beam import Beam, pays_spans
 from solvers.common.block_rows import span_blocks
 from solvers.common.incumbent import Incumbent
@@ -23,6 +25,7 @@ from solvers.programs.groups import bound_by_groups
 from solvers.roads.copies import offer_all_views
 from solvers.roads.handover import hand_over
 from solvers.spans.linear_rest import LinearRest
+from solvers.spans.linear_spans import LinearSpans
 from solvers.spans.span_search import SpanSearch
 from solvers.views.view_bound import bound_by_conflicts
 
@@ -35,9 +38,11 @@ _MOST_CLASSES = 20
 _MOST_CLASSES_COPIED = 18
 _SECONDS_FOR_MOST = 15.0
 _COPIED_SHARE = 0.3
-_FIRST_SHARE = 0.1
+_FIRST_SHARE = 0.15
+_FIRST_SHARE_APART = 0.3
 _BEAM_SHARE = 0.5
 _LEVEL_SHARE = 0.95
+_LEVEL_SHARE_APART = 0.5
 _QUICK_SHARE = 0.1
 _CONFLICT_SHARE = 0.1
 _GROUP_SHARE = 0.1
@@ -69,16 +74,20 @@ def solve_spans(task: Task, incumbent: Incumbent) -> dict[str, Any]:
 def _solve_large(task: Task, incumbent: Incumbent, rows: int) -> dict[str, Any]:
     """Some block has many rows: a path if it can end, a good order, and what must be paid at least."""
     stats: dict[str, Any] = {}
-    if rows <= _PATH_ROWS:
+    apart = _rows_apart(task)
+    sizes = np.array([access.channel_size for access in task.problem.accesses], dtype=np.int64)
+    exact = rows <= _PATH_ROWS or not LinearSpans(task.problem, deadline=task.deadline).unsolvable(sizes)
+    if exact:
         stats |= _search(task.within(_QUICK_SHARE), incumbent, levels=True)
-        stats |= _search(task.within(_SEARCH_SHARE), incumbent)
-    first = task.within(_FIRST_SHARE)
+    first = task.within(_FIRST_SHARE_APART if apart else _FIRST_SHARE)
     if pays_spans(task.objective) and rows > _PATH_ROWS and not incumbent.closed:
         stats |= hand_over(Beam(), first.within(_BEAM_SHARE), incumbent)
     if not incumbent.closed and not task.expired:
         stats |= hand_over(LocalSearch(), first, incumbent)
+    if exact:
+        stats |= _search(task.within(_SEARCH_SHARE), incumbent)
     stats |= _weigh_conflicts(task, incumbent)
-    stats |= _search(task.within(_LEVEL_SHARE), incumbent, levels=True)
+    stats |= _search(task.within(_LEVEL_SHARE_APART if apart else _LEVEL_SHARE), incumbent, levels=True)
     return stats
 
 
@@ -87,11 +96,15 @@ def _weigh_conflicts(task: Task, incumbent: Incumbent) -> dict[str, Any]:
     stats: dict[str, Any] = {}
     if not incumbent.closed and not task.expired:
         stats |= bound_by_conflicts(task.within(_CONFLICT_SHARE), incumbent)
-    apart = any(not block.rows.meet for block in span_blocks(task.problem, span_rows(task.problem)))
-    if apart and not task.objective.uses_tables and not incumbent.closed and not task.expired:
+    if _rows_apart(task) and not task.objective.uses_tables and not incumbent.closed and not task.expired:
         deadline = task.within(_GROUP_SHARE).deadline
         stats["groups"] = len(bound_by_groups(task, incumbent, work=_GROUP_WORK, deadline=deadline))
     return stats
+
+
+def _rows_apart(task: Task) -> bool:
+    """Whether in some block two rows share no class, so that levels bound groups of rows only."""
+    return any(not block.rows.meet for block in span_blocks(task.problem, span_rows(task.problem)))
 
 
 def _search(task: Task, incumbent: Incumbent, *, levels: bool = False) -> dict[str, Any]:
