@@ -16,6 +16,9 @@ from solvers.common.errors import SolverError
 class OutOfTimeError(SolverError):
     """The deadline passed while paths were searched."""
 
+    def __init__(self) -> None:
+        super().__init__("the deadline passed before the search of paths ended; give it more time")
+
 
 class PathSearch:
     """Searches one graph repeatedly, with a common budget of expanded nodes.
@@ -63,7 +66,7 @@ class PathSearch:
         best_path: tuple[int, ...] = ()
         for source in range(len(self._value)):
             if time.perf_counter() >= self._deadline:
-                raise OutOfTimeError("the deadline passed before the search of paths ended; give it more time")
+                raise OutOfTimeError
             if covered >> source & 1:
                 continue
             allowed = ~covered & ~(1 << source) & ((1 << len(self._value)) - 1)
@@ -77,7 +80,7 @@ class PathSearch:
                     continue
                 self.expansions_left -= 1
                 if time.perf_counter() >= self._deadline:
-                    raise OutOfTimeError("the deadline passed before the search of paths ended; give it more time")
+                    raise OutOfTimeError
                 beyond = allowed & ~self._mask[here]
                 rest = self._potential(beyond)
                 if value + self._best_step[here] + rest <= best_value:

@@ -45,7 +45,7 @@ class Oracle:
         masks: Mapping[str, np.ndarray],
         outputs: Mapping[str, tuple[np.ndarray, int]],
     ) -> None:
-        masked = copy.deepcopy(model).double()
+        masked = _copied(model).double()
         for path, (kept, axis) in outputs.items():
             masked.get_submodule(path).register_forward_hook(functools.partial(_zero_dropped, kept, axis))
         self._values = {name: _values(p) for name, p in masked.named_parameters(remove_duplicate=False)}
@@ -165,7 +165,7 @@ class Oracle:
         return {name: None if own is None else own.numpy().copy() for name, own in zip(wanted, found, strict=True)}
 
     def _shaken(self, generator: torch.Generator) -> nn.Module:
-        shaken = copy.deepcopy(self._masked)
+        shaken = _copied(self._masked)
         with torch.no_grad():
             for parameter in shaken.parameters():
                 parameter.mul_(1 + 1e-15 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
@@ -174,6 +174,12 @@ class Oracle:
     def _run(self, module: nn.Module) -> Any:
         with torch.no_grad():
             return module.eval()(*[x.clone() for x in self._inputs])
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """A deep copy, also of weights that hooks have computed, which torch refuses to copy."""
+    computed = [own for part in model.modules() for own in vars(part).values() if isinstance(own, torch.Tensor)]
+    return copy.deepcopy(model, {id(own): own.detach().clone() for own in computed if not own.is_leaf})
 
 
 def tensor_of(module: nn.Module, name: str) -> Any:

@@ -93,7 +93,7 @@ def test_every_copy_is_measured(checked):
     made, found = checked
     assert all(len(found.profiles[name].seconds) == 2 * 4 for name in found.names)
     assert len(found.profiles["floor"].seconds) == 2 * 8  # everything else is compared with it
-    with pytest.raises(ModelError, match="the number of copies is 0; give at least 1"):
+    with pytest.raises(ModelError, match="copies is 0; give a whole number of at least 1"):
         check_orders(made, copies=0)
 
 

@@ -15,7 +15,7 @@ from problems import (
     read_timing_table,
     sparsity_grid,
 )
-from upscale_opt import MaskError, normalise_masks, read_masks, trace
+from upscale_opt import MaskError, UpscaleError, normalise_masks, read_masks, trace
 from upscale_opt.latency.calibration import Effort
 from upscale_opt.models import read_state_dict
 from upscale_opt.spdy.allocation import allocate
@@ -182,7 +182,7 @@ def test_a_speedup_out_of_reach_is_refused_before_any_work(monkeypatch, tmp_path
         allocate(model, x, data, 50, table=proportional(model, x), directory=tmp_path / "new")
     assert 1 < caught.value.max_speedup < 5
     assert not (tmp_path / "new").exists()
-    with pytest.raises(MaskError, match="rounds is -1"):
+    with pytest.raises(UpscaleError, match="rounds is -1"):
         allocate(model, x, data, 2, rounds=-1)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from problems import Order, evaluate
+from solvers import solve
 from upscale_opt import MaskError, PlanError, effective_masks, export, extract, plan, trace
 from upscale_opt.output_masks import l2_output_masks, maskable_producers, normalise_output_masks
 from upscale_opt.plans import plan_from_dict, plan_to_dict
@@ -135,14 +136,7 @@ def test_output_masks_that_do_not_fit_are_refused():
         normalise_output_masks(graph, {"down": np.zeros(24, dtype=bool)})
     masks = effective_masks(graph).masks
     problems = extract(graph, masks)
-    orders = {name: evaluate(problem, Order.identity(problem)) for name, problem in problems.items()}
-    assert orders
-    chosen = plan(problems, masks, {name: _Result(problem) for name, problem in problems.items()}, outputs={"x": masks})
+    results = {name: solve(problem, solver="identity") for name, problem in problems.items()}
+    chosen = plan(problems, masks, results, outputs={"x": np.ones(24, dtype=bool)})
     with pytest.raises(PlanError, match="cannot be"):
         export(model, inputs, chosen, graph=graph)
-
-
-class _Result:
-    def __init__(self, problem):
-        self.order = Order.identity(problem)
-        self.evaluation = evaluate(problem, self.order)
