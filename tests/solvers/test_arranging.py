@@ -7,7 +7,7 @@ import pytest
 
 from problems import OBJECTIVES, Access, Block, Bundle, Order, Problem, evaluate
 from problems.generators import grouped_masks, with_tables
-from solvers import Beam, LargeNeighbourhoods, LocalSearch, dispatch, solve
+from solvers import Beam, LargeNeighbourhoods, LocalSearch, solve
 from solvers.arranging import Arranging
 from solvers.auto import Auto
 from solvers.common.arrangement_costs import ArrangementCosts
@@ -52,11 +52,10 @@ def test_every_arrangement_counts(seed, objective):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("seed", range(6))
-def test_places_of_many_units_are_bounded_from_below(seed, objective, monkeypatch):
+def test_places_of_many_units_are_bounded_from_below(seed, objective):
     problem = small(seed, objective)
     expected = least(problem, objective)
-    monkeypatch.setattr(dispatch, "Arranging", lambda solver: Arranging(solver, few=0))
-    result = solve(problem, objective=objective, time_limit=60)
+    result = solve(problem, solver=Arranging(Auto(), few=0), objective=objective, time_limit=60)
     assert result.bound <= expected <= result.objective
     if objective in ("copies", "span", "traffic"):
         assert result.objective == expected == result.bound
