@@ -98,7 +98,7 @@ class Layer:
                 f"a layer's field 'kind' is {layer.kind!r}; it must be {', '.join(CONVOLUTIONS)} or {LINEAR}"
             )
         counts = (*layer.input_shape, layer.channel_size, layer.outputs, *layer.kernel, *layer.stride, *layer.dilation)
-        if min(*counts, *layer.operands, 1) < 1 or min(0, *layer.padding) < 0:
+        if min((*counts, *layer.operands)) < 1 or min(layer.padding, default=0) < 0:
             raise ProblemError("a layer's numbers must be at least 1, its padding at least 0")
         if not 0 <= layer.axis < len(layer.input_shape):
             raise ProblemError(
