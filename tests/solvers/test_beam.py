@@ -119,7 +119,7 @@ def test_one_answer_and_only_improvements() -> None:
 
 
 def test_auto_begins_with_a_beam_where_paths_are_too_long() -> None:
-    for num, asked in ((15, True), (14, False)):
+    for num, asked in ((16, True), (14, False)):
         problem = random_masks(64, num, seed=4)
         for objective in ("span", "traffic"):
             stats = solve(problem, objective=objective, time_limit=2).stats

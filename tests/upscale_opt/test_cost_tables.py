@@ -126,6 +126,20 @@ def test_two_calibrations_at_a_time_keep_each_others_tables(tmp_path):
     assert all(found.entries[key][0].median == i + 1 for i, key in enumerate(others))
 
 
+def test_what_is_changed_or_dropped_on_purpose_is_so_in_the_file(tmp_path):
+    """Unless somebody else has measured it anew meanwhile."""
+    other = Key(LAYER, 40, 64)
+    CostTables(CONDITIONS, {KEY: TIMINGS, other: TIMINGS}, {KEY: Detail(6, 0.003, 2)}).save(tmp_path)
+    tables, late = CostTables.load(tmp_path, CONDITIONS), CostTables.load(tmp_path, CONDITIONS)
+    tables.entries[KEY] = TIMINGS[:1]
+    del tables.entries[other]
+    tables.save(tmp_path)
+    assert CostTables.load(tmp_path, CONDITIONS).entries == {KEY: TIMINGS[:1]}
+    late.entries[other] = TIMINGS[:2]
+    late.save(tmp_path)
+    assert CostTables.load(tmp_path, CONDITIONS).entries == {KEY: TIMINGS[:1], other: TIMINGS[:2]}
+
+
 FULLER = {
     "more ways": (TIMINGS, Detail(6, 0.003, 2)),
     "more care": (TIMINGS[:4], Detail(6, 0.005, 2)),
@@ -366,3 +380,10 @@ def test_copies_behind_the_prologue_may_feed_the_matrix_product():
     table = MeasuredTable(KEY, (*fast, *late))
     assert table.least.nanoseconds == 600 and table.copies[Way("matmul", True)] == 1290 - 400
     assert table.reading(64, 9) == Reading("copy", 890, None, "matmul", True)
+
+
+def test_tables_of_linear_layers_come_back_as_they_were(tmp_path):
+    """They have no kernel, no padding, and here nothing in front of them."""
+    key = Key(Layer("Linear", (1, 64), 1, 1, 10), 32, 64)
+    CostTables(CONDITIONS, {key: TIMINGS[:4]}).save(tmp_path)
+    assert CostTables.load(tmp_path, CONDITIONS).entries == {key: TIMINGS[:4]}

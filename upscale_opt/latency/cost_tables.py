@@ -146,6 +146,9 @@ class Timing:
         return float(np.median(self.nanoseconds))
 
 
+_Measured = tuple[tuple[Timing, ...], Detail | None]
+
+
 @dataclass(frozen=True, eq=False)
 class CostTables:
     """All measurements under the same conditions.
@@ -163,6 +166,7 @@ class CostTables:
     conditions: Conditions
     entries: dict[Key, tuple[Timing, ...]] = field(default_factory=dict)
     details: dict[Key, Detail] = field(default_factory=dict)
+    _known: dict[Key, _Measured] = field(default_factory=dict, init=False, repr=False)
 
     def __str__(self) -> str:
         return f"{len(self.entries)} tables measured on {self.conditions}"
@@ -176,9 +180,9 @@ class CostTables:
     def save(self, directory: str | Path) -> Path:
         """Write the file of these conditions into a directory, made if needed; atomically. Returns its path.
 
-        What others have written there meanwhile stays, and is taken in: of two measurements of one shape the fuller one
-        (more ways to read, then more care, then more rounds; on ties this one). Nobody else writes between reading and
-        writing.
+        What others have written there since this was read or written stays, and is taken in: of two new measurements of
+        one shape the fuller one (more ways to read, then more care, then more rounds; on ties this one). Nobody else
+        writes between reading and writing.
 
         Raises
         ------
@@ -191,24 +195,44 @@ class CostTables:
             with locked(path):
                 self._take_in(CostTables.load(directory, self.conditions))
                 write_text_atomically(self._text(), path)
+                self._remember()
         except (OSError, ProblemError) as error:
             raise UpscaleError(f"cannot write cost tables to {path}: {error}; choose another --tables DIR") from error
         return path
 
     def _take_in(self, others: CostTables) -> None:
-        """Add the tables of others, and take theirs where they are fuller."""
-        for key, timings in others.entries.items():
-            if key not in self.entries or others._fullness(key) > self._fullness(key):
-                self.entries[key] = timings
-                self.details.pop(key, None)
-                if key in others.details:
-                    self.details[key] = others.details[key]
+        """Merge what is in the file: what others have changed since this was read from it, or written to it."""
+        for key in {**self._known, **others.entries}:
+            known, theirs, own = self._known.get(key), others._measured(key), self._measured(key)
+            both = theirs != known and own != known
+            takes = others._fullness(key) > self._fullness(key) if both else theirs != known
+            if takes:
+                self._set(key, theirs)
+
+    def _measured(self, key: Key) -> _Measured | None:
+        """Timings and care of one shape; None if it was not measured."""
+        return (self.entries[key], self.details.get(key)) if key in self.entries else None
+
+    def _set(self, key: Key, measured: _Measured | None) -> None:
+        """Replace what is known of one shape."""
+        self.entries.pop(key, None)
+        self.details.pop(key, None)
+        if measured is not None:
+            self.entries[key] = measured[0]
+            if measured[1] is not None:
+                self.details[key] = measured[1]
+
+    def _remember(self) -> None:
+        """What is known now is what the file holds."""
+        self._known.clear()
+        self._known.update({key: (timings, self.details.get(key)) for key, timings in self.entries.items()})
 
     def _fullness(self, key: Key) -> tuple[int, Detail, int]:
-        """Ways to read, care, and rounds of a table."""
-        timings = self.entries[key]
+        """Ways to read, care, and rounds of a table; nothing of one that is not there."""
+        timings = self.entries.get(key, ())
         ways = {(own.form, own.kernel, own.late) for own in timings}
-        return len(ways), self.details.get(key, Detail(0, 0.0, 0)), max(len(own.nanoseconds) for own in timings)
+        rounds = max((len(own.nanoseconds) for own in timings), default=0)
+        return len(ways), self.details.get(key, Detail(0, 0.0, 0)), rounds
 
     def _text(self) -> str:
         """The file."""
@@ -251,7 +275,9 @@ class CostTables:
                     raise ProblemError(f"there are two cost tables of {key}")
                 seen.add(key)
             details = {key: detail for key, _, detail in found if detail is not None}
-            return cls(conditions, {key: timings for key, timings, _ in found}, details)
+            loaded = cls(conditions, {key: timings for key, timings, _ in found}, details)
+            loaded._remember()
+            return loaded
         except ProblemError as error:
             raise UpscaleError(f"{path}: {error}; delete the file and calibrate again") from error
 
