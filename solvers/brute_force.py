@@ -45,7 +45,7 @@ class BruteForce:
         total = num_arrangements(problem)
         if total > self.max_arrangements:
             raise SolverError(
-                f"brute-force: {problem.name} has {total:.3g} arrangements, more than the {self.max_arrangements} it "
+                f"brute-force: {problem.name} has about 10^{math.log10(total):.0f} arrangements, more than the {self.max_arrangements} it "
                 "may try; use 'placed-sets' or 'cp-sat', or raise max_arrangements"
             )
         labels = [_arrangements(_class_sizes(problem, b)) for b in range(len(problem.blocks))]

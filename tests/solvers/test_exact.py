@@ -105,6 +105,8 @@ def test_copies_of_many_concatenations_agree_with_learned_conflicts_only(seed: i
 def test_too_large_instances_are_refused_with_a_remedy() -> None:
     with pytest.raises(SolverError, match=r"arrangements.*cp-sat"):
         solve(random_masks(64, 4), solver="brute-force")
+    with pytest.raises(SolverError, match=r"about 10\^\d{3} arrangements"):  # more than a float holds
+        solve(random_masks(256, 9), solver="brute-force")
     with pytest.raises(SolverError, match=r"classes.*cp-sat"):
         solve(random_masks(256, 6), solver="placed-sets")
     with pytest.raises(SolverError, match=r"classes.*cp-sat"):
