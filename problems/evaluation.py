@@ -398,7 +398,7 @@ def evaluate_batch(problem: Problem, orders: Sequence[np.ndarray], objective: st
 def _measure(problem: Problem, a: int, orders: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """First position, span and runs of access `a` under each order; int64, shape (num_orders,) each."""
     access = problem.accesses[a]
-    offset = sum(len(other.blocks) for other in problem.accesses[:a])
+    offset = problem.first_readers[a]
     kept = np.concatenate([problem.reads[offset + slot][orders[b]] for slot, b in enumerate(access.blocks)], axis=1)
     width = kept.shape[1]
     start = kept.argmax(axis=1)

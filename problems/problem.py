@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 
@@ -126,7 +127,7 @@ class Access:
     def __hash__(self) -> int:
         return hash((self.name, self.blocks, self.channel_size, self.kept.tobytes()))
 
-    @property
+    @cached_property
     def num_kept(self) -> int:
         """Number of kept channels, |K|."""
         return int(self.kept.sum())
@@ -272,6 +273,11 @@ class Problem:
     def num_stored(self) -> int:
         """Channels of all blocks that an order places."""
         return sum(len(stored) for stored in self.stored)
+
+    @cached_property
+    def first_readers(self) -> tuple[int, ...]:
+        """Per access, the index of its first reader; its others follow."""
+        return tuple(accumulate((len(access.blocks) for access in self.accesses[:-1]), initial=0))
 
     @cached_property
     def ticks(self) -> int:

@@ -74,7 +74,7 @@ def result_of(
             "please report this"
         )
     order = finding.order
-    if start is not None and (start_value := evaluate(problem, start, objective).value) <= value:
+    if start is not None and start is not order and (start_value := evaluate(problem, start, objective).value) <= value:
         if start_value < value and finding.optimal:
             raise SolverError(
                 f"solver {solver!r} claims {value} to be optimal, but its start has {start_value}; please report this"

@@ -47,6 +47,8 @@ class Incumbent:
 
     def offer(self, order: Order) -> bool:
         """Take an order if it is strictly better; says whether it was."""
+        if order is self.order:
+            return False
         value = self._task.value(order)
         if value >= self.value:
             return False

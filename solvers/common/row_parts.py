@@ -61,9 +61,9 @@ def row_parts(bits: np.ndarray, slope: np.ndarray, left: np.ndarray, right: np.n
 
 def _representatives(bits: np.ndarray, anchored: np.ndarray) -> np.ndarray:
     """The first row of each row's component; anchored rows are connected."""
-    kept = bits.astype(np.int64)
+    kept = bits.astype(np.float32)
     reach = (kept.T @ kept > 0) | (anchored[:, np.newaxis] & anchored) | np.eye(len(anchored), dtype=bool)
     for _ in range(len(anchored).bit_length()):
-        reach = reach.astype(np.int64) @ reach.astype(np.int64) > 0
+        reach = reach.astype(np.float32) @ reach.astype(np.float32) > 0
     first: np.ndarray = reach.argmax(axis=1)
     return first

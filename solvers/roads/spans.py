@@ -31,6 +31,8 @@ from solvers.views.view_bound import bound_by_conflicts
 
 _FEW_ROWS = 12
 """Rows of a block up to which exact methods are asked at once."""
+_BEAM_ROWS = 14
+"""Rows of a block beyond which orders come from a beam first."""
 _PATH_ROWS = 15
 """Rows of a block up to which a path over all pairs of sets is thought of."""
 _FEW_CLASSES = 16
@@ -80,7 +82,7 @@ def _solve_large(task: Task, incumbent: Incumbent, rows: int) -> dict[str, Any]:
     if exact:
         stats |= _search(task.within(_QUICK_SHARE), incumbent, levels=True)
     first = task.within(_FIRST_SHARE_APART if apart else _FIRST_SHARE)
-    if pays_spans(task.objective) and rows > _PATH_ROWS and not incumbent.closed:
+    if pays_spans(task.objective) and rows > _BEAM_ROWS and not incumbent.closed:
         stats |= hand_over(Beam(), first.within(_BEAM_SHARE), incumbent)
     if not incumbent.closed and not task.expired:
         stats |= hand_over(LocalSearch(), first, incumbent)

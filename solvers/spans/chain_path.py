@@ -31,7 +31,7 @@ def rows_meet(bits: np.ndarray, left: np.ndarray, right: np.ndarray) -> bool:
     >>> rows_meet(np.array([[1, 0], [0, 1]], dtype=bool), np.ones(2, dtype=bool), free)
     True
     """
-    share = bits.T.astype(np.int64) @ bits > 0
+    share = bits.T.astype(np.float32) @ bits.astype(np.float32) > 0
     same_end = np.logical_or(left[:, np.newaxis] & left, right[:, np.newaxis] & right)
     return bool((share | same_end | np.eye(len(left), dtype=bool)).all())
 

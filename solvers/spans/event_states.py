@@ -135,7 +135,8 @@ def _required(bits: np.ndarray, left: np.ndarray, right: np.ndarray, framed: boo
     Event i opens row i, event num_rows + i closes it. A row closes after the opening of every row it shares with.
     """
     num = len(left) + framed
-    shares = (bits.T.astype(np.int64) @ bits.astype(np.int64) > 0) | np.eye(len(left), dtype=bool)
+    kept = bits.astype(np.float32)
+    shares = (kept.T @ kept > 0) | np.eye(len(left), dtype=bool)
     opening = np.int64(1) << np.arange(len(left), dtype=np.int64)
     start = int(opening[left].sum())
     end = int(opening.sum() + (opening[~right] << num).sum())

@@ -18,7 +18,7 @@ from solvers.spans.level_search import LevelSearch
 
 _TABLE_ROWS = 12
 """Rows whose sets are all put into a table."""
-_MOST_ROWS = 200
+_MOST_ROWS = 128
 """Rows of a group; the least total of capped rows takes their cube."""
 _ROWS_FOR_FREQUENT = 56
 _FREQUENT_SHARE = 0.15

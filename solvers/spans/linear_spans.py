@@ -126,10 +126,12 @@ class LinearSpans:
             return "chains"
         if len(merged) <= _MOST_CLASSES and 1 << len(merged) <= self._max_states:
             return "sets"
-        apart = np.count_nonzero(bits[:, paying].T.astype(np.int64) @ bits[:, paying] == 0) // 2
-        few = len(paying) <= _MOST_ROWS or (len(paying) <= _MOST_ROWS_FEW_APART and apart <= _FEW_APART)
-        small = len(paying) <= _MOST_ROWS or num_states(slope[paying], left, right) <= self._max_states
-        return "meetings" if few and small else None
+        if len(paying) <= _MOST_ROWS:
+            return "meetings"
+        if len(paying) > _MOST_ROWS_FEW_APART or num_states(slope[paying], left, right) > self._max_states:
+            return None
+        kept = merged.astype(np.float32)
+        return "meetings" if np.count_nonzero(kept.T @ kept == 0) // 2 <= _FEW_APART else None
 
     def _block(self, b: int, slope: np.ndarray) -> tuple[int, np.ndarray] | None:
         """Least sum over the rows of one block, and its classes in order; None out of time or without a method."""

@@ -84,7 +84,8 @@ class _Search:
     ) -> None:
         self._weight, self._bits, self._slope, self._left, self._right = weight, bits, slope, left, right
         self._deadline = deadline
-        share = (bits.T.astype(np.int64) @ bits > 0) | (left[:, np.newaxis] & left) | (right[:, np.newaxis] & right)
+        kept = bits.astype(np.float32)
+        share = (kept.T @ kept > 0) | (left[:, np.newaxis] & left) | (right[:, np.newaxis] & right)
         place = np.int64(1) << np.arange(len(slope), dtype=np.int64)
         self._apart = (~share * place).sum(axis=1)
         self._first, self._last = int(place[left].sum()), int(place[right].sum())

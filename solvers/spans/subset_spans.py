@@ -50,7 +50,7 @@ class SubsetSpans:
         self._weight = problem.classes.weight[self._own]
         self._bits = class_bits(problem, self._block, (row.reader for row in spans.rows))
         self._kept = self._weight @ self._bits
-        self._share = self._bits.T.astype(np.int64) @ self._bits > 0
+        self._share = self._bits.T.astype(np.float32) @ self._bits.astype(np.float32) > 0
         self._tables: dict[tuple[int, ...], _Table | None] = {}
 
     def solvable(self, slope: np.ndarray) -> bool:
