@@ -179,8 +179,8 @@ class Gradients:
         undefined = [name for name, own in found.items() if own is not None and not bool(own.isfinite().all())]
         if undefined:
             return Comparison(
-                reason=f"the export's gradient of {undefined[0]} is not finite, the masked model's is: an operator has no "
-                "derivative where masked channels are zero"
+                reason=f"the export's gradient of {undefined[0]} is not finite, the masked model's is: "
+                "an operator has no derivative where masked channels are zero"
             )
         suspects = {name: error for name, error in errors.items() if not error <= TOLERANCE}
         noise = self._noise(suspects) if suspects else {}
