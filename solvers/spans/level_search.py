@@ -19,9 +19,12 @@ from solvers.spans.sparing_sets import SparingSets
 
 _SHARE = 64
 _MOST_SETS = 1500
+_PAIRING = 1_000_000_000
+"""Most multiplications when the sets found are paired."""
 _POOLED_SETS = 12
 _LARGEST_POOL = 150
 _STARTS = 10
+_WARM_SETS = 50
 _MOST_PRICINGS = 20
 _MOST_ROUNDS = 30
 _MOST_MISSES = 5
@@ -123,6 +126,7 @@ class LevelSearch:
 
     def __init__(self, weight: np.ndarray, bits: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
         self._weight, self._num = weight.astype(np.int64), bits.shape[1]
+        self._lost = (~bits).astype(np.float64)
         self._spared, self._kept = ~bits, np.ascontiguousarray(bits.T.astype(np.float32))
         self._closing = [np.flatnonzero(~left), np.flatnonzero(~right)]
         self._sides = 1 if np.array_equal(self._closing[0], self._closing[1]) else 2
@@ -131,6 +135,7 @@ class LevelSearch:
         self.single = self.most.copy()
         self.reached = np.zeros(self._num, dtype=np.int64)
         self.num_searches = 0
+        self._most_sets = min(_MOST_SETS, int((_PAIRING / max(1, len(weight))) ** 0.5))
         self._levels: list[_Level] = []
         self._rng = np.random.default_rng(0)
 
@@ -165,7 +170,7 @@ class LevelSearch:
 
     def _begin(self, deadline: float) -> None:
         """Nested sets, each time with the row that spares most, are where the pools begin."""
-        chains = [nested_sets(self._spared, self._weight, rows, deadline=deadline) for rows in self._closing]
+        chains = [nested_sets(self._lost, self._weight, rows, deadline=deadline) for rows in self._closing]
         self._levels = [
             _Level([chain[r - 1 : r] if r <= len(chain) else chain[:0] for chain in chains])
             for r in range(1, self._num + 1)
@@ -205,7 +210,7 @@ class LevelSearch:
     def _attempt(self, r: int, own: _Level, deadline: float, seconds: float) -> _Attempt:
         """Price the classes, and choose a bound between what was reached and what is known."""
         if own.rounds == 0:
-            self._warm(r, own)
+            self._warm(r, own, deadline)
         own.rounds += 1
         self.num_searches += 1
         shares = np.zeros(len(self._weight), dtype=np.int64)
@@ -218,7 +223,7 @@ class LevelSearch:
         target = _target(low, least, high, own.slack, own.cost < seconds / 2)
         above = self._limits(target, shared, first)
         searches = [
-            SparingSets(self._spared[:, rows], value, r, above[side], most_sets=_MOST_SETS)
+            SparingSets(self._spared[:, rows], value, r, above[side], most_sets=self._most_sets)
             for side, rows in enumerate(self._closing[: self._sides])
         ]
         return _Attempt(target, least, shared, above, (searches * 2)[:2], value)
@@ -249,14 +254,14 @@ class LevelSearch:
         else:
             own.floor = attempt.target + 1
 
-    def _warm(self, r: int, own: _Level) -> None:
+    def _warm(self, r: int, own: _Level, deadline: float) -> None:
         """Add the sets of the nearest levels that were worked on, with rows more or less."""
         worked = [q for q, level in enumerate(self._levels, start=1) if level.rounds]
         for q in sorted(worked, key=lambda q: abs(q - r))[:2]:
             for side, rows in enumerate(self._closing):
-                if r <= len(rows):
-                    known = self._levels[q - 1].pools[side][-_LARGEST_POOL // 3 :]
-                    sets = resized(self._spared, self._weight, known, rows, r)
+                if r <= len(rows) and time.perf_counter() < deadline:
+                    known = self._levels[q - 1].pools[side][-_WARM_SETS:]
+                    sets = resized(self._lost, self._weight, known, rows, r)
                     own.pools[side] = self._pooled(own.pools[side], sets, self._weight)
 
     def _priced(self, r: int, own: _Level, deadline: float) -> np.ndarray:
@@ -269,7 +274,7 @@ class LevelSearch:
                 if not len(pool):
                     continue
                 starts = pool[self._rng.permutation(len(pool))[:_STARTS]]
-                sets = climbed(self._spared, value, starts, self._closing[side])
+                sets = climbed(self._lost, value, starts, self._closing[side], deadline=deadline)
                 better = sets[self._spares(sets) @ value > self._best(pool, value)]
                 if len(better):
                     own.pools[side] = self._pooled(pool, better, value)

@@ -16,7 +16,7 @@ def nested_sets(spared: np.ndarray, value: np.ndarray, rows: np.ndarray, *, dead
     Parameters
     ----------
     spared
-        bool, shape (num_classes, num_rows): the classes that a row does not keep.
+        bool (or float64, which saves time), shape (num_classes, num_rows): the classes that a row does not keep.
     value
         int64, shape (num_classes,).
     rows
@@ -31,7 +31,7 @@ def nested_sets(spared: np.ndarray, value: np.ndarray, rows: np.ndarray, *, dead
     [[0, 0, 1], [0, 1, 1], [1, 1, 1]]
     """
     sets = np.zeros((len(rows), spared.shape[1]), dtype=bool)
-    lost, left = spared.astype(np.float64), value.astype(np.float64)
+    lost, left = np.asarray(spared, dtype=np.float64), value.astype(np.float64)
     waiting = np.zeros(spared.shape[1], dtype=bool)
     waiting[rows] = True
     for k in range(len(rows)):
@@ -55,7 +55,7 @@ def resized(spared: np.ndarray, value: np.ndarray, sets: np.ndarray, rows: np.nd
     size
         How many rows they are to have.
     """
-    sets, lost = sets.copy(), spared.astype(np.float64)
+    sets, lost = sets.copy(), np.asarray(spared, dtype=np.float64)
     every = np.arange(len(sets))
     outside = np.ones(spared.shape[1], dtype=bool)
     outside[rows] = False
@@ -69,8 +69,12 @@ def resized(spared: np.ndarray, value: np.ndarray, sets: np.ndarray, rows: np.nd
     return sets
 
 
-def climbed(spared: np.ndarray, value: np.ndarray, sets: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Exchange one row of each set for another one as long as it spares more; sets as in `resized`.
+def climbed(
+    spared: np.ndarray, value: np.ndarray, sets: np.ndarray, rows: np.ndarray, *, deadline: float = np.inf
+) -> np.ndarray:
+    """Exchange one row of each set for another one as long as it spares more, and until the deadline.
+
+    Parameters as in `resized`.
 
     Examples
     --------
@@ -79,18 +83,18 @@ def climbed(spared: np.ndarray, value: np.ndarray, sets: np.ndarray, rows: np.nd
     >>> climbed(spared, np.array([3, 2, 1, 5]), one, np.arange(3)).astype(int).tolist()
     [[0, 0, 1]]
     """
-    sets, lost = sets.copy(), spared.astype(np.float64)
+    sets, lost = sets.copy(), np.asarray(spared, dtype=np.float64)
     num, allowed = spared.shape[1], np.zeros(spared.shape[1], dtype=bool)
     allowed[rows] = True
     size = sets[0].sum() if len(sets) else 0
     active = np.arange(len(sets))
-    while len(active):
+    while len(active) and time.perf_counter() < deadline:
         own = sets[active]
         count = own.astype(np.float64) @ lost.T
         whole = (count == size) * value
         gain = np.repeat((whole @ lost)[:, np.newaxis], num, axis=1)
         which, near = np.nonzero((count == size - 1) & (value > 0))
-        out = (own[which] & ~spared[near]).argmax(axis=1)
+        out = (own[which] & (lost[near] == 0)).argmax(axis=1)
         np.add.at(gain, (which, out), value[near, np.newaxis] * lost[near])
         gain = np.where(own[:, :, np.newaxis] & ~own[:, np.newaxis] & allowed, gain, -1.0).reshape(len(own), -1)
         best = gain.argmax(axis=1)

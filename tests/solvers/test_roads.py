@@ -6,12 +6,14 @@ import dataclasses
 import subprocess
 import sys
 import time
+from fractions import Fraction
+from itertools import count
 
 import numpy as np
 import pytest
 from solver_instances import ALL_OBJECTIVES, one_block, sets, several_blocks
 
-from problems import OBJECTIVES, Access, Block, Objective, Order, Problem, evaluate
+from problems import OBJECTIVES, Access, Block, CostTable, Curve, Objective, Order, Problem, evaluate
 from problems.generators import planted_intervals, random_masks, random_matrix, with_tables
 from problems.proof_checks import Standing, check_proof
 from solvers import Status, solve
@@ -21,12 +23,14 @@ from solvers.common.least_costs import steepest_line
 from solvers.common.rows import span_rows
 from solvers.common.task import Task
 from solvers.greedy import greedy_in_time, greedy_order
-from solvers.paths import OutOfTimeError
+from solvers.paths import OutOfTimeError, PathSearch
 from solvers.roads import pieces
 from solvers.spans.chain_subsets import ChainSubsets
 from solvers.spans.frequent_levels import FrequentLevels
 from solvers.spans.level_spans import LevelSpans
+from solvers.spans.linear_spans import LinearSpans
 from solvers.spans.relaxations import relaxation_of
+from solvers.spans.subset_spans import SubsetSpans
 from solvers.views.conflicts import MOST_ACCESSES, conflicting_rows, small_conflicts
 from solvers.views.view_bound import bound_by_conflicts
 
@@ -36,6 +40,9 @@ PRICES = [
     Objective("free reading", alpha=0, gamma=2),
     Objective("free copying", alpha=2, gamma=0),
 ]
+
+
+_MAKERS = (one_block, several_blocks)
 
 
 def _task(problem: Problem, objective: Objective | str, *, seconds: float = 60.0) -> Task:
@@ -77,10 +84,10 @@ def test_auto_proves_what_conflicts_imply_and_the_checker_agrees(objective: str)
     assert incumbent.bound == 30 * 3 * (2 if objective == "copies" else 1)
     result = solve(problem, objective=objective, time_limit=20, proof=True)
     assert result.status is Status.OPTIMAL and result.bound == incumbent.bound
-    found = solve(random_matrix(40, 20, density=0.1, seed=1), objective=objective, time_limit=3, proof=True)
+    sparse = random_matrix(100, 50, density=0.02, seed=1)
+    found = solve(sparse, objective=objective, time_limit=5, proof=True)
     assert found.bound is not None and found.bound >= 4 and found.proof is not None
-    standings = [own.standing for own in check_proof(random_matrix(40, 20, density=0.1, seed=1), found.proof)]
-    assert Standing.WRONG not in standings
+    assert Standing.WRONG not in [own.standing for own in check_proof(sparse, found.proof)]
 
 
 def test_proofs_from_conflicts_are_verified_for_spans() -> None:
@@ -95,31 +102,42 @@ def test_proofs_from_conflicts_are_verified_for_spans() -> None:
         assert claims and all(own.kind == "conflict" for own in claims)
 
 
-def test_pieces_are_closed_wherever_few_arrangements_are() -> None:
+def _with_dear_pieces(seed: int) -> Problem:
+    """Few channels; two pieces are cheap to join, more are not, so that the number of runs decides."""
+    rng = np.random.default_rng([99, seed])
+    num = int(rng.integers(4, 8))
+    accesses = []
+    for a in range(int(rng.integers(3, 6))):
+        kept = rng.random(num) < 0.55
+        kept[rng.integers(num)] = True
+        read = Curve(range(1, num + 1), np.cumsum(rng.integers(4, 20, num)).tolist())
+        table = CostTable(read, int(rng.integers(30, 60)), Curve((2, 3, 4), (3, 12, 40)))
+        accesses.append(Access(f"a{a}", (0,), kept, table=table))
+    return Problem((Block("x", num, removable=False),), tuple(accesses), f"dear-pieces-{seed}")
+
+
+DEAR = (27, 46, 82, 281, 285, 3, 4, 5)
+"""Seeds; the first five stay open if nobody counts runs."""
+
+
+def test_pieces_are_closed_wherever_few_arrangements_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Joining pieces makes the number of runs matter, which no method for spans counts."""
-    checked = 0
-    for seed in range(40):
-        for problem in (one_block(seed, max_channels=8), several_blocks(seed)):
-            if num_arrangements(problem) > 3000:
-                continue
-            problem = with_tables(problem, concave=False, seed=seed)
+    monkeypatch.setattr(pieces, "_MOST_CHANNELS", 0)
+    problems = [_with_dear_pieces(seed) for seed in DEAR]
+    problems += [with_tables(make(seed), concave=False, seed=seed) for seed in range(25) for make in _MAKERS]
+    for problem in problems:
+        if num_arrangements(problem) <= 3000:
             found = solve(problem, objective="latency", time_limit=20)
             assert found.status is Status.OPTIMAL
             assert found.objective == solve(problem, solver="brute-force", objective="latency").objective
-            checked += 1
-    assert checked >= 50
 
 
 def test_pieces_of_more_arrangements_go_to_a_program_that_counts_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pieces, "_MOST_ARRANGEMENTS", 0)
-    closed = 0
-    for seed in range(12):
-        problem = with_tables(one_block(seed), concave=False, seed=seed)
+    for problem in map(_with_dear_pieces, DEAR):
         truth = solve(problem, solver="brute-force", objective="latency").objective
         found = solve(problem, objective="latency", time_limit=8)
-        assert found.bound is not None and found.bound <= truth <= found.objective
-        closed += found.status is Status.OPTIMAL
-    assert closed >= 11
+        assert (found.objective, found.status) == (truth, Status.OPTIMAL)
 
 
 def test_planted_copies_are_found_without_loading_a_program() -> None:
@@ -160,10 +178,16 @@ def test_greedys_order_is_the_start_where_the_identity_is_no_better() -> None:
     assert found.order == greedy_order(problem)
 
 
-def test_greedy_gives_up_when_the_deadline_passes() -> None:
+def test_greedy_gives_up_when_the_deadline_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = random_masks(64, 30)
     with pytest.raises(OutOfTimeError):
         greedy_order(problem, deadline=0.0)
+    clock = count()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "perf_counter", lambda: float(next(clock)))
+        edges = ~np.eye(30, dtype=bool)
+        with pytest.raises(OutOfTimeError):  # within the paths that begin at the first node
+            PathSearch(1 + np.arange(900).reshape(30, 30) % 7, edges, np.ones(30), 10**6, deadline=35.0).heaviest(0)
     late = dataclasses.replace(_task(problem, "span"), started=-10.0, deadline=0.0)
     assert greedy_in_time(late, 0.5) == []
     assert greedy_in_time(_task(problem, "span"), 0.5) == [greedy_order(problem)]
@@ -239,7 +263,27 @@ def test_the_steepest_line_below_a_curve_is_exact() -> None:
             assert any(costs[first] + line * (e - first) == costs[e] for e in range(first + 1, last + 1))
 
 
+def test_fractions_with_one_denominator_are_told_apart() -> None:
+    costs = np.repeat([0, 10**12 + 1, 2 * 10**12], [1, 7, 7])
+    assert steepest_line(costs, 0, 14) == Fraction(10**12, 7)
+
+
 def test_planted_intervals_of_many_accesses_are_recognised() -> None:
     for objective in ("copies", "span"):
         found = solve(planted_intervals(600, 150, seed=3), objective=objective, time_limit=60)
         assert (found.objective, found.status) == (0, Status.OPTIMAL)
+
+
+@pytest.mark.parametrize("objective", ["span", "traffic"])
+def test_sixteen_accesses_do_not_fall_into_a_hole(objective: str) -> None:
+    """Paths over pairs of sets cannot end there; the levels, which come first, leave 2 %."""
+    found = solve(random_masks(256, 16, correlation=0.5), objective=objective, time_limit=8)
+    assert found.gap is not None and found.gap <= 0.05
+
+
+def test_methods_that_visit_too_many_pairs_of_sets_are_not_begun() -> None:
+    problem = random_masks(256, 15, correlation=0.5)
+    size = np.ones(15, dtype=np.int64)
+    assert LinearSpans(problem, deadline=time.perf_counter() + 5).unsolvable(size) == [0]
+    assert not SubsetSpans(problem, deadline=time.perf_counter() + 5).solvable(size)
+    assert LinearSpans(problem).unsolvable(size) == []
