@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
@@ -74,7 +75,9 @@ def clones(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    """max |a - b| / max |b|; infinite if the shapes differ.
+    """max |a - b| / max |b|; infinite if the shapes differ, or an entry is no number, or infinite in one of them only.
+
+    Never NaN, which the maximum over several outputs would lose. Infinite entries that are equal count as equal.
 
     Examples
     --------
@@ -85,6 +88,10 @@ def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
         return float("inf")
     if b.numel() == 0:
         return 0.0
-    scale = float(b.detach().abs().max())
-    difference = float((a - b).detach().abs().max())
+    a, b = a.detach(), b.detach()
+    sizes = b.abs()
+    scale = float(torch.where(sizes.isfinite(), sizes, 0).max())
+    difference = float(torch.where(a == b, 0, (a - b).abs()).max())
+    if not math.isfinite(difference):
+        return float("inf")
     return difference / scale if scale > 0 else float("inf") if difference > 0 else 0.0

@@ -427,11 +427,15 @@ def _double(tensor: torch.Tensor, *, copy: bool = False) -> torch.Tensor:
 
 
 def _multiply(mask: np.ndarray, axis: int) -> Callable[[Any, Any, torch.Tensor], torch.Tensor]:
-    """A forward hook: channels that the mask drops become zero."""
+    """A forward hook: channels that the mask drops are multiplied by zero; what is infinite there becomes zero, too.
+
+    A gradient that is NaN stays NaN behind a product, as it does in an export; a choice of tensors would hide it.
+    """
 
     def hook(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
         shape = [-1 if d == axis else 1 for d in range(output.ndim)]
-        return torch.where(torch.from_numpy(mask).to(output.device).reshape(shape), output, 0)
+        nothing = 0 * output.nan_to_num() + 0.0  # and never -0.0
+        return torch.where(torch.from_numpy(mask).to(output.device).reshape(shape), output, nothing)
 
     return hook
 

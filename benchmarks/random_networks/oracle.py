@@ -194,10 +194,10 @@ def input_axis(module: nn.Module, weight: str) -> int:
 
 
 def _zero_dropped(kept: np.ndarray, axis: int, _module: Any, _inputs: Any, output: Any) -> Any:
-    """A forward hook: dropped output channels become zero."""
+    """A forward hook: dropped output channels are multiplied by zero, so that gradients that are NaN stay NaN."""
     result = output.clone()
     for channel in np.flatnonzero(~kept).tolist():
-        result.select(axis, channel).zero_()
+        result.select(axis, channel).copy_(output.select(axis, channel).nan_to_num() * 0 + 0.0)
     return result
 
 
@@ -211,7 +211,8 @@ def _difference(a: Any, b: Any) -> float:
     if a.shape != b.shape:
         return float("inf")
     # Values are of order 1: what is far below is rounding noise, of sums that cancel.
-    return (a - b).abs().max().item() / max(b.abs().max().item(), 1e-4)
+    difference = (a - b).abs().max().item() / max(b.abs().max().item(), 1e-4)
+    return difference if np.isfinite(difference) else float("inf")  # not NaN, which a maximum loses
 
 
 def _array_difference(a: np.ndarray | None, b: np.ndarray | None, size: float) -> float:
@@ -247,4 +248,6 @@ def _matched_difference(
 def _relative(differences: np.ndarray, expected: np.ndarray, size: float) -> float:
     scale = max(float(np.abs(expected).max(initial=0.0)), 1e-4 * size)
     largest = float(differences.max(initial=0.0))
+    if not np.isfinite(largest):
+        return float("inf")  # not NaN, which a maximum loses
     return largest / scale if scale > 0 else float("inf") if largest > 0 else 0.0

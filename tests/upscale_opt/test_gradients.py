@@ -1,5 +1,6 @@
 """Tests of verified gradients: what the export learns, what is said where there is nothing to compare."""
 
+import operator
 from contextlib import contextmanager
 
 import networks
@@ -173,7 +174,7 @@ def test_whatever_a_backward_pass_raises_is_told():
     fine = Between(lambda x: x * 2).eval()
     fine.load_state_dict(model.state_dict())
     exported = pruned(fine.float(), X, verify=False)
-    broken = swapped_for(exported, __import__("operator").mul, lambda x, _: Raising.apply(x))
+    broken = swapped_for(exported, operator.mul, lambda x, _: Raising.apply(x))
     found = verify(fine, broken, X)
     assert not found.passed and "the export has none" in found.message
 
@@ -246,3 +247,47 @@ def test_a_verification_tells_what_was_not_compared():
     told = "verified, relative error 1.0e-15, gradients"
     assert str(Verification(1e-15, 1.0, None)) == f"{told} not verified: not asked for"
     assert str(Verification(1e-15, 1.0, None, gradients=2e-14)) == f"{told} 2.0e-14"
+
+
+class NoDerivative(torch.autograd.Function):
+    """Twice the input; its gradient is no number in one place."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x * 2
+
+    @staticmethod
+    def backward(ctx, gradient):
+        gradient = 2 * gradient
+        gradient[0, 0, 0, 0] = float("nan")
+        return gradient
+
+
+def test_a_gradient_that_is_no_number_in_the_export_alone_is_an_error():
+    model = Between(lambda x: x * 2).eval()
+    broken = swapped_for(pruned(model, X, verify=False), operator.mul, lambda x, _: NoDerivative.apply(x))
+    found = verify(model, broken, X)
+    assert (
+        not found.passed and found.gradients == float("inf") and "outputs agree, but the gradient of" in found.message
+    )
+
+
+class Lengths(nn.Module):
+    """hypot has no derivative at (0, 0), where it puts the channels that a mask of outputs drops."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.branch, self.head = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x):
+        y = torch.zeros_like(self.stem(x)) + self.branch(self.stem(x))
+        return self.head(torch.hypot(y, functional.relu(y)))
+
+
+def test_masks_of_outputs_multiply_gradients_too():
+    """A gradient that is no number stays so behind a product with zero, in the masked model and in an export."""
+    model = Lengths().eval()
+    outputs = {"branch.weight": np.arange(8) % 2 == 0}
+    found = pruned(model, X, outputs=outputs).verification
+    assert found.passed and found.gradients is None
+    assert "the masked model's gradient of" in found.gradients_reason and "is not finite" in found.gradients_reason

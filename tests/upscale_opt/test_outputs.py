@@ -1,5 +1,6 @@
 """Tests of outputs: tensors are found in whatever a network returns, and an output without any is an error."""
 
+import operator
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from upscale_opt import VerificationError, export, verify
-from upscale_opt.outputs import NO_TENSOR, tensors
+from upscale_opt.outputs import NO_TENSOR, relative_error, tensors
 
 A, B = torch.ones(2), torch.zeros(3)
 Pair = namedtuple("Pair", "first second")
@@ -108,3 +109,36 @@ def test_outputs_without_a_tensor_are_named():
     ):
         export(model, x, masks={}, baseline=True)
     assert verify(model, export(model, x, masks={}, baseline=True, verify=False), x).message == NO_TENSOR
+
+
+NAN, INFINITE = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "error"),
+    [
+        ([1.0, NAN], [1.0, 2.0], INFINITE),
+        ([1.0, 2.0], [1.0, NAN], INFINITE),
+        ([1.0, NAN], [1.0, NAN], INFINITE),
+        ([1.0, INFINITE], [1.0, 2.0], INFINITE),
+        ([1.0, INFINITE], [1.0, -INFINITE], INFINITE),
+        ([0.0, NAN], [0.0, 0.0], INFINITE),
+        ([-INFINITE, 3.0], [-INFINITE, 2.0], 0.5),
+        ([-INFINITE, INFINITE], [-INFINITE, INFINITE], 0.0),
+    ],
+)
+def test_errors_are_never_nan(a, b, error):
+    """The maximum of 0 and NaN is 0."""
+    assert relative_error(torch.tensor(a), torch.tensor(b)) == error
+
+
+def test_a_second_output_that_is_no_number_is_an_error(planned):
+    model, x = Returning(lambda y, z: (y, z * 2)).eval(), torch.randn(2, 3, 4, 4)
+    _, _, _, chosen = planned(model, (x,))
+    exported = export(model, x, chosen)
+    for node in exported.module.graph.nodes:
+        if node.target is operator.mul:
+            node.update_arg(1, NAN)
+    exported.module.recompile()
+    found = verify(model, exported, x)
+    assert not found.passed and found.relative_error == INFINITE
