@@ -266,8 +266,14 @@ class Flow:
             self.foreign.update(id(tensor) for tensor in (*module.parameters(), *module.buffers()))
         return None
 
-    def opaque(self, node: fx.Node) -> Value:
-        """Nothing is known of the output, nor was anything of the inputs; the reason is handed on."""
+    def opaque(self, node: fx.Node, *, reads: Sequence[fx.Node] | None = None) -> Value:
+        """Nothing is known of the output, nor was anything of the inputs; the reason is handed on.
+
+        If channels are known of any input (of any of `reads`, where it does not matter how many channels others have),
+        these are pinned.
+        """
+        if any(list(channels_in(self.value(x))) for x in (node.all_input_nodes if reads is None else reads)):
+            return self.unknown(node)
         reasons = [self.reasons[x.name] for x in node.all_input_nodes if x.name in self.reasons]
         self.reasons[node.name] = reasons[0] if reasons else f"output of {self.operator(node)}"
         return None
@@ -438,11 +444,18 @@ class Flow:
 
     def pin_shared(self) -> frozenset[str]:
         """Pin what follows channels but is used as a whole, too; returns calls whose weights are: refuse these."""
+        self._give_up_picks()
         whole = self._used_whole()
         for (tensor, _), channels in self._bound.items():
             if tensor in whole:
                 self.table.pin(channels, "a parameter is used elsewhere, too", "get_attr")
         return frozenset(call.node.name for call in self.calls if id(self.parameter(call.weight)) in whole)
+
+    def _give_up_picks(self) -> None:
+        """Fixed tensors are handed over whole to users of whose output nothing is known after all."""
+        for user, node, axis in [key for key in self.picks if self.values.get(key[0]) is None]:
+            channels = self.picks.pop((user, node, axis)).channels
+            self.table.pin(channels, self.reasons.get(user, "constant along the channel axis"), user)
 
     def _is_followed(self, node: fx.Node) -> bool:
         """Whether all uses of a parameter, or of what is computed from it, are known to follow channels."""

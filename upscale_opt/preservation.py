@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from upscale_opt.dispatching import TransparentMode
 from upscale_opt.snapshots import Snapshot, storage_of
 
 _WRITES_UNSAID = ("batch_norm", "instance_norm")
 """Operators of torch that write into arguments (running statistics) although their schemas do not say so."""
 
 
-class Preservation(TorchDispatchMode):
+class Preservation(TransparentMode):
     """A context in which a network may be run or traced; afterwards, however that ended, it is bit for bit as it was.
 
     That is: attributes of all modules, of the helper objects they hold and of their classes, buffers and parameters
@@ -78,7 +78,7 @@ class Preservation(TorchDispatchMode):
             pointer = 0 if storage is None else storage.data_ptr()
             if pointer in self._memory and pointer not in self._overwritten:
                 self._overwritten[pointer] = self._memory[pointer].clone()
-        return func(*args, **kwargs)
+        return self.run(func, args, kwargs)
 
 
 _writing: dict[Any, bool] = {}

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from upscale_opt.dispatching import TransparentMode
 
 ROUNDING = 1e-9
 """What is smaller, relative to its parts, may be rounding noise."""
@@ -48,7 +49,7 @@ def random_inputs(inputs: tuple[Any, ...], generator: torch.Generator, *, batch:
     return tuple(random)
 
 
-class DoublePrecision(TorchDispatchMode):
+class DoublePrecision(TransparentMode):
     """Computes in float64 what a network converts to a shorter type (``x.float()``)."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
@@ -56,7 +57,7 @@ class DoublePrecision(TorchDispatchMode):
         shortens = kwargs.get("dtype") in (torch.float32, torch.float16, torch.bfloat16)
         if func is torch.ops.aten._to_copy.default and args[0].dtype == torch.float64 and shortens:
             kwargs = {**kwargs, "dtype": torch.float64}
-        return func(*args, **kwargs)
+        return self.run(func, args, kwargs)
 
 
 @torch.no_grad()

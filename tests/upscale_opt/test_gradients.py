@@ -13,6 +13,8 @@ from torch.nn import functional
 from upscale_opt import VerificationError, effective_masks, export, extract, plan, trace, verify
 from upscale_opt.exports import Verification
 from upscale_opt.gradients import FLOOR, Gradients
+from upscale_opt.preservation import Preservation
+from upscale_opt.randomisation import DoublePrecision
 from upscale_opt.verification import Verifier
 
 
@@ -291,3 +293,29 @@ def test_masks_of_outputs_multiply_gradients_too():
     found = pruned(model, X, outputs=outputs).verification
     assert found.passed and found.gradients is None
     assert "the masked model's gradient of" in found.gradients_reason and "is not finite" in found.gradients_reason
+
+
+@pytest.mark.parametrize("mode", [DoublePrecision, lambda: Preservation(nn.Linear(1, 1))])
+@pytest.mark.parametrize("write", [lambda x: x.mul_(2), lambda x: torch._foreach_mul_([x], 2)])
+def test_dispatch_modes_count_what_is_written(mode, write):
+    """A backward pass that needs overwritten values is an error, whether torch counts inside or outside of a mode."""
+    x, weight = torch.ones(3, 4), torch.ones(2, 4, requires_grad=True)
+    with mode():
+        y = functional.linear(x, weight)
+        write(x)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.sum().backward()
+
+
+def test_values_overwritten_through_a_list_are_not_compared():
+    """The masked model's own backward pass is an error there; an export that reads a copy has one."""
+
+    class Overwriting(Between):
+        def forward(self, x):
+            y = self.stem(x)
+            z = self.head(y)
+            torch._foreach_add_([y], 0.5)
+            return z
+
+    found = pruned(Overwriting(None).eval(), X, verify=True).verification
+    assert found.message is None and "has no backward pass" in found.gradients_reason

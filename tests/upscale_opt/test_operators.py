@@ -80,6 +80,12 @@ CASES = {
     "flip": (lambda m, x: x.flip(1), 12, None, PINNED),
     "cumsum": (lambda m, x: x.cumsum(1), 12, None, PINNED),
     "one channel": (lambda m, x: x * x[:, 3:4], 12, None, FREE),
+    "a parameter as large as": (lambda m, x: x * m.scale.expand_as(x), 12, None, FREE),
+    "a number as large as": (lambda m, x: x + torch.full((1, 1, 1), 0.5).expand_as(x), 12, None, FREE),
+    "itself as large as": (lambda m, x: x[:, :, :1].expand_as(x) + x, 12, None, FREE),
+    "a constant as large as": (lambda m, x: x * torch.arange(12.0)[:, None, None].expand_as(x), 12, None, FREE),
+    "a parameter viewed as": (lambda m, x: x * m.bias.repeat(36).view_as(x), 12, None, PINNED),
+    "a parameter asked for channels": (lambda m, x: x + m.bias[x.argmax(1)][:, None], 12, None, PINNED),
     "another channel of the same producer": (lambda m, x: x[:, :6] + x[:, 6:], 6, None, PINNED),
 }
 
@@ -105,6 +111,39 @@ def test_exports_through_operators_are_exact_and_free_what_they_can(name):
         for objective in ("copies", "span"):
             exported = export(model, x, random_plan(problems, masks, rng, objective), graph=graph)
             assert exported.verification.relative_error <= 1e-9
+
+
+FIXED = {
+    "a constant": lambda m: torch.arange(1.0, 13).view(1, 12, 1, 1),
+    "a parameter": lambda m: m.scale[None],
+    "a computed parameter": lambda m: m.scale.exp()[None],
+}
+USERS = {
+    "entries of several channels": lambda x, y: torch.cat([y[..., 0, 0], x[..., :2, 0].flatten(1)], 1)[..., None, None],
+    "a sum along the channels": lambda x, y: torch.cat([y.expand_as(x), x, x], 1).cumsum(1),
+    "a sum that pins": lambda x, y: (x + y).roll(1, 1),
+    "unequal lengths in a stack": lambda x, y: torch.stack([y.expand_as(x)[:, :6], x[:, 6:]], 1).flatten(1, 2),
+    "clamped between tensors": lambda x, y: torch.clamp(x, -y, y),
+    "interpolated": lambda x, y: torch.lerp(x, y.expand_as(x).to(x), 0.3),
+}
+
+
+@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize("fixed", FIXED)
+def test_fixed_tensors_reach_users_without_a_rule_whole(fixed, user):
+    """An export may select from a constant for a user whose channels are known; others are given all of it."""
+    for seed in range(3):
+        torch.manual_seed(seed)
+        x = torch.randn(1, 3, 6, 6)
+        width = Net(lambda m, x: USERS[user](x, FIXED[fixed](m)), 12, None).eval()
+        with torch.no_grad():
+            outputs = width.operation(width, width.first(x)).shape[1]
+        model = Net(width.operation, outputs, None).eval()
+        graph = trace(model, x)
+        rng = np.random.default_rng(seed)
+        masks = random_masks(graph, rng, 0.3)
+        exported = export(model, x, random_plan(extract(graph, masks), masks, rng, "copies"), graph=graph)
+        assert exported.verification.relative_error <= 1e-9
 
 
 def test_attention_may_be_permuted_but_not_removed():

@@ -49,7 +49,7 @@ def elementwise(flow: Flow, node: fx.Node) -> Value:
 def same(flow: Flow, node: fx.Node) -> Value:
     """The output is the input, stored differently perhaps."""
     value = flow.value(flow.source(node))
-    return flow.opaque(node) if value is None else value
+    return flow.opaque(node, reads=()) if value is None else value
 
 
 def pooling(num_spatial: int) -> Callable[[Flow, fx.Node], Value]:
@@ -124,7 +124,7 @@ def _reduce(flow: Flow, node: fx.Node, dims: Any, keep: Any) -> Value:
     axes = {d % ndim for d in listed}
     if x.axis in axes:
         flow.table.need(x.channels)
-        return flow.opaque(node)
+        return flow.opaque(node, reads=node.all_input_nodes[1:])
     return Layout(x.axis if keep else x.axis - sum(d < x.axis for d in axes), x.channels)
 
 

@@ -81,7 +81,7 @@ def get_item(flow: Flow, node: fx.Node) -> Value:
             return flow.unknown(node)
         part = value[index]
         if not isinstance(part, Piece):
-            return part if part is not None else flow.opaque(node)
+            return part if part is not None else flow.opaque(node, reads=())
         result = flow.cut(node, part.source, part.layout, part.start, part.stop, None)
         return flow.unknown(node, "a cut through the middle of a channel") if result is None else result
     if value is None:

@@ -126,6 +126,8 @@ def gather(flow: Flow, node: fx.Node) -> Value:
 def expand(flow: Flow, node: fx.Node) -> Value:
     """Other axes are repeated; a channel axis keeps its length."""
     source = flow.source(node)
+    if node.target == "expand_as":
+        return _expand_as(flow, node)
     if flow.value(source) is None:
         return flow.opaque(node)
     x = flow.layout(source)
@@ -135,13 +137,28 @@ def expand(flow: Flow, node: fx.Node) -> Value:
     if flow.shape(node)[axis] != len(x.channels):
         return flow.unknown(node, "one channel is repeated")
     result = Layout(axis, x.channels)
-    if node.target == "expand_as":
-        other = flow.channels(node, node.args[1], axis)
-        if other is None or len(other) != len(x.channels):
-            return flow.unknown(node)
-        flow.table.tie(x.channels, other)
-        return result
     return flow.with_lengths(node, result, node.args[1:])
+
+
+def _expand_as(flow: Flow, node: fx.Node) -> Value:
+    """The channels of both tensors are tied; a tensor without their axis is repeated for as many as there are."""
+    source, other = flow.source(node), flow.argument(node, "other")
+    layouts = [flow.layout(x) for x in (source, other)]
+    missing = len(flow.shape(node)) - len(flow.shape(source))
+    axis = next((own.axis + by for own, by in zip(layouts, (missing, 0), strict=True) if own is not None), None)
+    if axis is None:
+        return flow.opaque(node)
+    length = flow.shape(node)[axis]
+    theirs = flow.channels(node, other, axis)
+    if theirs is None or len(theirs) != length:
+        return flow.unknown(node)
+    if axis < missing or flow.shape(source)[axis - missing] != length:
+        return flow.unknown(node, "one channel is repeated") if flow.value(source) is not None else Layout(axis, theirs)
+    own = flow.channels(node, source, axis - missing, picks=True)
+    if own is None:
+        return flow.unknown(node)
+    flow.table.tie(own, theirs)
+    return Layout(axis, own)
 
 
 def repeat(flow: Flow, node: fx.Node) -> Value:
