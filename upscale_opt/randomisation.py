@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from upscale_opt.dispatching import TransparentMode
+from upscale_opt.double_precision import in_double_precision
 
 ROUNDING = 1e-9
 """What is smaller, relative to its parts, may be rounding noise."""
@@ -47,17 +47,6 @@ def random_inputs(inputs: tuple[Any, ...], generator: torch.Generator, *, batch:
         else:
             random.append(x)
     return tuple(random)
-
-
-class DoublePrecision(TransparentMode):
-    """Computes in float64 what a network converts to a shorter type (``x.float()``)."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        shortens = kwargs.get("dtype") in (torch.float32, torch.float16, torch.bfloat16)
-        if func is torch.ops.aten._to_copy.default and args[0].dtype == torch.float64 and shortens:
-            kwargs = {**kwargs, "dtype": torch.float64}
-        return self.run(func, args, kwargs)
 
 
 @torch.no_grad()
@@ -95,7 +84,7 @@ def randomise(
         elif isinstance(module, (_ConvNd, nn.Linear)):
             hooks.append(module.register_forward_hook(_scale_once()))
     try:
-        with DoublePrecision():
+        with in_double_precision():
             model(*(x.clone() if isinstance(x, torch.Tensor) else x for x in inputs))
     finally:
         for hook in hooks:

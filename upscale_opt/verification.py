@@ -21,6 +21,7 @@ from torch import fx, nn
 
 from upscale_opt.attributes import attribute_of, copied, copy_with, named_tensors
 from upscale_opt.buffers import changing_buffers, frozen_statistics
+from upscale_opt.double_precision import in_double_precision
 from upscale_opt.entrance import entrance
 from upscale_opt.errors import VerificationError
 from upscale_opt.exports import Exported, Verification
@@ -41,7 +42,7 @@ from upscale_opt.outputs import NO_TENSOR, clones, relative_error, tensors
 from upscale_opt.preservation import Preservation, unchanged
 from upscale_opt.prologues import prologues_of
 from upscale_opt.random_draws import draws_of, same_draws
-from upscale_opt.randomisation import DoublePrecision, random_inputs, randomise
+from upscale_opt.randomisation import random_inputs, randomise
 from upscale_opt.regions import unwound
 from upscale_opt.tracing import as_tuple, trace
 from upscale_opt.writes import writes_of
@@ -381,7 +382,7 @@ class Verifier:
 @contextmanager
 def _running() -> Iterator[None]:
     """How networks are compared: in float64, and with the same random numbers."""
-    with same_draws(), DoublePrecision():
+    with same_draws(), in_double_precision():
         yield
 
 
@@ -464,6 +465,6 @@ def _outputs_by_node(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[st
                 outputs[n.name] = result.clone()
             return result
 
-    with torch.no_grad(), DoublePrecision(), unwound():
+    with torch.no_grad(), in_double_precision(), unwound():
         Recorder(module).run(*clones(inputs))
     return outputs

@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn import functional
 
 from upscale_opt import VerificationError, effective_masks, export, extract, plan, trace, verify
+from upscale_opt.double_precision import in_double_precision
 from upscale_opt.exports import Verification
 from upscale_opt.gradients import FLOOR, Gradients
 from upscale_opt.preservation import Preservation
-from upscale_opt.randomisation import DoublePrecision
 from upscale_opt.verification import Verifier
 
 
@@ -295,7 +295,7 @@ def test_masks_of_outputs_multiply_gradients_too():
     assert "the masked model's gradient of" in found.gradients_reason and "is not finite" in found.gradients_reason
 
 
-@pytest.mark.parametrize("mode", [DoublePrecision, lambda: Preservation(nn.Linear(1, 1))])
+@pytest.mark.parametrize("mode", [in_double_precision, lambda: Preservation(nn.Linear(1, 1))])
 @pytest.mark.parametrize("write", [lambda x: x.mul_(2), lambda x: torch._foreach_mul_([x], 2)])
 def test_dispatch_modes_count_what_is_written(mode, write):
     """A backward pass that needs overwritten values is an error, whether torch counts inside or outside of a mode."""

@@ -84,6 +84,11 @@ CASES = {
     "a number as large as": (lambda m, x: x + torch.full((1, 1, 1), 0.5).expand_as(x), 12, None, FREE),
     "itself as large as": (lambda m, x: x[:, :, :1].expand_as(x) + x, 12, None, FREE),
     "a constant as large as": (lambda m, x: x * torch.arange(12.0)[:, None, None].expand_as(x), 12, None, FREE),
+    "towards a constant": (lambda m, x: torch.lerp(x, torch.ones_like(x, dtype=torch.float32), 0.3), 12, None, PINNED),
+    "a grid of two types": (
+        lambda m, x: x + torch.meshgrid(m.bias, torch.arange(6.0), indexing="ij")[0][..., None],
+        *(12, None, FREE),
+    ),
     "a parameter viewed as": (lambda m, x: x * m.bias.repeat(36).view_as(x), 12, None, PINNED),
     "a parameter asked for channels": (lambda m, x: x + m.bias[x.argmax(1)][:, None], 12, None, PINNED),
     "another channel of the same producer": (lambda m, x: x[:, :6] + x[:, 6:], 6, None, PINNED),
