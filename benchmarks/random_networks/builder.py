@@ -210,12 +210,12 @@ def _treats_samples_alike(program: Program, batch: int) -> bool:
     """
     everything = replace(program, output=f"({''.join(f'{name}, ' for step in program.steps for name in step.targets)})")
     model, inputs = everything.build(), program.example_inputs(batch=3)
-    try:
-        with torch.no_grad():
+    with torch.no_grad():  # slicing, too: some views of what is written in place may be taken in the same mode only
+        try:
             more, fewer = (tree_leaves(model(*[x[:n].clone() for x in inputs])) for n in (3, batch))
-    except REFUSALS:
-        return False
-    if len(more) != len(fewer):
-        return False
-    pairs = [(a[:batch], b) for a, b in zip(more, fewer, strict=True) if isinstance(b, torch.Tensor)]
-    return all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in pairs)
+        except REFUSALS:
+            return False
+        if len(more) != len(fewer):
+            return False
+        pairs = [(a[:batch], b) for a, b in zip(more, fewer, strict=True) if isinstance(b, torch.Tensor)]
+        return all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in pairs)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import traceback
 import warnings
 from collections.abc import Iterator
 
 import torch
 
-from benchmarks.random_networks.checks import Outcome, check
+from benchmarks.random_networks.checks import Outcome, Verdict, check
 from benchmarks.random_networks.networks import random_network
 
 
@@ -18,7 +19,11 @@ def outcome_of(seed: int, without: tuple[str, ...] = ()) -> Outcome:
     torch.set_num_threads(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return check(random_network(seed, without=without), seed)
+        try:
+            return check(random_network(seed, without=without), seed)
+        except Exception as error:  # a fault of the check itself: told with its seed, and the sweep goes on
+            reason = f"the check itself raises {type(error).__name__}: {error}"
+            return Outcome(Verdict.WRONG, reason, traceback.format_exc())
 
 
 def outcomes(seeds: range, jobs: int = 1, without: tuple[str, ...] = ()) -> Iterator[tuple[int, Outcome]]:

@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from benchmarks.random_networks import OPERATORS, Outcome, Program, Verdict, check, checks, random_network
+from benchmarks.random_networks import OPERATORS, Outcome, Program, Verdict, check, checks, random_network, running
 from benchmarks.random_networks.__main__ import main
 from benchmarks.random_networks.program import Input, Step
 from benchmarks.random_networks.running import outcome_of, outcomes
@@ -182,6 +182,22 @@ def test_what_raises_is_wrong_and_what_is_refused_is_skipped(monkeypatch):
     assert (
         outcome.verdict is Verdict.WRONG and outcome.kind == "extract raises KeyError" and "Traceback" in outcome.detail
     )
+
+
+def test_a_fault_of_the_check_itself_does_not_end_a_sweep(monkeypatch):
+    def fails(*_, **__):
+        raise KeyError("an accident")
+
+    monkeypatch.setattr(running, "random_network", fails)
+    outcome = outcome_of(7)
+    assert outcome.verdict is Verdict.WRONG and outcome.kind == "the check itself raises KeyError"
+    assert "Traceback" in outcome.detail
+
+
+@pytest.mark.parametrize("seed", [42, 849, 2169])
+def test_seeds_that_found_faults(seed):
+    """A constant beside channels that stay; values overwritten through a list; a view of what is written in place."""
+    assert outcome_of(seed).verdict in (Verdict.RIGHT, Verdict.UNPROVEN)
 
 
 def test_shrinking_leaves_what_matters(monkeypatch):
