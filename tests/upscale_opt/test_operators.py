@@ -196,6 +196,20 @@ def test_users_teach_the_tracer_operators():
         register(3, None)
 
 
+@torch.fx.wrap
+def looked_up(table, x):
+    return table[x.abs().clamp(max=2).long()]
+
+
+def test_a_rule_that_knows_nothing_of_its_first_argument_pins_what_is_known_of_others():
+    model, x = Net(lambda m, x: x + looked_up(m.bias, x), 12, None).eval(), torch.zeros(1, 3, 6, 6)
+    register(looked_up, lambda flow, node: flow.opaque(node))
+    try:
+        assert next(pin.reason for pin in trace(model, x).unsupported) == "no rule for looked_up"
+    finally:
+        del FUNCTION_RULES[looked_up]
+
+
 def test_a_parameter_that_is_used_as_a_whole_keeps_its_channels():
     model = Net(lambda m, x: x * m.scale + m.scale.mean(), 12, None).eval()
     graph = trace(model, torch.zeros(1, 3, 6, 6))
