@@ -1,8 +1,9 @@
 """Exact solvers on problems with bundles: which unit takes which place, beside the order of channels.
 
 With the units in given places a problem is an ordinary one, for any solver. Where there are few arrangements all are
-solved. Otherwise the bound comes from the looser problem (`solvers.common.loosening`), and good arrangements from its
-order, from exchanges of two units, and from a constraint program over places, which may prove more.
+solved; `auto` tries everything where that takes less than a look at the looser problem. Otherwise the bound comes from
+the looser problem (`solvers.common.loosening`), and good arrangements from its order, from exchanges of two units, and
+from a constraint program over places, which may prove more.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 
 from problems import Order
 from solvers.auto import Auto
+from solvers.brute_force import ARRANGEMENTS_PER_SECOND, BruteForce, num_arrangements
 from solvers.common.arrangement_costs import ArrangementCosts
 from solvers.common.incumbent import Incumbent
 from solvers.common.loosening import loosened
@@ -30,6 +32,9 @@ _FEW = 120
 """Arrangements up to which all are solved."""
 _MOST_PLACED = 128
 """Units of a bundle up to which a constraint program places them; its size grows with their square."""
+_TRIES_APART = 40
+"""Orders of channels that brute force prices in the time that every other arrangement takes beside them."""
+_TRY_ALL_SHARE = 0.3
 _FIRST_SHARE = 0.2
 _LOOSE_SHARE = 0.3
 _EXCHANGE_SHARE = 0.3
@@ -45,7 +50,8 @@ class Arranging:
         An exact one, which is given one arrangement after another. The looser problem is left to `Auto`, the places of
         many units to CP-SAT.
     few
-        Arrangements, up to exchanges of units that are alike, up to which all are solved. Default 120.
+        Arrangements, up to exchanges of units that are alike, up to which all are solved. Default 120; with 0 `auto`
+        does not try everything either.
 
     Examples
     --------
@@ -82,6 +88,9 @@ class Arranging:
         kinds = [unit_kinds(task.problem, bundle) for bundle in task.problem.bundles]
         number = math.prod(map(num_sequences, kinds))
         stats: dict[str, Any] = {"classes": len(task.problem.classes), "arrangements": number}
+        if not incumbent.closed and self._can_try_all(task, number):
+            trying = dataclasses.replace(self, solver=BruteForce())
+            stats["solved"] = trying._solve_all(task, incumbent, kinds, ArrangementCosts(task.problem, task.objective))
         if not incumbent.closed:
             in_place = tuple(np.arange(len(own)) for own in kinds)
             stats |= self._solve_arranged(task.within(_FIRST_SHARE), incumbent, in_place).stats
@@ -96,6 +105,14 @@ class Arranging:
         elif not incumbent.closed and not task.objective.counts_runs and max(map(len, kinds)) <= _MOST_PLACED:
             stats |= _place_units(task, incumbent)
         return incumbent.finding(stats)
+
+    def _can_try_all(self, task: Task, number: int) -> bool:
+        """Whether `auto` has the time for all orders of channels in all of so many arrangements of units."""
+        tries = ARRANGEMENTS_PER_SECOND * _TRY_ALL_SHARE * task.remaining
+        if not self.few or not isinstance(self.solver, Auto) or number * _TRIES_APART > tries:
+            return False
+        in_place = task.problem.arranged(tuple(np.arange(len(own.units)) for own in task.problem.bundles))
+        return number * (num_arrangements(in_place) + _TRIES_APART) <= tries
 
     def _solve_arranged(self, task: Task, incumbent: Incumbent, arrangement: Sequence[np.ndarray]) -> Finding:
         """Order the channels with the units in given places."""

@@ -15,6 +15,9 @@ from problems import Order, Problem, evaluate_batch
 from solvers.common.errors import SolverError
 from solvers.common.task import Finding, Task
 
+ARRANGEMENTS_PER_SECOND = 20_000
+"""How many are priced in a second, of problems small enough that all can be tried."""
+
 
 @dataclass(frozen=True)
 class BruteForce:

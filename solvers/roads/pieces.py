@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from problems import Problem
-from solvers.brute_force import BruteForce, num_arrangements
+from solvers.brute_force import ARRANGEMENTS_PER_SECOND, BruteForce, num_arrangements
 from solvers.common.incumbent import Incumbent
 from solvers.common.settings import SearchSettings
 from solvers.common.task import Task
@@ -17,7 +17,6 @@ from solvers.cp_sat_direct import CpSatDirect
 from solvers.roads.handover import hand_over
 from solvers.roads.spans import solve_spans
 
-_ARRANGEMENTS_PER_SECOND = 20_000
 _MOST_ARRANGEMENTS = 2_000_000
 _SPAN_SHARE = 0.5
 _LEAST_SECONDS = 0.3
@@ -49,7 +48,7 @@ def solve_pieces(task: Task, incumbent: Incumbent, settings: SearchSettings) -> 
         Of the constraint program.
     """
     total = num_arrangements(task.problem)
-    if total <= min(_MOST_ARRANGEMENTS, _ARRANGEMENTS_PER_SECOND * task.remaining * 0.5):
+    if total <= min(_MOST_ARRANGEMENTS, ARRANGEMENTS_PER_SECOND * task.remaining * 0.5):
         stats = hand_over(BruteForce(), task, incumbent)
         if incumbent.closed:
             return stats

@@ -206,6 +206,16 @@ def test_heuristics_start_from_a_hint_that_arranges_units(solver):
     assert better
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("sizes", [(4, 2, 3), (3, 2, 12), (2, 3, 5)])
+def test_auto_tries_everything_where_that_is_quick(sizes, objective):
+    """Tiny instances are closed whatever the objective counts, with no time to load a constraint solver."""
+    problem = grouped_masks(*sizes, seed=1)
+    problem = with_tables(problem, concave=False, seed=1) if objective == "latency" else problem
+    result = solve(problem, objective=objective, time_limit=2)
+    assert result.bound == result.objective == least(problem, objective)
+
+
 def test_a_configured_one_can_be_asked_and_needs_no_bundles():
     problem = grouped_masks(3, 2, 3, seed=2)
     for own in (problem, problem.arranged([])):
