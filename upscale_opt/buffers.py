@@ -8,12 +8,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from upscale_opt.attributes import named_tensors
 from upscale_opt.graphs import Graph
-from upscale_opt.memory import Memory, written_by
+from upscale_opt.memory import written_by
 
 
 def changing_buffers(graph: Graph) -> frozenset[str]:
     """Names of the buffers that a call of the network may change."""
-    memory, changing = Memory.of(graph), set[str]()
+    memory, changing = graph.memory, set[str]()
     places = {node.name: node for node in graph.module.graph.nodes}
     for node in graph.module.graph.nodes:
         module = graph.module.get_submodule(str(node.target)) if node.op == "call_module" else None

@@ -32,7 +32,8 @@ from upscale_opt.latency.measured_costs import MeasuredCosts, MeasuredTable
 from upscale_opt.latency.profiling import Profile, profile_interleaved
 from upscale_opt.latency.readings import cheapest_readings, fastest_kernels, tables_of
 from upscale_opt.masks import EffectiveMasks, effective_masks
-from upscale_opt.network_checks import require_fitting_inputs, require_same_network, require_values, with_values
+from upscale_opt.network_checks import require_values, with_values
+from upscale_opt.network_fits import require_fitting_inputs, require_same_network
 from upscale_opt.output_masks import normalise_output_masks, zero_row_messages
 from upscale_opt.plans import ModelReference, Plan, plan
 from upscale_opt.preservation import unchanged

@@ -14,9 +14,8 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from upscale_opt.argument_checks import a_path, whole
 from upscale_opt.entrance import entrance
-from upscale_opt.errors import LearningError
+from upscale_opt.errors import LearningError, first_line
 from upscale_opt.running import device_of, in_modes
-from upscale_opt.shapes import first_line
 
 DIGITS = "digits"
 NUM_DIGITS_TO_TEST = 500

@@ -29,3 +29,8 @@ class VerificationError(UpscaleError):
 
 class UpscaleWarning(UserWarning):
     """Something was done that is hardly what was meant, such as an export that removes nothing."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its kind: for sentences of our own about errors of others."""
+    return str(error).strip().split("\n")[0] or type(error).__name__

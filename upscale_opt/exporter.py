@@ -20,7 +20,8 @@ from upscale_opt.extraction import extract
 from upscale_opt.fingerprints import Fingerprint, fingerprint_of
 from upscale_opt.graphs import Graph
 from upscale_opt.masks import normalise_masks
-from upscale_opt.network_checks import require_fitting_inputs, require_same_network, require_values, with_values
+from upscale_opt.network_checks import require_values, with_values
+from upscale_opt.network_fits import require_fitting_inputs, require_same_network
 from upscale_opt.output_masks import normalise_output_masks
 from upscale_opt.plans import Plan, baseline_plan, require_fitting
 from upscale_opt.removals import warn_if_nothing_removed

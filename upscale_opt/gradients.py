@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from upscale_opt.errors import first_line
 from upscale_opt.exports import Exported, ParameterSlice
 from upscale_opt.graphs import Read
 from upscale_opt.outputs import tensors
@@ -106,7 +107,7 @@ class Gradients:
                 self.weights = [_weights_like(y, generator) for y in outputs]
                 self.expected = self._of_masked(masked, leaves, outputs)
         except Exception as error:  # whatever user code raises: networks need not have a backward pass
-            self.reason = f"the masked model has no backward pass ({_first_line(error)})"
+            self.reason = f"the masked model has no backward pass ({first_line(error)})"
             return
         if all(weight is None for weight in self.weights):
             self.reason = "no output depends on a parameter or an input in a way that autograd follows"
@@ -149,7 +150,7 @@ class Gradients:
                         return Comparison(INFINITE, first=f"output {i}", message=message)
                 found = self._backward(module, leaves, outputs)
         except Exception as error:
-            message = f"the masked model has a backward pass, the export has none ({_first_line(error)})"
+            message = f"the masked model has a backward pass, the export has none ({first_line(error)})"
             return Comparison(INFINITE, message=message)
         return self._judge(found, exported, reads)
 
@@ -320,7 +321,3 @@ def _is_lost(expected: torch.Tensor, kept: torch.Tensor, size: float) -> bool:
 
 def _largest(tensor: torch.Tensor) -> float:
     return float(tensor.detach().abs().max()) if tensor.numel() else 0.0
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__

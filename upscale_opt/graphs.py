@@ -18,6 +18,7 @@ from upscale_opt.channels import Layout, Pin, Resolution, TensorLayout
 from upscale_opt.findings import ChannelSlice
 from upscale_opt.fingerprints import Fingerprint
 from upscale_opt.flow import Flow
+from upscale_opt.memory import Memory
 from upscale_opt.regions import regions_of
 from upscale_opt.skipped import Skipped, skipped_layers
 from upscale_opt.skipped import grouped as grouped_layers
@@ -222,6 +223,11 @@ class Graph:
     def regions(self) -> dict[str, tuple[Any, ...]]:
         """The regions that every node is in, by its name: `upscale_opt.regions.regions_of`."""
         return regions_of(self.module)
+
+    @cached_property
+    def memory(self) -> Memory:
+        """Which tensors share memory, and who writes into it: consumers are known to compute tensors of their own."""
+        return Memory(self.module, {read.node for read in (*self.reads, *self.grouped)})
 
     @cached_property
     def borrowed(self) -> frozenset[str]:

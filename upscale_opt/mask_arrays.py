@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -11,6 +11,26 @@ from upscale_opt.argument_checks import described
 from upscale_opt.errors import MaskError, UpscaleError
 
 ACCEPTED = "a Boolean array or tensor, True = kept, or a list of kept channels"
+
+
+class MaskHolder:
+    """What stands for masks where masks are asked for, beside what else it says.
+
+    Attributes
+    ----------
+    is_settled
+        Whether it has a mask for every consumer, and says what had to be changed for that.
+    """
+
+    is_settled: ClassVar[bool] = False
+
+    def of_inputs(self) -> Mapping[str, np.ndarray]:
+        """Masks of the input channels of weights, by name."""
+        raise NotImplementedError
+
+    def of_outputs(self) -> Mapping[str, np.ndarray]:
+        """Masks of the output channels of weights, by name."""
+        raise NotImplementedError
 
 
 def boolean_mask(what: str, mask: Any, length: int) -> np.ndarray:

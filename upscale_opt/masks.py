@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from upscale_opt.finite import require_finite
 from upscale_opt.graphs import Graph
 from upscale_opt.importance import LARGEST, column_norms, num_inputs
 from upscale_opt.importance.masks import importance_masks
-from upscale_opt.mask_arrays import named_masks, pruned_pairs
+from upscale_opt.mask_arrays import MaskHolder, named_masks, pruned_pairs
 from upscale_opt.network_checks import require_values
 from upscale_opt.rounding import KeptChannels, kept_channels_report, rounded_mask
 
@@ -27,7 +27,7 @@ Masks = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class EffectiveMasks:
+class EffectiveMasks(MaskHolder):
     """A mask for every consumer of a network, and what had to be said about them.
 
     Attributes
@@ -43,6 +43,11 @@ class EffectiveMasks:
     masks: Masks
     messages: tuple[str, ...] = ()
     report: tuple[KeptChannels, ...] = ()
+    is_settled: ClassVar[bool] = True
+
+    def of_inputs(self) -> Masks:
+        """The masks."""
+        return self.masks
 
 
 @entrance()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -16,9 +16,6 @@ from torch import fx, nn
 from upscale_opt.argument_names import arguments_of, writes_and_aliases
 from upscale_opt.custom_functions import CustomFunction
 from upscale_opt.hooks import has_foreign_hooks
-
-if TYPE_CHECKING:
-    from upscale_opt.graphs import Graph
 
 _IN_PLACE = (
     *(operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ipow, operator.ifloordiv),
@@ -62,11 +59,6 @@ class Memory:
             self._roots[node.name] = roots or frozenset([node.name])
             written = [self._roots[x.name] for x in written_by(module, node)]
             self._writes += [(i, own) for own in written]
-
-    @classmethod
-    def of(cls, graph: Graph) -> Memory:
-        """The memory of a traced model whose consumers are known."""
-        return cls(graph.module, {read.node for read in (*graph.reads, *graph.grouped)})
 
     def roots(self, node: fx.Node) -> frozenset[str]:
         """Names of the first nodes that may share their memory with this one, which may be part of their tensors."""

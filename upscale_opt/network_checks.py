@@ -1,4 +1,7 @@
-"""What networks, their inputs, masks and state_dicts must be, at the entrance of the package (`entrance`)."""
+"""What networks, their inputs, masks and state_dicts must be, at the entrance of the package (`entrance`).
+
+What depends on a trace is in `upscale_opt.network_fits`.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,8 @@ from torch.utils._pytree import tree_leaves
 
 from upscale_opt.argument_checks import described, is_listed, refused
 from upscale_opt.attributes import named_tensors
-from upscale_opt.errors import LearningError, MaskError, ModelError, PlanError
-from upscale_opt.exports import Exported
-from upscale_opt.graphs import Graph
-from upscale_opt.mask_arrays import named_masks, pruned_pairs
-from upscale_opt.shapes import first_line, shapes_of
+from upscale_opt.errors import LearningError, MaskError, ModelError, PlanError, first_line
+from upscale_opt.mask_arrays import MaskHolder, named_masks, pruned_pairs
 from upscale_opt.wrappers import plain_name, unwrapped
 
 _ORIGINAL = "give the original nn.Module that it was made from"
@@ -73,8 +73,8 @@ def runnables(value: Any, name: str) -> Mapping[str, nn.Module]:
 
 
 def _a_module(value: Any, name: str) -> nn.Module:
-    if isinstance(value, Exported):
-        raise ModelError(f"{name} is an Exported; give its network, exported.module")
+    if not isinstance(value, nn.Module) and isinstance(getattr(value, "module", None), nn.Module):
+        raise ModelError(f"{name} is of type {type(value).__name__}; give the network that it holds, its field module")
     if isinstance(value, str):
         raise refused(
             value,
@@ -118,29 +118,6 @@ def require_values(model: nn.Module, name: str = "the model") -> None:
         )
 
 
-def require_same_network(model: nn.Module, graph: Graph) -> None:
-    """Raise unless a model in eval mode has the parameters of a trace, which may have been made of a copy of it.
-
-    Raises
-    ------
-    ModelError
-        If it is in training mode, or lacks one, or has one of another shape.
-    """
-    if model.training:
-        raise ModelError("the model is in training mode; call model.eval() first")
-    require_values(graph.module, "the trace")
-    own = dict(model.named_parameters(remove_duplicate=False))
-    for name, tensor in graph.module.named_parameters(remove_duplicate=False):
-        if name in graph.constants:
-            continue
-        if name not in own or own[name].shape != tensor.shape:
-            found = f"of shape {tuple(own[name].shape)}" if name in own else "missing"
-            raise ModelError(
-                f"the model is not the one that was traced: {name!r} is of shape {tuple(tensor.shape)} there and "
-                f"{found} here; give the model of the trace, or trace this one"
-            )
-
-
 # Inputs
 
 
@@ -175,22 +152,6 @@ def require_call(model: nn.Module, given: torch.Tensor | Sequence[Any]) -> None:
             f"{type(model).__name__}.forward does not take the {len(values)} example inputs ({error}); give its "
             "positional inputs as a tuple"
         ) from error
-
-
-def require_fitting_inputs(model: nn.Module, graph: Graph, given: torch.Tensor | Sequence[Any]) -> None:
-    """Raise unless a model takes these inputs; those of the shapes that its trace was made with are known to be fine.
-
-    Raises
-    ------
-    ModelError
-        If it takes more or fewer of them, or rejects their shapes.
-    """
-    require_call(model, given)
-    values = (given,) if isinstance(given, torch.Tensor) else tuple(given)
-    known = [graph.shapes[node.name] for node in graph.module.graph.nodes if node.op == "placeholder"]
-    found = [tuple(x.shape) if isinstance(x, torch.Tensor) else None for x in values]
-    if [shape and shape[1:] for shape in known[: len(found)]] != [shape and shape[1:] for shape in found]:
-        shapes_of(graph.module, values)
 
 
 def require_run(model: nn.Module, given: Sequence[Any], name: str) -> None:
@@ -236,29 +197,22 @@ def _with_values(x: torch.Tensor, model: nn.Module) -> torch.Tensor:
 
 def masks(value: Any, name: str) -> Any:
     """Masks of consumers as `upscale_opt.normalise_masks` takes them; effective ones by name."""
-    from upscale_opt.masks import EffectiveMasks
-
     found = settled_masks(value, name)
-    return found.masks if isinstance(found, EffectiveMasks) else found
+    return found.of_inputs() if isinstance(found, MaskHolder) else found
 
 
 def settled_masks(value: Any, name: str) -> Any:
     """The same; effective masks stay what they are."""
-    from upscale_opt.masks import EffectiveMasks
-    from upscale_opt.pruned_modules import PruningMasks
-
-    if isinstance(value, PruningMasks):
-        return value.of_inputs()
-    if not isinstance(value, (Mapping, EffectiveMasks)) and not is_listed(value):
+    if isinstance(value, MaskHolder):
+        return value if value.is_settled else value.of_inputs()
+    if not isinstance(value, Mapping) and not is_listed(value):
         raise refused(value, name, "a mapping of weight names to Boolean masks, True = kept", MaskError)
     return value
 
 
 def output_masks(value: Any, name: str) -> Any:
     """Masks of producers' outputs by weight or module name; of `upscale_opt.PruningMasks` the rows."""
-    from upscale_opt.pruned_modules import PruningMasks
-
-    if isinstance(value, PruningMasks):
+    if isinstance(value, MaskHolder) and not value.is_settled:
         return value.of_outputs()
     if not isinstance(value, Mapping):
         raise refused(value, name, "a mapping of weight names to Boolean masks of outputs, True = kept", MaskError)

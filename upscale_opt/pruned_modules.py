@@ -19,12 +19,13 @@ from torch.nn.utils.prune import BasePruningMethod
 from upscale_opt.attributes import copied
 from upscale_opt.entrance import entrance
 from upscale_opt.errors import MaskError
+from upscale_opt.mask_arrays import MaskHolder
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True, eq=False)
-class PruningMasks:
+class PruningMasks(MaskHolder):
     """What the masks of `torch.nn.utils.prune` drop as a whole; scattered zeros count for nothing.
 
     Attributes

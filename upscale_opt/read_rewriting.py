@@ -20,7 +20,6 @@ from upscale_opt.gather_convolution import GatherConv2d
 from upscale_opt.graphs import Graph, Read, TensorLayout
 from upscale_opt.layouts import entries, stored_channels
 from upscale_opt.matrix_convolution import MatrixConv2d, is_pointwise
-from upscale_opt.memory import Memory
 from upscale_opt.plans import ALIGNMENT, GATHERING, MATMUL, Plan
 from upscale_opt.prologues import Prologue, prologues_of
 from upscale_opt.pruning import Pruning
@@ -82,7 +81,7 @@ class ReadRewriter:
         known = prologues_of(graph)
         self.prologues = {name: own for name, own in known.items() if plan.slices is None or name in plan.slices}
         self.widths: dict[str, int] = {}
-        self.memory = Memory.of(graph)
+        self.memory = graph.memory
         self._original = {node.name: node for node in graph.module.graph.nodes}
 
     def insert(self, read: Read) -> None:

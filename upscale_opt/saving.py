@@ -20,7 +20,7 @@ from torch import fx, nn
 from problems import ProblemError
 from problems.files import write_bytes_atomically
 from upscale_opt.entrance import entrance
-from upscale_opt.errors import PlanError, UpscaleError, VerificationError
+from upscale_opt.errors import PlanError, UpscaleError, VerificationError, first_line
 from upscale_opt.forms import require_forms
 from upscale_opt.memory_formats import memory_format_of
 from upscale_opt.outputs import clones, relative_error, tensors
@@ -114,7 +114,7 @@ def to_bytes(
                 loaded = load(content) if verify and (form != "onnx" or _dtype(module) in _ONNX_RUNS) else None
         except Exception as error:
             remedy = "; dynamic_batch=False asks for less" if dynamic_batch else ""
-            raise UpscaleError(f"torch cannot save this network as {form} ({_first_line(error)}){remedy}") from error
+            raise UpscaleError(f"torch cannot save this network as {form} ({first_line(error)}){remedy}") from error
         if loaded is not None:
             hint = ""
             if changed and form == "onnx":
@@ -289,7 +289,7 @@ def _checks(module: nn.Module, samples: _Samples) -> list[_Check]:
             checks.append(_Check(size, inputs, tensors(module(*clones(inputs)))))
         except Exception as error:
             raise UpscaleError(
-                f"the network does not run at batch size {size} ({_first_line(error)}); "
+                f"the network does not run at batch size {size} ({first_line(error)}); "
                 "save it with dynamic_batch=False, or give other example_inputs"
             ) from error
     return checks
@@ -303,7 +303,7 @@ def _require_same(
             found = tensors(loaded(*clones(check.inputs)))
         except Exception as error:
             raise VerificationError(
-                f"the export saved as {form} does not run at batch size {check.size} ({_first_line(error)})"
+                f"the export saved as {form} does not run at batch size {check.size} ({first_line(error)})"
             ) from error
         pairs = zip(found, check.outputs, strict=True)
         worst = max((relative_error(a.cpu().double(), b.cpu().double()) for a, b in pairs), default=0.0)
@@ -312,7 +312,3 @@ def _require_same(
                 f"the export saved as {form} computes something else at batch size {check.size}: relative error "
                 f"{worst:.1e} is above {tolerance:g}{hint}"
             )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__

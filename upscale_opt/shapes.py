@@ -9,7 +9,7 @@ from torch import fx, nn
 from torch.utils._pytree import tree_map_only
 
 from upscale_opt.attributes import named_tensors
-from upscale_opt.errors import ModelError
+from upscale_opt.errors import ModelError, first_line
 from upscale_opt.known_values import KnownValues
 from upscale_opt.operators.elementwise import elementwise
 from upscale_opt.operators.table import MODULE_RULES
@@ -48,11 +48,6 @@ def shapes_of(
         return shapes, _run(traced, known, pair)
     except Exception:
         return shapes, shapes
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its kind."""
-    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def _run(traced: fx.GraphModule, known: KnownValues | None, on_meta: tuple[Any, ...]) -> Shapes:

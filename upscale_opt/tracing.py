@@ -17,7 +17,7 @@ from upscale_opt.argument_names import normalise
 from upscale_opt.channels import Scattered
 from upscale_opt.constants import renew_changed
 from upscale_opt.entrance import entrance
-from upscale_opt.errors import ModelError
+from upscale_opt.errors import ModelError, first_line
 from upscale_opt.findings import Value, channels_in
 from upscale_opt.fixed_values import fixed_values
 from upscale_opt.flow import Flow, UnknownArguments
@@ -31,7 +31,7 @@ from upscale_opt.origins import all_tensors
 from upscale_opt.preservation import Preservation
 from upscale_opt.proxies import Untraceable
 from upscale_opt.regions import enter, leave
-from upscale_opt.shapes import first_line, shapes_of
+from upscale_opt.shapes import shapes_of
 from upscale_opt.tracer import REASON, traced
 
 

@@ -30,14 +30,8 @@ from upscale_opt.gradients import Comparison, Gradients, shaken
 from upscale_opt.graphs import Graph
 from upscale_opt.layouts import stored_positions
 from upscale_opt.masks import effective_masks
-from upscale_opt.network_checks import (
-    input_axis,
-    masks_by_weight,
-    require_fitting_inputs,
-    require_same_network,
-    require_values,
-    with_values,
-)
+from upscale_opt.network_checks import input_axis, masks_by_weight, require_values, with_values
+from upscale_opt.network_fits import require_fitting_inputs, require_same_network
 from upscale_opt.outputs import NO_TENSOR, clones, relative_error, tensors
 from upscale_opt.preservation import Preservation, unchanged
 from upscale_opt.prologues import prologues_of

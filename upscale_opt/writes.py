@@ -86,7 +86,7 @@ def writes_of(graph: Graph) -> dict[str, Write]:
     A producer must be a module that is called once and has one group, its output one channel an entry, and its
     parameters its own. Pinned producers can be masked, too: they are computed whole, with rows of zeros.
     """
-    nodes, memory = {node.name: node for node in graph.module.graph.nodes}, Memory.of(graph)
+    nodes, memory = {node.name: node for node in graph.module.graph.nodes}, graph.memory
     reads: dict[str, list[Read]] = {read.weight: [] for read in graph.reads}
     for read in graph.reads:
         reads[read.weight].append(read)
@@ -176,7 +176,7 @@ def zero_channels(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, 
     selections = {own.node: own for own in graph.selections}
     zeros: dict[str, np.ndarray] = {}
 
-    memory, nodes = Memory.of(graph), {node.name: node for node in graph.module.graph.nodes}
+    memory, nodes = graph.memory, {node.name: node for node in graph.module.graph.nodes}
 
     def of(node: Any) -> np.ndarray:
         return zeros.get(node.name, np.zeros(_width(graph, node), dtype=bool))

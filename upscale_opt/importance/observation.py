@@ -13,14 +13,13 @@ from torch.nn import functional
 
 from upscale_opt.argument_checks import parts_of
 from upscale_opt.attributes import attribute_of
-from upscale_opt.errors import MaskError
+from upscale_opt.errors import MaskError, first_line
 from upscale_opt.graphs import Graph
 from upscale_opt.importance.evidence import Evidence, Point, points_of
 from upscale_opt.importance.registry import Importance, Statistic
 from upscale_opt.modes import INPUT
 from upscale_opt.regions import unwound
 from upscale_opt.running import device_of
-from upscale_opt.shapes import first_line
 
 Loss = Callable[[Any, Any], torch.Tensor]
 

@@ -13,9 +13,8 @@ from torch import nn
 from upscale_opt.argument_checks import parts_of, whole
 from upscale_opt.entrance import batches as a_series
 from upscale_opt.entrance import entrance
-from upscale_opt.errors import MaskError
+from upscale_opt.errors import MaskError, first_line
 from upscale_opt.running import device_of
-from upscale_opt.shapes import first_line
 
 BATCH_SIZE = 32
 

@@ -11,9 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from upscale_opt.attributes import attribute_of
-from upscale_opt.errors import MaskError
+from upscale_opt.errors import MaskError, first_line
 from upscale_opt.running import reestimate_batch_norm
-from upscale_opt.shapes import first_line
 from upscale_opt.spdy.calibration_data import CalibrationData
 from upscale_opt.spdy.layer_runs import frozen_copy
 from upscale_opt.spdy.reconstructions import Reconstructions
