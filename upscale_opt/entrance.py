@@ -34,7 +34,7 @@ from upscale_opt.argument_checks import (
     several,
     whole,
 )
-from upscale_opt.errors import LearningError, MaskError, ModelError, PlanError
+from upscale_opt.errors import LearningError, MaskError, ModelError, PlanError, UpscaleError
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -84,36 +84,31 @@ def arrays_by_name(value: Any, name: str) -> Mapping[str, np.ndarray]:
 
 def problems_by_segment(value: Any, name: str) -> Any:
     """What `upscale_opt.extract` returns."""
-    remedy = "the problems that upscale_opt.extract returns, by segment"
-    if not isinstance(value, Mapping):
-        raise refused(value, name, remedy, PlanError)
-    for segment, problem in value.items():
-        if not isinstance(problem, Problem):
-            raise refused(problem, f"{name}[{segment!r}]", remedy, PlanError)
-    return value
+    return _all_of(value, name, Problem, "the problems that upscale_opt.extract returns, by segment", PlanError)
 
 
 def orders_by_title(value: Any, name: str) -> Any:
     """Orders of one problem, by what to call them."""
     remedy = "at least one problems.Order by its title"
-    if not isinstance(value, Mapping) or not value:
+    if isinstance(value, Mapping) and not value:
         raise refused(value, name, remedy)
-    for title, order in value.items():
-        if not isinstance(order, Order):
-            raise refused(order, f"{name}[{title!r}]", remedy)
-    return value
+    return _all_of(value, name, Order, remedy)
 
 
 def results_by_segment(value: Any, name: str) -> Any:
     """What `solvers.solve` returns, for every segment."""
     from solvers import Result as Solved
 
-    remedy = "the result of solvers.solve for every segment"
+    return _all_of(value, name, Solved, "the result of solvers.solve for every segment", PlanError)
+
+
+def _all_of(value: Any, name: str, kind: type, remedy: str, error: type[UpscaleError] = UpscaleError) -> Any:
+    """A mapping whose values are all of a kind."""
     if not isinstance(value, Mapping):
-        raise refused(value, name, remedy, PlanError)
-    for segment, result in value.items():
-        if not isinstance(result, Solved):
-            raise refused(result, f"{name}[{segment!r}]", remedy, PlanError)
+        raise refused(value, name, remedy, error)
+    for key, own in value.items():
+        if not isinstance(own, kind):
+            raise refused(own, f"{name}[{key!r}]", remedy, error)
     return value
 
 
