@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from upscale_opt.errors import first_line
 from upscale_opt.exports import Exported, ParameterSlice
 from upscale_opt.graphs import Read
+from upscale_opt.multiplications import Multiplication, keeping_everything
 from upscale_opt.outputs import tensors
 
 TOLERANCE = 1e-9
@@ -37,6 +39,7 @@ MARGIN = 1e3
 as well as gradients can that rounding changes so much."""
 
 INFINITE = float("inf")
+OVERWRITTEN = "forward writes into what its own backward pass needs, unless that is copied first"
 
 Gradient = dict[str, torch.Tensor | None]
 Running = Callable[[nn.Module], AbstractContextManager[Any]]
@@ -81,6 +84,8 @@ class Gradients:
     dropped
         Name of a masked weight to the axis of its input channels, and a Boolean array, True = dropped: their gradients
         count for nothing.
+    multiplications
+        The masks of outputs among the hooks of the masked model.
     seed
         Of the weights of the loss.
     """
@@ -92,8 +97,10 @@ class Gradients:
         running: Running,
         dropped: Mapping[str, tuple[int, np.ndarray]],
         *,
+        multiplications: Sequence[Multiplication] = (),
         seed: int = 0,
     ) -> None:
+        self.multiplications = multiplications
         self.masked = masked
         self.inputs = inputs
         self.running = running
@@ -150,6 +157,8 @@ class Gradients:
                         return Comparison(INFINITE, first=f"output {i}", message=message)
                 found = self._backward(module, leaves, outputs)
         except Exception as error:
+            if self._overwrites_what_it_needs():
+                return Comparison(reason=OVERWRITTEN)
             message = f"the masked model has a backward pass, the export has none ({first_line(error)})"
             return Comparison(INFINITE, message=message)
         return self._judge(found, exported, reads)
@@ -182,6 +191,8 @@ class Gradients:
         noise = self._noise(suspects) if suspects else {}
         for name, error in suspects.items():
             if not error <= MARGIN * noise[name] or not noise[name] > TOLERANCE:
+                if self._overwrites_what_it_needs():
+                    return Comparison(reason=OVERWRITTEN)
                 message = (
                     f"outputs agree, but the gradient of {name} does not: relative error {error:.1e} is above "
                     f"{TOLERANCE:g}; the export does not learn what the masked model learns"
@@ -236,6 +247,25 @@ class Gradients:
                 noise[name] = max(noise[name], _error(found.get(name), self.expected.get(name), self.size))
         return noise
 
+    def _overwrites_what_it_needs(self) -> bool:
+        """Whether the backward pass uses values that forward has overwritten, unless somebody copies them first.
+
+        Copies of what a layer reads, and outputs multiplied by one, change no derivative. If they change gradients, or
+        let a backward pass run that autograd refuses, then the network writes into what its backward pass needs.
+        """
+        found: list[Gradient | None] = []
+        for copy_first in (True, False):
+            with keeping_everything(self.multiplications, multiply=copy_first), _copied_inputs(self.masked, copy_first):
+                try:
+                    with self._run(self.masked) as (leaves, outputs):
+                        found.append(self._backward(self.masked, leaves, outputs))
+                except Exception:  # as in `__init__`
+                    found.append(None)
+        copied, plain = found
+        if copied is None or plain is None:
+            return copied is not plain
+        return any(not _error(copied[name], own, self.size) <= TOLERANCE for name, own in plain.items())
+
     def _first_frozen(self, module: nn.Module) -> str | None:
         """The first parameter that requires a gradient on one side only."""
         here = {name: p.requires_grad for name, p in module.named_parameters(remove_duplicate=False)}
@@ -277,6 +307,22 @@ class Gradients:
             if own is not None:
                 own.transpose(axis, 0)[torch.from_numpy(dropped).to(own.device)] = 0
         return gradients
+
+
+@contextmanager
+def _copied_inputs(module: nn.Module, wanted: bool) -> Iterator[None]:
+    """Inside, convolutions and linear layers read copies, if that is wanted."""
+
+    def copied(_layer: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(x.clone() if isinstance(x, torch.Tensor) else x for x in given)
+
+    layers = [own for own in module.modules() if wanted and isinstance(own, (_ConvNd, nn.Linear))]
+    hooks = [own.register_forward_pre_hook(copied) for own in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def shaken(module: nn.Module, generator: torch.Generator) -> nn.Module:

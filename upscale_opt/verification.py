@@ -10,7 +10,7 @@ of a random loss are compared (`upscale_opt.gradients`). All runs start from the
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
@@ -30,6 +30,7 @@ from upscale_opt.gradients import Comparison, Gradients, shaken
 from upscale_opt.graphs import Graph
 from upscale_opt.layouts import stored_positions
 from upscale_opt.masks import effective_masks
+from upscale_opt.multiplications import Multiplication
 from upscale_opt.network_checks import input_axis, masks_by_weight, require_values, with_values
 from upscale_opt.network_fits import require_fitting_inputs, require_same_network
 from upscale_opt.outputs import NO_TENSOR, clones, relative_error, tensors
@@ -154,12 +155,15 @@ class Verifier:
     def _masked_model(self) -> nn.Module:
         axes = {weight: read.input_axis for weight, read in self.graph.consumers.items()}
         masked: nn.Module = copy_with(self.model, lambda _, tensor: _double(tensor, copy=True))
+        self._multiplications: list[Multiplication] = []
         _drop_columns(masked, self.masks, axes)
         self._fill_empty_weights(masked)
         writes = writes_of(self.graph)
         for weight, mask in self.masked_outputs.items():
             write = writes[weight]
-            masked.get_submodule(write.module).register_forward_hook(_multiply(mask, write.layout.axis))
+            multiplication = Multiplication(mask, write.layout.axis)
+            masked.get_submodule(write.module).register_forward_hook(multiplication)
+            self._multiplications.append(multiplication)
         return masked
 
     def _fill_empty_weights(self, masked: nn.Module) -> None:
@@ -235,7 +239,11 @@ class Verifier:
         """The masked model's; computed once."""
         axes = {weight: read.input_axis for weight, read in self.graph.consumers.items()}
         dropped = {weight: (axes[weight], ~mask) for weight, mask in self.masks.items()}
-        return Gradients(self.masked, self.inputs[0], self._compared, dropped, seed=self.seed)
+        return Gradients(
+            *(self.masked, self.inputs[0], self._compared, dropped),
+            multiplications=self._multiplications,
+            seed=self.seed,
+        )
 
     def _irreproducible(self) -> str | None:
         """What to say of a network that draws random numbers, or is another one in every run; None for others."""
@@ -419,20 +427,6 @@ def _drop_columns(model: nn.Module, masks: Mapping[str, np.ndarray], axes: Mappi
 def _double(tensor: torch.Tensor, *, copy: bool = False) -> torch.Tensor:
     """A tensor in float64 if it holds floating-point numbers; the same one if nothing changes and no copy is wanted."""
     return tensor.detach().to(torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=copy)
-
-
-def _multiply(mask: np.ndarray, axis: int) -> Callable[[Any, Any, torch.Tensor], torch.Tensor]:
-    """A forward hook: channels that the mask drops are multiplied by zero; what is infinite there becomes zero, too.
-
-    A gradient that is NaN stays NaN behind a product, as it does in an export; a choice of tensors would hide it.
-    """
-
-    def hook(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
-        shape = [-1 if d == axis else 1 for d in range(output.ndim)]
-        nothing = 0 * output.nan_to_num() + 0.0  # and never -0.0
-        return torch.where(torch.from_numpy(mask).to(output.device).reshape(shape), output, nothing)
-
-    return hook
 
 
 def _variation(outputs: list[torch.Tensor], num_draws: int) -> float:

@@ -45,6 +45,7 @@ class Oracle:
         masks: Mapping[str, np.ndarray],
         outputs: Mapping[str, tuple[np.ndarray, int]],
     ) -> None:
+        self._model, self._cut_off = model, tuple(outputs)
         masked = _copied(model).double()
         for path, (kept, axis) in outputs.items():
             masked.get_submodule(path).register_forward_hook(functools.partial(_zero_dropped, kept, axis))
@@ -126,6 +127,24 @@ class Oracle:
             assert found is not None
             noise = max(noise, _array_difference(found.get(name), expected.get(name), size))
         return noise > TOLERANCE and error <= 1000 * noise
+
+    @functools.cached_property
+    def overwrites(self) -> bool:
+        """Whether the network writes into what its own backward pass needs: copies on the way change its gradients.
+
+        Copied are the inputs of layers with weights, and the outputs that masks of outputs are applied to.
+        """
+        plain, copying = _copied(self._model).double(), _copied(self._model).double()
+        for layer in copying.modules():
+            if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
+                layer.register_forward_pre_hook(lambda _layer, given: tuple(x.clone() for x in given))
+        for path in self._cut_off:
+            copying.get_submodule(path).register_forward_hook(lambda _module, _inputs, output: output.clone())
+        a, b = self._gradients(plain), self._gradients(copying)
+        if a is None or b is None:
+            return a is not b
+        largest = max((float(np.abs(own).max()) for own in a.values() if own is not None and own.size), default=0.0)
+        return any(not _array_difference(b[name], a[name], largest) <= TOLERANCE for name in a)
 
     @functools.cached_property
     def _gradients_of_masked(self) -> Gradients | None:
