@@ -177,11 +177,14 @@ class Oracle:
                     loss = loss + (y * weights).sum() / y.detach().abs().max().clamp(min=1e-4)
             if not loss.requires_grad:
                 return None
-            found = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
+            loss.backward()  # not torch.autograd.grad, which finds nothing behind a reentrant checkpoint
+            # A copy, since two names may have one gradient.
+            return {name: None if own.grad is None else own.grad.numpy().copy() for name, own in wanted.items()}
         except RuntimeError:
             return None
-        # A copy, since two names may have one gradient.
-        return {name: None if own is None else own.numpy().copy() for name, own in zip(wanted, found, strict=True)}
+        finally:
+            for own in wanted.values():
+                own.grad = None
 
     def _shaken(self, generator: torch.Generator) -> nn.Module:
         shaken = _copied(self._masked)

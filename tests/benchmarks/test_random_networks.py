@@ -194,11 +194,12 @@ def test_a_fault_of_the_check_itself_does_not_end_a_sweep(monkeypatch):
     assert "Traceback" in outcome.detail
 
 
-@pytest.mark.parametrize("seed", [42, 849, 2169, 4111, 4754])
+@pytest.mark.parametrize("seed", [42, 849, 2169, 4111, 4754, 8951])
 def test_seeds_that_found_faults(seed):
     """A constant beside channels that stay; values overwritten through a list; a view of what is written in place.
 
-    Values overwritten behind autograd's back; a backward pass that runs only where a mask of outputs makes a copy.
+    Values overwritten behind autograd's back; a backward pass that runs only where a mask of outputs makes a copy; a
+    reentrant checkpoint, whose parameters learn by ``backward`` only.
     """
     assert outcome_of(seed).verdict in (Verdict.RIGHT, Verdict.UNPROVEN)
 
