@@ -15,12 +15,13 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 
 from tqdm import tqdm
 
 from benchmarks.random_networks.checks import Verdict, check
 from benchmarks.random_networks.networks import OPERATORS, random_network
-from benchmarks.random_networks.running import outcome_of, outcomes
+from benchmarks.random_networks.running import CHUNK, outcome_of, outcomes
 from benchmarks.random_networks.shrinking import shrink
 
 
@@ -64,6 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 bar.update()
     except KeyboardInterrupt:
         print(f"interrupted; go on with --seeds {seeds.start + done}:{seeds.stop}", file=sys.stderr)
+    except BrokenProcessPool:
+        last = min(seeds.start + done + CHUNK * (given.jobs + 1), seeds.stop)
+        print(
+            f"a process died at one of the seeds {seeds.start + done}:{last}; run them with --jobs 1", file=sys.stderr
+        )
+        counts[Verdict.WRONG] += 1
     seconds = time.perf_counter() - started
     share = movable / max(1, channels)
     told = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict)

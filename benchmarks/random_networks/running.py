@@ -7,11 +7,15 @@ import multiprocessing
 import traceback
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
 from benchmarks.random_networks.checks import Outcome, Verdict, check
 from benchmarks.random_networks.networks import random_network
+
+CHUNK = 8
+"""Seeds that a process is given at once."""
 
 
 def outcome_of(seed: int, without: tuple[str, ...] = ()) -> Outcome:
@@ -37,10 +41,19 @@ def outcomes(seeds: range, jobs: int = 1, without: tuple[str, ...] = ()) -> Iter
         Number of processes.
     without
         Names of operators to leave out.
+
+    Raises
+    ------
+    BrokenProcessPool
+        If a process was brought down, by torch or from outside; the seeds it had are not known.
     """
     work = functools.partial(outcome_of, without=without)
     if jobs == 1:
         yield from zip(seeds, map(work, seeds))
         return
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from zip(seeds, pool.imap(work, seeds, chunksize=8))
+    # An executor, not a pool: a pool waits for ever for a process that torch has brought down.
+    executor = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield from zip(seeds, executor.map(work, seeds, chunksize=CHUNK))
+    finally:
+        executor.shutdown(cancel_futures=True)

@@ -5,6 +5,7 @@ A failure shows the shortened network; to look at a seed: ``python -m benchmarks
 
 import random
 import warnings
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 import torch
@@ -192,6 +193,16 @@ def test_a_fault_of_the_check_itself_does_not_end_a_sweep(monkeypatch):
     outcome = outcome_of(7)
     assert outcome.verdict is Verdict.WRONG and outcome.kind == "the check itself raises KeyError"
     assert "Traceback" in outcome.detail
+
+
+def test_a_process_that_dies_does_not_hang_the_sweep(monkeypatch, capsys):
+    def dies(*_):
+        yield 0, Outcome(Verdict.RIGHT)
+        raise BrokenProcessPool
+
+    monkeypatch.setattr("benchmarks.random_networks.__main__.outcomes", dies)
+    assert main(["--seeds", "0:40", "--jobs", "2"]) == 1
+    assert "a process died at one of the seeds 1:25" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seed", [42, 849, 2169, 4111, 4754, 8951])

@@ -307,6 +307,14 @@ def test_dispatch_modes_count_what_is_written(mode, write):
             y.sum().backward()
 
 
+def test_group_norms_without_a_gradient_of_their_input_do_not_bring_the_process_down():
+    """In channels_last torch 2.13 crashes there (without a dispatch mode)."""
+    x, weight = torch.randn(2, 4, 5, 5).contiguous(memory_format=torch.channels_last), torch.ones(4, requires_grad=True)
+    with in_double_precision():
+        functional.group_norm(x, 2, weight).sum().backward()
+    assert weight.grad.shape == (4,) and weight.grad.isfinite().all()
+
+
 def test_values_overwritten_through_a_list_are_not_compared():
     """The masked model's own backward pass is an error there; an export that reads a copy has one."""
 
