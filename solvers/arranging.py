@@ -149,17 +149,25 @@ class Arranging:
         """Every arrangement; the least of their bounds is one for all. Returns how many were solved in time.
 
         Arrangements that cannot be better than the incumbent are left out, so that the bound begins with its value.
+        What stays open in its share of the time is solved again in what is left, as long as fewer stay open.
         """
-        bound, number = incumbent.value, math.prod(map(num_sequences, kinds))
-        for k, arrangement in enumerate(itertools.product(*map(list, map(sequences, kinds)))):
-            if task.expired or incumbent.closed:
-                return k
-            if costs.bound(arrangement) >= incumbent.value:
-                continue
-            found = self._solve_arranged(task.within(1 / (number - k)), incumbent, arrangement)
-            bound = min(bound, -1 if found.bound is None else found.bound)
-        incumbent.raise_bound(bound, method="all arrangements", of_better=True)
-        return number
+        waiting = list(itertools.product(*map(list, map(sequences, kinds))))
+        number, more = len(waiting), True
+        while waiting and more:
+            open_ones, bound = [], incumbent.value
+            for k, arrangement in enumerate(waiting):
+                if task.expired or incumbent.closed:
+                    return number - len(waiting) + k - len(open_ones)
+                if costs.bound(arrangement) >= incumbent.value:
+                    continue
+                found = self._solve_arranged(task.within(1 / (len(waiting) - k)), incumbent, arrangement)
+                reached = -1 if found.bound is None else found.bound
+                bound = min(bound, reached)
+                if reached < incumbent.value:
+                    open_ones.append(arrangement)
+            incumbent.raise_bound(bound, method="all arrangements", of_better=True)
+            waiting, more = open_ones, len(open_ones) < len(waiting)
+        return number - len(waiting)
 
 
 def _exchange(task: Task, incumbent: Incumbent, costs: ArrangementCosts) -> list[np.ndarray]:

@@ -17,8 +17,8 @@ from solvers.common.incumbent import Incumbent
 from solvers.common.task import Finding, Task
 from solvers.cp_sat import CpSat
 from solvers.roads.copies import solve_copies
-from solvers.roads.handover import hand_over
 from solvers.roads.pieces import solve_pieces, spans_say_all
+from solvers.roads.runs import solve_runs
 from solvers.roads.spans import solve_spans
 
 
@@ -94,7 +94,7 @@ class Auto:
         """One problem that does not fall apart; improves the incumbent, returns figures for reports."""
         objective = task.objective
         if objective.counts_runs:
-            return hand_over(self.cp_sat, task, incumbent)
+            return solve_runs(task, incumbent, self.cp_sat)
         if objective.uses_tables and not spans_say_all(task.problem):
             return solve_pieces(task, incumbent, self.cp_sat)
         if objective.alpha is None and not objective.uses_tables:

@@ -287,3 +287,12 @@ def test_methods_that_visit_too_many_pairs_of_sets_are_not_begun() -> None:
     assert LinearSpans(problem, deadline=time.perf_counter() + 5).unsolvable(size) == [0]
     assert not SubsetSpans(problem, deadline=time.perf_counter() + 5).solvable(size)
     assert LinearSpans(problem).unsolvable(size) == []
+
+
+@pytest.mark.parametrize("proof", [False, True])
+def test_runs_of_few_classes_are_counted_over_placed_sets_unless_a_proof_is_wanted(proof: bool) -> None:
+    """Tours come with proofs that can be checked; the sets of placed classes are quicker."""
+    problem = random_masks(64, 3, seed=1)
+    result = solve(problem, objective="runs", proof=proof)
+    assert result.bound == result.objective == solve(problem, objective="runs", solver="cp-sat").objective
+    assert ("assignment_bound" in result.stats) == proof
