@@ -60,10 +60,12 @@ UNPROVEN = {
         "modified by an",
     ),
     "outputs agree; no backward pass: one of several views is changed in place": ("no backward pass", "is a view and"),
+    "outputs agree; no backward pass: autograd takes no `out=`": ("no backward pass", "out=..."),
     "outputs agree; no backward pass for another reason": ("no backward pass",),
     "outputs agree; no gradient flows back from any output": ("autograd follows",),
     "outputs agree; every gradient is zero": ("every gradient",),
     "outputs agree; a gradient of the masked model is not finite": ("is not finite",),
+    "outputs agree; the backward pass needs what forward overwrites": ("its own backward pass needs",),
 }
 """Why a network is unproven, by words of the reasons: the first kind all of whose words are in it."""
 SENSITIVITY = 1e-6
