@@ -126,8 +126,6 @@ def gather(flow: Flow, node: fx.Node) -> Value:
 def expand(flow: Flow, node: fx.Node) -> Value:
     """Other axes are repeated; a channel axis keeps its length."""
     source = flow.source(node)
-    if node.target == "expand_as":
-        return _expand_as(flow, node)
     if flow.value(source) is None:
         return flow.opaque(node)
     x = flow.layout(source)
@@ -140,7 +138,7 @@ def expand(flow: Flow, node: fx.Node) -> Value:
     return flow.with_lengths(node, result, node.args[1:])
 
 
-def _expand_as(flow: Flow, node: fx.Node) -> Value:
+def expand_as(flow: Flow, node: fx.Node) -> Value:
     """The channels of both tensors are tied; a tensor without their axis is repeated for as many as there are."""
     source, other = flow.source(node), flow.argument(node, "other")
     layouts = [flow.layout(x) for x in (source, other)]
