@@ -154,7 +154,8 @@ class Arranging:
         waiting = list(itertools.product(*map(list, map(sequences, kinds))))
         number, more = len(waiting), True
         while waiting and more:
-            open_ones, bound = [], incumbent.value
+            open_ones: list[tuple[np.ndarray, ...]] = []
+            bound = incumbent.value
             for k, arrangement in enumerate(waiting):
                 if task.expired or incumbent.closed:
                     return number - len(waiting) + k - len(open_ones)
