@@ -35,6 +35,8 @@ _MOST_PLACED = 128
 _TRIES_APART = 40
 """Orders of channels that brute force prices in the time that every other arrangement takes beside them."""
 _TRY_ALL_SHARE = 0.3
+_MOST_TRIES = 200_000
+"""Orders of channels tried in all, ten seconds, however much time there is: all arrangements are listed first."""
 _FIRST_SHARE = 0.2
 _LOOSE_SHARE = 0.3
 _EXCHANGE_SHARE = 0.3
@@ -108,7 +110,7 @@ class Arranging:
 
     def _can_try_all(self, task: Task, number: int) -> bool:
         """Whether `auto` has the time for all orders of channels in all of so many arrangements of units."""
-        tries = ARRANGEMENTS_PER_SECOND * _TRY_ALL_SHARE * task.remaining
+        tries = min(_MOST_TRIES, ARRANGEMENTS_PER_SECOND * _TRY_ALL_SHARE * task.remaining)
         if not self.few or not isinstance(self.solver, Auto) or number * _TRIES_APART > tries:
             return False
         in_place = task.problem.arranged(tuple(np.arange(len(own.units)) for own in task.problem.bundles))

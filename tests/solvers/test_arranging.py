@@ -13,6 +13,7 @@ from solvers.auto import Auto
 from solvers.common.arrangement_costs import ArrangementCosts
 from solvers.common.bounds import trivial_bound
 from solvers.common.loosening import loosened
+from solvers.common.task import Task
 from solvers.common.unit_kinds import num_sequences, sequences, unit_kinds
 from solvers.gate import displacement
 
@@ -214,6 +215,13 @@ def test_auto_tries_everything_where_that_is_quick(sizes, objective):
     problem = with_tables(problem, concave=False, seed=1) if objective == "latency" else problem
     result = solve(problem, objective=objective, time_limit=2)
     assert result.bound == result.objective == least(problem, objective)
+
+
+def test_not_everything_is_tried_however_much_time_there_is():
+    """Twelve units have 479 million arrangements, and they would be listed."""
+    problem = grouped_masks(12, 2, 3, seed=1)
+    task = Task(problem, OBJECTIVES["span"], Order.identity(problem), 0.0, float("inf"))
+    assert not Arranging(Auto())._can_try_all(task, 479_001_600)
 
 
 def test_a_configured_one_can_be_asked_and_needs_no_bundles():
