@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from upscale_opt.order_checks import OrderCheck, check_orders
     from upscale_opt.output_masks import l2_output_masks, normalise_output_masks
     from upscale_opt.pictures import save_picture
-    from upscale_opt.plans import ModelReference, Plan, baseline_plan, plan, read_plan, save_plan
+    from upscale_opt.plans import Plan, baseline_plan, plan, read_plan, save_plan
     from upscale_opt.pruned_modules import PruningMasks, masks_from_pruning, permanently_pruned
+    from upscale_opt.references import ModelReference
     from upscale_opt.reports import access_table
     from upscale_opt.rounding import KeptChannels
     from upscale_opt.saving import save_as
@@ -79,7 +80,8 @@ _HOMES = {
     "output_masks": ("l2_output_masks", "normalise_output_masks"),
     "pictures": ("save_picture",),
     "weight_parametrisations": ("plain_weights",),
-    "plans": ("ModelReference", "Plan", "baseline_plan", "plan", "read_plan", "save_plan"),
+    "references": ("ModelReference",),
+    "plans": ("Plan", "baseline_plan", "plan", "read_plan", "save_plan"),
     "latency.profiling": ("Profile", "profile", "profile_interleaved"),
     "graphs": ("Graph",),
     "reports": ("access_table",),

@@ -35,8 +35,9 @@ from upscale_opt.masks import EffectiveMasks, effective_masks
 from upscale_opt.network_checks import require_values, with_values
 from upscale_opt.network_fits import require_fitting_inputs, require_same_network
 from upscale_opt.output_masks import normalise_output_masks, zero_row_messages
-from upscale_opt.plans import ModelReference, Plan, plan
+from upscale_opt.plans import Plan, plan
 from upscale_opt.preservation import unchanged
+from upscale_opt.references import ModelReference
 from upscale_opt.rounding import KeptChannels
 from upscale_opt.segments import Solutions, each_solution
 from upscale_opt.tracing import as_tuple, trace

@@ -150,7 +150,7 @@ EXPORTED = an("upscale_opt.exports", "Exported", "what upscale_opt.export return
 PREPARED = an("upscale_opt.comparison", "Prepared", "what upscale_opt.prepare returns")
 PLAN = an("upscale_opt.plans", "Plan", "a plan (upscale_opt.plan, or upscale_opt.read_plan of a file)", PlanError)
 REFERENCE = an(
-    "upscale_opt.plans",
+    "upscale_opt.references",
     "ModelReference",
     "a upscale_opt.ModelReference, such as ModelReference('resnet18')",
     ModelError,

@@ -18,8 +18,8 @@ from torch import nn
 
 from upscale_opt.entrance import entrance
 from upscale_opt.errors import ModelError
-from upscale_opt.plans import ModelReference
 from upscale_opt.pruned_modules import permanent_state
+from upscale_opt.references import ModelReference
 from upscale_opt.wrappers import unwrapped, without_prefixes
 
 TIMM = "timm:"

@@ -21,17 +21,13 @@ from problems.files import read_json, reject_unknown_fields, require_field, writ
 from problems.order_files import PLAN_FORMAT, PLAN_VERSION, require_plan_fields
 from problems.problem import MAX_SIZE
 from upscale_opt.argument_checks import (
-    a_path,
-    a_shape,
-    a_text,
-    optional,
     settle_fields,
-    whole,
 )
 from upscale_opt.entrance import REFERENCE, arrays_by_name, entrance
-from upscale_opt.errors import ModelError, PlanError
+from upscale_opt.errors import PlanError
 from upscale_opt.fingerprints import Fingerprint, fingerprints_from_dict, fingerprints_to_dict
 from upscale_opt.plan_fields import PLAN_FIELDS
+from upscale_opt.references import ModelReference
 from upscale_opt.segment_problems import Problems
 
 if TYPE_CHECKING:
@@ -44,37 +40,6 @@ ALIGNMENT = 8
 MATMUL, GATHERING = "matmul", "gathering"
 KERNELS = (MATMUL, GATHERING)
 """What may take the place of a 1x1 convolution: a matrix product, which reads slices in place, and one that gathers."""
-
-
-@dataclass(frozen=True)
-class ModelReference:
-    """How to build the model again.
-
-    Attributes
-    ----------
-    name
-        A torchvision name, ``timm:NAME`` or ``path/to/file.py:factory``.
-    weights
-        None for random weights, ``DEFAULT``, or the path of a checkpoint.
-    seed
-        Seed of the random weights.
-    input_shape
-        Shape of the example input, batch included.
-
-    Raises
-    ------
-    UpscaleError
-        If a value makes no sense.
-    """
-
-    name: str
-    weights: str | None = None
-    seed: int = 0
-    input_shape: tuple[int, ...] = (1, 3, 224, 224)
-
-    def __post_init__(self) -> None:
-        settle_fields(self, name=a_text, weights=optional(a_path), seed=whole(0, ModelError), input_shape=a_shape)
-        object.__setattr__(self, "weights", None if self.weights is None else str(self.weights))
 
 
 @dataclass(frozen=True, eq=False)

@@ -63,7 +63,7 @@ def allocate(
     options.require_creatable(out)
     times = None if table is None else read_timing_table(table)
     from upscale_opt.environment import environment
-    from upscale_opt.plans import ModelReference
+    from upscale_opt.references import ModelReference
     from upscale_opt.spdy import allocation
     from upscale_opt.spdy.choices import CoefficientSearch
     from upscale_opt.spdy.global_adaprune import Tuning

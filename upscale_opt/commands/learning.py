@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from upscale_opt.learning.learned import Learned
     from upscale_opt.learning.recipes import Recipe
     from upscale_opt.learning.targets import Target
-    from upscale_opt.plans import ModelReference
+    from upscale_opt.references import ModelReference
 
 NONE, FINETUNE, BIP, CGAP, PGAP = METHODS = ("none", "finetune", "bip", "cgap", "pgap")
 _TARGET = ("amount", "scope", "layer_amount", "profile", "ignore")

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from upscale_opt.census import Census
     from upscale_opt.comparison import Prepared
     from upscale_opt.exports import Exported
-    from upscale_opt.plans import ModelReference, Plan
+    from upscale_opt.plans import Plan
+    from upscale_opt.references import ModelReference
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,7 @@ def prepare_model(setting: Setting, objective: str) -> tuple[Prepared, ModelRefe
     """Build, trace and mask the model of a setting; its problems have what the objective needs."""
     from upscale_opt.comparison import prepare
     from upscale_opt.latency.backends import require_backend
-    from upscale_opt.plans import ModelReference
+    from upscale_opt.references import ModelReference
     from upscale_opt.skipped import grouped
     from upscale_opt.tracing import trace
 
@@ -295,7 +296,7 @@ def reference_of(
     plan: Plan | None, model: str | None, weights: str | None, input_shape: str, seed: int
 ) -> ModelReference:
     """What a plan says of its model, unless the command line names another model or other weights."""
-    from upscale_opt.plans import ModelReference
+    from upscale_opt.references import ModelReference
 
     stored = plan.model if plan is not None else None
     if stored is None:
