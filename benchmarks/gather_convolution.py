@@ -27,8 +27,8 @@ from torch import nn
 from tqdm import tqdm
 
 from benchmarks.results import save
-from upscale_opt.gather_convolution import GatherConv2d
-from upscale_opt.selections import Gather
+from upscale_opt.modules.gather_convolution import GatherConv2d
+from upscale_opt.modules.selections import Gather
 
 LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
 DTYPES = {"float32": torch.float32, "float16": torch.float16}

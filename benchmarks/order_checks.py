@@ -29,8 +29,8 @@ from benchmarks.results import MEASURED, csv_text, markdown_table, measured_here
 from benchmarks.vs_upscale_latency.rows import read_rows
 from problems.files import write_text_atomically
 from upscale_opt import EffectiveMasks, UpscaleError, prepare
+from upscale_opt.comparing.order_checks import OrderCheck, check_orders
 from upscale_opt.latency.agreement import Agreement, agreement
-from upscale_opt.order_checks import OrderCheck, check_orders
 
 NAME = "order_checks"
 WORST = "order_checks_worst"

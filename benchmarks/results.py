@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from problems.files import write_text_atomically
-from upscale_opt.environment import environment
+from upscale_opt.latency.environment import environment
 
 DIRECTORY = Path(__file__).parent / "results"
 MEASURED = ("machine", "versions", "commit", "date", "load", "command")

@@ -3,7 +3,11 @@
 Beside them stands the choice of a sparsity per layer: `AllocationProblem`, made of a `TimingTable`.
 """
 
-from problems.allocation import AllocationProblem, LayerLevels, Totals, UnreachableSpeedupError
+from problems.allocation.problem import AllocationProblem, LayerLevels, Totals, UnreachableSpeedupError
+from problems.allocation.sparsity_levels import distinct_levels, error_units, rank_errors, sparsity_grid
+from problems.allocation.sparsity_profiles import read_sparsity_profile, write_sparsity_profile
+from problems.allocation.speedup_targets import allocation_problem
+from problems.allocation.timing_tables import LayerTimes, TimingTable, read_timing_table, write_timing_table
 from problems.bundles import Bundle
 from problems.costs import CostTable, Curve
 from problems.errors import ProblemError
@@ -24,10 +28,6 @@ from problems.order import Order
 from problems.problem import Access, Block, Classes, Problem, Reader
 from problems.proof_files import read_proof, write_proof
 from problems.proofs import Claim, Kind, Potentials, Proof
-from problems.sparsity_levels import distinct_levels, error_units, rank_errors, sparsity_grid
-from problems.sparsity_profiles import read_sparsity_profile, write_sparsity_profile
-from problems.speedup_targets import allocation_problem
-from problems.timing_tables import LayerTimes, TimingTable, read_timing_table, write_timing_table
 
 __all__ = [
     "OBJECTIVES",

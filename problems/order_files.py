@@ -2,7 +2,8 @@
 
     {"orders": {"layer1.0.conv3": [3, 0, 4]}, "places": {"a[0:4]": "a[4:8]", "a[4:8]": "a[0:4]"}}
 
-``places`` may be left out where no units have changed places. What else a plan holds is read by `upscale_opt.plans`.
+``places`` may be left out where no units have changed places. What else a plan holds is read by
+`upscale_opt.planning.plans`.
 """
 
 from __future__ import annotations

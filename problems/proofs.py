@@ -1,7 +1,7 @@
 """Proofs of bounds as plain data: claims that together show that no order costs less, in words a person can check.
 
-A claim says what some accesses cost together at least, whatever the order. Its kind says what `problems.checking` can
-do about it: compute it anew, check its witness, or take it on trust and say so.
+A claim says what some accesses cost together at least, whatever the order. Its kind says what
+`problems.checker.checking` can do about it: compute it anew, check its witness, or take it on trust and say so.
 """
 
 from __future__ import annotations

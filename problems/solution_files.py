@@ -4,7 +4,8 @@
      "copies": {"value": 12, "bound": 12, "proven": true, "solver": "cp-sat", "bound_solver": "cp-sat",
                 "version": "0.1.0", "date": "2026-11-21", "order": [[4, [0, 3]]]}}}
 
-`problems.solutions.read_solutions` takes what is true and refuses the rest; `problems.checking` says what is which.
+`problems.solutions.read_solutions` takes what is true and refuses the rest; `problems.checker.checking` says what is
+which.
 """
 
 from __future__ import annotations

@@ -6,25 +6,25 @@ Beside them stands the choice of a sparsity per layer: `allocate` and `search_al
 from solvers.allocation.coefficient_search import SearchProgress, SearchResult, search_allocation
 from solvers.allocation.dispatch import ALLOCATION_METHODS, allocate
 from solvers.allocation.result import Allocation
-from solvers.auto import Auto
-from solvers.beam import Beam
-from solvers.brute_force import BruteForce
 from solvers.common.bounds import trivial_bound
 from solvers.common.errors import SolverError
 from solvers.common.result import Progress, Result, SolveInterrupted, Status
 from solvers.common.task import Finding, Solver, Task
-from solvers.cp_sat import CpSat
-from solvers.cp_sat_direct import CpSatDirect
-from solvers.cp_sat_events import CpSatEvents
 from solvers.dispatch import solve
-from solvers.greedy import Greedy, greedy_order
-from solvers.identity import Identity
-from solvers.local_search import LocalSearch
-from solvers.milp import Milp
-from solvers.neighbourhoods import LargeNeighbourhoods
-from solvers.pair_of_chains import PairOfChains
-from solvers.placed_sets import PlacedSets
+from solvers.methods.beam import Beam
+from solvers.methods.brute_force import BruteForce
+from solvers.methods.cp_sat import CpSat
+from solvers.methods.cp_sat_direct import CpSatDirect
+from solvers.methods.cp_sat_events import CpSatEvents
+from solvers.methods.greedy import Greedy, greedy_order
+from solvers.methods.identity import Identity
+from solvers.methods.local_search import LocalSearch
+from solvers.methods.milp import Milp
+from solvers.methods.neighbourhoods import LargeNeighbourhoods
+from solvers.methods.pair_of_chains import PairOfChains
+from solvers.methods.placed_sets import PlacedSets
 from solvers.registry import register, solver_names
+from solvers.roads.auto import Auto
 
 __all__ = [
     "ALLOCATION_METHODS",

@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 
 from problems import Order
-from solvers.auto import Auto
-from solvers.brute_force import ARRANGEMENTS_PER_SECOND, BruteForce, num_arrangements
 from solvers.common.arrangement_costs import ArrangementCosts
 from solvers.common.incumbent import Incumbent
 from solvers.common.loosening import loosened
 from solvers.common.settings import SearchSettings
 from solvers.common.task import Finding, Solver, Task
 from solvers.common.unit_kinds import num_sequences, sequences, unit_kinds
-from solvers.greedy import greedy_order
+from solvers.methods.brute_force import ARRANGEMENTS_PER_SECOND, BruteForce, num_arrangements
+from solvers.methods.greedy import greedy_order
+from solvers.roads.auto import Auto
 
 _FEW = 120
 """Arrangements up to which all are solved."""

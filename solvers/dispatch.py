@@ -18,7 +18,7 @@ from solvers.common.errors import SolverError
 from solvers.common.result import Progress, Result, SolveInterrupted
 from solvers.common.task import Finding, Solver, Task
 from solvers.gate import result_of
-from solvers.greedy import greedy_in_time
+from solvers.methods.greedy import greedy_in_time
 from solvers.registry import solver_named
 
 _GREEDY_SHARE = 0.5

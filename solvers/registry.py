@@ -7,22 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from solvers.auto import Auto
-from solvers.beam import Beam
-from solvers.brute_force import BruteForce
 from solvers.common.arguments import require_settings
 from solvers.common.errors import SolverError
 from solvers.common.task import Solver
-from solvers.cp_sat import CpSat
-from solvers.cp_sat_direct import CpSatDirect
-from solvers.cp_sat_events import CpSatEvents
-from solvers.greedy import Greedy
-from solvers.identity import Identity
-from solvers.local_search import LocalSearch
-from solvers.milp import Milp
-from solvers.neighbourhoods import LargeNeighbourhoods
-from solvers.pair_of_chains import PairOfChains
-from solvers.placed_sets import PlacedSets
+from solvers.methods.beam import Beam
+from solvers.methods.brute_force import BruteForce
+from solvers.methods.cp_sat import CpSat
+from solvers.methods.cp_sat_direct import CpSatDirect
+from solvers.methods.cp_sat_events import CpSatEvents
+from solvers.methods.greedy import Greedy
+from solvers.methods.identity import Identity
+from solvers.methods.local_search import LocalSearch
+from solvers.methods.milp import Milp
+from solvers.methods.neighbourhoods import LargeNeighbourhoods
+from solvers.methods.pair_of_chains import PairOfChains
+from solvers.methods.placed_sets import PlacedSets
+from solvers.roads.auto import Auto
 
 _FACTORIES: dict[str, Callable[[], Solver]] = {
     "identity": Identity,

@@ -12,42 +12,42 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from upscale_opt.comparison import Comparison, Prepared, compare, prepare
-    from upscale_opt.constrained import constrained_masks
-    from upscale_opt.cost_model import AnalyticCosts, CostModel, Workload
+    from upscale_opt.comparing.comparison import Comparison, Prepared, compare, prepare
+    from upscale_opt.comparing.floors import floor_of
+    from upscale_opt.comparing.order_checks import OrderCheck, check_orders
+    from upscale_opt.comparing.pictures import save_picture
+    from upscale_opt.comparing.reports import access_table
     from upscale_opt.errors import MaskError, ModelError, PlanError, UpscaleError, UpscaleWarning, VerificationError
-    from upscale_opt.exporter import export, load
-    from upscale_opt.exports import Exported, Verification
-    from upscale_opt.extraction import extract
-    from upscale_opt.floors import floor_of
-    from upscale_opt.graphs import Graph
+    from upscale_opt.exporting.exporter import export, load
     from upscale_opt.importance import IMPORTANCES, Importance, register_importance
-    from upscale_opt.importance.masks import importance_masks, importance_scores
     from upscale_opt.latency.access_profiles import AccessProfile, CopyFound, profile_accesses
     from upscale_opt.latency.calibration import Effort, calibrate
     from upscale_opt.latency.cost_tables import CostTables
     from upscale_opt.latency.measured_costs import MeasuredCosts
     from upscale_opt.latency.profiling import Profile, profile, profile_interleaved
-    from upscale_opt.mask_files import read_masks, save_masks
-    from upscale_opt.masks import EffectiveMasks, effective_masks, l2_masks, normalise_masks
-    from upscale_opt.matrix_convolution import MatrixConv2d
-    from upscale_opt.models import load_model
-    from upscale_opt.order_checks import OrderCheck, check_orders
-    from upscale_opt.output_masks import l2_output_masks, normalise_output_masks
-    from upscale_opt.pictures import save_picture
-    from upscale_opt.plans import Plan, baseline_plan, plan, read_plan, save_plan
-    from upscale_opt.pruned_modules import PruningMasks, masks_from_pruning, permanently_pruned
-    from upscale_opt.references import ModelReference
-    from upscale_opt.reports import access_table
-    from upscale_opt.rounding import KeptChannels
-    from upscale_opt.saving import save_as
-    from upscale_opt.skipped import Skipped
+    from upscale_opt.masking.constrained import constrained_masks
+    from upscale_opt.masking.importance_masks import importance_masks, importance_scores
+    from upscale_opt.masking.input_masks import EffectiveMasks, effective_masks, l2_masks, normalise_masks
+    from upscale_opt.masking.output_masks import l2_output_masks, normalise_output_masks
+    from upscale_opt.masking.rounding import KeptChannels
+    from upscale_opt.models.loading import load_model
+    from upscale_opt.models.references import ModelReference
+    from upscale_opt.models.torch_prune import PruningMasks, masks_from_pruning, permanently_pruned
+    from upscale_opt.models.weight_parametrisations import plain_weights
+    from upscale_opt.models.wrappers import unwrapped
+    from upscale_opt.modules.matrix_convolution import MatrixConv2d
+    from upscale_opt.planning.cost_model import AnalyticCosts, CostModel, Workload
+    from upscale_opt.planning.extraction import extract
+    from upscale_opt.planning.mask_files import read_masks, save_masks
+    from upscale_opt.planning.plans import Plan, baseline_plan, plan, read_plan, save_plan
+    from upscale_opt.rewriting.exports import Exported, Verification
+    from upscale_opt.saving.written_forms import save_as
     from upscale_opt.spdy.allocation import allocate
     from upscale_opt.spdy.results import SpeedupAllocation
-    from upscale_opt.tracing import trace
-    from upscale_opt.verification import masked_copy, verify
-    from upscale_opt.weight_parametrisations import plain_weights
-    from upscale_opt.wrappers import unwrapped
+    from upscale_opt.tracing.graphs import Graph
+    from upscale_opt.tracing.skipped import Skipped
+    from upscale_opt.tracing.trace import trace
+    from upscale_opt.verifying.verification import masked_copy, verify
 
 __version__ = "0.1.1"
 
@@ -58,42 +58,42 @@ _HOMES = {
         "calibrate",
     ),
     "latency.cost_tables": ("CostTables",),
-    "floors": ("floor_of",),
+    "comparing.floors": ("floor_of",),
     "importance": ("IMPORTANCES", "Importance", "register_importance"),
-    "importance.masks": ("importance_masks", "importance_scores"),
-    "matrix_convolution": ("MatrixConv2d",),
+    "masking.importance_masks": ("importance_masks", "importance_scores"),
+    "modules.matrix_convolution": ("MatrixConv2d",),
     "latency.measured_costs": ("MeasuredCosts",),
-    "order_checks": (
+    "comparing.order_checks": (
         "OrderCheck",
         "check_orders",
     ),
-    "comparison": ("Comparison", "Prepared", "compare", "prepare"),
-    "constrained": ("constrained_masks",),
-    "cost_model": ("AnalyticCosts", "CostModel", "Workload"),
+    "comparing.comparison": ("Comparison", "Prepared", "compare", "prepare"),
+    "masking.constrained": ("constrained_masks",),
+    "planning.cost_model": ("AnalyticCosts", "CostModel", "Workload"),
     "errors": ("MaskError", "ModelError", "PlanError", "UpscaleError", "UpscaleWarning", "VerificationError"),
-    "exporter": ("export", "load"),
-    "exports": ("Exported", "Verification"),
-    "extraction": ("extract",),
-    "mask_files": ("read_masks", "save_masks"),
-    "masks": ("EffectiveMasks", "effective_masks", "l2_masks", "normalise_masks"),
-    "models": ("load_model",),
-    "output_masks": ("l2_output_masks", "normalise_output_masks"),
-    "pictures": ("save_picture",),
-    "weight_parametrisations": ("plain_weights",),
-    "references": ("ModelReference",),
-    "plans": ("Plan", "baseline_plan", "plan", "read_plan", "save_plan"),
+    "exporting.exporter": ("export", "load"),
+    "rewriting.exports": ("Exported", "Verification"),
+    "planning.extraction": ("extract",),
+    "planning.mask_files": ("read_masks", "save_masks"),
+    "masking.input_masks": ("EffectiveMasks", "effective_masks", "l2_masks", "normalise_masks"),
+    "models.loading": ("load_model",),
+    "masking.output_masks": ("l2_output_masks", "normalise_output_masks"),
+    "comparing.pictures": ("save_picture",),
+    "models.weight_parametrisations": ("plain_weights",),
+    "models.references": ("ModelReference",),
+    "planning.plans": ("Plan", "baseline_plan", "plan", "read_plan", "save_plan"),
     "latency.profiling": ("Profile", "profile", "profile_interleaved"),
-    "graphs": ("Graph",),
-    "reports": ("access_table",),
-    "saving": ("save_as",),
-    "skipped": ("Skipped",),
+    "tracing.graphs": ("Graph",),
+    "comparing.reports": ("access_table",),
+    "saving.written_forms": ("save_as",),
+    "tracing.skipped": ("Skipped",),
     "spdy.allocation": ("allocate",),
     "spdy.results": ("SpeedupAllocation",),
-    "pruned_modules": ("PruningMasks", "masks_from_pruning", "permanently_pruned"),
-    "rounding": ("KeptChannels",),
-    "tracing": ("trace",),
-    "verification": ("masked_copy", "verify"),
-    "wrappers": ("unwrapped",),
+    "models.torch_prune": ("PruningMasks", "masks_from_pruning", "permanently_pruned"),
+    "masking.rounding": ("KeptChannels",),
+    "tracing.trace": ("trace",),
+    "verifying.verification": ("masked_copy", "verify"),
+    "models.wrappers": ("unwrapped",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -14,8 +14,8 @@ from benchmarks.accuracy.cells import Cell
 from benchmarks.accuracy.learning import dense_network, prepared, solved
 from benchmarks.vs_upscale_latency.rows import paired_ratio
 from upscale_opt import profile_interleaved, read_masks, trace
-from upscale_opt.comparison import export_all
-from upscale_opt.graphs import Graph
+from upscale_opt.comparing.comparison import export_all
+from upscale_opt.tracing.graphs import Graph
 
 Row = dict[str, Any]
 EXPORTS = {"greedy": ("greedy", "copies"), "exact": ("auto", "copies")}

@@ -33,19 +33,19 @@ from benchmarks.accuracy.cells import (
 )
 from problems.files import write_bytes_atomically
 from upscale_opt import UpscaleError, importance_masks, prepare, save_masks, trace
-from upscale_opt.comparison import Prepared, export_all
-from upscale_opt.datasets import Dataset, load_data
-from upscale_opt.graphs import Graph
+from upscale_opt.comparing.comparison import Prepared, export_all
+from upscale_opt.importance.modes import OUTPUT
 from upscale_opt.learning.bip import bip
+from upscale_opt.learning.datasets import Dataset, load_data
 from upscale_opt.learning.evaluation import accuracy
 from upscale_opt.learning.gap import cgap, pgap
 from upscale_opt.learning.learned import Learned
 from upscale_opt.learning.loop import fit
 from upscale_opt.learning.recipes import Recipe
 from upscale_opt.learning.targets import Target
-from upscale_opt.modes import OUTPUT
-from upscale_opt.running import reestimate_batch_norm
-from upscale_opt.segments import Solutions, each_solution
+from upscale_opt.models.running import reestimate_batch_norm
+from upscale_opt.planning.solutions import Solutions, each_solution
+from upscale_opt.tracing.graphs import Graph
 
 Row = dict[str, Any]
 FIGURES = ("status", "reason", "kept", "of", "dense", "pruned", "reestimated", "tuned", "seconds")

@@ -27,7 +27,7 @@ from problems import (
     instance_to_dict,
     objective_named,
 )
-from problems.proof_checks import Standing, check_proof
+from problems.checker.proof_checks import Standing, check_proof
 from problems.proof_files import proof_from_dict, proof_to_dict
 from solvers import Auto, CpSat, CpSatDirect, LargeNeighbourhoods, LocalSearch, Result, SolverError, Status, solve
 from solvers.arranging import Arranging

@@ -32,8 +32,8 @@ from upscale_opt import (
     plan,
     trace,
 )
-from upscale_opt.census import census
-from upscale_opt.verification import Verifier
+from upscale_opt.tracing.census import census
+from upscale_opt.verifying.verification import Verifier
 
 Row = dict[str, Any]
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from upscale_opt import Graph, effective_masks
-from upscale_opt.amounts import num_removed
-from upscale_opt.attributes import attribute_of
-from upscale_opt.constrained import constrained_masks
-from upscale_opt.masks import Masks
-from upscale_opt.output_masks import maskable_producers
+from upscale_opt.importance.amounts import num_removed
+from upscale_opt.masking.constrained import constrained_masks
+from upscale_opt.masking.input_masks import Masks
+from upscale_opt.masking.output_masks import maskable_producers
+from upscale_opt.models.attributes import attribute_of
 
 OWN_SHARE = 0.2
 """How much of a score is a consumer's or producer's own, relative to the common part."""

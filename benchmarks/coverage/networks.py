@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from upscale_opt.models import import_torchvision
+from upscale_opt.models.loading import import_torchvision
 
 FAMILIES = ("classification", "segmentation", "timm")
 SIZES = {"vit_": 224, "maxvit_": 224, "swin_": 112, "inception_v3": 160, "efficientnet_": 128}

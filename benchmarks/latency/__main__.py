@@ -106,9 +106,9 @@ def _on_cpu(cell: Cell) -> Cell:
 def _write_plans(subject: Subject, directory: Path, time_limit: float) -> None:
     """Plans by analytic costs of a GPU: orders for `_read_plans`."""
     from benchmarks.latency.planning import plans_of
-    from upscale_opt.cost_model import AnalyticCosts
     from upscale_opt.latency.calibration import conditions_of
     from upscale_opt.latency.measured_costs import MeasuredCosts
+    from upscale_opt.planning.cost_model import AnalyticCosts
 
     costs = MeasuredCosts(CostTables(conditions_of((subject.x,))), AnalyticCosts.for_device("cuda"))
     directory.mkdir(parents=True, exist_ok=True)

@@ -16,11 +16,11 @@ import torch
 from torch import nn
 
 from upscale_opt import Graph, ModelReference, effective_masks, extract, l2_masks, load_model, trace
-from upscale_opt.cost_model import AnalyticCosts
 from upscale_opt.latency.backends import BACKENDS
 from upscale_opt.latency.calibration import Effort, calibrate
 from upscale_opt.latency.cost_tables import CostTables
 from upscale_opt.latency.measured_costs import MeasuredCosts
+from upscale_opt.planning.cost_model import AnalyticCosts
 
 FORMATS = ("NCHW", "channels_last")
 DEFAULT_BATCHES = {"cpu": (1, 8), "cuda": (1, 8, 64)}

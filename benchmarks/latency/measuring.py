@@ -11,10 +11,10 @@ from torch import nn
 from benchmarks.latency.cells import KEY, VARIANTS, Subject
 from benchmarks.results import per_cent
 from upscale_opt import Plan, baseline_plan, export, profile_interleaved
-from upscale_opt.floors import floor_of
+from upscale_opt.comparing.floors import floor_of
 from upscale_opt.latency.copies import by_model, copied
 from upscale_opt.latency.profiling import Profile, joined, without_drift
-from upscale_opt.verification import Verifier
+from upscale_opt.verifying.verification import Verifier
 
 Row = dict[str, Any]
 FIGURES = ("median_ms", "iqr_ms", "device_ms", "to_floor", "to_floor_low", "to_floor_high")

@@ -2,9 +2,10 @@
 
 Right are its outputs, and the gradients of a random loss where autograd differentiates the network.
 
-The second check shares no code with `upscale_opt.verification`: the network has random parameters and statistics from
-the start, the masked model is a copy with zeroed weight columns and hooks that zero outputs, and both are run forward
-and backward in float64 on inputs that neither has seen, with another batch size (`benchmarks.random_networks.oracle`).
+The second check shares no code with `upscale_opt.verifying.verification`: the network has random parameters and
+statistics from the start, the masked model is a copy with zeroed weight columns and hooks that zero outputs, and both
+are run forward and backward in float64 on inputs that neither has seen, with another batch size
+(`benchmarks.random_networks.oracle`).
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ from upscale_opt import (
     plan,
     trace,
 )
-from upscale_opt.graphs import Graph
-from upscale_opt.matrix_convolution import is_pointwise
-from upscale_opt.plans import MATMUL
-from upscale_opt.prologues import prologues_of
-from upscale_opt.verification import Verifier
-from upscale_opt.writes import writes_of
+from upscale_opt.modules.matrix_convolution import is_pointwise
+from upscale_opt.planning.plans import MATMUL
+from upscale_opt.tracing.graphs import Graph
+from upscale_opt.tracing.prologues import prologues_of
+from upscale_opt.tracing.writes import writes_of
+from upscale_opt.verifying.verification import Verifier
 
 MODES = ("input", "input", "constrained", "output", "both")
 OBJECTIVES = ("copies", "span", "traffic", "runs", "latency")

@@ -1,4 +1,4 @@
-"""The masked model, built and run by nothing that `upscale_opt.verification` is made of: outputs and gradients.
+"""The masked model, built and run by nothing that `upscale_opt.verifying` is made of: outputs and gradients.
 
 Which entry of a parameter an entry of the export's stands for is found by its value: parameters are random, and an
 export copies them. An entry that is zero is held by a mask, or was zero all along.

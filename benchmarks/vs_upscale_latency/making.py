@@ -27,14 +27,14 @@ from upscale_opt import (
     read_plan,
     trace,
 )
-from upscale_opt.comparison import export_all, prepare
+from upscale_opt.comparing.comparison import export_all, prepare
 from upscale_opt.latency.backends import EAGER, TORCHSCRIPT
 from upscale_opt.latency.calibration import calibrate
 from upscale_opt.latency.measured_costs import MeasuredCosts
 from upscale_opt.latency.readings import cheapest_readings
-from upscale_opt.masks import Masks
-from upscale_opt.randomisation import random_inputs, randomise
-from upscale_opt.segments import each_solution
+from upscale_opt.masking.input_masks import Masks
+from upscale_opt.planning.solutions import each_solution
+from upscale_opt.verifying.randomisation import random_inputs, randomise
 
 WEIGHTS_FILE = "masked.pt"
 

@@ -12,7 +12,7 @@ from benchmarks.vs_upscale_latency.cells import FORMATS, MASKED, Cell
 from benchmarks.vs_upscale_latency.processes import reason
 from benchmarks.vs_upscale_latency.rows import Outcome
 from upscale_opt import profile_interleaved
-from upscale_opt.outputs import relative_error, tensors
+from upscale_opt.models.outputs import relative_error, tensors
 
 TOLERANCE = 1e-3
 """Largest relative error, in float32, of a right export."""

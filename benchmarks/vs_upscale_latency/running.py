@@ -19,7 +19,7 @@ from benchmarks.vs_upscale_latency.making import make, make_masked
 from benchmarks.vs_upscale_latency.measuring import measure
 from benchmarks.vs_upscale_latency.processes import ChildError, in_child
 from benchmarks.vs_upscale_latency.rows import CELL_KEY, Outcome, Row, is_done, key_of, read_rows, rows_of, write_rows
-from upscale_opt.environment import environment
+from upscale_opt.latency.environment import environment
 
 NAME = "vs_upscale_latency"
 PEER = "apple-upscale"

@@ -6,10 +6,10 @@
     ))
 
 says that accesses 0, 3 and 4 cost at least 22 together and accesses 1 and 2 at least 9: disjoint claims add up
-(`problems.implications` has the rules). Kinds: `trivial`, `conflict`, `group`, `relaxation` and `search`; without
-accesses a claim is about all of them. Claims need not be complete: where they do not give the bound, the gate adds that
-the solver searched, with the figures of its stats; so a solver without claims has a proof as well. Where claims take
-work, make them only if ``task.want_proof``, or hand `Incumbent.raise_bound` a function that does.
+(`problems.checker.implied_bounds` has the rules). Kinds: `trivial`, `conflict`, `group`, `relaxation` and `search`;
+without accesses a claim is about all of them. Claims need not be complete: where they do not give the bound, the gate
+adds that the solver searched, with the figures of its stats; so a solver without claims has a proof as well. Where
+claims take work, make them only if ``task.want_proof``, or hand `Incumbent.raise_bound` a function that does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fractions import Fraction
 import numpy as np
 
 from problems import Claim, Kind, Objective, Problem, Proof
-from problems.implications import implied_bound
+from problems.checker.implied_bounds import implied_bound
 from solvers.common.bounds import trivial_bound
 from solvers.common.task import Finding
 

@@ -16,7 +16,7 @@ from solvers.common.incumbent import Incumbent
 from solvers.common.proofs import group_claims
 from solvers.common.rows import class_bits, span_rows
 from solvers.common.task import Task
-from solvers.spans.linear_rest import LinearRest, copied_subsets
+from solvers.spans.exact.placed_sets_with_copies import LinearRest, copied_subsets
 
 MAX_GROUP_CLASSES = 15
 """Classes per block that a group may tell apart (0.05 s each)."""

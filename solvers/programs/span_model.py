@@ -16,7 +16,7 @@ from solvers.programs.event_model import EventModel
 from solvers.programs.formulation import Formulation, formulations
 from solvers.programs.groups import Group, bound_by_groups
 from solvers.programs.program import search_formulations
-from solvers.spans.chains import offer_chains
+from solvers.spans.heuristics.chains import offer_chains
 
 _CHAIN_SHARE = 0.2
 _GROUP_SHARE = 0.3

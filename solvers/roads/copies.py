@@ -10,9 +10,9 @@ from problems import Order, Problem
 from solvers.common.incumbent import Incumbent
 from solvers.common.rows import class_bits, span_rows
 from solvers.common.task import Solver, Task
-from solvers.local_search import LocalSearch
+from solvers.methods.local_search import LocalSearch
 from solvers.roads.handover import hand_over
-from solvers.spans.level_spans import ends_of
+from solvers.spans.bounds.levels_of_problem import ends_of
 from solvers.views.consecutive import consecutive_order
 from solvers.views.view_bound import bound_by_conflicts
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from problems import Problem
-from solvers.brute_force import ARRANGEMENTS_PER_SECOND, BruteForce, num_arrangements
 from solvers.common.incumbent import Incumbent
 from solvers.common.settings import SearchSettings
 from solvers.common.task import Task
-from solvers.cp_sat_direct import CpSatDirect
+from solvers.methods.brute_force import ARRANGEMENTS_PER_SECOND, BruteForce, num_arrangements
+from solvers.methods.cp_sat_direct import CpSatDirect
 from solvers.roads.handover import hand_over
 from solvers.roads.spans import solve_spans
 

@@ -8,7 +8,7 @@ from typing import Any
 from problems import Problem
 from solvers.common.incumbent import Incumbent
 from solvers.common.task import Solver, Task
-from solvers.placed_sets import PlacedSets
+from solvers.methods.placed_sets import PlacedSets
 from solvers.roads.handover import hand_over
 
 _FEW_CLASSES = 10

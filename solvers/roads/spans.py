@@ -13,20 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from solvers.beam import Beam, pays_spans
 from solvers.common.block_rows import span_blocks
 from solvers.common.incumbent import Incumbent
 from solvers.common.rows import Row, span_rows
 from solvers.common.task import Task
-from solvers.local_search import LocalSearch
-from solvers.neighbourhoods import LargeNeighbourhoods
-from solvers.placed_sets import PlacedSets
+from solvers.methods.beam import Beam, pays_spans
+from solvers.methods.local_search import LocalSearch
+from solvers.methods.neighbourhoods import LargeNeighbourhoods
+from solvers.methods.placed_sets import PlacedSets
 from solvers.programs.groups import bound_by_groups
 from solvers.roads.copies import offer_all_views
 from solvers.roads.handover import hand_over
-from solvers.spans.linear_rest import LinearRest
-from solvers.spans.linear_spans import LinearSpans
-from solvers.spans.span_search import SpanSearch
+from solvers.spans.branch_and_bound import SpanSearch
+from solvers.spans.exact.placed_sets_with_copies import LinearRest
+from solvers.spans.linear_costs import LinearSpans
 from solvers.views.view_bound import bound_by_conflicts
 
 _FEW_ROWS = 12

@@ -11,7 +11,7 @@ import numpy as np
 from solvers.common.block_rows import BlockRows
 from solvers.common.rows import merged_classes
 from solvers.runs.run_order import RunOrders
-from solvers.spans.linear_order import cheapest_sequence
+from solvers.spans.exact.placed_sets import cheapest_sequence
 
 _GROWTH = 1.5
 

@@ -14,8 +14,8 @@ import numpy as np
 from scipy.optimize import LinearConstraint, milp
 
 from problems import Claim
-from problems.implications import premiums
-from problems.least_costs import costs_alone
+from problems.checker.implied_bounds import premiums
+from problems.checker.least_costs import costs_alone
 from solvers.common.incumbent import Incumbent
 from solvers.common.rows import span_rows
 from solvers.common.task import Task

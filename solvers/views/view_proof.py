@@ -10,9 +10,9 @@ import time
 from collections.abc import Sequence
 
 from problems import Claim, Kind, Objective, Problem
-from problems.giving_up import Demand, cheapest_to_give_up
-from problems.implications import premiums
-from problems.least_costs import costs_alone
+from problems.checker.cheapest_views_to_drop import Demand, cheapest_to_give_up
+from problems.checker.implied_bounds import premiums
+from problems.checker.least_costs import costs_alone
 from solvers.common.proofs import claim
 
 Limit = tuple[int, tuple[int, ...]]

@@ -17,7 +17,7 @@ from benchmarks.random_networks.__main__ import main
 from benchmarks.random_networks.program import Input, Step
 from benchmarks.random_networks.running import outcome_of, outcomes
 from benchmarks.random_networks.shrinking import shrink
-from upscale_opt.gradients import Comparison
+from upscale_opt.verifying.gradients import Comparison
 
 QUICK = settings(
     max_examples=500,

@@ -19,7 +19,7 @@ from problems import (
     read_instance,
     write_instance,
 )
-from problems.checking import main
+from problems.checker.checking import main
 from problems.generators import grouped_masks
 from problems.instances import instance_from_dict, instance_to_dict
 from problems.signatures import content_hash, signature_form

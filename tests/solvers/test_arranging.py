@@ -9,13 +9,13 @@ from problems import OBJECTIVES, Access, Block, Bundle, Order, Problem, ProblemE
 from problems.generators import grouped_masks, with_tables
 from solvers import Beam, LargeNeighbourhoods, LocalSearch, solve
 from solvers.arranging import Arranging
-from solvers.auto import Auto
 from solvers.common.arrangement_costs import ArrangementCosts
 from solvers.common.bounds import trivial_bound
 from solvers.common.loosening import loosened
 from solvers.common.task import Task
 from solvers.common.unit_kinds import num_sequences, sequences, unit_kinds
 from solvers.gate import displacement
+from solvers.roads.auto import Auto
 
 EXACT = ("auto", "cp-sat", "cp-sat-direct", "brute-force", "placed-sets", "milp")
 UNSUITABLE = (("milp", "runs"), ("placed-sets", "runs"), ("placed-sets", "latency"))

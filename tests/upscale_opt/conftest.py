@@ -1,11 +1,12 @@
-"""What several test files need: a plan of random orders, so that exports are tested without any solver."""
+"""What several test files need: commands run in this process, and a plan of random orders, made without any solver."""
 
 import numpy as np
 import pytest
+from command_line import upscale_opt
 
 from problems import Order
 from upscale_opt import effective_masks, extract, trace
-from upscale_opt.plans import plan_of_orders
+from upscale_opt.planning.plans import plan_of_orders
 
 
 def random_masks(graph, rng, keep=0.5):
@@ -19,6 +20,17 @@ def random_plan(problems, masks, rng, objective):
     """Random orders, carried out in the read modes that an objective chooses."""
     orders = {name: Order.random(problem, rng) for name, problem in problems.items()}
     return plan_of_orders(problems, masks, orders, objective=objective)
+
+
+@pytest.fixture
+def run():
+    """A function: runs a command in this process; exit code, standard output, standard error."""
+
+    def command(*arguments):
+        done = upscale_opt(*arguments)
+        return done.returncode, done.stdout, done.stderr
+
+    return command
 
 
 @pytest.fixture

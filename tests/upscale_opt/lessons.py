@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
-from upscale_opt.datasets import Dataset
+from upscale_opt.learning.datasets import Dataset
 
 
 def conv(inputs, outputs, size, stride=1):

@@ -14,7 +14,7 @@ from upscale_opt.commands.sessions import load_model_and_input, remark, required
 from upscale_opt.errors import MaskError, UpscaleError
 
 if TYPE_CHECKING:
-    from upscale_opt.datasets import Dataset
+    from upscale_opt.learning.datasets import Dataset
 
 DEFAULT_SHAPE = "1,3,224,224"
 DEFAULT_MEASURING = Measuring()
@@ -62,8 +62,8 @@ def allocate(
     options.require_writable(json)
     options.require_creatable(out)
     times = None if table is None else read_timing_table(table)
-    from upscale_opt.environment import environment
-    from upscale_opt.references import ModelReference
+    from upscale_opt.latency.environment import environment
+    from upscale_opt.models.references import ModelReference
     from upscale_opt.spdy import allocation
     from upscale_opt.spdy.choices import CoefficientSearch
     from upscale_opt.spdy.global_adaprune import Tuning
@@ -135,7 +135,7 @@ def allocate(
 
 
 def _loaded(data: str, workers: int) -> Dataset:
-    from upscale_opt.datasets import load_data
+    from upscale_opt.learning.datasets import load_data
 
     return load_data(data, workers=workers)
 

@@ -13,7 +13,6 @@ import typer
 
 from problems import Order, Problem, read_problem
 from problems.proofs import require_provable
-from upscale_opt import reports
 from upscale_opt.commands import allocation, latency, learning, options, proofs, pruning, spreading
 from upscale_opt.commands.mask_choices import MaskChoice
 from upscale_opt.commands.measuring import Measuring
@@ -28,8 +27,9 @@ from upscale_opt.commands.sessions import (
     say,
     solve_instance,
 )
+from upscale_opt.comparing import reports
 from upscale_opt.errors import UpscaleError
-from upscale_opt.segments import Solutions, best_solver
+from upscale_opt.planning.solutions import Solutions, best_solver
 
 app = typer.Typer(
     help="Optimal channel reordering of pruned networks.",
@@ -95,7 +95,7 @@ def solve(
     remark(proofs.without_proofs(run.prepared.problems) if search.proof else ())
     best = best_solver(run.solutions, solvers)
     if save_plan is not None:
-        from upscale_opt.plans import save_plan as write_plan
+        from upscale_opt.planning.plans import save_plan as write_plan
 
         write_plan(exports[best].plan, save_plan)
         say(f"plan of {best}: {save_plan}")
@@ -140,7 +140,7 @@ def compare(
     run = Run(setting, Search(solvers, objective, time_limit, seed), json)
     run.solve()
     exports = run.export(verify=verify, baseline=True)
-    from upscale_opt.comparison import measure_all
+    from upscale_opt.comparing.comparison import measure_all
 
     latencies = measure_all(run.prepared, exports, runs=runs, backend=measuring.backend, progress=True)
     run.report(exports, latency={name: profile.to_dict() for name, profile in latencies.items()})
@@ -177,7 +177,7 @@ def export(
     if plan is not None:
         exported = export_by_plan(plan, model, weights, input_shape, seed, device, verify=verify)
         verified = {"plan": exported.verification.relative_error} if exported.verification else {}
-        from upscale_opt.exports import gradients_of
+        from upscale_opt.rewriting.exports import gradients_of
 
         document = {
             "model": model,
@@ -221,7 +221,7 @@ def show(
     out: options.PictureDirectory = Path("pictures"),
 ) -> None:
     """Draw the access x channel matrix of every segment with two accesses or more, before and after, as PNG."""
-    from upscale_opt.pictures import save_picture
+    from upscale_opt.comparing.pictures import save_picture
 
     if (model is None) == (instance is None):
         raise UpscaleError("give either --model or --instance")

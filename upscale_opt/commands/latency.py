@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from upscale_opt import reports
 from upscale_opt.commands import options, spreading
 from upscale_opt.commands.mask_choices import MaskChoice
 from upscale_opt.commands.measuring import Measuring
@@ -19,6 +18,7 @@ from upscale_opt.commands.sessions import (
     required_model,
     say,
 )
+from upscale_opt.comparing import reports
 from upscale_opt.errors import UpscaleError
 
 DEFAULT_SHAPE = "1,3,224,224"
@@ -40,7 +40,7 @@ def profile(
     json: options.JsonPath = None,
 ) -> None:
     """Measure a model, and with --plan its baseline and planned exports and their floor beside it, interleaved."""
-    from upscale_opt.plans import read_plan
+    from upscale_opt.planning.plans import read_plan
 
     options.require_writable(json)
     if plan is None:
@@ -52,12 +52,12 @@ def profile(
         refuse_beside(stored, "seed", "input_shape")
     reference = reference_of(stored, model, weights, input_shape, seed)
     shape = options.settled_shape(reference.input_shape, batch, memory_format)
-    from upscale_opt.environment import environment
-    from upscale_opt.exporter import export as run_export
-    from upscale_opt.floors import floor_of_plan
+    from upscale_opt.comparing.floors import floor_of_plan
+    from upscale_opt.exporting.exporter import export as run_export
     from upscale_opt.latency.access_profiles import profile_accesses
+    from upscale_opt.latency.environment import environment
     from upscale_opt.latency.profiling import profile_interleaved
-    from upscale_opt.models import in_memory_format
+    from upscale_opt.models.loading import in_memory_format
 
     network, x, notes = load_model_and_input(replace(reference, input_shape=shape), device)
     remark(notes)
@@ -130,12 +130,12 @@ def check(
     """Predict and measure eleven orders of one masked model: does the objective `latency` tell the truth?"""
     options.require_settings("latency", time_limit)
     options.require_writable(json, out)
-    from upscale_opt.environment import environment
+    from upscale_opt.latency.environment import environment
 
     setting = Setting(required_model(model), weights, masks, input_shape, seed, device, measuring)
     prepared, _ = prepare_model(setting, "latency")
     remark(prepared.messages)
-    from upscale_opt.order_checks import check_orders
+    from upscale_opt.comparing.order_checks import check_orders
 
     tables = _calibrated(prepared, measuring)
     prepared = prepared.priced(measuring.costs(prepared.example_inputs))
@@ -152,7 +152,7 @@ def check(
     say(f"{setting.model}, {setting.masks}: {tables.conditions}")
     say(str(found))
     if out is not None:
-        from upscale_opt.scatter import save_scatter
+        from upscale_opt.comparing.scatter import save_scatter
 
         save_scatter(found, out, title=f"{setting.model}, {setting.masks}")
         say(f"scatter plot: {out}")

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 from upscale_opt.commands import options, spreading
 from upscale_opt.commands.sessions import load_model_and_input, reference_of, refuse_beside, remark, say
 from upscale_opt.errors import UpscaleError
-from upscale_opt.mask_files import read_masks, save_masks
+from upscale_opt.planning.mask_files import read_masks, save_masks
 
 if TYPE_CHECKING:
-    from upscale_opt.datasets import Dataset
-    from upscale_opt.exports import Exported
+    from upscale_opt.learning.datasets import Dataset
     from upscale_opt.learning.learned import Learned
     from upscale_opt.learning.recipes import Recipe
     from upscale_opt.learning.targets import Target
-    from upscale_opt.references import ModelReference
+    from upscale_opt.models.references import ModelReference
+    from upscale_opt.rewriting.exports import Exported
 
 NONE, FINETUNE, BIP, CGAP, PGAP = METHODS = ("none", "finetune", "bip", "cgap", "pgap")
 _TARGET = ("amount", "scope", "layer_amount", "profile", "ignore")
@@ -146,7 +146,7 @@ def train(
     from safetensors.torch import save
 
     from problems.files import write_bytes_atomically
-    from upscale_opt.exports import WEIGHTS_FILE
+    from upscale_opt.rewriting.exports import WEIGHTS_FILE
 
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
     write_bytes_atomically(save(state), out / WEIGHTS_FILE)
@@ -251,10 +251,10 @@ def _export(
     plan: Path, model: str | None, weights: str | None, images: Dataset, seed: int, device: str, *, trains: bool
 ) -> Exported:
     """An export by its plan; its weights are given, or beside the plan. The seed is of a training, if it trains."""
-    from upscale_opt.exporter import load
-    from upscale_opt.exports import WEIGHTS_FILE
-    from upscale_opt.models import read_state_dict
-    from upscale_opt.plans import read_plan
+    from upscale_opt.exporting.exporter import load
+    from upscale_opt.models.loading import read_state_dict
+    from upscale_opt.planning.plans import read_plan
+    from upscale_opt.rewriting.exports import WEIGHTS_FILE
 
     stored = read_plan(plan)
     if not trains:
@@ -270,7 +270,7 @@ def _export(
 def _images(data: str | None, workers: int) -> Dataset:
     if data is None:
         raise UpscaleError("give --data: digits, or a folder with class folders in train and val")
-    from upscale_opt.datasets import load_data
+    from upscale_opt.learning.datasets import load_data
 
     return load_data(data, workers=workers)
 
@@ -286,7 +286,7 @@ def _write_log(
 ) -> None:
     """What was asked for, what every epoch came to, and what the method did."""
     from problems.files import write_text_atomically
-    from upscale_opt.environment import environment
+    from upscale_opt.latency.environment import environment
 
     document = {
         **asked,

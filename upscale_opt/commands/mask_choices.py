@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from upscale_opt.amounts import require_amount, require_rounding
 from upscale_opt.commands import options, spreading
 from upscale_opt.errors import MaskError
-from upscale_opt.mask_files import read_masks
-from upscale_opt.modes import BOTH, CONSTRAINED, INPUT, MODES, OUTPUT
+from upscale_opt.importance.amounts import require_amount, require_rounding
+from upscale_opt.importance.modes import BOTH, CONSTRAINED, INPUT, MODES, OUTPUT
+from upscale_opt.planning.mask_files import read_masks
 
 if TYPE_CHECKING:
-    from upscale_opt.graphs import Graph
-    from upscale_opt.masks import EffectiveMasks
+    from upscale_opt.masking.input_masks import EffectiveMasks
+    from upscale_opt.tracing.graphs import Graph
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ def settle(graph: Graph, choice: MaskChoice) -> EffectiveMasks:
     MaskError
         If a file of masks cannot be read, or a name in it or among those to ignore is unknown.
     """
-    from upscale_opt.constrained import constrained_masks
-    from upscale_opt.masks import EffectiveMasks, effective_masks, l2_masks
-    from upscale_opt.rounding import kept_channels_report
+    from upscale_opt.masking.constrained import constrained_masks
+    from upscale_opt.masking.input_masks import EffectiveMasks, effective_masks, l2_masks
+    from upscale_opt.masking.rounding import kept_channels_report
 
     rounding = {"round_to": choice.round_to, "min_channels": choice.min_channels}
     if choice.mode == CONSTRAINED:
@@ -108,7 +108,7 @@ def settle_outputs(graph: Graph, choice: MaskChoice) -> dict[str, Any]:
     MaskError
         If a file of masks cannot be read or does not fit, or a name to ignore is unknown.
     """
-    from upscale_opt.output_masks import l2_output_masks, normalise_output_masks
+    from upscale_opt.masking.output_masks import l2_output_masks, normalise_output_masks
 
     if choice.output_masks is not None:
         return normalise_output_masks(graph, read_masks(choice.output_masks))

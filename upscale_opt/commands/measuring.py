@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from upscale_opt.commands import options
 
 if TYPE_CHECKING:
-    from upscale_opt.cost_model import CostModel
     from upscale_opt.latency.cost_tables import Conditions
+    from upscale_opt.planning.cost_model import CostModel
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Measuring:
 
     def costs(self, x: Any) -> CostModel:
         """The tables that were measured under these conditions, with the analytic model for what was not."""
-        from upscale_opt.cost_model import AnalyticCosts
         from upscale_opt.latency.cost_tables import CostTables
         from upscale_opt.latency.measured_costs import MeasuredCosts
+        from upscale_opt.planning.cost_model import AnalyticCosts
 
         tables = CostTables.load(self.directory, self.conditions(x))
         return MeasuredCosts(tables, AnalyticCosts.for_device(x.device.type))

@@ -16,7 +16,7 @@ from problems.files import write_text_atomically
 from solvers import SolverError, solver_names
 from upscale_opt.commands.values import MOST, MOST_SECONDS, MOST_SEED, nameable, real, whole
 from upscale_opt.errors import UpscaleError
-from upscale_opt.forms import require_forms
+from upscale_opt.saving.forms import require_forms
 
 MOST_PROCESSES = 1024
 

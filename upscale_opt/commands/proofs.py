@@ -13,7 +13,7 @@ from problems.order_files import write_order
 from solvers import Result
 from upscale_opt.commands import options
 from upscale_opt.errors import UpscaleError
-from upscale_opt.segments import Solutions
+from upscale_opt.planning.solutions import Solutions
 
 _MOST_LINES = 12
 

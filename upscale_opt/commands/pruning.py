@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from upscale_opt.amounts import require_amount, require_rounding
 from upscale_opt.commands import options, spreading
 from upscale_opt.commands.mask_choices import MaskChoice
 from upscale_opt.commands.sessions import Run, Search, Setting, load_model_and_input, reference_of, remark, say
 from upscale_opt.errors import MaskError, UpscaleError
-from upscale_opt.mask_files import save_masks
-from upscale_opt.modes import CONSTRAINED, INPUT, OUTPUT
+from upscale_opt.importance.amounts import require_amount, require_rounding
+from upscale_opt.importance.modes import CONSTRAINED, INPUT, OUTPUT
+from upscale_opt.planning.mask_files import save_masks
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from upscale_opt.datasets import Dataset
-    from upscale_opt.graphs import Graph
+    from upscale_opt.learning.datasets import Dataset
+    from upscale_opt.tracing.graphs import Graph
 
 MASKS, OUTPUT_MASKS = "masks.json", "output_masks.json"
 DEFAULT_SHAPE = "1,3,224,224"
@@ -108,10 +108,10 @@ def prune(
     from safetensors.torch import save
 
     from problems.files import write_bytes_atomically
-    from upscale_opt.environment import environment
-    from upscale_opt.exports import WEIGHTS_FILE
-    from upscale_opt.tracing import trace
-    from upscale_opt.verification import masked_copy
+    from upscale_opt.latency.environment import environment
+    from upscale_opt.rewriting.exports import WEIGHTS_FILE
+    from upscale_opt.tracing.trace import trace
+    from upscale_opt.verifying.verification import masked_copy
 
     _require_data(ranking.importance, images, network)
     graph = trace(network, x)
@@ -137,7 +137,7 @@ def prune(
 
 
 def _loaded(data: str, workers: int) -> Dataset:
-    from upscale_opt.datasets import load_data
+    from upscale_opt.learning.datasets import load_data
 
     return load_data(data, workers=workers)
 
@@ -163,9 +163,9 @@ def _ranked(
     from tqdm import tqdm
 
     from upscale_opt.importance.criteria import GLOBAL
-    from upscale_opt.importance.masks import importance_masks
     from upscale_opt.importance.ranking import require_reached
     from upscale_opt.importance.registry import importance_named
+    from upscale_opt.masking.importance_masks import importance_masks
 
     batches = None
     if images is not None and importance_named(ranking.importance).needs_data:
@@ -195,7 +195,7 @@ def _ranked(
 
 def _export(setting: Setting, search: Search, directory: Path, verify: bool) -> dict[str, float]:
     """The pruned model, its channels in the best order found."""
-    from upscale_opt.segments import best_solver
+    from upscale_opt.planning.solutions import best_solver
 
     run = Run(setting, search, None)
     run.solve()

@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 from problems import Problem, objective_named
 from solvers import SolveInterrupted
-from upscale_opt import reports
-from upscale_opt.amounts import require_amount
 from upscale_opt.commands import options, spreading
 from upscale_opt.commands.mask_choices import MaskChoice, settle, settle_outputs
 from upscale_opt.commands.measuring import Measuring
+from upscale_opt.comparing import reports
 from upscale_opt.errors import ModelError, UpscaleError
-from upscale_opt.segments import Solutions, each_solution
+from upscale_opt.importance.amounts import require_amount
+from upscale_opt.planning.solutions import Solutions, each_solution
 
 if TYPE_CHECKING:
-    from upscale_opt.census import Census
-    from upscale_opt.comparison import Prepared
-    from upscale_opt.exports import Exported
-    from upscale_opt.plans import Plan
-    from upscale_opt.references import ModelReference
+    from upscale_opt.comparing.comparison import Prepared
+    from upscale_opt.models.references import ModelReference
+    from upscale_opt.planning.plans import Plan
+    from upscale_opt.rewriting.exports import Exported
+    from upscale_opt.tracing.census import Census
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Run:
 
     def export(self, *, verify: bool, baseline: bool = False, only: str | None = None) -> dict[str, Exported]:
         """Every solver's plan carried out and verified."""
-        from upscale_opt.comparison import export_all
+        from upscale_opt.comparing.comparison import export_all
 
         solvers = [only] if only is not None else self.search.solvers
         try:
@@ -136,7 +136,7 @@ class Run:
 
     def masks_summary(self) -> str:
         """What was asked of the masks and what was done, in one line."""
-        from upscale_opt.rounding import summary
+        from upscale_opt.masking.rounding import summary
 
         choice = self.setting.masks
         text = summary(self.prepared.report, round_to=choice.round_to, min_channels=choice.min_channels)
@@ -147,7 +147,7 @@ class Run:
 
     def write(self, exports: dict[str, Exported], **extra: Any) -> None:
         """The JSON document, if it was asked for."""
-        from upscale_opt.exports import gradients_of
+        from upscale_opt.rewriting.exports import gradients_of
 
         options.write_json(self._document(self._errors(exports), gradients_of(exports), **extra), self.json)
 
@@ -181,7 +181,7 @@ class Run:
         )
 
     def _census(self) -> Census:
-        from upscale_opt.census import census
+        from upscale_opt.tracing.census import census
 
         return census(self.prepared.graph)
 
@@ -230,11 +230,11 @@ def solve_instance(problem: Problem, search: Search, json: Path | None) -> Solut
 
 def prepare_model(setting: Setting, objective: str) -> tuple[Prepared, ModelReference]:
     """Build, trace and mask the model of a setting; its problems have what the objective needs."""
-    from upscale_opt.comparison import prepare
+    from upscale_opt.comparing.comparison import prepare
     from upscale_opt.latency.backends import require_backend
-    from upscale_opt.references import ModelReference
-    from upscale_opt.skipped import grouped
-    from upscale_opt.tracing import trace
+    from upscale_opt.models.references import ModelReference
+    from upscale_opt.tracing.skipped import grouped
+    from upscale_opt.tracing.trace import trace
 
     measuring = setting.measuring
     shape = measuring.shape(options.parse_shape(setting.input_shape))
@@ -263,9 +263,9 @@ def load_model_and_input(
     """
     import torch
 
-    from upscale_opt.models import in_memory_format, load_model
-    from upscale_opt.pruned_modules import is_pruned
-    from upscale_opt.weight_parametrisations import PRUNE, computed_weights, plain_weights
+    from upscale_opt.models.loading import in_memory_format, load_model
+    from upscale_opt.models.torch_prune import is_pruned
+    from upscale_opt.models.weight_parametrisations import PRUNE, computed_weights, plain_weights
 
     try:
         where = torch.device(device)
@@ -296,7 +296,7 @@ def reference_of(
     plan: Plan | None, model: str | None, weights: str | None, input_shape: str, seed: int
 ) -> ModelReference:
     """What a plan says of its model, unless the command line names another model or other weights."""
-    from upscale_opt.references import ModelReference
+    from upscale_opt.models.references import ModelReference
 
     stored = plan.model if plan is not None else None
     if stored is None:
@@ -315,8 +315,8 @@ def export_by_plan(
     path: Path, model: str | None, weights: str | None, input_shape: str, seed: int, device: str, *, verify: bool
 ) -> Exported:
     """Export by a plan file; the plan says which model, unless the command line does."""
-    from upscale_opt.exporter import export as run_export
-    from upscale_opt.plans import read_plan
+    from upscale_opt.exporting.exporter import export as run_export
+    from upscale_opt.planning.plans import read_plan
 
     plan = read_plan(path)
     refuse_beside(plan, "seed", "input_shape")

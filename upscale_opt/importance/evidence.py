@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from upscale_opt.errors import MaskError
-from upscale_opt.graphs import Graph, TensorLayout
+from upscale_opt.importance.modes import INPUT
 from upscale_opt.importance.norms import slices_of
 from upscale_opt.importance.scales import scales_of
-from upscale_opt.modes import INPUT
-from upscale_opt.writes import writes_of
+from upscale_opt.tracing.graphs import Graph, TensorLayout
+from upscale_opt.tracing.writes import writes_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +32,9 @@ class Evidence:
     statistics
         Weight name to the mean of the importance's statistic over the images and the calls of the layer, float64 of
         shape (channels,). On the input side it is that of the tensor that enters the layer, on the output side that
-        of the tensor that an output mask multiplies, behind normalisation and activation (`upscale_opt.writes`). For
-        a convolution with several groups, summed over them. Empty if the importance has no statistic.
+        of the tensor that an output mask multiplies, behind normalisation and activation
+        (`upscale_opt.tracing.writes`). For a convolution with several groups, summed over them. Empty if the importance
+        has no statistic.
     gradients
         Weight name to the gradient of the mean loss over the data, of the weight's shape. Empty if not asked for.
     """

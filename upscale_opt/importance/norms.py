@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from upscale_opt.attributes import attribute_of
-from upscale_opt.graphs import Graph
-from upscale_opt.modes import INPUT
+from upscale_opt.importance.modes import INPUT
+from upscale_opt.models.attributes import attribute_of
+from upscale_opt.tracing.graphs import Graph
 
 LARGEST = float("inf")
 

@@ -11,15 +11,15 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from upscale_opt.argument_checks import parts_of
-from upscale_opt.attributes import attribute_of
+from upscale_opt.arguments.checks import parts_of
+from upscale_opt.capture.regions import unwound
 from upscale_opt.errors import MaskError, first_line
-from upscale_opt.graphs import Graph
 from upscale_opt.importance.evidence import Evidence, Point, points_of
+from upscale_opt.importance.modes import INPUT
 from upscale_opt.importance.registry import Importance, Statistic
-from upscale_opt.modes import INPUT
-from upscale_opt.regions import unwound
-from upscale_opt.running import device_of
+from upscale_opt.models.attributes import attribute_of
+from upscale_opt.models.running import device_of
+from upscale_opt.tracing.graphs import Graph
 
 Loss = Callable[[Any, Any], torch.Tensor]
 

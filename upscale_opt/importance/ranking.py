@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from upscale_opt.amounts import num_removed, round_up
-from upscale_opt.consumer_names import consumers_matching
 from upscale_opt.errors import MaskError
-from upscale_opt.finite import require_finite
-from upscale_opt.graphs import Graph
+from upscale_opt.importance.amounts import num_removed, round_up
 from upscale_opt.importance.criteria import GLOBAL, Criterion
 from upscale_opt.importance.norms import num_channels
 from upscale_opt.importance.registry import importance_named
+from upscale_opt.tracing.consumer_names import consumers_matching
+from upscale_opt.tracing.finite import require_finite
+from upscale_opt.tracing.graphs import Graph
 
 
 def scores_of(graph: Graph, weights: Iterable[str], side: str, criterion: Criterion) -> dict[str, np.ndarray]:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from upscale_opt.argument_checks import a_flag, a_text, at_least, callable_with, described, optional, settle_fields
-from upscale_opt.entrance import AN_IMPORTANCE, entrance
+from upscale_opt.arguments.checks import a_flag, a_text, at_least, callable_with, described, optional, settle_fields
+from upscale_opt.arguments.entrance import AN_IMPORTANCE, entrance
 from upscale_opt.errors import MaskError
 from upscale_opt.importance.evidence import Evidence
 

@@ -17,12 +17,12 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from upscale_opt.argument_names import arguments_of
-from upscale_opt.attributes import attribute_of
-from upscale_opt.graphs import Graph
-from upscale_opt.memory import kind_of
+from upscale_opt.capture.argument_names import arguments_of
+from upscale_opt.capture.shared_memory import kind_of
+from upscale_opt.models.attributes import attribute_of
 from upscale_opt.operators.table import CONCATS
-from upscale_opt.writes import ADDITIONS, PRODUCTS, SUBTRACTIONS
+from upscale_opt.tracing.graphs import Graph
+from upscale_opt.tracing.writes import ADDITIONS, PRODUCTS, SUBTRACTIONS
 
 
 def scales_of(graph: Graph) -> dict[str, np.ndarray]:

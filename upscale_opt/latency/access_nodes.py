@@ -9,16 +9,16 @@ import torch
 from torch import fx
 
 from problems.evaluation import COPY
-from upscale_opt.exports import Exported
-from upscale_opt.flow import Flow
-from upscale_opt.layouts import stored_positions
+from upscale_opt.channels.flow import Flow
+from upscale_opt.masking.stored_channels import Pruning
 from upscale_opt.operators import normalisations
 from upscale_opt.operators.elementwise import elementwise, same
 from upscale_opt.operators.table import rule_of
-from upscale_opt.plans import GATHERING
-from upscale_opt.prologues import prologues_of
-from upscale_opt.pruning import Pruning
-from upscale_opt.read_rewriting import positions_read
+from upscale_opt.planning.plans import GATHERING
+from upscale_opt.rewriting.exports import Exported
+from upscale_opt.rewriting.read_rewriting import positions_read
+from upscale_opt.rewriting.stored_layouts import stored_positions
+from upscale_opt.tracing.prologues import prologues_of
 
 
 @dataclass(frozen=True)

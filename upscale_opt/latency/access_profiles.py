@@ -17,14 +17,14 @@ import torch
 from tqdm import tqdm
 
 from problems.evaluation import OVER_READ, VIEW
-from upscale_opt.entrance import entrance
+from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import ModelError
-from upscale_opt.exports import Exported
 from upscale_opt.latency.access_nodes import AccessNodes, nodes_of_accesses
 from upscale_opt.latency.access_traces import NODE, REFERENCE, Copy, NodeRunner, Range, profiled_pass
 from upscale_opt.latency.retained_memory import retained_memory
-from upscale_opt.network_checks import require_call, require_run, require_values, with_values
-from upscale_opt.tracing import as_tuple
+from upscale_opt.models.network_checks import require_call, require_run, require_values, with_values
+from upscale_opt.rewriting.exports import Exported
+from upscale_opt.tracing.trace import as_tuple
 
 FULL = "full"
 """The mode of an access that reads all channels that its input stores."""

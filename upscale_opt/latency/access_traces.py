@@ -13,9 +13,9 @@ from torch import fx
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, record_function
 
+from upscale_opt.capture.regions import unwound
 from upscale_opt.errors import ModelError, first_line
 from upscale_opt.latency.stack_room import with_stack_room
-from upscale_opt.regions import unwound
 
 MOVING = frozenset(
     ("aten::copy_", "aten::index_select", "aten::index", "aten::gather", "aten::take", "aten::cat", "aten::to_mkldnn")

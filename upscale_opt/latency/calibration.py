@@ -20,19 +20,19 @@ from torch import nn
 from tqdm import tqdm
 
 from problems import CostTable
-from upscale_opt.argument_checks import at_least, settle_fields, whole
-from upscale_opt.cost_model import GRID, AnalyticCosts, Workload
-from upscale_opt.entrance import entrance
-from upscale_opt.environment import processor
-from upscale_opt.extraction import extract
-from upscale_opt.gather_convolution import is_fused_on
-from upscale_opt.graphs import Graph
+from upscale_opt.arguments.checks import at_least, settle_fields, whole
+from upscale_opt.arguments.entrance import entrance
 from upscale_opt.latency.backends import EAGER, prepared, require_backend
 from upscale_opt.latency.cost_tables import CONTIGUOUS, Conditions, CostTables, Detail, Key, Timing, default_directory
+from upscale_opt.latency.environment import processor
 from upscale_opt.latency.retained_memory import memory_kind, retained_memory
 from upscale_opt.latency.specimens import Case, Specimen, forms_of, inputs_of
 from upscale_opt.latency.stack_room import with_stack_room
-from upscale_opt.memory_formats import is_channels_last
+from upscale_opt.models.memory_formats import is_channels_last
+from upscale_opt.modules.gather_convolution import is_fused_on
+from upscale_opt.planning.cost_model import GRID, AnalyticCosts, Workload
+from upscale_opt.planning.extraction import extract
+from upscale_opt.tracing.graphs import Graph
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 MOST_RUNS = 128

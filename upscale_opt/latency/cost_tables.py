@@ -21,8 +21,8 @@ from problems import ProblemError
 from problems.evaluation import COPY, OVER_READ, PIECES
 from problems.files import locked, read_json, reject_unknown_fields, require_field, write_text_atomically
 from upscale_opt.errors import UpscaleError
-from upscale_opt.layers import Layer
-from upscale_opt.plans import KERNELS
+from upscale_opt.planning.layer_shapes import Layer
+from upscale_opt.planning.plans import KERNELS
 
 FORMAT = "upscale_opt.cost_tables"
 VERSION = 5

@@ -1,6 +1,7 @@
 """Measured costs: the curves that solvers see, and the cheapest way to read, both made of one table of timings.
 
-No torch. `MeasuredCosts` is a `upscale_opt.cost_model.CostModel`; where nothing was measured it asks another one.
+No torch. `MeasuredCosts` is a `upscale_opt.planning.cost_model.CostModel`; where nothing was measured it asks another
+one.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from scipy.optimize import isotonic_regression
 
 from problems import CostTable, Curve
 from problems.evaluation import COPY, OVER_READ, PIECES, VIEW
-from upscale_opt.cost_model import CostModel, Workload
 from upscale_opt.errors import UpscaleError
 from upscale_opt.latency.cost_tables import CONTIGUOUS, CostTables, Key, Timing, Way, by_form
 from upscale_opt.latency.drift import quiet_medians
-from upscale_opt.plans import ALIGNMENT, GATHERING, MATMUL
+from upscale_opt.planning.cost_model import CostModel, Workload
+from upscale_opt.planning.plans import ALIGNMENT, GATHERING, MATMUL
 
 OWN = Way()
 """The module's own operator, channels selected in front of all that serves it alone."""
@@ -39,7 +40,7 @@ class Reading:
     width
         Channels read, where that is more than the smallest range; None otherwise.
     kernel
-        Empty for the module's own operator, or one of `upscale_opt.plans.KERNELS`.
+        Empty for the module's own operator, or one of `upscale_opt.planning.plans.KERNELS`.
     late
         Whether channels are selected behind what serves the consumer alone, and not in front of it.
     """
@@ -279,7 +280,7 @@ class MeasuredCosts:
         return MeasuredTable(key, timings) if timings else None
 
     def table(self, workload: Workload, *, kept: int, stored: int) -> CostTable:
-        """The curves of an access; see `upscale_opt.cost_model.CostModel`."""
+        """The curves of an access; see `upscale_opt.planning.cost_model.CostModel`."""
         key = None if workload.layer is None else Key(workload.layer, kept, stored)
         own = self.measured(workload.layer, kept=kept, stored=stored)
         if own is None:

@@ -17,15 +17,15 @@ from torch import nn
 from torch.utils import benchmark
 from tqdm import tqdm
 
-from upscale_opt.entrance import RUNNABLE, entrance
-from upscale_opt.environment import StolenTime, environment
+from upscale_opt.arguments.entrance import RUNNABLE, entrance
 from upscale_opt.errors import ModelError
 from upscale_opt.latency.backends import EAGER, TORCHSCRIPT, is_script, prepared
 from upscale_opt.latency.drift import slowness
+from upscale_opt.latency.environment import StolenTime, environment
 from upscale_opt.latency.retained_memory import retained_memory
 from upscale_opt.latency.stack_room import with_stack_room
-from upscale_opt.network_checks import require_run, with_values
-from upscale_opt.tracing import as_tuple
+from upscale_opt.models.network_checks import require_run, with_values
+from upscale_opt.tracing.trace import as_tuple
 
 MINIMUM_BLOCK_SECONDS = 0.02
 

@@ -14,12 +14,12 @@ import numpy as np
 
 from problems import Problem, evaluate, order_by_names
 from problems.evaluation import OVER_READ, VIEW
-from upscale_opt.graphs import Graph
 from upscale_opt.latency.measured_costs import MeasuredCosts, MeasuredTable, Reading
-from upscale_opt.plans import Plan, consumer_of
-from upscale_opt.prologues import prologues_of
-from upscale_opt.pruning import Pruning
-from upscale_opt.workloads import layer_of
+from upscale_opt.masking.stored_channels import Pruning
+from upscale_opt.planning.plans import Plan, consumer_of
+from upscale_opt.planning.workloads import layer_of
+from upscale_opt.tracing.graphs import Graph
+from upscale_opt.tracing.prologues import prologues_of
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def expected_as_planned(
 
 
 def fastest_kernels(tables: Mapping[str, MeasuredTable]) -> dict[str, str]:
-    """What computes accesses fastest if their channels are there, contiguous: for `upscale_opt.floors.floor_of`."""
+    """What computes accesses fastest if their channels are there, contiguous: for `upscale_opt.comparing.floors`."""
     return {name: table.least.kernel for name, table in tables.items() if table.least.kernel}
 
 

@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 from problems.evaluation import COPY, OVER_READ, PIECES
-from upscale_opt.editing import runs_of
-from upscale_opt.gather_convolution import GatherConv2d
 from upscale_opt.latency.cost_tables import CONTIGUOUS
-from upscale_opt.layers import LINEAR, Layer
-from upscale_opt.layouts import entries
-from upscale_opt.matrix_convolution import MatrixConv2d
-from upscale_opt.plans import GATHERING, MATMUL
-from upscale_opt.selections import Gather
+from upscale_opt.modules.gather_convolution import GatherConv2d
+from upscale_opt.modules.matrix_convolution import MatrixConv2d
+from upscale_opt.modules.selections import Gather
+from upscale_opt.planning.layer_shapes import LINEAR, Layer
+from upscale_opt.planning.plans import GATHERING, MATMUL
+from upscale_opt.rewriting.fx_editing import runs_of
+from upscale_opt.rewriting.stored_layouts import entries
 
 BEHIND = "behind"
 """Name of the gather behind a prologue; others are named by the operand they select from."""
@@ -40,7 +40,7 @@ class Case:
     runs
         Contiguous runs of them, for ``pieces``; otherwise 1.
     kernel
-        Empty for the module's own operator, or one of `upscale_opt.plans.KERNELS`.
+        Empty for the module's own operator, or one of `upscale_opt.planning.plans.KERNELS`.
     late
         Whether channels are selected behind what serves the consumer alone, right in front of it, and not in front of
         all that.

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from upscale_opt.attributes import attribute_of
-from upscale_opt.finite import require_finite
-from upscale_opt.graphs import Graph
 from upscale_opt.learning.loop import Method, Training
-from upscale_opt.pruning import Pruning
+from upscale_opt.masking.stored_channels import Pruning
+from upscale_opt.models.attributes import attribute_of
+from upscale_opt.tracing.finite import require_finite
+from upscale_opt.tracing.graphs import Graph
 
 Masks = dict[str, np.ndarray]
 

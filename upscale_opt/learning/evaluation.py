@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from upscale_opt.entrance import RUNNABLE, entrance
-from upscale_opt.entrance import batches as a_series
+from upscale_opt.arguments.entrance import RUNNABLE, entrance
+from upscale_opt.arguments.entrance import batches as a_series
 from upscale_opt.errors import LearningError
-from upscale_opt.running import device_of, in_modes
+from upscale_opt.models.running import device_of, in_modes
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from upscale_opt.datasets import Dataset
-from upscale_opt.entrance import DATASET, LEARNER, entrance
+from upscale_opt.arguments.entrance import DATASET, LEARNER, entrance
 from upscale_opt.learning.columns import Columns, HeldColumns
+from upscale_opt.learning.datasets import Dataset
 from upscale_opt.learning.learned import Learned
 from upscale_opt.learning.loop import Training, fit
 from upscale_opt.learning.recipes import Recipe
 from upscale_opt.learning.targets import Target
-from upscale_opt.masks import normalise_masks
-from upscale_opt.running import device_of
-from upscale_opt.tracing import trace
+from upscale_opt.masking.input_masks import normalise_masks
+from upscale_opt.models.running import device_of
+from upscale_opt.tracing.trace import trace
 
 
 @entrance(model=LEARNER, data=DATASET)

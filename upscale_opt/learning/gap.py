@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from upscale_opt.argument_checks import an, callable_with, whole
-from upscale_opt.datasets import Dataset
-from upscale_opt.entrance import DATASET, LEARNER, entrance
+from upscale_opt.arguments.checks import an, callable_with, whole
+from upscale_opt.arguments.entrance import DATASET, LEARNER, entrance
 from upscale_opt.errors import LearningError
 from upscale_opt.learning.checkpoints import own_random_state, read_state, require_same, seed_everything, write_state
 from upscale_opt.learning.columns import Columns, HeldColumns
 from upscale_opt.learning.copies import Copy, Factory, train_copies
+from upscale_opt.learning.datasets import Dataset
 from upscale_opt.learning.evaluation import Accuracy, accuracy
 from upscale_opt.learning.finetuning import FixedMasks
 from upscale_opt.learning.learned import Learned
@@ -31,8 +31,8 @@ from upscale_opt.learning.partitions import Partition, combined, owners, partiti
 from upscale_opt.learning.recipes import Recipe
 from upscale_opt.learning.schedules import Step, dense_partitions
 from upscale_opt.learning.targets import Target
-from upscale_opt.running import device_of, reestimate_batch_norm
-from upscale_opt.tracing import trace
+from upscale_opt.models.running import device_of, reestimate_batch_norm
+from upscale_opt.tracing.trace import trace
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from upscale_opt.attributes import attribute_of
 from upscale_opt.errors import LearningError
-from upscale_opt.graphs import Graph
 from upscale_opt.learning.evaluation import Accuracy
 from upscale_opt.learning.loop import Epoch
+from upscale_opt.models.attributes import attribute_of
+from upscale_opt.tracing.graphs import Graph
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,7 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from upscale_opt.datasets import Dataset
-from upscale_opt.entrance import DATASET, RUNNABLE, entrance
+from upscale_opt.arguments.entrance import DATASET, RUNNABLE, entrance
 from upscale_opt.errors import LearningError
 from upscale_opt.learning.checkpoints import (
     Checkpoint,
@@ -28,10 +27,11 @@ from upscale_opt.learning.checkpoints import (
     restore_random_state,
     seed_everything,
 )
+from upscale_opt.learning.datasets import Dataset
 from upscale_opt.learning.evaluation import Accuracy, accuracy
 from upscale_opt.learning.recipes import Recipe
-from upscale_opt.running import device_of
-from upscale_opt.wrappers import unwrapped, without_prefixes
+from upscale_opt.models.running import device_of
+from upscale_opt.models.wrappers import unwrapped, without_prefixes
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from itertools import pairwise
 
 import torch
 
-from upscale_opt.attributes import attribute_of
 from upscale_opt.errors import LearningError
-from upscale_opt.graphs import Graph
+from upscale_opt.models.attributes import attribute_of
+from upscale_opt.tracing.graphs import Graph
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from numbers import Real
 
-from upscale_opt.argument_checks import a_flag, described, refused, settle_fields, whole
+from upscale_opt.arguments.checks import a_flag, described, refused, settle_fields, whole
 from upscale_opt.errors import LearningError
 
 COSINE, CONSTANT = "cosine", "constant"

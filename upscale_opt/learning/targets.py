@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from upscale_opt.argument_checks import names, settle_fields
+from upscale_opt.arguments.checks import names, settle_fields
 from upscale_opt.errors import MaskError
-from upscale_opt.graphs import Graph
 from upscale_opt.importance.criteria import GLOBAL, LOCAL, Criterion
-from upscale_opt.importance.masks import maskable
+from upscale_opt.importance.modes import INPUT
 from upscale_opt.importance.ranking import ranked_masks, require_reached
 from upscale_opt.importance.registry import Importance
-from upscale_opt.modes import INPUT
+from upscale_opt.masking.importance_masks import maskable
+from upscale_opt.tracing.graphs import Graph
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Target:
     Attributes
     ----------
     amount
-        Share of channels to remove, in [0, 1); see `upscale_opt.amounts.num_removed`.
+        Share of channels to remove, in [0, 1); see `upscale_opt.importance.amounts.num_removed`.
     scope
         ``local``: of every layer. ``global``: of all layers together; each keeps its strongest channel.
     amounts

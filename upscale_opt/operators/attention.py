@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from upscale_opt.channels import Layout
-from upscale_opt.findings import Value
-from upscale_opt.flow import Flow
+from upscale_opt.channels.findings import Value
+from upscale_opt.channels.flow import Flow
+from upscale_opt.channels.table import Layout
 
 
 def multi_head_attention(flow: Flow, node: fx.Node) -> Value:

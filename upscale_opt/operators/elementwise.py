@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import fx
 
-from upscale_opt.channels import Layout
-from upscale_opt.findings import Value
-from upscale_opt.flow import Flow
+from upscale_opt.channels.findings import Value
+from upscale_opt.channels.flow import Flow
+from upscale_opt.channels.table import Layout
 
 
 def elementwise(flow: Flow, node: fx.Node) -> Value:

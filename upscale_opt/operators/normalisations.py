@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from upscale_opt.findings import Value, through_channel
-from upscale_opt.flow import Flow
+from upscale_opt.channels.findings import Value, through_channel
+from upscale_opt.channels.flow import Flow
 
 
 def batch_norm(flow: Flow, node: fx.Node) -> Value:

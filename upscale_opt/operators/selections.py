@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from upscale_opt.channels import Layout
-from upscale_opt.findings import Piece, Value
-from upscale_opt.flow import Flow
+from upscale_opt.channels.findings import Piece, Value
+from upscale_opt.channels.flow import Flow
+from upscale_opt.channels.table import Layout
 from upscale_opt.operators.sizes import take_size
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from upscale_opt.channels import Layout, Scattered
-from upscale_opt.findings import Value
-from upscale_opt.flow import Flow
+from upscale_opt.channels.findings import Value
+from upscale_opt.channels.flow import Flow
+from upscale_opt.channels.table import Layout, Scattered
 
 MOST_FOLLOWED = 2**25
 """A tensor with more elements whose channel axis is split is not followed any further."""

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from upscale_opt.channels import Layout, Scattered
-from upscale_opt.findings import Value, channels_in
-from upscale_opt.flow import Flow
+from upscale_opt.channels.findings import Value, channels_in
+from upscale_opt.channels.flow import Flow
+from upscale_opt.channels.table import Layout, Scattered
 
 HARMLESS = ("dtype", "device", "ndim", "requires_grad", "is_cuda", "layout", "is_floating_point", "is_complex")
 

@@ -10,11 +10,12 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from upscale_opt.custom_functions import CustomFunction
+from upscale_opt.capture.custom_functions import CustomFunction
+from upscale_opt.channels.findings import Value
+from upscale_opt.channels.flow import Flow
 from upscale_opt.errors import ModelError
-from upscale_opt.findings import Value
-from upscale_opt.flow import Flow
-from upscale_opt.matrix_convolution import MatrixConv2d
+from upscale_opt.modules.matrix_convolution import MatrixConv2d
+from upscale_opt.modules.selections import Gather
 from upscale_opt.operators import attention, normalisations, selections, shapes, sizes, weights
 from upscale_opt.operators.elementwise import (
     deviation,
@@ -27,7 +28,6 @@ from upscale_opt.operators.elementwise import (
     resize,
     same,
 )
-from upscale_opt.selections import Gather
 
 Rule = Callable[[Flow, fx.Node], Value]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import fx
 
-from upscale_opt.findings import Value, through_channel
-from upscale_opt.flow import Flow
+from upscale_opt.channels.findings import Value, through_channel
+from upscale_opt.channels.flow import Flow
 
 
 def convolution(flow: Flow, node: fx.Node) -> Value:

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from problems import AllocationProblem, LayerTimes, TimingTable, allocation_problem
-from upscale_opt.argument_checks import above, several
-from upscale_opt.entrance import entrance
+from upscale_opt.arguments.checks import above, several
+from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import MaskError
 from upscale_opt.latency.calibration import conditions_of
 from upscale_opt.spdy.calibration_data import CalibrationData, calibration_data
@@ -33,7 +33,7 @@ from upscale_opt.spdy.prunable_layers import PrunableLayer, levels_of, listed_la
 from upscale_opt.spdy.reconstructions import Repair, reconstruct
 from upscale_opt.spdy.results import SpeedupAllocation
 from upscale_opt.spdy.stitching import Loss, Stitching, mean_loss
-from upscale_opt.tracing import as_tuple, trace
+from upscale_opt.tracing.trace import as_tuple, trace
 
 RECONSTRUCTIONS_DIRECTORY, CHECKPOINT_FILE = "reconstructions", "global-adaprune.safetensors"
 

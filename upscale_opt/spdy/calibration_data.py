@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from upscale_opt.argument_checks import parts_of, whole
-from upscale_opt.entrance import batches as a_series
-from upscale_opt.entrance import entrance
+from upscale_opt.arguments.checks import parts_of, whole
+from upscale_opt.arguments.entrance import batches as a_series
+from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import MaskError, first_line
-from upscale_opt.running import device_of
+from upscale_opt.models.running import device_of
 
 BATCH_SIZE = 32
 

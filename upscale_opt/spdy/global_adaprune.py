@@ -18,8 +18,8 @@ from torch import nn
 from tqdm import tqdm
 
 from problems.files import write_bytes_atomically
-from upscale_opt.attributes import attribute_of
 from upscale_opt.errors import MaskError
+from upscale_opt.models.attributes import attribute_of
 from upscale_opt.spdy.calibration_data import CalibrationData
 from upscale_opt.spdy.layer_runs import frozen_copy, state_digest, watched
 

@@ -22,9 +22,9 @@ from upscale_opt.latency.calibration import MEMORY_FORMATS, Effort, conditions_o
 from upscale_opt.latency.cost_tables import CONTIGUOUS, Conditions, CostTables, Key, Timing, default_directory
 from upscale_opt.latency.profiling import profile
 from upscale_opt.latency.specimens import Case, Specimen
-from upscale_opt.layers import Layer
+from upscale_opt.planning.layer_shapes import Layer
 from upscale_opt.spdy.prunable_layers import PrunableLayer
-from upscale_opt.tracing import as_tuple
+from upscale_opt.tracing.trace import as_tuple
 
 
 @dataclass(frozen=True)

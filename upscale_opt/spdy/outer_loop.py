@@ -16,7 +16,7 @@ from problems import AllocationProblem, UnreachableSpeedupError
 from solvers import Allocation
 from solvers.allocation.gate import allocation_of
 from solvers.common.result import Status
-from upscale_opt.exports import Exported
+from upscale_opt.rewriting.exports import Exported
 from upscale_opt.spdy.choices import Choice, ChoiceSearch
 from upscale_opt.spdy.journal import Journal
 from upscale_opt.spdy.outer_rounds import (

@@ -18,20 +18,20 @@ from torch import nn
 from problems import AllocationProblem, evaluate, order_by_names
 from problems.evaluation import COPY, OVER_READ, PIECES
 from solvers import Allocation
-from upscale_opt.comparison import export_all, prepare
-from upscale_opt.cost_model import CostModel
-from upscale_opt.exports import Exported
-from upscale_opt.graphs import Graph, Read
+from upscale_opt.comparing.comparison import export_all, prepare
 from upscale_opt.latency.backends import EAGER
 from upscale_opt.latency.calibration import Effort, conditions_of
 from upscale_opt.latency.cost_tables import CONTIGUOUS
 from upscale_opt.latency.profiling import profile_interleaved
 from upscale_opt.latency.specimens import Case
-from upscale_opt.pruning import Pruning
-from upscale_opt.segments import Solutions, each_solution
+from upscale_opt.masking.stored_channels import Pruning
+from upscale_opt.planning.cost_model import CostModel
+from upscale_opt.planning.solutions import Solutions, each_solution
+from upscale_opt.rewriting.exports import Exported
 from upscale_opt.spdy.layer_times import case_times
 from upscale_opt.spdy.prunable_layers import PrunableLayer
-from upscale_opt.tracing import as_tuple
+from upscale_opt.tracing.graphs import Graph, Read
+from upscale_opt.tracing.trace import as_tuple
 
 
 @dataclass(frozen=True)

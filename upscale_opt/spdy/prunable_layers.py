@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from torch import nn
 
 from problems import TimingTable
-from upscale_opt.amounts import num_removed
-from upscale_opt.consumer_names import consumers_matching
 from upscale_opt.errors import MaskError
-from upscale_opt.finite import require_finite
-from upscale_opt.graphs import Graph, Read
-from upscale_opt.layers import Layer
-from upscale_opt.pruning import Pruning
-from upscale_opt.workloads import layer_of
+from upscale_opt.importance.amounts import num_removed
+from upscale_opt.masking.stored_channels import Pruning
+from upscale_opt.planning.layer_shapes import Layer
+from upscale_opt.planning.workloads import layer_of
+from upscale_opt.tracing.consumer_names import consumers_matching
+from upscale_opt.tracing.finite import require_finite
+from upscale_opt.tracing.graphs import Graph, Read
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class PrunableLayer:
         return math.prod(self.shape.input_shape) // self.channels
 
     def kept(self, sparsity: float) -> int:
-        """Channels that a level keeps: all but `upscale_opt.amounts.num_removed`."""
+        """Channels that a level keeps: all but `upscale_opt.importance.amounts.num_removed`."""
         return self.channels - num_removed(sparsity, self.channels)
 
     def counts(self, sparsities: Sequence[float]) -> tuple[int, ...]:

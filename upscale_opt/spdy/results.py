@@ -14,8 +14,8 @@ from problems import AllocationProblem, TimingTable, write_sparsity_profile, wri
 from problems.files import write_bytes_atomically
 from solvers import Allocation
 from upscale_opt.errors import MaskError
-from upscale_opt.exports import WEIGHTS_FILE, Exported
-from upscale_opt.mask_files import save_masks
+from upscale_opt.planning.mask_files import save_masks
+from upscale_opt.rewriting.exports import WEIGHTS_FILE, Exported
 from upscale_opt.spdy.global_adaprune import Tuned
 from upscale_opt.spdy.outer_rounds import Round
 

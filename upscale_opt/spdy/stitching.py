@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from upscale_opt.attributes import attribute_of
 from upscale_opt.errors import MaskError, first_line
-from upscale_opt.running import reestimate_batch_norm
+from upscale_opt.models.attributes import attribute_of
+from upscale_opt.models.running import reestimate_batch_norm
 from upscale_opt.spdy.calibration_data import CalibrationData
 from upscale_opt.spdy.layer_runs import frozen_copy
 from upscale_opt.spdy.reconstructions import Reconstructions

@@ -1,0 +1,1 @@
+"""Checks of claims about orders: solutions, bounds and proofs, by code that knows no solver."""

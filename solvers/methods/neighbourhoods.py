@@ -1,0 +1,206 @@
+"""The solver `lns`: large neighbourhood search, block by block, each neighbourhood searched exactly.
+
+It starts where `local-search` arrives. For spans: several rows of a chain, or the classes of a stretch (a whole block
+if it is small); for runs: the classes of a stretch. The other blocks, and the rest of the block, are held fast.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+
+from problems import Order
+from solvers.common.block_rows import BlockRows, SpanBlock, class_sequence, span_blocks
+from solvers.common.errors import SolverError
+from solvers.common.incumbent import Incumbent
+from solvers.common.rows import class_bits, span_rows
+from solvers.common.task import Finding, Task
+from solvers.methods.in_places import solved_in_places
+from solvers.methods.local_search import LocalSearch
+from solvers.runs.class_windows import best_run_window, best_window
+from solvers.runs.run_climb import end_costs
+from solvers.spans.heuristics.chain_moves import ChainPair
+from solvers.spans.heuristics.chain_reinsertion import most_reinserted, reinserted
+from solvers.spans.heuristics.tangent_lines import SpanCurves
+
+_FEWER_RUN_CLASSES = 3
+
+
+@dataclass(frozen=True)
+class LargeNeighbourhoods:
+    """A heuristic with the trivial bound; never worse than greedy, the identity or the hint.
+
+    Parameters
+    ----------
+    patience
+        Fruitless neighbourhoods per block that is worth a search before it gives up. Default 1000.
+    max_classes
+        Most classes that are ordered at once (three fewer for runs). Default 12.
+    first_share
+        Share of the time for the local search it begins with. Default 0.5.
+    first
+        That search.
+
+    Raises
+    ------
+    SolverError
+        If a parameter makes no sense.
+    """
+
+    patience: int = 1000
+    max_classes: int = 12
+    first_share: float = 0.5
+    first: LocalSearch = field(default_factory=LocalSearch)
+    name: ClassVar[str] = "lns"
+    exact: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.patience < 1 or not 4 <= self.max_classes <= 20 or not 0 < self.first_share <= 1:
+            raise SolverError("lns: give a patience of at least 1, 4 to 20 classes, and a share above 0 and at most 1")
+
+    def solve(self, task: Task) -> Finding:
+        """The best order found until the deadline."""
+        if task.problem.bundles:
+            return solved_in_places(self, task)
+        until = time.perf_counter() + self.first_share * task.remaining
+        found = self.first.solve(replace(task, deadline=until))
+        incumbent = Incumbent(replace(task, start=found.order))
+        incumbent.raise_bound(found.bound or 0)
+        steps = 0
+        if not incumbent.closed:
+            objective = task.objective
+            if objective.counts_runs:
+                steps = _RunWindows(task, incumbent, self).run()
+            elif objective.alpha is not None or objective.uses_tables:
+                steps = _SpanWindows(task, incumbent, self).run()
+        stats = {"first_value": found.objective, "neighbourhoods": steps}
+        return incumbent.finding(stats)
+
+
+class _SpanWindows:
+    """The search for spans; sequences are those of the incumbent or as good."""
+
+    def __init__(self, task: Task, incumbent: Incumbent, config: LargeNeighbourhoods) -> None:
+        self._task, self._incumbent, self._config = task, incumbent, config
+        self._rng = np.random.default_rng(task.seed)
+        spans = span_rows(task.problem)
+        self._curves = SpanCurves(task)
+        self._excess = spans.fixed.copy()
+        self._blocks = span_blocks(task.problem, spans)
+        self._sequences = [class_sequence(task.problem, incumbent.order, block.block) for block in self._blocks]
+        self._meet = [block.rows.meet for block in self._blocks]
+        for block, sequence in zip(self._blocks, self._sequences):
+            np.add.at(self._excess, block.access, block.rows.covered(sequence) - block.rows.weight @ block.rows.bits)
+        self._value = self._true_value()
+
+    def run(self) -> int:
+        """Search until the deadline or in vain for long enough; returns the number of neighbourhoods."""
+        open_blocks = [i for i, block in enumerate(self._blocks) if len(block.own) > 1]
+        idle = steps = 0
+        while open_blocks and idle < self._config.patience * len(open_blocks):
+            if self._task.expired or self._incumbent.closed:
+                break
+            steps, idle = steps + 1, idle + 1
+            i = int(self._rng.choice(open_blocks))
+            block = self._blocks[i]
+            rows = replace(block.rows, slope=self._curves.slopes(block.access, self._excess[block.access]))
+            if self._take(i, self._trial(i, rows)):
+                idle = 0
+            if len(block.own) <= self._config.max_classes and self._curves.straight:
+                open_blocks.remove(i)
+        return steps
+
+    def _trial(self, i: int, rows: BlockRows) -> np.ndarray:
+        """The best sequence of one neighbourhood of a block."""
+        sequence = self._sequences[i]
+        if self._meet[i] and self._rng.random() < 0.5 and len(sequence) > self._config.max_classes:
+            pair = ChainPair.of_sequence(rows, sequence)
+            side = int(self._rng.integers(2))
+            size = most_reinserted(len(pair.chains[side]), len(pair.chains[1 - side]))
+            _, chain = reinserted(pair, side, self._rng.permutation(pair.chains[side])[:size])
+            pair.replace(side, chain)
+            return pair.sequence()
+        begin = int(self._rng.integers(max(1, len(sequence) - self._config.max_classes + 1)))
+        if self._rng.random() < 0.5:
+            return best_window(
+                rows, sequence, begin, max_classes=self._config.max_classes, deadline=self._task.deadline
+            )
+        turned = replace(rows, left=rows.right, right=rows.left)
+        return best_window(
+            turned, sequence[::-1], begin, max_classes=self._config.max_classes, deadline=self._task.deadline
+        )[::-1]
+
+    def _take(self, i: int, sequence: np.ndarray) -> bool:
+        """Take a sequence of a block unless it is worse; says whether it is better."""
+        block: SpanBlock = self._blocks[i]
+        before = self._sequences[i], self._excess
+        change = block.rows.covered(sequence) - block.rows.covered(self._sequences[i])
+        self._sequences[i], self._excess = sequence, self._excess.copy()
+        np.add.at(self._excess, block.access, change)
+        value = self._true_value()
+        if value > self._value:
+            self._sequences[i], self._excess = before
+            return False
+        better = value < self._value
+        self._value = value
+        if better:
+            self._incumbent.offer(self._order())
+        return better
+
+    def _true_value(self) -> int:
+        return self._curves.value(self._excess) if self._curves.exact else self._task.value(self._order())
+
+    def _order(self) -> Order:
+        problem = self._task.problem
+        classes = {b: problem.classes.of_block(b) for b in range(len(problem.blocks))}
+        classes.update({own.block: own.own[order] for own, order in zip(self._blocks, self._sequences)})
+        return Order.of_classes(problem, np.concatenate(list(classes.values())).tolist())
+
+
+class _RunWindows:
+    """The search for runs."""
+
+    def __init__(self, task: Task, incumbent: Incumbent, config: LargeNeighbourhoods) -> None:
+        self._task, self._incumbent, self._config = task, incumbent, config
+        self._rng = np.random.default_rng(task.seed)
+        problem = task.problem
+        self._own = [problem.classes.of_block(b) for b in range(len(problem.blocks))]
+        self._free = [b for b, own in enumerate(self._own) if len(own) > 1 and not problem.blocks[b].pinned]
+        self._sequences = [
+            own[class_sequence(problem, incumbent.order, b)] if b in self._free else own
+            for b, own in enumerate(self._own)
+        ]
+        self._bits = {b: class_bits(problem, b, problem.readers_of(b)) for b in self._free}
+
+    def run(self) -> int:
+        """Search until the deadline or in vain for long enough; returns the number of neighbourhoods."""
+        problem, size = self._task.problem, self._config.max_classes - _FEWER_RUN_CLASSES
+        value = self._task.value(self._order())
+        idle = steps = 0
+        while idle < self._config.patience * len(self._free) and not (self._task.expired or self._incumbent.closed):
+            steps, idle = steps + 1, idle + 1
+            b = int(self._rng.choice(self._free))
+            before, own = self._sequences[b], self._own[b]
+            local = np.searchsorted(own, before)
+            begin = int(self._rng.integers(max(1, len(own) - size + 1)))
+            ends = end_costs(problem, self._sequences, b)
+            window = best_run_window(
+                self._bits[b], local, begin, min(len(own), begin + size), ends, deadline=self._task.deadline
+            )
+            if np.array_equal(window, local):
+                continue
+            self._sequences[b] = own[window]
+            order = self._order()
+            after = self._task.value(order)
+            if after > value:
+                self._sequences[b] = before
+            elif after < value:
+                value, idle = after, 0
+                self._incumbent.offer(order)
+        return steps
+
+    def _order(self) -> Order:
+        return Order.of_classes(self._task.problem, np.concatenate(self._sequences).tolist())

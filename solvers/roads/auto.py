@@ -1,0 +1,108 @@
+"""The solver `auto`, the default: takes a problem apart and sends every part down the road that suits it.
+
+Accesses whose cost is constant are left out, groups that do not touch are solved one by one. Which methods a part
+meets, in which order and for how long, is in `solvers.roads`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from problems import Order
+from solvers.common.components import Component, components, joined
+from solvers.common.incumbent import Incumbent
+from solvers.common.task import Finding, Task
+from solvers.methods.cp_sat import CpSat
+from solvers.roads.copies import solve_copies
+from solvers.roads.pieces import solve_pieces, spans_say_all
+from solvers.roads.runs import solve_runs
+from solvers.roads.spans import solve_spans
+
+
+@dataclass(frozen=True)
+class Auto:
+    """Chooses the method by size and objective; never worse than greedy, always with a bound.
+
+    Parameters
+    ----------
+    cp_sat
+        The constraint programs for copies, runs and pieces, with their own settings.
+
+    Examples
+    --------
+    >>> from problems.generators import random_masks
+    >>> from solvers import solve
+    >>> result = solve(random_masks(256, 7, seed=1), solver=Auto(), objective="traffic")
+    >>> result.gap, str(result.status)
+    (0.0, 'OPTIMAL')
+    """
+
+    cp_sat: CpSat = field(default_factory=CpSat)
+    name: ClassVar[str] = "auto"
+    exact: ClassVar[bool] = True
+
+    def solve(self, task: Task) -> Finding:
+        """The best order found until the deadline, with the best bound proven."""
+        incumbent = Incumbent(task)
+        parts = [] if incumbent.closed else components(task.problem, for_runs=_runs_matter(task))
+        stats: dict[str, Any] = {"classes": len(task.problem.classes), "parts": len(parts)}
+        if len(parts) == 1 and parts[0].problem is task.problem:
+            stats |= self._solve_part(task, incumbent)
+        elif parts:
+            stats |= self._solve_parts(task, incumbent, parts)
+        elif not incumbent.closed:
+            incumbent.raise_bound(incumbent.value)
+        return incumbent.finding(stats)
+
+    def _solve_parts(self, task: Task, incumbent: Incumbent, parts: list[Component]) -> dict[str, Any]:
+        """Every component with its share of the time, by its number of accesses; small ones first."""
+        alone = {a: cost.cost for a, cost in enumerate(task.costs(task.start))}
+        inside = {a for part in parts for a in part.accesses}
+        bound = sum(cost for a, cost in alone.items() if a not in inside)
+        orders = {part.accesses: part.order_of(task.problem, task.start) for part in parts}
+        waiting = sorted(parts, key=lambda part: len(part.accesses))
+        stats: dict[str, Any] = {}
+        for k, part in enumerate(waiting):
+
+            def whole(order: Order, part: Component = part) -> Order:
+                own = [(other, order if other is part else orders[other.accesses]) for other in parts]
+                return joined(task.problem, own)
+
+            share = len(part.accesses) ** 2 / sum(len(other.accesses) ** 2 for other in waiting[k:])
+            own = dataclasses.replace(
+                task,
+                problem=part.problem,
+                start=orders[part.accesses],
+                deadline=time.perf_counter() + share * task.remaining,
+                hint=None,
+                progress=incumbent.offer_from(whole),
+                want_proof=False,
+            )
+            best = Incumbent(own)
+            if not best.closed:
+                stats |= self._solve_part(own, best)
+            orders[part.accesses] = best.order
+            bound += task.objective.converted(best.bound, part=part.problem, whole=task.problem)
+            incumbent.offer(joined(task.problem, [(other, orders[other.accesses]) for other in parts]))
+        incumbent.raise_bound(bound, method="the sum over parts")
+        return stats
+
+    def _solve_part(self, task: Task, incumbent: Incumbent) -> dict[str, Any]:
+        """One problem that does not fall apart; improves the incumbent, returns figures for reports."""
+        objective = task.objective
+        if objective.counts_runs:
+            return solve_runs(task, incumbent, self.cp_sat)
+        if objective.uses_tables and not spans_say_all(task.problem):
+            return solve_pieces(task, incumbent, self.cp_sat)
+        if objective.alpha is None and not objective.uses_tables:
+            return solve_copies(task, incumbent, self.cp_sat)
+        return solve_spans(task, incumbent)
+
+
+def _runs_matter(task: Task) -> bool:
+    """Whether an access may pay by its number of runs: then blocks in the middle of its input matter too."""
+    tables = (access.table for access in task.problem.accesses) if task.objective.uses_tables else ()
+    return task.objective.counts_runs or any(table is not None and table.pieces is not None for table in tables)

@@ -1,0 +1,126 @@
+"""Bounds from levels for all blocks of a problem: rows in groups that the level bound can take, groups added up.
+
+The rows of a group that are not anchored at the same end share classes pairwise. What a group must pay without the
+others never exceeds what its rows pay among them.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from problems import Problem
+from solvers.common.rows import Row, class_bits, merged_classes, span_rows
+from solvers.spans.bounds.level_search import LevelSearch
+from solvers.spans.bounds.levels import Levels, least_total
+from solvers.spans.bounds.levels_of_many_rows import FrequentLevels
+
+_TABLE_ROWS = 12
+"""Rows whose sets are all put into a table."""
+_MOST_ROWS = 128
+"""Rows of a group; the least total of capped rows takes their cube."""
+_ROWS_FOR_FREQUENT = 56
+_FREQUENT_SHARE = 0.15
+_FREQUENT_PER_SECOND = 10_000
+_FREQUENT_CELLS = 4_000_000
+_MOST_SECONDS = 600.0
+
+
+class LevelSpans:
+    """The levels of some blocks.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    blocks
+        Blocks that may be reordered and that some rows read.
+    """
+
+    def __init__(self, problem: Problem, blocks: list[int]) -> None:
+        spans = span_rows(problem)
+        self._groups: dict[int, list[_Group]] = {}
+        for b in blocks:
+            rows = spans.of_block(b)
+            own = problem.classes.of_block(b)
+            weight = problem.classes.weight[own]
+            bits = class_bits(problem, b, (row.reader for row in rows))
+            left, right = ends_of(rows)
+            self._groups[b] = [_Group(weight, bits, left, right, group) for group in _groups(bits, left, right)]
+
+    def improve(self, *, deadline: float) -> None:
+        """Give every group its share of the time, small ones first, which may need less."""
+        groups = sorted((group for own in self._groups.values() for group in own), key=lambda group: group.num_rows)
+        rows = np.array([group.num_rows for group in groups], dtype=np.float64)
+        for k, group in enumerate(groups):
+            now = time.perf_counter()
+            group.improve(deadline=now + (deadline - now) * float(rows[k] ** 2 / (rows[k:] ** 2).sum()))
+
+    def least(self, block: int, slope: np.ndarray, saved: np.ndarray | None = None) -> int:
+        """A bound on what the rows of a block pay for their excess, or for that less what copying costs.
+
+        Parameters
+        ----------
+        block
+            One of the blocks.
+        slope
+            int64, shape (rows of the block,): what a row pays for each channel of its excess.
+        saved
+            int64, same shape: a row may pay this instead, which is not below 0; None if it may not.
+        """
+        return sum(group.least(slope, saved) for group in self._groups[block])
+
+
+class _Group:
+    """Rows of a block that fit together, with their levels: from a table of all their sets, or searched for."""
+
+    def __init__(
+        self, weight: np.ndarray, bits: np.ndarray, left: np.ndarray, right: np.ndarray, rows: np.ndarray
+    ) -> None:
+        self._rows, self._weight, self.num_rows = rows, int(weight.sum()), len(rows)
+        self._merged_weight, self._merged, _ = merged_classes(weight, bits[:, rows])
+        self._kept = self._merged_weight @ self._merged
+        kind = Levels if len(rows) <= _TABLE_ROWS else LevelSearch
+        self._levels: Levels | LevelSearch = kind(self._merged_weight, self._merged, left[rows], right[rows])
+
+    def improve(self, *, deadline: float) -> None:
+        """Bring the levels down until the deadline."""
+        if isinstance(self._levels, LevelSearch) and self.num_rows >= _ROWS_FOR_FREQUENT:
+            now = time.perf_counter()
+            seconds = min(_MOST_SECONDS, deadline - now)
+            most_sets = int(min(_FREQUENT_PER_SECOND * seconds, _FREQUENT_CELLS / self.num_rows))
+            frequent = FrequentLevels(self._merged_weight, self._merged, most_sets=max(1, most_sets))
+            frequent.improve(deadline=now + _FREQUENT_SHARE * seconds)
+            self._levels.lower(frequent)
+        self._levels.improve(deadline=deadline)
+
+    def least(self, slope: np.ndarray, saved: np.ndarray | None) -> int:
+        """The bound of `LevelSpans.least` on these rows alone; arguments are of all rows of the block."""
+        paid = slope[self._rows]
+        cap = self._weight * paid + 1 if saved is None else saved[self._rows]
+        return int(cap.sum()) + least_total(self._levels, self._weight, paid, cap + paid * self._kept)
+
+
+def ends_of(rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows are left-anchored, and which right-anchored; two bool arrays."""
+    left = np.array([row.left for row in rows], dtype=bool)
+    return left, np.array([row.right for row in rows], dtype=bool)
+
+
+def _groups(bits: np.ndarray, left: np.ndarray, right: np.ndarray) -> list[np.ndarray]:
+    """Rows in groups that fit together pairwise, large groups first."""
+    share = bits.T.astype(np.float32) @ bits > 0
+    fits = share | (left[:, np.newaxis] & left) | (right[:, np.newaxis] & right)
+    rest = np.arange(len(left))
+    groups = []
+    while len(rest):
+        candidates = rest[np.argsort(-fits[np.ix_(rest, rest)].sum(axis=1), kind="stable")]
+        group: list[int] = []
+        while len(candidates) and len(group) < _MOST_ROWS:
+            row = int(candidates[0])
+            group.append(row)
+            candidates = candidates[1:][fits[row, candidates[1:]]]
+        groups.append(np.array(sorted(group)))
+        rest = np.setdiff1d(rest, group)
+    return groups

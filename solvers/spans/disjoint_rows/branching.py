@@ -1,0 +1,158 @@
+"""The cheapest sequence of weighted classes whatever rows share: branch and bound on which rows meet.
+
+Rows are inserted one at a time. A node knows the relations between the rows inserted so far and the least cost of
+these alone (`meeting_path`); the others pay at least what they keep. Rows that share a class with all earlier ones do
+not branch, so that they come first.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+
+from solvers.common.rows import merged_classes
+from solvers.spans.disjoint_rows.interval_orders import IntervalOrder, insertions, renumbered
+from solvers.spans.disjoint_rows.path_for_relations import cheapest_meetings
+from solvers.spans.exact.placed_sets import LinearOrder
+
+
+@dataclass(frozen=True, eq=False)
+class Searched:
+    """What a search found.
+
+    Attributes
+    ----------
+    bound
+        No sequence costs less than this, or than what the search was told would be enough.
+    best
+        The best sequence known, None if there is none; it is optimal if its cost is the bound.
+    num_nodes
+        Relations solved.
+    complete
+        False if the deadline passed.
+    """
+
+    bound: int
+    best: LinearOrder | None
+    num_nodes: int
+    complete: bool
+
+
+def search_meetings(
+    weight: np.ndarray,
+    bits: np.ndarray,
+    slope: np.ndarray,
+    left: np.ndarray,
+    right: np.ndarray,
+    *,
+    deadline: float = np.inf,
+    enough: int | None = None,
+) -> Searched:
+    """The sequence of least cost, without any condition.
+
+    Parameters
+    ----------
+    weight, bits, slope, left, right, deadline
+        As in `solvers.spans.exact.pair_of_chains.cheapest_chains`, without its condition.
+    enough
+        Stop as soon as nothing below this can exist.
+
+    Examples
+    --------
+    >>> bits = np.array([[1, 0], [0, 0], [0, 1]], dtype=bool)
+    >>> free = np.zeros(2, dtype=bool)
+    >>> found = search_meetings(np.array([1, 2, 3]), bits, np.array([1, 1]), free, free)
+    >>> found.bound, found.best.cost, sorted(found.best.sequence.tolist())
+    (4, 4, [0, 1, 2])
+    """
+    search = _Search(weight, bits, slope, left, right, deadline)
+    return search.run(enough)
+
+
+class _Search:
+    def __init__(
+        self,
+        weight: np.ndarray,
+        bits: np.ndarray,
+        slope: np.ndarray,
+        left: np.ndarray,
+        right: np.ndarray,
+        deadline: float,
+    ) -> None:
+        self._weight, self._bits, self._slope, self._left, self._right = weight, bits, slope, left, right
+        self._deadline = deadline
+        kept = bits.astype(np.float32)
+        share = (kept.T @ kept > 0) | (left[:, np.newaxis] & left) | (right[:, np.newaxis] & right)
+        place = np.int64(1) << np.arange(len(slope), dtype=np.int64)
+        self._apart = (~share * place).sum(axis=1)
+        self._first, self._last = int(place[left].sum()), int(place[right].sum())
+        self._needed = slope * (weight @ bits)
+        self._rows = _insertion_order(share, self._needed)
+        self.num_nodes = 0
+
+    def run(self, enough: int | None) -> Searched:
+        """Best first, and deeper first among equals."""
+        ticket = count()
+        best: LinearOrder | None = None
+        heap: list[tuple[int, int, int, IntervalOrder]] = [(int(self._needed.sum()), 0, next(ticket), IntervalOrder())]
+        while heap:
+            bound, _, _, order = heap[0]
+            if best is not None and best.cost <= bound:
+                return Searched(best.cost, best, self.num_nodes, True)
+            if enough is not None and bound >= enough:
+                return Searched(bound, best, self.num_nodes, True)
+            heapq.heappop(heap)
+            depth = len(order.rows) + 1
+            row = self._rows[depth - 1]
+            for child in insertions(order, row, int(self._apart[row]), first=self._first, last=self._last):
+                if self._mirrored(order, child):
+                    continue
+                found = self._solve(child)
+                if found is None:
+                    return Searched(bound, best, self.num_nodes, False)
+                own = max(bound, found.cost + int(self._needed[self._rows[depth:]].sum()))
+                if depth == len(self._rows):
+                    if best is None or found.cost < best.cost:
+                        best = found
+                elif best is None or own < best.cost:
+                    heapq.heappush(heap, (own, -depth, next(ticket), child))
+        assert best is not None
+        return Searched(best.cost, best, self.num_nodes, True)
+
+    def _mirrored(self, order: IntervalOrder, child: IntervalOrder) -> bool:
+        """Whether the mirror image of a child is searched instead; relations that are their own image have two."""
+        if any(order.before) or self._first or self._last:
+            return False
+        return child.before[-1] > child.after(child.rows[-1])
+
+    def _solve(self, order: IntervalOrder) -> LinearOrder | None:
+        """Least cost of the rows inserted so far; with all of them, the sequence is one of all classes."""
+        rows = np.array(sorted(order.rows))
+        weight, bits, parts = merged_classes(self._weight, self._bits[:, rows])
+        self.num_nodes += 1
+        found = cheapest_meetings(
+            weight,
+            bits,
+            self._slope[rows],
+            self._left[rows],
+            self._right[rows],
+            renumbered(order, rows),
+            deadline=self._deadline,
+        )
+        if found is None:
+            return None
+        return LinearOrder(found.cost, np.concatenate([parts[s] for s in found.sequence]))
+
+
+def _insertion_order(share: np.ndarray, needed: np.ndarray) -> list[int]:
+    """Rows that share with most of the earlier ones first, the dearest of these first."""
+    chosen: list[int] = []
+    rest = set(range(len(needed)))
+    while rest:
+        row = min(rest, key=lambda r: (int((~share[r, chosen]).sum()), -int(share[r].sum()), -int(needed[r]), r))
+        chosen.append(row)
+        rest.remove(row)
+    return chosen

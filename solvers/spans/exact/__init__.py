@@ -1,0 +1,1 @@
+"""Exact methods for spans: paths over pairs of chains, and over sets of placed rows."""

@@ -1,0 +1,237 @@
+"""Calibration: every distinct shape once, resumable; specimens do what an export does there."""
+
+import functools
+from dataclasses import replace
+
+import networks
+import numpy as np
+import pytest
+import torch
+from measuring import QUICK, masked
+from torch import nn
+
+from upscale_opt import ModelError, export, extract
+from upscale_opt.comparing.comparison import prepare
+from upscale_opt.latency.backends import BACKENDS, prepared
+from upscale_opt.latency.calibration import calibrate, conditions_of, keys_of, spans_between
+from upscale_opt.latency.cost_tables import CostTables, Timing
+from upscale_opt.latency.measured_costs import MeasuredCosts
+from upscale_opt.latency.specimens import Case, Specimen, forms_of, inputs_of, positions_of
+from upscale_opt.models.loading import in_memory_format
+from upscale_opt.planning.cost_model import AnalyticCosts
+from upscale_opt.planning.layer_shapes import Layer
+from upscale_opt.planning.plans import GATHERING, MATMUL, baseline_plan
+
+
+@pytest.mark.parametrize("network", [networks.Residual, networks.Dense, networks.Flattened, networks.Shared])
+def test_all_distinct_shapes_are_measured_once_and_kept(network, tmp_path, monkeypatch):
+    _, inputs, graph, masks = masked(network)
+    keys = keys_of(graph, masks.masks)
+    assert len(keys) == len(set(keys)) <= len(graph.reads)
+    tables = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK)
+    assert set(tables.entries) == set(keys)
+    monkeypatch.setattr("upscale_opt.latency.calibration.measure", None)  # nothing is measured a second time
+    again = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK)
+    assert again.entries == tables.entries
+    costs = MeasuredCosts(tables, AnalyticCosts())
+    problems = extract(graph, masks.masks, costs=costs)
+    assert costs.name == "measured" and all(a.table for p in problems.values() for a in p.accesses)
+
+
+def test_an_interrupt_keeps_what_was_measured(tmp_path, monkeypatch):
+    from upscale_opt.latency import calibration
+
+    _, inputs, graph, masks = masked(networks.Residual)
+    honest, seen = calibration.measure, []
+
+    def interrupted(key, *others):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(key)
+        return honest(key, *others)
+
+    monkeypatch.setattr(calibration, "measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK)
+    assert list(CostTables.load(tmp_path, conditions_of(inputs)).entries) == seen
+
+
+def noted(monkeypatch):
+    """The shapes that are timed from now on, and how many figures each had."""
+    from upscale_opt.latency import calibration
+
+    honest, seen = calibration.measure, []
+
+    def noting(key, conditions, device, effort, known=()):
+        seen.append((key, len(known[0].nanoseconds) if known else 0))
+        return honest(key, conditions, device, effort, known)
+
+    monkeypatch.setattr(calibration, "measure", noting)
+    return seen
+
+
+def test_all_shapes_are_timed_once_before_any_a_second_time(tmp_path, monkeypatch):
+    _, inputs, graph, masks = masked(networks.Residual)
+    keys, seen = keys_of(graph, masks.masks), noted(monkeypatch)
+    tables = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=replace(QUICK, rounds=5, sweeps=2))
+    assert seen == [(key, 0) for key in keys] + [(key, 3) for key in keys]
+    assert {len(own.nanoseconds) for timings in tables.entries.values() for own in timings} == {6}
+
+
+def test_tables_with_fewer_figures_get_the_rest_in_the_ways_they_know(tmp_path, monkeypatch):
+    """An interrupted calibration goes on with the next sweep; a calibration with less effort changes nothing."""
+    _, inputs, graph, masks = masked(networks.Residual)
+    half = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=replace(QUICK, sweeps=1))
+    seen = noted(monkeypatch)
+    more = replace(QUICK, rounds=4, sweeps=2)
+    full = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=more)
+    assert seen == [(key, 2) for key in half.entries]
+    for key, timings in full.entries.items():
+        assert [replace(own, nanoseconds=own.nanoseconds[:2]) for own in timings] == list(half.entries[key])
+    again = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK)
+    assert again.entries == full.entries and len(seen) == len(half.entries)
+
+
+def test_tables_made_with_less_care_are_made_again(tmp_path, monkeypatch):
+    """Figures of short calls or of fewer spans do not stay in a table that is asked for with more effort."""
+    _, inputs, graph, masks = masked(networks.Residual)
+    less = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=replace(QUICK, spans=1))
+    seen = noted(monkeypatch)
+    more = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=replace(QUICK, spans=6, copies=2))
+    assert seen == [(key, 0) for key in less.entries]
+    assert calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK).entries == more.entries
+    calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=replace(QUICK, rounds=3, sweeps=1))
+    assert set(CostTables.load(tmp_path, conditions_of(inputs)).details.values()) == {(6, QUICK.seconds, 2)}
+
+
+def test_tables_that_lack_a_way_to_read_are_made_again(tmp_path, monkeypatch):
+    """As those that the timing of layers for SPDY leaves in the same file."""
+    _, inputs, graph, masks = masked(networks.Residual)
+    tables = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK)
+    key = max(tables.entries, key=lambda own: len(tables.entries[own]))
+    tables.entries[key] = tables.entries[key][:1]
+    tables.save(tmp_path)
+    seen = noted(monkeypatch)
+    calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK)
+    assert seen == [(key, 0)]
+
+
+def test_one_channel_may_be_in_either_format():
+    x = torch.zeros(2, 1, 3, 3)
+    assert conditions_of((x,)).memory_format == "contiguous"
+    picture = torch.zeros(3, 4, 3).permute(2, 0, 1)[None]  # as images come: the stride of one sample says nothing
+    for last in (x.to(memory_format=torch.channels_last), in_memory_format("channels_last", x), picture):
+        assert conditions_of((last,)).memory_format == "channels_last"
+
+
+def test_conditions_tell_memory_formats_and_batches_of_the_same_shape_apart():
+    x = torch.zeros(2, 4, 3, 3)
+    last = x.contiguous(memory_format=torch.channels_last)
+    assert conditions_of((x,)).memory_format == "contiguous" != conditions_of((last,)).memory_format
+    assert conditions_of((x.double(),)).dtype == "float64" and conditions_of((x,), backend="torchscript").backend
+
+
+CONVOLUTION = Layer("Conv2d", (2, 12, 5, 5), 1, 1, 7, (1, 1), (1, 1), (0, 0), (1, 1), True)
+BEHIND = replace(CONVOLUTION, kernel=(3, 3), padding=(1, 1), prologue=("BatchNorm2d", "relu"))
+JOINED = replace(BEHIND, operands=(5, 4, 3))
+POINTWISE = replace(CONVOLUTION, prologue=("BatchNorm2d", "relu"), operands=(5, 4, 3))
+FLAT = Layer("Linear", (2, 48), 1, 4, 6, bias=True)
+
+
+@pytest.mark.parametrize("layer", [CONVOLUTION, BEHIND, JOINED, POINTWISE, FLAT])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_specimens_read_the_channels_they_say(layer, memory_format):
+    """With the weights of channels that are not read left out, all ways to read give the plain consumer's output."""
+    cases = forms_of(layer, 5, 12, [5, 8, 12], [2, 4], gathering=True)
+    assert {case.kernel for case in cases} == ({"", MATMUL, GATHERING} if layer.is_pointwise else {""})
+    assert {case.late for case in cases if case.kernel == MATMUL} == {
+        CONVOLUTION: {False},
+        POINTWISE: {False, True},
+    }.get(layer, set())
+    for case in cases:
+        inputs = inputs_of(
+            layer, case, 12, dtype=torch.float64, device=torch.device("cpu"), memory_format=memory_format
+        )
+        specimen = Specimen(layer, case, 12, np.random.default_rng(1)).double().eval()
+        found = specimen(*inputs)
+        positions = positions_of(case, 12, np.random.default_rng(1)) if case.form != "contiguous" else np.arange(5)
+        entries = (positions[:, None] * layer.channel_size + np.arange(layer.channel_size)).ravel()
+        x = torch.cat(inputs, layer.axis)
+        select = functools.partial(torch.index_select, dim=layer.axis, index=torch.from_numpy(entries))
+        for step in [*specimen.prologue, select] if case.late else [select, *specimen.prologue]:
+            x = step(x)
+        plain = nn.Linear if layer.kind == "Linear" else nn.Conv2d
+        expected = plain.forward(specimen.consumer, x)
+        assert torch.allclose(found, expected, rtol=1e-10, atol=1e-10), str(case)
+        assert len(positions) == case.channels
+
+
+def test_pieces_have_as_many_runs_as_they_say():
+    for kept, stored in ((5, 12), (32, 49), (128, 237)):
+        for runs in (2, 4, min(kept, stored - kept + 1)):
+            positions = positions_of(Case("pieces", kept, runs), stored, np.random.default_rng(0))
+            assert len(positions) == kept == len(set(positions.tolist())) and positions[-1] < stored
+            assert 1 + int((np.diff(positions) > 1).sum()) == runs
+
+
+def test_spans_are_ends_and_multiples_of_8():
+    assert spans_between(64, 64, 4) == [64]
+    spans = spans_between(37, 1000, 6)
+    assert spans[0] == 37 and spans[-1] == 1000 and all(span % 8 == 0 for span in spans[1:-1]) and len(spans) <= 8
+
+
+@pytest.mark.parametrize("backend", ["eager", "torchscript"])
+def test_backends_run_what_they_are_given(backend):
+    module, x = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()).eval(), torch.randn(2, 3, 4, 4)
+    with torch.inference_mode():
+        assert torch.allclose(prepared(module, (x,), backend)(), module(x))
+
+
+def test_backends_that_are_not_there_are_refused():
+    module, x = nn.ReLU(), torch.zeros(1)
+    with pytest.raises(ModelError, match="choose one of " + ", ".join(BACKENDS)):
+        prepared(module, (x,), "magic")
+    with pytest.raises(ModelError, match="needs a CUDA device"):
+        prepared(module, (x,), "cuda-graph")
+
+
+@pytest.mark.parametrize("network", [networks.Residual, networks.Dense, networks.Inverted])
+def test_plans_read_in_the_ways_that_the_tables_find_cheapest_and_compute_the_same(network, tmp_path):
+    """Made-up tables, each way the cheapest in turn, so that exports of all of them are verified."""
+    model, inputs, graph, masks = masked(network, seed=1)
+    conditions = conditions_of(inputs)
+    for cheap in ("over-read", "pieces", "copy", "whole", "late over-read", "late copy", MATMUL, "late matmul"):
+        entries = {}
+        for key in keys_of(graph, masks.masks):
+            cases = forms_of(key.layer, key.kept, key.stored, range(key.kept, key.stored + 1), [2, 4])
+            entries[key] = tuple(
+                Timing(c.form, c.channels, c.runs, c.kernel, (_cost(c, key.stored, cheap),), c.late) for c in cases
+            )
+        costs = MeasuredCosts(CostTables(conditions, entries), AnalyticCosts())
+        made = prepare(model, inputs, masks, graph=graph, objective="latency", costs=costs)
+        plan = made.read_cheaply(baseline_plan(made.problems, made.masks))
+        free = {name for name, table in made.tables.items() if table.key.kept < table.key.stored}
+        exported = export(model, inputs, plan, graph=graph)
+        assert exported.verification.passed and free
+        modes = {plan.reads[name] for name in free}
+        able = {name for name in free if made.tables[name].key.layer.has_prologue}
+        pointwise = {name for name in free if made.tables[name].key.layer.is_pointwise}
+        late = able & plan.kernels.keys() if cheap == "late matmul" else able if cheap.startswith("late") else set()
+        assert plan.slices & able == able - late
+        if cheap == "whole":
+            assert all(plan.widths[name] == made.tables[name].key.stored for name in free)
+        elif cheap == "copy":
+            assert modes == {"copy"}
+        elif cheap == MATMUL:
+            assert plan.kernels.keys() & free == pointwise
+        elif cheap == "late matmul":
+            assert late <= pointwise and bool(late) == bool(able & pointwise)
+
+
+def _cost(case, stored, cheap):
+    if case.form == "over-read" and case.channels == stored:
+        return 1000 if cheap == "whole" else 9000
+    if case.kernel == MATMUL:
+        return 1000 if cheap == ("late matmul" if case.late else MATMUL) else 9000
+    form = f"late {case.form}" if case.late else case.form
+    return 1000 if form == cheap else 5000 + 10 * case.channels

@@ -1,0 +1,127 @@
+"""Wider ranges, shared gathers, and how plan files hold them."""
+
+import json
+from dataclasses import replace
+
+import networks
+import numpy as np
+import pytest
+import torch
+
+from problems.evaluation import COPY, OVER_READ, PIECES
+from upscale_opt import PlanError, export, read_plan, save_plan
+from upscale_opt.modules.selections import Gather
+from upscale_opt.planning.plans import MATMUL, Plan, plan_from_dict, plan_to_dict
+
+
+def stored_of(problems):
+    return {a.name: sum(len(p.stored[b]) for b in a.blocks) for p in problems.values() for a in p.accesses}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_ranges_wider_than_needed_compute_the_same(share, planned):
+    """Up to everything that is stored; the columns of channels nobody wants are zero."""
+    model, inputs = networks.make(networks.Residual)
+    graph, masks, problems, plan = planned(model, inputs, objective="span")
+    stored = stored_of(problems)
+    kept = {a.name: a.num_kept for p in problems.values() for a in p.accesses}
+    widths = {name: kept[name] + round(share * (stored[name] - kept[name])) for name in plan.reads}
+    exported = export(model, inputs, replace(plan, widths=widths), graph=graph)
+    assert exported.verification.passed
+    assert exported.module.down.in_channels >= widths["down"]
+    unwanted = ~masks["down.weight"][exported.slices["down.weight"].indices[1]]
+    assert not exported.module.down.weight[:, torch.from_numpy(unwanted)].any()
+
+
+def test_equal_sets_of_one_tensor_are_gathered_once(planned):
+    model, inputs = networks.make(networks.Shared)
+    graph, masks, _, _ = planned(model, inputs)
+    masks = {**masks, "side.weight": np.arange(10) % 2 == 0, "conv.weight": np.arange(10) % 2 == 0}
+    from upscale_opt import extract
+    from upscale_opt.planning.plans import baseline_plan
+
+    problems = extract(graph, masks)
+    plan = baseline_plan(problems, masks)
+    wide = replace(plan, reads=dict.fromkeys(plan.reads, COPY))
+    exported = export(model, inputs, wide, graph=graph)
+    gathers = [path for path, module in exported.module.named_modules() if isinstance(module, Gather)]
+    assert exported.verification.passed
+    assert "conv_gather" in gathers and "side_gather" not in gathers
+
+
+def test_a_width_beyond_what_is_stored_is_refused(planned):
+    model, inputs = networks.make(networks.Residual)
+    graph, _, _, plan = planned(model, inputs, objective="span")
+    with pytest.raises(PlanError, match="channels for 'down', but"):
+        export(model, inputs, replace(plan, widths={"down": 17}), graph=graph)
+
+
+def test_all_calls_of_a_consumer_read_the_widest_range():
+    plan = Plan({}, {}, {"head": PIECES, "head#2": OVER_READ, "tail": COPY}, widths={"head#2": 7})
+    assert plan.reads == {"head": OVER_READ, "head#2": OVER_READ, "tail": COPY}
+    assert plan.widths == {"head": 7, "head#2": 7}
+
+
+def test_plan_files_hold_widths_kernels_and_slices(planned, tmp_path):
+    model, inputs = networks.make(networks.Dense)
+    graph, _, problems, plan = planned(model, inputs, objective="span")
+    plan = replace(plan, widths={"last": stored_of(problems)["last"]}, kernels={"last": MATMUL})
+    exported = export(model, inputs, plan, graph=graph)
+    save_plan(exported.plan, tmp_path / "plan.json")
+    again = read_plan(tmp_path / "plan.json")
+    assert again == exported.plan and again.slices and again.kernels == {"last": MATMUL}
+    assert export(model, inputs, again, graph=graph).verification.passed
+
+
+def test_plans_of_version_3_select_in_front_of_consumers(planned):
+    """As they did when their pruned weights were saved."""
+    document = plan_to_dict(planned(*networks.make(networks.Dense))[-1])
+    for name in ("widths", "kernels", "slices"):
+        del document[name]
+    with pytest.raises(Exception, match="widths"):
+        plan_from_dict(document)
+    assert plan_from_dict({**document, "version": 3}).slices == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "complaint"),
+    [
+        ("widths", {"last": 0}, "whole number of channels"),
+        ("kernels", {"last": "magic"}, "kernels are matmul"),
+        ("slices", [3], "list of access names"),
+    ],
+)
+def test_wrong_fields_are_named(field, value, complaint, planned, tmp_path):
+    document = plan_to_dict(planned(*networks.make(networks.Dense))[-1])
+    (tmp_path / "plan.json").write_text(json.dumps({**document, field: value}))
+    with pytest.raises(PlanError, match=complaint):
+        read_plan(tmp_path / "plan.json")
+
+
+def test_a_consumer_that_gathers_by_itself_computes_the_same(planned):
+    """Where there is no GPU it is the gather and the convolution; names and parameters stay."""
+    from upscale_opt.modules.gather_convolution import GatherConv2d
+    from upscale_opt.planning.plans import GATHERING
+
+    model, inputs = networks.make(networks.Inverted)
+    graph, _, _, plan = planned(model, inputs)
+    plan = replace(plan, reads={**plan.reads, "head": COPY, "expand": COPY})
+    copies = dict.fromkeys(("head", "expand"), GATHERING)
+    exported = export(model, inputs, replace(plan, kernels=copies), graph=graph)
+    assert exported.verification.passed
+    for name in copies:
+        assert type(exported.module.get_submodule(name)) is GatherConv2d
+        assert f"{name}_gather" not in dict(exported.module.named_modules())
+    wrong = "stem"
+    with pytest.raises(PlanError, match="gather"):
+        export(model, inputs, replace(plan, kernels={wrong: GATHERING}), graph=graph)
+
+
+@pytest.mark.parametrize("kernel", [MATMUL, "gathering"])
+def test_kernels_compute_behind_what_serves_a_consumer_alone(planned, kernel):
+    """Channels are selected behind normalisation and activation, by the kernel itself or in front of it."""
+    model, inputs = networks.make(networks.Dense)
+    graph, _, _, plan = planned(model, inputs)
+    own = replace(plan, reads={**plan.reads, "last": COPY}, kernels={"last": kernel}, slices=frozenset())
+    exported = export(model, inputs, own, graph=graph)
+    assert exported.verification.passed and type(exported.module.get_submodule("last")) is not torch.nn.Conv2d

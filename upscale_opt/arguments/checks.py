@@ -1,0 +1,222 @@
+"""Checks of arguments and fields: each returns the value to go on with, or raises one sentence. Knows no torch."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, MappingView, Sequence, Set
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from upscale_opt.errors import MaskError, ModelError, UpscaleError
+
+Check = Callable[[Any, str], Any]
+"""``check(value, name)`` to the value to go on with; it raises an error of this package."""
+
+
+def settle_fields(instance: Any, **checks: Check) -> None:
+    """Check fields of a frozen dataclass while it is made; what a check returns takes the field's place."""
+    for name, check in checks.items():
+        object.__setattr__(instance, name, check(getattr(instance, name), name))
+
+
+def optional(check: Check) -> Check:
+    """A check that lets None through."""
+    return lambda value, name: None if value is None else check(value, name)
+
+
+def described(value: Any) -> str:
+    """A value that is none of the right kind, for people: short, and without its contents where it is large."""
+    if value is None or isinstance(value, (bool, int, float, np.generic)):
+        return str(value)
+    if isinstance(value, (str, bytes, os.PathLike)):
+        text = repr(value if isinstance(value, bytes) else str(value))
+        return text if len(text) <= 60 else f"{text[:57]}..."
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
+def refused(value: Any, name: str, remedy: str, error: type[UpscaleError] = UpscaleError) -> UpscaleError:
+    """The error to raise: what the argument is, and what to give instead."""
+    return error(f"{name} is {described(value)}; give {remedy}")
+
+
+def a_flag(value: Any, name: str) -> bool:
+    """True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise refused(value, name, "True or False")
+    return bool(value)
+
+
+def whole(least: int, error: type[UpscaleError] = UpscaleError) -> Check:
+    """A check: a whole number of at least `least`."""
+
+    def check(value: Any, name: str) -> int:
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+            raise refused(value, name, f"a whole number of at least {least}", error)
+        return int(value)
+
+    return check
+
+
+def above(least: float, error: type[UpscaleError] = UpscaleError) -> Check:
+    """A check: a number above `least`; it may be infinite."""
+
+    def check(value: Any, name: str) -> float:
+        if isinstance(value, bool) or not isinstance(value, Real) or not float(value) > least:
+            raise refused(value, name, f"a number above {least:g}", error)
+        return float(value)
+
+    return check
+
+
+def at_least(least: float, error: type[UpscaleError] = UpscaleError) -> Check:
+    """A check: a finite number of at least `least`."""
+
+    def check(value: Any, name: str) -> float:
+        if isinstance(value, bool) or not isinstance(value, Real) or not least <= float(value) < math.inf:
+            raise refused(value, name, f"a number of at least {least:g}", error)
+        return float(value)
+
+    return check
+
+
+def a_text(value: Any, name: str) -> str:
+    """A string that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise refused(value, name, "a name")
+    return value
+
+
+def a_path(value: Any, name: str) -> str | Path:
+    """Where a file or a folder is, or shall be."""
+    if not isinstance(value, (str, Path)) or not str(value):
+        raise refused(value, name, "the path of a file or a folder, as text or as a pathlib.Path")
+    return value
+
+
+def an_amount(value: Any, name: str) -> Any:
+    """A share of channels; `upscale_opt.importance.amounts.require_amount` looks at the number."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (str, Real)):
+        raise refused(value, name, "the share of channels to remove, such as 0.5", MaskError)
+    return value
+
+
+def names(value: Any, name: str) -> Any:
+    """One name or several."""
+    if isinstance(value, str):
+        return value
+    found = list(value) if is_listed(value) else None
+    if found is not None and all(isinstance(own, str) for own in found):
+        return found
+    raise refused(value, name, "names, such as ['fc', 'layer4.*']", MaskError)
+
+
+def is_listed(value: Any) -> bool:
+    """Whether a value is a list of things, or hands them out one by one; arrays and modules are none."""
+    return isinstance(value, (Sequence, Set, Iterator, MappingView)) and not isinstance(value, (str, bytes))
+
+
+def named(of: str, key: str = "name", error: type[UpscaleError] = UpscaleError) -> Check:
+    """A check: a mapping from names to something."""
+
+    def check(value: Any, name: str) -> Mapping[str, Any]:
+        if not isinstance(value, Mapping):
+            raise refused(value, name, f"a mapping of every {key} to {of}", error)
+        odd = [own for own in value if not isinstance(own, str)]
+        if odd:
+            raise error(f"{name} has the key {described(odd[0])}; its keys must be the {key} of each, as text")
+        return value
+
+    return check
+
+
+def named_values(check_one: Check, of: str, key: str, error: type[UpscaleError]) -> Check:
+    """A check: a mapping from names to values that another check takes."""
+
+    def check(value: Any, name: str) -> Mapping[str, Any]:
+        return {own: check_one(part, f"{name}[{own!r}]") for own, part in named(of, key, error)(value, name).items()}
+
+    return check
+
+
+def either(*checks: Check) -> Check:
+    """A check: what one of the checks takes; the complaint is that of the last."""
+
+    def check(value: Any, name: str) -> Any:
+        for own in checks[:-1]:
+            try:
+                return own(value, name)
+            except UpscaleError:
+                continue
+        return checks[-1](value, name)
+
+    return check
+
+
+def a_shape(value: Any, name: str) -> tuple[int, ...]:
+    """Lengths of axes, as a tuple."""
+    if not isinstance(value, (tuple, list)) or not value:
+        raise refused(value, name, "the shape of a tensor, such as (1, 3, 224, 224)", ModelError)
+    return tuple(whole(1, ModelError)(own, f"{name}[{i}]") for i, own in enumerate(value))
+
+
+def callable_with(arguments: str, error: type[UpscaleError] = UpscaleError) -> Check:
+    """A check: something to be called."""
+
+    def check(value: Any, name: str) -> Any:
+        if not callable(value):
+            raise refused(value, name, f"a function of {arguments}", error)
+        return value
+
+    return check
+
+
+def anything(value: Any, name: str) -> Any:
+    """No check here: the function, or what it calls, looks at the value itself."""
+    return value
+
+
+def an(home: str, kind: str, remedy: str, error: type[UpscaleError] = UpscaleError) -> Check:
+    """A check: an object of a class of this package, by the module that has it (imported on use)."""
+
+    def check(value: Any, name: str) -> Any:
+        if not isinstance(value, getattr(importlib.import_module(home), kind)):
+            raise refused(value, name, remedy, error)
+        return value
+
+    return check
+
+
+def several(check_one: Check, remedy: str, error: type[UpscaleError] = UpscaleError) -> Check:
+    """A check: a list or tuple of at least one thing that another check takes."""
+
+    def check(value: Any, name: str) -> Any:
+        if not isinstance(value, (list, tuple)) or not value:
+            raise error(f"{name} is {'empty' if isinstance(value, (list, tuple)) else described(value)}; give {remedy}")
+        return type(value)(check_one(own, f"{name}[{i}]") for i, own in enumerate(value))
+
+    return check
+
+
+def parts_of(batch: Any) -> tuple[Any, ...]:
+    """The parts of a batch of data: a tensor is its only one.
+
+    Raises
+    ------
+    MaskError
+        If it is nothing that has parts, or a part has no values.
+    """
+    if not isinstance(batch, (tuple, list)) and not hasattr(batch, "detach"):
+        remedy = "a tensor, or the tuple of inputs with labels behind them"
+        raise refused(batch, "a batch of the data", remedy, MaskError)
+    parts = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
+    if any(getattr(part, "is_meta", False) for part in parts):
+        raise MaskError("a batch of the data is on the meta device and has no values; give tensors with values")
+    return parts

@@ -1,0 +1,233 @@
+"""The entrance of the package: what the arguments of its public functions must be, checked before any work starts.
+
+`entrance` decorates every public function. An argument's name says what it must be, since a name means the same thing
+in all functions (`CHECKS`); a function that means something else says so. A check returns the value to go on with, or
+raises one sentence that names the argument and says what to give. Networks and what belongs to them are looked at by
+`upscale_opt.models.network_checks`. Knows no torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+from problems import Objective, Order, Problem, objective_named
+from upscale_opt.arguments.checks import (
+    Check,
+    a_flag,
+    a_path,
+    a_text,
+    above,
+    an,
+    an_amount,
+    callable_with,
+    either,
+    named,
+    named_values,
+    names,
+    refused,
+    several,
+    whole,
+)
+from upscale_opt.errors import LearningError, MaskError, ModelError, PlanError, UpscaleError
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def entrance(**checks: Check) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
+    """A decorator: the arguments of a public function are checked before it is entered.
+
+    ``None`` is let through where it is the default. Arguments that are missing, or that the function has not, are
+    Python's own TypeError.
+
+    Parameters
+    ----------
+    checks
+        Those of arguments that are not what `CHECKS` says of their name.
+    """
+
+    def decorate(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+        signature = inspect.signature(function)
+        chosen = {name: checks.get(name) or CHECKS[name] for name in signature.parameters if name not in _OWN}
+        may_lack = {name for name in chosen if signature.parameters[name].default is None}
+
+        @functools.wraps(function)
+        def entered(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+            try:
+                given = signature.bind(*args, **kwargs)
+            except TypeError:
+                return function(*args, **kwargs)  # which says what is missing
+            for name, value in given.arguments.items():
+                if name in chosen and not (value is None and name in may_lack):
+                    given.arguments[name] = chosen[name](value, name)
+            return function(*given.args, **given.kwargs)
+
+        entered.__dict__["checks"] = chosen
+        return entered
+
+    return decorate
+
+
+def arrays_by_name(value: Any, name: str) -> Mapping[str, np.ndarray]:
+    """Boolean masks by the names of weights, where no network is at hand."""
+    from upscale_opt.arguments.mask_arrays import boolean_arrays
+
+    found = value if isinstance(value, Mapping) else MASKS(value, name)
+    return boolean_arrays(named("its Boolean mask", "weight", MaskError)(found, name), "the mask")
+
+
+def problems_by_segment(value: Any, name: str) -> Any:
+    """What `upscale_opt.extract` returns."""
+    return _all_of(value, name, Problem, "the problems that upscale_opt.extract returns, by segment", PlanError)
+
+
+def orders_by_title(value: Any, name: str) -> Any:
+    """Orders of one problem, by what to call them."""
+    remedy = "at least one problems.Order by its title"
+    if isinstance(value, Mapping) and not value:
+        raise refused(value, name, remedy)
+    return _all_of(value, name, Order, remedy)
+
+
+def results_by_segment(value: Any, name: str) -> Any:
+    """What `solvers.solve` returns, for every segment."""
+    from solvers import Result as Solved
+
+    return _all_of(value, name, Solved, "the result of solvers.solve for every segment", PlanError)
+
+
+def _all_of(value: Any, name: str, kind: type, remedy: str, error: type[UpscaleError] = UpscaleError) -> Any:
+    """A mapping whose values are all of a kind."""
+    if not isinstance(value, Mapping):
+        raise refused(value, name, remedy, error)
+    for key, own in value.items():
+        if not isinstance(own, kind):
+            raise refused(own, f"{name}[{key!r}]", remedy, error)
+    return value
+
+
+def an_objective(value: Any, name: str) -> Any:
+    """An objective, or the name of one."""
+    if not isinstance(value, (str, Objective)):
+        raise refused(value, name, "the name of an objective, such as 'copies', or a problems.Objective")
+    objective_named(value)
+    return value
+
+
+def cost_tables(value: Any, name: str) -> Any:
+    """A `upscale_opt.CostModel`."""
+    if not callable(getattr(value, "table", None)) or not isinstance(getattr(value, "name", None), str):
+        raise refused(value, name, "a cost model, such as upscale_opt.AnalyticCosts()")
+    return value
+
+
+def batches(value: Any, name: str) -> Any:
+    """Data to go through; every batch is looked at when it comes."""
+    listed = hasattr(value, "__iter__") and not isinstance(value, (str, bytes, Mapping)) and not callable(value)
+    if not listed and not hasattr(value, "batches"):
+        raise refused(value, name, "batches of inputs, with labels behind them", MaskError)
+    return value
+
+
+def _networks(check: str) -> Check:
+    """A check of `upscale_opt.models.network_checks`, which knows torch."""
+
+    def delegated(value: Any, name: str) -> Any:
+        return getattr(importlib.import_module("upscale_opt.models.network_checks"), check)(value, name)
+
+    return delegated
+
+
+A_MODEL, RUNNABLE, RUNNABLES = _networks("a_model"), _networks("runnable"), _networks("runnables")
+MASKS, SETTLED_MASKS, OUTPUTS = _networks("masks"), _networks("settled_masks"), _networks("output_masks")
+EXPORTED = an("upscale_opt.rewriting.exports", "Exported", "what upscale_opt.export returns")
+PREPARED = an("upscale_opt.comparing.comparison", "Prepared", "what upscale_opt.prepare returns")
+PLAN = an(
+    "upscale_opt.planning.plans", "Plan", "a plan (upscale_opt.plan, or upscale_opt.read_plan of a file)", PlanError
+)
+REFERENCE = an(
+    "upscale_opt.models.references",
+    "ModelReference",
+    "a upscale_opt.ModelReference, such as ModelReference('resnet18')",
+    ModelError,
+)
+DATASET = an(
+    "upscale_opt.learning.datasets", "Dataset", "a dataset (upscale_opt.learning.datasets.load_data)", LearningError
+)
+RECIPE = an("upscale_opt.learning.recipes", "Recipe", "a upscale_opt.learning.recipes.Recipe", LearningError)
+EFFORT = an("upscale_opt.latency.calibration", "Effort", "a upscale_opt.Effort")
+PROFILE = an("upscale_opt.latency.access_profiles", "AccessProfile", "what upscale_opt.profile_accesses returns")
+
+LEARNER = _networks("learner")
+VERIFIER = an(
+    "upscale_opt.verifying.verification", "Verifier", "True, False or a upscale_opt.verifying.verification.Verifier"
+)
+AN_IMPORTANCE = an("upscale_opt.importance.registry", "Importance", "a upscale_opt.Importance", MaskError)
+IMPORTANCE = either(
+    a_text,
+    an(
+        "upscale_opt.importance.registry",
+        "Importance",
+        "the name of an importance, such as 'l2', or a upscale_opt.Importance",
+        MaskError,
+    ),
+)
+ORDERS = orders_by_title
+
+_OWN = ("self", "cls")
+CHECKS: dict[str, Check] = {
+    **dict.fromkeys(("progress", "measure", "baseline", "verify", "linear", "reestimate", "dynamic_batch"), a_flag),
+    **dict.fromkeys(("pruned", "gradients"), a_flag),
+    **dict.fromkeys(("seed", "rounds"), whole(0)),
+    **dict.fromkeys(("runs", "copies"), whole(1, ModelError)),
+    **dict.fromkeys(("round_to", "min_channels"), whole(1, MaskError)),
+    **dict.fromkeys(("time_limit", "speedup"), above(0)),
+    **dict.fromkeys(("form", "backend", "scope", "mode"), a_text),
+    **dict.fromkeys(("path", "directory", "tables", "checkpoint"), a_path),
+    "amount": an_amount,
+    "amounts": named_values(an_amount, "its amount", "weight or module", MaskError),
+    "ignore": names,
+    "objective": an_objective,
+    "costs": cost_tables,
+    "problem": an("problems", "Problem", "a problems.Problem"),
+    "problems": problems_by_segment,
+    "results": results_by_segment,
+    "solvers": several(a_text, "the names of solvers, such as ['greedy', 'auto']"),
+    "data": batches,
+    "held_out": batches,
+    "loss": callable_with("outputs and labels", MaskError),
+    "plan": PLAN,
+    "reference": REFERENCE,
+    "exported": EXPORTED,
+    "prepared": PREPARED,
+    "effort": EFFORT,
+    "profiles": several(PROFILE, "what upscale_opt.profile_accesses returns"),
+    "model": A_MODEL,
+    "models": RUNNABLES,
+    "example_inputs": _networks("inputs"),
+    "graph": an(
+        "upscale_opt.tracing.graphs", "Graph", "what upscale_opt.trace(model, example_inputs) returns", ModelError
+    ),
+    "state_dict": _networks("state_dict"),
+    "masks": MASKS,
+    "outputs": OUTPUTS,
+    "axes": named_values(whole(0, MaskError), "the dimension of its input channels", "weight", MaskError),
+    "kernels": named_values(a_text, "a kernel", "consumer", PlanError),
+    "recipe": RECIPE,
+    "recipes": several(RECIPE, "at least one upscale_opt.learning.recipes.Recipe", LearningError),
+    "finetuning": RECIPE,
+    "target": an("upscale_opt.learning.targets", "Target", "a upscale_opt.learning.targets.Target", LearningError),
+    "method": an("upscale_opt.learning.loop", "Method", "a upscale_opt.learning.loop.Method", LearningError),
+    "table": an("problems", "TimingTable", "a problems.TimingTable"),
+    "repair": an("upscale_opt.spdy.reconstructions", "Repair", "a upscale_opt.spdy.reconstructions.Repair"),
+    "search": an("upscale_opt.spdy.choices", "CoefficientSearch", "a upscale_opt.spdy.choices.CoefficientSearch"),
+    "tuning": an("upscale_opt.spdy.global_adaprune", "Tuning", "a upscale_opt.spdy.global_adaprune.Tuning"),
+    "how": an("upscale_opt.spdy.outer_rounds", "Exporting", "a upscale_opt.spdy.outer_rounds.Exporting"),
+}
+"""What an argument of a name must be, in every public function."""

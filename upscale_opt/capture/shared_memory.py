@@ -1,0 +1,173 @@
+"""Which tensors of a traced model share memory, and who writes into it: what in-place operators do to others.
+
+`written_by` is the one place that says what a node writes into, `Memory` the one that says what shares memory. Both go
+by torch's schemas and by names; what they do not know may write into everything it is given and hand any of it on.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from upscale_opt.capture.argument_names import arguments_of, writes_and_aliases
+from upscale_opt.capture.custom_functions import CustomFunction
+from upscale_opt.capture.hooks import has_foreign_hooks
+
+_IN_PLACE = (
+    *(operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ipow, operator.ifloordiv),
+    *(operator.imod, operator.iand, operator.ior, operator.ixor, operator.ilshift, operator.irshift),
+    operator.setitem,
+)
+_DUNDERS = ("__idiv__", *(f"__{function.__name__}__" for function in _IN_PLACE))
+_FRESH = (
+    *(operator.add, operator.sub, operator.mul, operator.truediv, operator.pow, operator.floordiv, operator.mod),
+    *(operator.neg, operator.matmul, operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne),
+    *(torch.add, torch.sub, torch.mul, torch.div, torch.pow, torch.neg, torch.matmul),
+    *(torch.cat, torch.concat, torch.concatenate, torch.stack, torch.clone),
+    *("add", "sub", "mul", "div", "pow", "neg", "matmul", "clone"),
+)
+_WRITES_UNSAID = ("batch_norm", "instance_norm")
+"""Operators that write into running statistics although their schemas do not say so."""
+_COMPUTING = (nn.modules.batchnorm._BatchNorm, nn.modules.conv._ConvNd, nn.Linear)
+_KNOWN = ("torch", "torchvision", "upscale_opt", "math", "builtins", "_operator")
+"""Packages whose functions and modules write into what they say they do only."""
+
+
+class Memory:
+    """What is known of the memory of the tensors of a traced model.
+
+    Parameters
+    ----------
+    module
+        The traced model.
+    computing
+        Names of further nodes that are known to compute tensors of their own.
+    """
+
+    def __init__(self, module: fx.GraphModule, computing: Collection[str] = ()) -> None:
+        self._nodes = list(module.graph.nodes)
+        self._place = {node.name: i for i, node in enumerate(self._nodes)}
+        self._roots: dict[str, frozenset[str]] = {}
+        self._writes: list[tuple[int, frozenset[str]]] = []
+        for i, node in enumerate(self._nodes):
+            shared = [] if node.name in computing else _aliased_by(module, node)
+            roots = frozenset[str]().union(*(self._roots[x.name] for x in shared))
+            self._roots[node.name] = roots or frozenset([node.name])
+            written = [self._roots[x.name] for x in written_by(module, node)]
+            self._writes += [(i, own) for own in written]
+
+    def roots(self, node: fx.Node) -> frozenset[str]:
+        """Names of the first nodes that may share their memory with this one, which may be part of their tensors."""
+        return self._roots[node.name]
+
+    def share(self, first: fx.Node, second: fx.Node) -> bool:
+        """Whether two tensors may share memory."""
+        return not self.roots(first).isdisjoint(self.roots(second))
+
+    def is_overwritten(self, node: fx.Node) -> bool:
+        """Whether any node may write into the memory of `node`."""
+        return any(not own.isdisjoint(self.roots(node)) for _, own in self._writes)
+
+    def is_overwritten_after(self, node: fx.Node, moment: fx.Node) -> bool:
+        """Whether a later node than `moment` may write into the memory of `node`."""
+        now = self._place[moment.name]
+        return any(i > now and not own.isdisjoint(self.roots(node)) for i, own in self._writes)
+
+    def is_seen_after(self, node: fx.Node, moment: fx.Node) -> bool:
+        """Whether somebody may look at the memory of `node` after `moment` other than through what `moment` returns.
+
+        The caller sees what is written into inputs, and the next call what is written into parameters and buffers.
+        """
+        now = self._place[moment.name]
+        if any(self._nodes[self._place[root]].op in ("placeholder", "get_attr") for root in self.roots(node)):
+            return True
+        return any(
+            self._place[x.name] < now and self.share(x, node)
+            for later in self._nodes[now + 1 :]
+            for x in later.all_input_nodes
+        )
+
+
+def written_by(module: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, ...]:
+    """The nodes whose tensors a node writes into, as far as it is known; all it is given where nothing is known.
+
+    Parameters
+    ----------
+    module
+        The traced model.
+    node
+        One of its nodes.
+    """
+    if node.op == "call_module":
+        return _written_by_module(module.get_submodule(str(node.target)), node)
+    return written_by_call(node)
+
+
+def written_by_call(node: fx.Node) -> tuple[fx.Node, ...]:
+    """As `written_by`, for a node that calls a function or a method, perhaps of a graph under construction."""
+    if node.op not in ("call_function", "call_method"):
+        return ()
+    kind = kind_of(node)
+    name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
+    found = _nodes_in(node.kwargs.get("out"))
+    schema = writes_and_aliases(node)
+    if schema is not None:
+        found += _nodes_in(schema[0])
+    elif (arguments_of(node) or {}).get("inplace", False) is not False:
+        found += _nodes_in(node.args[:1])
+    elif not isinstance(kind, str) and not _is_known(kind):
+        found += node.all_input_nodes
+    if any(own in name for own in _WRITES_UNSAID):
+        found += node.all_input_nodes[1:]
+    # Methods like ``add_``, ``__iadd__`` and ``__setitem__``, whatever is known of them otherwise.
+    named = name.endswith("_") and not name.endswith("__")
+    if kind in _IN_PLACE or named or kind in _DUNDERS:
+        found += _nodes_in(node.args[:1])
+    return tuple(dict.fromkeys(found))
+
+
+def kind_of(node: fx.Node) -> Any:
+    """The function or the name of the method that a node calls; None for other nodes."""
+    return node.target if node.op in ("call_function", "call_method") else None
+
+
+def _written_by_module(called: nn.Module, node: fx.Node) -> tuple[fx.Node, ...]:
+    inside = list(called.modules())
+    if isinstance(called, CustomFunction) or any(has_foreign_hooks(own) or not _is_known(type(own)) for own in inside):
+        return tuple(node.all_input_nodes)
+    if getattr(called, "inplace", False) is True or len(inside) > 1:
+        changing = any(getattr(own, "inplace", False) is True for own in inside)
+        return tuple(_nodes_in(node.args[:1])) if changing else ()
+    return ()
+
+
+def _aliased_by(module: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
+    """The nodes whose memory what a node returns may share; none if it is known to compute a tensor of its own."""
+    if node.op == "call_module":
+        computes = isinstance(module.get_submodule(str(node.target)), _COMPUTING)
+        return [] if computes else node.all_input_nodes
+    kind = kind_of(node)
+    if kind is None or (kind in _FRESH and "out" not in node.kwargs):
+        return []
+    if kind in _IN_PLACE or kind is operator.getitem:
+        return _nodes_in(node.args[:1])
+    schema = writes_and_aliases(node)
+    return _nodes_in(schema[1]) if schema is not None and schema[1] is not None else node.all_input_nodes
+
+
+def _is_known(kind: Any) -> bool:
+    """Whether a function or class belongs to a package that is known to write only where it says so."""
+    return (getattr(kind, "__module__", None) or "").partition(".")[0] in _KNOWN
+
+
+def _nodes_in(values: Any) -> list[fx.Node]:
+    """The nodes in an argument, however nested."""
+    if isinstance(values, fx.Node):
+        return [values]
+    if isinstance(values, dict):
+        return _nodes_in(list(values.values()))
+    return [x for value in values for x in _nodes_in(value)] if isinstance(values, (tuple, list)) else []

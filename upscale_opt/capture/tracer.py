@@ -1,0 +1,453 @@
+"""How a network becomes an fx graph: buffers stay buffers, and only what cannot be traced is left whole.
+
+torch.fx computes with buffers while it traces, so that the values of the network at hand become part of the code; here
+they are recorded as parameters are. Where that fails in a module, its own buffers are used by their values, as torch.fx
+does, and if that fails, too, the module is left as it is: an operator without a rule. No other module is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.fx.proxy import TraceError
+from torch.utils._pytree import tree_leaves, tree_map
+
+from upscale_opt.capture.custom_functions import CustomFunction, attached
+from upscale_opt.capture.hooks import has_backward_hooks
+from upscale_opt.capture.known_values import MEASURES, KnownValues, UnknownValueError
+from upscale_opt.capture.origins import Origins, all_tensors, names_of_tensors
+from upscale_opt.capture.proxies import Untraceable
+from upscale_opt.capture.recording import RecordingTracer
+from upscale_opt.capture.shared_memory import written_by_call
+from upscale_opt.capture.traced_module import Retracer, TracedModule, keep_persistence
+from upscale_opt.capture.value_proxies import ValueProxy, assignments_to_buffers
+from upscale_opt.models.preservation import Preservation
+from upscale_opt.models.snapshots import Snapshot
+from upscale_opt.modules.matrix_convolution import MatrixConv2d
+from upscale_opt.modules.selections import Gather
+
+REASON = "why it is not traced into"
+"""Key of a node's ``meta``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tracing:
+    """What `traced` found.
+
+    Attributes
+    ----------
+    module
+        The traced network; its submodules are the network's own.
+    known
+        Values of the nodes that are computed from buffers alone.
+    used
+        Names of the buffers and other tensors whose values are part of the code, in the order of their use.
+    """
+
+    module: fx.GraphModule
+    known: KnownValues
+    used: tuple[str, ...]
+
+
+def traced(model: nn.Module, state: Preservation) -> Tracing:
+    """Trace a network.
+
+    Parameters
+    ----------
+    model
+        The network.
+    state
+        It before it is traced. Traces change networks: the caller puts it back.
+    """
+    lessons = _Lessons()
+    while True:
+        tracer = _Tracer(state, lessons)
+        try:
+            graph = tracer.trace(model)
+            return Tracing(tracer.module_of(model, graph), tracer.known, tuple(tracer.used))
+        except _BeginAgainError:
+            pass
+        except Exception:
+            if not tracer.may_read_values:
+                raise
+            lessons.ways[_NETWORK] = _Way.BY_VALUE
+        state.restore()
+
+
+class _Way(Enum):
+    """How a call of a module is traced, from what is tried first to what always works."""
+
+    TRACED = 0
+    BY_VALUE = 1
+    WHOLE = 2
+
+
+_Call = tuple[str, int]
+"""Path of a module, and how often it was called before."""
+_NETWORK: _Call = ("", 0)
+
+
+class _BeginAgainError(BaseException):
+    """A failed attempt has changed the network. Nobody but `traced` is to catch this."""
+
+
+@dataclass
+class _Frame:
+    """A module whose forward is being traced, and whether it was given, or has read, buffers so far."""
+
+    way: _Way
+    has_buffers: bool = False
+
+
+@dataclass
+class _Lessons:
+    """What earlier attempts have taught: how calls are traced that failed, why, and which kinds of modules do."""
+
+    ways: dict[_Call, _Way] = field(default_factory=dict)
+    failing: set[type] = field(default_factory=set)
+    reasons: dict[_Call, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """Where a trace stands."""
+
+    last: fx.Node
+    stack: Mapping[str, Any]
+    calls: Mapping[str, int]
+    num_constants: int
+    num_overwritten: int
+    lost: frozenset[str]
+    assigned: Mapping[str, fx.Proxy]
+    proxies: Mapping[str, fx.Proxy]
+    used: Mapping[str, None]
+
+
+class _Tracer(RecordingTracer):
+    """torch.fx's tracer, less what it does to networks and to modules around one that cannot be traced.
+
+    Parameters
+    ----------
+    state
+        The network before it is traced.
+    lessons
+        What is known from earlier attempts; completed.
+    """
+
+    looks_behind = True
+    """What an export holds and switches is traced as the original has it (`held`, `ModeSwitch`); pickles keep these."""
+
+    def __init__(self, state: Preservation, lessons: _Lessons) -> None:
+        super().__init__()
+        self.used: dict[str, None] = {}
+        self._state = state
+        self._lessons = lessons
+        self._frames = [_Frame(lessons.ways.get(_NETWORK, _Way.TRACED))]
+        self._left_alone: set[str] = set()
+        self._proxies: dict[str, fx.Proxy] = {}
+        self._assigned: dict[str, fx.Proxy] = {}
+        self._constants: dict[str, torch.Tensor] = {}
+
+    @property
+    def may_read_values(self) -> bool:
+        """Whether the network might be traced if its own buffers were used by their values."""
+        return self._frames[0].way is _Way.TRACED and self._frames[0].has_buffers
+
+    def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
+        """As torch.fx's."""
+        self.known = KnownValues(self.tensor_of)
+        self._tensors = dict(all_tensors(root)) | dict(root.named_parameters(remove_duplicate=False))
+        self._names = names_of_tensors(root)
+        self._parameters = {id(tensor): name for name, tensor in root.named_parameters()}
+        self._buffers = {id(tensor): name for name, tensor in root.named_buffers()}
+        self._origins = Origins(self._names, self._use)
+        with self._origins, assignments_to_buffers(self._assign):
+            graph = super().trace(root, concrete_args)
+        self._write_back(graph)
+        self._keep_used(graph)
+        return graph
+
+    def module_of(self, model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
+        """The traced network as a module; buffers that a state_dict leaves out are left out of its own, too."""
+        graph._tracer_cls = Retracer
+        vars(model).update(self._constants)  # where torch.fx looks for them
+        try:
+            with attached(model, self.functions.modules):
+                module = TracedModule(model, graph)
+        finally:
+            for name in self._constants:
+                del vars(model)[name]
+        keep_persistence(model, module)
+        return module
+
+    def tensor_of(self, name: str) -> Any:
+        """A tensor of the network, or one that its code holds, by name."""
+        return self._constants[name] if name in self._constants else self._tensors[name]
+
+    # Modules
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Modules of torch.nn and of exports are operators."""
+        own = isinstance(m, (Gather, MatrixConv2d, CustomFunction)) or has_backward_hooks(m)
+        return own or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Trace into a module; if that fails, by the values of its buffers; if that fails, it is an operator."""
+        path = self.path_of_module(m)
+        if self.is_leaf_module(m, path):
+            self._require_own_buffers(m)
+            return super().call_module(m, forward, args, kwargs)
+        call = (path, self.num_calls.get(path, 0))
+        given = Snapshot([args, kwargs])
+        while (way := self._lessons.ways.get(call, _Way.TRACED)) is not _Way.WHOLE:
+            point, frame = self._point(), _Frame(way)
+            # What has failed before will fail again: remember what it may change.
+            before = Snapshot([self.root]) if type(m) in self._lessons.failing else None
+            self._frames.append(frame)
+            try:
+                given_now = self._by_value((args, kwargs)) if way is _Way.BY_VALUE else (args, kwargs)
+                with self.regions.restored():
+                    return self._returned(super().call_module(m, forward, *given_now))
+            except Exception as error:
+                self._return_to(point)
+                if given.changed():
+                    # It changes what it is given. As an operator it would change something else.
+                    given.restore()
+                    raise
+                by_value = way is _Way.TRACED and (frame.has_buffers or self._has_known((args, kwargs)))
+                self._lessons.ways[call] = _Way.BY_VALUE if by_value else _Way.WHOLE
+                self._lessons.failing.add(type(m))
+                if isinstance(error, Untraceable):
+                    self._lessons.reasons[call] = f"{type(m).__name__} with {error}"
+                self._undo(before, point)
+            finally:
+                self._frames.pop()
+        self._require_own_buffers(m)
+        self.num_calls[path] = call[1] + 1
+        whole = self.create_proxy("call_module", path, args, kwargs)
+        if call in self._lessons.reasons:
+            whole.node.meta[REASON] = self._lessons.reasons[call]
+        # It may do anything to its buffers: they are read anew from now on.
+        buffers = [self._buffers[id(tensor)] for tensor in m.buffers() if id(tensor) in self._buffers]
+        self.known.lose(buffers)
+        for name in buffers:
+            self._proxies.pop(name, None)
+        self._left_alone.update(name for name in self.tensor_attrs.values() if name.startswith(f"{path}."))
+        return whole
+
+    def _undo(self, before: Snapshot | None, point: _Point) -> None:
+        """Put back what a failed attempt has changed in the network; without a snapshot of it, begin again."""
+        if before is not None and self._state.num_overwritten == point.num_overwritten:
+            before.restore()
+        elif self._state.changed():
+            raise _BeginAgainError
+
+    def _require_own_buffers(self, m: nn.Module) -> None:
+        """Refuse to call a module as it is whose buffers forward has replaced: they will be at the end of the call."""
+        replaced = [self._buffers[id(tensor)] for tensor in m.buffers() if id(tensor) in self._buffers]
+        for name in replaced:
+            if name in self._assigned:
+                raise TraceError(f"the buffer {name!r} is replaced in forward before its module is called")
+
+    def _point(self) -> _Point:
+        return _Point(
+            next(iter(reversed(self.graph.nodes))),
+            dict(self.module_stack),
+            dict(self.num_calls),
+            len(self._constants),
+            self._state.num_overwritten,
+            self.known.lost,
+            dict(self._assigned),
+            dict(self._proxies),
+            dict(self.used),
+        )
+
+    def _return_to(self, point: _Point) -> None:
+        """Undo what a failed attempt has done to the trace; torch.fx leaves all of it."""
+        erased = []
+        for node in reversed(self.graph.nodes):
+            if node is point.last:
+                break
+            self.graph.erase_node(node)
+            erased.append(node)
+        self.known.forget(erased, point.lost)
+        for name in list(self._constants)[point.num_constants :]:
+            del self.tensor_attrs[self._constants.pop(name)]
+        states: tuple[tuple[Any, Any], ...] = (
+            (self.module_stack, point.stack),
+            (self.num_calls, point.calls),
+            (self._assigned, point.assigned),
+            (self._proxies, point.proxies),
+            (self.used, point.used),
+        )
+        for own, before in states:
+            own.clear()
+            own.update(before)
+
+    # Buffers and parameters
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        """Parameters and buffers are recorded, once each; by its value a buffer is itself."""
+        self._proxies = parameter_proxy_cache
+        if not isinstance(attr_val, torch.Tensor):
+            return attr_val
+        name = self._parameters.get(id(attr_val))
+        if name is None:
+            name = self._buffers.get(id(attr_val))
+            if name is None:
+                return attr_val
+            self._frames[-1].has_buffers = True
+            if self._frames[-1].way is _Way.BY_VALUE:
+                if name in self.known.lost or name in self._assigned:
+                    raise TraceError(f"what the buffer {name!r} holds at this point is not known")
+                return attr_val
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """What stands for the result of a node."""
+        return ValueProxy(node, self)
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """As torch.fx's."""
+        node = super().create_node(*args, **kwargs)
+        self.known.add(node)
+        return node
+
+    def create_arg(self, a: Any) -> Any:
+        """As torch.fx's, but tensors that the code holds do not become attributes of the network."""
+        if not isinstance(a, torch.Tensor) or isinstance(a, nn.Parameter):
+            return super().create_arg(a)
+        name = self._buffers.get(id(a)) or self.tensor_attrs.get(a)
+        if name in self._left_alone:
+            raise TraceError(f"what {name!r} holds at this point is not known")
+        if not name:
+            numbers = itertools.count(len(self._constants))
+            name = next(own for i in numbers if not hasattr(self.root, own := f"_tensor_constant{i}"))
+            self.tensor_attrs[a] = name
+            self._constants[name] = a
+            self._use(self._origins.of(a))
+        return self.create_node("get_attr", name, (), {})
+
+    def _has_known(self, values: Any) -> bool:
+        return any(self.knows(x.node) for x in tree_leaves(values) if isinstance(x, fx.Proxy))
+
+    def _returned(self, result: Any) -> Any:
+        """What a module returns to the one that has called it."""
+        caller = self._frames[-2]
+        if not self._has_known(result):
+            return result
+        caller.has_buffers = True
+        return self._by_value(result) if caller.way is _Way.BY_VALUE else result
+
+    def _by_value(self, values: Any) -> Any:
+        """Values in which what is known is itself."""
+
+        def own(x: Any) -> Any:
+            if isinstance(x, fx.Proxy) and self.knows(x.node):
+                value = self.known.value(x.node)
+                self._origins.remember(value, self.known.sources(x.node))
+                return value
+            return x
+
+        return tree_map(own, values)
+
+    # Values
+
+    def knows(self, node: fx.Node) -> bool:
+        """Whether a node is computed from buffers alone."""
+        return self.known.has(node)
+
+    def value_of(self, node: fx.Node, *, shape_only: bool = False) -> Any:
+        """The value of a node, which becomes part of the code.
+
+        Raises
+        ------
+        TraceError
+            If it depends on the network's inputs or parameters.
+        """
+        try:
+            value = self.known.value(node)
+        except UnknownValueError as error:
+            raise TraceError(f"Python needs a value in forward that is not known: {error}") from error
+        self._use(self.known.sources_of_shape(node) if shape_only else self.known.sources(node))
+        return value
+
+    def measure(self, node: fx.Node, name: str) -> tuple[bool, Any]:
+        """An attribute or a method that says how large a tensor is, if it is known; and whether it is."""
+        if node.op == "get_attr":
+            return True, getattr(self.tensor_of(str(node.target)), name)
+        if name not in MEASURES or not self.knows(node) or not isinstance(self.known.value(node), torch.Tensor):
+            return False, None
+        return True, getattr(self.value_of(node, shape_only=True), name)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """A condition."""
+        return bool(self.value_of(obj.node)) if self.knows(obj.node) else super().to_bool(obj)
+
+    def iter(self, obj: Any) -> Iterator[Any]:
+        """A loop."""
+        if not self.knows(obj.node):
+            return super().iter(obj)
+        return (obj[i] for i in range(len(self.value_of(obj.node, shape_only=True))))
+
+    def _use(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self._constants:
+                self.used[name] = None
+            else:
+                self._use(self._origins.of(self._constants[name]))
+
+    def _keep_used(self, graph: fx.Graph) -> None:
+        """Buffers whose values were used are buffers of the traced network, too, whether or not it reads them."""
+        read = {node.target for node in graph.nodes if node.op == "get_attr"}
+        end = next(iter(reversed(graph.nodes)))
+        for name in [name for name in self._buffers.values() if name in self.used and name not in read]:
+            with graph.inserting_before(end):
+                graph.get_attr(name)
+
+    # Buffers that forward replaces
+
+    def _assign(self, module: nn.Module, name: str, value: fx.Proxy) -> None:
+        """``self.buffer = value``: what reads the buffer from now on reads the value."""
+        before = module._buffers[name]
+        qualified = self._buffers.get(id(before))
+        if qualified is None or sum(1 for own in self.root.modules() for b in own._buffers.values() if b is before) > 1:
+            raise TraceError(f"the buffer {name!r} is replaced in forward")
+        if _is_written_in_place(value.node, qualified):
+            return  # self.buffer += 1
+        self._assigned[qualified] = value
+        self._proxies[qualified] = value
+
+    def _write_back(self, graph: fx.Graph) -> None:
+        """At the end of a call buffers hold what they were replaced by; what has read them before has read a copy."""
+        end = next(iter(reversed(graph.nodes)))
+        for name, value in self._assigned.items():
+            reads = [node for node in graph.nodes if node.op == "get_attr" and node.target == name]
+            for read in reads:
+                with graph.inserting_after(read):
+                    copied = graph.call_method("clone", (read,))
+                read.replace_all_uses_with(copied, delete_user_cb=lambda user, own=copied: user is not own)
+                self.known.add(copied)
+            with graph.inserting_before(end):
+                final = value.node
+                graph.call_method("copy_", (graph.get_attr(name), final))
+
+
+def _is_written_in_place(node: fx.Node, name: str) -> bool:
+    """Whether a node is a buffer, or the result of an operator that writes into it."""
+    while node.op != "get_attr":
+        written = written_by_call(node)
+        if not written:
+            return False
+        node = written[0]
+    return node.target == name

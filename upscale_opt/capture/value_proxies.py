@@ -1,0 +1,82 @@
+"""What stands for a tensor while a network is traced: torch.fx's proxies, which know values where they are known."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.fx import proxy
+
+from upscale_opt.capture.known_values import MEASURES
+from upscale_opt.capture.proxies import Changing
+
+_VALUES = ("item", "tolist", "numpy")
+"""Methods of a tensor that make something of Python or numpy of it."""
+
+
+class ValueProxy(Changing, fx.Proxy):
+    """Where Python needs a value it gets it, if the tracer knows it: that of a buffer, or the shape of a parameter."""
+
+    tracer: Any
+
+    def _attribute(self, name: str) -> Any:
+        known, value = self.tracer.measure(self.node, name) if name in MEASURES else (False, None)
+        return value if known and not callable(value) else ValueAttribute(self, name)
+
+    def __len__(self) -> int:
+        return len(self.tracer.value_of(self.node, shape_only=True))
+
+    def __int__(self) -> int:
+        return int(self.tracer.value_of(self.node))
+
+    def __float__(self) -> float:
+        return float(self.tracer.value_of(self.node))
+
+    def __complex__(self) -> complex:
+        return complex(self.tracer.value_of(self.node))
+
+    def __index__(self) -> int:
+        return operator.index(self.tracer.value_of(self.node))
+
+    def __contains__(self, entry: Any) -> bool:
+        return bool(entry in self.tracer.value_of(self.node))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.tracer.value_of(self.node).cpu(), dtype=dtype)
+
+
+class ValueAttribute(ValueProxy, proxy.Attribute):
+    """An attribute or a method of a tensor."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method."""
+        if self.attr in MEASURES:
+            known, value = self.tracer.measure(self.root.node, self.attr)
+            if known:
+                return value(*args, **kwargs)
+        if self.attr in _VALUES and self.tracer.knows(self.root.node):
+            return getattr(self.tracer.value_of(self.root.node), self.attr)(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
+
+
+@contextmanager
+def assignments_to_buffers(assign: Callable[[nn.Module, str, fx.Proxy], None]) -> Iterator[None]:
+    """Hand assignments of proxies to buffers over; torch refuses them."""
+    original = nn.Module.__setattr__
+
+    def set_attribute(module: nn.Module, name: str, value: Any) -> None:
+        if isinstance(value, fx.Proxy) and isinstance(module.__dict__.get("_buffers", {}).get(name), torch.Tensor):
+            assign(module, name, value)
+        else:
+            original(module, name, value)
+
+    nn.Module.__setattr__ = set_attribute  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        nn.Module.__setattr__ = original  # type: ignore[method-assign]

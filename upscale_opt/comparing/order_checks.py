@@ -1,0 +1,329 @@
+"""Does the objective tell the truth? Several orders of one masked model, predicted by tables and measured side by side.
+
+Predicted = measured floor + what the tables expect every access to cost beyond it (`upscale_opt.latency.readings`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from problems import Order, Problem
+from solvers import solve
+from upscale_opt.arguments.checks import a_flag, either, names
+from upscale_opt.arguments.entrance import entrance
+from upscale_opt.comparing.comparison import Prepared
+from upscale_opt.comparing.floors import floor_of
+from upscale_opt.comparing.reports import FLOOR
+from upscale_opt.exporting.exporter import export
+from upscale_opt.latency.access_profiles import profile_accesses_interleaved
+from upscale_opt.latency.agreement import Agreement, agreement, worst_ranked_pair
+from upscale_opt.latency.copies import by_model, copied, require_copies
+from upscale_opt.latency.environment import stolen_note
+from upscale_opt.latency.misranking import Difference, Misranking
+from upscale_opt.latency.profiling import Profile, joined, profile_interleaved, without_drift
+from upscale_opt.latency.readings import Expected, cheapest_readings, expected_as_planned, fastest_kernels
+from upscale_opt.planning.plans import Plan, baseline_plan, plan_of_orders
+from upscale_opt.rewriting.exports import Exported
+from upscale_opt.tracing.trace import as_tuple
+from upscale_opt.verifying.verification import Verifier
+
+BASELINE = "baseline"
+OBJECTIVES = ("copies", "runs", "span", "traffic", "latency")
+NUM_RANDOM = 3
+
+
+@dataclass(frozen=True, eq=False)
+class OrderCheck:
+    """Orders of one masked model, predicted and measured.
+
+    Attributes
+    ----------
+    names
+        Of the orders.
+    predicted, measured
+        Seconds per pass of every order; measured ones are medians over the rounds, less what slowed a whole round down
+        (`upscale_opt.latency.profiling.without_drift`), and means over copies of the export. Orders whose plans are the
+        same are one export, and have the same figures.
+    noise
+        Of a figure, in seconds: half the distance between the quartiles of an order's figures, the median over the
+        orders; or the standard deviation between the medians of copies of the same export, if that is more.
+    floor
+        Measured latency of the floor.
+    expected
+        Order to access to what the tables expect.
+    profiles
+        Order (and ``floor``) to its raw figures, one copy's after the other's.
+    plans
+        Order to plan.
+    accesses
+        Order to access to its measured seconds; empty if they were not asked for.
+    same_as
+        Order to an earlier one whose plan is the same: it was not exported again, and its figures are that one's.
+    """
+
+    names: tuple[str, ...]
+    predicted: tuple[float, ...]
+    measured: tuple[float, ...]
+    noise: float
+    floor: float
+    expected: Mapping[str, Mapping[str, Expected]]
+    profiles: Mapping[str, Profile]
+    plans: Mapping[str, Plan]
+    accesses: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    same_as: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def stolen(self) -> float | None:
+        """Share of the processors' time that the host of a virtual machine gave to others meanwhile."""
+        return next(iter(self.profiles.values())).stolen
+
+    @property
+    def agreement(self) -> Agreement:
+        """Over the orders; those within twice the noise count as alike."""
+        return agreement(self.predicted, self.measured, tolerance=2 * self.noise)
+
+    def __str__(self) -> str:
+        rows = [
+            f"  {name:16s} predicted {1e3 * p:8.2f} ms  measured {1e3 * m:8.2f} ms  "
+            f"IQR {1e3 * self.profiles[name].iqr:6.2f} ms  {100 * (p / m - 1):+6.1f} %  {m / self.floor:5.2f} x floor"
+            + (f"  (same plan as {self.same_as[name]})" if name in self.same_as else "")
+            for name, p, m in zip(self.names, self.predicted, self.measured, strict=True)
+        ]
+        head = f"floor {1e3 * self.floor:.2f} ms, noise {1e3 * self.noise:.2f} ms"
+        worst = [
+            f"  {order}: {access} expected {1e6 * expected:.0f} us, measured {1e6 * measured:.0f} us"
+            for order, access, expected, measured in self.worst_accesses()
+        ]
+        below = [f"per access: {self.access_agreement}", "furthest from their tables:", *worst] if worst else []
+        below += self.misranking.lines() if self.misranking else []
+        note = stolen_note(self.stolen)
+        return "\n".join([head, *rows, str(self.agreement), *below, *([note] if note else [])])
+
+    @property
+    def access_agreement(self) -> Agreement | None:
+        """Over all accesses of all orders; None if they were not measured."""
+        pairs = self._distinct_pairs()
+        return agreement([p[2] for p in pairs], [p[3] for p in pairs]) if len(pairs) > 1 else None
+
+    def worst_accesses(self, most: int = 10) -> list[tuple[str, str, float, float]]:
+        """Order, access, expected and measured seconds of those that are furthest apart, in seconds."""
+        return sorted(self._distinct_pairs(), key=lambda own: -abs(own[2] - own[3]))[:most]
+
+    @property
+    def misranking(self) -> Misranking | None:
+        """The two orders whose rank is furthest off; None if there are none, or their accesses were not measured."""
+        pair = worst_ranked_pair(self.predicted, self.measured, tolerance=2 * self.noise)
+        if pair is None or not all(self.names[i] in self.accesses for i in pair):
+            return None
+        (faster, slower), (p, m) = (self.names[i] for i in pair), (self.predicted, self.measured)
+        seconds = {(order, access): (expected, own) for order, access, expected, own in self._access_pairs()}
+        differences = [
+            Difference(access, *np.subtract(seconds[slower, access], seconds[faster, access]).tolist())
+            for order, access in seconds
+            if order == faster and (slower, access) in seconds
+        ]
+        return Misranking(
+            faster,
+            slower,
+            Difference("whole model", p[pair[1]] - p[pair[0]], m[pair[1]] - m[pair[0]]),
+            tuple(sorted(differences, key=lambda own: -abs(own.unexpected))),
+        )
+
+    def _distinct_pairs(self) -> list[tuple[str, str, float, float]]:
+        """Those of one order per plan."""
+        of_plans = {self.same_as.get(order, order): order for order in reversed(list(self.accesses))}
+        return [own for own in self._access_pairs() if own[0] in of_plans.values()]
+
+    def _access_pairs(self) -> list[tuple[str, str, float, float]]:
+        """Order, access, expected and measured seconds."""
+        return [
+            (order, access, own.reading.nanoseconds / 1e9, self.accesses[order][access])
+            for order in self.accesses
+            for access, own in self.expected[order].items()
+            if access in self.accesses[order]
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, raw figures included."""
+        found = self.agreement
+        return {
+            "floor": self.floor,
+            "floor_profile": self.profiles[FLOOR].to_dict(),
+            "noise": self.noise,
+            "stolen": self.stolen,
+            "orders": {
+                name: {
+                    "predicted": p,
+                    "measured": m,
+                    "ratio_to_floor": m / self.floor,
+                    "same_as": self.same_as.get(name),
+                    "profile": self.profiles[name].to_dict(),
+                    "accesses": {
+                        access: {
+                            "mode": own.reading.mode,
+                            "width": own.reading.width,
+                            "kernel": own.reading.kernel,
+                            "late": own.reading.late,
+                            "expected": own.reading.nanoseconds / 1e9,
+                            "least": own.least / 1e9,
+                            "measured": self.accesses.get(name, {}).get(access),
+                        }
+                        for access, own in self.expected[name].items()
+                    },
+                }
+                for name, p, m in zip(self.names, self.predicted, self.measured, strict=True)
+            },
+            "agreement": {**vars(found), "verdict": found.verdict},
+            "access_agreement": vars(self.access_agreement) if self.access_agreement else None,
+            "worst_accesses": [
+                {"order": order, "access": access, "expected": expected, "measured": measured}
+                for order, access, expected, measured in self.worst_accesses()
+            ],
+            "misranking": self.misranking.to_dict() if self.misranking else None,
+        }
+
+
+@entrance(accesses=either(a_flag, names))
+def check_orders(
+    prepared: Prepared,
+    *,
+    time_limit: float = 5.0,
+    seed: int = 0,
+    runs: int | None = None,
+    copies: int = 4,
+    backend: str | None = None,
+    verify: bool = True,
+    accesses: bool | Collection[str] = False,
+    progress: bool = False,
+) -> OrderCheck:
+    """Predict and measure eleven orders: identity, three random ones, the baseline, greedy, and every objective's best.
+
+    All are read in the cheapest ways the tables know, but the baseline, which gathers in front of every consumer.
+
+    Parameters
+    ----------
+    prepared
+        The masked model, with measured costs (`upscale_opt.prepare` with `MeasuredCosts`).
+    time_limit
+        Seconds per segment, of the solvers.
+    seed
+        Of the random orders and the solvers.
+    runs, backend
+        As for `upscale_opt.profile_interleaved`.
+    copies
+        How many copies of every export are measured, and twice as many of the floor. Where its tensors happen to lie
+        makes one several per cent slower than another that is the same; the mean of four is half as far off as one is.
+    verify
+        Check every export in float64.
+    accesses
+        Measure every access, too (`upscale_opt.profile_accesses`, the orders in turn): of every order, or of those
+        named, of the one whose prediction is furthest off, and of the two whose rank is.
+    progress
+        Show progress bars on standard error.
+
+    Raises
+    ------
+    UpscaleError
+        If an export is wrong, the backend does not fit the device, or there are no copies to measure.
+    """
+    require_copies(copies)
+    problems, masks, tables = prepared.problems, prepared.masks, prepared.tables
+    plans, expected = {}, {}
+    for name, orders in _orders(problems, time_limit, seed, progress):
+        if name == BASELINE:
+            plans[name] = baseline_plan(problems, masks, outputs=prepared.outputs)
+            expected[name] = expected_as_planned(plans[name], problems, tables)
+        else:
+            chosen = plan_of_orders(problems, masks, orders, outputs=prepared.outputs)
+            plans[name], expected[name] = cheapest_readings(chosen, problems, tables)
+    given = (prepared.model, prepared.example_inputs)
+    verifier = Verifier(*given, prepared.graph, masks, outputs=prepared.outputs) if verify else False
+    exports: dict[str, Exported] = {}
+    same_as: dict[str, str] = {}
+    for name, own in tqdm(plans.items(), desc="export", disable=None if progress else True, leave=False):
+        same = next((earlier for earlier in exports if plans[earlier] == own), None)
+        if same is None:
+            exports[name] = export(*given, own, verify=verifier, graph=prepared.graph)
+        else:
+            same_as[name] = same
+    kernels = fastest_kernels(tables)
+    floor = floor_of(*given, prepared.graph, masks, problems, outputs=prepared.outputs, kernels=kernels)
+    models = {FLOOR: floor, **{name: own.module for name, own in exports.items()}}
+    inputs = as_tuple(prepared.example_inputs)
+    timed = copied(models, copies, twice=[FLOOR])
+    figures = profile_interleaved(timed, inputs, runs=runs, backend=backend, progress=progress)
+    medians, noise = _medians(without_drift(figures), models)
+    lowest = medians.pop(FLOOR)
+    first = {name: same_as.get(name, name) for name in plans}
+    medians = {name: medians[first[name]] for name in plans}
+    predicted = {name: lowest + sum(own.excess for own in expected[name].values()) / 1e9 for name in plans}
+    wanted = _explaining(predicted, medians, noise, accesses)
+    profiled = profile_accesses_interleaved(
+        {own: exports[own] for own in dict.fromkeys(first[name] for name in wanted)}, inputs, progress=progress
+    )
+    own_times = {
+        name: {p.name: p.seconds + p.selection_seconds + p.prologue_seconds for p in profiled[first[name]]}
+        for name in wanted
+    }
+    profiles = {name: joined(own) for name, own in by_model(figures, models).items()}
+    return OrderCheck(
+        tuple(plans),
+        tuple(predicted.values()),
+        tuple(medians[name] for name in plans),
+        noise,
+        lowest,
+        expected,
+        {FLOOR: profiles[FLOOR], **{name: profiles[first[name]] for name in plans}},
+        plans,
+        own_times,
+        same_as,
+    )
+
+
+def _explaining(
+    predicted: Mapping[str, float], measured: Mapping[str, float], noise: float, accesses: bool | Collection[str]
+) -> list[str]:
+    """The orders whose accesses are measured one by one."""
+    names = list(predicted)
+    if isinstance(accesses, bool):
+        return names if accesses else []
+    worst = max(names, key=lambda name: abs(predicted[name] / measured[name] - 1))
+    misranked = worst_ranked_pair(list(predicted.values()), [measured[name] for name in names], tolerance=2 * noise)
+    wanted = {*accesses, worst, *(names[i] for i in misranked or ())}
+    return [name for name in names if name in wanted]
+
+
+def _medians(steady: Mapping[str, np.ndarray], names: Iterable[str]) -> tuple[dict[str, float], float]:
+    """Seconds of every model, a mean over its copies, and the noise of these figures."""
+    figures = by_model(steady, names)
+    medians = {name: np.median(own, axis=1) for name, own in figures.items()}
+    orders = [own for name, own in figures.items() if name != FLOOR]
+    within = float(np.median([np.subtract(*np.percentile(own, (75, 25))) / 2 for own in chain(*orders)]))
+    spreads = [np.var(own, ddof=1) for own in medians.values() if len(own) > 1]
+    between = float(np.sqrt(np.mean(spreads))) if spreads else 0.0
+    return {name: float(np.mean(own)) for name, own in medians.items()}, max(within, between)
+
+
+def _orders(problems: Mapping[str, Problem], time_limit: float, seed: int, progress: bool) -> Any:
+    """Yield (name, segment to order)."""
+    identity = {name: Order.identity(problem) for name, problem in problems.items()}
+    yield "identity", identity
+    rng = np.random.default_rng(seed)
+    for i in range(NUM_RANDOM):
+        yield f"random {i + 1}", {name: Order.random(problem, rng) for name, problem in problems.items()}
+    yield BASELINE, identity
+    chosen = [("greedy", "greedy", "copies"), *((f"exact {name}", "auto", name) for name in OBJECTIVES)]
+    for name, solver, objective in tqdm(chosen, desc="order", disable=None if progress else True, leave=False):
+        yield (
+            name,
+            {
+                segment: solve(problem, solver=solver, objective=objective, time_limit=time_limit, seed=seed).order
+                for segment, problem in problems.items()
+            },
+        )

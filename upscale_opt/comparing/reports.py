@@ -1,0 +1,258 @@
+"""What users read: the table on standard output and the JSON document; knows no torch."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from problems import Problem, in_units
+from problems.order_files import order_to_dict
+from solvers import Result, SolveInterrupted
+from upscale_opt.arguments.entrance import entrance
+from upscale_opt.latency.environment import environment, stolen_note
+from upscale_opt.planning.solutions import Solutions, total_in_units
+
+if TYPE_CHECKING:
+    from upscale_opt.latency.access_profiles import AccessProfile
+    from upscale_opt.latency.profiling import Profile
+    from upscale_opt.planning.cost_model import CostModel
+
+HEURISTICS = ("identity", "greedy")
+MODES = ("views", "over_reads", "pieces", "copies")
+FLOOR = "floor"
+"""What the floor (`upscale_opt.comparing.floors`) is called beside other variants."""
+ACCESS_LINES = 15
+
+
+def complete(solutions: Solutions, solvers: Sequence[str]) -> Solutions:
+    """The segments that every solver has finished."""
+    return {segment: results for segment, results in solutions.items() if all(name in results for name in solvers)}
+
+
+def document(
+    problems: Mapping[str, Problem],
+    solutions: Solutions,
+    solvers: Sequence[str],
+    *,
+    model: str | None,
+    amount: float | None,
+    objective: str,
+    trace_seconds: float | None = None,
+    verified: Mapping[str, float] | None = None,
+    costs: CostModel | str | None = None,
+    stopped: KeyboardInterrupt | None = None,
+    **extra: Any,
+) -> dict[str, Any]:
+    """The JSON document of a run; segments without a result from every solver are left out.
+
+    After an interrupt (`stopped`) it has all results there are, with their orders, and that of the solve which was
+    stopped says so; totals are still of the segments that every solver has a result for.
+
+    Objectives and bounds are in units of the objective: nanoseconds where `costs`, which name the source of the
+    tables, are not None.
+    """
+    solved = complete(solutions, solvers)
+    shown = solved if stopped is None else solutions
+    return {
+        "model": model,
+        "amount": amount,
+        "objective": objective,
+        "costs": cost_name(costs),
+        "cost_model": None if costs is None or isinstance(costs, str) else str(costs),
+        "environment": environment(),
+        "segments": [
+            {
+                "name": segment,
+                "channels": problems[segment].num_channels,
+                "accesses": len(problems[segment].accesses),
+                "classes": len(problems[segment].classes),
+                "solvers": {
+                    name: _solver_entry(results[name])
+                    | ({} if stopped is None else _interrupted_entry(problems[segment], results[name], stopped))
+                    for name in solvers
+                    if name in results
+                },
+            }
+            for segment, results in shown.items()
+            if results
+        ],
+        "totals": {name: _totals([results[name] for results in solved.values()]) for name in solvers},
+        "trace_seconds": trace_seconds,
+        "verified": dict(verified or {}),
+        **({} if stopped is None else {"interrupted": True}),
+        **extra,
+    }
+
+
+def cost_name(costs: CostModel | str | None) -> str | None:
+    """The source of cost tables in one word; None without any."""
+    return costs if costs is None or isinstance(costs, str) else costs.name
+
+
+def table(
+    problems: Mapping[str, Problem],
+    solutions: Solutions,
+    solvers: Sequence[str],
+    *,
+    title: str,
+    costs: CostModel | str | None = None,
+) -> str:
+    """Solvers side by side, one row per segment with at least two accesses, totals over all segments.
+
+    With `costs`, the source of cost tables, objectives are nanoseconds and every read mode is counted.
+    """
+    if costs is not None:
+        title = f"{title} in nanoseconds, costs: {cost_name(costs)}"
+    modes = MODES if costs is not None else ("copies",)
+    solved = complete(solutions, solvers)
+    grid = Table(box=SIMPLE_HEAD, show_footer=True, pad_edge=False)
+    shown = [segment for segment in solved if len(problems[segment].accesses) > 1]
+    others = len(solved) - len(shown)
+    footer = f"total (+{others} single-access)" if others else "total"
+    totals = {name: _totals([results[name] for results in solved.values()]) for name in solvers}
+    grid.add_column("segment", footer=footer, no_wrap=True)
+    for heading in ("channels", "accesses", "classes"):
+        grid.add_column(heading, justify="right", no_wrap=True)
+    for name in solvers:
+        total = totals[name]
+        heading = "objective" if costs is None else "ns"
+        grid.add_column(f"{name}\n{heading}", justify="right", footer=_figure(total["objective"]), no_wrap=True)
+        for mode in modes:
+            grid.add_column(f"\n{mode.replace('_', '-')}", justify="right", footer=str(total[mode]), no_wrap=True)
+        if name not in HEURISTICS:
+            grid.add_column("\nbound", justify="right", footer=_figure(total["bound"]), no_wrap=True)
+            grid.add_column("\ngap", justify="right", footer=_gap(total), no_wrap=True)
+            grid.add_column("\nstatus", no_wrap=True)
+        grid.add_column("\nseconds", justify="right", footer=f"{total['seconds']:.2f}", no_wrap=True)
+    for segment in shown:
+        problem = problems[segment]
+        row = [segment, str(problem.num_channels), str(len(problem.accesses)), str(len(problem.classes))]
+        for name in solvers:
+            row += _cells(solved[segment][name], modes, exact=name not in HEURISTICS)
+        grid.add_row(*row)
+    source = f"\ncosts: {cost_name(costs)} ({costs})" if costs is not None and not isinstance(costs, str) else ""
+    return f"{title}\n{render(grid)}{source}"
+
+
+def latency_table(latencies: Mapping[str, Profile]) -> str:
+    """Measured latency of every variant, with its spread and the ratios to the first one and, if given, to the floor.
+
+    A line below it says where the host of a virtual machine disturbed them
+    (`upscale_opt.latency.environment.stolen_note`).
+    """
+    grid = Table(title="latency", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    first = next(iter(latencies.values()))
+    references = {"to first": first, **({"to floor": latencies[FLOOR]} if FLOOR in latencies else {})}
+    for heading in ("variant", "median ms", "IQR ms", "mean ms", "std ms", *references):
+        grid.add_column(heading, justify="left" if heading == "variant" else "right", no_wrap=True)
+    for name, profile in latencies.items():
+        figures = (profile.median, profile.iqr, profile.mean, profile.std)
+        ratios = (f"{profile.median / other.median:.2f}" for other in references.values())
+        grid.add_row(name, *(f"{1e3 * x:.2f}" for x in figures), *ratios)
+    note = stolen_note(first.stolen)
+    return "\n".join([render(grid), note] if note else [render(grid)])
+
+
+@entrance()
+def access_table(profiles: Sequence[AccessProfile]) -> str:
+    """The accesses of an export, worst first: those with hidden copies, then by time spent on copies and selection.
+
+    At most 15 lines, and a line that counts all of them.
+    """
+    grid = Table(title="accesses", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("access", "mode", "kept", "read us", "select us", "prologue us", "copy us", "copies"):
+        left = heading in ("access", "mode", "copies")
+        grid.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    worst = sorted(profiles, key=lambda own: (not own.is_hidden_copy, -own.copy_seconds - own.selection_seconds))
+    for own in worst[:ACCESS_LINES]:
+        times = (own.seconds, own.selection_seconds, own.prologue_seconds, own.copy_seconds)
+        copies = ", ".join(f"{copy.count} x {copy.operator} of {_size(copy.bytes)}" for copy in own.copies)
+        grid.add_row(
+            own.name,
+            own.mode,
+            f"{own.kept} of {own.stored}",
+            *(f"{1e6 * seconds:.1f}" if seconds else "-" for seconds in times),
+            f"{copies}: hidden copy" if own.is_hidden_copy else copies or "-",
+        )
+    hidden = [own for own in profiles if own.is_hidden_copy]
+    moved = f", {_size(sum(own.copied_bytes for own in hidden))} a pass" if hidden else ""
+    others = f"; {len(worst) - ACCESS_LINES} not shown" if len(worst) > ACCESS_LINES else ""
+    return f"{render(grid)}\naccesses: {len(profiles)}, with hidden copies: {len(hidden)}{moved}{others}"
+
+
+def render(grid: Table) -> str:
+    """A rich table as plain text of its natural width, so that nothing is cut off in a pipe."""
+    console = Console(file=io.StringIO(), width=1000, color_system=None)
+    console.print(grid)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in text.rstrip().splitlines())
+
+
+def _solver_entry(result: Result) -> dict[str, Any]:
+    evaluation = result.evaluation
+    ticks = evaluation.ticks
+    return {
+        "objective": in_units(result.objective, ticks),
+        "bound": None if result.bound is None else in_units(result.bound, ticks),
+        "gap": result.gap,
+        "status": str(result.status.value),
+        "seconds": result.runtime,
+        "views": evaluation.views,
+        "over_reads": evaluation.over_reads,
+        "pieces": evaluation.pieces,
+        "copies": evaluation.copies,
+        "copied_channels": evaluation.copied_channels,
+        "span": evaluation.span,
+        "runs": evaluation.runs,
+        "reads": {access.name: access.mode for access in evaluation.accesses},
+    }
+
+
+def _interrupted_entry(problem: Problem, result: Result, stopped: KeyboardInterrupt) -> dict[str, Any]:
+    """What a document of an interrupted run has in addition: the order, and whether its search was stopped."""
+    was_stopped = isinstance(stopped, SolveInterrupted) and stopped.result is result
+    return order_to_dict(problem, result.order) | ({"interrupted": True} if was_stopped else {})
+
+
+def _totals(results: list[Result]) -> dict[str, Any]:
+    bounds = [None if r.bound is None else Fraction(r.bound, r.evaluation.ticks) for r in results]
+    objective = total_in_units(results)
+    bound = sum((own for own in bounds if own is not None), Fraction(0)) if None not in bounds else None
+    return {
+        "objective": in_units(*objective.as_integer_ratio()),
+        "bound": None if bound is None else in_units(*bound.as_integer_ratio()),
+        **{mode: sum(getattr(result.evaluation, mode) for result in results) for mode in MODES},
+        "copied_channels": sum(result.evaluation.copied_channels for result in results),
+        "seconds": sum(result.runtime for result in results),
+    }
+
+
+def _cells(result: Result, modes: Sequence[str], *, exact: bool) -> list[str]:
+    entry = _solver_entry(result)
+    cells = [_figure(entry["objective"]), *(str(entry[mode]) for mode in modes)]
+    if exact:
+        gap = "-" if result.gap is None else f"{100 * result.gap:.1f} %"
+        cells += [_figure(entry["bound"]), gap, str(result.status.value)]
+    return [*cells, f"{result.runtime:.2f}"]
+
+
+def _size(num_bytes: int) -> str:
+    if num_bytes < 1024:
+        return f"{num_bytes} B"
+    return f"{num_bytes / 1024:.0f} KiB" if num_bytes < 1024**2 else f"{num_bytes / 1024**2:.1f} MiB"
+
+
+def _gap(total: Mapping[str, Any]) -> str:
+    if total["bound"] is None:
+        return "-"
+    return f"{100 * (total['objective'] - total['bound']) / max(1, total['objective']):.1f} %"
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.3f}"

@@ -1,0 +1,152 @@
+"""Masks by any importance: which channels each layer keeps, chosen by one of many scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from upscale_opt.arguments.checks import whole
+from upscale_opt.arguments.entrance import IMPORTANCE, entrance
+from upscale_opt.errors import MaskError
+from upscale_opt.importance.criteria import LOCAL, Criterion
+from upscale_opt.importance.modes import CONSTRAINED, INPUT, OUTPUT
+from upscale_opt.importance.observation import Loss
+from upscale_opt.importance.ranking import ranked_masks, scores_of
+from upscale_opt.importance.registry import Importance
+from upscale_opt.masking.constrained import shared_masks
+from upscale_opt.masking.output_masks import maskable_producers, normalise_output_masks, zero_columns
+from upscale_opt.models.network_checks import require_values
+from upscale_opt.tracing.consumer_names import consumers_matching
+from upscale_opt.tracing.graphs import Graph
+
+
+@entrance(importance=IMPORTANCE, seed=whole(0, MaskError))
+def importance_masks(
+    graph: Graph,
+    importance: str | Importance = "l2",
+    amount: float | str = 0.5,
+    *,
+    scope: str = LOCAL,
+    mode: str = INPUT,
+    amounts: Mapping[str, float | str] | None = None,
+    ignore: Iterable[str] = (),
+    outputs: Mapping[str, np.ndarray] | None = None,
+    data: Any = None,
+    loss: Loss | None = None,
+    seed: int = 0,
+    round_to: int = 1,
+    min_channels: int = 1,
+) -> dict[str, np.ndarray]:
+    """Masks that drop the channels that matter least by some importance.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    importance
+        One of `upscale_opt.IMPORTANCES` by name (``l1``, ``l2``, ``lamp``, ``fpgm``, ``hrank``, ``bn-scale``,
+        ``taylor``, ``random``), or an `upscale_opt.Importance`.
+    amount
+        Share of channels to remove, in [0, 1); see `upscale_opt.importance.amounts.num_removed`.
+    scope
+        ``local``: every layer removes ``num_removed(amount, n)`` of its n channels, the weakest first, of equals the
+        first. ``global``: the weakest go of all layers together, ``num_removed(amount, total)`` in all, of equals the
+        first in the first layer. The strongest channel of every layer stays and is no candidate, but counts in the
+        total; if fewer candidates are left than are to go, all of them go. LAMP is made for this; the scores of other
+        importances are compared across layers as they are.
+    mode
+        ``input``: every convolution that does not read the network input drops input channels, each its own
+        (`upscale_opt.l2_masks`). ``output``: producers drop output channels, each its own
+        (`upscale_opt.l2_output_masks`). ``constrained``: consumers of a channel agree, blocks take the place of layers
+        (`upscale_opt.constrained_masks`).
+    amounts
+        Names of weights or modules, wildcards allowed (``layer4.*``), to amounts of their own; the last that matches a
+        layer counts. These layers stand outside a global threshold. In constrained mode a block goes by the smallest
+        that is given for its consumers.
+    ignore
+        Names of weights or modules to be left alone, wildcards allowed.
+    outputs
+        In input mode, masks of producers' output channels: what they make zero is removed first. Default: none.
+    data, loss
+        For ``hrank`` and ``taylor``: batches of inputs, with labels behind them, and the loss (cross-entropy);
+        see `upscale_opt.importance.observation.collect`. One pass is made over them; the model is left as it is.
+    seed
+        Of ``random``; at least 0.
+    round_to, min_channels
+        Kept counts are rounded up, see `upscale_opt.importance.amounts.round_up`: the strongest of what goes comes
+        back.
+
+    Returns
+    -------
+    dict
+        Weight name to Boolean array, True = kept; producers' weights in output mode.
+
+    Raises
+    ------
+    MaskError
+        If a value makes no sense, a name matches nothing, data is missing, or a layer cannot be scored.
+    """
+    require_values(graph.module)
+    criterion = Criterion(importance, amount, scope, amounts or {}, data, loss, seed, round_to, min_channels)
+    if outputs and mode != INPUT:
+        raise MaskError(f"outputs= goes with mode {INPUT!r}; leave it out in mode {mode!r}")
+    if mode == CONSTRAINED:
+        return shared_masks(graph, criterion, ignore=ignore)
+    first = zero_columns(graph, normalise_output_masks(graph, outputs)) if outputs else None
+    return ranked_masks(graph, maskable(graph, mode, ignore=ignore), mode, criterion, first=first)
+
+
+@entrance(importance=IMPORTANCE)
+def importance_scores(
+    graph: Graph,
+    importance: str | Importance = "l2",
+    *,
+    mode: str = INPUT,
+    ignore: Iterable[str] = (),
+    data: Any = None,
+    loss: Loss | None = None,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """The scores that `importance_masks` ranks by, for the layers that it masks in mode ``input`` or ``output``.
+
+    Parameters
+    ----------
+    graph, importance, ignore, data, loss, seed
+        As for `importance_masks`.
+    mode
+        ``input`` or ``output``.
+
+    Returns
+    -------
+    dict
+        Weight name to float64 of shape (channels,), the weakest lowest.
+
+    Raises
+    ------
+    MaskError
+        As `importance_masks` does.
+    """
+    require_values(graph.module)
+    criterion = Criterion(importance, data=data, loss=loss, seed=seed)
+    return scores_of(graph, maskable(graph, mode, ignore=ignore), mode, criterion)
+
+
+def maskable(graph: Graph, mode: str, *, ignore: Iterable[str] = ()) -> list[str]:
+    """Names of the weights that are masked one by one in a mode: ``input`` or ``output``.
+
+    Raises
+    ------
+    MaskError
+        If there is no such mode, or a name to ignore matches nothing.
+    """
+    ignored = consumers_matching(graph, ignore)
+    if mode == INPUT:
+        reads = graph.consumers.items()
+        names = [name for name, read in reads if read.is_convolution and not read.reads_network_input]
+    elif mode == OUTPUT:
+        names = list(maskable_producers(graph))
+    else:
+        raise MaskError(f"there is no mode {mode!r} for importances; choose {INPUT}, {CONSTRAINED} or {OUTPUT}")
+    return [name for name in names if name not in ignored]

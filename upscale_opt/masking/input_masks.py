@@ -1,0 +1,162 @@
+"""Masks: which input channels each consumer keeps, as Boolean arrays keyed by weight name.
+
+``masks["layer1.0.conv1.weight"]`` has one entry per input channel (input feature for a linear layer), True = kept.
+`l2_masks` makes the paper's masks (`upscale_opt.importance` those by other scores), `normalise_masks` accepts
+what people have, and `effective_masks` settles both: channels that are already zero, rounding. See docs/masks.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from upscale_opt.arguments.entrance import entrance
+from upscale_opt.arguments.mask_arrays import MaskHolder, named_masks, pruned_pairs
+from upscale_opt.importance import LARGEST, column_norms, num_inputs
+from upscale_opt.masking.importance_masks import importance_masks
+from upscale_opt.masking.rounding import KeptChannels, kept_channels_report, rounded_mask
+from upscale_opt.models.network_checks import require_values
+from upscale_opt.tracing.consumer_names import consumer_named
+from upscale_opt.tracing.finite import require_finite
+from upscale_opt.tracing.graphs import Graph
+
+Masks = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class EffectiveMasks(MaskHolder):
+    """A mask for every consumer of a network, and what had to be said about them.
+
+    Attributes
+    ----------
+    masks
+        Weight name to Boolean array, for every consumer, masked or not.
+    messages
+        One sentence per mask that had to be changed (a consumer keeps at least one channel).
+    report
+        What was asked and what is done, per consumer.
+    """
+
+    masks: Masks
+    messages: tuple[str, ...] = ()
+    report: tuple[KeptChannels, ...] = ()
+    is_settled: ClassVar[bool] = True
+
+    def of_inputs(self) -> Masks:
+        """The masks."""
+        return self.masks
+
+
+@entrance()
+def l2_masks(
+    graph: Graph,
+    amount: float | str = 0.5,
+    *,
+    ignore: Iterable[str] = (),
+    outputs: Mapping[str, np.ndarray] | None = None,
+) -> Masks:
+    """Per-consumer L2 masks: the unconstrained input-side pruning of UPSCALE (Wan et al., ICML 2023, section 4).
+
+    Every convolution that does not read the network input removes its input channels of smallest L2 norm; depthwise
+    ones and linear layers are left alone. One with several groups removes the same channels of every group.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    amount
+        Share of channels to remove, in [0, 1); see `upscale_opt.importance.amounts.num_removed`.
+    ignore
+        Names of weights or modules to be left alone, wildcards allowed (``layer4.*``).
+    outputs
+        Masks of producers' output channels: what they make zero is removed first. Default: none.
+
+    Raises
+    ------
+    MaskError
+        If the amount is outside [0, 1), or a name to ignore matches nothing.
+    """
+    return importance_masks(graph, "l2", amount, ignore=ignore, outputs=outputs)
+
+
+@entrance()
+def normalise_masks(graph: Graph, masks: Mapping[str, Any] | Iterable[tuple[str, int]]) -> Masks:
+    """Masks in the house's form from what people have.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    masks
+        A mapping from weight names or module names to Boolean arrays or tensors, or to lists of *kept* indices; or
+        UPSCALE's iterable of (parameter name, *pruned* channel) pairs; or `upscale_opt.PruningMasks` that drop input
+        channels only.
+
+    Returns
+    -------
+    dict
+        Weight name to Boolean array, for the consumers named only.
+
+    Raises
+    ------
+    MaskError
+        If a name is no consumer of the network (the message has near matches), a length or index is wrong, or two
+        names of one weight have different masks.
+    """
+
+    def of_name(name: str) -> tuple[str, int]:
+        weight = consumer_named(graph, name)
+        return weight, num_inputs(graph, weight)
+
+    return named_masks(masks, of_name) if isinstance(masks, Mapping) else pruned_pairs(masks, of_name)
+
+
+@entrance()
+def effective_masks(
+    graph: Graph,
+    masks: Mapping[str, Any] | Iterable[tuple[str, int]] | None = None,
+    *,
+    round_to: int = 1,
+    min_channels: int = 1,
+) -> EffectiveMasks:
+    """A mask for every consumer: the given ones, less input channels whose weights are all zero, and rounded.
+
+    A consumer that would keep nothing keeps its channel of largest L2 norm (the first on ties), and a message
+    says so.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    masks
+        As `normalise_masks` takes them. Default: none given.
+    round_to, min_channels
+        Every consumer keeps a multiple of `round_to` channels and at least `min_channels`, or everything it reads if
+        that is less: as many more of its strongest channels (`upscale_opt.masking.rounding.rounded_mask`). Masks of
+        `upscale_opt.constrained_masks` are to be rounded there, because consumers would be rounded apart here.
+
+    Raises
+    ------
+    MaskError
+        If `round_to` or `min_channels` is below 1, or `normalise_masks` says so.
+    ModelError
+        If a weight is NaN or infinite.
+    """
+    require_values(graph.module)
+    require_finite(graph)
+    given = normalise_masks(graph, masks or {})
+    result: Masks = {}
+    messages = []
+    for name in graph.consumers:
+        used = column_norms(graph, name, order=LARGEST) != 0
+        mask = given.get(name, np.ones(len(used), dtype=bool)) & used
+        if not mask.any():
+            best = int(column_norms(graph, name).argmax())
+            mask = np.zeros(len(used), dtype=bool)
+            mask[best] = True
+            messages.append(f"the mask of {name} keeps nothing; its strongest channel, {best}, is kept")
+        result[name] = rounded_mask(graph, name, mask, round_to=round_to, min_channels=min_channels)
+    return EffectiveMasks(result, tuple(messages), kept_channels_report(graph, given, result))

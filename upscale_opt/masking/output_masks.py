@@ -1,0 +1,169 @@
+"""Masks of producers: which output channels each convolution computes, as Boolean arrays keyed by weight name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from upscale_opt.arguments.checks import described
+from upscale_opt.arguments.entrance import OUTPUTS, entrance
+from upscale_opt.arguments.mask_arrays import named_masks
+from upscale_opt.errors import MaskError
+from upscale_opt.importance.criteria import Criterion
+from upscale_opt.importance.modes import OUTPUT
+from upscale_opt.importance.norms import LARGEST, slice_norms
+from upscale_opt.importance.ranking import ranked_masks
+from upscale_opt.models.network_checks import require_values
+from upscale_opt.models.wrappers import plain_name
+from upscale_opt.tracing.consumer_names import consumers_matching
+from upscale_opt.tracing.graphs import Graph
+from upscale_opt.tracing.writes import Write, writes_of, zero_channels
+
+
+@entrance()
+def l2_output_masks(
+    graph: Graph,
+    amount: float | str = 0.5,
+    *,
+    ignore: Iterable[str] = (),
+    round_to: int = 1,
+    min_channels: int = 1,
+) -> dict[str, np.ndarray]:
+    """Per-producer L2 masks: unconstrained output-side pruning (Wan et al., ICML 2023, section 4).
+
+    Every convolution whose outputs are not pinned removes its output channels of smallest L2 norm, each its own; their
+    masks multiply the output of the last module of its chain (normalisation, activation), see
+    `upscale_opt.tracing.writes`. Linear layers, grouped convolutions and modules that are called more than once are
+    left alone.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    amount
+        Share of channels to remove, in [0, 1); see `upscale_opt.importance.amounts.num_removed`.
+    ignore
+        Names of weights or modules to be left alone, wildcards allowed (``layer4.*``).
+    round_to, min_channels
+        Kept counts are rounded up, see `upscale_opt.importance.amounts.round_up`.
+
+    Raises
+    ------
+    MaskError
+        If the amount is outside [0, 1), a name to ignore matches nothing, or a number is below 1.
+    """
+    require_values(graph.module)
+    ignored = consumers_matching(graph, ignore)
+    weights = [weight for weight in maskable_producers(graph) if weight not in ignored]
+    criterion = Criterion("l2", amount, round_to=round_to, min_channels=min_channels)
+    return ranked_masks(graph, weights, OUTPUT, criterion)
+
+
+def maskable_producers(graph: Graph) -> dict[str, Write]:
+    """The convolutions whose output channels are masked by default: those with no pinned output channel."""
+    convolutions = {read.weight for read in graph.reads if read.is_convolution}
+    return {
+        weight: write
+        for weight, write in writes_of(graph).items()
+        if weight in convolutions and not any(graph.blocks[b].pinned for b in write.layout.blocks)
+    }
+
+
+def zero_row_messages(graph: Graph, outputs: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """What to say of output channels whose weights are all zero, and that no output mask drops.
+
+    ``ln_structured(dim=0)`` leaves such rows. They are not gone: what a bias or a normalisation makes of them goes on.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    outputs
+        Masks of output channels, by the name of the weight.
+
+    Returns
+    -------
+    tuple
+        One sentence; none where there are no such channels. Weights that are zero as a whole are left out.
+    """
+    found: dict[str, int] = {}
+    for weight in graph.consumers:
+        zero = slice_norms(graph, weight, OUTPUT, order=LARGEST) == 0
+        if zero.any() and not zero.all():
+            kept = outputs.get(weight, np.ones(len(zero), dtype=bool))
+            if len(kept) == len(zero) and (zero & kept).any():
+                found[weight] = int((zero & kept).sum())
+    if not found:
+        return ()
+    names = ", ".join(list(found)[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    return (
+        f"{sum(found.values())} output channels (of {names}) have weights that are all zero, as ln_structured(dim=0) "
+        "leaves them; they stay, since a bias or a normalisation may make something of them; to drop them give masks "
+        "of outputs (outputs=masks_from_pruning(model), or --output-masks FILE; --mode output drops such rows first)",
+    )
+
+
+def zero_columns(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Input channels of consumers that output masks make zero, in all calls and in all groups.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    outputs
+        Weight name to the Boolean mask of its output channels, True = kept.
+
+    Returns
+    -------
+    dict
+        Weight name to a Boolean array as long as its mask; consumers without such channels are not listed.
+    """
+    zeros = zero_channels(graph, outputs)
+    found: dict[str, np.ndarray] = {}
+    for read in (*graph.reads, *graph.grouped):
+        width = sum(graph.blocks[b].size for b in read.input.blocks)
+        own = zeros.get(read.source, np.zeros(width, dtype=bool)).repeat(read.input.size)
+        columns = np.logical_and.reduce(own.reshape(read.groups, -1), axis=0)
+        found[read.weight] = found.get(read.weight, np.ones(len(columns), dtype=bool)) & columns
+    return {weight: columns for weight, columns in found.items() if columns.any()}
+
+
+@entrance(masks=OUTPUTS)
+def normalise_output_masks(graph: Graph, masks: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Output masks in the house's form.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    masks
+        Weight or module names to Boolean arrays or tensors over output channels, True = kept, or to lists of *kept*
+        indices; or `upscale_opt.PruningMasks`, of which the rows are taken.
+
+    Raises
+    ------
+    MaskError
+        If a name is no producer that can be masked (the message has near matches), a length or index is wrong, or two
+        names of one weight have different masks.
+    """
+    writes = writes_of(graph)
+
+    def of_name(name: str) -> tuple[str, int]:
+        if not isinstance(name, str):
+            raise MaskError(f"an output mask is given for {described(name)}; give masks by the names of weights")
+        plain = plain_name(name)
+        found = [own for own in (name, f"{name}.weight", plain, f"{plain}.weight") if own in writes]
+        if not found:
+            near = difflib.get_close_matches(f"{name}.weight", writes, n=3)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise MaskError(f"the outputs of {name!r} cannot be masked: it must be one module, called once{hint}")
+        return found[0], sum(graph.blocks[b].size for b in writes[found[0]].layout.blocks)
+
+    result = named_masks(masks, of_name, "output mask")
+    for weight, mask in result.items():
+        if not mask.any():
+            raise MaskError(f"the output mask of {weight} keeps nothing; keep at least one channel")
+    return result

@@ -1,0 +1,110 @@
+"""Kept counts that suit the hardware: multiples of a number, a minimum, and what was asked beside what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from upscale_opt.importance import column_norms
+from upscale_opt.importance.amounts import round_up
+from upscale_opt.tracing.graphs import Graph
+
+
+@dataclass(frozen=True)
+class KeptChannels:
+    """How many input channels a consumer was to keep, and how many it keeps.
+
+    Attributes
+    ----------
+    weight
+        Name of its weight.
+    inputs
+        Channels it reads; behind a flatten a channel is several input features. Of one group, if it has several.
+    asked
+        Channels that the amount or the given mask keeps.
+    kept
+        Channels kept in the end: without those whose weights are all zero, and rounded.
+    """
+
+    weight: str
+    inputs: int
+    asked: int
+    kept: int
+
+
+def rounded_mask(
+    graph: Graph, weight: str, mask: np.ndarray, *, round_to: int = 1, min_channels: int = 1
+) -> np.ndarray:
+    """A mask that keeps a rounded number of channels (`upscale_opt.importance.amounts.round_up`).
+
+    The strongest of the removed channels come back, by L2 norm and then by index. Behind a flatten whole channels are
+    counted and come back; in a convolution with several groups, the channels of one group.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    weight
+        Name of the consumer's weight.
+    mask
+        bool, as long as the weight has inputs.
+    round_to, min_channels
+        At least 1.
+    """
+    size = _features(graph, weight, mask)
+    kept = channels_of(graph, weight, mask)
+    wanted = round_up(int(kept.sum()), len(kept), round_to=round_to, min_channels=min_channels)
+    lacking = wanted - int(kept.sum())
+    if not lacking:
+        return mask
+    removed = np.flatnonzero(~kept)
+    norms = np.linalg.norm(column_norms(graph, weight).reshape(-1, size), axis=1)[removed]
+    back = removed[np.argsort(norms, kind="stable")[-lacking:]]
+    result = mask.reshape(-1, size).copy()
+    result[back] = True
+    return result.reshape(-1)
+
+
+def channels_of(graph: Graph, weight: str, mask: np.ndarray) -> np.ndarray:
+    """The channels that a mask keeps: those with any kept feature; bool, shape (channels,)."""
+    kept: np.ndarray = np.logical_or.reduce(mask.reshape(-1, _features(graph, weight, mask)), axis=1)
+    return kept
+
+
+def _features(graph: Graph, weight: str, mask: np.ndarray) -> int:
+    """Entries of a mask per channel; 1 where a channel is in several groups of a convolution."""
+    size = graph.consumers[weight].input.size
+    return size if len(mask) % size == 0 else 1
+
+
+def kept_channels_report(
+    graph: Graph, asked: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray]
+) -> tuple[KeptChannels, ...]:
+    """What was asked and what is done, consumer by consumer; one without a mask was to keep everything."""
+    report = []
+    for weight, mask in masks.items():
+        kept = channels_of(graph, weight, mask)
+        wanted = channels_of(graph, weight, asked[weight]) if weight in asked else np.ones_like(kept)
+        report.append(KeptChannels(weight, len(kept), int(wanted.sum()), int(kept.sum())))
+    return tuple(report)
+
+
+def summary(report: Sequence[KeptChannels], *, round_to: int = 1, min_channels: int = 1) -> str:
+    """One line on what was asked and what was done.
+
+    Examples
+    --------
+    >>> report = [KeptChannels("a", 20, 10, 16), KeptChannels("b", 8, 8, 8)]
+    >>> summary(report, round_to=8)
+    'masks: 24 of 28 input channels kept, 18 asked for; rounding to multiples of 8 raised 1 of 2 consumers'
+    """
+    inputs, asked, kept = (sum(getattr(own, name) for own in report) for name in ("inputs", "asked", "kept"))
+    text = f"masks: {kept} of {inputs} input channels kept, {asked} asked for"
+    if round_to == 1 and min_channels == 1:
+        return text
+    more = sum(own.kept > own.asked for own in report)
+    rule = f"rounding to multiples of {round_to}" if round_to > 1 else ""
+    least = f"keeping at least {min_channels}" if min_channels > 1 else ""
+    return f"{text}; {' and '.join(part for part in (rule, least) if part)} raised {more} of {len(report)} consumers"

@@ -1,0 +1,132 @@
+"""What masks on both sides of a network leave: the channels every consumer keeps, those that are stored, the writes.
+
+A `Pruning` is a traced model with its masks. Consumers keep what their own masks keep and producers' masks do not make
+zero; what nobody keeps is not stored; of what is left, a masked producer writes its own rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from upscale_opt.tracing.graphs import Graph, Read
+from upscale_opt.tracing.writes import Write, writes_of, zero_channels
+
+
+@dataclass(frozen=True, eq=False)
+class Pruning:
+    """A traced model and its masks.
+
+    Attributes
+    ----------
+    graph
+        The traced model.
+    masks
+        Weight name to the mask of a consumer's input channels; a consumer without one keeps everything.
+    outputs
+        Weight name to the mask of a producer's output channels; a producer without one computes everything.
+    """
+
+    graph: Graph
+    masks: Mapping[str, np.ndarray]
+    outputs: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @cached_property
+    def writes(self) -> dict[str, Write]:
+        """The masked producers by the name of their weight, in execution order.
+
+        If both operands of an addition are masked, the later one is written into the earlier one, which is computed
+        whole.
+        """
+        own = {weight: write for weight, write in writes_of(self.graph).items() if weight in self.outputs}
+        last = {write.addition: weight for weight, write in own.items()}
+        return {
+            weight: write if last[write.addition] == weight else replace(write, addition=None, other=None)
+            for weight, write in own.items()
+        }
+
+    @cached_property
+    def zeros(self) -> dict[str, np.ndarray]:
+        """Channels that output masks make zero, by node; see `zero_channels`."""
+        return zero_channels(self.graph, self.outputs) if self.outputs else {}
+
+    def kept(self, read: Read) -> np.ndarray:
+        """The channels a read keeps, bool, in original positions; behind a flatten, those with any kept feature.
+
+        The mask of a convolution with several groups holds for each of them. At least one channel is kept.
+        """
+        width = sum(self.graph.blocks[b].size for b in read.input.blocks)
+        mask = self.masks.get(read.weight)
+        kept = np.ones(width, dtype=bool)
+        if mask is not None:
+            features: np.ndarray = np.tile(np.asarray(mask), read.groups).reshape(width, read.input.size)
+            kept = np.logical_or.reduce(features, axis=1)
+        calls = [own for own in (*self.graph.reads, *self.graph.grouped) if own.weight == read.weight]
+        zeros = [zero for own in calls if (zero := self.zeros.get(own.source)) is not None]
+        if len(zeros) < len(calls):
+            return kept
+        kept_at_last: np.ndarray = kept & ~np.logical_and.reduce(zeros)
+        return kept_at_last if kept_at_last.any() else kept
+
+    def written(self, write: Write) -> np.ndarray:
+        """The stored channels that a producer's mask keeps, bool, in original positions."""
+        stored = self.stored[self.graph.numbers(write.layout)]
+        result: np.ndarray = stored & self.outputs[write.weight]
+        return result
+
+    @cached_property
+    def stored(self) -> np.ndarray:
+        """The channels of the network that are stored; bool, numbered as in `Graph.offsets`."""
+        stored = self._always | self.required
+        empty = np.flatnonzero(np.add.reduceat(stored, self.graph.offsets[:-1]) == 0)
+        stored[self.graph.offsets[empty]] = True
+        return stored
+
+    @cached_property
+    def _always(self) -> np.ndarray:
+        """What reads keep, and what cannot be removed."""
+        offsets = self.graph.offsets
+        always = np.zeros(offsets[-1], dtype=bool)
+        for b, block in enumerate(self.graph.blocks):
+            always[offsets[b] : offsets[b + 1]] = block.pinned or not block.removable
+        for read in self.graph.reads:
+            channels = self.graph.numbers(replace(read.input, size=1))
+            always[channels[self.kept(read)]] = True
+        return always
+
+    @cached_property
+    def required(self) -> np.ndarray:
+        """Channels that are stored whatever the reads keep; bool, numbered as in `Graph.offsets`.
+
+        Selections require the channels that their outputs store, convolutions with several groups those that their
+        masks keep, and as many of every group as of the others: a group with fewer keeps its first channels, too.
+        """
+        graph, offsets = self.graph, self.graph.offsets
+        required = np.zeros(offsets[-1], dtype=bool)
+        if not (graph.selections or graph.grouped):
+            return required
+        while True:
+            stored = self._always | required
+            empty = np.flatnonzero(np.add.reduceat(stored, offsets[:-1]) == 0)
+            stored[offsets[empty]] = True
+            before = required.sum()
+            for selection in reversed(graph.selections):
+                source, output = graph.numbers(selection.input), graph.numbers(selection.output)
+                _require(required, stored, source[selection.index[stored[output]]])
+            for read in reversed(graph.grouped):
+                entries, outputs = (graph.numbers(own).reshape(read.groups, -1) for own in (read.input, read.output))
+                _require(required, stored, entries[np.repeat(self.kept(read), read.input.size).reshape(entries.shape)])
+                for channels in (entries, outputs):
+                    counts = stored[channels].sum(axis=1, keepdims=True)
+                    lacking = np.cumsum(~stored[channels], axis=1) <= counts.max() - counts
+                    _require(required, stored, channels[~stored[channels] & lacking])
+            if required.sum() == before:
+                return required
+
+
+def _require(required: np.ndarray, stored: np.ndarray, channels: np.ndarray) -> None:
+    required[channels] = True
+    stored[channels] = True

@@ -1,0 +1,201 @@
+"""From a traced model and its masks to one ordering problem per segment.
+
+A segment is a connected component of blocks, of the consumers that read them, and of the groups of convolutions that
+may change places; it is named after its first producer in execution order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from problems import Access, Block, Bundle, Problem
+from upscale_opt.arguments.entrance import entrance
+from upscale_opt.masking.input_masks import normalise_masks
+from upscale_opt.masking.output_masks import normalise_output_masks
+from upscale_opt.masking.stored_channels import Pruning
+from upscale_opt.planning.cost_model import CostModel
+from upscale_opt.planning.segment_problems import Problems
+from upscale_opt.planning.workloads import layer_of, workload, writing_workload
+from upscale_opt.tracing.finite import require_finite
+from upscale_opt.tracing.graphs import Graph, Read
+from upscale_opt.tracing.prologues import prologues_of
+from upscale_opt.tracing.writes import Write
+
+
+@entrance()
+def extract(
+    graph: Graph,
+    masks: Mapping[str, np.ndarray],
+    *,
+    outputs: Mapping[str, np.ndarray] | None = None,
+    costs: CostModel | None = None,
+) -> Problems:
+    """The ordering problem of every segment.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    masks
+        A mask for every consumer (`upscale_opt.masking.input_masks.effective_masks`); one that is missing keeps
+        everything.
+    outputs
+        Masks of producers' output channels, by the name of their weight. Default: none.
+    costs
+        Where cost tables come from, for objectives that need them. Default: no tables.
+
+    Returns
+    -------
+    Problems
+        A dictionary of segment names to problems, in execution order. Every block of the network is in exactly one.
+
+    Raises
+    ------
+    MaskError
+        If a mask does not fit.
+    ModelError
+        If a weight is NaN or infinite: no order of such a network can be verified.
+    """
+    require_finite(graph)
+    found = normalise_masks(graph, masks), normalise_output_masks(graph, outputs or {})
+    return problems_of(Pruning(graph, *found), costs=costs)
+
+
+def problems_of(pruning: Pruning, *, costs: CostModel | None = None) -> Problems:
+    """As `extract`, of a traced model with its masks."""
+    graph = pruning.graph
+    bundles = _bundles(pruning)
+    segments = _segments(pruning, bundles)
+    names = _names(graph, segments)
+    accesses: dict[int, list[Access]] = {}
+    local = _numbers_in_segments(segments)
+    for entry in (
+        *map(_of_read(pruning, costs), graph.reads),
+        *map(_of_write(pruning, costs), pruning.writes.values()),
+    ):
+        if entry is not None:
+            access, blocks = entry
+            own = replace(access, blocks=tuple(int(local[b]) for b in blocks))
+            accesses.setdefault(int(segments[blocks[0]]), []).append(own)
+    arranged: dict[int, list[Bundle]] = {}
+    for bundle in bundles:
+        units = tuple(tuple(int(local[b]) for b in unit) for unit in bundle.units)
+        arranged.setdefault(int(segments[bundle.blocks[0]]), []).append(Bundle(units))
+    problems = {
+        name: Problem(
+            tuple(_requiring(graph, int(b), pruning.required) for b in np.flatnonzero(segments == segment)),
+            tuple(accesses.get(segment, ())),
+            name,
+            tuple(arranged.get(segment, ())),
+        )
+        for segment, name in enumerate(names)
+    }
+    return Problems(problems, graph.fixed)
+
+
+_Entry = tuple[Access, tuple[int, ...]] | None
+
+
+def _of_read(pruning: Pruning, costs: CostModel | None) -> Callable[[Read], _Entry]:
+    """The access of a consumer, and the blocks it reads."""
+    prologues = {} if costs is None else prologues_of(pruning.graph)
+
+    def entry(read: Read) -> _Entry:
+        kept = pruning.kept(read)
+        blocks = read.input.blocks
+        access = Access(read.name, tuple(range(len(blocks))), kept, read.input.size)
+        if costs is not None:
+            outputs = int(pruning.stored[pruning.graph.numbers(replace(read.output, size=1))].sum())
+            stored = int(pruning.stored[pruning.graph.numbers(replace(read.input, size=1))].sum())
+            work = workload(pruning.graph, read, outputs, layer_of(pruning, read, outputs, prologues))
+            access = replace(access, table=costs.table(work, kept=access.num_kept, stored=stored))
+        return access, blocks
+
+    return entry
+
+
+def _of_write(pruning: Pruning, costs: CostModel | None) -> Callable[[Write], _Entry]:
+    """The access of a masked producer that is added to something, and the blocks it writes; None if it writes none."""
+    reads = {read.weight: read for read in pruning.graph.reads}
+
+    def entry(write: Write) -> _Entry:
+        written = pruning.written(write)
+        if write.addition is None or not written.any():
+            return None
+        blocks = write.layout.blocks
+        access = Access(write.name, tuple(range(len(blocks))), written)
+        if costs is not None:
+            stored = int(pruning.stored[pruning.graph.numbers(write.layout)].sum())
+            work = writing_workload(pruning.graph, reads[write.weight])
+            access = replace(access, table=costs.table(work, kept=access.num_kept, stored=stored))
+        return access, blocks
+
+    return entry
+
+
+def _numbers_in_segments(segments: np.ndarray) -> np.ndarray:
+    """Number of every block within its segment; int64, shape (num_blocks,)."""
+    order = np.argsort(segments, kind="stable")
+    starts = np.searchsorted(segments[order], segments)
+    place = np.empty(len(segments), dtype=np.int64)
+    place[order] = np.arange(len(segments))
+    numbers: np.ndarray = place - starts
+    return numbers
+
+
+def _requiring(graph: Graph, b: int, required: np.ndarray) -> Block:
+    """A block with the channels of it that are required; one that is pinned or not removable stores all anyway."""
+    block = graph.blocks[b]
+    if block.pinned or not block.removable:
+        return block
+    own = np.flatnonzero(required[graph.offsets[b] : graph.offsets[b + 1]])
+    return replace(block, required=tuple(own.tolist()))
+
+
+def _bundles(pruning: Pruning) -> list[Bundle]:
+    """The bundles whose places matter to somebody, and whose groups store equally many channels."""
+    graph = pruning.graph
+    read = {b for blocks in _sequences(pruning) for b in blocks}
+    stored = np.add.reduceat(pruning.stored, graph.offsets[:-1], dtype=np.int64) if graph.blocks else np.zeros(0)
+    return [
+        bundle
+        for bundle in graph.bundles
+        if not read.isdisjoint(bundle.blocks) and not np.ptp(stored[np.array(bundle.units)], axis=0).any()
+    ]
+
+
+def _sequences(pruning: Pruning) -> list[tuple[int, ...]]:
+    """The blocks of every access."""
+    writes = [write.layout.blocks for write in pruning.writes.values() if write.addition is not None]
+    return [read.input.blocks for read in pruning.graph.reads] + writes
+
+
+def _segments(pruning: Pruning, bundles: Sequence[Bundle]) -> np.ndarray:
+    """Segment of every block, numbered by first block; int, shape (num_blocks,)."""
+    graph = pruning.graph
+    sequences = [*_sequences(pruning), *(bundle.blocks for bundle in bundles)]
+    first = [blocks[0] for blocks in sequences for _ in blocks]
+    other = [b for blocks in sequences for b in blocks]
+    size = len(graph.blocks)
+    links = coo_array((np.ones(len(first), dtype=bool), (first, other)), shape=(size, size))
+    labels = connected_components(links, directed=False)[1]
+    _, starts, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    rank = np.empty(len(starts), dtype=np.int64)
+    rank[np.argsort(starts)] = np.arange(len(starts))
+    return rank[inverse]
+
+
+def _names(graph: Graph, segments: np.ndarray) -> list[str]:
+    names: list[str] = []
+    for start in np.unique(segments, return_index=True)[1]:
+        producer = graph.producers[start]
+        name, number = producer, 2
+        while name in names:
+            name, number = f"{producer}#{number}", number + 1
+        names.append(name)
+    return names

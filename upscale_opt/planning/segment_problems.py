@@ -1,0 +1,24 @@
+"""The problems of a network's segments, with what the trace they were made from holds for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from problems import Problem
+from upscale_opt.tracing.fingerprints import Fingerprint
+
+
+class Problems(dict[str, Problem]):
+    """Segment name to problem: a dictionary that hands a plan what it is to remember of the network.
+
+    Parameters
+    ----------
+    problems
+        Segment name to problem.
+    fixed
+        The values that the network's code holds for (`upscale_opt.tracing.graphs.Graph.fixed`).
+    """
+
+    def __init__(self, problems: Mapping[str, Problem], fixed: Mapping[str, Fingerprint]) -> None:
+        super().__init__(problems)
+        self.fixed = dict(fixed)

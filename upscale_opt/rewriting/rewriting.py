@@ -1,0 +1,261 @@
+"""Carrying a plan out on a traced model: selections inserted, slices rewritten, parameters reordered and shrunk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from problems.evaluation import COPY, PIECES
+from upscale_opt.channels.findings import ChannelSlice
+from upscale_opt.masking.stored_channels import Pruning
+from upscale_opt.models.attributes import copy_with, named_tensors
+from upscale_opt.modules.selections import Factor, ScatterAdd
+from upscale_opt.planning.plans import Plan
+from upscale_opt.rewriting.exports import Exported, ParameterSlice
+from upscale_opt.rewriting.fx_editing import Editor
+from upscale_opt.rewriting.read_rewriting import ReadRewriter
+from upscale_opt.rewriting.stored_layouts import stored_positions
+from upscale_opt.tracing.graphs import Graph, Pick, Read, Selection, TensorLayout
+from upscale_opt.tracing.writes import Write
+
+
+def rewrite(graph: Graph, plan: Plan) -> Exported:
+    """The export of a traced model. Trusts the plan to fit (`upscale_opt.planning.plans.require_fitting`)."""
+    return _Rewriter(graph, plan).run()
+
+
+class _Rewriter:
+    """Builds one export; the methods are the steps, in order."""
+
+    def __init__(self, graph: Graph, plan: Plan) -> None:
+        self.graph = graph
+        self.plan = plan
+        self.pruning = Pruning(graph, plan.masks, plan.outputs)
+        self.slices: dict[str, ParameterSlice] = {}
+        # Parameters are the graph's own until `_fill`, so that none is copied whole to be cut down afterwards.
+        self.module = copy_with(graph.module, lambda _, tensor: tensor.detach())
+        self.editor = Editor(self.module)
+        self.nodes = self.editor.nodes
+        self._original = {node.name: node for node in graph.module.graph.nodes}
+        self.readings = ReadRewriter(graph, plan, self.pruning, self.editor, self.slices)
+
+    def run(self) -> Exported:
+        """All steps."""
+        for name, dimensions in self.graph.parameters.items():
+            self.slices[name] = ParameterSlice({dim: self._entries(layout) for dim, layout in dimensions.items()})
+        for pick in self.graph.picks:
+            self._insert_pick(pick)
+        for read in self.graph.reads:
+            self.readings.insert(read)
+        for read in self.graph.grouped:
+            self._slice_groups(read)
+        for write in self.pruning.writes.values():
+            self._insert_write(write)
+        for channel_slice in self.graph.slices:
+            self._rewrite_slice(channel_slice)
+        for name, position in self.graph.lengths.items():
+            self._rewrite_length(name, position)
+        for selection in self.graph.selections:
+            self._replace(selection)
+        self._fill()
+        self._resize()
+        self.readings.fuse()
+        self.module.graph.lint()
+        self.module.recompile()
+        plan = replace(self.plan, slices=frozenset(self.readings.prologues), fixed=self.graph.fixed)
+        return Exported(self.module, plan, self.graph, self.slices)
+
+    def _entries(self, layout: TensorLayout) -> np.ndarray:
+        return stored_positions(self.graph, self.plan, layout)
+
+    def _parameter_indices(self, name: str) -> Mapping[int, np.ndarray]:
+        return {dim: self._entries(layout) for dim, layout in self.graph.parameters.get(name, {}).items()}
+
+    def _insert_pick(self, pick: Pick) -> None:
+        """Hand a user the channels that are stored of a tensor that does not depend on the network's input."""
+        user, source, index = self.nodes[pick.user], self.nodes[pick.node], self._entries(pick.layout)
+        if np.array_equal(index, np.arange(self.graph.shapes[pick.node][pick.layout.axis])):
+            return
+        original = self._original[pick.node]
+        written = self.readings.memory.is_overwritten_after(original, original)
+        with self.module.graph.inserting_before(user):
+            selected = self.editor.gather(source, f"{pick.node}_pick", index, pick.layout.axis, shared=not written)
+        user.replace_input_with(source, selected)
+
+    def _slice_groups(self, read: Read) -> None:
+        """A convolution with several groups reads all that is stored, the same number of channels of each group."""
+        width = sum(self.graph.blocks[b].size for b in read.input.blocks) * read.input.size // read.groups
+        columns = self._entries(read.input).reshape(read.groups, -1) % width
+        rows = self._parameter_indices(read.weight)
+        self.slices[read.weight] = ParameterSlice(rows, self.readings.input_mask(read), columns)
+
+    def _insert_write(self, write: Write) -> None:
+        """Let a masked producer compute the rows it keeps, and add them to the channels they belong to."""
+        original = self._entries(write.layout)
+        kept = self.plan.outputs[write.weight][original]
+        if kept.all():
+            return
+        mode = self.plan.reads.get(write.name)
+        end = self.nodes[write.chain[-1]]
+        if mode is None and write.addition is not None:
+            self._drop_addition(write)
+            return
+        if mode is None:
+            self._zero_rows(write, self.plan.outputs[write.weight], end, original)
+            return
+        assert write.addition is not None and write.other is not None
+        positions = np.flatnonzero(kept)
+        if mode not in (COPY, PIECES):
+            positions = np.arange(positions[0], positions[-1] + 1)
+        for name in self._rows_of_chain(write):
+            piece = self.slices[name]
+            axis = self._row_axis(name, write)
+            self.slices[name] = replace(piece, indices={**piece.indices, axis: original[positions]})
+        self._zero_rows(write, self.plan.outputs[write.weight], end, original[positions])
+        addition, graph = self.nodes[write.addition], self.module.graph
+        end = next(x for x in addition.all_input_nodes if x is not self.nodes[write.other])
+        other, axis = self.nodes[write.other], write.layout.axis
+        with graph.inserting_before(addition):
+            if mode in (COPY, PIECES):
+                scatter = ScatterAdd(self.editor.index(positions), axis)
+                path = self.editor.add(f"{write.name.removeprefix('write ')}_scatter", scatter)
+                total = graph.call_module(path, (other, end))
+            else:
+                first, length = int(positions[0]), len(positions)
+                part = graph.call_function(torch.add, (self.editor.narrow(other, axis, first, length), end))
+                total = graph.call_function(torch.slice_scatter, (other, part, axis, first, first + length))
+        self.editor.substitute(addition, total, self.graph.layouts)
+
+    def _drop_addition(self, write: Write) -> None:
+        """Nothing that the producer writes is stored: the sum is the other operand."""
+        assert write.addition is not None and write.other is not None
+        addition = self.nodes[write.addition]
+        with self.module.graph.inserting_before(addition):
+            same = self.module.graph.call_method("clone", (self.nodes[write.other],))
+        self.editor.substitute(addition, same, self.graph.layouts)
+        for name in reversed(write.chain):
+            if not self.nodes[name].users:
+                self.module.graph.erase_node(self.nodes[name])
+
+    def _rows_of_chain(self, write: Write) -> list[str]:
+        """Parameters and buffers of the chain whose rows follow the producer's output."""
+        modules = {str(node.target) for name in write.chain if (node := self._original[name]).op == "call_module"}
+        return [
+            name
+            for name, dimensions in self.graph.parameters.items()
+            if name.rpartition(".")[0] in modules
+            and any(own.blocks == write.layout.blocks for own in dimensions.values())
+        ]
+
+    def _row_axis(self, name: str, write: Write) -> int:
+        dimensions = self.graph.parameters[name]
+        return next(dim for dim, own in dimensions.items() if own.blocks == write.layout.blocks)
+
+    def _zero_rows(self, write: Write, mask: np.ndarray, end: fx.Node, original: np.ndarray) -> None:
+        """Make the channels zero that the producer computes but its mask drops: by its parameters, or by a factor."""
+        if mask[original].all():
+            return
+        if write.keeps_zero:
+            for name in self._rows_of_chain(write):
+                piece = self.slices[name]
+                masks = {**piece.masks, self._row_axis(name, write): mask}
+                self.slices[name] = replace(piece, masks=masks)
+            return
+        shape = [-1 if d == write.layout.axis else 1 for d in range(len(self.graph.shapes[write.chain[-1]]))]
+        kept = self.editor.index(mask[original]).reshape(shape)
+        path = self.editor.add(f"{write.name.removeprefix('write ')}_mask", Factor(kept))
+        with self.module.graph.inserting_after(end):
+            product = self.module.graph.call_module(path, (end,))
+        end.replace_all_uses_with(product, delete_user_cb=lambda user: user is not product)
+        self.nodes[end.name] = product
+
+    def _rewrite_slice(self, channel_slice: ChannelSlice) -> None:
+        """Move the bounds of a channel slice to where its blocks are stored now."""
+        node, source = self.nodes[channel_slice.node], self.nodes[channel_slice.source]
+        layout = self.graph.layouts[channel_slice.source]
+        # Cuts are borders of blocks, so that as many entries are stored ahead as originally were among those stored.
+        entries = self._entries(layout)
+        first, last = (int((entries < bound).sum()) for bound in (channel_slice.start, channel_slice.stop))
+        if channel_slice.entry is not None:
+            index = node.args[1]
+            bounds = list(index) if isinstance(index, tuple) else [index]
+            bounds[channel_slice.entry] = slice(first, last)
+            node.update_arg(1, tuple(bounds))
+            return
+        with self.module.graph.inserting_before(node):
+            piece = self.editor.narrow(source, channel_slice.axis, first, last - first)
+        self.editor.substitute(node, piece, self.graph.layouts)
+
+    def _rewrite_length(self, name: str, position: int) -> None:
+        """The length that a reshape is given for the channel axis."""
+        node = self.nodes[name]
+        given = list(node.args[1:])
+        nested = len(given) == 1 and isinstance(given[0], (tuple, list))
+        lengths: list[Any] = list(given[0]) if nested else given
+        inferred = any(type(length) is int and length == -1 for length in lengths) or node.target == "expand"
+        fixed = inferred or type(lengths[position]) is int
+        lengths[position] = len(self._entries(self.graph.layouts[name])) if fixed else -1
+        node.args = (node.args[0], tuple(lengths)) if nested else (node.args[0], *lengths)
+
+    def _replace(self, selection: Selection) -> None:
+        """Select the channels in the order in which the selection's own readers want them."""
+        node, source = self.nodes[selection.node], self.nodes[selection.source]
+        stored = self._entries(selection.input)
+        place = np.full(int(stored.max()) + 1, -1)
+        place[stored] = np.arange(len(stored))
+        index = place[selection.index[self._entries(selection.output)]]
+        with self.module.graph.inserting_before(node):
+            if np.array_equal(index, np.arange(len(stored))):
+                own = self._original[selection.source], self._original[selection.node]
+                written = self.readings.memory.is_overwritten_after(*own)
+                # In a region the node's tensor may have no gradient, and its source one.
+                copied = written or self.graph.regions[selection.node]
+                selected = self.module.graph.call_method("clone", (source,)) if copied else source
+            else:
+                selected = self.editor.gather(source, selection.node, index, selection.input.axis)
+        self.editor.substitute(node, selected, self.graph.layouts)
+
+    def _fill(self) -> None:
+        """Replace parameters and buffers by their slices or copies; what two modules share stays shared."""
+        names: dict[int, list[str]] = {}
+        tensors = named_tensors(self.module)
+        for name, tensor in tensors:
+            names.setdefault(id(tensor), []).append(name)
+        by_name = dict(tensors)
+        for sharing in names.values():
+            old = by_name[sharing[0]]
+            piece = next((self.slices[name] for name in sharing if name in self.slices), None)
+            new = old.detach().clone() if piece is None else piece.of(old)
+            if isinstance(old, nn.Parameter):
+                new = nn.Parameter(new, requires_grad=old.requires_grad)
+            for name in sharing:
+                path, _, attribute = name.rpartition(".")
+                setattr(self.module.get_submodule(path), attribute, new)
+                if piece is not None:
+                    self.slices[name] = piece
+
+    def _resize(self) -> None:
+        """Modules know their sizes, too: say what they are now."""
+        for path, layout in self.graph.features.items():
+            module: Any = self.module.get_submodule(path)
+            module.num_features = self.readings.widths.get(path, len(self._entries(layout)))
+        for module in self.module.modules():
+            if isinstance(module, _ConvNd):
+                first, second = module.weight.shape[:2]
+                if module.groups == module.in_channels == module.out_channels:
+                    module.groups = first
+                others = second * module.groups
+                module.in_channels, module.out_channels = (first, others) if module.transposed else (others, first)
+            elif isinstance(module, nn.Linear):
+                module.out_features, module.in_features = module.weight.shape
+            elif isinstance(module, nn.PReLU):
+                module.num_parameters = module.weight.numel()
+            elif isinstance(module, _NormBase) and module.affine:
+                module.num_features = len(module.weight)

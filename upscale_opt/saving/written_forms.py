@@ -1,0 +1,314 @@
+"""Saving an export for those who do not have this package: ``torch.export``, TorchScript and ONNX files.
+
+Every form is made from the module alone, in eval mode, with a dynamic batch; what was made is loaded again and run
+at other batch sizes before anything is written.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import fx, nn
+
+from problems import ProblemError
+from problems.files import write_bytes_atomically
+from upscale_opt.arguments.entrance import entrance
+from upscale_opt.errors import PlanError, UpscaleError, VerificationError, first_line
+from upscale_opt.models.memory_formats import memory_format_of
+from upscale_opt.models.outputs import clones, relative_error, tensors
+from upscale_opt.models.running import device_of
+from upscale_opt.saving.forms import require_forms
+
+TOLERANCES = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 1e-1}
+"""Largest relative error of what a saved form computes, by the dtype of the module."""
+
+_ONNX_RUNS = (torch.float32, torch.float64)  # onnxruntime lacks operators on the CPU for half precision
+_BATCH = 2  # not 1, which torch.export would take for a constant
+_BATCHES = (_BATCH, 1, 3)
+
+
+class Savable(Protocol):
+    """What is saved: an `upscale_opt.rewriting.exports.Exported`."""
+
+    @property
+    def module(self) -> fx.GraphModule:
+        """The module."""
+
+    @property
+    def example_inputs(self) -> tuple[Any, ...] | None:
+        """The inputs it was made for, if they are known."""
+
+
+@entrance()
+def save_as(
+    exported: Savable,
+    path: str | Path,
+    form: str = "pt2",
+    example_inputs: torch.Tensor | Sequence[Any] | None = None,
+    *,
+    dynamic_batch: bool = True,
+    verify: bool = True,
+) -> None:
+    """Write an export's module to a file that needs no upscale_opt to be loaded, in one step.
+
+    Parameters
+    ----------
+    exported
+        The export. It is saved as it is in eval mode, with its dtype and on its device.
+    path
+        The file.
+    form
+        ``pt2`` (`torch.export.load`), ``torchscript`` (`torch.jit.load`) or ``onnx`` (onnxruntime).
+    example_inputs
+        A tensor or the tuple of positional inputs. Default: those of the export, of the module's dtype.
+    dynamic_batch
+        Keep the first dimension open, of every input with as many samples as the first one. Otherwise the file
+        takes the shapes of the example inputs only (TorchScript does not check that).
+    verify
+        Load what was made and compare its outputs with the module's, at batch sizes 2, 1 and 3. ONNX in half
+        precision is not compared, since onnxruntime lacks operators for it.
+
+    Raises
+    ------
+    UpscaleError
+        If there is no such form, a package is missing, torch cannot bring the module into this form, or the path
+        cannot be written.
+    VerificationError
+        If what was made computes something else.
+    """
+    content = to_bytes(exported, form, example_inputs, dynamic_batch=dynamic_batch, verify=verify)
+    try:
+        write_bytes_atomically(content, path)
+    except ProblemError as error:
+        raise UpscaleError(str(error)) from error
+
+
+def to_bytes(
+    exported: Savable,
+    form: str,
+    example_inputs: torch.Tensor | Sequence[Any] | None = None,
+    *,
+    dynamic_batch: bool = True,
+    verify: bool = True,
+) -> bytes:
+    """What `save_as` writes."""
+    require_forms([form])
+    module = exported.module
+    samples = _Samples(_example(exported, example_inputs), dynamic_batch)
+    make, load = _MAKERS[form], _LOADERS[form]
+    with _evaluating(module):
+        with _keeping_buffers(module) as changed:
+            checks = _checks(module, samples) if verify else []
+        try:
+            with warnings.catch_warnings():
+                # TorchScript is deprecated, and both tracers remark on what torch.fx leaves as constants.
+                warnings.simplefilter("ignore")
+                content = make(module, samples)
+                loaded = load(content) if verify and (form != "onnx" or _dtype(module) in _ONNX_RUNS) else None
+        except Exception as error:
+            remedy = "; dynamic_batch=False asks for less" if dynamic_batch else ""
+            raise UpscaleError(f"torch cannot save this network as {form} ({first_line(error)}){remedy}") from error
+        if loaded is not None:
+            hint = ""
+            if changed and form == "onnx":
+                hint = f"; forward changes {', '.join(changed)}, and an ONNX file keeps nothing between calls"
+            _require_same(loaded, checks, form, TOLERANCES.get(_dtype(module), TOLERANCES[torch.float32]), hint)
+    return content
+
+
+@dataclass(frozen=True, eq=False)
+class _Check:
+    """Inputs at a batch size, and the outputs they must give."""
+
+    size: int
+    inputs: tuple[Any, ...]
+    outputs: list[torch.Tensor]
+
+
+class _Samples:
+    """Inputs of a module at any batch size, by an example; the values are random where they are floating point."""
+
+    def __init__(self, example: tuple[Any, ...], dynamic_batch: bool) -> None:
+        self.example = example
+        self.dynamic_batch = dynamic_batch
+        sizes = [x.shape[0] for x in example if isinstance(x, torch.Tensor) and x.ndim > 1]
+        self.size = sizes[0] if sizes else 1
+        self.generator = torch.Generator().manual_seed(0)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Batch sizes to try."""
+        return _BATCHES if self.dynamic_batch and any(map(self._has_batch, self.example)) else (self.size,)
+
+    def inputs(self, size: int) -> tuple[Any, ...]:
+        """Inputs of a batch of `size` samples."""
+        return tuple(self._sized(x, size) if isinstance(x, torch.Tensor) else x for x in self.example)
+
+    def dynamic_shapes(self) -> tuple[Any, ...] | None:
+        """What `torch.export` wants to know of the batch."""
+        if not self.dynamic_batch:
+            return None
+        batch = torch.export.Dim("batch")
+        return tuple({0: batch} if self._has_batch(x) else None for x in self.example)
+
+    def _has_batch(self, x: Any) -> bool:
+        return isinstance(x, torch.Tensor) and x.ndim > 1 and x.shape[0] == self.size
+
+    def _sized(self, x: torch.Tensor, size: int) -> torch.Tensor:
+        if not x.is_floating_point():
+            return x[torch.arange(size) % self.size] if self._has_batch(x) else x
+        shape = (size, *x.shape[1:]) if self._has_batch(x) else tuple(x.shape)
+        values = torch.randn(shape, generator=self.generator).to(x.device, x.dtype)
+        return values.to(memory_format=memory_format_of(x))
+
+
+def _example(exported: Savable, given: torch.Tensor | Sequence[Any] | None) -> tuple[Any, ...]:
+    """Example inputs on the module's device and of its dtype."""
+    if given is None:
+        given = exported.example_inputs
+    if given is None:
+        raise PlanError("the export does not say the shape of its inputs; give example_inputs")
+    device = device_of(exported.module)
+    dtype = _dtype(exported.module)
+    result = []
+    for x in (given,) if isinstance(given, torch.Tensor) else given:
+        if isinstance(x, torch.Tensor):
+            wanted = dtype if x.is_floating_point() else x.dtype
+            x = torch.zeros_like(x, device=device, dtype=wanted) if x.is_meta else x.to(device, wanted)
+        result.append(x)
+    return tuple(result)
+
+
+def _dtype(module: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """The module in eval mode and without gradients, and as it was afterwards."""
+    modes = {child: child.training for child in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for child, mode in modes.items():
+            child.training = mode
+
+
+@contextmanager
+def _keeping_buffers(module: nn.Module) -> Iterator[list[str]]:
+    """Afterwards buffers hold what they held, whatever forward does to them (counters, running means); names those."""
+    before = [(name, buffer, buffer.clone()) for name, buffer in module.named_buffers()]
+    changed: list[str] = []
+    try:
+        yield changed
+    finally:
+        for name, buffer, values in before:
+            if not torch.equal(buffer, values):
+                changed.append(name)
+                buffer.copy_(values)
+
+
+def _program(module: nn.Module, samples: _Samples) -> torch.export.ExportedProgram:
+    """The module as `torch.export` sees it, without what would be stored besides: inputs, and paths of source files."""
+    inputs = samples.inputs(samples.sizes[0])
+    program = torch.export.export(module, inputs, dynamic_shapes=samples.dynamic_shapes())
+    program.example_inputs = None
+    for child in program.graph_module.modules():
+        if isinstance(child, fx.GraphModule):
+            for node in child.graph.nodes:
+                node.meta.pop("stack_trace", None)
+    return program
+
+
+def _make_pt2(module: nn.Module, samples: _Samples) -> bytes:
+    buffer = io.BytesIO()
+    torch.export.save(_program(module, samples), buffer)
+    return buffer.getvalue()
+
+
+def _make_torchscript(module: nn.Module, samples: _Samples) -> bytes:
+    buffer = io.BytesIO()
+    with _keeping_buffers(module):  # tracing runs the module
+        scripted = torch.jit.trace(module, samples.inputs(samples.sizes[0]), check_trace=False)
+    torch.jit.save(scripted, buffer)
+    return buffer.getvalue()
+
+
+def _make_onnx(module: nn.Module, samples: _Samples) -> bytes:
+    program = torch.onnx.export(
+        _program(module, samples),
+        dynamo=True,
+        dynamic_shapes=samples.dynamic_shapes(),  # for the name of the batch only
+        external_data=False,
+        verbose=False,
+    )
+    assert program is not None
+    return program.model_proto.SerializeToString()
+
+
+def _load_pt2(content: bytes) -> Callable[..., Any]:
+    return torch.export.load(io.BytesIO(content)).module()
+
+
+def _load_torchscript(content: bytes) -> Callable[..., Any]:
+    return torch.jit.load(io.BytesIO(content))
+
+
+def _load_onnx(content: bytes) -> Callable[..., Any]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+    def run(*inputs: Any) -> list[torch.Tensor]:
+        tensors = [x.cpu().numpy() for x in inputs if isinstance(x, torch.Tensor)]
+        named = {spec.name: x for spec, x in zip(session.get_inputs(), tensors, strict=True)}
+        return [torch.from_numpy(y) for y in session.run(None, named)]
+
+    return run
+
+
+_MAKERS = {"pt2": _make_pt2, "torchscript": _make_torchscript, "onnx": _make_onnx}
+_LOADERS = {"pt2": _load_pt2, "torchscript": _load_torchscript, "onnx": _load_onnx}
+
+
+def _checks(module: nn.Module, samples: _Samples) -> list[_Check]:
+    """Inputs of every batch size to try, and what the module computes from them."""
+    checks = []
+    for size in samples.sizes:
+        inputs = samples.inputs(size)
+        try:
+            checks.append(_Check(size, inputs, tensors(module(*clones(inputs)))))
+        except Exception as error:
+            raise UpscaleError(
+                f"the network does not run at batch size {size} ({first_line(error)}); "
+                "save it with dynamic_batch=False, or give other example_inputs"
+            ) from error
+    return checks
+
+
+def _require_same(
+    loaded: Callable[..., Any], checks: list[_Check], form: str, tolerance: float, hint: str = ""
+) -> None:
+    for check in checks:
+        try:
+            found = tensors(loaded(*clones(check.inputs)))
+        except Exception as error:
+            raise VerificationError(
+                f"the export saved as {form} does not run at batch size {check.size} ({first_line(error)})"
+            ) from error
+        pairs = zip(found, check.outputs, strict=True)
+        worst = max((relative_error(a.cpu().double(), b.cpu().double()) for a, b in pairs), default=0.0)
+        if not worst <= tolerance:
+            raise VerificationError(
+                f"the export saved as {form} computes something else at batch size {check.size}: relative error "
+                f"{worst:.1e} is above {tolerance:g}{hint}"
+            )

@@ -1,0 +1,352 @@
+"""What a trace is: a `Graph` of blocks, of the consumers that read them, and of the parameters that follow them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from torch import fx
+
+from problems import Block, Bundle
+from upscale_opt.capture.regions import regions_of
+from upscale_opt.capture.shared_memory import Memory
+from upscale_opt.channels.findings import ChannelSlice
+from upscale_opt.channels.flow import Flow
+from upscale_opt.channels.table import Layout, Pin, Resolution, TensorLayout
+from upscale_opt.models.attributes import named_tensors
+from upscale_opt.tracing.fingerprints import Fingerprint
+from upscale_opt.tracing.movable_groups import bundles_of
+from upscale_opt.tracing.skipped import Skipped, skipped_layers
+from upscale_opt.tracing.skipped import grouped as grouped_layers
+
+NETWORK_INPUT = "network input"
+NETWORK_OUTPUT = "network output"
+
+
+@dataclass(frozen=True)
+class Read:
+    """One call of a consumer: a convolution or a linear layer, as a module or as a function.
+
+    Attributes
+    ----------
+    name
+        The weight's name without ``.weight`` (a module path, mostly), with ``#2`` for the second call and so on.
+    node, source
+        Names of the fx nodes of the call and of what it reads.
+    weight, bias
+        Qualified names of the parameters; the weight's is the key of the consumer's mask. None without a bias.
+    input, output
+        Layouts of what it reads and of what it computes.
+    input_shape, output_shape
+        Shapes of what it reads and computes, for the example inputs.
+    groups
+        Of the convolution. With more than one, a mask drops the same channels of every group.
+    input_axis
+        Dimension of the weight that input channels are on: 1, but 0 in transposed convolutions.
+    is_convolution
+        Whether it is one; linear layers are not masked by default.
+    reads_network_input
+        Whether any of its channels comes from a network input.
+    """
+
+    name: str
+    node: str
+    source: str
+    weight: str
+    bias: str | None
+    input: TensorLayout
+    output: TensorLayout
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    groups: int
+    input_axis: int
+    is_convolution: bool
+    reads_network_input: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """A node that an export replaces by a selection of channels of an earlier tensor: a channel shuffle.
+
+    Attributes
+    ----------
+    node, source
+        Names of the fx nodes.
+    input, output
+        Layouts.
+    index
+        int64, shape (output entries,): which entry of the source each entry of the output is.
+    """
+
+    node: str
+    source: str
+    input: TensorLayout
+    output: TensorLayout
+    index: np.ndarray
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A tensor that does not depend on the network's input, of which an export hands one user the channels it wants.
+
+    Attributes
+    ----------
+    user, node
+        Names of the fx nodes.
+    layout
+        Of the tensor, as its user reads it.
+    """
+
+    user: str
+    node: str
+    layout: TensorLayout
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A traced model.
+
+    Attributes
+    ----------
+    module
+        The fx GraphModule; its submodules are the model's own.
+    blocks
+        All blocks of the network, in order of production.
+    producers
+        Per block, the module path (or node) that produces its first channel.
+    layouts
+        Layout per fx node name, for every tensor with channels.
+    reads
+        The consumers with one group, in execution order: each may select its channels.
+    grouped
+        Convolutions with several groups that are not depthwise, in execution order.
+    selections
+        Nodes that become selections.
+    picks
+        Selections for single users of tensors that do not depend on the network's input.
+    slices
+        Channel slices, in execution order.
+    lengths
+        Reshapes by node name, with the position of the channel axis among the lengths they are given.
+    parameters
+        Name of a parameter or buffer to the layout of each of its dimensions that follows channels. Input channels of
+        consumers are not listed: see `reads` and `grouped`.
+    features
+        Module path to the layout that its ``num_features`` counts.
+    pins
+        What is pinned, and by which operator. One of no channels is of a layer that reads what nothing is known of.
+    shapes
+        Shape of the tensor that every node computes for the example inputs, by node name; None where it computes none.
+    constants
+        Names of tensors that are part of the code (``x + torch.tensor(0.5)``): in the traced module's state_dict, but
+        not in the model's.
+    fixed
+        Name to fingerprint of the values that the trace holds for: those of `constants`, of buffers that the model's
+        state_dict leaves out, and of `used`.
+    used
+        Names of buffers and other tensors whose values became part of the code, since Python asked for them: a
+        condition on one, a bound of a loop, what is computed from a plain attribute.
+    reasons
+        Per block, why it is pinned; empty if it is not.
+    bundles
+        Groups of convolutions that may change places, by the numbers of their blocks.
+    skipped
+        The layers with parameters that are neither consumers nor producers, each with its reason.
+    """
+
+    module: fx.GraphModule
+    blocks: tuple[Block, ...]
+    producers: tuple[str, ...]
+    layouts: Mapping[str, TensorLayout]
+    reads: tuple[Read, ...]
+    grouped: tuple[Read, ...]
+    selections: tuple[Selection, ...]
+    picks: tuple[Pick, ...]
+    slices: tuple[ChannelSlice, ...]
+    lengths: Mapping[str, int]
+    parameters: Mapping[str, Mapping[int, TensorLayout]]
+    features: Mapping[str, TensorLayout]
+    pins: tuple[Pin, ...]
+    shapes: Mapping[str, Any]
+    constants: frozenset[str]
+    fixed: Mapping[str, Fingerprint]
+    used: tuple[str, ...]
+    reasons: tuple[tuple[str, ...], ...]
+    bundles: tuple[Bundle, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+    def __str__(self) -> str:
+        pinned = sum(block.size for block in self.blocks if block.pinned)
+        total = sum(block.size for block in self.blocks)
+        skipped = "".join(f"; skipped: {line}" for line in grouped_layers(self.skipped))
+        return (
+            f"{len(self.blocks)} blocks, {total} channels ({pinned} pinned), "
+            f"{len(self.consumers)} consumers, {len(self.unsupported)} unsupported operators{skipped}"
+            + (f"; holds for the values of {', '.join(self.used)}" if self.used else "")
+        )
+
+    @cached_property
+    def consumers(self) -> dict[str, Read]:
+        """The first call of every consumer by weight name, in execution order."""
+        place = {node.name: i for i, node in enumerate(self.module.graph.nodes)}
+        consumers: dict[str, Read] = {}
+        for read in sorted((*self.reads, *self.grouped), key=lambda read: place[read.node]):
+            consumers.setdefault(read.weight, read)
+        return consumers
+
+    @property
+    def unsupported(self) -> tuple[Pin, ...]:
+        """Pins other than those of the network's own inputs and outputs, one per node: what users may look at."""
+        by_node = {pin.node: pin for pin in self.pins if pin.reason not in (NETWORK_INPUT, NETWORK_OUTPUT)}
+        return tuple(by_node.values())
+
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        """Names of tensors that have several, to the first of them."""
+        first: dict[int, str] = {}
+        return {
+            name: first[id(tensor)]
+            for name, tensor in named_tensors(self.module)
+            if first.setdefault(id(tensor), name) != name
+        }
+
+    @cached_property
+    def calls(self) -> Counter[str]:
+        """How often every module is called, by its path."""
+        return Counter(str(node.target) for node in self.module.graph.nodes if node.op == "call_module")
+
+    @cached_property
+    def regions(self) -> dict[str, tuple[Any, ...]]:
+        """The regions that every node is in, by its name: `upscale_opt.capture.regions.regions_of`."""
+        return regions_of(self.module)
+
+    @cached_property
+    def memory(self) -> Memory:
+        """Which tensors share memory, and who writes into it: consumers are known to compute tensors of their own."""
+        return Memory(self.module, {read.node for read in (*self.reads, *self.grouped)})
+
+    @cached_property
+    def borrowed(self) -> frozenset[str]:
+        """Names of parameters and buffers that are used outside of the module that has them, or have several names."""
+        read = {str(node.target) for node in self.module.graph.nodes if node.op == "get_attr"}
+        tensors = named_tensors(self.module)
+        used = {id(tensor) for name, tensor in tensors if name in read}
+        used |= {id(tensor) for name, tensor in tensors if name in self.aliases}
+        return frozenset(name for name, tensor in tensors if id(tensor) in used)
+
+    def is_private(self, path: str) -> bool:
+        """Whether nothing but the module of this path uses its parameters and buffers."""
+        return not any(name.rpartition(".")[0] == path for name in self.borrowed)
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """Number of the first channel of every block if all channels are numbered, and how many there are."""
+        return np.concatenate([[0], np.cumsum([block.size for block in self.blocks], dtype=np.int64)])
+
+    def numbers(self, layout: TensorLayout) -> np.ndarray:
+        """The number (see `offsets`) of the channel of every entry of an axis; int64."""
+        channels = [np.arange(self.offsets[b], self.offsets[b + 1]) for b in layout.blocks]
+        return np.concatenate(channels).repeat(layout.size)
+
+
+def build(
+    flow: Flow,
+    shapes: Mapping[str, Any],
+    constants: frozenset[str],
+    fixed: Mapping[str, Fingerprint],
+    used: tuple[str, ...],
+) -> Graph | frozenset[str]:
+    """Resolve the channels of a finished flow into blocks; the nodes to be refused if a layout is no concatenation."""
+    resolution = flow.table.resolve()
+    known: dict[int, TensorLayout | None] = {}
+
+    def final(layout: Layout) -> TensorLayout | None:
+        key = id(layout.channels)
+        if key not in known:
+            known[key] = resolution.layout(layout)
+        own = known[key]
+        return None if own is None else TensorLayout(layout.axis, own.blocks, own.size)
+
+    layouts, refused = {}, set()
+    for name, value in flow.values.items():
+        if isinstance(value, Layout):
+            own = final(value)
+            if own is None:
+                refused.add(name)
+            else:
+                layouts[name] = own
+    refused |= {call.node.name for call in flow.calls if final(call.input) is None or final(call.output) is None}
+    refused |= {own.node for own in flow.rearrangements if final(own.input) is None or final(own.output) is None}
+    picks = {(user, node): final(own) for (user, node, _), own in flow.picks.items()}
+    refused |= {user for (user, _), own in picks.items() if own is None}
+    refused |= {user for user, node, _ in flow.picks if sum((user, node) == key[:2] for key in flow.picks) > 1}
+    if refused:
+        return frozenset(refused)
+
+    reads, grouped = _reads(flow, resolution, shapes, final)
+    selections = tuple(
+        Selection(own.node, own.source, final(own.input), final(own.output), own.index)  # type: ignore[arg-type]
+        for own in flow.rearrangements
+    )
+    parameters = {
+        name: {dim: layout for dim, own in dims.items() if (layout := final(own)) is not None}
+        for name, dims in flow.parameters.items()
+    }
+    features = {path: layout for path, own in flow.features.items() if (layout := final(Layout(0, own))) is not None}
+    followed = {*parameters, *(call.weight for call in flow.calls)}
+    skipped = skipped_layers(flow.traced, followed, flow.reasons)
+    seen = {pin.node for pin in flow.table.pins} | {n.name for n in flow.traced.graph.nodes if n.op == "get_attr"}
+    pins = {node: Pin(own.reason, node, 0) for own, node in skipped.values() if node not in seen}
+    return Graph(
+        flow.traced,
+        resolution.blocks,
+        resolution.producers,
+        layouts,
+        reads,
+        grouped,
+        selections,
+        tuple(Pick(user, node, own) for (user, node), own in picks.items() if own is not None),
+        tuple(flow.slices),
+        flow.lengths,
+        parameters,
+        features,
+        (*flow.table.pins, *pins.values()),
+        shapes,
+        constants,
+        fixed,
+        used,
+        resolution.reasons,
+        bundles_of([(read.input, read.output, read.groups) for read in grouped], resolution, known.values()),
+        tuple(own for own, _ in skipped.values()),
+    )
+
+
+def _reads(flow: Flow, resolution: Resolution, shapes: Mapping[str, Any], final: Any) -> tuple[Any, Any]:
+    inputs = {int(b) for channels in flow.assumed(NETWORK_INPUT) for b in resolution.block_of[channels]}
+    reads, numbers = [], dict[str, int]()
+    for call in flow.calls:
+        name = call.weight.removesuffix(".weight")
+        numbers[name] = numbers.get(name, 0) + 1
+        layout = final(call.input)
+        reads.append(
+            Read(
+                name if numbers[name] == 1 else f"{name}#{numbers[name]}",
+                call.node.name,
+                flow.source(call.node).name,
+                call.weight,
+                call.bias,
+                layout,
+                final(call.output),
+                shapes[flow.source(call.node).name],
+                shapes[call.node.name],
+                call.groups,
+                call.input_axis,
+                call.is_convolution,
+                not inputs.isdisjoint(layout.blocks),
+            )
+        )
+    return tuple(read for read in reads if read.groups == 1), tuple(read for read in reads if read.groups > 1)

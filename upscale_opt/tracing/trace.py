@@ -1,0 +1,158 @@
+"""From a model to a `Graph`: an fx graph whose every tensor is known to be a concatenation of blocks.
+
+`trace` runs torch.fx, gets shapes from meta tensors (`upscale_opt.tracing.meta_shapes`, no real forward pass) and sends
+every node through the rule of its operator (`upscale_opt.operators`). An operator without a rule pins the channels it
+touches, and `Graph.pins` says so: an export is always right, at worst not faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from upscale_opt.arguments.entrance import entrance
+from upscale_opt.capture.argument_names import normalise
+from upscale_opt.capture.constants import renew_changed
+from upscale_opt.capture.hooks import hooks_of, require_traceable_hooks
+from upscale_opt.capture.origins import all_tensors
+from upscale_opt.capture.proxies import Untraceable
+from upscale_opt.capture.regions import enter, leave
+from upscale_opt.capture.tracer import REASON, traced
+from upscale_opt.channels.findings import Value, channels_in
+from upscale_opt.channels.flow import Flow, UnknownArguments
+from upscale_opt.channels.table import Scattered
+from upscale_opt.errors import ModelError, first_line
+from upscale_opt.models.network_checks import require_call
+from upscale_opt.models.preservation import Preservation
+from upscale_opt.operators.elementwise import elementwise
+from upscale_opt.operators.sizes import pin_counted
+from upscale_opt.operators.table import rule_of
+from upscale_opt.tracing.fixed_values import fixed_values
+from upscale_opt.tracing.graphs import NETWORK_INPUT, NETWORK_OUTPUT, Graph, build
+from upscale_opt.tracing.meta_shapes import shapes_of
+
+
+@entrance()
+def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Graph:
+    """Trace a model into channel layouts. The model is not changed and not run.
+
+    Parameters
+    ----------
+    model
+        Any module torch.fx can trace, in eval mode; wrapped ones are unwrapped (`upscale_opt.unwrapped`).
+    example_inputs
+        A tensor or the tuple of positional inputs; only shapes and dtypes matter.
+
+    Raises
+    ------
+    ModelError
+        If the model is in training mode, cannot be traced, or rejects the shape of the inputs.
+    """
+    require_call(model, example_inputs)
+    inputs = as_tuple(example_inputs)
+    if model.training:
+        raise ModelError("the model is in training mode; call model.eval() first")
+    require_traceable_hooks(model)
+    tensors = dict(all_tensors(model))
+    with Preservation(model) as state:
+        try:
+            found = traced(model, state)
+        except ModelError:
+            raise
+        except Untraceable as error:
+            raise ModelError(
+                f"{type(model).__name__} cannot be traced: {error}; move that into a module of its own, "
+                "which is then left as it is"
+            ) from error
+        except Exception as error:
+            raise ModelError(
+                f"torch.fx cannot trace {type(model).__name__} ({first_line(error)}); "
+                "move data-dependent control flow into a module of its own, which is then left as it is"
+            ) from error
+        normalise(found.module)
+        renew_changed(found.module, model)
+        shapes, batched = shapes_of(found.module, inputs, found.known)
+        later = dict(all_tensors(model))
+    constants = frozenset(found.module.state_dict()) - frozenset(model.state_dict())
+    fixed = fixed_values(model, found, tensors, later)
+    refused: frozenset[str] = frozenset()
+    whole: frozenset[int] = frozenset()
+    while True:
+        flow = Flow(found.module, batched, shapes, refused, whole)
+        for node in found.module.graph.nodes:
+            flow.values[node.name] = _apply_rule(flow, node)
+        if not flow.buffers_used_whole() <= whole:
+            whole |= flow.buffers_used_whole()
+            continue
+        pin_counted(flow)
+        unfit = flow.pin_shared() | _unused_rearrangements(flow)
+        graph = build(flow, shapes, constants, fixed, found.used)
+        if isinstance(graph, Graph) and not unfit:
+            return graph
+        # What a rule said cannot be carried out: these nodes are treated as unknown operators.
+        refused |= unfit | (frozenset() if isinstance(graph, Graph) else graph)
+
+
+def operators_of(model: nn.Module) -> fx.Graph:
+    """The operators a model runs in the mode it is in, as a trace has them."""
+    with Preservation(model) as state:
+        found = traced(model, state)
+        normalise(found.module)
+        renew_changed(found.module, model)
+    return found.module.graph
+
+
+def _unused_rearrangements(flow: Flow) -> frozenset[str]:
+    """Tensors whose channels are on several axes and that nobody uses, so that nobody says what they need."""
+    return frozenset(
+        node.name
+        for node in flow.traced.graph.nodes
+        if isinstance(flow.values.get(node.name), Scattered) and not node.users
+    )
+
+
+def as_tuple(example_inputs: torch.Tensor | Sequence[Any]) -> tuple[Any, ...]:
+    """Example inputs as the tuple of positional arguments."""
+    return (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
+
+
+def _same_shape(flow: Flow, first: fx.Node, second: Any) -> bool:
+    return flow.is_tensor(second) and flow.shape(first) == flow.shape(second)
+
+
+def _apply_rule(flow: Flow, node: fx.Node) -> Value:
+    if node.op == "placeholder":
+        flow.reasons[node.name] = NETWORK_INPUT
+        return None
+    if node.op == "output":
+        for entering in node.all_input_nodes:
+            for channels in channels_in(flow.value(entering)):
+                flow.table.pin(channels, NETWORK_OUTPUT, node.name)
+        return None
+    if node.op == "get_attr" or node.target in (enter, leave):
+        return None
+    if flow.is_tensor(node) and len(flow.given[node.name]) != len(flow.shape(node)):
+        return flow.unknown(node, "a number of axes that depends on the batch")
+    if node.name in flow.refused:
+        return flow.unknown(node, f"{flow.operator(node)}, used in a way that cannot be followed")
+    if node.op == "call_module":
+        module = flow.module(node)
+        hooks = hooks_of(module)
+        if hooks is not None:
+            return flow.unknown(node, f"{type(module).__name__} with {hooks}")
+        if nn.utils.parametrize.is_parametrized(module):
+            return flow.unknown(node, f"{type(module).__name__} with parametrisations")
+    rule = rule_of(flow, node)
+    if rule is None:
+        return flow.unknown(node, node.meta.get(REASON)) if flow.is_tensor(node) else flow.computed(node)
+    if node.kwargs.get("out") is not None and not (rule is elementwise and _same_shape(flow, node, node.kwargs["out"])):
+        return flow.unknown(node, f"{flow.operator(node)} with out=")
+    if rule is not elementwise and not (node.args and isinstance(node.args[0], (fx.Node, list, tuple))):
+        return flow.unknown(node)
+    try:
+        return rule(flow, node)
+    except UnknownArguments:
+        return flow.unknown(node, f"{flow.operator(node)}, called in a way that cannot be read")

@@ -1,0 +1,459 @@
+"""Does an export compute, and learn, what the masked model does? In float64, with everything random that hides errors.
+
+Fresh networks have BatchNorm statistics of 0 and 1, shifts of 0, and sometimes outputs of order 1e-10: comparing
+those proves nothing. A `Verifier` therefore gives a copy of the masked model random statistics, affine parameters
+and biases, sends the same values through the export's parameter slices, and compares outputs relatively. Two more
+checks keep it honest: the output must vary with the input, and swapping two kept columns must show. Then the gradients
+of a random loss are compared (`upscale_opt.verifying.gradients`). All runs start from the same state of all random
+generators.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from upscale_opt.arguments.entrance import entrance
+from upscale_opt.capture.regions import unwound
+from upscale_opt.errors import VerificationError
+from upscale_opt.masking.input_masks import effective_masks
+from upscale_opt.models.attributes import attribute_of, copied, copy_with, named_tensors
+from upscale_opt.models.double_precision import in_double_precision
+from upscale_opt.models.network_checks import input_axis, masks_by_weight, require_values, with_values
+from upscale_opt.models.outputs import NO_TENSOR, clones, relative_error, tensors
+from upscale_opt.models.preservation import Preservation, unchanged
+from upscale_opt.models.random_draws import draws_of, same_draws
+from upscale_opt.rewriting.exports import Exported, Verification
+from upscale_opt.rewriting.stored_layouts import stored_positions
+from upscale_opt.tracing.buffers import changing_buffers, frozen_statistics
+from upscale_opt.tracing.finite import require_finite
+from upscale_opt.tracing.graphs import Graph
+from upscale_opt.tracing.network_fits import require_fitting_inputs, require_same_network
+from upscale_opt.tracing.prologues import prologues_of
+from upscale_opt.tracing.trace import as_tuple, trace
+from upscale_opt.tracing.writes import writes_of
+from upscale_opt.verifying.gradients import Comparison, Gradients, shaken
+from upscale_opt.verifying.multiplications import Multiplication
+from upscale_opt.verifying.randomisation import random_inputs, randomise
+
+TOLERANCE = 1e-9
+SENSITIVITY = 1e-6
+NUM_SHAKES = 10
+
+
+@entrance()
+def verify(
+    model: nn.Module,
+    exported: Exported,
+    example_inputs: torch.Tensor | Sequence[Any],
+    *,
+    gradients: bool = True,
+    seed: int = 0,
+) -> Verification:
+    """Compare an export with the masked model in float64; returns the outcome, pass or fail.
+
+    Parameters
+    ----------
+    model
+        The original model in eval mode; it is not changed.
+    exported
+        The export.
+    example_inputs
+        A tensor or the tuple of positional inputs; random values of the same shapes are used, two samples each.
+    gradients
+        Compare the gradients of a random loss, too. Default True. A network without a backward pass passes, and
+        `Verification.gradients_reason` says why nothing was compared.
+    seed
+        Of the random values.
+    """
+    require_values(model)
+    require_same_network(model, exported.graph)
+    require_fitting_inputs(model, exported.graph, example_inputs)
+    plan, given = exported.plan, with_values(example_inputs, model)
+    verifier = Verifier(model, given, exported.graph, plan.masks, outputs=plan.outputs, gradients=gradients, seed=seed)
+    return verifier.check(exported)
+
+
+class Verifier:
+    """The masked model with random parameters, and its outputs; checks any number of exports of it.
+
+    Parameters
+    ----------
+    model
+        The original model in eval mode; it is not changed.
+    example_inputs
+        A tensor or the tuple of positional inputs.
+    graph
+        Its trace.
+    masks
+        The masks; consumers without one keep everything.
+    outputs
+        Masks of producers' output channels. Default: none.
+    gradients
+        Compare gradients, too. Default True: a backward pass of the masked model, and one of each export.
+    seed
+        Of the random parameters and inputs.
+
+    Raises
+    ------
+    ModelError
+        If a weight is NaN or infinite.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example_inputs: torch.Tensor | Sequence[Any],
+        graph: Graph | None = None,
+        masks: Mapping[str, np.ndarray] | None = None,
+        *,
+        outputs: Mapping[str, np.ndarray] | None = None,
+        gradients: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self.model = model
+        self.seed = seed
+        self.with_gradients = gradients
+        self.masked_outputs = dict(outputs or {})
+        self.graph = graph or trace(model, example_inputs)
+        require_finite(self.graph)
+        self.masks = dict(masks) if masks is not None else effective_masks(self.graph).masks
+        generator = torch.Generator().manual_seed(seed)
+        given = as_tuple(example_inputs)
+        self._changes_itself = True  # until it is seen not to
+        with unchanged(model):  # its copies share classes and closures with it
+            self._randomise(given, generator)
+            self.state = dict(named_tensors(self.masked))
+            self.outputs = self._run(self.masked)
+
+    def _randomise(self, given: tuple[Any, ...], generator: torch.Generator) -> None:
+        """The masked model with random values, and inputs that it takes: of two samples, or else as they are given."""
+        failures = (RuntimeError, ValueError, IndexError, TypeError, AssertionError)
+        for batch, jitter in ((2, True), (None, True), (2, False)):
+            try:
+                return self._try_values(given, generator, batch, jitter=jitter)
+            except failures:
+                continue
+        return self._try_values(given, generator, None, jitter=False)
+
+    def _try_values(
+        self, given: tuple[Any, ...], generator: torch.Generator, batch: int | None, *, jitter: bool
+    ) -> None:
+        self.masked = self._masked_model()
+        # No other batch than the given one: two draws instead of two samples.
+        self.inputs = [random_inputs(given, generator, batch=batch) for _ in range(1 if batch else 2)]
+        tensors = dict(named_tensors(self.masked))
+        names = frozen_statistics(self.graph) if jitter else ()
+        randomise(self.masked, self.inputs[0], generator, [tensors[name] for name in names if name in tensors])
+
+    def _masked_model(self) -> nn.Module:
+        axes = {weight: read.input_axis for weight, read in self.graph.consumers.items()}
+        masked: nn.Module = copy_with(self.model, lambda _, tensor: _double(tensor, copy=True))
+        self._multiplications: list[Multiplication] = []
+        _drop_columns(masked, self.masks, axes)
+        self._fill_empty_weights(masked)
+        writes = writes_of(self.graph)
+        for weight, mask in self.masked_outputs.items():
+            write = writes[weight]
+            multiplication = Multiplication(mask, write.layout.axis)
+            masked.get_submodule(write.module).register_forward_hook(multiplication)
+            self._multiplications.append(multiplication)
+        return masked
+
+    def _fill_empty_weights(self, masked: nn.Module) -> None:
+        """Heads that are zero in a fresh network get random weights where their masks keep them."""
+        generator = torch.Generator().manual_seed(0)
+        for weight, read in self.graph.consumers.items():
+            tensor = attribute_of(masked, weight).detach()
+            if not tensor.any():
+                tensor.copy_(torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype))
+                if weight in self.masks:
+                    tensor.transpose(read.input_axis, 0)[torch.from_numpy(~self.masks[weight]).to(tensor.device)] = 0
+
+    def check(self, exported: Exported) -> Verification:
+        """Compare one export; returns the outcome, pass or fail."""
+        stale = self._first_foreign_weight(exported)
+        if stale is not None:
+            message = f"{stale} does not hold the model's weights; export the model again"
+            return Verification(float("nan"), 0.0, None, stale, message)
+        module = self._with_random_state(exported)
+        try:
+            with unchanged(self.model):
+                return self._compare(module, exported)
+        finally:
+            # Graph modules refer to themselves: this one would hold its tensors until garbage is collected.
+            for _, tensor in named_tensors(module):
+                tensor.data = tensor.new_empty(0)
+
+    def _with_random_state(self, exported: Exported) -> fx.GraphModule:
+        """A copy of an export that holds the slices of the random parameters, in float64."""
+        state = dict(exported.slices_of(self.state))
+
+        def tensor_of(name: str, tensor: torch.Tensor) -> torch.Tensor:
+            sliced = name in state and name not in exported.graph.constants
+            return _double(state.pop(name)) if sliced else _double(tensor, copy=True)
+
+        return copy_with(exported.module, tensor_of)
+
+    def _compare(self, module: fx.GraphModule, exported: Exported) -> Verification:
+        """Outputs, variation, negative control and gradients of the module that holds the random state."""
+        if not self.outputs:
+            return Verification(float("nan"), 0.0, None, None, NO_TENSOR)
+        error = self._error(module)
+        variation = _variation(self.outputs, len(self.inputs))
+        if not error <= TOLERANCE:
+            message = self._irreproducible()
+            if message is not None:
+                return Verification(error, variation, None, None, message)
+            noise = self._rounding_noise()
+            if noise > TOLERANCE:
+                message = f"rounding alone changes the output by {noise:.1e}, so nothing is proven; keep more channels"
+                return Verification(error, variation, None, None, message)
+            first = self._first_difference(module, exported)
+            message = f"relative error {error:.1e} is above {TOLERANCE:g}; the first module that differs is {first}"
+            return Verification(error, variation, None, first, message)
+        if not variation > SENSITIVITY:
+            message = "the output does not vary with the input, so nothing is proven; check the model and input shape"
+            return Verification(error, variation, None, None, message)
+        control = self._negative_control(module)
+        if control is not None and not control > SENSITIVITY:
+            message = f"swapping two kept columns changes the output by {control:.1e} only, so nothing is proven"
+            return Verification(error, variation, control, None, message)
+        learning = self._compare_gradients(module, exported)
+        return Verification(
+            *(error, variation, control, learning.first, learning.message),
+            *(learning.error, learning.reason, learning.control),
+        )
+
+    def _compare_gradients(self, module: fx.GraphModule, exported: Exported) -> Comparison:
+        return self.gradients.compare(module, exported, self.graph.reads) if self.with_gradients else Comparison()
+
+    @cached_property
+    def gradients(self) -> Gradients:
+        """The masked model's; computed once."""
+        axes = {weight: read.input_axis for weight, read in self.graph.consumers.items()}
+        dropped = {weight: (axes[weight], ~mask) for weight, mask in self.masks.items()}
+        return Gradients(
+            *(self.masked, self.inputs[0], self._compared, dropped),
+            multiplications=self._multiplications,
+            seed=self.seed,
+        )
+
+    def _irreproducible(self) -> str | None:
+        """What to say of a network that draws random numbers, or is another one in every run; None for others."""
+        first, again = self._run_on(self.masked, 2)
+        same = len(again) == len(first) and all(map(_same, again, first))
+        draws = draws_of(self.masked, clones(self.inputs[0]))
+        if draws:
+            return (
+                f"the network draws random numbers in eval mode ({', '.join(draws)}), and fewer or others where "
+                "channels are removed, so nothing is proven; switch that off in eval mode, or pass noise as an input"
+            )
+        if not same:
+            return (
+                "the masked model gives another output whenever it is run with the same inputs, so nothing is proven; "
+                "let its forward change none of its own tensors, and draw nothing from generators of its own"
+            )
+        return None
+
+    def require(self, exported: Exported) -> Verification:
+        """As `check`, but raise if the export is wrong.
+
+        Raises
+        ------
+        VerificationError
+            The message names the first module that differs.
+        """
+        verification = self.check(exported)
+        if verification.message is not None:
+            raise VerificationError(verification.message)
+        return verification
+
+    def _first_foreign_weight(self, exported: Exported) -> str | None:
+        """The first parameter of the export that is not the slice of the masked model's own."""
+        found = exported.module.state_dict()
+        changing = changing_buffers(self.graph)
+        for name, expected in exported.slices_of(self.model.state_dict()):
+            if name in changing:
+                continue
+            if found[name].shape != expected.shape or not torch.equal(found[name], expected.to(found[name].device)):
+                return name
+        return None
+
+    def _rounding_noise(self) -> float:
+        """How much the masked model's output changes if its parameters change by a few units in the last place.
+
+        Where masks leave no way through a network, normalisations amplify what is left: rounding errors. The largest
+        change in ten tries, or the first above the tolerance: a single one leaves the sign of a rounding error half
+        of the time.
+        """
+        generator = torch.Generator().manual_seed(1)
+        largest = 0.0
+        for _ in range(NUM_SHAKES):
+            largest = max(largest, self._error(shaken(self.masked, generator)))
+            if largest > TOLERANCE:
+                break
+        return largest
+
+    def _error(self, module: nn.Module) -> float:
+        found = self._run(module)
+        if len(found) != len(self.outputs):
+            return float("inf")
+        return max((relative_error(a, b) for a, b in zip(found, self.outputs, strict=True)), default=float("nan"))
+
+    def _run(self, module: nn.Module) -> list[torch.Tensor]:
+        """All output tensors, for all draws; afterwards the module is as it was, so that it always begins the same."""
+        found: list[torch.Tensor] = []
+        with torch.no_grad(), self._same_start(module) as state:
+            for inputs in self.inputs:
+                with _running():
+                    found += [y if state is None else y.clone() for y in tensors(module(*clones(inputs)))]
+            self._changes_itself = state is not None and state.changed()
+        return found
+
+    def _run_on(self, module: nn.Module, times: int) -> list[list[torch.Tensor]]:
+        """The outputs of several runs on the same inputs, one after another; what a run changes the next one finds."""
+        found = []
+        with torch.no_grad(), Preservation(module):
+            for _ in range(times):
+                with _running():
+                    found.append([y.clone() for y in tensors(module(*clones(self.inputs[0])))])
+        return found
+
+    def _same_start(self, module: nn.Module) -> AbstractContextManager[Preservation | None]:
+        """A context after which a module that changes itself when it is run is as it was."""
+        return Preservation(module) if self._changes_itself else nullcontext()
+
+    @contextmanager
+    def _compared(self, module: nn.Module) -> Iterator[None]:
+        """How the forward and backward passes of a module run."""
+        with self._same_start(module), _running():
+            yield
+
+    def _negative_control(self, module: fx.GraphModule) -> float | None:
+        """Largest error over a few swaps of two kept columns, late consumers first."""
+        largest: float | None = None
+        for read in reversed(self.graph.reads):
+            weight = attribute_of(module, read.weight)
+            original = weight.detach().clone()
+            columns = original.transpose(0, read.input_axis)
+            kept = torch.nonzero(columns.flatten(1).norm(dim=1)).flatten()
+            if len(kept) < 2 * read.input.size:
+                continue
+            first, second = int(kept[0]), int(kept[-1])
+            if torch.equal(columns[first], columns[second]):
+                continue
+            order = torch.arange(len(columns))
+            order[[first, second]] = order[[second, first]]
+            swapped = original.index_select(read.input_axis, order.to(original.device))
+            with torch.no_grad():
+                weight.copy_(swapped)
+                largest = max(largest or 0.0, self._error(module))
+                weight.copy_(original)
+            if largest > SENSITIVITY:
+                break
+        return largest
+
+    def _first_difference(self, module: fx.GraphModule, exported: Exported) -> str:
+        """The first module whose output differs, channels matched through the layouts."""
+        traced = copy.deepcopy(self.graph.module).double()
+        traced.load_state_dict({name: self.state.get(name, own) for name, own in traced.state_dict().items()})
+        expected = _outputs_by_node(traced, self.inputs[0])
+        found = _outputs_by_node(module, self.inputs[0])
+        chosen = exported.plan.slices or ()
+        selected = {name for read, own in prologues_of(self.graph).items() if read in chosen for name in own.nodes}
+        for node in traced.graph.nodes:
+            if node.op != "call_module" or node.name not in found or node.name in selected:
+                continue
+            a, b = found[node.name], expected[node.name]
+            layout = self.graph.layouts.get(node.name)
+            if layout is not None:
+                index = stored_positions(self.graph, exported.plan, layout)
+                b = b.index_select(layout.axis, torch.from_numpy(index).to(b.device))
+            if a.shape != b.shape or not relative_error(a, b) <= TOLERANCE:
+                return str(node.target)
+        return "the output"
+
+
+@contextmanager
+def _running() -> Iterator[None]:
+    """How networks are compared: in float64, and with the same random numbers."""
+    with same_draws(), in_double_precision():
+        yield
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and bool(torch.equal(a.nan_to_num(), b.nan_to_num()))
+
+
+@entrance()
+def masked_copy(model: Any, masks: Mapping[str, np.ndarray], axes: Mapping[str, int] | None = None) -> Any:
+    """A copy of a model with the input channels that the masks drop set to zero: the masked model.
+
+    Parameters
+    ----------
+    model
+        Any module; it is not changed.
+    masks
+        Weight or module name to Boolean array, True = kept, or to a list of kept channels.
+    axes
+        Weight name to the dimension its input channels are on. Default: 0 for transposed convolutions, 1 for others.
+
+    Raises
+    ------
+    MaskError
+        If a name is no weight of the model, or a mask does not fit.
+    """
+    masked = copied(model)
+    _drop_columns(masked, masks_by_weight(masked, masks, axes or {}), axes)
+    return masked
+
+
+@torch.no_grad()
+def _drop_columns(model: nn.Module, masks: Mapping[str, np.ndarray], axes: Mapping[str, int] | None) -> None:
+    """Set the input channels that the masks drop to zero, in place."""
+    for name, mask in masks.items():
+        weight = attribute_of(model, name)
+        axis = axes[name] if axes is not None and name in axes else input_axis(model, name)
+        weight.transpose(axis, 0)[torch.from_numpy(~mask).to(weight.device)] = 0
+
+
+def _double(tensor: torch.Tensor, *, copy: bool = False) -> torch.Tensor:
+    """A tensor in float64 if it holds floating-point numbers; the same one if nothing changes and no copy is wanted."""
+    return tensor.detach().to(torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=copy)
+
+
+def _variation(outputs: list[torch.Tensor], num_draws: int) -> float:
+    """How much the outputs differ between two samples of one draw, or between two draws, relative to their size."""
+    if num_draws == 2:
+        half = len(outputs) // 2
+        pairs = [(a, b) for a, b in zip(outputs[:half], outputs[half:], strict=True) if a.shape == b.shape]
+    else:
+        pairs = [(y[:1], y[1:2]) for y in outputs if y.ndim > 0 and y.shape[0] == 2]
+    sizes = [max(float(a.abs().max()), float(b.abs().max())) if a.numel() else 0.0 for a, b in pairs]
+    return max(
+        (float((a - b).abs().max()) / size for (a, b), size in zip(pairs, sizes, strict=True) if size > 0), default=0.0
+    )
+
+
+def _outputs_by_node(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, torch.Tensor]:
+    """Tensor output of every node, by node name."""
+    outputs: dict[str, torch.Tensor] = {}
+
+    class Recorder(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            result = super().run_node(n)
+            if isinstance(result, torch.Tensor):
+                outputs[n.name] = result.clone()
+            return result
+
+    with torch.no_grad(), in_double_precision(), unwound():
+        Recorder(module).run(*clones(inputs))
+    return outputs
