@@ -31,8 +31,8 @@ from tqdm import tqdm
 from benchmarks.results import DIRECTORY, csv_text, markdown_table, save_markdown
 from problems import OBJECTIVES, Order, Problem, ProblemError, evaluate
 from problems.collection import LIBRARY
-from problems.evaluation import OVER_READ
 from problems.files import write_text_atomically
+from problems.objectives import OVER_READ
 from problems.solutions import Solution
 from solvers import greedy_order
 

@@ -9,23 +9,16 @@ from problems.allocation.sparsity_profiles import read_sparsity_profile, write_s
 from problems.allocation.speedup_targets import allocation_problem
 from problems.allocation.timing_tables import LayerTimes, TimingTable, read_timing_table, write_timing_table
 from problems.bundles import Bundle
+from problems.classes import Classes
 from problems.costs import CostTable, Curve
 from problems.errors import ProblemError
-from problems.evaluation import (
-    OBJECTIVES,
-    AccessCost,
-    Evaluation,
-    Objective,
-    evaluate,
-    evaluate_batch,
-    in_units,
-    objective_named,
-)
+from problems.evaluation import AccessCost, Evaluation, evaluate, evaluate_batch
 from problems.instances import instance_from_dict, instance_to_dict, read_instance, write_instance
 from problems.matrices import read_matrix, read_problem
 from problems.named_orders import order_by_names, places_of
+from problems.objectives import OBJECTIVES, Objective, in_units, objective_named
 from problems.order import Order
-from problems.problem import Access, Block, Classes, Problem, Reader
+from problems.problem import Access, Block, Problem, Reader
 from problems.proof_files import read_proof, write_proof
 from problems.proofs import Claim, Kind, Potentials, Proof
 

@@ -18,9 +18,9 @@ from typing import Any
 
 from problems.conversions import text, whole_number
 from problems.errors import ProblemError
-from problems.evaluation import OBJECTIVES, objective_named
 from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
 from problems.instances import read_instance
+from problems.objectives import OBJECTIVES, objective_named
 from problems.problem import Problem
 from problems.signatures import content_hash
 from problems.solutions import Solution, read_solutions

@@ -15,6 +15,7 @@ from itertools import accumulate
 import numpy as np
 
 from problems.bundles import Bundle, occupants, permuted_slots, require_alike
+from problems.classes import Classes, class_labels, run_labels
 from problems.conversions import booleans, flag, items, objects, text, whole_number, whole_numbers
 from problems.costs import MAX_TICKS, CostTable
 from problems.errors import ProblemError
@@ -140,39 +141,6 @@ class Reader:
     access: int
     slot: int
     block: int
-
-
-@dataclass(frozen=True, eq=False)
-class Classes:
-    """The signature classes of a problem: stored channels of one block that the same readers keep.
-
-    Channels of a class are interchangeable, and for the objectives of `problems.evaluation` some optimal
-    order keeps every class contiguous (docs/model.md). In a pinned block, where nothing moves, a class is a
-    maximal run of equal signature instead, and the classes are listed in their fixed order.
-
-    Attributes
-    ----------
-    block
-        int, shape (num_classes,): the block of each class; classes are grouped by block, in block order.
-    weight
-        int, shape (num_classes,): number of channels in each class.
-    signature
-        bool, shape (num_classes, num_readers): ``signature[s, r]`` says that reader r keeps class s.
-    members
-        One int array per class: its channels, ascending.
-    """
-
-    block: np.ndarray
-    weight: np.ndarray
-    signature: np.ndarray
-    members: tuple[np.ndarray, ...]
-
-    def __len__(self) -> int:
-        return len(self.members)
-
-    def of_block(self, block: int) -> np.ndarray:
-        """Indices of the classes of one block, ascending."""
-        return np.flatnonzero(self.block == block)
 
 
 @dataclass(frozen=True)
@@ -353,7 +321,7 @@ class Problem:
             bits = np.zeros((len(stored), len(self.readers)), dtype=bool)
             for r in own:
                 bits[:, r] = self.reads[r][stored]
-            labels = _run_labels(bits) if block.pinned else _class_labels(bits)
+            labels = run_labels(bits) if block.pinned else class_labels(bits)
             by_label = np.argsort(labels, kind="stable")
             starts = np.flatnonzero(np.diff(labels[by_label], prepend=-1))
             members.extend(np.split(stored[by_label], starts[1:]))
@@ -413,24 +381,6 @@ def _require_unique(kind: str, names: list[str]) -> None:
         if name in seen:
             raise ProblemError(f"two {kind} entries are named {name!r}; names must be unique")
         seen.add(name)
-
-
-def _class_labels(bits: np.ndarray) -> np.ndarray:
-    """Label equal rows equally, labels in order of first appearance; shape (num_rows,)."""
-    if len(bits) == 0:
-        return np.zeros(0, dtype=np.int64)
-    packed = np.ascontiguousarray(np.packbits(bits, axis=1)) if bits.shape[1] else np.zeros((len(bits), 1), np.uint8)
-    rows = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
-    _, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), dtype=np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return rank[inverse]
-
-
-def _run_labels(bits: np.ndarray) -> np.ndarray:
-    """Label maximal runs of equal consecutive rows 0, 1, 2, ...; shape (num_rows,)."""
-    changes = (bits[1:] != bits[:-1]).any(axis=1)
-    return np.concatenate([[0], np.cumsum(changes)])
 
 
 def _count(number: int, singular: str, plural: str | None = None) -> str:

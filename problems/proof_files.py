@@ -17,8 +17,8 @@ from typing import Any
 
 from problems.conversions import of_kind
 from problems.errors import ProblemError
-from problems.evaluation import OBJECTIVES, Objective
 from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
+from problems.objectives import OBJECTIVES, Objective
 from problems.proofs import Claim, Potentials, Proof
 
 FORMAT = "upscale_opt.proof"

@@ -16,8 +16,8 @@ from fractions import Fraction
 
 from problems.conversions import items, objects, of_kind, text, whole_number, whole_numbers
 from problems.errors import ProblemError
-from problems.evaluation import Objective, in_units
 from problems.instances import instance_to_dict
+from problems.objectives import Objective, in_units
 from problems.problem import Problem
 
 MAX_BOUND = 2**62

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from problems.errors import ProblemError
-from problems.evaluation import OBJECTIVES, Objective
 from problems.files import read_json, reject_unknown_fields, require_field
+from problems.objectives import OBJECTIVES, Objective
 from problems.order import Order
 from problems.problem import MAX_SIZE
 

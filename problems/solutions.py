@@ -15,8 +15,9 @@ import numpy as np
 
 from problems.conversions import text, whole_number
 from problems.errors import ProblemError
-from problems.evaluation import OBJECTIVES, evaluate
+from problems.evaluation import evaluate
 from problems.files import write_text_atomically
+from problems.objectives import OBJECTIVES
 from problems.order import Order
 from problems.problem import Problem
 from problems.signatures import content_hash

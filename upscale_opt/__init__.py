@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from upscale_opt.planning.cost_model import AnalyticCosts, CostModel, Workload
     from upscale_opt.planning.extraction import extract
     from upscale_opt.planning.mask_files import read_masks, save_masks
-    from upscale_opt.planning.plans import Plan, baseline_plan, plan, read_plan, save_plan
+    from upscale_opt.planning.plan_files import read_plan, save_plan
+    from upscale_opt.planning.plans import Plan, baseline_plan, plan
     from upscale_opt.rewriting.exports import Exported, Verification
     from upscale_opt.saving.written_forms import save_as
     from upscale_opt.spdy.allocation import allocate
@@ -47,7 +48,8 @@ if TYPE_CHECKING:
     from upscale_opt.tracing.graphs import Graph
     from upscale_opt.tracing.skipped import Skipped
     from upscale_opt.tracing.trace import trace
-    from upscale_opt.verifying.verification import masked_copy, verify
+    from upscale_opt.verifying.masked_copies import masked_copy
+    from upscale_opt.verifying.verification import verify
 
 __version__ = "0.1.1"
 
@@ -81,7 +83,8 @@ _HOMES = {
     "comparing.pictures": ("save_picture",),
     "models.weight_parametrisations": ("plain_weights",),
     "models.references": ("ModelReference",),
-    "planning.plans": ("Plan", "baseline_plan", "plan", "read_plan", "save_plan"),
+    "planning.plans": ("Plan", "baseline_plan", "plan"),
+    "planning.plan_files": ("read_plan", "save_plan"),
     "latency.profiling": ("Profile", "profile", "profile_interleaved"),
     "tracing.graphs": ("Graph",),
     "comparing.reports": ("access_table",),
@@ -92,7 +95,8 @@ _HOMES = {
     "models.torch_prune": ("PruningMasks", "masks_from_pruning", "permanently_pruned"),
     "masking.rounding": ("KeptChannels",),
     "tracing.trace": ("trace",),
-    "verifying.verification": ("masked_copy", "verify"),
+    "verifying.masked_copies": ("masked_copy",),
+    "verifying.verification": ("verify",),
     "models.wrappers": ("unwrapped",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

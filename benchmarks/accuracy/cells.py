@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks.digits import Dense, Inverted, Residual
-from upscale_opt.importance.modes import CONSTRAINED, INPUT, OUTPUT
+from upscale_opt.arguments.modes import CONSTRAINED, INPUT, OUTPUT
 from upscale_opt.learning.bip import Bip
 from upscale_opt.learning.gap import Gap
 from upscale_opt.learning.recipes import Recipe

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.accuracy.latencies import EXPORTS
-from upscale_opt.importance.modes import CONSTRAINED
+from upscale_opt.arguments.modes import CONSTRAINED
 
 STAGES = {"reestimated": "with new BatchNorm statistics only", "tuned": "fine-tuned"}
 LEAST = 0.4

@@ -33,8 +33,8 @@ from benchmarks.accuracy.cells import (
 )
 from problems.files import write_bytes_atomically
 from upscale_opt import UpscaleError, importance_masks, prepare, save_masks, trace
+from upscale_opt.arguments.modes import OUTPUT
 from upscale_opt.comparing.comparison import Prepared, export_all
-from upscale_opt.importance.modes import OUTPUT
 from upscale_opt.learning.bip import bip
 from upscale_opt.learning.datasets import Dataset, load_data
 from upscale_opt.learning.evaluation import accuracy

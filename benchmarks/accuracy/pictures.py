@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.accuracy.cells import LEARNT
 from benchmarks.accuracy.equal_latency import STAGES
-from upscale_opt.importance.modes import CONSTRAINED, INPUT, OUTPUT
+from upscale_opt.arguments.modes import CONSTRAINED, INPUT, OUTPUT
 
 Row = dict[str, Any]
 LINES = {

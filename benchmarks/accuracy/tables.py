@@ -12,7 +12,7 @@ from benchmarks.accuracy.cells import DENSE, GAP_SETTINGS, GROWING, LEARNING, SC
 from benchmarks.accuracy.equal_latency import LEAST, STAGES, Difference, counted, differences
 from benchmarks.accuracy.latencies import EXPORTS
 from benchmarks.results import markdown_table, provenance
-from upscale_opt.importance.modes import INPUT
+from upscale_opt.arguments.modes import INPUT
 
 Row = dict[str, Any]
 GROUP = ("network", "method", "mode", "amount")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from upscale_opt import Graph, effective_masks
-from upscale_opt.importance.amounts import num_removed
+from upscale_opt.arguments.amounts import num_removed
 from upscale_opt.masking.constrained import constrained_masks
 from upscale_opt.masking.input_masks import Masks
 from upscale_opt.masking.output_masks import maskable_producers

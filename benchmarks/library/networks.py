@@ -18,7 +18,7 @@ from benchmarks.digits import NETWORKS, trained
 from benchmarks.library.candidates import Candidate, Origin, shape, short_names, timed
 from problems.signatures import masks_differ
 from upscale_opt import Graph, ModelReference, effective_masks, extract, l2_masks, load_model, trace
-from upscale_opt.importance.amounts import num_removed
+from upscale_opt.arguments.amounts import num_removed
 
 AMOUNTS = ("0.10", "0.25", "0.50", "0.75", "0.90")
 CORRELATIONS = (0.3, 0.7, 0.95)

@@ -23,7 +23,7 @@ from torch import nn
 from benchmarks.random_networks.oracle import TOLERANCE, Oracle, input_axis, tensor_of
 from benchmarks.random_networks.program import Program
 from problems import Order, Problem, evaluate, places_of
-from problems.evaluation import COPY, OVER_READ, PIECES
+from problems.objectives import COPY, OVER_READ, PIECES
 from solvers import solve
 from upscale_opt import (
     AnalyticCosts,

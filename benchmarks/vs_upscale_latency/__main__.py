@@ -26,7 +26,7 @@ from benchmarks.vs_upscale_latency.running import NAME, PEER, Run, version_of
 from benchmarks.vs_upscale_latency.tables import page
 from problems.files import write_text_atomically
 from upscale_opt import UpscaleError
-from upscale_opt.importance.amounts import require_amount
+from upscale_opt.arguments.amounts import require_amount
 from upscale_opt.models.loading import import_torchvision
 
 MODELS = ("resnet18", "resnet50", "densenet121", "mobilenet_v2")

@@ -69,7 +69,7 @@ def distinct_levels(counts: Sequence[int]) -> tuple[int, ...]:
     ----------
     counts
         Per level, sparsities ascending, how many channels it keeps; or, just as well, how many it removes
-        (`upscale_opt.importance.amounts.num_removed`).
+        (`upscale_opt.arguments.amounts.num_removed`).
 
     Returns
     -------

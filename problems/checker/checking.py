@@ -18,8 +18,9 @@ from typing import NoReturn
 from problems.checker.proof_checks import Standing, Statement, check_proof
 from problems.conversions import of_kind, whole_number
 from problems.errors import ProblemError
-from problems.evaluation import OBJECTIVES, Objective, evaluate, in_units, objective_named
+from problems.evaluation import evaluate
 from problems.instances import read_instance
+from problems.objectives import OBJECTIVES, Objective, in_units, objective_named
 from problems.order import Order
 from problems.order_files import read_order
 from problems.problem import Problem

@@ -13,7 +13,7 @@ from fractions import Fraction
 from problems.checker.cheapest_views_to_drop import MAX_NODES, cheapest_to_give_up
 from problems.checker.least_costs import cost_unless_view, costs_alone
 from problems.errors import ProblemError
-from problems.evaluation import Objective
+from problems.objectives import Objective
 from problems.problem import Problem
 from problems.proofs import Claim, Kind
 

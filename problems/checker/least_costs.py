@@ -14,7 +14,8 @@ from itertools import combinations, islice, permutations, product
 import numpy as np
 
 from problems.checker.consecutive_ones import Part, can_all_be_views, parts_of
-from problems.evaluation import Objective, evaluate, evaluate_batch
+from problems.evaluation import evaluate, evaluate_batch
+from problems.objectives import Objective
 from problems.order import Order
 from problems.problem import Problem
 

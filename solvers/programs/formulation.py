@@ -15,7 +15,7 @@ from fractions import Fraction
 import numpy as np
 
 from problems import Order, Problem
-from problems.problem import Classes
+from problems.classes import Classes
 from solvers.common.least_costs import is_concave
 from solvers.common.rows import span_rows
 from solvers.common.task import Task

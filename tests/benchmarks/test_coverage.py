@@ -10,7 +10,7 @@ from benchmarks.coverage.measurement import Task
 from benchmarks.coverage.modes import MODES
 from benchmarks.coverage.networks import input_shape, names
 from upscale_opt import ModelReference, load_model, trace
-from upscale_opt.importance.amounts import num_removed
+from upscale_opt.arguments.amounts import num_removed
 
 ASKED = ["--models", "squeezenet1_1", "--amounts", "0.5", "--modes", "input", "--solvers", "greedy", "identity"]
 

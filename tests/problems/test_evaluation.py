@@ -6,8 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from problems import OBJECTIVES, Access, Block, Objective, Order, Problem, ProblemError, evaluate, evaluate_batch
-from problems.evaluation import COPY, OVER_READ, VIEW
 from problems.generators import random_concat
+from problems.objectives import COPY, OVER_READ, VIEW
 
 PRICES = {"copies": (None, 1), "span": (1, None), "traffic": (1, 2)}
 

@@ -102,7 +102,7 @@ def a_path(value: Any, name: str) -> str | Path:
 
 
 def an_amount(value: Any, name: str) -> Any:
-    """A share of channels; `upscale_opt.importance.amounts.require_amount` looks at the number."""
+    """A share of channels; `upscale_opt.arguments.amounts.require_amount` looks at the number."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (str, Real)):
         raise refused(value, name, "the share of channels to remove, such as 0.5", MaskError)
     return value

@@ -171,3 +171,13 @@ def _nodes_in(values: Any) -> list[fx.Node]:
     if isinstance(values, dict):
         return _nodes_in(list(values.values()))
     return [x for value in values for x in _nodes_in(value)] if isinstance(values, (tuple, list)) else []
+
+
+def writes_into(node: fx.Node, name: str) -> bool:
+    """Whether a node reads the attribute of this name, or is the result of an operator that writes into it."""
+    while node.op != "get_attr":
+        written = written_by_call(node)
+        if not written:
+            return False
+        node = written[0]
+    return node.target == name

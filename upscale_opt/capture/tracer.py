@@ -8,9 +8,8 @@ does, and if that fails, too, the module is left as it is: an operator without a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,13 +17,14 @@ from torch import fx, nn
 from torch.fx.proxy import TraceError
 from torch.utils._pytree import tree_leaves, tree_map
 
+from upscale_opt.capture.attempts import NETWORK, BeginAgainError, Frame, Lessons, Point, Way
 from upscale_opt.capture.custom_functions import CustomFunction, attached
 from upscale_opt.capture.hooks import has_backward_hooks
 from upscale_opt.capture.known_values import MEASURES, KnownValues, UnknownValueError
 from upscale_opt.capture.origins import Origins, all_tensors, names_of_tensors
 from upscale_opt.capture.proxies import Untraceable
 from upscale_opt.capture.recording import RecordingTracer
-from upscale_opt.capture.shared_memory import written_by_call
+from upscale_opt.capture.shared_memory import writes_into
 from upscale_opt.capture.traced_module import Retracer, TracedModule, keep_persistence
 from upscale_opt.capture.value_proxies import ValueProxy, assignments_to_buffers
 from upscale_opt.models.preservation import Preservation
@@ -65,68 +65,19 @@ def traced(model: nn.Module, state: Preservation) -> Tracing:
     state
         It before it is traced. Traces change networks: the caller puts it back.
     """
-    lessons = _Lessons()
+    lessons = Lessons()
     while True:
         tracer = _Tracer(state, lessons)
         try:
             graph = tracer.trace(model)
             return Tracing(tracer.module_of(model, graph), tracer.known, tuple(tracer.used))
-        except _BeginAgainError:
+        except BeginAgainError:
             pass
         except Exception:
             if not tracer.may_read_values:
                 raise
-            lessons.ways[_NETWORK] = _Way.BY_VALUE
+            lessons.ways[NETWORK] = Way.BY_VALUE
         state.restore()
-
-
-class _Way(Enum):
-    """How a call of a module is traced, from what is tried first to what always works."""
-
-    TRACED = 0
-    BY_VALUE = 1
-    WHOLE = 2
-
-
-_Call = tuple[str, int]
-"""Path of a module, and how often it was called before."""
-_NETWORK: _Call = ("", 0)
-
-
-class _BeginAgainError(BaseException):
-    """A failed attempt has changed the network. Nobody but `traced` is to catch this."""
-
-
-@dataclass
-class _Frame:
-    """A module whose forward is being traced, and whether it was given, or has read, buffers so far."""
-
-    way: _Way
-    has_buffers: bool = False
-
-
-@dataclass
-class _Lessons:
-    """What earlier attempts have taught: how calls are traced that failed, why, and which kinds of modules do."""
-
-    ways: dict[_Call, _Way] = field(default_factory=dict)
-    failing: set[type] = field(default_factory=set)
-    reasons: dict[_Call, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Point:
-    """Where a trace stands."""
-
-    last: fx.Node
-    stack: Mapping[str, Any]
-    calls: Mapping[str, int]
-    num_constants: int
-    num_overwritten: int
-    lost: frozenset[str]
-    assigned: Mapping[str, fx.Proxy]
-    proxies: Mapping[str, fx.Proxy]
-    used: Mapping[str, None]
 
 
 class _Tracer(RecordingTracer):
@@ -143,12 +94,12 @@ class _Tracer(RecordingTracer):
     looks_behind = True
     """What an export holds and switches is traced as the original has it (`held`, `ModeSwitch`); pickles keep these."""
 
-    def __init__(self, state: Preservation, lessons: _Lessons) -> None:
+    def __init__(self, state: Preservation, lessons: Lessons) -> None:
         super().__init__()
         self.used: dict[str, None] = {}
         self._state = state
         self._lessons = lessons
-        self._frames = [_Frame(lessons.ways.get(_NETWORK, _Way.TRACED))]
+        self._frames = [Frame(lessons.ways.get(NETWORK, Way.TRACED))]
         self._left_alone: set[str] = set()
         self._proxies: dict[str, fx.Proxy] = {}
         self._assigned: dict[str, fx.Proxy] = {}
@@ -157,7 +108,7 @@ class _Tracer(RecordingTracer):
     @property
     def may_read_values(self) -> bool:
         """Whether the network might be traced if its own buffers were used by their values."""
-        return self._frames[0].way is _Way.TRACED and self._frames[0].has_buffers
+        return self._frames[0].way is Way.TRACED and self._frames[0].has_buffers
 
     def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
         """As torch.fx's."""
@@ -207,13 +158,13 @@ class _Tracer(RecordingTracer):
             return super().call_module(m, forward, args, kwargs)
         call = (path, self.num_calls.get(path, 0))
         given = Snapshot([args, kwargs])
-        while (way := self._lessons.ways.get(call, _Way.TRACED)) is not _Way.WHOLE:
-            point, frame = self._point(), _Frame(way)
+        while (way := self._lessons.ways.get(call, Way.TRACED)) is not Way.WHOLE:
+            point, frame = self._point(), Frame(way)
             # What has failed before will fail again: remember what it may change.
             before = Snapshot([self.root]) if type(m) in self._lessons.failing else None
             self._frames.append(frame)
             try:
-                given_now = self._by_value((args, kwargs)) if way is _Way.BY_VALUE else (args, kwargs)
+                given_now = self._by_value((args, kwargs)) if way is Way.BY_VALUE else (args, kwargs)
                 with self.regions.restored():
                     return self._returned(super().call_module(m, forward, *given_now))
             except Exception as error:
@@ -222,8 +173,8 @@ class _Tracer(RecordingTracer):
                     # It changes what it is given. As an operator it would change something else.
                     given.restore()
                     raise
-                by_value = way is _Way.TRACED and (frame.has_buffers or self._has_known((args, kwargs)))
-                self._lessons.ways[call] = _Way.BY_VALUE if by_value else _Way.WHOLE
+                by_value = way is Way.TRACED and (frame.has_buffers or self._has_known((args, kwargs)))
+                self._lessons.ways[call] = Way.BY_VALUE if by_value else Way.WHOLE
                 self._lessons.failing.add(type(m))
                 if isinstance(error, Untraceable):
                     self._lessons.reasons[call] = f"{type(m).__name__} with {error}"
@@ -243,12 +194,12 @@ class _Tracer(RecordingTracer):
         self._left_alone.update(name for name in self.tensor_attrs.values() if name.startswith(f"{path}."))
         return whole
 
-    def _undo(self, before: Snapshot | None, point: _Point) -> None:
+    def _undo(self, before: Snapshot | None, point: Point) -> None:
         """Put back what a failed attempt has changed in the network; without a snapshot of it, begin again."""
         if before is not None and self._state.num_overwritten == point.num_overwritten:
             before.restore()
         elif self._state.changed():
-            raise _BeginAgainError
+            raise BeginAgainError
 
     def _require_own_buffers(self, m: nn.Module) -> None:
         """Refuse to call a module as it is whose buffers forward has replaced: they will be at the end of the call."""
@@ -257,8 +208,8 @@ class _Tracer(RecordingTracer):
             if name in self._assigned:
                 raise TraceError(f"the buffer {name!r} is replaced in forward before its module is called")
 
-    def _point(self) -> _Point:
-        return _Point(
+    def _point(self) -> Point:
+        return Point(
             next(iter(reversed(self.graph.nodes))),
             dict(self.module_stack),
             dict(self.num_calls),
@@ -270,7 +221,7 @@ class _Tracer(RecordingTracer):
             dict(self.used),
         )
 
-    def _return_to(self, point: _Point) -> None:
+    def _return_to(self, point: Point) -> None:
         """Undo what a failed attempt has done to the trace; torch.fx leaves all of it."""
         erased = []
         for node in reversed(self.graph.nodes):
@@ -305,7 +256,7 @@ class _Tracer(RecordingTracer):
             if name is None:
                 return attr_val
             self._frames[-1].has_buffers = True
-            if self._frames[-1].way is _Way.BY_VALUE:
+            if self._frames[-1].way is Way.BY_VALUE:
                 if name in self.known.lost or name in self._assigned:
                     raise TraceError(f"what the buffer {name!r} holds at this point is not known")
                 return attr_val
@@ -347,7 +298,7 @@ class _Tracer(RecordingTracer):
         if not self._has_known(result):
             return result
         caller.has_buffers = True
-        return self._by_value(result) if caller.way is _Way.BY_VALUE else result
+        return self._by_value(result) if caller.way is Way.BY_VALUE else result
 
     def _by_value(self, values: Any) -> Any:
         """Values in which what is known is itself."""
@@ -423,7 +374,7 @@ class _Tracer(RecordingTracer):
         qualified = self._buffers.get(id(before))
         if qualified is None or sum(1 for own in self.root.modules() for b in own._buffers.values() if b is before) > 1:
             raise TraceError(f"the buffer {name!r} is replaced in forward")
-        if _is_written_in_place(value.node, qualified):
+        if writes_into(value.node, qualified):
             return  # self.buffer += 1
         self._assigned[qualified] = value
         self._proxies[qualified] = value
@@ -441,13 +392,3 @@ class _Tracer(RecordingTracer):
             with graph.inserting_before(end):
                 final = value.node
                 graph.call_method("copy_", (graph.get_attr(name), final))
-
-
-def _is_written_in_place(node: fx.Node, name: str) -> bool:
-    """Whether a node is a buffer, or the result of an operator that writes into it."""
-    while node.op != "get_attr":
-        written = written_by_call(node)
-        if not written:
-            return False
-        node = written[0]
-    return node.target == name

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +19,109 @@ _REARRANGING = (
 )
 _ATTRIBUTES = ("data", "T", "mT")
 _KINDS = ("dtype", "device", "ndim", "requires_grad", "is_cuda", "layout", "is_floating_point", "is_complex")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A parameter or buffer that the entries of a dimension come from.
+
+    Attributes
+    ----------
+    attribute
+        The node that reads it.
+    dimension
+        Which of its dimensions the entries are on.
+    uses
+        Pairs (user, node) of names on the way from it.
+    reshapes
+        Names of the reshapes on the way that are given the length, each with the position of the dimension in them.
+    """
+
+    attribute: fx.Node
+    dimension: int
+    uses: frozenset[tuple[str, str]] = frozenset()
+    reshapes: frozenset[tuple[str, int]] = frozenset()
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """How tensors are computed from parameters and buffers, entry by entry.
+
+    Attributes
+    ----------
+    shapes
+        Node name to the shape of the tensor it computes; anything else than a tuple where it computes none.
+    maps
+        Names of the nodes that compute entry by entry.
+    is_used_whole
+        Whether a node that reads an attribute reads one whose dimensions must not follow channels.
+    """
+
+    shapes: Mapping[str, Any]
+    maps: Container[str]
+    is_used_whole: Callable[[fx.Node], bool]
+
+    def origins(self, node: fx.Node, from_right: int, length: int) -> list[Origin] | None:
+        """Where the entries of a dimension come from; None if not only from parameters and buffers.
+
+        Parameters
+        ----------
+        node
+            A node of a traced graph.
+        from_right
+            The dimension of its tensor, counted from the right, from 1.
+        length
+            Its length.
+        """
+        shape = self.shapes.get(node.name)
+        if not isinstance(shape, tuple) or len(shape) < from_right or shape[-from_right] != length:
+            return None
+        here = len(shape) - from_right
+        if node.op == "get_attr":
+            return None if self.is_used_whole(node) else [Origin(node, here)]
+        sources = self._sources(node, from_right)
+        if sources is None:
+            return None
+        reads, position, names_length = sources
+        reshapes = frozenset({(node.name, here)} if names_length else ())
+        found = []
+        for source in reads:
+            own = self.origins(source, position, length)
+            if own is None:
+                return None
+            found += [
+                replace(origin, uses=origin.uses | {(node.name, source.name)}, reshapes=origin.reshapes | reshapes)
+                for origin in own
+            ]
+        return found
+
+    def _sources(self, node: fx.Node, from_right: int) -> tuple[list[Any], int, bool] | None:
+        """What a node computes a dimension from, which dimension of that it is, and whether the node names its length.
+
+        None if it is computed in another way than entry by entry.
+        """
+        if node.op == "call_method" and node.target == "expand":
+            given = node.args[1:]
+            if len(given) < from_right or type(given[-from_right]) is not int:
+                return None
+            return [node.args[0]], from_right, bool(given[-from_right] != -1)
+        if node.op == "call_method" and node.target in ("view", "reshape"):
+            source, given = node.args[0], node.args[1:]
+            lengths: Any = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+            assert isinstance(source, fx.Node)
+            if len(lengths) != len(self.shapes[node.name]) or len(self.shapes.get(source.name) or ()) != 1:
+                return None
+            if type(lengths[-from_right]) is not int:
+                return None
+            return [source], 1, bool(lengths[-from_right] != -1)
+        if node.name in self.maps:
+            shapes = {
+                own: shape for own in node.all_input_nodes if isinstance(shape := self.shapes.get(own.name), tuple)
+            }
+            spread = {own: shape for own, shape in shapes.items() if math.prod(shape) > 1 and len(shape) >= from_right}
+            return [own for own, shape in spread.items() if shape[-from_right] > 1], from_right, False
+        moved = position_before(node, lambda own: self.shapes.get(own.name), from_right)
+        return None if moved is None else ([node.args[0]], moved, False)
 
 
 def asks_for_kind(node: fx.Node) -> bool:

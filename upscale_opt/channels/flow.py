@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +13,7 @@ from torch import fx
 from upscale_opt.capture.argument_names import arguments_of
 from upscale_opt.capture.custom_functions import CustomFunction
 from upscale_opt.capture.shared_memory import written_by
-from upscale_opt.channels.derivations import asks_for_kind, position_before
+from upscale_opt.channels.derivations import Derivation, asks_for_kind
 from upscale_opt.channels.findings import Call, ChannelSlice, Rearrangement, Value, channels_in, through_channel
 from upscale_opt.channels.table import ChannelTable, Layout, Scattered
 from upscale_opt.models.attributes import attribute_of, named_tensors
@@ -188,67 +187,21 @@ class Flow:
 
     def _attribute(self, node: fx.Node, axis: int) -> np.ndarray | None:
         """The channels of a tensor that is computed from parameters entry by entry, which follow from now on."""
-        origins = self._origins(node, len(self.shape(node)) - axis, self.shape(node)[axis])
+        derivation = Derivation(self.shapes, self.maps, lambda own: id(self.parameter(str(own.target))) in self.whole)
+        origins = derivation.origins(node, len(self.shape(node)) - axis, self.shape(node)[axis])
         if not origins:
             return None
         channels = None
-        for attribute, dimension, uses, _ in origins:
-            self.attribute_uses |= uses
-            own = self.follow(str(attribute.target), dimension, channels)
+        for origin in origins:
+            self.attribute_uses |= origin.uses
+            own = self.follow(str(origin.attribute.target), origin.dimension, channels)
             channels = own if channels is None else channels
         assert channels is not None
-        for view, at in {own for *_, views in origins for own in views}:
+        for view, at in {own for origin in origins for own in origin.reshapes}:
             self.values[view] = Layout(at, channels)
             self.derived.add(view)
             self.lengths[view] = at
         return channels
-
-    def _origins(
-        self, node: fx.Node, from_right: int, length: int
-    ) -> list[tuple[fx.Node, int, set[tuple[str, str]], set[tuple[str, int]]]] | None:
-        """Parameters that the entries of a dimension come from; None if not only from these.
-
-        Each with its dimension, the uses on the way, and the reshapes on the way that are given the length.
-        """
-        if not self.is_tensor(node) or len(self.shape(node)) < from_right or self.shape(node)[-from_right] != length:
-            return None
-        if node.op == "get_attr":
-            if id(self.parameter(str(node.target))) in self.whole:
-                return None
-            return [(node, len(self.shape(node)) - from_right, set(), set())]
-        sources, position = [self.source(node)] if node.args else [], from_right
-        views: set[tuple[str, int]] = set()
-        if node.op == "call_method" and node.target == "expand":
-            given = node.args[1:]
-            if len(given) < from_right or type(given[-from_right]) is not int:
-                return None
-            if given[-from_right] != -1:
-                views.add((node.name, len(self.shape(node)) - from_right))
-        elif node.op == "call_method" and node.target in ("view", "reshape"):
-            given = node.args[1:]
-            lengths: Any = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
-            if len(lengths) != len(self.shape(node)) or len(self.shapes.get(sources[0].name) or ()) != 1:
-                return None
-            if type(lengths[-from_right]) is not int:
-                return None
-            if lengths[-from_right] != -1:
-                views.add((node.name, len(self.shape(node)) - from_right))
-            position = 1
-        elif node.name in self.maps:
-            sources = [x for x in node.all_input_nodes if self.is_tensor(x) and math.prod(self.shape(x)) > 1]
-            sources = [x for x in sources if len(self.shape(x)) >= from_right and self.shape(x)[-from_right] > 1]
-        elif (moved := position_before(node, lambda x: self.shapes.get(x.name), from_right)) is not None:
-            position = moved
-        else:
-            return None
-        found = []
-        for source in sources:
-            own = self._origins(source, position, length)
-            if own is None:
-                return None
-            use = (node.name, source.name)
-            found += [(attribute, dim, {*uses, use}, {*views, *others}) for attribute, dim, uses, others in own]
-        return found
 
     # What rules find out
 
@@ -387,46 +340,6 @@ class Flow:
         for name, tensor in named_tensors(self.traced):
             names.setdefault(id(tensor), name)
         return names
-
-    def computed(self, node: fx.Node) -> Value:
-        """Arithmetic on lengths and the like: remembers which channels the result counts."""
-        counted = [own for x in node.all_input_nodes if (own := self.sizes.get(x.name)) is not None]
-        if any(list(channels_in(self.value(x))) for x in node.all_input_nodes):
-            return self.unknown(node)
-        flat = [own for sizes in counted for own in (sizes if isinstance(sizes, tuple) else (sizes,))]
-        flat = [own for own in flat if own is not None]
-        self.sizes[node.name] = np.concatenate(flat) if flat else None
-        return None
-
-    def with_lengths(self, node: fx.Node, result: Layout, given: Sequence[Any]) -> Value:
-        """Settle the lengths given to a node whose output is `result`; see `lengths` and `settled`.
-
-        A rearrangement needs none: an export puts a selection in its place.
-        """
-        if any(own.node == node.name for own in self.rearrangements):
-            return result
-        entries = list(given[0]) if len(given) == 1 and isinstance(given[0], (tuple, list)) else list(given)
-        if len(entries) == 1 and isinstance(entries[0], fx.Node) and len(self.shape(node)) > 1:
-            sizes = self.sizes.get(entries[0].name)
-            if not isinstance(sizes, tuple) or not self._counts(sizes[result.axis], result):
-                return self.unknown(node)
-            self.settled.add((node.name, entries[0].name))
-            return result
-        if len(entries) != len(self.shape(node)):
-            return self.unknown(node)
-        entry = entries[result.axis]
-        if isinstance(entry, fx.Node):
-            self.settled.add((node.name, entry.name))
-            if entries.count(entry) > 1:
-                return self.unknown(node)
-            if not self._counts(self.sizes.get(entry.name), result):
-                self.lengths[node.name] = result.axis
-        elif entry != -1:
-            self.lengths[node.name] = result.axis
-        return result
-
-    def _counts(self, sizes: Any, result: Layout) -> bool:
-        return isinstance(sizes, np.ndarray) and np.array_equal(sizes, result.channels)
 
     def assumed(self, reason: str) -> list[np.ndarray]:
         """Pinned channels of tensors of which nothing is known, for this reason."""

@@ -95,7 +95,7 @@ def solve(
     remark(proofs.without_proofs(run.prepared.problems) if search.proof else ())
     best = best_solver(run.solutions, solvers)
     if save_plan is not None:
-        from upscale_opt.planning.plans import save_plan as write_plan
+        from upscale_opt.planning.plan_files import save_plan as write_plan
 
         write_plan(exports[best].plan, save_plan)
         say(f"plan of {best}: {save_plan}")

@@ -40,7 +40,7 @@ def profile(
     json: options.JsonPath = None,
 ) -> None:
     """Measure a model, and with --plan its baseline and planned exports and their floor beside it, interleaved."""
-    from upscale_opt.planning.plans import read_plan
+    from upscale_opt.planning.plan_files import read_plan
 
     options.require_writable(json)
     if plan is None:

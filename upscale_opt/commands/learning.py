@@ -253,7 +253,7 @@ def _export(
     """An export by its plan; its weights are given, or beside the plan. The seed is of a training, if it trains."""
     from upscale_opt.exporting.exporter import load
     from upscale_opt.models.loading import read_state_dict
-    from upscale_opt.planning.plans import read_plan
+    from upscale_opt.planning.plan_files import read_plan
     from upscale_opt.rewriting.exports import WEIGHTS_FILE
 
     stored = read_plan(plan)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from upscale_opt.arguments.amounts import require_amount, require_rounding
+from upscale_opt.arguments.modes import BOTH, CONSTRAINED, INPUT, MODES, OUTPUT
 from upscale_opt.commands import options, spreading
 from upscale_opt.errors import MaskError
-from upscale_opt.importance.amounts import require_amount, require_rounding
-from upscale_opt.importance.modes import BOTH, CONSTRAINED, INPUT, MODES, OUTPUT
 from upscale_opt.planning.mask_files import read_masks
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from upscale_opt.arguments.amounts import require_amount, require_rounding
+from upscale_opt.arguments.modes import CONSTRAINED, INPUT, OUTPUT
 from upscale_opt.commands import options, spreading
 from upscale_opt.commands.mask_choices import MaskChoice
 from upscale_opt.commands.sessions import Run, Search, Setting, load_model_and_input, reference_of, remark, say
 from upscale_opt.errors import MaskError, UpscaleError
-from upscale_opt.importance.amounts import require_amount, require_rounding
-from upscale_opt.importance.modes import CONSTRAINED, INPUT, OUTPUT
 from upscale_opt.planning.mask_files import save_masks
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def prune(
     from upscale_opt.latency.environment import environment
     from upscale_opt.rewriting.exports import WEIGHTS_FILE
     from upscale_opt.tracing.trace import trace
-    from upscale_opt.verifying.verification import masked_copy
+    from upscale_opt.verifying.masked_copies import masked_copy
 
     _require_data(ranking.importance, images, network)
     graph = trace(network, x)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from problems import Problem, objective_named
 from solvers import SolveInterrupted
+from upscale_opt.arguments.amounts import require_amount
 from upscale_opt.commands import options, spreading
 from upscale_opt.commands.mask_choices import MaskChoice, settle, settle_outputs
 from upscale_opt.commands.measuring import Measuring
 from upscale_opt.comparing import reports
 from upscale_opt.errors import ModelError, UpscaleError
-from upscale_opt.importance.amounts import require_amount
 from upscale_opt.planning.solutions import Solutions, each_solution
 
 if TYPE_CHECKING:
@@ -316,7 +316,7 @@ def export_by_plan(
 ) -> Exported:
     """Export by a plan file; the plan says which model, unless the command line does."""
     from upscale_opt.exporting.exporter import export as run_export
-    from upscale_opt.planning.plans import read_plan
+    from upscale_opt.planning.plan_files import read_plan
 
     plan = read_plan(path)
     refuse_beside(plan, "seed", "input_shape")

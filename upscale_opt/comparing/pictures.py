@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from problems import Evaluation, Order, Problem, evaluate
 from problems.bundles import occupants
-from problems.evaluation import COPY, OVER_READ, PIECES, VIEW
+from problems.objectives import COPY, OVER_READ, PIECES, VIEW
 from upscale_opt.arguments.entrance import ORDERS, entrance
 from upscale_opt.errors import UpscaleError
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from upscale_opt.arguments.amounts import require_amount, require_rounding
 from upscale_opt.arguments.checks import an_amount, described, named_values, whole
 from upscale_opt.errors import MaskError
-from upscale_opt.importance.amounts import require_amount, require_rounding
 from upscale_opt.importance.evidence import Evidence
 from upscale_opt.importance.observation import Loss, collect
 from upscale_opt.importance.registry import Importance, importance_named
@@ -27,7 +27,7 @@ class Criterion:
     importance
         A name among `upscale_opt.IMPORTANCES`, or an `Importance`.
     amount
-        Share of channels to remove, in [0, 1); see `upscale_opt.importance.amounts.num_removed`.
+        Share of channels to remove, in [0, 1); see `upscale_opt.arguments.amounts.num_removed`.
     scope
         ``local``: of every layer. ``global``: of all layers together, with one threshold.
     amounts
@@ -36,7 +36,7 @@ class Criterion:
     data, loss, seed
         See `upscale_opt.importance.observation.collect`.
     round_to, min_channels
-        Kept counts are rounded up, see `upscale_opt.importance.amounts.round_up`.
+        Kept counts are rounded up, see `upscale_opt.arguments.amounts.round_up`.
 
     Raises
     ------

@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from upscale_opt.arguments.modes import INPUT
 from upscale_opt.errors import MaskError
-from upscale_opt.importance.modes import INPUT
 from upscale_opt.importance.norms import slices_of
 from upscale_opt.importance.scales import scales_of
 from upscale_opt.tracing.graphs import Graph, TensorLayout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from upscale_opt.importance.modes import INPUT
+from upscale_opt.arguments.modes import INPUT
 from upscale_opt.models.attributes import attribute_of
 from upscale_opt.tracing.graphs import Graph
 

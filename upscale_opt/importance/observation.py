@@ -12,10 +12,10 @@ from torch import fx, nn
 from torch.nn import functional
 
 from upscale_opt.arguments.checks import parts_of
+from upscale_opt.arguments.modes import INPUT
 from upscale_opt.capture.regions import unwound
 from upscale_opt.errors import MaskError, first_line
 from upscale_opt.importance.evidence import Evidence, Point, points_of
-from upscale_opt.importance.modes import INPUT
 from upscale_opt.importance.registry import Importance, Statistic
 from upscale_opt.models.attributes import attribute_of
 from upscale_opt.models.running import device_of

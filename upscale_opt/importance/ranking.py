@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from upscale_opt.arguments.amounts import num_removed, round_up
 from upscale_opt.errors import MaskError
-from upscale_opt.importance.amounts import num_removed, round_up
 from upscale_opt.importance.criteria import GLOBAL, Criterion
 from upscale_opt.importance.norms import num_channels
 from upscale_opt.importance.registry import importance_named

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from problems.evaluation import COPY
+from problems.objectives import COPY
 from upscale_opt.channels.flow import Flow
 from upscale_opt.masking.stored_channels import Pruning
 from upscale_opt.operators import normalisations

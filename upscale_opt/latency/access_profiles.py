@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from problems.evaluation import OVER_READ, VIEW
+from problems.objectives import OVER_READ, VIEW
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import ModelError
 from upscale_opt.latency.access_nodes import AccessNodes, nodes_of_accesses

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from problems import ProblemError
-from problems.evaluation import COPY, OVER_READ, PIECES
 from problems.files import locked, read_json, reject_unknown_fields, require_field, write_text_atomically
+from problems.objectives import COPY, OVER_READ, PIECES
 from upscale_opt.errors import UpscaleError
 from upscale_opt.planning.layer_shapes import Layer
 from upscale_opt.planning.plans import KERNELS

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from problems import CostTable, Curve
-from problems.evaluation import COPY, OVER_READ, PIECES, VIEW
+from problems.objectives import COPY, OVER_READ, PIECES, VIEW
 from upscale_opt.errors import UpscaleError
 from upscale_opt.latency.cost_tables import CONTIGUOUS, CostTables, Key, Timing, Way, by_form
 from upscale_opt.latency.drift import quiet_medians

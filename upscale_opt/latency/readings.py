@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from problems import Problem, evaluate, order_by_names
-from problems.evaluation import OVER_READ, VIEW
+from problems.objectives import OVER_READ, VIEW
 from upscale_opt.latency.measured_costs import MeasuredCosts, MeasuredTable, Reading
 from upscale_opt.masking.stored_channels import Pruning
 from upscale_opt.planning.plans import Plan, consumer_of

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from problems.evaluation import COPY, OVER_READ, PIECES
+from problems.objectives import COPY, OVER_READ, PIECES
 from upscale_opt.latency.cost_tables import CONTIGUOUS
 from upscale_opt.modules.gather_convolution import GatherConv2d
 from upscale_opt.modules.matrix_convolution import MatrixConv2d

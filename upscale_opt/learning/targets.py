@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from upscale_opt.arguments.checks import names, settle_fields
+from upscale_opt.arguments.modes import INPUT
 from upscale_opt.errors import MaskError
 from upscale_opt.importance.criteria import GLOBAL, LOCAL, Criterion
-from upscale_opt.importance.modes import INPUT
 from upscale_opt.importance.ranking import ranked_masks, require_reached
 from upscale_opt.importance.registry import Importance
 from upscale_opt.masking.importance_masks import maskable
@@ -24,7 +24,7 @@ class Target:
     Attributes
     ----------
     amount
-        Share of channels to remove, in [0, 1); see `upscale_opt.importance.amounts.num_removed`.
+        Share of channels to remove, in [0, 1); see `upscale_opt.arguments.amounts.num_removed`.
     scope
         ``local``: of every layer. ``global``: of all layers together; each keeps its strongest channel.
     amounts

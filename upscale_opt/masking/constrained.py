@@ -12,11 +12,11 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from upscale_opt.arguments.amounts import num_removed, require_amount, round_up
 from upscale_opt.arguments.entrance import entrance
+from upscale_opt.arguments.modes import INPUT
 from upscale_opt.importance import LARGEST, column_norms
-from upscale_opt.importance.amounts import num_removed, require_amount, round_up
 from upscale_opt.importance.criteria import GLOBAL, Criterion
-from upscale_opt.importance.modes import INPUT
 from upscale_opt.importance.ranking import scores_of
 from upscale_opt.importance.registry import importance_named
 from upscale_opt.masking.stored_channels import Pruning
@@ -51,7 +51,7 @@ def constrained_masks(
     graph
         The traced model.
     amount
-        Share of channels to remove from every block, in [0, 1); see `upscale_opt.importance.amounts.num_removed`.
+        Share of channels to remove from every block, in [0, 1); see `upscale_opt.arguments.amounts.num_removed`.
     ignore
         Names of weights or modules, wildcards allowed (``layer4.*``): what they read is kept.
     round_to, min_channels

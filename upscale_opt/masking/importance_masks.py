@@ -9,9 +9,9 @@ import numpy as np
 
 from upscale_opt.arguments.checks import whole
 from upscale_opt.arguments.entrance import IMPORTANCE, entrance
+from upscale_opt.arguments.modes import CONSTRAINED, INPUT, OUTPUT
 from upscale_opt.errors import MaskError
 from upscale_opt.importance.criteria import LOCAL, Criterion
-from upscale_opt.importance.modes import CONSTRAINED, INPUT, OUTPUT
 from upscale_opt.importance.observation import Loss
 from upscale_opt.importance.ranking import ranked_masks, scores_of
 from upscale_opt.importance.registry import Importance
@@ -49,7 +49,7 @@ def importance_masks(
         One of `upscale_opt.IMPORTANCES` by name (``l1``, ``l2``, ``lamp``, ``fpgm``, ``hrank``, ``bn-scale``,
         ``taylor``, ``random``), or an `upscale_opt.Importance`.
     amount
-        Share of channels to remove, in [0, 1); see `upscale_opt.importance.amounts.num_removed`.
+        Share of channels to remove, in [0, 1); see `upscale_opt.arguments.amounts.num_removed`.
     scope
         ``local``: every layer removes ``num_removed(amount, n)`` of its n channels, the weakest first, of equals the
         first. ``global``: the weakest go of all layers together, ``num_removed(amount, total)`` in all, of equals the
@@ -75,7 +75,7 @@ def importance_masks(
     seed
         Of ``random``; at least 0.
     round_to, min_channels
-        Kept counts are rounded up, see `upscale_opt.importance.amounts.round_up`: the strongest of what goes comes
+        Kept counts are rounded up, see `upscale_opt.arguments.amounts.round_up`: the strongest of what goes comes
         back.
 
     Returns

@@ -68,7 +68,7 @@ def l2_masks(
     graph
         The traced model.
     amount
-        Share of channels to remove, in [0, 1); see `upscale_opt.importance.amounts.num_removed`.
+        Share of channels to remove, in [0, 1); see `upscale_opt.arguments.amounts.num_removed`.
     ignore
         Names of weights or modules to be left alone, wildcards allowed (``layer4.*``).
     outputs

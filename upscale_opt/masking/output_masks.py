@@ -11,9 +11,9 @@ import numpy as np
 from upscale_opt.arguments.checks import described
 from upscale_opt.arguments.entrance import OUTPUTS, entrance
 from upscale_opt.arguments.mask_arrays import named_masks
+from upscale_opt.arguments.modes import OUTPUT
 from upscale_opt.errors import MaskError
 from upscale_opt.importance.criteria import Criterion
-from upscale_opt.importance.modes import OUTPUT
 from upscale_opt.importance.norms import LARGEST, slice_norms
 from upscale_opt.importance.ranking import ranked_masks
 from upscale_opt.models.network_checks import require_values
@@ -44,11 +44,11 @@ def l2_output_masks(
     graph
         The traced model.
     amount
-        Share of channels to remove, in [0, 1); see `upscale_opt.importance.amounts.num_removed`.
+        Share of channels to remove, in [0, 1); see `upscale_opt.arguments.amounts.num_removed`.
     ignore
         Names of weights or modules to be left alone, wildcards allowed (``layer4.*``).
     round_to, min_channels
-        Kept counts are rounded up, see `upscale_opt.importance.amounts.round_up`.
+        Kept counts are rounded up, see `upscale_opt.arguments.amounts.round_up`.
 
     Raises
     ------

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from upscale_opt.arguments.amounts import round_up
 from upscale_opt.importance import column_norms
-from upscale_opt.importance.amounts import round_up
 from upscale_opt.tracing.graphs import Graph
 
 
@@ -37,7 +37,7 @@ class KeptChannels:
 def rounded_mask(
     graph: Graph, weight: str, mask: np.ndarray, *, round_to: int = 1, min_channels: int = 1
 ) -> np.ndarray:
-    """A mask that keeps a rounded number of channels (`upscale_opt.importance.amounts.round_up`).
+    """A mask that keeps a rounded number of channels (`upscale_opt.arguments.amounts.round_up`).
 
     The strongest of the removed channels come back, by L2 norm and then by index. Behind a flatten whole channels are
     counted and come back; in a convolution with several groups, the channels of one group.

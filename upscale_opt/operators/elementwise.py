@@ -9,13 +9,14 @@ from torch import fx
 
 from upscale_opt.channels.findings import Value
 from upscale_opt.channels.flow import Flow
+from upscale_opt.channels.lengths import computed
 from upscale_opt.channels.table import Layout
 
 
 def elementwise(flow: Flow, node: fx.Node) -> Value:
     """Operands with channels at the same broadcast position are tied; parameters there follow."""
     if not flow.is_tensor(node):
-        return flow.computed(node)
+        return computed(flow, node)
     operands = [operand for operand in node.all_input_nodes if flow.is_tensor(operand)]
     if any(not isinstance(flow.value(operand), (Layout, type(None))) for operand in node.all_input_nodes):
         return flow.unknown(node)

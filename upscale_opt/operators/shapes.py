@@ -11,6 +11,7 @@ from torch import fx
 
 from upscale_opt.channels.findings import Value
 from upscale_opt.channels.flow import Flow
+from upscale_opt.channels.lengths import with_lengths
 from upscale_opt.channels.table import Layout, Scattered
 
 MOST_FOLLOWED = 2**25
@@ -61,7 +62,7 @@ def reshape(flow: Flow, node: fx.Node) -> Value:
     """``view`` and ``reshape``: lengths that count channels are found again in an export."""
     result = _reshape(flow, node)
     if isinstance(result, Layout):
-        return flow.with_lengths(node, result, node.args[1:])
+        return with_lengths(flow, node, result, node.args[1:])
     return result
 
 
@@ -135,7 +136,7 @@ def expand(flow: Flow, node: fx.Node) -> Value:
     if flow.shape(node)[axis] != len(x.channels):
         return flow.unknown(node, "one channel is repeated")
     result = Layout(axis, x.channels)
-    return flow.with_lengths(node, result, node.args[1:])
+    return with_lengths(flow, node, result, node.args[1:])
 
 
 def expand_as(flow: Flow, node: fx.Node) -> Value:

@@ -83,7 +83,7 @@ def _from_json(content: bytes, path: Path) -> dict[str, Any]:
     except ProblemError as error:
         raise MaskError(str(error)) from error
     if isinstance(document, dict) and isinstance(document.get("format"), str):
-        from upscale_opt.planning.plans import read_plan
+        from upscale_opt.planning.plan_files import read_plan
 
         try:
             return dict(read_plan(path).masks)

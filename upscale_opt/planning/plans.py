@@ -6,20 +6,14 @@ state_dict. It can be computed on one machine and used on another that has no OR
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from problems import Evaluation, Order, Problem, ProblemError, evaluate, order_by_names, places_of
-from problems.conversions import whole_number
-from problems.evaluation import COPY, OVER_READ, PIECES, VIEW
-from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
-from problems.order_files import PLAN_FORMAT, PLAN_VERSION, require_plan_fields
-from problems.problem import MAX_SIZE
+from problems.objectives import COPY, OVER_READ, PIECES, VIEW
 from upscale_opt.arguments.checks import (
     settle_fields,
 )
@@ -28,12 +22,11 @@ from upscale_opt.errors import PlanError
 from upscale_opt.models.references import ModelReference
 from upscale_opt.planning.plan_fields import PLAN_FIELDS
 from upscale_opt.planning.segment_problems import Problems
-from upscale_opt.tracing.fingerprints import Fingerprint, fingerprints_from_dict, fingerprints_to_dict
+from upscale_opt.tracing.fingerprints import Fingerprint
 
 if TYPE_CHECKING:
     from solvers import Result
 
-FORMAT, VERSION = PLAN_FORMAT, PLAN_VERSION
 READ_MODES = (VIEW, OVER_READ, PIECES, COPY)
 ALIGNMENT = 8
 """Channels: widths are rounded up to a multiple of this where that is faster; wide ranges begin at one if they can."""
@@ -110,9 +103,18 @@ class Plan:
         return ", ".join(f"{modes.count(mode)} {mode}" for mode in READ_MODES) + f" in {len(self.orders)} blocks"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Plan) and plan_to_dict(self) == plan_to_dict(other)
+        if not isinstance(other, Plan):
+            return NotImplemented
+        return all(_equal(getattr(self, own.name), getattr(other, own.name)) for own in fields(self))
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether two fields of plans say the same; arrays may be among them."""
+    if isinstance(a, Mapping):
+        return isinstance(b, Mapping) and a.keys() == b.keys() and all(_equal(a[name], b[name]) for name in a)
+    return np.array_equal(a, b) if isinstance(a, np.ndarray) else bool(a == b)
 
 
 def consumer_of(access: str) -> str:
@@ -240,172 +242,6 @@ def require_fitting(plan: Plan, problems: Mapping[str, Problem]) -> None:
 
 def _blocks_of(problem: Problem, access: str) -> tuple[int, ...]:
     return next(own.blocks for own in problem.accesses if own.name == access)
-
-
-@entrance()
-def save_plan(plan: Plan, path: str | Path) -> None:
-    """Write a plan to a file, atomically.
-
-    Raises
-    ------
-    PlanError
-        If the path cannot be written.
-    """
-    document = plan_to_dict(plan)
-    lines = []
-    for key, value in document.items():
-        if isinstance(value, dict) and key != "model":
-            rows = ",\n".join(f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in value.items())
-            lines.append(f' "{key}": {{\n{rows}\n }}')
-        else:
-            lines.append(f' "{key}": {json.dumps(value)}')
-    try:
-        write_text_atomically("{\n" + ",\n".join(lines) + "\n}\n", path)
-    except ProblemError as error:
-        raise PlanError(str(error)) from error
-
-
-@entrance()
-def read_plan(path: str | Path) -> Plan:
-    """Read a plan from a file.
-
-    Raises
-    ------
-    PlanError
-        If the file cannot be read, is newer than this program, or a field is wrong; the message names the field.
-    """
-    try:
-        document = read_json(path, file_format=FORMAT, version=VERSION)
-    except ProblemError as error:
-        raise PlanError(str(error)) from error
-    try:
-        return plan_from_dict(document)
-    except ProblemError as error:
-        raise PlanError(f"{path}: {error}") from error
-
-
-def plan_to_dict(plan: Plan) -> dict[str, Any]:
-    """The JSON object of a plan, with plain Python values only."""
-    model = None
-    if plan.model is not None:
-        model = {
-            "name": plan.model.name,
-            "weights": plan.model.weights,
-            "seed": plan.model.seed,
-            "input_shape": list(plan.model.input_shape),
-        }
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "model": model,
-        "masks": _masks_to_dict(plan.masks),
-        "outputs": _masks_to_dict(plan.outputs),
-        "orders": {name: np.asarray(order).tolist() for name, order in plan.orders.items()},
-        "reads": dict(plan.reads),
-        "widths": dict(plan.widths),
-        "kernels": dict(plan.kernels),
-        "slices": None if plan.slices is None else sorted(plan.slices),
-        "places": dict(plan.places),
-        "fixed": fingerprints_to_dict(plan.fixed),
-    }
-
-
-def _masks_to_dict(masks: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    return {name: {"length": len(mask), "kept": np.flatnonzero(mask).tolist()} for name, mask in masks.items()}
-
-
-def plan_from_dict(document: dict[str, Any]) -> Plan:
-    """The plan of a JSON object.
-
-    Raises
-    ------
-    ProblemError
-        If a field is missing or wrong; the message names it.
-    """
-    require_plan_fields(document, "the plan")
-    raw_model = require_field(document, "model", (dict, type(None)), "the plan")
-    masks = _masks_from_dict(require_field(document, "masks", dict, "the plan"), "mask")
-    outputs = {}
-    if document["version"] > 2:
-        outputs = _masks_from_dict(require_field(document, "outputs", dict, "the plan"), "output mask")
-    orders = {
-        name: _indices(raw, f"the plan's order {name!r}")
-        for name, raw in require_field(document, "orders", dict, "the plan").items()
-    }
-    reads = require_field(document, "reads", dict, "the plan")
-    for name, mode in reads.items():
-        if mode not in READ_MODES:
-            raise ProblemError(f"the plan reads {name!r} as {mode!r}; read modes are {', '.join(READ_MODES)}")
-    widths, kernels, slices = _readings_from_dict(document) if document["version"] > 3 else ({}, {}, frozenset[str]())
-    model = None if raw_model is None else _model_from_dict(raw_model)
-    for kind, named in (("width", widths), ("slice", slices or ())):
-        for name in named:
-            if name not in reads:
-                raise ProblemError(f"the plan has a {kind} of {name!r}, but no read mode for it; remove it")
-    places = require_field(document, "places", dict, "the plan") if document["version"] > 4 else {}
-    if not all(isinstance(name, str) for name in places.values()):
-        raise ProblemError("the plan's places must be names of blocks")
-    fixed = require_field(document, "fixed", dict, "the plan") if document["version"] > 5 else {}
-    return Plan(
-        *(masks, orders, reads, model, outputs, widths, kernels, slices, places),
-        fingerprints_from_dict(fixed, "the plan's fixed values of"),
-    )
-
-
-def _readings_from_dict(document: dict[str, Any]) -> tuple[dict[str, int], dict[str, str], frozenset[str] | None]:
-    """What version 4 added: widths, kernels and slices."""
-    widths = require_field(document, "widths", dict, "the plan")
-    for name, width in widths.items():
-        if type(width) is not int or not 1 <= width <= MAX_SIZE:
-            raise ProblemError(f"the plan's width {name!r} must be a whole number of channels, at least 1")
-    kernels = require_field(document, "kernels", dict, "the plan")
-    for name, kernel in kernels.items():
-        if kernel not in KERNELS:
-            raise ProblemError(f"the plan computes {name!r} by {kernel!r}; kernels are {', '.join(KERNELS)}")
-    slices = require_field(document, "slices", (list, type(None)), "the plan")
-    if slices is not None and not all(isinstance(name, str) for name in slices):
-        raise ProblemError("the plan's slices must be a list of access names")
-    if slices is not None and len(set(slices)) < len(slices):
-        raise ProblemError("the plan's slices name an access twice")
-    return widths, kernels, None if slices is None else frozenset(slices)
-
-
-def _masks_from_dict(raw_masks: dict[str, Any], kind: str) -> dict[str, np.ndarray]:
-    masks = {}
-    for name, raw in raw_masks.items():
-        where = f"the plan's {kind} {name!r}"
-        length = require_field(raw, "length", int, where)
-        reject_unknown_fields(raw, {"length", "kept"}, where)
-        kept = _indices(require_field(raw, "kept", list, where), f"{where}: field 'kept'")
-        if not 1 <= length <= MAX_SIZE:
-            raise ProblemError(f"{where}: field 'length' is {length}; it must lie between 1 and {MAX_SIZE}")
-        if kept.size and kept.max() >= length:
-            raise ProblemError(f"{where}: field 'length' is {length}, too small for its kept channels")
-        masks[name] = np.zeros(length, dtype=bool)
-        masks[name][kept] = True
-    return masks
-
-
-def _model_from_dict(raw: dict[str, Any]) -> ModelReference:
-    where = "the plan's model"
-    reject_unknown_fields(raw, {"name", "weights", "seed", "input_shape"}, where)
-    shape = require_field(raw, "input_shape", list, where)
-    if not shape or not all(type(n) is int and n > 0 for n in shape):
-        raise ProblemError(f"{where}: field 'input_shape' must list positive whole numbers")
-    return ModelReference(
-        require_field(raw, "name", str, where),
-        require_field(raw, "weights", (str, type(None)), where),
-        whole_number(require_field(raw, "seed", int, where), f"{where}: field 'seed'", least=0),
-        tuple(shape),
-    )
-
-
-def _indices(raw: Any, where: str) -> np.ndarray:
-    if not isinstance(raw, list) or not all(type(i) is int and 0 <= i < MAX_SIZE for i in raw):
-        raise ProblemError(f"{where} must be a list of channel indices")
-    if len(set(raw)) < len(raw):
-        raise ProblemError(f"{where} lists a channel twice; list each once")
-    return np.array(raw, dtype=np.int64)
 
 
 def _assemble(

@@ -22,7 +22,8 @@ from upscale_opt.arguments.checks import names
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import PlanError
 from upscale_opt.models.memory_formats import memory_format_of
-from upscale_opt.planning.plans import Plan, save_plan
+from upscale_opt.planning.plan_files import save_plan
+from upscale_opt.planning.plans import Plan
 from upscale_opt.saving.forms import FORMS, require_forms
 from upscale_opt.saving.written_forms import to_bytes
 from upscale_opt.tracing.graphs import Graph

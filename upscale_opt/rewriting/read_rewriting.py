@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import fx, nn
 
-from problems.evaluation import COPY, PIECES
+from problems.objectives import COPY, PIECES
 from upscale_opt.errors import PlanError
 from upscale_opt.masking.stored_channels import Pruning
 from upscale_opt.modules.gather_convolution import GatherConv2d

@@ -12,7 +12,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from problems.evaluation import COPY, PIECES
+from problems.objectives import COPY, PIECES
 from upscale_opt.channels.findings import ChannelSlice
 from upscale_opt.masking.stored_channels import Pruning
 from upscale_opt.models.attributes import copy_with, named_tensors

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from problems import AllocationProblem, evaluate, order_by_names
-from problems.evaluation import COPY, OVER_READ, PIECES
+from problems.objectives import COPY, OVER_READ, PIECES
 from solvers import Allocation
 from upscale_opt.comparing.comparison import export_all, prepare
 from upscale_opt.latency.backends import EAGER

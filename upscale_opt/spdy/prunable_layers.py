@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from problems import TimingTable
+from upscale_opt.arguments.amounts import num_removed
 from upscale_opt.errors import MaskError
-from upscale_opt.importance.amounts import num_removed
 from upscale_opt.masking.stored_channels import Pruning
 from upscale_opt.planning.layer_shapes import Layer
 from upscale_opt.planning.workloads import layer_of
@@ -46,7 +46,7 @@ class PrunableLayer:
         return math.prod(self.shape.input_shape) // self.channels
 
     def kept(self, sparsity: float) -> int:
-        """Channels that a level keeps: all but `upscale_opt.importance.amounts.num_removed`."""
+        """Channels that a level keeps: all but `upscale_opt.arguments.amounts.num_removed`."""
         return self.channels - num_removed(sparsity, self.channels)
 
     def counts(self, sparsities: Sequence[float]) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ from upscale_opt.capture.regions import enter, leave
 from upscale_opt.capture.tracer import REASON, traced
 from upscale_opt.channels.findings import Value, channels_in
 from upscale_opt.channels.flow import Flow, UnknownArguments
+from upscale_opt.channels.lengths import computed
 from upscale_opt.channels.table import Scattered
 from upscale_opt.errors import ModelError, first_line
 from upscale_opt.models.network_checks import require_call
@@ -147,7 +148,7 @@ def _apply_rule(flow: Flow, node: fx.Node) -> Value:
             return flow.unknown(node, f"{type(module).__name__} with parametrisations")
     rule = rule_of(flow, node)
     if rule is None:
-        return flow.unknown(node, node.meta.get(REASON)) if flow.is_tensor(node) else flow.computed(node)
+        return flow.unknown(node, node.meta.get(REASON)) if flow.is_tensor(node) else computed(flow, node)
     if node.kwargs.get("out") is not None and not (rule is elementwise and _same_shape(flow, node, node.kwargs["out"])):
         return flow.unknown(node, f"{flow.operator(node)} with out=")
     if rule is not elementwise and not (node.args and isinstance(node.args[0], (fx.Node, list, tuple))):

@@ -11,8 +11,7 @@ generators.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -21,15 +20,13 @@ import torch
 from torch import fx, nn
 
 from upscale_opt.arguments.entrance import entrance
-from upscale_opt.capture.regions import unwound
 from upscale_opt.errors import VerificationError
 from upscale_opt.masking.input_masks import effective_masks
-from upscale_opt.models.attributes import attribute_of, copied, copy_with, named_tensors
-from upscale_opt.models.double_precision import in_double_precision
-from upscale_opt.models.network_checks import input_axis, masks_by_weight, require_values, with_values
+from upscale_opt.models.attributes import attribute_of, copy_with, named_tensors
+from upscale_opt.models.network_checks import require_values, with_values
 from upscale_opt.models.outputs import NO_TENSOR, clones, relative_error, tensors
 from upscale_opt.models.preservation import Preservation, unchanged
-from upscale_opt.models.random_draws import draws_of, same_draws
+from upscale_opt.models.random_draws import draws_of
 from upscale_opt.rewriting.exports import Exported, Verification
 from upscale_opt.rewriting.stored_layouts import stored_positions
 from upscale_opt.tracing.buffers import changing_buffers, frozen_statistics
@@ -39,9 +36,12 @@ from upscale_opt.tracing.network_fits import require_fitting_inputs, require_sam
 from upscale_opt.tracing.prologues import prologues_of
 from upscale_opt.tracing.trace import as_tuple, trace
 from upscale_opt.tracing.writes import writes_of
+from upscale_opt.verifying.differences import outputs_by_node, variation_of
 from upscale_opt.verifying.gradients import Comparison, Gradients, shaken
+from upscale_opt.verifying.masked_copies import drop_columns
 from upscale_opt.verifying.multiplications import Multiplication
 from upscale_opt.verifying.randomisation import random_inputs, randomise
+from upscale_opt.verifying.starts import Start, as_compared
 
 TOLERANCE = 1e-9
 SENSITIVITY = 1e-6
@@ -127,7 +127,7 @@ class Verifier:
         self.masks = dict(masks) if masks is not None else effective_masks(self.graph).masks
         generator = torch.Generator().manual_seed(seed)
         given = as_tuple(example_inputs)
-        self._changes_itself = True  # until it is seen not to
+        self._start = Start(changes_itself=True)  # until it is seen not to
         with unchanged(model):  # its copies share classes and closures with it
             self._randomise(given, generator)
             self.state = dict(named_tensors(self.masked))
@@ -157,7 +157,7 @@ class Verifier:
         axes = {weight: read.input_axis for weight, read in self.graph.consumers.items()}
         masked: nn.Module = copy_with(self.model, lambda _, tensor: _double(tensor, copy=True))
         self._multiplications: list[Multiplication] = []
-        _drop_columns(masked, self.masks, axes)
+        drop_columns(masked, self.masks, axes)
         self._fill_empty_weights(masked)
         writes = writes_of(self.graph)
         for weight, mask in self.masked_outputs.items():
@@ -207,7 +207,7 @@ class Verifier:
         if not self.outputs:
             return Verification(float("nan"), 0.0, None, None, NO_TENSOR)
         error = self._error(module)
-        variation = _variation(self.outputs, len(self.inputs))
+        variation = variation_of(self.outputs, len(self.inputs))
         if not error <= TOLERANCE:
             message = self._irreproducible()
             if message is not None:
@@ -241,7 +241,7 @@ class Verifier:
         axes = {weight: read.input_axis for weight, read in self.graph.consumers.items()}
         dropped = {weight: (axes[weight], ~mask) for weight, mask in self.masks.items()}
         return Gradients(
-            *(self.masked, self.inputs[0], self._compared, dropped),
+            *(self.masked, self.inputs[0], self._start.running, dropped),
             multiplications=self._multiplications,
             seed=self.seed,
         )
@@ -311,11 +311,11 @@ class Verifier:
     def _run(self, module: nn.Module) -> list[torch.Tensor]:
         """All output tensors, for all draws; afterwards the module is as it was, so that it always begins the same."""
         found: list[torch.Tensor] = []
-        with torch.no_grad(), self._same_start(module) as state:
+        with torch.no_grad(), self._start.same(module) as state:
             for inputs in self.inputs:
-                with _running():
+                with as_compared():
                     found += [y if state is None else y.clone() for y in tensors(module(*clones(inputs)))]
-            self._changes_itself = state is not None and state.changed()
+            self._start.changes_itself = state is not None and state.changed()
         return found
 
     def _run_on(self, module: nn.Module, times: int) -> list[list[torch.Tensor]]:
@@ -323,19 +323,9 @@ class Verifier:
         found = []
         with torch.no_grad(), Preservation(module):
             for _ in range(times):
-                with _running():
+                with as_compared():
                     found.append([y.clone() for y in tensors(module(*clones(self.inputs[0])))])
         return found
-
-    def _same_start(self, module: nn.Module) -> AbstractContextManager[Preservation | None]:
-        """A context after which a module that changes itself when it is run is as it was."""
-        return Preservation(module) if self._changes_itself else nullcontext()
-
-    @contextmanager
-    def _compared(self, module: nn.Module) -> Iterator[None]:
-        """How the forward and backward passes of a module run."""
-        with self._same_start(module), _running():
-            yield
 
     def _negative_control(self, module: fx.GraphModule) -> float | None:
         """Largest error over a few swaps of two kept columns, late consumers first."""
@@ -365,8 +355,8 @@ class Verifier:
         """The first module whose output differs, channels matched through the layouts."""
         traced = copy.deepcopy(self.graph.module).double()
         traced.load_state_dict({name: self.state.get(name, own) for name, own in traced.state_dict().items()})
-        expected = _outputs_by_node(traced, self.inputs[0])
-        found = _outputs_by_node(module, self.inputs[0])
+        expected = outputs_by_node(traced, self.inputs[0])
+        found = outputs_by_node(module, self.inputs[0])
         chosen = exported.plan.slices or ()
         selected = {name for read, own in prologues_of(self.graph).items() if read in chosen for name in own.nodes}
         for node in traced.graph.nodes:
@@ -382,78 +372,10 @@ class Verifier:
         return "the output"
 
 
-@contextmanager
-def _running() -> Iterator[None]:
-    """How networks are compared: in float64, and with the same random numbers."""
-    with same_draws(), in_double_precision():
-        yield
-
-
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.shape == b.shape and bool(torch.equal(a.nan_to_num(), b.nan_to_num()))
-
-
-@entrance()
-def masked_copy(model: Any, masks: Mapping[str, np.ndarray], axes: Mapping[str, int] | None = None) -> Any:
-    """A copy of a model with the input channels that the masks drop set to zero: the masked model.
-
-    Parameters
-    ----------
-    model
-        Any module; it is not changed.
-    masks
-        Weight or module name to Boolean array, True = kept, or to a list of kept channels.
-    axes
-        Weight name to the dimension its input channels are on. Default: 0 for transposed convolutions, 1 for others.
-
-    Raises
-    ------
-    MaskError
-        If a name is no weight of the model, or a mask does not fit.
-    """
-    masked = copied(model)
-    _drop_columns(masked, masks_by_weight(masked, masks, axes or {}), axes)
-    return masked
-
-
-@torch.no_grad()
-def _drop_columns(model: nn.Module, masks: Mapping[str, np.ndarray], axes: Mapping[str, int] | None) -> None:
-    """Set the input channels that the masks drop to zero, in place."""
-    for name, mask in masks.items():
-        weight = attribute_of(model, name)
-        axis = axes[name] if axes is not None and name in axes else input_axis(model, name)
-        weight.transpose(axis, 0)[torch.from_numpy(~mask).to(weight.device)] = 0
 
 
 def _double(tensor: torch.Tensor, *, copy: bool = False) -> torch.Tensor:
     """A tensor in float64 if it holds floating-point numbers; the same one if nothing changes and no copy is wanted."""
     return tensor.detach().to(torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=copy)
-
-
-def _variation(outputs: list[torch.Tensor], num_draws: int) -> float:
-    """How much the outputs differ between two samples of one draw, or between two draws, relative to their size."""
-    if num_draws == 2:
-        half = len(outputs) // 2
-        pairs = [(a, b) for a, b in zip(outputs[:half], outputs[half:], strict=True) if a.shape == b.shape]
-    else:
-        pairs = [(y[:1], y[1:2]) for y in outputs if y.ndim > 0 and y.shape[0] == 2]
-    sizes = [max(float(a.abs().max()), float(b.abs().max())) if a.numel() else 0.0 for a, b in pairs]
-    return max(
-        (float((a - b).abs().max()) / size for (a, b), size in zip(pairs, sizes, strict=True) if size > 0), default=0.0
-    )
-
-
-def _outputs_by_node(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, torch.Tensor]:
-    """Tensor output of every node, by node name."""
-    outputs: dict[str, torch.Tensor] = {}
-
-    class Recorder(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
-            result = super().run_node(n)
-            if isinstance(result, torch.Tensor):
-                outputs[n.name] = result.clone()
-            return result
-
-    with torch.no_grad(), in_double_precision(), unwound():
-        Recorder(module).run(*clones(inputs))
-    return outputs

@@ -28,7 +28,8 @@ from upscale_opt import (
 from upscale_opt.saving.written_forms import to_bytes
 from upscale_opt.tracing.buffers import changing_buffers, frozen_statistics
 from upscale_opt.tracing.fingerprints import fingerprint_of
-from upscale_opt.verifying.verification import Verifier, masked_copy
+from upscale_opt.verifying.masked_copies import masked_copy
+from upscale_opt.verifying.verification import Verifier
 
 C = 8
 SHAPE = (2, 3, 8, 8)

@@ -18,8 +18,8 @@ from upscale_opt import (
     load_model,
     trace,
 )
+from upscale_opt.arguments.amounts import num_removed
 from upscale_opt.comparing.comparison import prepare
-from upscale_opt.importance.amounts import num_removed
 
 
 class Grouped(nn.Module):

@@ -26,7 +26,7 @@ from upscale_opt import (
     register_importance,
     trace,
 )
-from upscale_opt.importance.amounts import num_removed
+from upscale_opt.arguments.amounts import num_removed
 
 METHODS = tuple(IMPORTANCES)
 AMOUNTS = [f"{hundredths / 100:.2f}" for hundredths in range(100)]

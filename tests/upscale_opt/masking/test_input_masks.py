@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from upscale_opt import MaskError, effective_masks, l2_masks, l2_output_masks, normalise_masks, trace
-from upscale_opt.importance.amounts import num_removed
+from upscale_opt.arguments.amounts import num_removed
 
 
 @pytest.fixture

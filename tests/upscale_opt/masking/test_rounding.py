@@ -20,7 +20,7 @@ from upscale_opt import (
     save_plan,
     trace,
 )
-from upscale_opt.importance.amounts import round_up
+from upscale_opt.arguments.amounts import round_up
 from upscale_opt.planning.plans import baseline_plan
 
 

@@ -26,7 +26,7 @@ from upscale_opt import (
 )
 from upscale_opt.models.preservation import Preservation
 from upscale_opt.models.snapshots import Snapshot
-from upscale_opt.verifying.verification import masked_copy
+from upscale_opt.verifying.masked_copies import masked_copy
 
 
 class Helper:

@@ -7,7 +7,7 @@ import networks
 import pytest
 
 from upscale_opt import AnalyticCosts, PlanError, read_plan, save_plan
-from upscale_opt.planning.plans import plan_to_dict
+from upscale_opt.planning.plan_files import plan_to_dict
 
 DEFECTS = {
     "lacks the field 'orders'": lambda d: d.pop("orders"),

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from problems.evaluation import COPY, OVER_READ, PIECES
+from problems.objectives import COPY, OVER_READ, PIECES
 from upscale_opt import PlanError, export, read_plan, save_plan
 from upscale_opt.modules.selections import Gather
-from upscale_opt.planning.plans import MATMUL, Plan, plan_from_dict, plan_to_dict
+from upscale_opt.planning.plan_files import plan_from_dict, plan_to_dict
+from upscale_opt.planning.plans import MATMUL, Plan
 
 
 def stored_of(problems):

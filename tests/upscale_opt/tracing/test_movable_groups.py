@@ -9,7 +9,9 @@ from torch.nn import functional
 from problems import Order
 from solvers import solve
 from upscale_opt import export, extract, load, plan, read_plan, save_plan, trace
-from upscale_opt.planning.plans import PlanError, plan_from_dict, plan_of_orders, plan_to_dict
+from upscale_opt.errors import PlanError
+from upscale_opt.planning.plan_files import plan_from_dict, plan_to_dict
+from upscale_opt.planning.plans import plan_of_orders
 
 
 class Grouped(nn.Module):

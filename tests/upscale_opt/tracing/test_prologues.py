@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from problems.evaluation import COPY, OVER_READ, PIECES
+from problems.objectives import COPY, OVER_READ, PIECES
 from upscale_opt import export, trace
 from upscale_opt.tracing.prologues import Prologue, prologues_of
 

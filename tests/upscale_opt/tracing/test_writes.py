@@ -11,7 +11,7 @@ from solvers import solve
 from upscale_opt import MaskError, PlanError, effective_masks, export, extract, plan, trace
 from upscale_opt.masking.output_masks import l2_output_masks, maskable_producers, normalise_output_masks
 from upscale_opt.masking.stored_channels import Pruning
-from upscale_opt.planning.plans import plan_from_dict, plan_to_dict
+from upscale_opt.planning.plan_files import plan_from_dict, plan_to_dict
 from upscale_opt.tracing.writes import writes_of, zero_channels
 
 

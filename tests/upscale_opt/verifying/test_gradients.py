@@ -1,6 +1,8 @@
 """Tests of verified gradients: what the export learns, what is said where there is nothing to compare."""
 
+import gc
 import operator
+import weakref
 from contextlib import contextmanager
 
 import networks
@@ -10,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from upscale_opt import VerificationError, effective_masks, export, extract, plan, trace, verify
+from upscale_opt import VerificationError, effective_masks, export, extract, l2_masks, plan, trace, verify
 from upscale_opt.models.double_precision import in_double_precision
 from upscale_opt.models.preservation import Preservation
 from upscale_opt.rewriting.exports import Verification
@@ -368,3 +370,19 @@ def test_a_wrong_gradient_of_a_network_that_overwrites_nothing_stays_one():
     broken = swapped_for(exported, operator.mul, lambda x, factor: x.detach() * factor)
     found = verify(model, broken, X)
     assert not found.passed and found.gradients > 1e-3
+
+
+def test_nobody_keeps_a_masked_model_that_has_done_its_work():
+    """Without garbage collection: those of large networks would fill the memory until it comes to be."""
+    model, x = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval(), torch.randn(2, 3, 8, 8)
+    graph = trace(model, x)
+    verifier = Verifier(model, (x,), graph, l2_masks(graph, 0.5))
+    assert verifier.gradients.reason is None
+    masked = weakref.ref(verifier.masked)
+    gc.collect()
+    gc.disable()
+    try:
+        del verifier
+        assert masked() is None
+    finally:
+        gc.enable()

@@ -1,0 +1,56 @@
+"""Lengths that a network computes, and gives to operators: which channels they count, and what is given too many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import fx
+
+from upscale_opt.channels.findings import Value, channels_in
+from upscale_opt.channels.flow import Flow
+from upscale_opt.channels.table import Layout
+
+
+def computed(flow: Flow, node: fx.Node) -> Value:
+    """Arithmetic on lengths and the like: remembers which channels the result counts."""
+    counted = [own for x in node.all_input_nodes if (own := flow.sizes.get(x.name)) is not None]
+    if any(list(channels_in(flow.value(x))) for x in node.all_input_nodes):
+        return flow.unknown(node)
+    flat = [own for sizes in counted for own in (sizes if isinstance(sizes, tuple) else (sizes,))]
+    flat = [own for own in flat if own is not None]
+    flow.sizes[node.name] = np.concatenate(flat) if flat else None
+    return None
+
+
+def with_lengths(flow: Flow, node: fx.Node, result: Layout, given: Sequence[Any]) -> Value:
+    """Settle the lengths given to a node whose output is `result`; see `Flow.lengths` and `Flow.settled`.
+
+    A rearrangement needs none: an export puts a selection in its place.
+    """
+    if any(own.node == node.name for own in flow.rearrangements):
+        return result
+    entries = list(given[0]) if len(given) == 1 and isinstance(given[0], (tuple, list)) else list(given)
+    if len(entries) == 1 and isinstance(entries[0], fx.Node) and len(flow.shape(node)) > 1:
+        sizes = flow.sizes.get(entries[0].name)
+        if not isinstance(sizes, tuple) or not _counts(sizes[result.axis], result):
+            return flow.unknown(node)
+        flow.settled.add((node.name, entries[0].name))
+        return result
+    if len(entries) != len(flow.shape(node)):
+        return flow.unknown(node)
+    entry = entries[result.axis]
+    if isinstance(entry, fx.Node):
+        flow.settled.add((node.name, entry.name))
+        if entries.count(entry) > 1:
+            return flow.unknown(node)
+        if not _counts(flow.sizes.get(entry.name), result):
+            flow.lengths[node.name] = result.axis
+    elif entry != -1:
+        flow.lengths[node.name] = result.axis
+    return result
+
+
+def _counts(sizes: Any, result: Layout) -> bool:
+    return isinstance(sizes, np.ndarray) and np.array_equal(sizes, result.channels)

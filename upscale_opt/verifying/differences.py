@@ -1,0 +1,41 @@
+"""How outputs differ: between samples, as outputs must that say anything, and node by node, for error messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+
+from upscale_opt.capture.regions import unwound
+from upscale_opt.models.double_precision import in_double_precision
+from upscale_opt.models.outputs import clones
+
+
+def variation_of(outputs: list[torch.Tensor], num_draws: int) -> float:
+    """How much the outputs differ between two samples of one draw, or between two draws, relative to their size."""
+    if num_draws == 2:
+        half = len(outputs) // 2
+        pairs = [(a, b) for a, b in zip(outputs[:half], outputs[half:], strict=True) if a.shape == b.shape]
+    else:
+        pairs = [(y[:1], y[1:2]) for y in outputs if y.ndim > 0 and y.shape[0] == 2]
+    sizes = [max(float(a.abs().max()), float(b.abs().max())) if a.numel() else 0.0 for a, b in pairs]
+    return max(
+        (float((a - b).abs().max()) / size for (a, b), size in zip(pairs, sizes, strict=True) if size > 0), default=0.0
+    )
+
+
+def outputs_by_node(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, torch.Tensor]:
+    """Tensor output of every node, by node name."""
+    outputs: dict[str, torch.Tensor] = {}
+
+    class Recorder(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            result = super().run_node(n)
+            if isinstance(result, torch.Tensor):
+                outputs[n.name] = result.clone()
+            return result
+
+    with torch.no_grad(), in_double_precision(), unwound():
+        Recorder(module).run(*clones(inputs))
+    return outputs
