@@ -1,6 +1,7 @@
 """The latency benchmark: a small network through all variants, in one step and in two; its table."""
 
 import csv
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from benchmarks.latency import __main__ as latency
 from benchmarks.latency.cells import KEY, VARIANTS
 from benchmarks.latency.tables import by_cell, page, verdict
 
+NETWORK = f"{Path(__file__).parents[1]}/upscale_opt/networks.py:Residual"
 QUICK = ("--image-size", "32", "--runs", "2", "--time-limit", "1", "--batches", "1", "--amounts", "0.5")
 
 
@@ -25,7 +27,7 @@ def rows_of(directory):
 
 
 def test_every_variant_has_a_row_and_nothing_is_measured_twice(directory, monkeypatch, capsys):
-    arguments = ["--models", "mobilenet_v3_small", "--formats", "channels_last", *QUICK]
+    arguments = ["--models", NETWORK, "--formats", "channels_last", *QUICK]
     assert latency.main(arguments) == 0
     rows = rows_of(directory)
     assert [row["variant"] for row in rows] == list(VARIANTS)
@@ -74,7 +76,7 @@ def test_the_floor_is_measured_twice_as_often_and_the_hosts_share_is_told(direct
         return measured
 
     monkeypatch.setattr(measuring, "profile_interleaved", noting)
-    arguments = ["--models", "mobilenet_v3_small", "--formats", "NCHW", *QUICK, "--copies", "2"]
+    arguments = ["--models", NETWORK, "--formats", "NCHW", *QUICK, "--copies", "2"]
     assert latency.main(arguments) == 0
     rows = rows_of(directory)
     counts = {name: sum(own.rpartition(" ")[0] == name for own in measured) for name in VARIANTS}
@@ -83,7 +85,7 @@ def test_the_floor_is_measured_twice_as_often_and_the_hosts_share_is_told(direct
 
 
 def test_plans_made_elsewhere_are_carried_out_without_a_solver(directory, monkeypatch):
-    arguments = ["--models", "mobilenet_v3_small", "--formats", "NCHW", *QUICK, "--plans", str(directory / "plans")]
+    arguments = ["--models", NETWORK, "--formats", "NCHW", *QUICK, "--plans", str(directory / "plans")]
     assert latency.main([*arguments, "--plan-only"]) == 0
     assert len(list((directory / "plans").glob("*.json"))) == 4 and not (directory / "latency.csv").exists()
     monkeypatch.setitem(__import__("sys").modules, "benchmarks.latency.planning", None)

@@ -272,8 +272,10 @@ def _patch(own: Any, describe: Callable[[Any], Description | None], regions: Reg
 
 # Code
 
-_ENTER = re.compile(r"(?P<name>\w+) = (?P<call>\w*upscale_opt_regions_enter\w*\(.*?\))(;  (?P<rest>.*))?$")
-_LEAVE = re.compile(r"\w+ = \w*upscale_opt_regions_leave\w*\(\w+\)")
+_HERE = __name__.replace(".", "_")
+"""What torch.fx calls this module in the code that it writes."""
+_ENTER = re.compile(rf"(?P<name>\w+) = (?P<call>\w*{_HERE}_enter\w*\(.*?\))(;  (?P<rest>.*))?$")
+_LEAVE = re.compile(rf"\w+ = \w*{_HERE}_leave\w*\(\w+\)")
 
 
 def with_statements(body: list[str]) -> list[str]:

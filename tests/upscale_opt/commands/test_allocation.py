@@ -161,6 +161,7 @@ def stopped(command, environment, signal_number, out, step):
     return process.returncode, err
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_with_the_times_it_measured_and_ends_with_the_same_weights(tmp_path):
     """Killed in the middle of reconstructions, interrupted in the second round; what was measured then still holds.
 

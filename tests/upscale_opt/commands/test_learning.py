@@ -102,6 +102,7 @@ def stopped(command, environment, checkpoint, signal_number):
     return process.returncode, err
 
 
+@pytest.mark.slow
 def test_a_stopped_training_is_resumed_and_ends_with_the_same_weights(run, tmp_path):
     """The program is killed as soon as it has written a checkpoint, resumed, interrupted, and resumed again."""
     options = (*MODEL, *DIGITS, "--method", "bip", "--epochs", "12", "--batch-size", "256")

@@ -186,7 +186,7 @@ def randomise_statistics(model):
             module.running_var.uniform_(0.5, 1.5, generator=generator)
 
 
-@pytest.mark.parametrize("kind", [networks.Two, networks.InPlace])
+@pytest.mark.parametrize("kind", [networks.Two, pytest.param(networks.InPlace, marks=pytest.mark.slow)])
 def test_every_form_round_trips_in_fresh_processes(kind, exported_net, tmp_path):
     """pt2, TorchScript and ONNX without this package, plan and weights without solver; three batch sizes."""
     pytest.importorskip("onnxruntime")
@@ -213,6 +213,7 @@ def test_every_network_can_be_saved(kind, objective, form, exported_net, tmp_pat
     assert mode == {name: m.training for name, m in exported.module.named_modules()}
 
 
+@pytest.mark.slow
 def test_a_torchvision_network_round_trips(tmp_path):
     pytest.importorskip("onnxruntime")
     exported = solved("squeezenet1_1", 64)

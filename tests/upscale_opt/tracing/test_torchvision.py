@@ -10,11 +10,9 @@ from benchmarks.coverage.networks import input_shape
 from solvers import solve
 from upscale_opt import ModelReference, effective_masks, export, extract, l2_masks, load_model, plan, trace, verify
 
-QUICK = (
-    *("resnet18", "squeezenet1_1", "mobilenet_v3_small", "densenet121", "googlenet", "shufflenet_v2_x0_5"),
-    *("regnet_x_400mf", "convnext_tiny", "swin_t", "lraspp_mobilenet_v3_large"),
-)
+QUICK = ("resnet18", "squeezenet1_1", "mobilenet_v3_small", "shufflenet_v2_x0_5", "regnet_x_400mf")
 REST = (
+    *("densenet121", "googlenet", "convnext_tiny", "swin_t", "lraspp_mobilenet_v3_large"),
     *("resnet34", "resnet50", "resnet101", "wide_resnet50_2", "resnext50_32x4d", "vgg11", "vgg16_bn", "alexnet"),
     *("mobilenet_v2", "mnasnet1_0", "efficientnet_b0", "efficientnet_v2_s", "inception_v3", "regnet_y_400mf"),
     *("vit_b_32", "swin_v2_t", "maxvit_t", "fcn_resnet50", "deeplabv3_mobilenet_v3_large"),
@@ -51,7 +49,8 @@ def test_greedy_exports_of_quick_networks_are_exact(name):
     check(name, 0.5, "greedy", 1)
 
 
-def test_verification_is_well_conditioned_for_any_seed():
+@pytest.mark.parametrize("seeds", [range(1), pytest.param(range(1, 5), marks=pytest.mark.slow)])
+def test_verification_is_well_conditioned_for_any_seed(seeds):
     """Random statistics once let rounding noise grow to 1e-6 behind saturated squeeze-and-excitation gates."""
     model, x = load_model(ModelReference("efficientnet_b0")), torch.zeros(1, 3, 64, 64)
     graph = trace(model, x)
@@ -59,7 +58,7 @@ def test_verification_is_well_conditioned_for_any_seed():
     problems = extract(graph, masks)
     results = {segment: solve(problem, solver="greedy") for segment, problem in problems.items()}
     exported = export(model, x, plan(problems, masks, results), graph=graph, verify=False)
-    for seed in range(5):
+    for seed in seeds:
         verification = verify(model, exported, x, seed=seed)
         assert verification.passed and verification.relative_error < 1e-12
 
