@@ -1,30 +1,85 @@
 """How ordering problems are solved: `solve` and the solvers behind it (NumPy; OR-Tools only when it is used).
 
-Beside them stands the choice of a sparsity per layer: `allocate` and `search_allocation`.
+The public names below are imported on first use, so that a command that only prints its help loads neither SciPy nor
+any solver. Beside them stands the choice of a sparsity per layer: `allocate` and `search_allocation`.
 """
 
-from solvers.allocation.coefficient_search import SearchProgress, SearchResult, search_allocation
-from solvers.allocation.dispatch import ALLOCATION_METHODS, allocate
-from solvers.allocation.result import Allocation
-from solvers.common.bounds import trivial_bound
-from solvers.common.errors import SolverError
-from solvers.common.result import Progress, Result, SolveInterrupted, Status
-from solvers.common.task import Finding, Solver, Task
-from solvers.dispatch import solve
-from solvers.methods.beam import Beam
-from solvers.methods.brute_force import BruteForce
-from solvers.methods.cp_sat import CpSat
-from solvers.methods.cp_sat_direct import CpSatDirect
-from solvers.methods.cp_sat_events import CpSatEvents
-from solvers.methods.greedy import Greedy, greedy_order
-from solvers.methods.identity import Identity
-from solvers.methods.local_search import LocalSearch
-from solvers.methods.milp import Milp
-from solvers.methods.neighbourhoods import LargeNeighbourhoods
-from solvers.methods.pair_of_chains import PairOfChains
-from solvers.methods.placed_sets import PlacedSets
-from solvers.registry import register, solver_names
-from solvers.roads.auto import Auto
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from solvers.allocation.coefficient_search import SearchProgress, SearchResult, search_allocation
+    from solvers.allocation.dispatch import ALLOCATION_METHODS, allocate
+    from solvers.allocation.result import Allocation
+    from solvers.common.bounds import trivial_bound
+    from solvers.common.errors import SolverError
+    from solvers.common.result import Progress, Result, SolveInterrupted, Status
+    from solvers.common.task import Finding, Solver, Task
+    from solvers.dispatch import solve
+    from solvers.methods.beam import Beam
+    from solvers.methods.brute_force import BruteForce
+    from solvers.methods.cp_sat import CpSat
+    from solvers.methods.cp_sat_direct import CpSatDirect
+    from solvers.methods.cp_sat_events import CpSatEvents
+    from solvers.methods.greedy import Greedy, greedy_order
+    from solvers.methods.identity import Identity
+    from solvers.methods.local_search import LocalSearch
+    from solvers.methods.milp import Milp
+    from solvers.methods.neighbourhoods import LargeNeighbourhoods
+    from solvers.methods.pair_of_chains import PairOfChains
+    from solvers.methods.placed_sets import PlacedSets
+    from solvers.registry import register, solver_names
+    from solvers.roads.auto import Auto
+
+_HOMES = {
+    "allocation.coefficient_search": (
+        "SearchProgress",
+        "SearchResult",
+        "search_allocation",
+    ),
+    "allocation.dispatch": (
+        "ALLOCATION_METHODS",
+        "allocate",
+    ),
+    "allocation.result": ("Allocation",),
+    "common.bounds": ("trivial_bound",),
+    "common.errors": ("SolverError",),
+    "common.result": (
+        "Progress",
+        "Result",
+        "SolveInterrupted",
+        "Status",
+    ),
+    "common.task": (
+        "Finding",
+        "Solver",
+        "Task",
+    ),
+    "dispatch": ("solve",),
+    "methods.beam": ("Beam",),
+    "methods.brute_force": ("BruteForce",),
+    "methods.cp_sat": ("CpSat",),
+    "methods.cp_sat_direct": ("CpSatDirect",),
+    "methods.cp_sat_events": ("CpSatEvents",),
+    "methods.greedy": (
+        "Greedy",
+        "greedy_order",
+    ),
+    "methods.identity": ("Identity",),
+    "methods.local_search": ("LocalSearch",),
+    "methods.milp": ("Milp",),
+    "methods.neighbourhoods": ("LargeNeighbourhoods",),
+    "methods.pair_of_chains": ("PairOfChains",),
+    "methods.placed_sets": ("PlacedSets",),
+    "registry": (
+        "register",
+        "solver_names",
+    ),
+    "roads.auto": ("Auto",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ALLOCATION_METHODS",
@@ -60,3 +115,13 @@ __all__ = [
     "solver_names",
     "trivial_bound",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME_OF])

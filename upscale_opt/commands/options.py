@@ -13,7 +13,7 @@ import typer
 
 from problems import objective_named, read_sparsity_profile
 from problems.files import write_text_atomically
-from solvers import SolverError, solver_names
+from solvers import SolverError
 from upscale_opt.commands.values import MOST, MOST_SECONDS, MOST_SEED, nameable, real, whole
 from upscale_opt.errors import UpscaleError
 from upscale_opt.saving.forms import require_forms
@@ -296,6 +296,8 @@ def chosen_solvers(names: list[str]) -> list[str]:
     SolverError
         If a name is not registered.
     """
+    from solvers import solver_names  # loads every solver
+
     chosen = list(dict.fromkeys(["greedy", *names]))
     for name in chosen:
         if name not in solver_names():

@@ -8,7 +8,7 @@ from fractions import Fraction
 from tqdm import tqdm
 
 from problems import Objective, Problem
-from solvers import Result, SolveInterrupted, solve
+from solvers import Result, SolveInterrupted
 
 Solutions = dict[str, dict[str, Result]]
 """Segment name to solver name to result."""
@@ -46,6 +46,8 @@ def each_solution(
     proof
         Let the results say why their bounds hold; not those of segments with bundles, which have no proofs.
     """
+    from solvers import solve  # loads every solver, SciPy and more
+
     jobs = [(segment, name) for segment in problems for name in solvers]
     with tqdm(jobs, desc="solve", unit="run", disable=None if progress else True, leave=False) as bar:
         for segment, name in bar:

@@ -13,6 +13,7 @@ from typing import get_args
 import pytest
 from command_line import NETS, ROOT, SHAPE, upscale_opt, upscale_opt_process
 
+import solvers
 from problems import evaluate, write_instance
 from problems.checker.checking import main as check_proofs
 from problems.generators import grouped_masks, random_masks, with_tables
@@ -365,10 +366,8 @@ def test_an_interrupt_keeps_what_is_solved(tmp_path):
 
 
 def test_an_interrupted_model_keeps_its_finished_segments(tmp_path, monkeypatch, capsys):
-    from upscale_opt.planning import solutions as segments
-
     calls = []
-    honest = segments.solve
+    honest = solvers.solve
 
     def stops_at_seven(problem, **options):
         calls.append(problem.name)
@@ -376,7 +375,7 @@ def test_an_interrupted_model_keeps_its_finished_segments(tmp_path, monkeypatch,
             raise KeyboardInterrupt
         return honest(problem, **options)
 
-    monkeypatch.setattr(segments, "solve", stops_at_seven)
+    monkeypatch.setattr(solvers, "solve", stops_at_seven)
     document = tmp_path / "out.json"
     arguments = ["solve", "--model", f"{NETS}:Residual", *SHAPE, "--json", str(document)]
     monkeypatch.setattr(sys, "argv", ["upscale-opt", *arguments])
@@ -390,9 +389,7 @@ def test_an_interrupted_model_keeps_its_finished_segments(tmp_path, monkeypatch,
 
 def test_an_interrupted_model_keeps_the_best_order_of_the_segment_at_hand(tmp_path, monkeypatch, capsys):
     """Ctrl-C inside the second segment's search: the first is whole, the second has greedy's order and one so far."""
-    from upscale_opt.planning import solutions as segments
-
-    honest = segments.solve
+    honest = solvers.solve
     calls = []
 
     def stop(progress):
@@ -402,7 +399,7 @@ def test_an_interrupted_model_keeps_the_best_order_of_the_segment_at_hand(tmp_pa
         calls.append(problem.name)
         return honest(problem, **settings, progress=stop if len(calls) == 4 else None)
 
-    monkeypatch.setattr(segments, "solve", stops_at_four)
+    monkeypatch.setattr(solvers, "solve", stops_at_four)
     document = tmp_path / "out.json"
     arguments = ["solve", "--model", f"{NETS}:Residual", *SHAPE, "--objective", "span", "--json", str(document)]
     monkeypatch.setattr(sys, "argv", ["upscale-opt", *arguments])
