@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from upscale_opt.comparing.comparison import Comparison, Prepared, compare, prepare
+    from upscale_opt.comparing.comparison import Comparison
     from upscale_opt.comparing.floors import floor_of
+    from upscale_opt.comparing.masked_model import MaskedModel
     from upscale_opt.comparing.order_checks import OrderCheck, check_orders
     from upscale_opt.comparing.pictures import save_picture
+    from upscale_opt.comparing.pruning import compare, prepare, prune
     from upscale_opt.comparing.reports import access_table
     from upscale_opt.errors import MaskError, ModelError, PlanError, UpscaleError, UpscaleWarning, VerificationError
     from upscale_opt.exporting.exporter import export, load
@@ -69,7 +71,9 @@ _HOMES = {
         "OrderCheck",
         "check_orders",
     ),
-    "comparing.comparison": ("Comparison", "Prepared", "compare", "prepare"),
+    "comparing.comparison": ("Comparison",),
+    "comparing.masked_model": ("MaskedModel",),
+    "comparing.pruning": ("compare", "prepare", "prune"),
     "masking.constrained": ("constrained_masks",),
     "planning.cost_model": ("AnalyticCosts", "CostModel", "Workload"),
     "errors": ("MaskError", "ModelError", "PlanError", "UpscaleError", "UpscaleWarning", "VerificationError"),
@@ -116,6 +120,7 @@ __all__ = [
     "Importance",
     "KeptChannels",
     "MaskError",
+    "MaskedModel",
     "MatrixConv2d",
     "MeasuredCosts",
     "ModelError",
@@ -123,7 +128,6 @@ __all__ = [
     "OrderCheck",
     "Plan",
     "PlanError",
-    "Prepared",
     "Profile",
     "PruningMasks",
     "Skipped",
@@ -161,6 +165,7 @@ __all__ = [
     "profile",
     "profile_accesses",
     "profile_interleaved",
+    "prune",
     "read_masks",
     "read_plan",
     "register_importance",

@@ -34,7 +34,8 @@ from benchmarks.accuracy.cells import (
 from problems.files import write_bytes_atomically
 from upscale_opt import UpscaleError, importance_masks, prepare, save_masks, trace
 from upscale_opt.arguments.modes import OUTPUT
-from upscale_opt.comparing.comparison import Prepared, export_all
+from upscale_opt.comparing.comparison import export_all
+from upscale_opt.comparing.masked_model import MaskedModel
 from upscale_opt.learning.bip import bip
 from upscale_opt.learning.datasets import Dataset, load_data
 from upscale_opt.learning.evaluation import accuracy
@@ -106,13 +107,13 @@ def learn(cell: Cell, work: Path) -> Row:
 
 def prepared(
     cell: Cell, model: nn.Module, masks: Mapping[str, np.ndarray], x: torch.Tensor, **options: Any
-) -> Prepared:
+) -> MaskedModel:
     """A network masked in the mode of its cell."""
     given, outputs = ({}, masks) if cell.mode == OUTPUT else (masks, None)
     return prepare(model, x, given, outputs=outputs, **options)
 
 
-def solved(prepared: Prepared, solvers: Sequence[str], objective: str, time_limit: float, seed: int) -> Solutions:
+def solved(prepared: MaskedModel, solvers: Sequence[str], objective: str, time_limit: float, seed: int) -> Solutions:
     """The orders of all segments."""
     solutions: Solutions = {}
     found = each_solution(prepared.problems, solvers, objective=objective, time_limit=time_limit, seed=seed)

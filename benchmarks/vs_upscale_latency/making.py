@@ -27,7 +27,8 @@ from upscale_opt import (
     read_plan,
     trace,
 )
-from upscale_opt.comparing.comparison import export_all, prepare
+from upscale_opt.comparing.comparison import export_all
+from upscale_opt.comparing.pruning import prepare
 from upscale_opt.latency.backends import EAGER, TORCHSCRIPT
 from upscale_opt.latency.calibration import calibrate
 from upscale_opt.latency.measured_costs import MeasuredCosts

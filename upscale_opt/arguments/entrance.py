@@ -147,7 +147,7 @@ def _networks(check: str) -> Check:
 A_MODEL, RUNNABLE, RUNNABLES = _networks("a_model"), _networks("runnable"), _networks("runnables")
 MASKS, SETTLED_MASKS, OUTPUTS = _networks("masks"), _networks("settled_masks"), _networks("output_masks")
 EXPORTED = an("upscale_opt.rewriting.exports", "Exported", "what upscale_opt.export returns")
-PREPARED = an("upscale_opt.comparing.comparison", "Prepared", "what upscale_opt.prepare returns")
+MASKED = an("upscale_opt.comparing.masked_model", "MaskedModel", "what upscale_opt.prune returns")
 PLAN = an(
     "upscale_opt.planning.plans", "Plan", "a plan (upscale_opt.plan, or upscale_opt.read_plan of a file)", PlanError
 )
@@ -188,7 +188,7 @@ CHECKS: dict[str, Check] = {
     **dict.fromkeys(("runs", "copies"), whole(1, ModelError)),
     **dict.fromkeys(("round_to", "min_channels"), whole(1, MaskError)),
     **dict.fromkeys(("time_limit", "speedup"), above(0)),
-    **dict.fromkeys(("form", "backend", "scope", "mode"), a_text),
+    **dict.fromkeys(("form", "backend", "scope", "mode", "solver"), a_text),
     **dict.fromkeys(("path", "directory", "tables", "checkpoint"), a_path),
     "amount": an_amount,
     "amounts": named_values(an_amount, "its amount", "weight or module", MaskError),
@@ -205,7 +205,7 @@ CHECKS: dict[str, Check] = {
     "plan": PLAN,
     "reference": REFERENCE,
     "exported": EXPORTED,
-    "prepared": PREPARED,
+    "masked": MASKED,
     "effort": EFFORT,
     "profiles": several(PROFILE, "what upscale_opt.profile_accesses returns"),
     "model": A_MODEL,
@@ -217,6 +217,7 @@ CHECKS: dict[str, Check] = {
     "state_dict": _networks("state_dict"),
     "masks": MASKS,
     "outputs": OUTPUTS,
+    "output_masks": OUTPUTS,
     "axes": named_values(whole(0, MaskError), "the dimension of its input channels", "weight", MaskError),
     "kernels": named_values(a_text, "a kernel", "consumer", PlanError),
     "recipe": RECIPE,

@@ -169,7 +169,7 @@ def _calibrated(prepared: Any, measuring: Measuring) -> Any:
         prepared.graph,
         prepared.masks,
         (inputs,),
-        outputs=prepared.outputs,
+        outputs=prepared.output_masks,
         backend=measuring.backend,
         directory=measuring.directory,
         progress=True,

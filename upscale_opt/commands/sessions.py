@@ -23,7 +23,7 @@ from upscale_opt.errors import ModelError, UpscaleError
 from upscale_opt.planning.solutions import Solutions, each_solution
 
 if TYPE_CHECKING:
-    from upscale_opt.comparing.comparison import Prepared
+    from upscale_opt.comparing.masked_model import MaskedModel
     from upscale_opt.models.references import ModelReference
     from upscale_opt.planning.plans import Plan
     from upscale_opt.rewriting.exports import Exported
@@ -140,7 +140,7 @@ class Run:
 
         choice = self.setting.masks
         text = summary(self.prepared.report, round_to=choice.round_to, min_channels=choice.min_channels)
-        outputs = self.prepared.outputs.values()
+        outputs = self.prepared.output_masks.values()
         if not outputs:
             return text
         return f"{text}; {sum(int(own.sum()) for own in outputs)} of {sum(map(len, outputs))} output channels kept"
@@ -174,7 +174,7 @@ class Run:
             masks=[vars(own) for own in self.prepared.report],
             outputs=[
                 {"weight": weight, "outputs": len(own), "kept": int(own.sum())}
-                for weight, own in self.prepared.outputs.items()
+                for weight, own in self.prepared.output_masks.items()
             ],
             **choice.to_dict(),
             **extra,
@@ -228,9 +228,9 @@ def solve_instance(problem: Problem, search: Search, json: Path | None) -> Solut
     return solutions
 
 
-def prepare_model(setting: Setting, objective: str) -> tuple[Prepared, ModelReference]:
+def prepare_model(setting: Setting, objective: str) -> tuple[MaskedModel, ModelReference]:
     """Build, trace and mask the model of a setting; its problems have what the objective needs."""
-    from upscale_opt.comparing.comparison import prepare
+    from upscale_opt.comparing.pruning import prepare
     from upscale_opt.latency.backends import require_backend
     from upscale_opt.models.references import ModelReference
     from upscale_opt.tracing.skipped import grouped

@@ -17,8 +17,8 @@ from problems import Order, Problem
 from solvers import solve
 from upscale_opt.arguments.checks import a_flag, either, names
 from upscale_opt.arguments.entrance import entrance
-from upscale_opt.comparing.comparison import Prepared
 from upscale_opt.comparing.floors import floor_of
+from upscale_opt.comparing.masked_model import MaskedModel
 from upscale_opt.comparing.reports import FLOOR
 from upscale_opt.exporting.exporter import export
 from upscale_opt.latency.access_profiles import profile_accesses_interleaved
@@ -191,7 +191,7 @@ class OrderCheck:
 
 @entrance(accesses=either(a_flag, names))
 def check_orders(
-    prepared: Prepared,
+    masked: MaskedModel,
     *,
     time_limit: float = 5.0,
     seed: int = 0,
@@ -208,7 +208,7 @@ def check_orders(
 
     Parameters
     ----------
-    prepared
+    masked
         The masked model, with measured costs (`upscale_opt.prepare` with `MeasuredCosts`).
     time_limit
         Seconds per segment, of the solvers.
@@ -233,29 +233,29 @@ def check_orders(
         If an export is wrong, the backend does not fit the device, or there are no copies to measure.
     """
     require_copies(copies)
-    problems, masks, tables = prepared.problems, prepared.masks, prepared.tables
+    problems, masks, tables = masked.problems, masked.masks, masked.tables
     plans, expected = {}, {}
     for name, orders in _orders(problems, time_limit, seed, progress):
         if name == BASELINE:
-            plans[name] = baseline_plan(problems, masks, outputs=prepared.outputs)
+            plans[name] = baseline_plan(problems, masks, outputs=masked.output_masks)
             expected[name] = expected_as_planned(plans[name], problems, tables)
         else:
-            chosen = plan_of_orders(problems, masks, orders, outputs=prepared.outputs)
+            chosen = plan_of_orders(problems, masks, orders, outputs=masked.output_masks)
             plans[name], expected[name] = cheapest_readings(chosen, problems, tables)
-    given = (prepared.model, prepared.example_inputs)
-    verifier = Verifier(*given, prepared.graph, masks, outputs=prepared.outputs) if verify else False
+    given = (masked.model, masked.example_inputs)
+    verifier = Verifier(*given, masked.graph, masks, outputs=masked.output_masks) if verify else False
     exports: dict[str, Exported] = {}
     same_as: dict[str, str] = {}
     for name, own in tqdm(plans.items(), desc="export", disable=None if progress else True, leave=False):
         same = next((earlier for earlier in exports if plans[earlier] == own), None)
         if same is None:
-            exports[name] = export(*given, own, verify=verifier, graph=prepared.graph)
+            exports[name] = export(*given, own, verify=verifier, graph=masked.graph)
         else:
             same_as[name] = same
     kernels = fastest_kernels(tables)
-    floor = floor_of(*given, prepared.graph, masks, problems, outputs=prepared.outputs, kernels=kernels)
+    floor = floor_of(*given, masked.graph, masks, problems, outputs=masked.output_masks, kernels=kernels)
     models = {FLOOR: floor, **{name: own.module for name, own in exports.items()}}
-    inputs = as_tuple(prepared.example_inputs)
+    inputs = as_tuple(masked.example_inputs)
     timed = copied(models, copies, twice=[FLOOR])
     figures = profile_interleaved(timed, inputs, runs=runs, backend=backend, progress=progress)
     medians, noise = _medians(without_drift(figures), models)

@@ -18,7 +18,8 @@ from torch import nn
 from problems import AllocationProblem, evaluate, order_by_names
 from problems.objectives import COPY, OVER_READ, PIECES
 from solvers import Allocation
-from upscale_opt.comparing.comparison import export_all, prepare
+from upscale_opt.comparing.comparison import export_all
+from upscale_opt.comparing.pruning import prepare
 from upscale_opt.latency.backends import EAGER
 from upscale_opt.latency.calibration import Effort, conditions_of
 from upscale_opt.latency.cost_tables import CONTIGUOUS

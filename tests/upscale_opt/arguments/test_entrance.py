@@ -68,7 +68,7 @@ class Things:
         self.results = {name: solve(problem, solver="greedy") for name, problem in self.problems.items()}
         self.plan = upscale_opt.plan(self.problems, self.masks, self.results)
         self.exported = upscale_opt.export(self.model, self.x, self.plan)
-        self.prepared = upscale_opt.prepare(self.model, self.x, self.masks)
+        self.masked = upscale_opt.prepare(self.model, self.x, self.masks)
         self.problem = next(iter(self.problems.values()))
         images = [(torch.zeros(3, 4, 4), 0), (torch.ones(3, 4, 4), 1)]
         self.data = Dataset("four", images, images, 4, (3, 4, 4))
@@ -88,7 +88,7 @@ def valid_calls(own):
         "allocate": {**traced, "data": labelled, "speedup": 1.1},
         "baseline_plan": {"problems": own.problems, "masks": own.masks},
         "calibrate": {**masked, "example_inputs": (own.x,), "directory": own.folder},
-        "check_orders": {"prepared": own.prepared},
+        "check_orders": {"masked": own.masked},
         "compare": {**traced, "masks": own.masks, "measure": False, "solvers": ["greedy"]},
         "constrained_masks": {"graph": own.graph},
         "effective_masks": masked,
@@ -109,6 +109,7 @@ def valid_calls(own):
         "plain_weights": {"model": own.model},
         "plan": {"problems": own.problems, "masks": own.masks, "results": own.results},
         "prepare": {**traced, "masks": own.masks},
+        "prune": {**traced},
         "profile": {**traced, "runs": 2},
         "profile_accesses": {"exported": own.exported, "example_inputs": own.x, "runs": 1},
         "profile_interleaved": {"models": {"a": own.model}, "example_inputs": own.x, "runs": 2},

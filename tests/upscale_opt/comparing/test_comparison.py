@@ -21,7 +21,7 @@ def test_compare_gives_results_exports_and_latencies():
         assert results["cp-sat"].objective <= results["greedy"].objective
     document = json.loads(json.dumps(comparison.to_dict()))
     assert list(document["latency"]) == list(comparison.latencies)
-    assert {segment["name"] for segment in document["segments"]} == set(comparison.prepared.problems)
+    assert {segment["name"] for segment in document["segments"]} == set(comparison.masked.problems)
     text = str(comparison)
     assert "stem" in text and "unpruned" in text
 
@@ -31,7 +31,7 @@ def test_latency_is_compared_with_the_costs_given():
     model, inputs = networks.make(networks.Residual)
     masks = l2_masks(trace(model, inputs), 0.5)
     comparison = compare(model, inputs, masks, objective="latency", measure=False)
-    assert comparison.prepared.costs == AnalyticCosts()
+    assert comparison.masked.costs == AnalyticCosts()
     assert all(exported.verification.passed for exported in comparison.exports.values())
     document = json.loads(json.dumps(comparison.to_dict()))
     assert (document["objective"], document["costs"]) == ("latency", "analytic")
@@ -43,7 +43,7 @@ def test_latency_is_compared_with_the_costs_given():
     assert own["totals"]["greedy"]["pieces"] > 0 and own["totals"]["greedy"]["copies"] == 0
     assert own["cost_model"] == str(joins)
     plain = compare(model, inputs, masks, ("greedy",), measure=False)
-    assert plain.prepared.costs is None and plain.to_dict()["costs"] is None
+    assert plain.masked.costs is None and plain.to_dict()["costs"] is None
 
 
 def test_profiles_have_the_figures_they_name():

@@ -11,9 +11,9 @@ from measuring import QUICK, masked
 from torch import nn
 
 from upscale_opt import effective_masks, trace
-from upscale_opt.comparing.comparison import prepare
 from upscale_opt.comparing.floors import floor_of, floor_of_plan
 from upscale_opt.comparing.order_checks import _explaining, _medians, check_orders
+from upscale_opt.comparing.pruning import prepare
 from upscale_opt.comparing.scatter import save_scatter
 from upscale_opt.errors import ModelError
 from upscale_opt.latency.agreement import INDISTINGUISHABLE, agreement, groups_of, worst_ranked_pair

@@ -11,7 +11,7 @@ from measuring import QUICK, masked
 from torch import nn
 
 from upscale_opt import ModelError, export, extract
-from upscale_opt.comparing.comparison import prepare
+from upscale_opt.comparing.pruning import prepare
 from upscale_opt.latency.backends import BACKENDS, prepared
 from upscale_opt.latency.calibration import calibrate, conditions_of, keys_of, spans_between
 from upscale_opt.latency.cost_tables import CostTables, Timing

@@ -19,7 +19,7 @@ from upscale_opt import (
     trace,
 )
 from upscale_opt.arguments.amounts import num_removed
-from upscale_opt.comparing.comparison import prepare
+from upscale_opt.comparing.pruning import prepare
 
 
 class Grouped(nn.Module):

@@ -1,0 +1,249 @@
+"""A masked model, and everything that can be done with one: solve, plan, export, verify, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from problems import Objective, Problem, objective_named
+from solvers import Result
+from upscale_opt.arguments.checks import either
+from upscale_opt.arguments.entrance import PLAN, entrance, results_by_segment
+from upscale_opt.comparing.comparison import Comparison, compare_solvers
+from upscale_opt.comparing.floors import floor_of
+from upscale_opt.exporting.exporter import export
+from upscale_opt.latency.measured_costs import MeasuredCosts, MeasuredTable
+from upscale_opt.latency.readings import cheapest_readings, fastest_kernels, tables_of
+from upscale_opt.masking.rounding import KeptChannels
+from upscale_opt.models.references import ModelReference
+from upscale_opt.planning.cost_model import AnalyticCosts, CostModel
+from upscale_opt.planning.extraction import extract
+from upscale_opt.planning.plans import Plan, baseline_plan, plan
+from upscale_opt.planning.solutions import each_solution
+from upscale_opt.rewriting.exports import Exported
+from upscale_opt.tracing.graphs import Graph
+from upscale_opt.tracing.trace import as_tuple
+from upscale_opt.verifying.masked_copies import masked_copy
+from upscale_opt.verifying.verification import Verifier
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedModel:
+    """A traced model and its masks; what `upscale_opt.prune` returns.
+
+    Attributes
+    ----------
+    model, example_inputs
+        As given; the model is not changed.
+    graph
+        The trace.
+    masks
+        Weight name to the Boolean mask of a consumer's input channels, True = kept, for every consumer.
+    messages
+        What had to be said about the masks.
+    problems
+        Segment name to ordering problem.
+    trace_seconds
+        Seconds for trace, masks and extraction.
+    costs
+        Where the problems' cost tables come from; None if they have none.
+    output_masks
+        Weight name to the Boolean mask of a producer's output channels, True = kept.
+    report
+        How many channels each consumer was to keep, and how many it keeps.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval()
+    >>> from upscale_opt import prune
+    >>> masked = prune(network, torch.zeros(1, 3, 16, 16), 0.5)
+    >>> masked
+    <MaskedModel Sequential: 2 consumers keep 7 of 11 input channels; 2 ordering problems>
+    >>> masked.export().module[2].weight.shape
+    torch.Size([4, 4, 3, 3])
+    """
+
+    model: nn.Module
+    example_inputs: torch.Tensor | Sequence[Any]
+    graph: Graph
+    masks: Mapping[str, np.ndarray]
+    messages: tuple[str, ...]
+    problems: Mapping[str, Problem]
+    trace_seconds: float
+    costs: CostModel | None = None
+    output_masks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    report: tuple[KeptChannels, ...] = ()
+
+    def __repr__(self) -> str:
+        kept, channels = (sum(count(mask) for mask in self.masks.values()) for count in (np.count_nonzero, len))
+        written = f", {len(self.output_masks)} producers are masked" if self.output_masks else ""
+        return (
+            f"<MaskedModel {type(self.model).__name__}: {len(self.masks)} consumers keep {kept} of {channels} input "
+            f"channels{written}; {len(self.problems)} ordering problems>"
+        )
+
+    def priced(self, costs: CostModel) -> MaskedModel:
+        """The same with cost tables from another model, such as one that was calibrated since."""
+        problems = extract(self.graph, self.masks, outputs=self.output_masks, costs=costs)
+        return replace(self, problems=problems, costs=costs)
+
+    def for_objective(self, objective: str | Objective, costs: CostModel | None = None) -> MaskedModel:
+        """The same with the cost tables that an objective needs: those given, else those it has, else analytic ones."""
+        if not objective_named(objective).uses_tables or (costs is None and self.costs is not None):
+            return self
+        return self.priced(costs if costs is not None else AnalyticCosts.for_device(device_kind(self.example_inputs)))
+
+    @entrance()
+    def solve(
+        self,
+        solver: str = "auto",
+        *,
+        objective: str | Objective = "copies",
+        costs: CostModel | None = None,
+        time_limit: float = 10.0,
+        seed: int = 0,
+        progress: bool = False,
+    ) -> dict[str, Result]:
+        """Solve the ordering problem of every segment.
+
+        Parameters
+        ----------
+        solver
+            A registered name.
+        objective
+            Name or `problems.Objective`.
+        costs
+            Where cost tables come from if the objective uses them. Default: the model's own, else `AnalyticCosts`.
+        time_limit
+            Seconds per segment.
+        seed
+            Of the solver.
+        progress
+            Show a progress bar on standard error.
+
+        Returns
+        -------
+        dict
+            Segment name to `solvers.Result`: order, value, bound, status.
+
+        Raises
+        ------
+        SolverError
+            If there is no such solver, or it cannot solve such a problem.
+        """
+        problems = self.for_objective(objective, costs).problems
+        solutions = each_solution(
+            problems, [solver], objective=objective, time_limit=time_limit, seed=seed, progress=progress
+        )
+        return {segment: result for segment, _, result in solutions}
+
+    @entrance()
+    def plan(self, results: Mapping[str, Result] | None = None, *, model: ModelReference | None = None) -> Plan:
+        """The plan of an export: masks, orders, and how every access is read.
+
+        Parameters
+        ----------
+        results
+            What `solve` returned. Default: that of ``solve()``.
+        model
+            How to build the model again, if a plan file is to say so.
+        """
+        chosen = self.solve() if results is None else results
+        return self.read_cheaply(plan(self.problems, self.masks, chosen, model=model, outputs=self.output_masks))
+
+    def baseline_plan(self) -> Plan:
+        """The plan that reorders nothing and gathers in front of every consumer: the paper's naive export."""
+        return baseline_plan(self.problems, self.masks, outputs=self.output_masks)
+
+    def read_cheaply(self, chosen: Plan) -> Plan:
+        """A plan whose accesses are read in the ways that measured tables find cheapest; the same plan without any."""
+        if not isinstance(self.costs, MeasuredCosts):
+            return chosen
+        return cheapest_readings(chosen, self.problems, self.tables)[0]
+
+    @cached_property
+    def tables(self) -> Mapping[str, MeasuredTable]:
+        """Access name to measured table, for those that have one."""
+        if not isinstance(self.costs, MeasuredCosts):
+            return {}
+        return tables_of(self.graph, self.masks, self.costs, outputs=self.output_masks)
+
+    def verifier(self) -> Verifier:
+        """What exports of this model are verified by; several exports may share one."""
+        return Verifier(self.model, self.example_inputs, self.graph, self.masks, outputs=self.output_masks)
+
+    @entrance(plan=either(PLAN, results_by_segment))
+    def export(self, plan: Plan | Mapping[str, Result] | None = None, *, verify: bool = True) -> Exported:
+        """Carry a plan out: a new, smaller model that computes what the masked model computes.
+
+        Parameters
+        ----------
+        plan
+            A plan, or what `solve` returned. Default: what ``solve()`` finds.
+        verify
+            Compare outputs and gradients with the masked model in float64.
+
+        Raises
+        ------
+        PlanError
+            If the plan does not fit the model.
+        VerificationError
+            If the export differs from the masked model.
+        """
+        chosen = plan if isinstance(plan, Plan) else self.plan(plan)
+        return export(self.model, self.example_inputs, chosen, verify=verify, graph=self.graph)
+
+    def floor(self) -> nn.Module:
+        """The network that no order can beat: right shapes, wrong numbers (`upscale_opt.comparing.floors`)."""
+        return floor_of(
+            *(self.model, self.example_inputs, self.graph, self.masks, self.problems),
+            outputs=self.output_masks,
+            kernels=fastest_kernels(self.tables),
+        )
+
+    def masked_copy(self) -> nn.Module:
+        """A copy of the model with the input channels zero that masks drop; output masks are not in it."""
+        copied: nn.Module = masked_copy(
+            self.model, self.masks, {weight: read.input_axis for weight, read in self.graph.consumers.items()}
+        )
+        return copied
+
+    @entrance()
+    def compare(
+        self,
+        solvers: Sequence[str] = ("greedy", "auto"),
+        *,
+        objective: str | Objective = "copies",
+        costs: CostModel | None = None,
+        time_limit: float = 10.0,
+        seed: int = 0,
+        verify: bool = True,
+        measure: bool = True,
+        runs: int | None = None,
+        progress: bool = False,
+    ) -> Comparison:
+        """Compare solvers: objectives with bounds, verified exports, measured latencies; see `upscale_opt.compare`."""
+        return compare_solvers(
+            self.for_objective(objective, costs),
+            list(solvers),
+            objective,
+            time_limit=time_limit,
+            seed=seed,
+            verify=verify,
+            measure=measure,
+            runs=runs,
+            progress=progress,
+        )
+
+
+def device_kind(example_inputs: torch.Tensor | Sequence[Any]) -> str:
+    """``torch.device.type`` of the first tensor among the inputs; ``cpu`` without any."""
+    return next((x.device.type for x in as_tuple(example_inputs) if isinstance(x, torch.Tensor)), "cpu")

@@ -1,0 +1,255 @@
+"""From a network to a masked model: traced, and its masks chosen or given.
+
+    masked = upscale_opt.prune(model, x, 0.5)
+    exported = masked.export()
+
+`prune` is the way in. `prepare` takes masks that are settled, `compare` goes the whole road in one call.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from problems import Objective, objective_named
+from upscale_opt.arguments.checks import at_least, whole
+from upscale_opt.arguments.entrance import IMPORTANCE, SETTLED_MASKS, entrance
+from upscale_opt.arguments.modes import BOTH, CONSTRAINED, INPUT, MODES, OUTPUT
+from upscale_opt.comparing.comparison import Comparison
+from upscale_opt.comparing.masked_model import MaskedModel, device_kind
+from upscale_opt.errors import MaskError
+from upscale_opt.importance import Importance
+from upscale_opt.importance.observation import Loss
+from upscale_opt.masking.importance_masks import importance_masks
+from upscale_opt.masking.input_masks import EffectiveMasks, effective_masks
+from upscale_opt.masking.output_masks import normalise_output_masks, zero_row_messages
+from upscale_opt.models.network_checks import require_values, with_values
+from upscale_opt.planning.cost_model import AnalyticCosts, CostModel
+from upscale_opt.planning.extraction import extract
+from upscale_opt.tracing.graphs import Graph
+from upscale_opt.tracing.network_fits import require_fitting_inputs, require_same_network
+from upscale_opt.tracing.trace import trace
+
+
+@entrance(masks=SETTLED_MASKS, importance=IMPORTANCE, seed=whole(0, MaskError))
+def prune(
+    model: nn.Module,
+    example_inputs: torch.Tensor | Sequence[Any],
+    amount: float | str | None = None,
+    *,
+    importance: str | Importance = "l2",
+    mode: str = INPUT,
+    scope: str = "local",
+    amounts: Mapping[str, float | str] | None = None,
+    masks: Any = None,
+    output_masks: Any = None,
+    ignore: Iterable[str] = (),
+    data: Any = None,
+    loss: Loss | None = None,
+    seed: int = 0,
+    round_to: int = 1,
+    min_channels: int = 1,
+    graph: Graph | None = None,
+) -> MaskedModel:
+    """Trace a network and choose its masks; everything else hangs on what this returns.
+
+    Parameters
+    ----------
+    model
+        In eval mode; it is not changed.
+    example_inputs
+        A tensor or the tuple of positional inputs.
+    amount
+        Share of channels to remove, in [0, 1). Default: 0.5, unless masks are given.
+    importance, scope, amounts, ignore, data, loss, seed, round_to, min_channels
+        How channels are chosen; see `upscale_opt.importance_masks`.
+    mode
+        ``input``: every consumer drops input channels of its own. ``output``: every producer drops output channels of
+        its own. ``both``: both. ``constrained``: all consumers of a channel agree.
+    masks, output_masks
+        Masks instead of an amount, in any form that `upscale_opt.normalise_masks` and
+        `upscale_opt.normalise_output_masks` accept.
+    graph
+        The model's trace, if it is at hand already.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be traced.
+    MaskError
+        If a value makes no sense, masks do not fit the model, or an amount is given beside masks.
+    """
+    given = masks is not None or output_masks is not None
+    if given and amount is not None:
+        raise MaskError("masks say what stays, and so does amount; leave one of them out")
+    if mode not in MODES:
+        raise MaskError(f"there is no mode {mode!r}; choose from {', '.join(MODES)}")
+    started = time.perf_counter()
+    if graph is None:
+        require_values(model)
+        graph = trace(model, with_values(example_inputs, model))
+    rounding = {"round_to": round_to, "min_channels": min_channels}
+    settled: Any = masks
+    rows = output_masks
+    if given:
+        if not isinstance(masks, EffectiveMasks):
+            settled = effective_masks(graph, masks, **rounding)
+    else:
+        ranking = {"scope": scope, "amounts": amounts, "ignore": ignore, "data": data, "loss": loss, "seed": seed}
+
+        def chosen(side: str, **how: Any) -> dict[str, np.ndarray]:
+            share = 0.5 if amount is None else amount
+            return importance_masks(graph, importance, share, mode=side, **ranking, **how)
+
+        if mode in (OUTPUT, BOTH):
+            rows = chosen(OUTPUT, **rounding)
+        columns = None
+        if mode == CONSTRAINED:
+            columns = chosen(CONSTRAINED, **rounding)
+            rounding = {}
+        elif mode != OUTPUT:
+            columns = chosen(INPUT, outputs=rows if mode == BOTH else None)
+        settled = effective_masks(graph, columns, **rounding)
+    return prepare(model, example_inputs, settled, graph=graph, started=started, outputs=rows)
+
+
+@entrance(masks=SETTLED_MASKS, started=at_least(-math.inf))
+def prepare(
+    model: nn.Module,
+    example_inputs: torch.Tensor | Sequence[Any],
+    masks: Mapping[str, Any] | Iterable[tuple[str, int]] | EffectiveMasks | None = None,
+    *,
+    graph: Graph | None = None,
+    started: float | None = None,
+    objective: str | Objective = "copies",
+    costs: CostModel | None = None,
+    outputs: Mapping[str, np.ndarray] | None = None,
+) -> MaskedModel:
+    """Trace a model, settle its masks and extract its ordering problems.
+
+    Parameters
+    ----------
+    model
+        In eval mode.
+    example_inputs
+        A tensor or the tuple of positional inputs.
+    masks
+        As `upscale_opt.normalise_masks` accepts them, less what is zero in the weights; `EffectiveMasks` are taken as
+        they are. Default: only what is zero in the weights is dropped.
+    graph
+        The model's trace, if it is at hand already.
+    started
+        ``time.perf_counter()`` at the start of tracing, if that was earlier.
+    objective
+        What the problems are for: one that uses tables gets them.
+    costs
+        Where the tables come from. Default: `AnalyticCosts` for the device of the example inputs.
+    outputs
+        Masks of producers' output channels (`upscale_opt.normalise_output_masks`). Default: none.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be traced.
+    MaskError
+        If a mask does not fit the model.
+    """
+    started = time.perf_counter() if started is None else started
+    require_values(model)
+    example_inputs = with_values(example_inputs, model)
+    if graph is None:
+        graph = trace(model, example_inputs)
+    else:
+        require_same_network(model, graph)
+        require_fitting_inputs(model, graph, example_inputs)
+    settled = masks
+    if not isinstance(settled, EffectiveMasks):
+        settled = effective_masks(graph, settled)
+    chosen = None
+    if objective_named(objective).uses_tables:
+        chosen = costs if costs is not None else AnalyticCosts.for_device(device_kind(example_inputs))
+    rows = normalise_output_masks(graph, outputs or {})
+    problems = extract(graph, settled.masks, outputs=rows, costs=chosen)
+    seconds = time.perf_counter() - started
+    return MaskedModel(
+        model,
+        example_inputs,
+        graph,
+        settled.masks,
+        (*settled.messages, *zero_row_messages(graph, rows)),
+        problems,
+        seconds,
+        chosen,
+        output_masks=rows,
+        report=settled.report,
+    )
+
+
+@entrance(masks=SETTLED_MASKS)
+def compare(
+    model: nn.Module,
+    example_inputs: torch.Tensor | Sequence[Any],
+    masks: Mapping[str, Any] | Iterable[tuple[str, int]] | EffectiveMasks | None = None,
+    solvers: Sequence[str] = ("greedy", "auto"),
+    *,
+    objective: str | Objective = "copies",
+    costs: CostModel | None = None,
+    time_limit: float = 10.0,
+    seed: int = 0,
+    verify: bool = True,
+    measure: bool = True,
+    runs: int | None = None,
+    progress: bool = False,
+) -> Comparison:
+    """Compare solvers on one masked model: objectives with bounds, verified exports, measured latencies.
+
+    Parameters
+    ----------
+    model
+        In eval mode; it is not changed.
+    example_inputs
+        A tensor or the tuple of positional inputs; latencies are measured with them, on their device.
+    masks
+        As `upscale_opt.normalise_masks` accepts them, less what is zero in the weights; `EffectiveMasks` are taken as
+        they are. Default: only what is zero in the weights is dropped.
+    solvers
+        Registered names.
+    objective
+        Name or `problems.Objective`.
+    costs
+        Where cost tables come from if the objective uses them. Default: `AnalyticCosts` for the device.
+    time_limit
+        Seconds per segment and solver.
+    seed
+        Of the solvers.
+    verify
+        Check every export in float64.
+    measure
+        Measure the latency of the unpruned model, the baseline, every export and the floor, interleaved.
+    runs
+        Figures per variant; see `upscale_opt.profile_interleaved`.
+    progress
+        Show progress bars on standard error.
+
+    Raises
+    ------
+    UpscaleError
+        If the model cannot be traced, a mask does not fit, or an export is wrong.
+    """
+    masked = prepare(model, example_inputs, masks, objective=objective, costs=costs)
+    return masked.compare(
+        solvers,
+        objective=objective,
+        time_limit=time_limit,
+        seed=seed,
+        verify=verify,
+        measure=measure,
+        runs=runs,
+        progress=progress,
+    )
