@@ -24,9 +24,8 @@ import torch
 from tqdm import tqdm
 
 from benchmarks import results
-from benchmarks.latency.cells import KEY, QUICK, Cell, Subject, add_cell_options, cells_of
+from benchmarks.latency.cells import KEY, QUICK, Cell, Subject, add_cell_options, cells_of, read_cells, with_dtype_shown
 from benchmarks.results import MEASURED, csv_text, markdown_table, measured_here, per_cent, provenance_of, replaced
-from benchmarks.vs_upscale_latency.rows import read_rows
 from problems.files import write_text_atomically
 from upscale_opt import EffectiveMasks, UpscaleError, prepare
 from upscale_opt.comparing.order_checks import OrderCheck, check_orders
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     columns = {NAME: COLUMNS, WORST: WORST_COLUMNS, MISRANKED: MISRANKED_COLUMNS}
     paths = {name: results.DIRECTORY / f"{name}.csv" for name in columns}
-    found = {name: read_rows(path) for name, path in paths.items()}
+    found = {name: read_cells(path) for name, path in paths.items()}
     done = {_run_of(row) for row in found[NAME]}
     found = {name: [row for row in rows if _run_of(row) in done] for name, rows in found.items()}
     waiting = [
@@ -182,6 +181,7 @@ def page(rows: Sequence[Row], worst: Sequence[Row], misranked: Sequence[Row]) ->
     misranked
         Those in which two orders ranked wrongly differ as no table expects, per check that has such orders.
     """
+    rows, worst, misranked = (with_dtype_shown(own) for own in (rows, worst, misranked))
     checks = _grouped(rows, RUN)
     pooled = _grouped(rows, ("model", "amount", "device", "backend", "repeat"))
     lines = [

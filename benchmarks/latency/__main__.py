@@ -23,11 +23,10 @@ import torch
 from tqdm import tqdm
 
 from benchmarks import results
-from benchmarks.latency.cells import KEY, PLANNED, QUICK, Cell, Subject, add_cell_options, cells_of
+from benchmarks.latency.cells import KEY, PLANNED, QUICK, Cell, Subject, add_cell_options, cells_of, read_cells
 from benchmarks.latency.measuring import COUNTS, FIGURES, Row, measure
 from benchmarks.latency.tables import by_cell, page
 from benchmarks.results import MEASURED, csv_text, measured_here, replaced
-from benchmarks.vs_upscale_latency.rows import read_rows
 from problems.files import write_text_atomically
 from upscale_opt import Plan, UpscaleError, extract, read_plan, save_plan
 from upscale_opt.latency.copies import require_copies
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     cells = cells_of(given)
     path = results.DIRECTORY / f"{NAME}.csv"
-    rows = read_rows(path)
+    rows = read_cells(path)
     done = set() if given.fresh else {tuple(own["floor"][name] for name in KEY) for own in by_cell(rows)}
     command = f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip()
     try:

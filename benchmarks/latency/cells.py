@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +16,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.vs_upscale_latency.rows import read_rows
 from upscale_opt import Graph, ModelReference, effective_masks, extract, l2_masks, load_model, trace
 from upscale_opt.latency.backends import BACKENDS
 from upscale_opt.latency.calibration import Effort, calibrate
 from upscale_opt.latency.cost_tables import CostTables
 from upscale_opt.latency.measured_costs import MeasuredCosts
+from upscale_opt.models.loading import has_random_weights
+from upscale_opt.models.precisions import FLOAT32, PRECISIONS, in_precision
 from upscale_opt.planning.cost_model import AnalyticCosts
 
 FORMATS = ("NCHW", "channels_last")
@@ -51,6 +55,8 @@ class Cell:
         Height and width.
     batch, format, device, backend
         Of the input, and how the models run.
+    dtype
+        What they compute in (`upscale_opt.models.precisions`).
     """
 
     model: str
@@ -61,6 +67,7 @@ class Cell:
     format: str
     device: str
     backend: str
+    dtype: str = FLOAT32
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -69,10 +76,33 @@ class Cell:
 
     def plan_path(self, directory: Path, variant: str) -> Path:
         """Where the plan of a variant is."""
-        return plan_path(directory, self.model, self.amount, self.seed, self.image, self.batch, self.format, variant)
+        named = variant if self.dtype == FLOAT32 else f"{variant}-{self.dtype}"
+        return plan_path(directory, self.model, self.amount, self.seed, self.image, self.batch, self.format, named)
 
 
 KEY = tuple(Cell.__dataclass_fields__)
+
+
+def read_cells(path: Path) -> list[dict[str, Any]]:
+    """The rows of a CSV file with the columns `KEY`; those of before there was a dtype are of float32, on a CPU."""
+    return [{"dtype": FLOAT32, **row} for row in read_rows(path)]
+
+
+def with_dtype_shown(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows for a page: where the dtype is not float32 it stands beside the backend, so that both are told apart.
+
+    Examples
+    --------
+    >>> rows = [{"backend": "eager", "dtype": dtype} for dtype in ("float32", "tf32")]
+    >>> [row["backend"] for row in with_dtype_shown(rows)]
+    ['eager', 'eager, tf32']
+    """
+    return [
+        {**row, "backend": f"{row['backend']}, {row['dtype']}"}
+        if row.get("dtype") in PRECISIONS and row["dtype"] != FLOAT32
+        else row
+        for row in rows
+    ]
 
 
 def plan_path(
@@ -89,13 +119,19 @@ class Subject:
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
         shape = (cell.batch, 3, cell.image, cell.image)
-        self.model: nn.Module = load_model(ModelReference(cell.model, seed=cell.seed, input_shape=shape))
+        reference = ModelReference(cell.model, seed=cell.seed, input_shape=shape)
+        self.model: nn.Module = load_model(reference)
         x = torch.randn(shape, generator=torch.Generator().manual_seed(cell.seed))
         if cell.format == "channels_last":
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             x = x.contiguous(memory_format=torch.channels_last)
         self.model = self.model.to(cell.device)
-        self.x = x.to(cell.device)
+        random_weights = has_random_weights(reference)
+        self.model, self.x, notes = in_precision(
+            self.model, x.to(cell.device), cell.dtype, random_weights=random_weights
+        )
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
         self.graph: Graph = trace(self.model, self.x)
         self.masks: Mapping[str, np.ndarray] = effective_masks(self.graph, l2_masks(self.graph, cell.amount)).masks
 
@@ -128,6 +164,7 @@ def add_cell_options(parser: argparse.ArgumentParser, *, models: Sequence[str], 
     parser.add_argument("--batches", nargs="+", type=int, help="[1 8 on a CPU, 1 8 64 on a GPU]")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS)
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=("eager",))
+    parser.add_argument("--dtypes", nargs="+", choices=PRECISIONS, default=(FLOAT32,))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="of torch [as many as it takes]")
     parser.add_argument("--image-size", type=int, default=224)
@@ -142,8 +179,8 @@ def cells_of(given: argparse.Namespace) -> list[Cell]:
     """The cells that these options ask for."""
     batches = given.batches or DEFAULT_BATCHES[given.device.partition(":")[0]]
     return [
-        Cell(model, amount, given.seed, given.image_size, batch, memory_format, given.device, backend)
-        for model, amount, batch, memory_format, backend in itertools.product(
-            given.models, given.amounts, batches, given.formats, given.backends
+        Cell(model, amount, given.seed, given.image_size, batch, memory_format, given.device, backend, dtype)
+        for model, amount, batch, memory_format, backend, dtype in itertools.product(
+            given.models, given.amounts, batches, given.formats, given.backends, given.dtypes
         )
     ]

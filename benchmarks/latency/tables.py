@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from benchmarks.latency.cells import KEY, VARIANTS
+from benchmarks.latency.cells import KEY, VARIANTS, with_dtype_shown
 from benchmarks.latency.measuring import Row
 from benchmarks.results import markdown_table, provenance_of
 
@@ -38,6 +38,7 @@ def page(rows: Sequence[Row]) -> str:
     rows
         Of all cells measured so far, at least one.
     """
+    rows = with_dtype_shown(rows)
     cells = by_cell(rows)
     lines = [
         "How to read this: every line is one masked network at one batch size and memory format. Its variants were "

@@ -167,3 +167,23 @@ def test_the_page_says_how_many_times_as_long_one_variant_takes_as_another():
         ["x", "x", "greedy", "exact latency", "2", "0.980", "0.800", "1.200", "1"],
         ["cuda", "x", "greedy", "exact latency", "1", "2.000", "2.000", "2.000", "1"],
     ]
+
+
+def test_dtypes_are_cells_of_their_own_and_older_rows_are_float32(directory, capsys):
+    arguments = ["--models", "tests/upscale_opt/networks.py:Inverted", "--formats", "NCHW", *QUICK, "--no-verify"]
+    assert latency.main(arguments) == 0
+    path = directory / "latency.csv"
+    with path.open(newline="") as file:
+        older = [{name: own for name, own in row.items() if name != "dtype"} for row in csv.DictReader(file)]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(older[0]))
+        writer.writeheader()
+        writer.writerows(older)
+    assert latency.main([*arguments, "--dtypes", "float32", "bfloat16"]) == 0
+    rows = rows_of(directory)
+    assert [row["dtype"] for row in rows] == ["float32"] * len(VARIANTS) + ["bfloat16"] * len(VARIANTS)
+    assert [row["median_ms"] for row in rows[: len(VARIANTS)]] == [row["median_ms"] for row in older]
+    text = (directory / "latency.md").read_text()
+    assert "| eager |" in text and "| eager, bfloat16 |" in text
+    assert latency.main([*arguments, "--dtypes", "tf32"]) == 2
+    assert "tf32 needs a CUDA device" in capsys.readouterr().err

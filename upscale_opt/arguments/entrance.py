@@ -210,6 +210,7 @@ CHECKS: dict[str, Check] = {
     "profiles": several(PROFILE, "what upscale_opt.profile_accesses returns"),
     "model": A_MODEL,
     "models": RUNNABLES,
+    "beside": RUNNABLES,
     "example_inputs": _networks("inputs"),
     "graph": an(
         "upscale_opt.tracing.graphs", "Graph", "what upscale_opt.trace(model, example_inputs) returns", ModelError

@@ -74,8 +74,10 @@ def allocate(
     search = CoefficientSearch(trials, trials, method=method, seed=seed)
     tuning = Tuning(tune, seed=seed) if tune else None
     shape = measuring.shape(options.parse_shape(input_shape))
+    if measuring.dtype != "float32":
+        raise UpscaleError("weights are repaired in float32; leave out --dtype")
     network, x, notes = load_model_and_input(
-        ModelReference(name, weights, seed, shape), device, measuring.memory_format
+        ModelReference(name, weights, seed, shape), device, measuring.memory_format, measuring.dtype
     )
     remark(notes)
     calibration, held_out, about = _images(loaded, network, shape, images, seed)

@@ -143,7 +143,8 @@ def compare(
     from upscale_opt.comparing.comparison import measure_all
 
     latencies = measure_all(run.prepared, exports, runs=runs, backend=measuring.backend, progress=True)
-    run.report(exports, latency={name: profile.to_dict() for name, profile in latencies.items()})
+    conditions = measuring.conditions(run.prepared.example_inputs).to_dict()
+    run.report(exports, conditions=conditions, latency={name: profile.to_dict() for name, profile in latencies.items()})
     say(reports.latency_table(latencies))
 
 

@@ -37,12 +37,14 @@ def profile(
     accesses: options.Accesses = False,
     batch: options.Batch = None,
     memory_format: options.MemoryFormat = "contiguous",
+    dtype: options.DType = "float32",
     json: options.JsonPath = None,
 ) -> None:
     """Measure a model, and with --plan its baseline and planned exports and their floor beside it, interleaved."""
     from upscale_opt.planning.plan_files import read_plan
 
     options.require_writable(json)
+    options.require_dtype(dtype)
     if plan is None:
         if accesses:
             raise UpscaleError("--accesses profiles a planned export; add --plan FILE")
@@ -58,8 +60,9 @@ def profile(
     from upscale_opt.latency.environment import environment
     from upscale_opt.latency.profiling import profile_interleaved
     from upscale_opt.models.loading import in_memory_format
+    from upscale_opt.models.precisions import tf32_setting
 
-    network, x, notes = load_model_and_input(replace(reference, input_shape=shape), device)
+    network, x, notes = load_model_and_input(replace(reference, input_shape=shape), device, precision=dtype)
     remark(notes)
     exports: dict[str, Any] = {}
     if stored is not None:
@@ -76,6 +79,8 @@ def profile(
         "environment": environment(),
         "input_shape": list(shape),
         "memory_format": memory_format,
+        "dtype": dtype,
+        "tf32": tf32_setting(x.device, x.dtype),
         "latency": {name: p.to_dict() for name, p in latencies.items()},
     }
     if accesses:
@@ -105,7 +110,7 @@ def calibrate(
     options.write_json(
         {
             "model": model,
-            "conditions": vars(tables.conditions),
+            "conditions": tables.conditions.to_dict(),
             "tables": len(tables.entries),
             "file": str(measuring.directory / tables.conditions.file_name),
         },
@@ -156,7 +161,7 @@ def check(
 
         save_scatter(found, out, title=f"{setting.model}, {setting.masks}")
         say(f"scatter plot: {out}")
-    document = {"model": model, "conditions": vars(tables.conditions), "environment": environment()}
+    document = {"model": model, "conditions": tables.conditions.to_dict(), "environment": environment()}
     options.write_json(document | setting.masks.to_dict() | found.to_dict(), json)
 
 

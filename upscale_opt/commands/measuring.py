@@ -23,6 +23,7 @@ class Measuring:
     batch: options.Batch = None
     memory_format: options.MemoryFormat = "contiguous"
     backend: options.Backend = "eager"
+    dtype: options.DType = "float32"
     tables: options.Tables = None
 
     def shape(self, given: tuple[int, ...]) -> tuple[int, ...]:
@@ -31,8 +32,9 @@ class Measuring:
         Raises
         ------
         UpscaleError
-            If the batch size or the memory format make no sense.
+            If the batch size, the memory format or the dtype make no sense.
         """
+        options.require_dtype(self.dtype)
         return options.settled_shape(given, self.batch, self.memory_format)
 
     @property

@@ -19,6 +19,8 @@ from upscale_opt.errors import UpscaleError
 from upscale_opt.saving.forms import require_forms
 
 MOST_PROCESSES = 1024
+DTYPES = ("float32", "tf32", "float16", "bfloat16")
+"""Those of `upscale_opt.models.precisions`, which needs torch."""
 
 Model = Annotated[str | None, typer.Option(help="A torchvision model, timm:NAME, or path/to/file.py:factory.")]
 Weights = Annotated[str | None, typer.Option(help="DEFAULT, or the path of a checkpoint. [default: random weights]")]
@@ -97,6 +99,13 @@ Accesses = Annotated[
 Batch = Annotated[int | None, typer.Option(help="Batch size instead of that of the input shape.", callback=whole(1))]
 MemoryFormat = Annotated[
     str, typer.Option(help="contiguous or channels_last: the memory format of the models and of the input.")
+]
+DType = Annotated[
+    str,
+    typer.Option(
+        "--dtype",
+        help="float32 (on a GPU without TF32), tf32, float16 or bfloat16: what models compute in when measured.",
+    ),
 ]
 Backend = Annotated[str, typer.Option(help="How models run when measured: eager, torchscript, cuda-graph or compile.")]
 Tables = Annotated[
@@ -310,6 +319,12 @@ def require_settings(objective: str, time_limit: float) -> None:
     objective_named(objective)
     if not time_limit > 0:
         raise UpscaleError(f"--time-limit is {time_limit:g}; give a number of seconds above 0")
+
+
+def require_dtype(name: str) -> None:
+    """Raise `UpscaleError` unless there is a precision of this name."""
+    if name not in DTYPES:
+        raise UpscaleError(f"there is no dtype {name!r}; choose one of {', '.join(DTYPES)}")
 
 
 def settled_shape(shape: tuple[int, ...], batch: int | None, memory_format: str) -> tuple[int, ...]:

@@ -239,7 +239,7 @@ def prepare_model(setting: Setting, objective: str) -> tuple[MaskedModel, ModelR
     measuring = setting.measuring
     shape = measuring.shape(options.parse_shape(setting.input_shape))
     reference = ModelReference(setting.model, setting.weights, setting.seed, shape)
-    network, x, notes = load_model_and_input(reference, setting.device, measuring.memory_format)
+    network, x, notes = load_model_and_input(reference, setting.device, measuring.memory_format, measuring.dtype)
     require_backend(measuring.backend, x.device)
     started = time.perf_counter()
     graph = trace(network, x)
@@ -255,15 +255,17 @@ def prepare_model(setting: Setting, objective: str) -> tuple[MaskedModel, ModelR
 
 
 def load_model_and_input(
-    reference: ModelReference, device: str, memory_format: str = "contiguous"
+    reference: ModelReference, device: str, memory_format: str = "contiguous", precision: str | None = None
 ) -> tuple[Any, Any, tuple[str, ...]]:
     """The model and a random input, on the device and in a memory format, and what has to be said about the model.
 
+    In a precision (`upscale_opt.models.precisions`), or in float32 as torch computes with it on the device by default.
     What `torch.nn.utils.prune` dropped is made permanent, and weights that are computed at every call become plain.
     """
     import torch
 
-    from upscale_opt.models.loading import in_memory_format, load_model
+    from upscale_opt.models.loading import has_random_weights, in_memory_format, load_model
+    from upscale_opt.models.precisions import in_precision, settle
     from upscale_opt.models.torch_prune import is_pruned
     from upscale_opt.models.weight_parametrisations import PRUNE, computed_weights, plain_weights
 
@@ -273,6 +275,8 @@ def load_model_and_input(
         raise ModelError(f"there is no device {device!r}; choose cpu, cuda or cuda:N") from error
     if where.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"device {device!r} is not available here; choose cpu")
+    if precision is not None:
+        settle(precision, where)
     try:
         x = torch.randn(reference.input_shape, generator=torch.Generator().manual_seed(reference.seed))
     except (RuntimeError, MemoryError) as error:
@@ -289,7 +293,12 @@ def load_model_and_input(
     if others:
         notes = (*notes, f"weights of the model are computed at every call ({', '.join(others)}); they are made plain")
     network = network.to(where)
-    return network, in_memory_format(memory_format, x.to(where), network), notes
+    x = in_memory_format(memory_format, x.to(where), network)
+    if precision is not None:
+        random_weights = has_random_weights(reference)
+        network, x, remarks = in_precision(network, x, precision, random_weights=random_weights)
+        notes = (*notes, *remarks)
+    return network, x, notes
 
 
 def reference_of(

@@ -11,6 +11,8 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 from tqdm import tqdm
 
 from problems import Order, Problem
@@ -20,13 +22,15 @@ from upscale_opt.arguments.entrance import entrance
 from upscale_opt.comparing.floors import floor_of
 from upscale_opt.comparing.masked_model import MaskedModel
 from upscale_opt.comparing.reports import FLOOR
+from upscale_opt.errors import UpscaleError
 from upscale_opt.exporting.exporter import export
 from upscale_opt.latency.access_profiles import profile_accesses_interleaved
 from upscale_opt.latency.agreement import Agreement, agreement, worst_ranked_pair
+from upscale_opt.latency.backends import TORCHSCRIPT, require_backend, scripted
 from upscale_opt.latency.copies import by_model, copied, require_copies
 from upscale_opt.latency.environment import stolen_note
 from upscale_opt.latency.misranking import Difference, Misranking
-from upscale_opt.latency.profiling import Profile, joined, profile_interleaved, without_drift
+from upscale_opt.latency.profiling import Profile, default_backend, joined, measured_in_turn, without_drift
 from upscale_opt.latency.readings import Expected, cheapest_readings, expected_as_planned, fastest_kernels
 from upscale_opt.planning.plans import Plan, baseline_plan, plan_of_orders
 from upscale_opt.rewriting.exports import Exported
@@ -65,6 +69,8 @@ class OrderCheck:
         Order to access to its measured seconds; empty if they were not asked for.
     same_as
         Order to an earlier one whose plan is the same: it was not exported again, and its figures are that one's.
+    beside
+        Name to measured seconds of the other models that were measured in turn with the orders.
     """
 
     names: tuple[str, ...]
@@ -77,6 +83,7 @@ class OrderCheck:
     plans: Mapping[str, Plan]
     accesses: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     same_as: Mapping[str, str] = field(default_factory=dict)
+    beside: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def stolen(self) -> float | None:
@@ -94,6 +101,11 @@ class OrderCheck:
             f"IQR {1e3 * self.profiles[name].iqr:6.2f} ms  {100 * (p / m - 1):+6.1f} %  {m / self.floor:5.2f} x floor"
             + (f"  (same plan as {self.same_as[name]})" if name in self.same_as else "")
             for name, p, m in zip(self.names, self.predicted, self.measured, strict=True)
+        ]
+        rows += [
+            f"  {name:16s} {'':22s}  measured {1e3 * own:8.2f} ms  "
+            f"IQR {1e3 * self.profiles[name].iqr:6.2f} ms  {'':8s}  {own / self.floor:5.2f} x floor"
+            for name, own in self.beside.items()
         ]
         head = f"floor {1e3 * self.floor:.2f} ms, noise {1e3 * self.noise:.2f} ms"
         worst = [
@@ -179,6 +191,7 @@ class OrderCheck:
                 }
                 for name, p, m in zip(self.names, self.predicted, self.measured, strict=True)
             },
+            "beside": dict(self.beside),
             "agreement": {**vars(found), "verdict": found.verdict},
             "access_agreement": vars(self.access_agreement) if self.access_agreement else None,
             "worst_accesses": [
@@ -200,6 +213,7 @@ def check_orders(
     backend: str | None = None,
     verify: bool = True,
     accesses: bool | Collection[str] = False,
+    beside: Mapping[str, nn.Module] | None = None,
     progress: bool = False,
 ) -> OrderCheck:
     """Predict and measure eleven orders: identity, three random ones, the baseline, greedy, and every objective's best.
@@ -224,13 +238,16 @@ def check_orders(
     accesses
         Measure every access, too (`upscale_opt.profile_accesses`, the orders in turn): of every order, or of those
         named, of the one whose prediction is furthest off, and of the two whose rank is.
+    beside
+        Name to other models that are measured in turn with the orders, such as the unpruned one; not predicted.
     progress
         Show progress bars on standard error.
 
     Raises
     ------
     UpscaleError
-        If an export is wrong, the backend does not fit the device, or there are no copies to measure.
+        If an export is wrong, the backend does not fit the device, there are no copies to measure, or another model has
+        the name of an order.
     """
     require_copies(copies)
     problems, masks, tables = masked.problems, masked.masks, masked.tables
@@ -255,11 +272,20 @@ def check_orders(
     kernels = fastest_kernels(tables)
     floor = floor_of(*given, masked.graph, masks, problems, outputs=masked.output_masks, kernels=kernels)
     models = {FLOOR: floor, **{name: own.module for name, own in exports.items()}}
+    others = _others(beside, (FLOOR, *plans))
     inputs = as_tuple(masked.example_inputs)
-    timed = copied(models, copies, twice=[FLOOR])
-    figures = profile_interleaved(timed, inputs, runs=runs, backend=backend, progress=progress)
-    medians, noise = _medians(without_drift(figures), models)
+    device = next((x.device for x in inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
+    backend = backend or default_backend(device)
+    require_backend(backend, device)
+    every = {**models, **others}
+    if backend == TORCHSCRIPT:  # once per model, and not once per copy
+        every = {name: scripted(own, inputs) for name, own in every.items()}
+    timed = copied(every, copies, twice=[FLOOR])
+    figures = measured_in_turn(timed, inputs, runs=runs, backend=backend, progress=progress)
+    steady = without_drift(figures)
+    medians, noise = _medians(steady, models)
     lowest = medians.pop(FLOOR)
+    own_others = {name: float(np.mean(np.median(own, axis=1))) for name, own in by_model(steady, others).items()}
     first = {name: same_as.get(name, name) for name in plans}
     medians = {name: medians[first[name]] for name in plans}
     predicted = {name: lowest + sum(own.excess for own in expected[name].values()) / 1e9 for name in plans}
@@ -271,7 +297,7 @@ def check_orders(
         name: {p.name: p.seconds + p.selection_seconds + p.prologue_seconds for p in profiled[first[name]]}
         for name in wanted
     }
-    profiles = {name: joined(own) for name, own in by_model(figures, models).items()}
+    profiles = {name: joined(own) for name, own in by_model(figures, every).items()}
     return OrderCheck(
         tuple(plans),
         tuple(predicted.values()),
@@ -279,11 +305,21 @@ def check_orders(
         noise,
         lowest,
         expected,
-        {FLOOR: profiles[FLOOR], **{name: profiles[first[name]] for name in plans}},
+        {name: profiles[first.get(name, name)] for name in (FLOOR, *plans, *others)},
         plans,
         own_times,
         same_as,
+        own_others,
     )
+
+
+def _others(beside: Mapping[str, nn.Module] | None, taken: Collection[str]) -> dict[str, nn.Module]:
+    """The other models, none of which may have the name of an order or of the floor."""
+    others = dict(beside or {})
+    double = [name for name in others if name in taken]
+    if double:
+        raise UpscaleError(f"beside the orders there is a model {double[0]!r}, as one of them is called; rename it")
+    return others
 
 
 def _explaining(

@@ -22,13 +22,14 @@ from tqdm import tqdm
 from problems import CostTable
 from upscale_opt.arguments.checks import at_least, settle_fields, whole
 from upscale_opt.arguments.entrance import entrance
-from upscale_opt.latency.backends import EAGER, prepared, require_backend
+from upscale_opt.latency.backends import EAGER, prepared, require_backend, shared_pool
 from upscale_opt.latency.cost_tables import CONTIGUOUS, Conditions, CostTables, Detail, Key, Timing, default_directory
 from upscale_opt.latency.environment import processor
 from upscale_opt.latency.retained_memory import memory_kind, retained_memory
 from upscale_opt.latency.specimens import Case, Specimen, forms_of, inputs_of
 from upscale_opt.latency.stack_room import with_stack_room
 from upscale_opt.models.memory_formats import is_channels_last
+from upscale_opt.models.precisions import tf32_setting
 from upscale_opt.modules.gather_convolution import is_fused_on
 from upscale_opt.planning.cost_model import GRID, AnalyticCosts, Workload
 from upscale_opt.planning.extraction import extract
@@ -95,6 +96,7 @@ def conditions_of(example_inputs: Sequence[Any], *, backend: str = EAGER) -> Con
         0 if on_gpu else torch.get_num_threads(),
         torch.__version__,
         memory_kind(x.device.type),
+        tf32_setting(x.device, x.dtype),
     )
 
 
@@ -215,6 +217,7 @@ def measure(
     calls: list[list[Callable[[], Any]]] = []
     shared: dict[bool, tuple[torch.Tensor, ...]] = {}
     with torch.inference_mode(), retained_memory():
+        pool = shared_pool(conditions.backend)
         for case in cases:
             own = case.form == CONTIGUOUS
             if own not in shared:
@@ -227,6 +230,7 @@ def measure(
                         placed(Specimen(layer, case, key.stored, rng), device, dtype, memory_format),
                         shared[own],
                         conditions.backend,
+                        pool,
                     )
                     for _ in range(effort.copies)
                 ]

@@ -53,6 +53,9 @@ class Conditions:
         Its version.
     memory
         ``retained`` if memory that is freed stays with the process (`upscale_opt.latency.retained_memory`), else empty.
+    tf32
+        Where float32 is rounded to TF32 on a GPU (`upscale_opt.models.precisions.tf32_setting`): ``on``, ``off``,
+        ``convolutions`` or ``products``; empty for other dtypes, on a CPU, and in older tables, which do not say.
     """
 
     device: str
@@ -62,16 +65,23 @@ class Conditions:
     threads: int
     torch: str
     memory: str = ""
+    tf32: str = ""
 
     def __str__(self) -> str:
         threads = f", {self.threads} threads" if self.threads else ""
         memory = f", {self.memory} memory" if self.memory else ""
-        return f"{self.device}, {self.dtype}, {self.memory_format}, {self.backend}{threads}{memory}, torch {self.torch}"
+        dtype = f"{self.dtype} (TF32: {self.tf32})" if self.tf32 else self.dtype
+        return f"{self.device}, {dtype}, {self.memory_format}, {self.backend}{threads}{memory}, torch {self.torch}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; without a setting of TF32 where there is none, as in older files."""
+        values = asdict(self)
+        return values if self.tf32 else {name: value for name, value in values.items() if name != "tf32"}
 
     @property
     def file_name(self) -> str:
         """A name for the file of these conditions."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        text = json.dumps(self.to_dict(), sort_keys=True)
         words = re.sub(r"[^A-Za-z0-9]+", "-", f"{self.device}-{self.dtype}-{self.memory_format}-{self.backend}")
         return f"{words.strip('-').lower()}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
 
@@ -246,7 +256,7 @@ class CostTables:
             }
             for key, timings in self.entries.items()
         ]
-        head = json.dumps({"format": FORMAT, "version": VERSION, "conditions": asdict(self.conditions)})[:-1]
+        head = json.dumps({"format": FORMAT, "version": VERSION, "conditions": self.conditions.to_dict()})[:-1]
         return f'{head}, "tables": [\n' + ",\n".join(json.dumps(row) for row in rows) + "\n]}\n"
 
     @classmethod
@@ -264,7 +274,7 @@ class CostTables:
         try:
             document = read_json(path, file_format=FORMAT, version=VERSION)
             reject_unknown_fields(document, {"format", "version", "conditions", "tables"}, "the cost tables")
-            if require_field(document, "conditions", dict, "the cost tables") != asdict(conditions):
+            if require_field(document, "conditions", dict, "the cost tables") != conditions.to_dict():
                 raise ProblemError("the cost tables are of other conditions than the file's name says")
             if document["version"] != VERSION:
                 return cls(conditions)

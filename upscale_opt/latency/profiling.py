@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from upscale_opt.arguments.entrance import RUNNABLE, entrance
 from upscale_opt.errors import ModelError
-from upscale_opt.latency.backends import EAGER, TORCHSCRIPT, is_script, prepared
+from upscale_opt.latency.backends import EAGER, TORCHSCRIPT, is_script, prepared, shared_pool
 from upscale_opt.latency.drift import slowness
 from upscale_opt.latency.environment import StolenTime, environment
 from upscale_opt.latency.retained_memory import retained_memory
@@ -28,6 +28,8 @@ from upscale_opt.models.network_checks import require_run, with_values
 from upscale_opt.tracing.trace import as_tuple
 
 MINIMUM_BLOCK_SECONDS = 0.02
+PROFILED_RUNS = 10
+"""Passes that the profiler looks at, at most: what it sees of them takes longer to read than they take."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Profile:
     backend
         One of `upscale_opt.latency.backends.BACKENDS`; of a model that is TorchScript already, that.
     device_seconds
-        Mean device time per pass from the profiler, on CUDA; None on CPU.
+        Mean device time per pass from the profiler, on CUDA; None on CPU, or if it was not asked for.
     environment
         Machine and versions.
     stolen
@@ -113,7 +115,6 @@ def profile(
 
 
 @entrance()
-@with_stack_room
 def profile_interleaved(
     models: Mapping[str, nn.Module],
     example_inputs: torch.Tensor | Sequence[Any],
@@ -144,19 +145,38 @@ def profile_interleaved(
     ModelError
         If there are fewer than two runs, or the backend does not fit the device.
     """
+    return measured_in_turn(models, example_inputs, runs=runs, backend=backend, progress=progress, device_time=True)
+
+
+def default_backend(device: torch.device) -> str:
+    """How models run on a device where nobody says it."""
+    return TORCHSCRIPT if device.type == "cuda" else EAGER
+
+
+@with_stack_room
+def measured_in_turn(
+    models: Mapping[str, nn.Module],
+    example_inputs: torch.Tensor | Sequence[Any],
+    *,
+    runs: int | None = None,
+    backend: str | None = None,
+    progress: bool = False,
+    device_time: bool = False,
+) -> dict[str, Profile]:
+    """As `profile_interleaved`; on CUDA the profiler is asked for device times only with `device_time`."""
     inputs = as_tuple(with_values(example_inputs, next(iter(models.values()))))
     device = next((x.device for x in inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
     on_gpu = device.type == "cuda"
     runs = (100 if on_gpu else 10) if runs is None else runs
-    backend = (TORCHSCRIPT if on_gpu else EAGER) if backend is None else backend
+    backend = default_backend(device) if backend is None else backend
     if runs < 2:
         raise ModelError(f"a latency needs at least 2 runs, not {runs}")
     seconds: dict[str, list[float]] = {name: [] for name in models}
     with torch.inference_mode(), retained_memory():
-        calls, timers = {}, {}
+        calls, timers, pool = {}, {}, shared_pool(backend)
         for name, model in models.items():
             require_run(model, inputs, name)
-            calls[name] = prepared(model, inputs, backend)
+            calls[name] = prepared(model, inputs, backend, pool)
             timers[name] = _timer(calls[name], device)
         rounds = tqdm(range(runs), desc="profile", unit="round", disable=None if progress else True, leave=False)
         stolen = StolenTime()
@@ -165,7 +185,8 @@ def profile_interleaved(
                 seconds[name].append(timer())
         share = stolen.share()
         where, label = environment(), torch.cuda.get_device_name(device) if on_gpu else "cpu"
-        own = {name: _device_seconds(call, device, runs) if on_gpu else None for name, call in calls.items()}
+        profiled = on_gpu and device_time
+        own = {name: _device_seconds(call, device, runs) if profiled else None for name, call in calls.items()}
     backends = {name: TORCHSCRIPT if is_script(model) else backend for name, model in models.items()}
     return {
         name: Profile(tuple(found), label, backends[name], own[name], where, share) for name, found in seconds.items()
@@ -219,7 +240,8 @@ def _cuda_seconds(call: Callable[[], Any], device: torch.device) -> float:
 
 
 def _device_seconds(call: Callable[[], Any], device: torch.device, runs: int) -> float:
-    """Mean device time per pass as the profiler counts it."""
+    """Mean device time per pass as the profiler counts it, over `PROFILED_RUNS` at most."""
+    runs = min(runs, PROFILED_RUNS)
     activities = [torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities) as profiler:
         for _ in range(runs):

@@ -59,6 +59,11 @@ def load_model(reference: ModelReference) -> nn.Module:
     return unwrapped(model).eval()
 
 
+def has_random_weights(reference: ModelReference) -> bool:
+    """Whether the weights of a model are known to be random; those of a factory in a file may be anything."""
+    return reference.weights is None and not reference.name.rpartition(":")[0].endswith(".py")
+
+
 def in_memory_format(name: str, x: torch.Tensor, *models: nn.Module) -> torch.Tensor:
     """An input in a memory format (``contiguous`` or ``channels_last``); models are converted in place."""
     if name == "contiguous":

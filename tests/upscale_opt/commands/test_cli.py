@@ -599,3 +599,30 @@ def test_measuring_that_makes_no_sense_is_refused_before_any_work(options, compl
         result = upscale_opt(command, "--model", f"{NETS}:Residual", *SHAPE, *options, "--json", tmp_path / "out.json")
         assert result.returncode == 2 and complaint in result.stderr and "Traceback" not in result.stderr
         assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "complaint"), [("int8", "there is no dtype 'int8'"), ("tf32", "tf32 needs a CUDA device")]
+)
+def test_a_dtype_that_is_not_there_is_refused_before_any_work(dtype, complaint, tmp_path):
+    for command in ("compare", "calibrate", "check", "solve", "profile"):
+        out = tmp_path / "out.json"
+        result = upscale_opt(command, "--model", f"{NETS}:Residual", *SHAPE, "--dtype", dtype, "--json", out)
+        assert result.returncode == 2 and complaint in result.stderr and "Traceback" not in result.stderr
+        assert not out.exists()
+
+
+def test_half_precision_is_calibrated_checked_and_verified_in_float64(tmp_path):
+    model = ("--model", f"{NETS}:Residual", *SHAPE, "--dtype", "bfloat16")
+    tables = ("--tables", tmp_path / "tables")
+    calibrated = upscale_opt("calibrate", *model, *tables, "--json", tmp_path / "tables.json")
+    assert calibrated.returncode == 0 and "bfloat16" in calibrated.stdout, calibrated.stderr
+    assert json.loads((tmp_path / "tables.json").read_text())["conditions"]["dtype"] == "bfloat16"
+    told = ("--json", tmp_path / "compared.json")
+    compared = upscale_opt("compare", *model, *tables, "--objective", "latency", "--runs", "2", *told)
+    assert compared.returncode == 0 and "costs: measured" in compared.stdout, compared.stderr
+    assert "verified against the masked model in float64" in compared.stdout
+    assert json.loads((tmp_path / "compared.json").read_text())["conditions"]["dtype"] == "bfloat16"
+    profiled = upscale_opt("profile", *model, "--json", tmp_path / "profile.json")
+    assert profiled.returncode == 0, profiled.stderr
+    assert json.loads((tmp_path / "profile.json").read_text())["dtype"] == "bfloat16"

@@ -15,7 +15,7 @@ from upscale_opt.comparing.floors import floor_of, floor_of_plan
 from upscale_opt.comparing.order_checks import _explaining, _medians, check_orders
 from upscale_opt.comparing.pruning import prepare
 from upscale_opt.comparing.scatter import save_scatter
-from upscale_opt.errors import ModelError
+from upscale_opt.errors import ModelError, UpscaleError
 from upscale_opt.latency.agreement import INDISTINGUISHABLE, agreement, groups_of, worst_ranked_pair
 from upscale_opt.latency.calibration import calibrate
 from upscale_opt.latency.measured_costs import MeasuredCosts
@@ -95,6 +95,30 @@ def test_every_copy_is_measured(checked):
     assert len(found.profiles["floor"].seconds) == 2 * 8  # everything else is compared with it
     with pytest.raises(ModelError, match="copies is 0; give a whole number of at least 1"):
         check_orders(made, copies=0)
+
+
+def test_other_models_are_measured_beside_the_orders(checked):
+    made, _ = checked
+    found = check_orders(made, time_limit=1, runs=2, copies=1, verify=False, beside={"unpruned": made.model})
+    assert found.beside["unpruned"] > 0 and "unpruned" not in found.names
+    assert len(found.profiles["unpruned"].seconds) == 2 and "unpruned" in str(found)
+    assert json.loads(json.dumps(found.to_dict()))["beside"] == dict(found.beside)
+    with pytest.raises(UpscaleError, match="beside the orders there is a model 'greedy'"):
+        check_orders(made, copies=1, beside={"greedy": made.model})
+
+
+def test_torchscript_is_traced_once_per_model_and_not_per_copy(checked, monkeypatch):
+    """Tracing took most of a check's time on a GPU."""
+    made, _ = checked
+    traced, honest = [], torch.jit.trace
+    monkeypatch.setattr(
+        torch.jit, "trace", lambda module, *given, **how: traced.append(module) or honest(module, *given, **how)
+    )
+    found = check_orders(made, time_limit=1, runs=2, copies=3, verify=False, backend="torchscript")
+    distinct = len(found.names) - len(found.same_as)
+    assert len(traced) == distinct + 1
+    assert {own.backend for own in found.profiles.values()} == {"torchscript"}
+    assert len(found.profiles["greedy"].seconds) == 2 * 3
 
 
 def test_accesses_of_orders_named_and_of_the_worst_predicted_are_measured(checked):

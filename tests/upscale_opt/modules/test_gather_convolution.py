@@ -40,6 +40,24 @@ needs_interpreter = pytest.mark.skipif(
 needs_cuda = pytest.mark.skipif(
     not HAS_TRITON or not torch.cuda.is_available(), reason="needs a CUDA device and Triton"
 )
+DEVICE_CASES = (("three", "sorted", True), ("three", "long", False), ("pixel", "long", False))
+DEVICE_LAYOUTS = {"float32": LAYOUTS, "float16": LAYOUTS[:2], "bfloat16": LAYOUTS[:2]}
+"""Few: every combination of dtype, sizes and strides that Triton specialises is compiled by itself."""
+
+
+def only_one_configuration(kernels):
+    """Let the kernel be compiled in one configuration; tuning takes a second or more for every shape."""
+    kernels._tuned_kernel.configs = kernels._tuned_kernel.configs[:1]
+
+
+@pytest.fixture
+def one_configuration():
+    from upscale_opt.modules import triton_kernels
+
+    before = triton_kernels._tuned_kernel.configs
+    only_one_configuration(triton_kernels)
+    yield
+    triton_kernels._tuned_kernel.configs = before
 
 
 def laid_out(shape, layout, dtype, device="cpu"):
@@ -89,7 +107,12 @@ def script(*lines, **environment):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TRITON_INTERPRET": "0", **environment},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            "TRITON_INTERPRET": "0",
+            **environment,
+        },
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.strip().splitlines()[-1]
@@ -163,42 +186,75 @@ print('fine')
     assert script(code) == "fine"
 
 
-@needs_triton
-def test_compile_sees_one_operator():
-    """torch.compile takes the module as a whole and calls the kernel; seen with fake tensors, which need no device."""
-    code = """
+def sees_one_operator(device_is_there):
+    """Code that compiles the module as a whole, with what the graph calls."""
+    mode = "nullcontext()" if device_is_there else "FakeTensorMode()"
+    return f"""
 import torch
+from contextlib import nullcontext
 from torch._dynamo.testing import EagerAndRecordGraphs
 from torch._subclasses.fake_tensor import FakeTensorMode
+from upscale_opt import triton_kernels
+t.only_one_configuration(triton_kernels)
 backend = EagerAndRecordGraphs()
 module = t.GatherConv2d(torch.tensor([5, 1, 1]), 4, bias=False)
-with FakeTensorMode(), torch.no_grad():
-    module.weight = torch.nn.Parameter(torch.empty(4, 3, 1, 1, device='cuda'))
-    module.selection.index = torch.empty(3, dtype=torch.int64, device='cuda')
-    x = torch.empty(2, 6, 3, 5, device='cuda').to(memory_format=torch.channels_last)
+with {mode}, torch.no_grad():
+    module.weight = torch.nn.Parameter(torch.ones(4, 3, 1, 1, device='cuda'))
+    module.selection.index = torch.ones(3, dtype=torch.int64, device='cuda')
+    x = torch.ones(2, 6, 3, 5, device='cuda').to(memory_format=torch.channels_last)
     y = torch.compile(module, backend=backend, fullgraph=True)(x)
 assert y.shape == (2, 4, 3, 5) and t.is_channels_last(y)
-calls = [node.target for graph in backend.graphs for node in graph.graph.nodes if node.op == 'call_function']
-assert calls == [torch.ops.upscale_opt.gather_convolution], calls
+calls = [str(node.target) for graph in backend.graphs for node in graph.graph.nodes if node.op == 'call_function']
+names = [own.removesuffix('.default') for own in calls]  # versions of torch differ in which of both they record
+assert names == ['upscale_opt.modules.gather_convolution'], calls
+print('fine')
+"""
+
+
+@needs_triton
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device, and a test with real tensors")
+def test_compile_sees_one_operator():
+    """torch.compile takes the module as a whole and calls the kernel; seen with fake tensors, which need no device."""
+    assert script(sees_one_operator(False)) == "fine"
+
+
+@pytest.mark.cuda
+@needs_cuda
+def test_compile_on_a_gpu_sees_one_operator():
+    assert script(sees_one_operator(True)) == "fine"
+
+
+@needs_triton
+def test_tests_on_a_gpu_compile_one_configuration():
+    """On a GPU they once did not end: every one of hundreds of shapes was tuned over six configurations."""
+    code = """
+from upscale_opt import triton_kernels
+assert len(triton_kernels._tuned_kernel.configs) == len(triton_kernels._CONFIGS) > 1
+t.only_one_configuration(triton_kernels)
+assert len(triton_kernels._tuned_kernel.configs) == 1
 print('fine')
 """
     assert script(code) == "fine"
+    assert sum(map(len, DEVICE_LAYOUTS.values())) * len(DEVICE_CASES) <= 30
 
 
+@pytest.mark.cuda
 @needs_cuda
-@pytest.mark.parametrize("dtype, tolerance", [*DTYPES.items(), ("bfloat16", 2e-2)])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_kernel_on_a_gpu_equals_reference(layout, dtype, tolerance):
-    for shape, index, bias in itertools.product(SHAPES, INDICES, (True, False)):
-        assert fused_error(shape, layout, index, bias, dtype, "cuda") < tolerance
+@pytest.mark.parametrize(
+    "dtype, layout", [(dtype, own) for dtype, layouts in DEVICE_LAYOUTS.items() for own in layouts]
+)
+def test_kernel_on_a_gpu_equals_reference(dtype, layout, one_configuration):
+    for shape, index, bias in DEVICE_CASES:
+        assert fused_error(shape, layout, index, bias, dtype, "cuda") < {**DTYPES, "bfloat16": 2e-2}[dtype]
 
 
+@pytest.mark.cuda
 @needs_cuda
-def test_compiled_kernel_on_a_gpu_equals_reference():
+def test_compiled_kernel_on_a_gpu_equals_reference(one_configuration):
     module = GatherConv2d(torch.tensor([5, 1, 1]), 4, device="cuda")
     with torch.no_grad():
         compiled = torch.compile(module, fullgraph=True)
-        for batch, layout in itertools.product((1, 3), LAYOUTS):
+        for batch, layout in itertools.product((1, 3), LAYOUTS[:2]):
             x = laid_out((batch, 6, 7, 5), layout, torch.float32, "cuda")
             torch.testing.assert_close(compiled(x), module(x))
 

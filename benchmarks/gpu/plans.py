@@ -1,14 +1,9 @@
-"""The essential latencies on a GPU machine without OR-Tools, in under ten minutes.
+"""Plans that are made here and measured on a GPU machine without OR-Tools.
 
-    python -m benchmarks.gpu prepare plans    # here: plans, by analytic costs of a GPU
-    python -m benchmarks.gpu run plans        # there: calibrate, carry the plans out, measure
-
-The second step runs three benchmarks, each into its own file of ``benchmarks/results``: `benchmarks.latency` cell by
-cell (ResNet-50, DenseNet-121, MobileNetV2, half of the channels, N = 8, 64 and 1, both memory formats; TorchScript as
-in the UPSCALE paper), `benchmarks.vs_upscale_latency` over the same cells where apple-upscale is installed (it is pure
-Python: ``pip install --no-deps apple-upscale==0.1.1``), and `benchmarks.gather_convolution`. Each begins no cell once
-its share of ``--budget`` seconds is over, and at the end of the budget what still runs is interrupted; what is left out
-is said, and what was measured is kept. Exit code 2 without a CUDA device, 130 if you interrupt it.
+Three benchmarks: `benchmarks.latency` cell by cell (half of the channels, TorchScript as in the UPSCALE paper),
+`benchmarks.vs_upscale_latency` over the same cells where apple-upscale is installed, and
+`benchmarks.gather_convolution`. Each begins no cell once its share of the budget is over, and at the end of the budget
+what still runs is interrupted; what is left out is said, and what was measured is kept.
 """
 
 from __future__ import annotations
@@ -19,10 +14,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -32,30 +26,21 @@ from benchmarks.latency.cells import FORMATS
 from benchmarks.vs_upscale_latency import __main__ as vs_upscale_latency
 from benchmarks.vs_upscale_latency.running import PEER, version_of
 
-MODELS = ("resnet50", "densenet121", "mobilenet_v2")
-BATCHES = ("8", "64", "1")
 SHARES = {"latency": 0.45, "vs_upscale_latency": 0.7, "gather_convolution": 1.0}
 """Benchmark to the share of the budget after which it begins no cell."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the plans, or measure."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("step", choices=("prepare", "run"))
-    parser.add_argument("plans", type=Path, help="directory of plans")
-    parser.add_argument("--models", nargs="+", default=MODELS)
-    parser.add_argument("--batches", nargs="+", default=BATCHES)
-    parser.add_argument("--image-size", default="224")
-    parser.add_argument("--budget", type=float, default=560.0, help="seconds for everything [560]")
-    given = parser.parse_args(arguments)
-    if given.step == "prepare":
-        for cell in _cells(given):
-            code = latency.main([*cell, "--plan-only"])
-            if code:
-                return code
-        return 0
+def prepare(given: argparse.Namespace) -> int:
+    """Write the plans."""
+    for cell in _cells(given):
+        code = latency.main([*cell, "--plan-only"])
+        if code:
+            return code
+    return 0
+
+
+def measure(given: argparse.Namespace) -> int:
+    """Carry the plans out, and measure."""
     if not torch.cuda.is_available():
         print("error: there is no CUDA device here; carry the plans to a machine that has one", file=sys.stderr)
         return 2
@@ -124,7 +109,3 @@ def _deadline(seconds: float) -> Iterator[threading.Event]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
