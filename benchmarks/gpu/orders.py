@@ -17,7 +17,7 @@ from benchmarks.gpu.records import Records, facts_of, save_tables
 from benchmarks.gpu.schedule import Deadline
 from benchmarks.gpu.settings import Setting
 from solvers import solve
-from upscale_opt import EffectiveMasks, Plan, Prepared, export, extract, prepare
+from upscale_opt import EffectiveMasks, MaskedModel, Plan, export, extract, prepare
 from upscale_opt.comparing.order_checks import OrderCheck, check_orders
 from upscale_opt.latency.access_nodes import nodes_of_accesses
 from upscale_opt.latency.access_traces import NODE, NodeRunner, profiled_pass
@@ -109,7 +109,7 @@ def calibrated(subject: Masked, setting: Setting, deadline: Deadline) -> tuple[C
     return tables, sum(key in tables.entries for key in keys), len(keys)
 
 
-def _as_upscale(prepared: Prepared, setting: Setting) -> nn.Module:
+def _as_upscale(prepared: MaskedModel, setting: Setting) -> nn.Module:
     """Greedy's order with views and copies, as UPSCALE's own exports have it."""
     problems = extract(prepared.graph, prepared.masks)
     orders = {
@@ -120,7 +120,7 @@ def _as_upscale(prepared: Prepared, setting: Setting) -> nn.Module:
     return _exported(prepared, plan).module
 
 
-def _exported(prepared: Prepared, plan: Plan) -> Any:
+def _exported(prepared: MaskedModel, plan: Plan) -> Any:
     return export(prepared.model, prepared.example_inputs, plan, verify=False, graph=prepared.graph)
 
 
@@ -155,7 +155,7 @@ def _rows(found: OrderCheck) -> list[Row]:
     return rows
 
 
-def _node_rows(prepared: Prepared, found: OrderCheck) -> list[Row]:
+def _node_rows(prepared: MaskedModel, found: OrderCheck) -> list[Row]:
     """What tables expect of the accesses of the explained orders, and what every node takes in eager mode."""
     inputs = as_tuple(prepared.example_inputs)
     exports = {name: _exported(prepared, found.plans[name]) for name in EXPLAINED}

@@ -27,6 +27,7 @@ from upscale_opt.commands.sessions import (
     say,
     solve_instance,
 )
+from upscale_opt.commands.values import chosen_solvers
 from upscale_opt.comparing import reports
 from upscale_opt.errors import UpscaleError
 from upscale_opt.planning.solutions import Solutions, best_solver
@@ -72,7 +73,7 @@ def solve(
     """Trace, mask, and order every segment with greedy and other solvers; verify the exports; print the table."""
     if (model is None) == (instance is None):
         raise UpscaleError("give either --model or --instance")
-    solvers = options.chosen_solvers(solver)
+    solvers = chosen_solvers(solver)
     options.require_settings(objective, time_limit)
     options.require_writable(json, save_plan)
     options.require_export(forms, export)
@@ -133,7 +134,7 @@ def compare(
     json: options.JsonPath = None,
 ) -> None:
     """As solve, and measure: unpruned, baseline, every solver's export and the floor, interleaved."""
-    solvers = options.chosen_solvers(solver)
+    solvers = chosen_solvers(solver)
     options.require_settings(objective, time_limit)
     options.require_writable(json)
     setting = Setting(required_model(model), weights, masks, input_shape, seed, device, measuring)
@@ -188,7 +189,7 @@ def export(
         }
         options.write_json(document, json)
     else:
-        solvers = options.chosen_solvers(solver)
+        solvers = chosen_solvers(solver)
         options.require_settings(objective, time_limit)
         setting = Setting(required_model(model), weights, masks, input_shape, seed, device, measuring)
         run = Run(setting, Search(solvers, objective, time_limit, seed), json)
@@ -226,7 +227,7 @@ def show(
 
     if (model is None) == (instance is None):
         raise UpscaleError("give either --model or --instance")
-    solvers = options.chosen_solvers(solver)
+    solvers = chosen_solvers(solver)
     options.require_settings(objective, time_limit)
     options.require_directory(out)
     search = Search(solvers, objective, time_limit, seed)

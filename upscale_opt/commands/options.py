@@ -13,7 +13,6 @@ import typer
 
 from problems import objective_named, read_sparsity_profile
 from problems.files import write_text_atomically
-from solvers import SolverError
 from upscale_opt.commands.values import MOST, MOST_SECONDS, MOST_SEED, nameable, real, whole
 from upscale_opt.errors import UpscaleError
 from upscale_opt.saving.forms import require_forms
@@ -295,23 +294,6 @@ def layer_amounts(given: Iterable[str], profile: Path | None) -> dict[str, float
         amounts.pop(pattern, None)  # the last that matches a layer counts
         amounts[pattern] = amount
     return amounts
-
-
-def chosen_solvers(names: list[str]) -> list[str]:
-    """The solvers to run: greedy first, each once.
-
-    Raises
-    ------
-    SolverError
-        If a name is not registered.
-    """
-    from solvers import solver_names  # loads every solver
-
-    chosen = list(dict.fromkeys(["greedy", *names]))
-    for name in chosen:
-        if name not in solver_names():
-            raise SolverError(f"there is no solver {name!r}; choose from {', '.join(solver_names())}")
-    return chosen
 
 
 def require_settings(objective: str, time_limit: float) -> None:

@@ -1,4 +1,4 @@
-"""Which numbers and paths an option takes: callbacks, so that every odd value is a sentence that names its option."""
+"""Which numbers, paths and names options take: callbacks, so that every odd value is a sentence that names its option."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from solvers import SolverError
 from upscale_opt.errors import UpscaleError
 
 MOST = 2**31 - 1
@@ -63,3 +64,20 @@ def nameable(param: typer.CallbackParam, value: Any) -> Any:
 def _short(value: int) -> str:
     """A number as it was typed, unless it has more digits than a line."""
     return str(value) if abs(value) < 10**20 else f"about {float(min(abs(value), 10**300)):.0e}"
+
+
+def chosen_solvers(names: list[str]) -> list[str]:
+    """The solvers to run: greedy first, each once.
+
+    Raises
+    ------
+    SolverError
+        If a name is not registered.
+    """
+    from solvers import solver_names  # loads every solver
+
+    chosen = list(dict.fromkeys(["greedy", *names]))
+    for name in chosen:
+        if name not in solver_names():
+            raise SolverError(f"there is no solver {name!r}; choose from {', '.join(solver_names())}")
+    return chosen

@@ -282,7 +282,7 @@ def test_masks_of_pruning_are_taken_as_what_they_are():
     outputs = normalise_output_masks(graph, rows)
     assert outputs.keys() == {"0.weight"} and outputs["0.weight"].sum() == 4
     prepared = prepare(chain(), X, rows.columns, outputs=rows)
-    assert np.array_equal(prepared.outputs["0.weight"], rows.rows["0.weight"])
+    assert np.array_equal(prepared.output_masks["0.weight"], rows.rows["0.weight"])
 
 
 def test_zero_rows_are_said_unless_an_output_mask_drops_them():
