@@ -1,4 +1,4 @@
-"""Which numbers, paths and names options take: callbacks, so that every odd value is a sentence that names its option."""
+"""Numbers, paths and names that options take: callbacks, so that every odd value is a sentence that names its option."""
 
 from __future__ import annotations
 
