@@ -1,4 +1,4 @@
-"""Numbers, paths and names that options take: callbacks, so that every odd value is a sentence that names its option."""
+"""Numbers, paths and names that options take: callbacks, so that odd values are sentences that name their option."""
 
 from __future__ import annotations
 
