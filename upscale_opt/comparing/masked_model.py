@@ -67,7 +67,7 @@ class MaskedModel:
     >>> masked = prune(network, torch.zeros(1, 3, 16, 16), 0.5)
     >>> masked
     <MaskedModel Sequential: 2 consumers keep 7 of 11 input channels; 3 ordering problems>
-    >>> masked.export().module[2].weight.shape
+    >>> masked.export().module.get_parameter("2.weight").shape
     torch.Size([4, 4, 3, 3])
     """
 
