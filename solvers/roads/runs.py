@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterator
 
 from problems import Problem
-from solvers.common.incumbent import Incumbent
 from solvers.common.task import Solver, Task
 from solvers.methods.placed_sets import PlacedSets
-from solvers.roads.handover import hand_over
+from solvers.roads.steps import Step, asking
 
 _FEW_CLASSES = 10
 """Classes of a block up to which its sets of placed classes are cheaper than a tour: milliseconds."""
@@ -17,23 +16,22 @@ _MOST_ENDS = 200_000
 """Combinations of the blocks' first and last classes that are looked through: tens of milliseconds."""
 
 
-def solve_runs(task: Task, incumbent: Incumbent, cp_sat: Solver) -> dict[str, Any]:
-    """Improve an incumbent of the objective `runs`; returns figures for reports.
+def runs_road(task: Task, cp_sat: Solver) -> Iterator[Step]:
+    """The steps for the objective `runs`.
 
     Parameters
     ----------
-    task, incumbent
-        What to minimise, and what is known.
+    task
+        What to minimise.
     cp_sat
         The search over tours and circuits, whose bounds come with proofs that can be checked.
     """
-    stats: dict[str, Any] = {}
-    if not task.want_proof and few_classes(task.problem):
-        solver = PlacedSets(max_classes_runs=_FEW_CLASSES, max_combinations=_MOST_ENDS)
-        stats |= hand_over(solver, task, incumbent)
-    if not incumbent.closed and not task.expired:
-        stats |= hand_over(cp_sat, task, incumbent)
-    return stats
+    solver = PlacedSets(max_classes_runs=_FEW_CLASSES, max_combinations=_MOST_ENDS)
+    why = f"{_most_classes(task.problem)} classes in the largest block; asked up to {_FEW_CLASSES}"
+    why += f", with at most {_MOST_ENDS} combinations of first and last classes"
+    why += ", and not where a proof is wanted" if task.want_proof else ""
+    yield Step(solver.name, why, asking(solver), taken=not task.want_proof and few_classes(task.problem))
+    yield Step(cp_sat.name, "tours through the classes, by branch and cut; then circuits", asking(cp_sat))
 
 
 def few_classes(problem: Problem) -> bool:
@@ -45,6 +43,14 @@ def few_classes(problem: Problem) -> bool:
     >>> few_classes(random_masks(64, 3)), few_classes(random_masks(64, 6))
     (True, False)
     """
-    numbers = [len(problem.classes.of_block(b)) for b, block in enumerate(problem.blocks) if not block.pinned]
-    ends = math.prod(max(1, number * (number - 1)) for number in numbers)
-    return max(numbers, default=0) <= _FEW_CLASSES and ends <= _MOST_ENDS
+    ends = math.prod(max(1, number * (number - 1)) for number in _numbers(problem))
+    return _most_classes(problem) <= _FEW_CLASSES and ends <= _MOST_ENDS
+
+
+def _most_classes(problem: Problem) -> int:
+    return max(_numbers(problem), default=0)
+
+
+def _numbers(problem: Problem) -> list[int]:
+    """Classes of every block that may be reordered."""
+    return [len(problem.classes.of_block(b)) for b, block in enumerate(problem.blocks) if not block.pinned]
