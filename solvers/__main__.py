@@ -22,6 +22,11 @@ from solvers.constants import constants, table
 from solvers.dispatch import GREEDY_SHARE
 from solvers.explaining import explained
 
+_LEGEND = (
+    "Numbers that steer the methods: name, value, unit, reason or measurement.",
+    "'by hand': chosen in 2026 while the method was tried out; no measurement was kept.",
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print what was asked for; returns the exit code, 2 for bad input."""
@@ -38,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise SolverError("give either --explain INSTANCE or --constants; --help says more")
         if given.constants and (given.objective is not None or given.time_limit is not None):
             raise SolverError("--objective and --time-limit belong to --explain; leave them out")
-        lines = table(constants()) if given.constants else _explanation(given)
+        lines = [*_LEGEND, *table(constants())] if given.constants else _explanation(given)
     except (ProblemError, SolverError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -29,18 +29,17 @@ from solvers.methods.greedy import greedy_order
 from solvers.roads.auto import Auto
 from solvers.roads.steps import Run, Step, merged, walk
 
-_FEW = 120
-"""Arrangements up to which all are solved."""
+_FEW = 120  # arrangements: up to which all are solved: those of five units; by hand
 _MOST_PLACED = 128
-"""Units of a bundle up to which a constraint program places them; its size grows with their square."""
-_TRIES_APART = 40
-"""Orders of channels that brute force prices in the time that every other arrangement takes beside them."""
-_TRY_ALL_SHARE = 0.3
+"""units: of a bundle up to which a constraint program places them; its size grows with their square; by hand"""
+_TRIES_APART = 40  # orders: of channels tried in the time that every other arrangement takes beside them (estimate)
+_TRY_ALL_SHARE = 0.3  # share: of the time that trying everything may take; by hand
 _MOST_TRIES = 200_000
-"""Orders of channels tried in all, ten seconds, however much time there is: all arrangements are listed first."""
-_FIRST_SHARE = 0.2
-_LOOSE_SHARE = 0.3
+"""orders: of channels tried in all, ten seconds, however much time there is: all arrangements are listed first"""
+_FIRST_SHARE = 0.2  # share: of the time for the channels with the units in their places; by hand
+_LOOSE_SHARE = 0.3  # share: of the time for the looser problem; by hand
 _EXCHANGE_SHARE = 0.3
+"""share: of the time for exchanges of units, and of what is left for the channels behind them; by hand"""
 
 
 @dataclass(frozen=True)

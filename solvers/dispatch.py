@@ -21,7 +21,7 @@ from solvers.gate import result_of
 from solvers.methods.greedy import greedy_in_time
 from solvers.registry import solver_named
 
-GREEDY_SHARE = 0.5
+GREEDY_SHARE = 0.5  # share: of the time that greedy's order may take; by hand
 
 
 def solve(

@@ -28,7 +28,7 @@ from solvers.common.task import Finding
 Reason = Callable[[int], Sequence[Claim]]
 """Makes the claims behind a bound."""
 
-_MAX_NODES = 5_000
+_MAX_NODES = 5_000  # nodes: that the proof checker looks at as well
 
 
 def claim(

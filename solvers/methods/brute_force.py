@@ -16,7 +16,7 @@ from solvers.common.errors import SolverError
 from solvers.common.task import Finding, Task
 
 ARRANGEMENTS_PER_SECOND = 20_000
-"""How many are priced in a second, of problems small enough that all can be tried."""
+"""arrangements: priced in a second, a low guess; 1.1 to 1.5 million of 8 to 9 channels on 2026-11-28"""
 
 
 @dataclass(frozen=True)

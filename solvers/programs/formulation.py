@@ -22,9 +22,9 @@ from solvers.common.task import Task
 from solvers.programs.read_modes import ReadModes, concave_minorant, read_modes, small_modes
 
 MAX_SINGLE_CHANNELS = 40
-"""Stored channels of unpinned blocks up to which single channels are moved."""
+"""channels: stored ones of blocks that may be reordered, up to which single ones are moved; by hand"""
 
-_SCALE = 16
+_SCALE = 16  # parts: of a tick in concave costs below others, so that rounding loses little; by hand
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,10 +18,9 @@ from solvers.common.rows import class_bits, span_rows
 from solvers.common.task import Task
 from solvers.spans.exact.placed_sets_with_copies import LinearRest, copied_subsets
 
-MAX_GROUP_CLASSES = 15
-"""Classes per block that a group may tell apart (0.05 s each)."""
+MAX_GROUP_CLASSES = 15  # classes: per block that a group may tell apart (0.05 s each)
 
-_IDLE_ROUNDS = 30
+_IDLE_ROUNDS = 30  # draws: in vain before no more groups are looked for; by hand
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from solvers.programs.groups import Group, bound_by_groups
 from solvers.programs.program import search_formulations
 from solvers.spans.heuristics.chains import offer_chains
 
-_CHAIN_SHARE = 0.2
-_GROUP_SHARE = 0.3
+_CHAIN_SHARE = 0.2  # share: of the time for a local search; by hand
+_GROUP_SHARE = 0.3  # share: of the time for groups of accesses; by hand
 
 
 def solve_spans(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict[str, int | float]:

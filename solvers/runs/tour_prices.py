@@ -13,10 +13,9 @@ import numpy as np
 from solvers.runs.tour_cuts import Cut
 from solvers.runs.tour_graph import RunGraph
 
-SCALE = 2**16
-"""Prices are in units of a change divided by this."""
+SCALE = 2**16  # parts: of a run in whole-number prices: bounds lose at most a part per class
 
-_FORBIDDEN = np.int64(2**40)
+_FORBIDDEN = np.int64(2**40)  # price: of an edge that is not allowed, above any tour's
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,16 +13,15 @@ from typing import Protocol
 
 import numpy as np
 
-MOST_ROWS = 25
-"""Rows whose sets are all looked at: 2^25 numbers, 128 MB, a few times over."""
+MOST_ROWS = 25  # rows: whose sets are all looked at: 2^25 numbers, 128 MB, a few times over
 
-_CHUNK_BITS = 16
-_POOLED_SETS = 150
-_STEPS = 40
-_TOP = 40
-_PAIRED_SETS = 2000
-_ROUNDS = 12
-_SHARE = 64
+_CHUNK_BITS = 16  # rows: whose sets are looked at together: a bound on memory; by hand
+_POOLED_SETS = 150  # sets: the best of each round that are remembered; by hand
+_STEPS = 40  # steps: in search of the best shares of the rows; by hand
+_TOP = 40  # sets: the best, whose mean says where shares go next; by hand
+_PAIRED_SETS = 2000  # sets: most of each side that are paired, 4 million pairs; by hand
+_ROUNDS = 12  # rounds: of one level before it is given up; by hand
+_SHARE = 64  # parts: weights are counted in 64ths of a class, so that shared prices stay whole numbers
 
 
 class HasLevels(Protocol):

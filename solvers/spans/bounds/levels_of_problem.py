@@ -16,15 +16,13 @@ from solvers.spans.bounds.level_search import LevelSearch
 from solvers.spans.bounds.levels import Levels, least_total
 from solvers.spans.bounds.levels_of_many_rows import FrequentLevels
 
-_TABLE_ROWS = 12
-"""Rows whose sets are all put into a table."""
-_MOST_ROWS = 128
-"""Rows of a group; the least total of capped rows takes their cube."""
-_ROWS_FOR_FREQUENT = 56
-_FREQUENT_SHARE = 0.15
-_FREQUENT_PER_SECOND = 10_000
-_FREQUENT_CELLS = 4_000_000
-_MOST_SECONDS = 600.0
+_TABLE_ROWS = 12  # rows: up to which all sets are put into a table: 4096 sets; by hand
+_MOST_ROWS = 128  # rows: of a group; the least total of capped rows takes their cube; by hand
+_ROWS_FOR_FREQUENT = 56  # rows: from which frequent sets are looked for first; by hand
+_FREQUENT_SHARE = 0.15  # share: of the time for frequent sets; by hand
+_FREQUENT_PER_SECOND = 10_000  # sets: kept per second of time; by hand
+_FREQUENT_CELLS = 4_000_000  # numbers: sets times rows that are kept: a bound on memory; by hand
+_MOST_SECONDS = 600.0  # seconds: that count as the time where there is no limit; by hand
 
 
 class LevelSpans:

@@ -15,9 +15,9 @@ from solvers.common.incumbent import Incumbent
 from solvers.common.rows import class_bits, span_rows
 from solvers.common.task import Task
 
-_SWEEPS = 30
-_RESTARTS = 3
-_ROUNDS = 3
+_SWEEPS = 30  # sweeps: of reinsertions in a descent; by hand
+_RESTARTS = 3  # starts: random ones beside greedy's; by hand
+_ROUNDS = 3  # rounds: of prices from the order found; by hand
 
 
 def offer_chains(task: Task, incumbent: Incumbent, *, deadline: float) -> None:
