@@ -234,10 +234,6 @@ def _exchange(task: Task, incumbent: Incumbent, costs: ArrangementCosts) -> list
 
 def _place_units(task: Task, incumbent: Incumbent) -> dict[str, int | float]:
     """A constraint program over the places of units and the order of channels at once."""
-    from solvers.programs.direct_model import DirectModel
-    from solvers.programs.formulation import formulations
-    from solvers.programs.program import search_formulations
+    from solvers.programs.direct_model import search_places
 
-    programs = formulations(task, counts_pieces=False)
-    method = "CP-SAT over the places of units and classes"
-    return search_formulations(task, SearchSettings(), incumbent, programs, DirectModel, method=method)
+    return search_places(task, SearchSettings(), incumbent, counts_pieces=False)

@@ -49,7 +49,7 @@ class BruteForce:
         if total > self.max_arrangements:
             raise SolverError(
                 f"brute-force: {problem.name} has about 10^{math.log10(total):.0f} arrangements, more than the "
-                f"{self.max_arrangements} it may try; use 'placed-sets' or 'cp-sat', or raise max_arrangements"
+                f"{self.max_arrangements} it may try; use 'pair-of-chains' or 'cp-sat', or raise max_arrangements"
             )
         labels = [_arrangements(_class_sizes(problem, b)) for b in range(len(problem.blocks))]
         best_value, best = task.start_value, task.start

@@ -8,7 +8,7 @@ otherwise one program looks for orders and another one, with concave costs below
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -70,10 +70,6 @@ class Formulation:
     def bound(self, least: int) -> int:
         """The bound for the problem that follows from one on the program's objective."""
         return math.ceil(sum(self.bases, least * self.unit))
-
-    def in_units(self, accesses: Iterable[int], cost: int) -> int:
-        """A cost of some accesses together in units of the program, if that is exact."""
-        return math.ceil((cost - sum(self.bases[a] for a in accesses)) / Fraction(self.unit))
 
     @property
     def single_channels(self) -> bool:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from problems import Problem
+from solvers.common.incumbent import Incumbent
 from solvers.common.settings import SearchSettings
 from solvers.common.task import Task
 from solvers.methods.brute_force import ARRANGEMENTS_PER_SECOND, BruteForce, num_arrangements
-from solvers.methods.cp_sat_direct import CpSatDirect
 from solvers.roads.spans import spans_road
 from solvers.roads.steps import Stage, Step, asking
 
@@ -57,9 +58,14 @@ def pieces_road(task: Task, settings: SearchSettings) -> Iterator[Step | Stage]:
     few = movable <= _MOST_CHANNELS
     why = "bounds from concave costs below the true ones, orders from searches over spans"
     yield Stage("spans", why, spans_road, share=_SPAN_SHARE if few else 1.0)
-    solver = CpSatDirect(settings.num_workers, settings.max_deterministic_time, settings.group_work, settings.log)
+
+    def place(task: Task, incumbent: Incumbent) -> dict[str, Any]:
+        from solvers.programs.direct_model import search_places
+
+        return search_places(task, settings, incumbent, counts_pieces=True)
+
     why = f"{movable} channels in blocks that may be reordered; placed one by one up to {_MOST_CHANNELS}"
-    yield Step(solver.name, why, asking(solver), least_seconds=_LEAST_SECONDS, taken=few)
+    yield Step("places of channels", why, place, least_seconds=_LEAST_SECONDS, taken=few)
 
 
 def _said(number: int) -> str:

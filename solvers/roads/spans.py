@@ -15,17 +15,15 @@ import numpy as np
 
 from solvers.common.block_rows import span_blocks
 from solvers.common.incumbent import Incumbent
+from solvers.common.proofs import claim
 from solvers.common.rows import Row, span_rows
 from solvers.common.task import Task
 from solvers.methods.beam import Beam, pays_spans
 from solvers.methods.local_search import LocalSearch
 from solvers.methods.neighbourhoods import LargeNeighbourhoods
-from solvers.methods.placed_sets import PlacedSets
-from solvers.programs.groups import bound_by_groups
 from solvers.roads.copies import conflicts_step, views_step
 from solvers.roads.steps import Stage, Step, asking, hand_over
 from solvers.spans.branch_and_bound import SpanSearch
-from solvers.spans.exact.placed_sets_with_copies import LinearRest
 from solvers.spans.linear_costs import LinearSpans
 
 _FEW_ROWS = 12  # rows: of a block up to which exact methods are asked at once; by hand
@@ -33,10 +31,7 @@ _BEAM_ROWS = 14  # rows: of a block beyond which orders come from a beam first; 
 _PATH_ROWS = 15  # rows: of a block up to which a path over all pairs of sets is thought of; by hand
 _FEW_CLASSES = 16  # classes: up to which placed sets are asked; 16 took 0.04 s (2026-11-28)
 _MOST_CLASSES = 20  # classes: up to which they are asked if there is time: seconds and 1 GB
-_MOST_CLASSES_COPIED = 18
-"""classes: up to which they are asked if there is time, where every set of copies is one search; by hand"""
 _SECONDS_FOR_MOST = 15.0  # seconds: that count as time enough; by hand
-_COPIED_SHARE = 0.3  # share: of the time for placed sets where accesses may be copied; by hand
 _FIRST_SHARE = 0.15  # share: of the time for a good order, where levels bound well; by hand
 _FIRST_SHARE_APART = 0.3  # share: of the time for a good order, where rows do not meet and levels say little; by hand
 _BEAM_SHARE = 0.5  # share: of that for the beam; the local search has the other half; by hand
@@ -44,8 +39,6 @@ _LEVEL_SHARE = 0.95  # share: of the time that is left for levels; by hand
 _LEVEL_SHARE_APART = 0.5  # share: of the time that is left for levels of groups of rows; by hand
 _QUICK_SHARE = 0.1  # share: of the time for a first bound from levels, before a path; by hand
 _CONFLICT_SHARE = 0.1  # share: of the time for the covering problem; by hand
-_GROUP_SHARE = 0.1  # share: of the time for groups of accesses; by hand
-_GROUP_WORK = 10_000_000  # states: visited for groups of accesses; by hand
 _LAST_PATIENCE = 300  # rounds: of the local search before the last neighbourhoods that may be in vain; by hand
 _SEARCH_SHARE = 0.75  # share: of the time for exact search; what is left is for orders; by hand
 
@@ -53,7 +46,7 @@ _SEARCH_SHARE = 0.75  # share: of the time for exact search; what is left is for
 def spans_road(task: Task) -> Iterator[Step | Stage]:
     """The steps for an objective whose costs depend on spans."""
     yield views_step()
-    yield _placed_sets(task)
+    yield _exact_blocks(task)
     rows = _most_rows(span_rows(task.problem).rows)
     apart = _rows_apart(task)
     if rows > _FEW_ROWS:
@@ -61,7 +54,6 @@ def spans_road(task: Task) -> Iterator[Step | Stage]:
     else:
         yield _search(_SEARCH_SHARE, f"{rows} rows in the largest block, at most {_FEW_ROWS}: exact search can end")
         yield conflicts_step(_CONFLICT_SHARE)
-        yield _groups(task, apart)
     yield Step(LargeNeighbourhoods.name, "better orders, with the time that is left", _neighbourhoods)
 
 
@@ -83,32 +75,32 @@ def _steps_for_many_rows(task: Task, rows: int, apart: bool) -> Iterator[Step | 
     yield Stage("a good order", why, orders, share=_FIRST_SHARE_APART if apart else _FIRST_SHARE)
     yield _search(_SEARCH_SHARE, ends, taken=exact)
     yield conflicts_step(_CONFLICT_SHARE)
-    yield _groups(task, apart)
     yield _search(_LEVEL_SHARE_APART if apart else _LEVEL_SHARE, f"{many}: levels bound them", levels=True)
 
 
-def _placed_sets(task: Task) -> Step:
-    """The sets of placed classes where they are few; fewer where they are tried for sets of copied accesses."""
-    copied = task.objective.gamma is not None
-    most = _FEW_CLASSES
-    if task.remaining >= _SECONDS_FOR_MOST:
-        most = _MOST_CLASSES_COPIED if copied else _MOST_CLASSES
-    share, solver = _COPIED_SHARE if copied else 1.0, PlacedSets(max_classes=_MOST_CLASSES)
-    if task.objective.uses_tables:
-        return Step(solver.name, "does not price tables", asking(solver), taken=False)
-    largest = max(LinearRest(task.problem, task.objective.alpha).num_classes, default=0)
-    why = f"{largest} classes told apart in the largest block; asked up to {most}"
-    return Step(solver.name, why, asking(solver), share=share, taken=largest <= most)
+def _exact_blocks(task: Task) -> Step:
+    """Every block by itself, where costs are in proportion to spans and few classes are told apart."""
+    prices = np.array([access.channel_size for access in task.problem.accesses], dtype=np.int64)
+    if not pays_spans(task.objective):
+        return Step("exact-blocks", "costs are not in proportion to spans", _solve_blocks, taken=False)
+    most = _MOST_CLASSES if task.remaining >= _SECONDS_FOR_MOST else _FEW_CLASSES
+    spans = LinearSpans(task.problem, deadline=task.deadline)
+    largest = max(spans.num_classes, default=0)
+    why = f"{largest} classes told apart in the largest block; asked up to {most}: sets of placed classes"
+    return Step("exact-blocks", why, _solve_blocks, taken=largest <= most and not spans.unsolvable(prices))
 
 
-def _groups(task: Task, apart: bool) -> Step:
-    """Exact costs of small groups of accesses, where levels say little."""
-
-    def run(own: Task, incumbent: Incumbent) -> dict[str, Any]:
-        return {"groups": len(bound_by_groups(own, incumbent, work=_GROUP_WORK, deadline=own.deadline))}
-
-    why = f"{'two rows share no class' if apart else 'all rows meet'}: asked where rows do not meet, without tables"
-    return Step("groups", why, run, share=_GROUP_SHARE, taken=apart and not task.objective.uses_tables)
+def _solve_blocks(task: Task, incumbent: Incumbent) -> dict[str, Any]:
+    """The least sum of excesses, which is the optimum where costs are in proportion to spans."""
+    problem = task.problem
+    prices = np.array([access.channel_size for access in problem.accesses], dtype=np.int64)
+    found = LinearSpans(problem, deadline=task.deadline).least(prices, incumbent.order)
+    if found is not None:
+        incumbent.offer(found.order)
+        cost = found.cost * (task.objective.alpha or 0)
+        text = "the least sum of spans, every block by itself"
+        incumbent.raise_bound(cost, lambda bound: [claim(problem, "search", bound, text)], method="exact blocks")
+    return {}
 
 
 def _search(share: float, why: str, *, taken: bool = True, levels: bool = False) -> Step:

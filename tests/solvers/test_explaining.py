@@ -10,13 +10,12 @@ from solver_instances import one_block, several_blocks
 from problems import OBJECTIVES, Problem, write_instance
 from problems.collection import load
 from problems.generators import disjoint_masks, grouped_masks, random_masks, random_matrix, with_tables
-from solvers import Auto, Beam, BruteForce, CpSat, LargeNeighbourhoods, LocalSearch, PlacedSets, Result, Status, solve
+from solvers import Auto, Beam, BruteForce, CpSat, LargeNeighbourhoods, LocalSearch, Result, Status, solve
 from solvers.__main__ import main
 from solvers.explaining import explained
-from solvers.methods.cp_sat_direct import CpSatDirect
 from solvers.spans.branch_and_bound import SpanSearch
 
-WATCHED = (Beam, BruteForce, CpSat, CpSatDirect, LargeNeighbourhoods, LocalSearch, PlacedSets)
+WATCHED = (Beam, BruteForce, CpSat, LargeNeighbourhoods, LocalSearch)
 SEARCHES = ("span-search", "levels")
 
 
