@@ -12,17 +12,18 @@ from solvers.common.task import Task
 from solvers.programs.event_model import EventModel
 from solvers.programs.formulation import formulations
 from solvers.programs.program import search_formulations
-from solvers.spans.heuristics.chains import offer_chains
+from solvers.spans.heuristics.local_search import SpanClimb
 from solvers.views.view_bound import bound_by_conflicts
 
 _CONFLICT_SHARE = 0.1  # share: of the time for the covering problem; by hand
-_CHAIN_SHARE = 0.2  # share: of the time for a local search; by hand
+_CLIMB_SHARE = 0.2  # share: of the time for a local search; by hand
+_PATIENCE = 5  # rounds: of the local search that may be in vain; by hand
 
 
 def solve_spans(task: Task, config: SearchSettings, incumbent: Incumbent) -> dict[str, int | float]:
     """Minimise over-reading and copying; improves the incumbent, returns figures for reports."""
-    offer_chains(task, incumbent, deadline=task.within(_CHAIN_SHARE).deadline)
-    stats: dict[str, int | float] = {"chain_value": incumbent.value}
+    climb = SpanClimb(task.within(_CLIMB_SHARE), incumbent)
+    stats: dict[str, int | float] = {"steps": climb.run([task.start], _PATIENCE)}
     if not incumbent.closed and not task.expired:
         stats |= bound_by_conflicts(task.within(_CONFLICT_SHARE), incumbent)
     programs = formulations(task, counts_pieces=False)

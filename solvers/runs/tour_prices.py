@@ -36,11 +36,6 @@ class Choices:
             forced.append(np.zeros_like(free))
         return cls(tuple(allowed), tuple(forced))
 
-    @property
-    def num_arcs(self) -> int:
-        """Allowed edges, in both directions."""
-        return int(sum(own.sum() for own in self.allowed))
-
     def copy(self) -> Choices:
         """Arrays of its own."""
         return Choices(tuple(m.copy() for m in self.allowed), tuple(m.copy() for m in self.forced))
