@@ -112,7 +112,25 @@ class _Level:
 class LevelSearch:
     """The most weight that can be spared at every level, bounded from above; gets better while time is given to it.
 
-    Parameters and attributes are those of `solvers.spans.bounds.levels.Levels`, for any number of rows.
+    Parameters
+    ----------
+    weight
+        int, shape (num_classes,): widths.
+    bits
+        bool, shape (num_classes, num_rows): which rows keep each class. Rows that are not anchored at the same end
+        share classes pairwise.
+    left, right
+        bool, shape (num_rows,): rows that are open from the start, until the end; they never close on that side.
+
+    Attributes
+    ----------
+    most
+        int64, shape (num_rows,): entry r - 1 bounds the weight of the classes that keep no row of R or none of Q, for
+        any two sets of r rows that close to the left and to the right.
+    single
+        int64, shape (num_rows,): the same for one set of r rows.
+    reached
+        int64, shape (num_rows,): the weight for the best two sets known.
 
     Examples
     --------

@@ -16,7 +16,7 @@ _MOST_WORDS = 20_000_000  # words: of 64 classes that pairing looks at; by hand
 
 
 class FrequentLevels:
-    """As `solvers.spans.bounds.levels.Levels`, for any number of rows and without multipliers; anchors are ignored.
+    """As `LevelSearch`, from frequent sets and without multipliers; anchors are ignored.
 
     Parameters
     ----------

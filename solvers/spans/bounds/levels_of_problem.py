@@ -13,10 +13,9 @@ import numpy as np
 from problems import Problem
 from solvers.common.rows import Row, class_bits, merged_classes, span_rows
 from solvers.spans.bounds.level_search import LevelSearch
-from solvers.spans.bounds.levels import Levels, least_total
+from solvers.spans.bounds.levels import least_total
 from solvers.spans.bounds.levels_of_many_rows import FrequentLevels
 
-_TABLE_ROWS = 12  # rows: up to which all sets are put into a table: 4096 sets; by hand
 _MOST_ROWS = 128  # rows: of a group; the least total of capped rows takes their cube; by hand
 _ROWS_FOR_FREQUENT = 56  # rows: from which frequent sets are looked for first; by hand
 _FREQUENT_SHARE = 0.15  # share: of the time for frequent sets; by hand
@@ -79,12 +78,11 @@ class _Group:
         self._rows, self._weight, self.num_rows = rows, int(weight.sum()), len(rows)
         self._merged_weight, self._merged, _ = merged_classes(weight, bits[:, rows])
         self._kept = self._merged_weight @ self._merged
-        kind = Levels if len(rows) <= _TABLE_ROWS else LevelSearch
-        self._levels: Levels | LevelSearch = kind(self._merged_weight, self._merged, left[rows], right[rows])
+        self._levels = LevelSearch(self._merged_weight, self._merged, left[rows], right[rows])
 
     def improve(self, *, deadline: float) -> None:
         """Bring the levels down until the deadline."""
-        if isinstance(self._levels, LevelSearch) and self.num_rows >= _ROWS_FOR_FREQUENT:
+        if self.num_rows >= _ROWS_FOR_FREQUENT:
             now = time.perf_counter()
             seconds = min(_MOST_SECONDS, deadline - now)
             most_sets = int(min(_FREQUENT_PER_SECOND * seconds, _FREQUENT_CELLS / self.num_rows))
