@@ -29,10 +29,7 @@ from problems.collection import LIBRARY
 from problems.solutions import Solution
 from solvers import SolverError, solve, solver_names
 
-SOLVERS = (
-    *("identity", "greedy", "local-search", "placed-sets", "pair-of-chains"),
-    *("cp-sat", "cp-sat-direct", "cp-sat-events", "milp", "auto"),
-)
+SOLVERS = (*("identity", "greedy", "local-search", "pair-of-chains", "cp-sat", "auto"),)
 """Compared by default, as far as they are registered."""
 
 COLUMNS = (

@@ -21,15 +21,11 @@ if TYPE_CHECKING:
     from solvers.methods.beam import Beam
     from solvers.methods.brute_force import BruteForce
     from solvers.methods.cp_sat import CpSat
-    from solvers.methods.cp_sat_direct import CpSatDirect
-    from solvers.methods.cp_sat_events import CpSatEvents
     from solvers.methods.greedy import Greedy, greedy_order
     from solvers.methods.identity import Identity
     from solvers.methods.local_search import LocalSearch
-    from solvers.methods.milp import Milp
     from solvers.methods.neighbourhoods import LargeNeighbourhoods
     from solvers.methods.pair_of_chains import PairOfChains
-    from solvers.methods.placed_sets import PlacedSets
     from solvers.registry import register, solver_names
     from solvers.roads.auto import Auto
 
@@ -61,18 +57,14 @@ _HOMES = {
     "methods.beam": ("Beam",),
     "methods.brute_force": ("BruteForce",),
     "methods.cp_sat": ("CpSat",),
-    "methods.cp_sat_direct": ("CpSatDirect",),
-    "methods.cp_sat_events": ("CpSatEvents",),
     "methods.greedy": (
         "Greedy",
         "greedy_order",
     ),
     "methods.identity": ("Identity",),
     "methods.local_search": ("LocalSearch",),
-    "methods.milp": ("Milp",),
     "methods.neighbourhoods": ("LargeNeighbourhoods",),
     "methods.pair_of_chains": ("PairOfChains",),
-    "methods.placed_sets": ("PlacedSets",),
     "registry": (
         "register",
         "solver_names",
@@ -88,16 +80,12 @@ __all__ = [
     "Beam",
     "BruteForce",
     "CpSat",
-    "CpSatDirect",
-    "CpSatEvents",
     "Finding",
     "Greedy",
     "Identity",
     "LargeNeighbourhoods",
     "LocalSearch",
-    "Milp",
     "PairOfChains",
-    "PlacedSets",
     "Progress",
     "Result",
     "SearchProgress",

@@ -11,13 +11,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from problems import Order
+from problems import Order, Problem
 from solvers.common.arrangement_costs import ArrangementCosts
 from solvers.common.incumbent import Incumbent
 from solvers.common.loosening import loosened
@@ -27,19 +27,19 @@ from solvers.common.unit_kinds import num_sequences, sequences, unit_kinds
 from solvers.methods.brute_force import ARRANGEMENTS_PER_SECOND, BruteForce, num_arrangements
 from solvers.methods.greedy import greedy_order
 from solvers.roads.auto import Auto
+from solvers.roads.steps import Run, Step, merged, walk
 
-_FEW = 120
-"""Arrangements up to which all are solved."""
+_FEW = 120  # arrangements: up to which all are solved: those of five units; by hand
 _MOST_PLACED = 128
-"""Units of a bundle up to which a constraint program places them; its size grows with their square."""
-_TRIES_APART = 40
-"""Orders of channels that brute force prices in the time that every other arrangement takes beside them."""
-_TRY_ALL_SHARE = 0.3
+"""units: of a bundle up to which a constraint program places them; its size grows with their square; by hand"""
+_TRIES_APART = 40  # orders: of channels tried in the time that every other arrangement takes beside them (estimate)
+_TRY_ALL_SHARE = 0.3  # share: of the time that trying everything may take; by hand
 _MOST_TRIES = 200_000
-"""Orders of channels tried in all, ten seconds, however much time there is: all arrangements are listed first."""
-_FIRST_SHARE = 0.2
-_LOOSE_SHARE = 0.3
+"""orders: of channels tried in all, ten seconds, however much time there is: all arrangements are listed first"""
+_FIRST_SHARE = 0.2  # share: of the time for the channels with the units in their places; by hand
+_LOOSE_SHARE = 0.3  # share: of the time for the looser problem; by hand
 _EXCHANGE_SHARE = 0.3
+"""share: of the time for exchanges of units, and of what is left for the channels behind them; by hand"""
 
 
 @dataclass(frozen=True)
@@ -87,26 +87,50 @@ class Arranging:
         if not task.problem.bundles:
             return self.solver.solve(task)
         incumbent = Incumbent(task)
-        kinds = [unit_kinds(task.problem, bundle) for bundle in task.problem.bundles]
-        number = math.prod(map(num_sequences, kinds))
+        number = math.prod(map(num_sequences, _kinds(task)))
         stats: dict[str, Any] = {"classes": len(task.problem.classes), "arrangements": number}
-        if not incumbent.closed and self._can_try_all(task, number):
-            trying = dataclasses.replace(self, solver=BruteForce())
-            stats["solved"] = trying._solve_all(task, incumbent, kinds, ArrangementCosts(task.problem, task.objective))
-        if not incumbent.closed:
-            in_place = tuple(np.arange(len(own)) for own in kinds)
-            stats |= self._solve_arranged(task.within(_FIRST_SHARE), incumbent, in_place).stats
-        if not incumbent.closed:
-            self._loosen(task.within(_LOOSE_SHARE), incumbent)
+        return incumbent.finding(merged(stats, walk(self.road, task, incumbent)))
+
+    def road(self, task: Task) -> Iterator[Step]:
+        """The steps for a problem with bundles."""
+        kinds = _kinds(task)
+        number = math.prod(map(num_sequences, kinds))
         costs = ArrangementCosts(task.problem, task.objective)
-        if not incumbent.closed:
-            units = _exchange(task.within(_EXCHANGE_SHARE), incumbent, costs)
-            self._solve_arranged(task.within(_EXCHANGE_SHARE), incumbent, units)
-        if not incumbent.closed and number <= self.few:
-            stats["solved"] = self._solve_all(task, incumbent, kinds, costs)
-        elif not incumbent.closed and not task.objective.counts_runs and max(map(len, kinds)) <= _MOST_PLACED:
-            stats |= _place_units(task, incumbent)
-        return incumbent.finding(stats)
+        in_place = tuple(np.arange(len(own)) for own in kinds)
+        exchanged: list[np.ndarray] = []
+
+        def solve_all(solver: Solver) -> Run:
+            own = dataclasses.replace(self, solver=solver)
+            return lambda task, incumbent: {"solved": own._solve_all(task, incumbent, kinds, costs)}
+
+        def exchange(task: Task, incumbent: Incumbent) -> dict[str, Any]:
+            exchanged.extend(_exchange(task, incumbent, costs))
+            return {}
+
+        units = f"{number} arrangements of units"
+        why = f"{units}; every order in every one is tried by `auto` where that takes {_TRY_ALL_SHARE:.0%} of the time"
+        every = self._can_try_all(task, number)
+        yield Step(BruteForce.name, why, solve_all(BruteForce()), taken=every)
+        yield Step(
+            self.name,
+            "the order of channels, with the units in their places",
+            lambda task, incumbent: self._solve_arranged(task, incumbent, in_place).stats,
+            share=_FIRST_SHARE,
+        )
+        why = "a bound for all arrangements, and one that is near to its own"
+        yield Step("the looser problem", why, self._loosen, share=_LOOSE_SHARE)
+        yield Step("exchanges of two units", "as long as they bring down the costs", exchange, share=_EXCHANGE_SHARE)
+        yield Step(
+            self.name,
+            "the order of channels, with the units exchanged",
+            lambda task, incumbent: self._solve_arranged(task, incumbent, exchanged).stats,
+            share=_EXCHANGE_SHARE,
+        )
+        few, largest = number <= self.few, max(map(len, kinds))
+        yield Step("all arrangements", f"{units}, asked up to {self.few}", solve_all(self.solver), taken=few)
+        places = not few and not task.objective.counts_runs and largest <= _MOST_PLACED
+        why = f"more arrangements, {largest} units in the largest bundle, asked up to {_MOST_PLACED}; not for runs"
+        yield Step("places of units", why, _place_units, taken=places)
 
     def _can_try_all(self, task: Task, number: int) -> bool:
         """Whether `auto` has the time for all orders of channels in all of so many arrangements of units."""
@@ -127,7 +151,7 @@ class Arranging:
         incumbent.offer(Order(found.order.channels, arrangement))
         return found
 
-    def _loosen(self, task: Task, incumbent: Incumbent) -> None:
+    def _loosen(self, task: Task, incumbent: Incumbent) -> dict[str, Any]:
         """A bound from the looser problem, and an order near to its own."""
         loose = loosened(task.problem)
         own = dataclasses.replace(
@@ -146,6 +170,7 @@ class Arranging:
         incumbent.offer(near)
         if not incumbent.closed:
             self._solve_arranged(task, incumbent, near.arrangement)
+        return {}
 
     def _solve_all(self, task: Task, incumbent: Incumbent, kinds: list[list[int]], costs: ArrangementCosts) -> int:
         """Every arrangement; the least of their bounds is one for all. Returns how many were solved in time.
@@ -173,6 +198,17 @@ class Arranging:
         return number - len(waiting)
 
 
+def suited(solver: Solver, problem: Problem) -> Solver:
+    """The solver for a problem: exact ones are asked about one arrangement after another where there are bundles."""
+    arranges = bool(problem.bundles) and solver.exact and not isinstance(solver, Arranging)
+    return Arranging(solver) if arranges else solver
+
+
+def _kinds(task: Task) -> list[list[int]]:
+    """Which units of every bundle are alike."""
+    return [unit_kinds(task.problem, bundle) for bundle in task.problem.bundles]
+
+
 def _exchange(task: Task, incumbent: Incumbent, costs: ArrangementCosts) -> list[np.ndarray]:
     """Units exchanged as long as that brings down what they must cost; for runs, what the order of channels costs."""
 
@@ -198,10 +234,6 @@ def _exchange(task: Task, incumbent: Incumbent, costs: ArrangementCosts) -> list
 
 def _place_units(task: Task, incumbent: Incumbent) -> dict[str, int | float]:
     """A constraint program over the places of units and the order of channels at once."""
-    from solvers.programs.direct_model import DirectModel
-    from solvers.programs.formulation import formulations
-    from solvers.programs.program import search_formulations
+    from solvers.programs.direct_model import search_places
 
-    programs = formulations(task, counts_pieces=False)
-    method = "CP-SAT over the places of units and classes"
-    return search_formulations(task, SearchSettings(), incumbent, programs, DirectModel, method=method)
+    return search_places(task, SearchSettings(), incumbent, counts_pieces=False)

@@ -13,27 +13,19 @@ from solvers.common.task import Solver
 from solvers.methods.beam import Beam
 from solvers.methods.brute_force import BruteForce
 from solvers.methods.cp_sat import CpSat
-from solvers.methods.cp_sat_direct import CpSatDirect
-from solvers.methods.cp_sat_events import CpSatEvents
 from solvers.methods.greedy import Greedy
 from solvers.methods.identity import Identity
 from solvers.methods.local_search import LocalSearch
-from solvers.methods.milp import Milp
 from solvers.methods.neighbourhoods import LargeNeighbourhoods
 from solvers.methods.pair_of_chains import PairOfChains
-from solvers.methods.placed_sets import PlacedSets
 from solvers.roads.auto import Auto
 
 _FACTORIES: dict[str, Callable[[], Solver]] = {
     "identity": Identity,
     "greedy": Greedy,
     "brute-force": BruteForce,
-    "placed-sets": PlacedSets,
     "pair-of-chains": PairOfChains,
     "cp-sat": CpSat,
-    "cp-sat-direct": CpSatDirect,
-    "cp-sat-events": CpSatEvents,
-    "milp": Milp,
     "local-search": LocalSearch,
     "beam": Beam,
     "lns": LargeNeighbourhoods,
@@ -68,7 +60,7 @@ def solver_names() -> tuple[str, ...]:
     Examples
     --------
     >>> solver_names()[:4]
-    ('identity', 'greedy', 'brute-force', 'placed-sets')
+    ('identity', 'greedy', 'brute-force', 'pair-of-chains')
     """
     return tuple(_FACTORIES)
 

@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from oracles import CpSatDirect, CpSatEvents, Milp, PlacedSets
 
 from benchmarks.agreement.instances import described, orders_at_random, random_document, random_goals
 from benchmarks.agreement.oracle import GOALS, Goal, Oracle
@@ -29,21 +30,21 @@ from problems import (
 )
 from problems.checker.proof_checks import Standing, check_proof
 from problems.proof_files import proof_from_dict, proof_to_dict
-from solvers import Auto, CpSat, CpSatDirect, LargeNeighbourhoods, LocalSearch, Result, SolverError, Status, solve
+from solvers import Auto, LargeNeighbourhoods, LocalSearch, Result, SolverError, Status, solve
 from solvers.arranging import Arranging
 from solvers.common.bounds import trivial_bound
 from solvers.common.task import Solver
 from solvers.registry import solver_named
 
 QUICK: tuple[str | Solver, ...] = (
-    *("identity", "greedy", "brute-force", "placed-sets", "pair-of-chains", "beam"),
-    *(LocalSearch(patience=2), LargeNeighbourhoods(patience=3, first=LocalSearch(patience=1))),
+    *("identity", "greedy", "brute-force", "pair-of-chains", "beam"),
+    *(PlacedSets(), LocalSearch(patience=2), LargeNeighbourhoods(patience=3, first=LocalSearch(patience=1))),
 )
 """Solvers of milliseconds, each of which is asked in a share of the cases; `auto` is asked in all."""
 
 SLOW: tuple[str | Solver, ...] = (
-    *("cp-sat", "cp-sat-direct", "cp-sat-events", "milp"),
-    *(CpSat(group_work=0), Arranging(Auto(), few=0), Arranging(CpSatDirect(), few=0)),
+    *("cp-sat", CpSatDirect(), CpSatEvents(), Milp()),
+    *(Arranging(Auto(), few=0), Arranging(CpSatDirect(), few=0)),
 )
 """Solvers of which at most one is asked: CP-SAT and HiGHS take ten times as long."""
 

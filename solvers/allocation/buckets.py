@@ -12,11 +12,10 @@ import numpy as np
 from problems import AllocationProblem
 from solvers.common.errors import SolverError
 
-DEFAULT_BUCKETS = 10_000
-MAX_BUCKETS = 10**6
+DEFAULT_BUCKETS = 10_000  # buckets: of the time budget, as in SPDY's paper
+MAX_BUCKETS = 10**6  # buckets: a bound on memory; by hand
 
-TOLERANCE = 1e-9
-"""Parts of a bucket by which a time may exceed a multiple and still count as that multiple."""
+TOLERANCE = 1e-9  # buckets: by which a time may exceed a multiple and still count as that multiple: rounding of float64
 
 
 @dataclass(frozen=True, eq=False)

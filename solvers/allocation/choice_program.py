@@ -10,8 +10,7 @@ from solvers.allocation.buckets import Buckets
 from solvers.common.errors import SolverError
 from solvers.programs.linear_rows import LinearRows
 
-_UNIT_SHARE = 0.5
-"""Share of a unit of error by which HiGHS's bound may lie below the choice: errors are whole."""
+_UNIT_SHARE = 0.5  # share: of a unit of error by which HiGHS's bound may lie below the choice: errors are whole numbers
 
 
 class ChoiceProgram:

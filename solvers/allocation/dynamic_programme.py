@@ -6,7 +6,7 @@ import numpy as np
 
 from solvers.allocation.buckets import Buckets
 
-_NEVER = 2**62
+_NEVER = 2**62  # error: of what cannot be; two of them fit 64 bits
 
 
 def least_error_choice(buckets: Buckets) -> tuple[int, ...]:

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-_WARMTH = 6e-3
-_FRUITLESS = 150
+_WARMTH = 6e-3  # share: of the price that a worse state may cost more; by hand, warmer once more for spans
+_FRUITLESS = 150  # kicks: in vain before the climber returns to the best state; by hand
 
 
 class Climber(Protocol):

@@ -18,8 +18,6 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 
-import numpy as np
-
 from problems import Claim, Kind, Objective, Problem, Proof
 from problems.checker.implied_bounds import implied_bound
 from solvers.common.bounds import trivial_bound
@@ -28,7 +26,7 @@ from solvers.common.task import Finding
 Reason = Callable[[int], Sequence[Claim]]
 """Makes the claims behind a bound."""
 
-_MAX_NODES = 5_000
+_MAX_NODES = 5_000  # nodes: that the proof checker looks at as well
 
 
 def claim(
@@ -86,44 +84,6 @@ def proof_of(problem: Problem, objective: Objective, finding: Finding, bound: in
         figures = {name: figure for name, figure in finding.stats.items() if _is_figure(figure)}
         claims.append(claim(problem, Kind.SEARCH, bound, f"search by {solver}", **figures))
     return Proof.of(problem, objective, bound, claims, solver=solver)
-
-
-def group_claims(
-    problem: Problem, members: Sequence[tuple[int, ...]], costs: Sequence[int], alone: np.ndarray, weight: np.ndarray
-) -> list[Claim]:
-    """Claims about groups, with a linear program's multipliers turned into shares that are exactly feasible.
-
-    Parameters
-    ----------
-    problem
-        Names the accesses.
-    members, costs
-        Groups of accesses, not all of them, and their least costs.
-    alone
-        int, shape (num_accesses,): least cost of each access on its own.
-    weight
-        float, shape (num_groups,): about feasible, not negative.
-
-    Returns
-    -------
-    list of Claim
-        Those of the groups that count, for the best rounding tried.
-    """
-    best: tuple[int, list[Fraction]] = (int(alone.sum()), [Fraction(0)] * len(members))
-    for largest in (60, 5000, 10**6, 10**9):
-        shares = [Fraction(float(y)).limit_denominator(largest) for y in weight]
-        load = [sum((y for y, own in zip(shares, members) if a in own), Fraction(0)) for a in range(len(alone))]
-        scale = max([Fraction(1), *load])
-        shares = [y / scale for y in shares]
-        gains = (y * (cost - int(alone[list(own)].sum())) for y, own, cost in zip(shares, members, costs))
-        bound = math.ceil(int(alone.sum()) + sum(gains, Fraction(0)))
-        if bound > best[0]:
-            best = bound, shares
-    return [
-        claim(problem, Kind.GROUP, cost, "", own, share=share)
-        for own, cost, share in zip(members, costs, best[1])
-        if share > 0
-    ]
 
 
 def _is_figure(figure: object) -> bool:

@@ -17,8 +17,6 @@ class SearchSettings:
         Threads of the search. Default 1.
     max_deterministic_time
         Limit of the search in CP-SAT's deterministic seconds, all searches of a solve together. Default none.
-    group_work
-        How much the bound from groups of accesses may cost, in visited states of the DP. Default 3 million.
     log
         Print CP-SAT's log. Default False.
 
@@ -30,7 +28,6 @@ class SearchSettings:
 
     num_workers: int = 1
     max_deterministic_time: float | None = None
-    group_work: int = 3_000_000
     log: bool = False
 
     def __post_init__(self) -> None:

@@ -21,8 +21,8 @@ from solvers.methods.in_places import solved_in_places
 from solvers.spans.heuristics.beam import MOST_ROWS, beam_chains
 from solvers.spans.heuristics.tangent_lines import SpanCurves
 
-_WIDENING = 4
-_GREEDY_SHARE = 0.25
+_WIDENING = 4  # factor: by which beams get wider: the last takes three quarters of the time; by hand
+_GREEDY_SHARE = 0.25  # share: of the time for greedy's order; by hand
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from solvers.common.errors import SolverError
 from solvers.common.task import Finding, Task
 
 ARRANGEMENTS_PER_SECOND = 20_000
-"""How many are priced in a second, of problems small enough that all can be tried."""
+"""arrangements: priced in a second, a low guess; 1.1 to 1.5 million of 8 to 9 channels on 2026-11-28"""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class BruteForce:
         if total > self.max_arrangements:
             raise SolverError(
                 f"brute-force: {problem.name} has about 10^{math.log10(total):.0f} arrangements, more than the "
-                f"{self.max_arrangements} it may try; use 'placed-sets' or 'cp-sat', or raise max_arrangements"
+                f"{self.max_arrangements} it may try; use 'pair-of-chains' or 'cp-sat', or raise max_arrangements"
             )
         labels = [_arrangements(_class_sizes(problem, b)) for b in range(len(problem.blocks))]
         best_value, best = task.start_value, task.start

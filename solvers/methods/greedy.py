@@ -17,11 +17,9 @@ from solvers.common.arguments import require_problem, require_settings
 from solvers.common.task import Finding, Task
 from solvers.methods.induced_paths import OutOfTimeError, heaviest_paths
 
-MAX_EXPANSIONS = 50_000
-"""Path search: expanded nodes per graph before it takes what it has (a few tenths of a second)."""
+MAX_EXPANSIONS = 50_000  # nodes: of a path search before it takes what it has; measured: a few tenths of a second
 
-_LEAST_SECONDS = 0.3
-"""Time that greedy gets in any case before other solvers begin."""
+_LEAST_SECONDS = 0.3  # seconds: that greedy gets however short the time is; by hand
 
 
 @dataclass(frozen=True)

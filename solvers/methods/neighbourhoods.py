@@ -26,7 +26,7 @@ from solvers.spans.heuristics.chain_moves import ChainPair
 from solvers.spans.heuristics.chain_reinsertion import most_reinserted, reinserted
 from solvers.spans.heuristics.tangent_lines import SpanCurves
 
-_FEWER_RUN_CLASSES = 3
+_FEWER_RUN_CLASSES = 3  # classes: fewer in a window for runs, whose table has a first and a last class; by hand
 
 
 @dataclass(frozen=True)

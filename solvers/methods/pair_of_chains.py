@@ -31,7 +31,7 @@ class PairOfChains:
             If the objective counts runs.
         """
         if task.objective.counts_runs:
-            raise SolverError("pair-of-chains: runs do not depend on spans; use 'cp-sat' or 'placed-sets'")
+            raise SolverError("pair-of-chains: runs do not depend on spans; use 'cp-sat'")
         incumbent = Incumbent(task)
         search = SpanSearch(task, incumbent)
         search.run()

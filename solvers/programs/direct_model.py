@@ -1,4 +1,4 @@
-"""Where every class lies: the constraint program of `cp-sat-direct`, one method per constraint.
+"""Where every class lies: one constraint program for every objective, one method per constraint.
 
 What moves is a signature class or a single channel. Its position is the number of channels before it in its block; an
 access sees it behind the blocks that it reads before. Where bundles may be arranged, these depend on places.
@@ -13,11 +13,31 @@ import numpy as np
 from ortools.sat.python import cp_model
 
 from problems import Order
+from solvers.common.incumbent import Incumbent
 from solvers.common.search import OutOfTimeError, Values
+from solvers.common.settings import SearchSettings
 from solvers.common.task import Task
 from solvers.common.unit_kinds import unit_kinds
-from solvers.programs.formulation import Formulation
+from solvers.programs.formulation import Formulation, formulations
+from solvers.programs.program import search_formulations
 from solvers.programs.read_modes import ReadModes
+
+
+def search_places(
+    task: Task, settings: SearchSettings, incumbent: Incumbent, *, counts_pieces: bool
+) -> dict[str, int | float]:
+    """Let CP-SAT place the units of every block; improves the incumbent, returns figures for reports.
+
+    Parameters
+    ----------
+    task, settings, incumbent
+        The solve, of any objective; places of a bundle's units are chosen, too.
+    counts_pieces
+        As for `formulations`.
+    """
+    programs = formulations(task, counts_pieces=counts_pieces)
+    method = "CP-SAT over the places of units and classes"
+    return search_formulations(task, settings, incumbent, programs, DirectModel, method=method)
 
 
 class DirectModel:

@@ -5,8 +5,6 @@ Every block orders the ends of its rows (`event_block`); an access pays for what
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from ortools.sat.python import cp_model
 
 from problems import Order
@@ -15,7 +13,6 @@ from solvers.common.search import Values
 from solvers.common.task import Task
 from solvers.programs.event_block import EventBlock
 from solvers.programs.formulation import Formulation
-from solvers.programs.groups import Group
 from solvers.programs.read_modes import ReadModes
 
 
@@ -30,8 +27,6 @@ class EventModel:
         Gives the deadline.
     start
         The order to hint at.
-    groups
-        Groups of accesses whose optimum is known: redundant inequalities.
 
     Raises
     ------
@@ -39,7 +34,7 @@ class EventModel:
         If the deadline passes.
     """
 
-    def __init__(self, form: Formulation, task: Task, start: Order, groups: Iterable[Group] = ()) -> None:
+    def __init__(self, form: Formulation, task: Task, start: Order) -> None:
         assert form.modes is not None
         self._form = form
         self._names = [access.name for access in form.problem.accesses]
@@ -47,7 +42,6 @@ class EventModel:
         self.model = cp_model.CpModel()
         excess = self._order_blocks(task.deadline)
         cost = [self._pay(a, modes, excess[a]) for a, modes in enumerate(form.modes)]
-        self._bound_groups(groups if form.exact else (), cost)
         self.model.minimize(sum(cost))
         for b, block in self._blocks.items():
             block.hint(form.positions(start, b))
@@ -113,9 +107,3 @@ class EventModel:
         if segment.last < modes.max_excess:
             self.model.add(over <= segment.last)
         return segment.cost + segment.slope * over + (modes.copy - segment.cost) * copied
-
-    def _bound_groups(self, groups: Iterable[Group], cost: list[cp_model.LinearExprT]) -> None:
-        """sum(cost[a] for a in G) >= optimum of G alone (redundant)."""
-        for group in groups:
-            least = self._form.in_units(group.accesses, group.cost)
-            self.model.add(sum(cost[a] for a in group.accesses) >= least)

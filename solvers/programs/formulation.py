@@ -8,7 +8,7 @@ otherwise one program looks for orders and another one, with concave costs below
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -22,9 +22,9 @@ from solvers.common.task import Task
 from solvers.programs.read_modes import ReadModes, concave_minorant, read_modes, small_modes
 
 MAX_SINGLE_CHANNELS = 40
-"""Stored channels of unpinned blocks up to which single channels are moved."""
+"""channels: stored ones of blocks that may be reordered, up to which single ones are moved; by hand"""
 
-_SCALE = 16
+_SCALE = 16  # parts: of a tick in concave costs below others, so that rounding loses little; by hand
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +70,6 @@ class Formulation:
     def bound(self, least: int) -> int:
         """The bound for the problem that follows from one on the program's objective."""
         return math.ceil(sum(self.bases, least * self.unit))
-
-    def in_units(self, accesses: Iterable[int], cost: int) -> int:
-        """A cost of some accesses together in units of the program, if that is exact."""
-        return math.ceil((cost - sum(self.bases[a] for a in accesses)) / Fraction(self.unit))
 
     @property
     def single_channels(self) -> bool:

@@ -14,10 +14,9 @@ import numpy as np
 
 from problems import Access, Objective, Problem, ProblemError
 
-MAX_COST = 2**30
-"""Largest number in the costs of a constraint program: products of two fit 64 bits, with room for sums."""
+MAX_COST = 2**30  # cost: largest in a constraint program: products of two fit 64 bits, with room for sums
 
-_SLOPES = 64
+_SLOPES = 64  # slopes: tried for a concave function below the costs; by hand
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -16,10 +17,11 @@ from solvers.common.components import Component, components, joined
 from solvers.common.incumbent import Incumbent
 from solvers.common.task import Finding, Task
 from solvers.methods.cp_sat import CpSat
-from solvers.roads.copies import solve_copies
-from solvers.roads.pieces import solve_pieces, spans_say_all
-from solvers.roads.runs import solve_runs
-from solvers.roads.spans import solve_spans
+from solvers.roads.copies import copies_road
+from solvers.roads.pieces import pieces_road, spans_say_all
+from solvers.roads.runs import runs_road
+from solvers.roads.spans import spans_road
+from solvers.roads.steps import Stage, merged, walk
 
 
 @dataclass(frozen=True)
@@ -47,31 +49,41 @@ class Auto:
     def solve(self, task: Task) -> Finding:
         """The best order found until the deadline, with the best bound proven."""
         incumbent = Incumbent(task)
-        parts = [] if incumbent.closed else components(task.problem, for_runs=_runs_matter(task))
+        parts = [] if incumbent.closed else parts_of(task)
         stats: dict[str, Any] = {"classes": len(task.problem.classes), "parts": len(parts)}
         if len(parts) == 1 and parts[0].problem is task.problem:
-            stats |= self._solve_part(task, incumbent)
+            stats |= walk(self.stage(task).road, task, incumbent)
         elif parts:
             stats |= self._solve_parts(task, incumbent, parts)
         elif not incumbent.closed:
             incumbent.raise_bound(incumbent.value)
         return incumbent.finding(stats)
 
+    def stage(self, task: Task) -> Stage:
+        """The road of a problem that does not fall apart, and why it is this one."""
+        objective = task.objective
+        if objective.counts_runs:
+            return Stage("runs", "costs count runs", lambda own: runs_road(own, self.cp_sat))
+        if objective.uses_tables and not spans_say_all(task.problem):
+            why = "costs come from tables that are no concave functions of spans"
+            return Stage("pieces", why, lambda own: pieces_road(own, self.cp_sat))
+        if objective.alpha is None and not objective.uses_tables:
+            return Stage("copies", "an access is a view or a copy", lambda own: copies_road(own, self.cp_sat))
+        return Stage("spans", "costs depend on spans alone", spans_road)
+
     def _solve_parts(self, task: Task, incumbent: Incumbent, parts: list[Component]) -> dict[str, Any]:
-        """Every component with its share of the time, by its number of accesses; small ones first."""
+        """Every component with its share of the time; small ones first."""
         alone = {a: cost.cost for a, cost in enumerate(task.costs(task.start))}
         inside = {a for part in parts for a in part.accesses}
         bound = sum(cost for a, cost in alone.items() if a not in inside)
         orders = {part.accesses: part.order_of(task.problem, task.start) for part in parts}
-        waiting = sorted(parts, key=lambda part: len(part.accesses))
         stats: dict[str, Any] = {}
-        for k, part in enumerate(waiting):
+        for part, share in in_turn(parts):
 
             def whole(order: Order, part: Component = part) -> Order:
                 own = [(other, order if other is part else orders[other.accesses]) for other in parts]
                 return joined(task.problem, own)
 
-            share = len(part.accesses) ** 2 / sum(len(other.accesses) ** 2 for other in waiting[k:])
             own = dataclasses.replace(
                 task,
                 problem=part.problem,
@@ -83,23 +95,27 @@ class Auto:
             )
             best = Incumbent(own)
             if not best.closed:
-                stats |= self._solve_part(own, best)
+                stats = merged(stats, walk(self.stage(own).road, own, best))
             orders[part.accesses] = best.order
             bound += task.objective.converted(best.bound, part=part.problem, whole=task.problem)
             incumbent.offer(joined(task.problem, [(other, orders[other.accesses]) for other in parts]))
         incumbent.raise_bound(bound, method="the sum over parts")
         return stats
 
-    def _solve_part(self, task: Task, incumbent: Incumbent) -> dict[str, Any]:
-        """One problem that does not fall apart; improves the incumbent, returns figures for reports."""
-        objective = task.objective
-        if objective.counts_runs:
-            return solve_runs(task, incumbent, self.cp_sat)
-        if objective.uses_tables and not spans_say_all(task.problem):
-            return solve_pieces(task, incumbent, self.cp_sat)
-        if objective.alpha is None and not objective.uses_tables:
-            return solve_copies(task, incumbent, self.cp_sat)
-        return solve_spans(task, incumbent)
+
+def parts_of(task: Task) -> list[Component]:
+    """What a problem falls into; nothing where no access costs more under one order than under another."""
+    return components(task.problem, for_runs=_runs_matter(task))
+
+
+def in_turn(parts: Sequence[Component]) -> Iterator[tuple[Component, float]]:
+    """Parts in the order in which they are solved, small ones first, each with its share of the time that is left then.
+
+    Shares grow with the square of the number of accesses.
+    """
+    waiting = sorted(parts, key=lambda part: len(part.accesses))
+    for k, part in enumerate(waiting):
+        yield part, len(part.accesses) ** 2 / sum(len(other.accesses) ** 2 for other in waiting[k:])
 
 
 def _runs_matter(task: Task) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,45 +12,53 @@ from solvers.common.incumbent import Incumbent
 from solvers.common.rows import class_bits, span_rows
 from solvers.common.task import Solver, Task
 from solvers.methods.local_search import LocalSearch
-from solvers.roads.handover import hand_over
+from solvers.roads.steps import Step, asking
 from solvers.spans.bounds.levels_of_problem import ends_of
 from solvers.views.consecutive import consecutive_order
 from solvers.views.view_bound import bound_by_conflicts
 
-_CONFLICT_SHARE = 0.25
-_CLIMB_SHARE = 0.3
-_PATIENCE = 5
-_LEAST_SECONDS = 0.3
-"""About what it takes to load OR-Tools and to build a model."""
+_CONFLICT_SHARE = 0.25  # share: of the time for the covering problem; by hand
+_CLIMB_SHARE = 0.3  # share: of the time for the first local search; by hand
+_PATIENCE = 5  # rounds: of the first local search that may be in vain; by hand
+_LEAST_SECONDS = 0.3  # seconds: to load OR-Tools and build a model; loading took 0.24 on 2026-11-28
 
 
-def solve_copies(task: Task, incumbent: Incumbent, cp_sat: Solver) -> dict[str, Any]:
-    """Improve an incumbent of an objective that forbids over-reading; returns figures for reports.
+def copies_road(task: Task, cp_sat: Solver) -> Iterator[Step]:
+    """The steps for an objective that forbids over-reading.
 
     Parameters
     ----------
-    task, incumbent
-        What to minimise, and what is known.
+    task
+        What to minimise.
     cp_sat
         The constraint program over views.
     """
-    offer_all_views(task, incumbent)
-    stats: dict[str, Any] = {}
-    if not incumbent.closed and not task.expired:
-        stats |= bound_by_conflicts(task.within(_CONFLICT_SHARE), incumbent)
-    if not incumbent.closed and not task.expired:
-        stats |= hand_over(LocalSearch(patience=_PATIENCE), task.within(_CLIMB_SHARE), incumbent)
-    if not incumbent.closed and task.remaining > _LEAST_SECONDS:
-        stats |= hand_over(cp_sat, task, incumbent)
-    if not incumbent.closed and not task.expired:
-        stats |= hand_over(LocalSearch(), task, incumbent)
-    return stats
+    yield views_step()
+    yield conflicts_step(_CONFLICT_SHARE)
+    first = LocalSearch(patience=_PATIENCE)
+    yield Step(first.name, f"a short one: {_PATIENCE} fruitless rounds", asking(first), share=_CLIMB_SHARE)
+    yield Step(
+        cp_sat.name, "which accesses are views, as a constraint program", asking(cp_sat), least_seconds=_LEAST_SECONDS
+    )
+    yield Step(LocalSearch.name, "with the time that is left", asking(LocalSearch()))
 
 
-def offer_all_views(task: Task, incumbent: Incumbent) -> None:
+def views_step() -> Step:
+    """The test whether all accesses can be views at once."""
+    return Step("consecutive-ones", "costs milliseconds: can every access be a view at once?", _offer_all_views)
+
+
+def conflicts_step(share: float) -> Step:
+    """The bound from accesses that cannot all be views, for a share of the time."""
+    why = "accesses that cannot all be views: what is no view costs something"
+    return Step("conflicts", why, bound_by_conflicts, share=share)
+
+
+def _offer_all_views(task: Task, incumbent: Incumbent) -> dict[str, Any]:
     """Offer an order in which no access covers more than it must, if there is one."""
-    if not task.expired and (views := all_views(task.problem)) is not None:
+    if (views := all_views(task.problem)) is not None:
         incumbent.offer(views)
+    return {}
 
 
 def all_views(problem: Problem) -> Order | None:

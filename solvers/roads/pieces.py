@@ -6,6 +6,8 @@ places single channels and counts runs takes a share of what the search over spa
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 from problems import Problem
@@ -13,14 +15,14 @@ from solvers.common.incumbent import Incumbent
 from solvers.common.settings import SearchSettings
 from solvers.common.task import Task
 from solvers.methods.brute_force import ARRANGEMENTS_PER_SECOND, BruteForce, num_arrangements
-from solvers.methods.cp_sat_direct import CpSatDirect
-from solvers.roads.handover import hand_over
-from solvers.roads.spans import solve_spans
+from solvers.roads.spans import spans_road
+from solvers.roads.steps import Stage, Step, asking
 
-_MOST_ARRANGEMENTS = 2_000_000
-_SPAN_SHARE = 0.5
-_LEAST_SECONDS = 0.3
-_MOST_CHANNELS = 64
+_MOST_ARRANGEMENTS = 2_000_000  # arrangements: that are all tried: 100 s at 20,000 a second, in half of the time
+_TRY_ALL_SHARE = 0.5  # share: of the time that trying all arrangements may take; by hand
+_SPAN_SHARE = 0.5  # share: of the time for the search over spans; by hand
+_LEAST_SECONDS = 0.3  # seconds: to load OR-Tools and build a model; loading took 0.24 on 2026-11-28
+_MOST_CHANNELS = 64  # channels: that are placed one by one; their pairs are literals; by hand
 
 
 def spans_say_all(problem: Problem) -> bool:
@@ -37,27 +39,35 @@ def spans_say_all(problem: Problem) -> bool:
     return all(table is not None and table.pieces is None and table.read.is_concave for table in tables)
 
 
-def solve_pieces(task: Task, incumbent: Incumbent, settings: SearchSettings) -> dict[str, Any]:
-    """Improve an incumbent whose costs are no concave functions of spans; returns figures for reports.
+def pieces_road(task: Task, settings: SearchSettings) -> Iterator[Step | Stage]:
+    """The steps for costs that are no concave functions of spans.
 
     Parameters
     ----------
-    task, incumbent
-        What to minimise, and what is known.
+    task
+        What to minimise.
     settings
         Of the constraint program.
     """
     total = num_arrangements(task.problem)
-    if total <= min(_MOST_ARRANGEMENTS, ARRANGEMENTS_PER_SECOND * task.remaining * 0.5):
-        stats = hand_over(BruteForce(), task, incumbent)
-        if incumbent.closed:
-            return stats
-    movable = sum(
-        len(own) for own, block in zip(task.problem.stored, task.problem.blocks, strict=True) if not block.pinned
-    )
+    most = min(_MOST_ARRANGEMENTS, ARRANGEMENTS_PER_SECOND * task.remaining * _TRY_ALL_SHARE)
+    why = f"{_said(total)} arrangements of channels; all are tried up to {_said(int(most))}"
+    yield Step(BruteForce.name, why, asking(BruteForce()), taken=total <= most)
+    free = (own for own, block in zip(task.problem.stored, task.problem.blocks, strict=True) if not block.pinned)
+    movable = sum(map(len, free))
     few = movable <= _MOST_CHANNELS
-    stats = solve_spans(task.within(_SPAN_SHARE) if few else task, incumbent)
-    if few and not incumbent.closed and task.remaining > _LEAST_SECONDS:
-        solver = CpSatDirect(settings.num_workers, settings.max_deterministic_time, settings.group_work, settings.log)
-        stats |= hand_over(solver, task, incumbent)
-    return stats
+    why = "bounds from concave costs below the true ones, orders from searches over spans"
+    yield Stage("spans", why, spans_road, share=_SPAN_SHARE if few else 1.0)
+
+    def place(task: Task, incumbent: Incumbent) -> dict[str, Any]:
+        from solvers.programs.direct_model import search_places
+
+        return search_places(task, settings, incumbent, counts_pieces=True)
+
+    why = f"{movable} channels in blocks that may be reordered; placed one by one up to {_MOST_CHANNELS}"
+    yield Step("places of channels", why, place, least_seconds=_LEAST_SECONDS, taken=few)
+
+
+def _said(number: int) -> str:
+    """A number to read: as it is, or its power of ten."""
+    return str(number) if number < 10**9 else f"about 10^{math.log10(number):.0f}"

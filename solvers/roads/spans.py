@@ -8,125 +8,120 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from solvers.common.block_rows import span_blocks
 from solvers.common.incumbent import Incumbent
+from solvers.common.proofs import claim
 from solvers.common.rows import Row, span_rows
 from solvers.common.task import Task
 from solvers.methods.beam import Beam, pays_spans
 from solvers.methods.local_search import LocalSearch
 from solvers.methods.neighbourhoods import LargeNeighbourhoods
-from solvers.methods.placed_sets import PlacedSets
-from solvers.programs.groups import bound_by_groups
-from solvers.roads.copies import offer_all_views
-from solvers.roads.handover import hand_over
+from solvers.roads.copies import conflicts_step, views_step
+from solvers.roads.steps import Stage, Step, asking, hand_over
 from solvers.spans.branch_and_bound import SpanSearch
-from solvers.spans.exact.placed_sets_with_copies import LinearRest
 from solvers.spans.linear_costs import LinearSpans
-from solvers.views.view_bound import bound_by_conflicts
 
-_FEW_ROWS = 12
-"""Rows of a block up to which exact methods are asked at once."""
-_BEAM_ROWS = 14
-"""Rows of a block beyond which orders come from a beam first."""
-_PATH_ROWS = 15
-"""Rows of a block up to which a path over all pairs of sets is thought of."""
-_FEW_CLASSES = 16
-_MOST_CLASSES = 20
-_MOST_CLASSES_COPIED = 18
-_SECONDS_FOR_MOST = 15.0
-_COPIED_SHARE = 0.3
-_FIRST_SHARE = 0.15
-_FIRST_SHARE_APART = 0.3
-_BEAM_SHARE = 0.5
-_LEVEL_SHARE = 0.95
-_LEVEL_SHARE_APART = 0.5
-_QUICK_SHARE = 0.1
-_CONFLICT_SHARE = 0.1
-_GROUP_SHARE = 0.1
-_GROUP_WORK = 10_000_000
-_SEARCH_SHARE = 0.75
+_FEW_ROWS = 12  # rows: of a block up to which exact methods are asked at once; by hand
+_BEAM_ROWS = 14  # rows: of a block beyond which orders come from a beam first; by hand
+_PATH_ROWS = 15  # rows: of a block up to which a path over all pairs of sets is thought of; by hand
+_FEW_CLASSES = 16  # classes: up to which placed sets are asked; 16 took 0.04 s (2026-11-28)
+_MOST_CLASSES = 20  # classes: up to which they are asked if there is time: seconds and 1 GB
+_SECONDS_FOR_MOST = 15.0  # seconds: that count as time enough; by hand
+_FIRST_SHARE = 0.15  # share: of the time for a good order, where levels bound well; by hand
+_FIRST_SHARE_APART = 0.3  # share: of the time for a good order, where rows do not meet and levels say little; by hand
+_BEAM_SHARE = 0.5  # share: of that for the beam; the local search has the other half; by hand
+_LEVEL_SHARE = 0.95  # share: of the time that is left for levels; by hand
+_LEVEL_SHARE_APART = 0.5  # share: of the time that is left for levels of groups of rows; by hand
+_QUICK_SHARE = 0.1  # share: of the time for a first bound from levels, before a path; by hand
+_CONFLICT_SHARE = 0.1  # share: of the time for the covering problem; by hand
+_LAST_PATIENCE = 300  # rounds: of the local search before the last neighbourhoods that may be in vain; by hand
+_SEARCH_SHARE = 0.75  # share: of the time for exact search; what is left is for orders; by hand
 
 
-def solve_spans(task: Task, incumbent: Incumbent) -> dict[str, Any]:
-    """Improve an incumbent of an objective whose costs depend on spans; returns figures for reports."""
-    offer_all_views(task, incumbent)
-    stats: dict[str, Any] = {}
-    if incumbent.closed or task.expired:
-        return stats
-    if _few_classes(task):
-        share = 1.0 if task.objective.gamma is None else _COPIED_SHARE
-        stats |= hand_over(PlacedSets(max_classes=_MOST_CLASSES), task.within(share), incumbent)
+def spans_road(task: Task) -> Iterator[Step | Stage]:
+    """The steps for an objective whose costs depend on spans."""
+    yield views_step()
+    yield _exact_blocks(task)
     rows = _most_rows(span_rows(task.problem).rows)
-    if rows > _FEW_ROWS:
-        stats |= _solve_large(task, incumbent, rows)
-    else:
-        stats |= _search(task.within(_SEARCH_SHARE), incumbent)
-        stats |= _weigh_conflicts(task, incumbent)
-    if not incumbent.closed and not task.expired:
-        solver = LargeNeighbourhoods(first=LocalSearch(patience=300))
-        stats |= hand_over(solver, dataclasses.replace(task, seed=task.seed + 1), incumbent)
-    return stats
-
-
-def _solve_large(task: Task, incumbent: Incumbent, rows: int) -> dict[str, Any]:
-    """Some block has many rows: a path if it can end, a good order, and what must be paid at least."""
-    stats: dict[str, Any] = {}
     apart = _rows_apart(task)
+    if rows > _FEW_ROWS:
+        yield from _steps_for_many_rows(task, rows, apart)
+    else:
+        yield _search(_SEARCH_SHARE, f"{rows} rows in the largest block, at most {_FEW_ROWS}: exact search can end")
+        yield conflicts_step(_CONFLICT_SHARE)
+    yield Step(LargeNeighbourhoods.name, "better orders, with the time that is left", _neighbourhoods)
+
+
+def _steps_for_many_rows(task: Task, rows: int, apart: bool) -> Iterator[Step | Stage]:
+    """Some block has many rows: a path if it can end, a good order, and what must be paid at least."""
     sizes = np.array([access.channel_size for access in task.problem.accesses], dtype=np.int64)
     exact = rows <= _PATH_ROWS or not LinearSpans(task.problem, deadline=task.deadline).unsolvable(sizes)
-    if exact:
-        stats |= _search(task.within(_QUICK_SHARE), incumbent, levels=True)
-    first = task.within(_FIRST_SHARE_APART if apart else _FIRST_SHARE)
-    if pays_spans(task.objective) and rows > _BEAM_ROWS and not incumbent.closed:
-        stats |= hand_over(Beam(), first.within(_BEAM_SHARE), incumbent)
-    if not incumbent.closed and not task.expired:
-        stats |= hand_over(LocalSearch(), first, incumbent)
-    if exact:
-        stats |= _search(task.within(_SEARCH_SHARE), incumbent)
-    stats |= _weigh_conflicts(task, incumbent)
-    stats |= _search(task.within(_LEVEL_SHARE_APART if apart else _LEVEL_SHARE), incumbent, levels=True)
-    return stats
+    many = f"{rows} rows in the largest block, more than {_FEW_ROWS}"
+    ends = f"a path over pairs of sets {'can' if exact else 'cannot'} end in time (up to {_PATH_ROWS} rows it is tried)"
+    yield _search(_QUICK_SHARE, f"{many}; {ends}; levels first", taken=exact, levels=True)
+    beams = pays_spans(task.objective) and rows > _BEAM_ROWS
+
+    def orders(_: Task) -> Iterator[Step]:
+        why = f"asked beyond {_BEAM_ROWS} rows, where costs are in proportion to spans"
+        yield Step(Beam.name, why, asking(Beam()), share=_BEAM_SHARE, taken=beams)
+        yield Step(LocalSearch.name, "from the best order so far", asking(LocalSearch()))
+
+    why = "two rows share no class: orders get more time, levels less" if apart else "all rows meet: levels get most"
+    yield Stage("a good order", why, orders, share=_FIRST_SHARE_APART if apart else _FIRST_SHARE)
+    yield _search(_SEARCH_SHARE, ends, taken=exact)
+    yield conflicts_step(_CONFLICT_SHARE)
+    yield _search(_LEVEL_SHARE_APART if apart else _LEVEL_SHARE, f"{many}: levels bound them", levels=True)
 
 
-def _weigh_conflicts(task: Task, incumbent: Incumbent) -> dict[str, Any]:
-    """Bounds for rows of which few meet: accesses that cannot all be views, and exact costs of small groups."""
-    stats: dict[str, Any] = {}
-    if not incumbent.closed and not task.expired:
-        stats |= bound_by_conflicts(task.within(_CONFLICT_SHARE), incumbent)
-    if _rows_apart(task) and not task.objective.uses_tables and not incumbent.closed and not task.expired:
-        deadline = task.within(_GROUP_SHARE).deadline
-        stats["groups"] = len(bound_by_groups(task, incumbent, work=_GROUP_WORK, deadline=deadline))
-    return stats
+def _exact_blocks(task: Task) -> Step:
+    """Every block by itself, where costs are in proportion to spans and few classes are told apart."""
+    prices = np.array([access.channel_size for access in task.problem.accesses], dtype=np.int64)
+    if not pays_spans(task.objective):
+        return Step("exact-blocks", "costs are not in proportion to spans", _solve_blocks, taken=False)
+    most = _MOST_CLASSES if task.remaining >= _SECONDS_FOR_MOST else _FEW_CLASSES
+    spans = LinearSpans(task.problem, deadline=task.deadline)
+    largest = max(spans.num_classes, default=0)
+    why = f"{largest} classes told apart in the largest block; asked up to {most}: sets of placed classes"
+    return Step("exact-blocks", why, _solve_blocks, taken=largest <= most and not spans.unsolvable(prices))
+
+
+def _solve_blocks(task: Task, incumbent: Incumbent) -> dict[str, Any]:
+    """The least sum of excesses, which is the optimum where costs are in proportion to spans."""
+    problem = task.problem
+    prices = np.array([access.channel_size for access in problem.accesses], dtype=np.int64)
+    found = LinearSpans(problem, deadline=task.deadline).least(prices, incumbent.order)
+    if found is not None:
+        incumbent.offer(found.order)
+        cost = found.cost * (task.objective.alpha or 0)
+        text = "the least sum of spans, every block by itself"
+        incumbent.raise_bound(cost, lambda bound: [claim(problem, "search", bound, text)], method="exact blocks")
+    return {}
+
+
+def _search(share: float, why: str, *, taken: bool = True, levels: bool = False) -> Step:
+    """Branch and bound over ranges of spans."""
+
+    def run(task: Task, incumbent: Incumbent) -> dict[str, Any]:
+        search = SpanSearch(task, incumbent, levels=levels)
+        search.run()
+        return {"nodes": search.num_nodes}
+
+    return Step("levels" if levels else "span-search", why, run, share=share, taken=taken)
+
+
+def _neighbourhoods(task: Task, incumbent: Incumbent) -> dict[str, Any]:
+    solver = LargeNeighbourhoods(first=LocalSearch(patience=_LAST_PATIENCE))
+    return hand_over(solver, dataclasses.replace(task, seed=task.seed + 1), incumbent)
 
 
 def _rows_apart(task: Task) -> bool:
     """Whether in some block two rows share no class, so that levels bound groups of rows only."""
     return any(not block.rows.meet for block in span_blocks(task.problem, span_rows(task.problem)))
-
-
-def _search(task: Task, incumbent: Incumbent, *, levels: bool = False) -> dict[str, Any]:
-    """Branch and bound over ranges of spans."""
-    if incumbent.closed or task.expired:
-        return {}
-    search = SpanSearch(task, incumbent, levels=levels)
-    search.run()
-    return {"nodes": search.num_nodes}
-
-
-def _few_classes(task: Task) -> bool:
-    """Whether the sets of placed classes are few enough; fewer where they are tried for sets of copied accesses."""
-    if task.objective.uses_tables:
-        return False
-    sizes = LinearRest(task.problem, task.objective.alpha).num_classes
-    most = _FEW_CLASSES
-    if task.remaining >= _SECONDS_FOR_MOST:
-        most = _MOST_CLASSES if task.objective.gamma is None else _MOST_CLASSES_COPIED
-    return max(sizes, default=0) <= most
 
 
 def _most_rows(rows: Sequence[Row]) -> int:

@@ -12,9 +12,9 @@ from array import array
 
 import numpy as np
 
-_NEAREST = 12
-_MOST_BYTES = 2**28
-_CHUNK = 2**21
+_NEAREST = 12  # classes: nearest ones listed for moves; by hand
+_MOST_BYTES = 2**28  # bytes: of distances kept, 256 MB
+_CHUNK = 2**21  # numbers: computed at once: a bound on memory; by hand
 
 Row = bytearray | array
 """Distances from one node to all nodes, quick to look up one by one."""

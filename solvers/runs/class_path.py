@@ -19,8 +19,8 @@ import numpy as np
 
 from solvers.runs.class_distances import ClassDistances
 
-_WALKS = 8
-_WALK_STEPS = 3
+_WALKS = 8  # walks: tried from a path before a kick; by hand
+_WALK_STEPS = 3  # steps: of a walk, three edges at most; by hand
 
 Edge = tuple[int, int]
 

@@ -13,7 +13,7 @@ from solvers.common.rows import merged_classes
 from solvers.runs.run_order import RunOrders
 from solvers.spans.exact.placed_sets import cheapest_sequence
 
-_GROWTH = 1.5
+_GROWTH = 1.5  # factor: by which a window grows until it has too many kinds of classes; by hand
 
 
 def best_window(rows: BlockRows, sequence: np.ndarray, begin: int, *, max_classes: int, deadline: float) -> np.ndarray:

@@ -20,8 +20,8 @@ from solvers.common.task import Task
 from solvers.runs.class_distances import ClassDistances
 from solvers.runs.class_path import ClassPath
 
-_TURN_STEPS = 200
-_WARMTH = 1e-6
+_TURN_STEPS = 200  # steps: in one block before the next has its turn; by hand
+_WARMTH = 1e-6  # share: of the length that a worse path may cost, practically none; by hand
 
 Near = Mapping[int, list[int]]
 """Node of a block to the classes it may be joined to, nearest first."""

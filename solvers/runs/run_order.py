@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-_NEVER = np.int32(2**29)
+_NEVER = np.int32(2**29)  # runs: of what cannot be; two of them fit an int32
 
 
 class RunOrders:

@@ -19,12 +19,11 @@ from solvers.runs.class_distances import ClassDistances
 from solvers.runs.run_borders import RunBorders
 from solvers.runs.run_potentials import potentials_claim
 
-_SECONDS_A_TRIPLE = 3e-10
-"""Of an assignment, per cube of its classes, joining its cycles included; 0.7e-10 to 2e-10 were measured."""
-_MOST_ASSIGNED = 4000
-_ASSIGNED_SHARE = 0.5
-_PATH_SHARE = 0.3
-_BOUND_SHARE = 0.3
+_SECONDS_A_TRIPLE = 3e-10  # seconds: of an assignment, per cube of its classes; 0.7e-10 to 2e-10 were measured
+_MOST_ASSIGNED = 4000  # classes: of an assignment, whose matrix then takes 128 MB
+_ASSIGNED_SHARE = 0.5  # share: of the time that an assignment may take; by hand
+_PATH_SHARE = 0.3  # share: of the time for a path from nearest to nearest; by hand
+_BOUND_SHARE = 0.3  # share: of the time for the bound from nearest classes; by hand
 
 
 def start_runs(task: Task, incumbent: Incumbent) -> dict[str, int | float]:

@@ -29,31 +29,29 @@ from solvers.runs.tour_prices import SCALE, Certified, Choices, certified
 from solvers.runs.tour_program import Edges, Point, TourProgram
 from solvers.runs.tour_rounding import rounded_sequences
 
-MAX_CLASSES = 2500
+MAX_CLASSES = 2500  # classes: of a block; the search holds a few matrices of their pairs
 MAX_PAIRS = 12_000_000
-"""Blocks of more classes, and more pairs of classes of a block or of blocks that meet, are left to others: the search
-holds a few matrices of them."""
-_SECONDS_A_PAIR = 4e-7
-"""About how long making the matrices takes, and the first few linear programs."""
+"""pairs: of classes of a block, or of blocks that meet; the search holds a few matrices of them, 100 MB each"""
+_SECONDS_A_PAIR = 4e-7  # seconds: about what making the matrices and the first few linear programs take (estimate)
 
-_TIME = 0.9
-_CLIMB = 0.2
-_ROUNDS = 8
-_NODE_ROUNDS_CLIMBED = 3
-_NOISE = 0.3
-_NODES_A_CLIMB = 2
-_MOST_CUTS = 200
-_MOST_COLUMNS = 2000
-_IDLE_CUTS = 8
-_STALLED = 8
-_NODE_STALLED = 3
-_PROGRESS = SCALE // 20
-_NODE_ROUNDS = 12
-_SHARE = 0.1
-_PATIENCE = 100
-_ROUNDING_ERROR = 1e-6
-_NEAREST = 6
-_NEVER = np.int64(2**60)
+_TIME = 0.9  # share: of the time; what is left is for the final climb and the checks; by hand
+_CLIMB = 0.2  # steps: of a climb for every class; by hand
+_ROUNDS = 8  # tours: climbed at the root, and remembered; by hand
+_NODE_ROUNDS_CLIMBED = 3  # tours: climbed at a node; by hand
+_NOISE = 0.3  # relative: noise on the program's point before it is rounded to a tour; by hand
+_NODES_A_CLIMB = 2  # nodes: from one climb to the next; by hand
+_MOST_CUTS = 200  # cuts: added in a round; by hand
+_MOST_COLUMNS = 2000  # edges: added in a round; by hand
+_IDLE_CUTS = 8  # rounds: that a cut may be idle before it is dropped; by hand
+_STALLED = 8  # rounds: without progress before the root branches; by hand
+_NODE_STALLED = 3  # rounds: without progress before a node branches; by hand
+_PROGRESS = SCALE // 20  # parts: of a run (65,536ths) that count as progress: a twentieth; by hand
+_NODE_ROUNDS = 12  # rounds: at a node; by hand
+_SHARE = 0.1  # share: of undecided edges that a dive fixes at once; by hand
+_PATIENCE = 100  # rounds: of a climb that may be in vain; by hand
+_ROUNDING_ERROR = 1e-6  # value: up to which HiGHS's solution counts as whole: its tolerance is 1e-7
+_NEAREST = 6  # classes: nearest ones by reduced cost that a climb looks at; by hand
+_NEVER = np.int64(2**60)  # cost: of what cannot be
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,9 +15,9 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components, maximum_flow
 
-_VIOLATED = 0.02
-_SCALE = 10**6
-_MOST_FLOWS = 400
+_VIOLATED = 0.02  # value: by which a cut must be violated to be added; by hand
+_SCALE = 10**6  # parts: of an edge in the whole numbers of a flow; by hand
+_MOST_FLOWS = 400  # flows: of one separation; by hand
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,9 @@ import numpy as np
 from solvers.runs.tour_cuts import Cut
 from solvers.runs.tour_graph import RunGraph
 
-SCALE = 2**16
-"""Prices are in units of a change divided by this."""
+SCALE = 2**16  # parts: of a run in whole-number prices: bounds lose at most a part per class
 
-_FORBIDDEN = np.int64(2**40)
+_FORBIDDEN = np.int64(2**40)  # price: of an edge that is not allowed, above any tour's
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +35,6 @@ class Choices:
             allowed.append(free)
             forced.append(np.zeros_like(free))
         return cls(tuple(allowed), tuple(forced))
-
-    @property
-    def num_arcs(self) -> int:
-        """Allowed edges, in both directions."""
-        return int(sum(own.sum() for own in self.allowed))
 
     def copy(self) -> Choices:
         """Arrays of its own."""

@@ -16,9 +16,8 @@ from solvers.runs.tour_cuts import Cut
 from solvers.runs.tour_graph import RunGraph
 from solvers.runs.tour_prices import SCALE, Certified, Choices, Prices
 
-_NEAR = 6
-_DEAREST = 2.0**36
-"""Sums of prices up to this are exact, also as floating-point numbers."""
+_NEAR = 6  # edges: of every class that the program begins with; by hand
+_DEAREST = 2.0**36  # price: largest in whole numbers; sums of thousands fit 64 bits
 
 Edges = tuple[np.ndarray, np.ndarray]
 """Tails and heads, tails below heads."""

@@ -22,8 +22,7 @@ from solvers.common.rows import span_rows
 from solvers.common.task import Task
 from solvers.spans.node_bounds import Lines, Relaxed, relaxation_of
 
-_SCALE = 64
-"""Slopes are rounded down to multiples of this part of one."""
+_SCALE = 64  # parts: of a unit of cost in slopes of lines, so that they stay whole numbers; by hand
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,14 +19,12 @@ from solvers.spans.exact.pair_of_chains import sums
 from solvers.spans.exact.pair_of_chains_all_sets import ChainSubsets, num_pairs
 from solvers.spans.exact.placed_sets import cheapest_sequence
 
-MOST_ROWS = 16
-"""Rows whose subsets are priced at once."""
+MOST_ROWS = 16  # rows: of a block whose sets of copied accesses are all priced: 65,536 sets
 
-_MOST_PAIRS = 160_000_000
-"""Pairs of sets whose prices are kept: 640 MB."""
-_PAIRS_PER_SECOND = 8_000_000
-_FEW_CLASSES = 12
-_SETTLED_SHARE = 0.6
+_MOST_PAIRS = 160_000_000  # pairs: of sets whose prices are kept: 640 MB
+_PAIRS_PER_SECOND = 8_000_000  # pairs: priced in a second (estimate); by hand
+_FEW_CLASSES = 12  # classes: up to which placed sets price a block at once: 4096 sets
+_SETTLED_SHARE = 0.6  # share: of the time for relations of rows settled at once; by hand
 
 
 class SubsetSpans:

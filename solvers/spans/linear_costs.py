@@ -21,13 +21,14 @@ from solvers.spans.disjoint_rows.branching import search_meetings
 from solvers.spans.exact.pair_of_chains import MAX_ROWS, cheapest_chains, num_states, rows_meet
 from solvers.spans.exact.placed_sets import LinearOrder, cheapest_sequence
 
-_FEW_CLASSES = 12
-_MOST_CLASSES = 18
-_MOST_ROWS = 12
-_MOST_ROWS_FEW_APART = 16
-_FEW_APART = 8
-_MOST_STATES = 700_000_000
-_STATES_PER_SECOND = 3_000_000
+_FEW_CLASSES = 12  # classes: up to which placed sets come first: 4096 sets; by hand
+_MOST_CLASSES = 20  # classes: up to which placed sets come before meetings: 1 GB; 18 took 0.2 s (2026-11-28)
+_MOST_ROWS = 12  # rows: up to which the pair of chains is taken without counting its states; by hand
+_MOST_ROWS_FEW_APART = 16  # rows: of the state relaxation and of branching on which rows meet; by hand
+_STATES_A_SET = 4  # states: of a path in the time that a set of placed classes takes (estimate)
+_FEW_APART = 8  # pairs: of rows apart up to which branching on them is tried; by hand
+_MOST_STATES = 700_000_000  # states: of a path, however much time there is, four minutes; by hand
+_STATES_PER_SECOND = 3_000_000  # states: of a path in a second (estimate); by hand
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +78,11 @@ class LinearSpans:
         """The blocks that many rows read."""
         return [b for b, (rows, *_) in self._blocks.items() if len(rows) > _MOST_ROWS]
 
+    @property
+    def num_classes(self) -> list[int]:
+        """For every block that some row reads, how many classes its rows tell apart."""
+        return [len(merged_classes(weight, bits)[1]) for _, _, weight, bits in self._blocks.values()]
+
     def unsolvable(self, prices: np.ndarray) -> list[int]:
         """The blocks that no method solves exactly with such prices (int, shape (num_accesses,))."""
         return [b for b in self._blocks if self._method(b, self._slopes(b, prices)) is None]
@@ -124,7 +130,7 @@ class LinearSpans:
         few = len(paying) - min(left.sum(), right.sum()) <= MAX_ROWS
         if few and rows_meet(merged, left, right) and num_states(slope[paying], left, right) <= self._max_states:
             return "chains"
-        if len(merged) <= _MOST_CLASSES and 1 << len(merged) <= self._max_states:
+        if len(merged) <= _MOST_CLASSES and _STATES_A_SET << len(merged) <= self._max_states:
             return "sets"
         if len(paying) <= _MOST_ROWS:
             return "meetings"

@@ -16,10 +16,9 @@ from problems import Problem
 from solvers.common.rows import Spans, class_bits
 from solvers.views.consecutive import extended_rows
 
-MOST_ACCESSES = 128
-"""Accesses whose triples are looked at; arrays over triples grow with the cube (2 MB each)."""
+MOST_ACCESSES = 128  # accesses: whose triples are looked at, 2 million; with more, time limits were missed
 
-_MOST_CLASSES = 1024
+_MOST_CLASSES = 1024  # classes: a sample of so many is looked at for conflicts; by hand
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,10 +23,10 @@ from solvers.views.conflicts import small_conflicts
 from solvers.views.view_proof import Limit, conflict_claims
 from solvers.views.view_test import ViewTest
 
-_LEAST_SECONDS = 0.02
-_MOST_ROUNDS = 200
-_MOST_CONFLICTS_A_ROUND = 20
-_SHARE_FOR_CONFLICTS = 0.3
+_LEAST_SECONDS = 0.02  # seconds: that HiGHS gets at least; by hand
+_MOST_ROUNDS = 200  # rounds: of the covering problem; by hand
+_MOST_CONFLICTS_A_ROUND = 20  # conflicts: added in a round; by hand
+_SHARE_FOR_CONFLICTS = 0.3  # share: of the time for conflicts of two and three accesses; by hand
 
 
 def bound_by_conflicts(task: Task, incumbent: Incumbent) -> dict[str, int | float]:

@@ -17,9 +17,9 @@ from solvers.common.task import Task
 from solvers.views.conflicts import small_conflicts
 from solvers.views.consecutive import consecutive_order
 
-_LARGEST_SHARE = 0.6
-_CONFLICT_SHARE = 0.3
-_MOST_KNOWN = 100_000
+_LARGEST_SHARE = 0.6  # share: of views that a kick gives up, at most; by hand
+_CONFLICT_SHARE = 0.3  # share: of the time for conflicts of two and three accesses; by hand
+_MOST_KNOWN = 100_000  # sets: of views whose test is remembered: a bound on memory; by hand
 
 
 def climb_views(task: Task, incumbent: Incumbent, *, patience: int) -> int:

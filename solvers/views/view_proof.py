@@ -18,8 +18,8 @@ from solvers.common.proofs import claim
 Limit = tuple[int, tuple[int, ...]]
 """At most so many of these accesses are views."""
 
-_MAX_NODES = 5_000
-_MOST_SECONDS = 1.0
+_MAX_NODES = 5_000  # nodes: that the proof checker looks at as well
+_MOST_SECONDS = 1.0  # seconds: for making a proof shorter; solve promises about one
 
 
 def conflict_claims(problem: Problem, objective: Objective, bound: int, limits: Sequence[Limit]) -> list[Claim]:

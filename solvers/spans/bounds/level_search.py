@@ -17,21 +17,21 @@ from solvers.spans.bounds.levels import HasLevels
 from solvers.spans.bounds.set_pools import climbed, nested_sets, resized
 from solvers.spans.bounds.sparing_sets import SparingSets
 
-_SHARE = 64
-_MOST_SETS = 1500
-_PAIRING = 1_000_000_000
-"""Most multiplications when the sets found are paired."""
-_POOLED_SETS = 12
-_LARGEST_POOL = 150
-_STARTS = 10
-_WARM_SETS = 50
-_MOST_PRICINGS = 20
-_MOST_ROUNDS = 30
-_MOST_MISSES = 5
-_FIRST_SLACK = 0.5
-_SLICES = 40
-_LEAST_SECONDS = 0.02
-_DEARER = 2.5
+_SHARE = 64  # parts: weights are counted in 64ths of a class, so that shared prices stay whole numbers
+_MOST_SETS = 1500  # sets: of each side that are paired; by hand
+_PAIRING = 1_000_000_000  # multiplications: most when the sets found are paired; by hand
+_POOLED_SETS = 12  # sets: the best of an attempt that are remembered; by hand
+_LARGEST_POOL = 150  # sets: most remembered of one level and side; by hand
+_STARTS = 10  # sets: of the pool from which an attempt climbs; by hand
+_WARM_SETS = 50  # sets: taken over from the level below as starts; by hand
+_MOST_PRICINGS = 20  # prices: tried in one attempt, twice as many as attempts so far at most; by hand
+_MOST_ROUNDS = 30  # attempts: of one level before it is given up; by hand
+_MOST_MISSES = 5  # attempts: in vain before the level is believed to lie above their target; by hand
+_FIRST_SLACK = 0.5  # relative: by which the first target lies above what sets are known to spare; by hand
+_MOST_SECONDS = 600.0  # seconds: that count as the time where there is no limit; by hand
+_SLICES = 40  # slices: of the time, so that every level gets a turn; by hand
+_LEAST_SECONDS = 0.02  # seconds: of a slice; below it the clock and the set-up count more than the search; by hand
+_DEARER = 2.5  # factor: an attempt is taken to cost so many times the last one of its level; by hand
 
 
 @dataclass(eq=False)
@@ -112,7 +112,25 @@ class _Level:
 class LevelSearch:
     """The most weight that can be spared at every level, bounded from above; gets better while time is given to it.
 
-    Parameters and attributes are those of `solvers.spans.bounds.levels.Levels`, for any number of rows.
+    Parameters
+    ----------
+    weight
+        int, shape (num_classes,): widths.
+    bits
+        bool, shape (num_classes, num_rows): which rows keep each class. Rows that are not anchored at the same end
+        share classes pairwise.
+    left, right
+        bool, shape (num_rows,): rows that are open from the start, until the end; they never close on that side.
+
+    Attributes
+    ----------
+    most
+        int64, shape (num_rows,): entry r - 1 bounds the weight of the classes that keep no row of R or none of Q, for
+        any two sets of r rows that close to the left and to the right.
+    single
+        int64, shape (num_rows,): the same for one set of r rows.
+    reached
+        int64, shape (num_rows,): the weight for the best two sets known.
 
     Examples
     --------
@@ -146,7 +164,7 @@ class LevelSearch:
             return
         if not self._levels:
             self._begin(deadline)
-        seconds = max(_LEAST_SECONDS, (min(deadline, now + 600.0) - now) / _SLICES)
+        seconds = max(_LEAST_SECONDS, (min(deadline, now + _MOST_SECONDS) - now) / _SLICES)
         while time.perf_counter() < deadline and (r := self._promising(seconds)) is not None:
             own = self._levels[r - 1]
             begun = time.perf_counter()

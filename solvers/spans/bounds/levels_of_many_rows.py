@@ -10,13 +10,13 @@ import time
 
 import numpy as np
 
-_KEPT_SETS = 300_000
-_PAIRED_SETS = 1500
-_MOST_WORDS = 20_000_000
+_KEPT_SETS = 300_000  # sets: frequent ones that are kept: a bound on memory; by hand
+_PAIRED_SETS = 1500  # sets: of each side that are paired; by hand
+_MOST_WORDS = 20_000_000  # words: of 64 classes that pairing looks at; by hand
 
 
 class FrequentLevels:
-    """As `solvers.spans.bounds.levels.Levels`, for any number of rows and without multipliers; anchors are ignored.
+    """As `LevelSearch`, from frequent sets and without multipliers; anchors are ignored.
 
     Parameters
     ----------

@@ -13,18 +13,15 @@ import numpy as np
 from problems import Problem
 from solvers.common.rows import Row, class_bits, merged_classes, span_rows
 from solvers.spans.bounds.level_search import LevelSearch
-from solvers.spans.bounds.levels import Levels, least_total
+from solvers.spans.bounds.levels import least_total
 from solvers.spans.bounds.levels_of_many_rows import FrequentLevels
 
-_TABLE_ROWS = 12
-"""Rows whose sets are all put into a table."""
-_MOST_ROWS = 128
-"""Rows of a group; the least total of capped rows takes their cube."""
-_ROWS_FOR_FREQUENT = 56
-_FREQUENT_SHARE = 0.15
-_FREQUENT_PER_SECOND = 10_000
-_FREQUENT_CELLS = 4_000_000
-_MOST_SECONDS = 600.0
+_MOST_ROWS = 128  # rows: of a group; the least total of capped rows takes their cube; by hand
+_ROWS_FOR_FREQUENT = 56  # rows: from which frequent sets are looked for first; by hand
+_FREQUENT_SHARE = 0.15  # share: of the time for frequent sets; by hand
+_FREQUENT_PER_SECOND = 10_000  # sets: kept per second of time; by hand
+_FREQUENT_CELLS = 4_000_000  # numbers: sets times rows that are kept: a bound on memory; by hand
+_MOST_SECONDS = 600.0  # seconds: that count as the time where there is no limit; by hand
 
 
 class LevelSpans:
@@ -81,12 +78,11 @@ class _Group:
         self._rows, self._weight, self.num_rows = rows, int(weight.sum()), len(rows)
         self._merged_weight, self._merged, _ = merged_classes(weight, bits[:, rows])
         self._kept = self._merged_weight @ self._merged
-        kind = Levels if len(rows) <= _TABLE_ROWS else LevelSearch
-        self._levels: Levels | LevelSearch = kind(self._merged_weight, self._merged, left[rows], right[rows])
+        self._levels = LevelSearch(self._merged_weight, self._merged, left[rows], right[rows])
 
     def improve(self, *, deadline: float) -> None:
         """Bring the levels down until the deadline."""
-        if isinstance(self._levels, LevelSearch) and self.num_rows >= _ROWS_FOR_FREQUENT:
+        if self.num_rows >= _ROWS_FOR_FREQUENT:
             now = time.perf_counter()
             seconds = min(_MOST_SECONDS, deadline - now)
             most_sets = int(min(_FREQUENT_PER_SECOND * seconds, _FREQUENT_CELLS / self.num_rows))

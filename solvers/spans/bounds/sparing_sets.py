@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_MOST_CELLS = 1 << 22
-_MOST_BRANCHES = 1024
-_SWEEPS = 2
-_WORTH_SHARING = 8
-_LARGEST_SINGLE = 2**24
-_ROUNDING = 1e-5
+_MOST_CELLS = 1 << 22  # numbers: of one batch of branches: a bound on memory; by hand
+_MOST_BRANCHES = 1024  # branches: looked at together; by hand
+_SWEEPS = 2  # sweeps: over rows and classes of a batch, in search of branches that cannot win; by hand
+_WORTH_SHARING = 8  # rows: still to choose, from which the dearer test pays for itself; by hand
+_LARGEST_SINGLE = 2**24  # value: up to which float32 holds whole numbers exactly, 2^24
+_ROUNDING = 1e-5  # relative: margin over the rounding of float32, whose unit is 6e-8; by hand
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,9 @@ import numpy as np
 from solvers.common.errors import SolverError
 
 MAX_STATES = 600_000
-"""Most states that are listed: all of 12 rows that share nothing, or 18 rows of which every two share a class."""
+"""states: that are listed: all of 12 rows that share nothing, or 18 rows of which every two share a class"""
 
-_MAX_ROWS = 30
+_MAX_ROWS = 30  # rows: two bits each in an int64
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,14 +21,14 @@ from solvers.spans.bounds.state_paths import StatePaths
 from solvers.spans.heuristics.event_moves import EventOrder
 from solvers.spans.heuristics.seriation import spectral_sequences
 
-_LARGEST_EXACT = 2**52
-_FINEST = 2**10
-_ROUNDS = 400
-_FIRST_STEP = 1.0
-_SMALLEST_STEP = 1e-3
-_FRUITLESS = 12
-_MEMORY = 0.85
-_WORTHWHILE = 0.9
+_LARGEST_EXACT = 2**52  # value: up to which sums are exact in float64, with a bit to spare
+_FINEST = 2**10  # parts: of a unit of cost that multipliers distinguish; by hand
+_ROUNDS = 400  # rounds: of the subgradient search; by hand
+_FIRST_STEP = 1.0  # factor: of the first step (Polyak's 1)
+_SMALLEST_STEP = 1e-3  # factor: of a step, below which nothing changes any more; by hand
+_FRUITLESS = 12  # rounds: in vain before the step is halved; by hand
+_MEMORY = 0.85  # share: of the old direction in the new one; by hand
+_WORTHWHILE = 0.9  # share: of states left after fixing, below which the graph is made anew; by hand
 
 
 @dataclass(frozen=True, eq=False)

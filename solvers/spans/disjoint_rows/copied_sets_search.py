@@ -19,7 +19,7 @@ from solvers.spans.disjoint_rows.path_for_all_sets import NEVER, SettledPaths
 from solvers.spans.disjoint_rows.path_for_relations import cheapest_meetings
 from solvers.spans.exact.placed_sets import LinearOrder
 
-_MOST_PRICES = 1 << 24
+_MOST_PRICES = 1 << 24  # prices: that are kept: a bound on memory; by hand
 
 
 class SettledSearch:

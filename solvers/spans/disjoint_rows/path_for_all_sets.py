@@ -15,10 +15,9 @@ import numpy as np
 from solvers.spans.disjoint_rows.partial_relations import Skeleton
 from solvers.spans.exact.pair_of_chains import Lattice, lattice, sums, sums_inside
 
-NEVER = 2**50
-"""The price of sets of rows that do not contain the settled ones."""
+NEVER = 2**50  # cost: of what cannot be; sums of a few thousand fit 64 bits
 
-_MOST_TABLES = 256
+_MOST_TABLES = 256  # tables: remembered of sets that were missed; by hand
 
 
 class SettledPaths:

@@ -16,8 +16,7 @@ import numpy as np
 
 from solvers.spans.exact.placed_sets import LinearOrder
 
-MAX_ROWS = 20
-"""Most rows of a chain: a million sets with their predecessors."""
+MAX_ROWS = 20  # rows: of a chain: a million sets with their predecessors
 
 
 def rows_meet(bits: np.ndarray, left: np.ndarray, right: np.ndarray) -> bool:

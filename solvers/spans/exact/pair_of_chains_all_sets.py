@@ -14,8 +14,8 @@ import numpy as np
 
 from solvers.spans.exact.pair_of_chains import lattice, sums, sums_inside
 
-_LATE = 1.5
-_JUDGED_AFTER = 0.1
+_LATE = 1.5  # factor: by which a path may seem to run late before it is given up; by hand
+_JUDGED_AFTER = 0.1  # share: of the time after which a path is judged; earlier its speed is not known; by hand
 
 
 def num_pairs(slope: np.ndarray) -> int:

@@ -15,8 +15,8 @@ import numpy as np
 
 from solvers.common.errors import SolverError
 
-_LARGEST_EXACT = 2**52
-_CACHED_CLASSES = 16
+_LARGEST_EXACT = 2**52  # value: up to which sums are exact in float64, with a bit to spare
+_CACHED_CLASSES = 16  # classes: up to which the order of the sets is remembered: a bound on memory; by hand
 
 
 @dataclass(frozen=True, eq=False)

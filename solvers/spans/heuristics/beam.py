@@ -14,10 +14,9 @@ import numpy as np
 from solvers.common.block_rows import BlockRows
 from solvers.spans.heuristics.chain_moves import ChainPair
 
-MOST_ROWS = 63
-"""Most rows of a block: sets of rows are bits of an int64."""
+MOST_ROWS = 63  # rows: of a block: sets of rows are bits of an int64
 
-_MOST_CELLS = 1 << 22
+_MOST_CELLS = 1 << 22  # numbers: of one batch: a bound on memory; by hand
 
 
 def beam_chains(rows: BlockRows, *, width: int, below: float = np.inf, deadline: float = np.inf) -> ChainPair | None:

@@ -12,7 +12,7 @@ from scipy.sparse import csc_matrix
 
 from solvers.common.block_rows import BlockRows
 
-_MOST_KICKS = 3
+_MOST_KICKS = 3  # moves: of a kick, at most; by hand
 
 
 class ChainPair:

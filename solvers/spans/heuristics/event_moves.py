@@ -10,8 +10,8 @@ import numpy as np
 
 from solvers.common.block_rows import BlockRows
 
-_MOST_KICKS = 3
-_NEVER = 2.0**62
+_MOST_KICKS = 3  # moves: of a kick, at most; by hand
+_NEVER = 2.0**62  # cost: of what cannot be, as a float
 
 
 class EventOrder:

@@ -23,8 +23,8 @@ from solvers.spans.heuristics.event_moves import EventOrder
 from solvers.spans.heuristics.seriation import barycentre_sequence, spectral_sequences
 from solvers.spans.heuristics.tangent_lines import SpanCurves
 
-_BEND_SHARE = 0.5
-_OFFER_SECONDS = 0.2
+_BEND_SHARE = 0.5  # share: of kicks that also change which pieces of curves are aimed at; by hand
+_OFFER_SECONDS = 0.2  # seconds: between two evaluations of all costs, which take longer than a move; by hand
 
 
 class SpanClimb:

@@ -10,8 +10,8 @@ import numpy as np
 
 from solvers.common.task import Task
 
-_LARGEST_SLOPE = 10_000
-_NEAR = 50
+_LARGEST_SLOPE = 10_000  # value: the steepest line in whole numbers; four digits are kept; by hand
+_NEAR = 50  # parts: of a curve; a tangent looks one part to each side; by hand
 
 
 class SpanCurves:

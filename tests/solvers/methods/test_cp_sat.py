@@ -8,15 +8,12 @@ import threading
 import time
 from itertools import pairwise
 
-import numpy as np
 import pytest
 from solver_instances import ALL_OBJECTIVES, several_blocks
 
-from problems import Objective, Order, evaluate
+from problems import Objective, evaluate
 from problems.generators import random_concat, random_masks
 from solvers import CpSat, Progress, Status, greedy_order, solve
-from solvers.common.task import Task
-from solvers.programs.groups import combined_bound, solved_groups
 from solvers.runs.assignment import assigned_runs
 
 LARGE = random_masks(1024, 24, correlation=0.3)
@@ -47,7 +44,7 @@ def test_it_is_never_worse_than_greedy_nor_than_the_hint(objective: Objective) -
 @pytest.mark.parametrize("objective", ALL_OBJECTIVES, ids=lambda o: o.name)
 def test_the_same_seed_gives_the_same_order(objective: Objective) -> None:
     problem = random_masks(96, 6, seed=5)
-    config = CpSat(max_deterministic_time=0.3, group_work=300_000)
+    config = CpSat(max_deterministic_time=0.3)
     one, two = (solve(problem, solver=config, objective=objective, seed=7, time_limit=600) for _ in range(2))
     assert one.order == two.order
     assert (one.objective, one.bound) == (two.objective, two.bound)
@@ -78,30 +75,19 @@ def test_ctrl_c_stops_the_search_and_passes_through() -> None:
     timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        solve(random_masks(1024, 8), solver=CpSat(group_work=0), objective="span", time_limit=120)
+        solve(random_masks(1024, 8), solver=CpSat(), objective="span", time_limit=120)
     timer.join()
     time.sleep(0.2)
     assert not [thread for thread in threading.enumerate() if thread.name == "cp-sat"]
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_bounds_from_groups_and_assignments_are_valid(seed: int) -> None:
+def test_bounds_from_assignments_are_valid(seed: int) -> None:
     for problem in (random_masks(32, 4, seed=seed), random_concat(3, 6, 5, seed=seed, pinned=0.2)):
-        for objective in ALL_OBJECTIVES:
-            truth = solve(problem, solver="placed-sets", objective=objective, time_limit=60)
-            assert truth.status is Status.OPTIMAL
-            if objective.counts_runs:
-                bound, order = assigned_runs(problem)
-                assert bound <= truth.objective <= evaluate(problem, order, objective).value
-                continue
-            task = Task(problem, objective, Order.identity(problem), 0.0, float("inf"), seed=seed)
-            groups = solved_groups(task, work=10**6, deadline=float("inf"))
-            costs = [cost.cost for cost in truth.evaluation.accesses]
-            for group in groups:
-                assert group.cost <= sum(costs[a] for a in group.accesses)
-                alone = solve(problem.restricted(group.accesses), solver="placed-sets", objective=objective)
-                assert alone.objective == group.cost
-            assert combined_bound(groups, np.zeros(len(costs), dtype=int)) <= truth.objective
+        truth = solve(problem, solver="placed-sets", objective="runs", time_limit=60)
+        assert truth.status is Status.OPTIMAL
+        bound, order = assigned_runs(problem)
+        assert bound <= truth.objective <= evaluate(problem, order, "runs").value
 
 
 def test_several_workers_close_it_too() -> None:

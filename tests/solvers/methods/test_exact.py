@@ -14,10 +14,10 @@ from problems.generators import (
     random_masks,
     with_tables,
 )
-from solvers import BruteForce, CpSat, SolverError, Status, solve
+from solvers import BruteForce, SolverError, Status, solve
 from solvers.methods.brute_force import num_arrangements
 
-EXACT = ["placed-sets", "cp-sat", CpSat(group_work=0)]
+EXACT = ["placed-sets", "cp-sat"]
 
 
 def _agree(problem: Problem, objective: Objective, limit: int = 6000) -> bool:

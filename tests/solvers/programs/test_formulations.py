@@ -7,11 +7,12 @@ import itertools
 
 import numpy as np
 import pytest
+from oracles import CpSatDirect, CpSatEvents, Milp
 from solver_instances import ALL_OBJECTIVES, one_block, several_blocks
 
 from problems import OBJECTIVES, Access, Block, CostTable, Curve, Objective, Problem
 from problems.generators import random_concat, random_masks, with_tables
-from solvers import CpSat, CpSatDirect, CpSatEvents, Milp, Result, Solver, SolverError, Status, solve
+from solvers import CpSat, Result, Solver, SolverError, Status, solve
 from solvers.methods.brute_force import num_arrangements
 from solvers.programs.read_modes import MAX_COST, read_modes, small_modes
 

@@ -289,10 +289,11 @@ def test_methods_that_visit_too_many_pairs_of_sets_are_not_begun() -> None:
     assert LinearSpans(problem).unsolvable(size) == []
 
 
-@pytest.mark.parametrize("proof", [False, True])
-def test_runs_of_few_classes_are_counted_over_placed_sets_unless_a_proof_is_wanted(proof: bool) -> None:
-    """Tours come with proofs that can be checked; the sets of placed classes are quicker."""
-    problem = random_masks(64, 3, seed=1)
-    result = solve(problem, objective="runs", proof=proof)
-    assert result.bound == result.objective == solve(problem, objective="runs", solver="cp-sat").objective
-    assert ("assignment_bound" in result.stats) == proof
+@pytest.mark.parametrize("seconds", [2.0, 30.0])
+@pytest.mark.parametrize("classes", [12, 16])
+def test_many_rows_over_few_classes_are_closed_block_by_block(classes: int, seconds: float) -> None:
+    problem = random_masks(classes, 40, keep=0.3, seed=classes)
+    result = solve(problem, objective="span", time_limit=seconds)
+    truth = solve(problem, solver="placed-sets", objective="span", time_limit=60)
+    assert (result.objective, result.status) == (truth.objective, Status.OPTIMAL)
+    assert result.stats["methods"][-1] == "exact-blocks"

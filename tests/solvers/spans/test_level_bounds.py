@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from oracles import level_tables as level_bounds
+from oracles.level_tables import Levels
 from row_instances import Rows
 from solver_instances import one_block, several_blocks
 
 from problems import OBJECTIVES, Access, Block, Order, Problem
 from problems.generators import random_masks, with_tables
 from solvers import solve
-from solvers.spans.bounds import levels as level_bounds
 from solvers.spans.bounds import levels_of_problem as level_spans
-from solvers.spans.bounds.levels import Levels, least_total
+from solvers.spans.bounds.levels import least_total
 from solvers.spans.bounds.levels_of_many_rows import FrequentLevels
 from solvers.spans.exact.pair_of_chains import rows_meet
 from solvers.spans.exact.placed_sets import cheapest_sequence
@@ -67,13 +68,12 @@ def test_frequent_levels_bound_the_least_sum_and_leave_nothing_out_if_they_list_
     assert tight >= 20
 
 
-@pytest.fixture(params=[0, 3], ids=["searched", "in tables"])
-def _only_levels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def _only_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     """No exact method takes any block, and groups are small."""
     monkeypatch.setattr("solvers.spans.linear_costs.LinearSpans._method", lambda *_: None)
     monkeypatch.setattr("solvers.spans.node_bounds.MOST_ROWS", 0)
     monkeypatch.setattr(level_spans, "_MOST_ROWS", 3)
-    monkeypatch.setattr(level_spans, "_TABLE_ROWS", request.param)
     monkeypatch.setattr(level_spans, "_ROWS_FOR_FREQUENT", 2)
 
 

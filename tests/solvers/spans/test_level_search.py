@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from oracles.level_tables import Levels
 from row_instances import Rows
 
 from problems.generators import random_masks
@@ -13,7 +14,7 @@ from solvers.common.block_rows import span_blocks
 from solvers.common.rows import merged_classes, span_rows
 from solvers.spans.bounds import level_search, sparing_sets
 from solvers.spans.bounds.level_search import LevelSearch
-from solvers.spans.bounds.levels import Levels, least_total
+from solvers.spans.bounds.levels import least_total
 from solvers.spans.bounds.levels_of_many_rows import FrequentLevels
 from solvers.spans.bounds.set_pools import climbed, nested_sets, resized
 from solvers.spans.bounds.sparing_sets import SparingSets

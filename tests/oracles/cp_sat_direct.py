@@ -1,6 +1,6 @@
-"""The solver `cp-sat-direct`: the reference, a constraint program that says the problem in its own words.
+"""The witness `cp-sat-direct`: the program over places (`solvers.programs.direct_model`) alone, for every objective.
 
-Classes are intervals on a line, accesses have spans and read modes. For understanding and for checking, not for speed.
+Classes are intervals on a line, accesses have spans and read modes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import ClassVar
 from solvers.common.incumbent import Incumbent
 from solvers.common.settings import SearchSettings
 from solvers.common.task import Finding, Task
-from solvers.programs.formulation import formulations
+from solvers.programs.direct_model import search_places
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,7 @@ class CpSatDirect(SearchSettings):
 
     Exact where time allows, always with a bound, never worse than greedy. Where tables are not concave single channels
     are placed if there are at most 40 in blocks that may be reordered; where there are more the bound is one on concave
-    costs below the true ones. Reproducible like `cp-sat`; parameters and errors are those of `SearchSettings`, of which
-    `group_work` plays no part.
-
-    Examples
-    --------
-    >>> from problems.generators import random_masks
-    >>> from solvers import solve
-    >>> print(solve(random_masks(12, 3), solver=CpSatDirect(), objective="runs").status)
-    OPTIMAL
+    costs below the true ones. Reproducible like `cp-sat`; parameters and errors are those of `SearchSettings`.
     """
 
     name: ClassVar[str] = "cp-sat-direct"
@@ -39,11 +31,5 @@ class CpSatDirect(SearchSettings):
         incumbent = Incumbent(task)
         stats: dict[str, int | float] = {"classes": len(task.problem.classes)}
         if not incumbent.closed and not task.expired:
-            from solvers.programs.direct_model import DirectModel
-            from solvers.programs.program import search_formulations
-
-            programs = formulations(task, counts_pieces=True)
-            stats |= search_formulations(
-                task, self, incumbent, programs, DirectModel, method="CP-SAT over the places of the classes"
-            )
+            stats |= search_places(task, self, incumbent, counts_pieces=True)
         return incumbent.finding(stats)

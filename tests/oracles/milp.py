@@ -1,4 +1,4 @@
-"""The solver `milp`: a mixed integer program solved by HiGHS through SciPy.
+"""The witness `milp`: a mixed integer program solved by HiGHS through SciPy.
 
 It shares nothing with the constraint programs but the problem, which makes it a check on them.
 """
@@ -30,13 +30,6 @@ class Milp:
     max_single_channels
         If tables are not concave and there are no more channels than this in blocks that may be reordered, single
         channels are ordered. Default 24.
-
-    Examples
-    --------
-    >>> from problems.generators import random_masks
-    >>> from solvers import solve
-    >>> print(solve(random_masks(12, 3), solver=Milp(), objective="span").status)
-    OPTIMAL
     """
 
     max_units: int = 80
@@ -60,7 +53,7 @@ class Milp:
         incumbent = Incumbent(task)
         stats: dict[str, int | float] = {}
         if not incumbent.closed and not task.expired:
-            from solvers.programs.order_program import OrderProgram
+            from oracles.order_program import OrderProgram
 
             program = OrderProgram(task.problem, task.objective, max_single_channels=self.max_single_channels)
             self._require_small(task, program.largest_block)

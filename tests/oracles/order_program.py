@@ -17,7 +17,7 @@ from problems import Objective, Order, Problem
 from solvers.programs.linear_rows import LinearRows
 
 _TOLERANCE = 2e-6
-"""Of HiGHS, relative to the largest possible cost: its integers and rows may be off by a millionth."""
+"""share: of the largest possible cost that HiGHS may be off: its integers and rows may be off by a millionth."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,4 @@
-"""The solver `cp-sat-events`: the event order program alone, without the local search and the groups of `cp-sat`.
-
-It shares no reasoning with the other exact methods, which makes it a check on them.
-"""
+"""The witness `cp-sat-events`: the program over events (`solvers.programs.event_model`), without a local search."""
 
 from __future__ import annotations
 
@@ -12,7 +9,9 @@ from solvers.common.errors import SolverError
 from solvers.common.incumbent import Incumbent
 from solvers.common.settings import SearchSettings
 from solvers.common.task import Finding, Task
+from solvers.programs.event_model import EventModel
 from solvers.programs.formulation import formulations
+from solvers.programs.program import search_formulations
 
 
 @dataclass(frozen=True)
@@ -22,15 +21,8 @@ class CpSatEvents(SearchSettings):
     Exact where time allows, always with a bound, never worse than greedy. Where tables are not concave single channels
     are moved if there are at most 40 in blocks that may be reordered; where there are more the bound is one on concave
     costs below the true ones. An access that may join pieces counts as having two, which also keeps the bound low: then
-    the gap may stay open for good. Reproducible like `cp-sat`; parameters and errors are those of `SearchSettings`, of
-    which `group_work` plays no part.
-
-    Examples
-    --------
-    >>> from problems.generators import random_masks
-    >>> from solvers import solve
-    >>> print(solve(random_masks(12, 3), solver=CpSatEvents(), objective="traffic").status)
-    OPTIMAL
+    the gap may stay open for good. Reproducible like `cp-sat`; parameters and errors are those of
+    `SearchSettings`.
     """
 
     name: ClassVar[str] = "cp-sat-events"
@@ -49,9 +41,6 @@ class CpSatEvents(SearchSettings):
                 f"cp-sat-events: objective {task.objective.name!r} counts runs, which events do not tell; "
                 "use 'cp-sat' or 'cp-sat-direct'"
             )
-        from solvers.programs.event_model import EventModel
-        from solvers.programs.program import search_formulations
-
         incumbent = Incumbent(task)
         stats: dict[str, int | float] = {"classes": len(task.problem.classes)}
         if not incumbent.closed and not task.expired:

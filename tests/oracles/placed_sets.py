@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from oracles.block_ends import best_ends
+from oracles.placed_sets_with_copies import LinearRest, copied_subsets
 from problems import Order, Problem
 from solvers.common.errors import SolverError
 from solvers.common.proofs import claim
 from solvers.common.rows import class_bits
 from solvers.common.task import Finding, Task
-from solvers.runs.block_ends import best_ends
 from solvers.runs.run_order import RunOrders
-from solvers.spans.exact.placed_sets_with_copies import LinearRest, copied_subsets
 
 
 @dataclass(frozen=True)

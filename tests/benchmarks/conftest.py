@@ -1,0 +1,3 @@
+"""Makes the witnesses known by name, see `oracles`."""
+
+import oracles  # noqa: F401
