@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.seeded_faults import FAULTS
+
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = ("problems", "solvers", "upscale_opt")
 FOREIGN = {"problems": {"scipy", "ortools", "torch"}, "solvers": {"torch"}, "upscale_opt": set()}
@@ -89,3 +91,10 @@ def test_every_room_says_what_is_in_it_and_is_installed():
 @pytest.mark.parametrize("name", FILES)
 def test_files_can_be_read_in_one_go(name):
     assert len(FILES[name].read_text().splitlines()) <= MOST_LINES
+
+
+def test_seeded_faults_are_faults_of_lines_that_are_there():
+    """``python -m benchmarks.seeded_faults`` makes them, and says which test detects each."""
+    for fault in FAULTS:
+        assert (ROOT / fault.file).read_text().count(fault.before) == 1, fault.what
+        assert all((ROOT / "tests" / name).is_dir() for name in fault.tests), fault.what
