@@ -57,6 +57,21 @@ def test_every_public_name_resolves():
     assert result.returncode == 0, result.stderr
 
 
+def test_every_public_name_is_on_the_page_of_the_library():
+    import upscale_opt
+
+    page = (ROOT / "docs" / "library.md").read_text()
+    assert not [name for name in upscale_opt.__all__ if f"`{name}`" not in page]
+
+
+@pytest.mark.slow
+def test_the_example_of_the_library_runs(tmp_path):
+    page = (ROOT / "docs" / "library.md").read_text()
+    result = run("-c", page.split("```python\n")[1].split("```")[0], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
+    assert result.returncode == 0, result.stderr
+    assert "greedy" in result.stdout and (tmp_path / "pruned" / "plan.json").exists()
+
+
 @pytest.mark.parametrize("layout", ["solvers.py", "problems/__init__.py"])
 def test_a_foreign_package_in_the_way_is_named(tmp_path, layout):
     intruder = tmp_path / layout
