@@ -102,14 +102,14 @@ def test_a_training_goes_on_bit_for_bit_after_an_interrupt(tmp_path, stopped):
 def test_a_training_goes_on_bit_for_bit_after_kill_9(tmp_path):
     """In another process, which kills itself in the middle of the second epoch."""
     script = (
-        "import os, signal, torch, lessons, test_learning_loop as tests\n"
+        "import os, signal, torch, lessons, test_loop as tests\n"
         "from upscale_opt.learning.loop import fit\n"
         f"torch.set_num_threads({torch.get_num_threads()})\n"  # bit for bit holds for one number of threads
         "kill = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"fit(lessons.small(dropout=0.2), lessons.toy_data(), [tests.SHORT], method=tests.Stop(1, kill), "
         f"checkpoint={str(tmp_path / 'checkpoint.pt')!r})\n"
     )
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "upscale_opt")])
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "upscale_opt", Path(__file__).parent)))
     killed = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": path}, cwd=tmp_path)
     assert killed.returncode == -signal.SIGKILL
     whole, again = lessons.small(dropout=0.2), lessons.small(dropout=0.2)

@@ -4,7 +4,7 @@ import networks
 import numpy as np
 import pytest
 import torch
-from conftest import random_plan
+from random_plans import random_plan
 from torch import nn
 
 from solvers import solve

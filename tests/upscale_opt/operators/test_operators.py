@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import random_masks, random_plan
+from random_plans import random_masks, random_plan
 from torch import nn
 from torch.nn import functional
 

@@ -25,7 +25,7 @@ def random_outputs(graph, rng, keep=0.5):
 
 def exported(model, inputs, masks, outputs, rng, objective):
     """An export in random orders, verified."""
-    from conftest import random_plan
+    from random_plans import random_plan
 
     graph = trace(model, inputs)
     problems = extract(graph, masks, outputs=outputs)
