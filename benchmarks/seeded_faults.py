@@ -117,10 +117,10 @@ FAULTS = (
         ("upscale_opt/modules",),
     ),
     Fault(
-        "regions lose their gradient mode",
+        "regions lose their context in the code of a trace",
         "upscale_opt/capture/regions.py",
-        "            torch._C._set_grad_enabled(modes[0])\n            for device",
-        "            for device",
+        "f\"with {_expression(entering['call'])}:\"",
+        "'if True:'",
         ("upscale_opt/capture",),
     ),
     Fault(

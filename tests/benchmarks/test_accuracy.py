@@ -56,6 +56,7 @@ def brief(monkeypatch):
         monkeypatch.setattr(f"benchmarks.accuracy.learning.{name}", short)
 
 
+@pytest.mark.slow
 def test_command_resumes_measures_and_draws(brief, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(results, "DIRECTORY", tmp_path)
     monkeypatch.setattr("benchmarks.accuracy.__main__.each_row", lambda own, work, jobs: _in_turn(own, work))

@@ -116,6 +116,7 @@ def test_a_worker_survives_what_steps_do(tmp_path):
     assert "== fails\nTraceback" in log and "illegal memory access" in log
 
 
+@pytest.mark.slow
 def test_every_step_is_walked_without_a_gpu_and_within_the_budget(tmp_path, capsys):
     assert gpu.main(["run", "--out", str(tmp_path), "--dry", "--commit", "abc"]) == 0
     walked = rows_of(tmp_path, "steps")
