@@ -1,3 +1,5 @@
 """Makes the witnesses known by name, see `oracles`."""
 
-import oracles  # noqa: F401
+from oracles import register_witnesses
+
+register_witnesses()

@@ -6,4 +6,6 @@ from pathlib import Path
 if str(Path(__file__).parent) not in sys.path:
     sys.path.append(str(Path(__file__).parent))
 
-import oracles  # noqa: F401  (makes the witnesses known by name)
+from oracles import register_witnesses
+
+register_witnesses()

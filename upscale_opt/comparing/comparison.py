@@ -33,28 +33,63 @@ class Masked(Protocol):
     """A traced and masked model, as `upscale_opt.prune` returns it (`upscale_opt.MaskedModel`)."""
 
     @property
-    def model(self) -> nn.Module: ...  # noqa: D102
+    def model(self) -> nn.Module:
+        """As given."""
+        ...
+
     @property
-    def example_inputs(self) -> Any: ...  # noqa: D102
+    def example_inputs(self) -> Any:
+        """As given."""
+        ...
+
     @property
-    def graph(self) -> Graph: ...  # noqa: D102
+    def graph(self) -> Graph:
+        """The trace."""
+        ...
+
     @property
-    def masks(self) -> Mapping[str, np.ndarray]: ...  # noqa: D102
+    def masks(self) -> Mapping[str, np.ndarray]:
+        """Weight name to the mask of a consumer's input channels."""
+        ...
+
     @property
-    def output_masks(self) -> Mapping[str, np.ndarray]: ...  # noqa: D102
+    def output_masks(self) -> Mapping[str, np.ndarray]:
+        """Weight name to the mask of a producer's output channels."""
+        ...
+
     @property
-    def messages(self) -> tuple[str, ...]: ...  # noqa: D102
+    def messages(self) -> tuple[str, ...]:
+        """What had to be said about the masks."""
+        ...
+
     @property
-    def report(self) -> tuple[KeptChannels, ...]: ...  # noqa: D102
+    def report(self) -> tuple[KeptChannels, ...]:
+        """How many channels each consumer keeps."""
+        ...
+
     @property
-    def problems(self) -> Mapping[str, Problem]: ...  # noqa: D102
+    def problems(self) -> Mapping[str, Problem]:
+        """Segment name to ordering problem."""
+        ...
+
     @property
-    def costs(self) -> CostModel | None: ...  # noqa: D102
+    def costs(self) -> CostModel | None:
+        """Where the problems' cost tables come from."""
+        ...
+
     @property
-    def trace_seconds(self) -> float: ...  # noqa: D102
+    def trace_seconds(self) -> float:
+        """Seconds for trace, masks and extraction."""
+        ...
+
     @property
-    def tables(self) -> Mapping[str, MeasuredTable]: ...  # noqa: D102
-    def read_cheaply(self, chosen: Plan) -> Plan: ...  # noqa: D102
+    def tables(self) -> Mapping[str, MeasuredTable]:
+        """Access name to measured table."""
+        ...
+
+    def read_cheaply(self, chosen: Plan) -> Plan:
+        """The plan with the cheapest ways to read."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
