@@ -27,7 +27,7 @@ from benchmarks import results
 from benchmarks.latency.cells import KEY, QUICK, Cell, Subject, add_cell_options, cells_of, read_cells, with_dtype_shown
 from benchmarks.results import MEASURED, csv_text, markdown_table, measured_here, per_cent, provenance_of, replaced
 from problems.files import write_text_atomically
-from upscale_opt import EffectiveMasks, UpscaleError, prepare
+from upscale_opt import UpscaleError, prepare
 from upscale_opt.comparing.order_checks import OrderCheck, check_orders
 from upscale_opt.latency.agreement import Agreement, agreement
 
@@ -103,8 +103,7 @@ def _run_of(row: Row) -> tuple[str, ...]:
 def _checked(cell: Cell, given: argparse.Namespace) -> OrderCheck:
     subject = Subject(cell)
     costs = subject.costs(subject.calibrated(given.tables, QUICK if given.quick else None))
-    masks = EffectiveMasks(subject.masks)
-    prepared = prepare(subject.model, subject.x, masks, graph=subject.graph, objective="latency", costs=costs)
+    prepared = prepare(subject.model, subject.x, subject.masked, objective="latency", costs=costs)
     return check_orders(
         prepared,
         time_limit=given.time_limit,

@@ -146,7 +146,7 @@ FAULTS = (
     ),
     Fault(
         "what a selection needs is not stored",
-        "upscale_opt/masking/stored_channels.py",
+        "upscale_opt/masking/masked_graph.py",
         "                _require(required, stored, source[selection.index[stored[output]]])\n",
         "                pass\n",
         ("upscale_opt/masking", "upscale_opt/operators", "upscale_opt/tracing", "upscale_opt/planning"),

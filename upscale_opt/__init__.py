@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from upscale_opt.comparing.comparison import Comparison
-    from upscale_opt.comparing.floors import floor_of
     from upscale_opt.comparing.masked_model import MaskedModel
     from upscale_opt.comparing.order_checks import OrderCheck, check_orders
     from upscale_opt.comparing.pictures import save_picture
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
     from upscale_opt.latency.profiling import Profile, profile, profile_interleaved
     from upscale_opt.masking.constrained import constrained_masks
     from upscale_opt.masking.importance_masks import importance_masks, importance_scores
-    from upscale_opt.masking.input_masks import EffectiveMasks, effective_masks, l2_masks, normalise_masks
+    from upscale_opt.masking.input_masks import effective_masks, l2_masks, normalise_masks
+    from upscale_opt.masking.masked_graph import MaskedGraph
     from upscale_opt.masking.output_masks import l2_output_masks, normalise_output_masks
     from upscale_opt.masking.rounding import KeptChannels
     from upscale_opt.models.loading import load_model
@@ -62,7 +62,6 @@ _HOMES = {
         "calibrate",
     ),
     "latency.cost_tables": ("CostTables",),
-    "comparing.floors": ("floor_of",),
     "importance": ("IMPORTANCES", "Importance", "register_importance"),
     "masking.importance_masks": ("importance_masks", "importance_scores"),
     "modules.matrix_convolution": ("MatrixConv2d",),
@@ -81,8 +80,9 @@ _HOMES = {
     "rewriting.exports": ("Exported", "Verification"),
     "planning.extraction": ("extract",),
     "planning.mask_files": ("read_masks", "save_masks"),
-    "masking.input_masks": ("EffectiveMasks", "effective_masks", "l2_masks", "normalise_masks"),
+    "masking.input_masks": ("effective_masks", "l2_masks", "normalise_masks"),
     "models.loading": ("load_model",),
+    "masking.masked_graph": ("MaskedGraph",),
     "masking.output_masks": ("l2_output_masks", "normalise_output_masks"),
     "comparing.pictures": ("save_picture",),
     "models.weight_parametrisations": ("plain_weights",),
@@ -113,13 +113,13 @@ __all__ = [
     "CopyFound",
     "CostModel",
     "CostTables",
-    "EffectiveMasks",
     "Effort",
     "Exported",
     "Graph",
     "Importance",
     "KeptChannels",
     "MaskError",
+    "MaskedGraph",
     "MaskedModel",
     "MatrixConv2d",
     "MeasuredCosts",
@@ -147,7 +147,6 @@ __all__ = [
     "effective_masks",
     "export",
     "extract",
-    "floor_of",
     "importance_masks",
     "importance_scores",
     "l2_masks",

@@ -110,7 +110,7 @@ def prepared(
 ) -> MaskedModel:
     """A network masked in the mode of its cell."""
     given, outputs = ({}, masks) if cell.mode == OUTPUT else (masks, None)
-    return prepare(model, x, given, outputs=outputs, **options)
+    return prepare(model, x, given, output_masks=outputs, **options)
 
 
 def solved(prepared: MaskedModel, solvers: Sequence[str], objective: str, time_limit: float, seed: int) -> Solutions:

@@ -32,6 +32,7 @@ from upscale_opt import (
     plan,
     trace,
 )
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.tracing.census import census
 from upscale_opt.verifying.verification import Verifier
 
@@ -128,8 +129,10 @@ class Masked:
         text = f"{task.seed} {task.model} {task.amount} {task.mode}"
         rng = np.random.default_rng(list(text.encode()))
         graph, (self.masks, self.outputs) = subject.graph, MODES[task.mode](subject.graph, task.amount, rng)
-        self.problems = extract(graph, self.masks, outputs=self.outputs)
-        self.verifier = Verifier(subject.model, subject.inputs, graph, self.masks, outputs=self.outputs, seed=task.seed)
+        self.problems = extract(graph, self.masks, output_masks=self.outputs)
+        self.verifier = Verifier(
+            subject.model, subject.inputs, MaskedGraph(graph, self.masks, self.outputs), seed=task.seed
+        )
 
     def solved(self, task: Task) -> Row:
         """Order, export and verify."""
@@ -148,7 +151,7 @@ class Masked:
         row: Row = {"solve_seconds": f"{clock.seconds:.3f}"}
         clock = Clock()
         subject = self.subject
-        chosen = plan(self.problems, self.masks, results, outputs=self.outputs)
+        chosen = plan(self.problems, self.masks, results, output_masks=self.outputs)
         exported = export(subject.model, subject.inputs, chosen, verify=False, graph=subject.graph)
         row["export_seconds"] = f"{clock.seconds:.3f}"
         clock = Clock()

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks.gpu.settings import Setting
-from upscale_opt import Graph, ModelReference, effective_masks, extract, l2_masks, load_model, trace
+from upscale_opt import Graph, MaskedGraph, ModelReference, effective_masks, extract, l2_masks, load_model, trace
 from upscale_opt.models.loading import in_memory_format
 from upscale_opt.models.precisions import in_precision
 
@@ -47,16 +47,15 @@ class Masked:
 
     Attributes
     ----------
-    model, x, graph, masks
-        The network, its input, its trace, and a mask per consumer.
+    model, x, masked
+        The network, its input, and its trace with a mask per consumer.
     notes
         What has to be said about it.
     """
 
     model: nn.Module
     x: torch.Tensor
-    graph: Graph
-    masks: Mapping[str, np.ndarray]
+    masked: MaskedGraph
     notes: tuple[str, ...]
 
 
@@ -73,7 +72,7 @@ def masked(cell: OrderCell, setting: Setting) -> Masked:
     if cell.aligned:
         masks, swaps, left = aligned(graph, masks)
         notes = (*notes, f"{swaps} entries of masks swapped, {left} channels still not stored")
-    return Masked(model, x, graph, masks, notes)
+    return Masked(model, x, MaskedGraph(graph, masks), notes)
 
 
 def aligned(graph: Graph, masks: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], int, int]:

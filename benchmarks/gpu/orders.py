@@ -17,7 +17,7 @@ from benchmarks.gpu.records import Records, facts_of, save_tables
 from benchmarks.gpu.schedule import Deadline
 from benchmarks.gpu.settings import Setting
 from solvers import solve
-from upscale_opt import EffectiveMasks, MaskedModel, Plan, export, extract, prepare
+from upscale_opt import MaskedModel, Plan, export, extract, prepare
 from upscale_opt.comparing.order_checks import OrderCheck, check_orders
 from upscale_opt.latency.access_nodes import nodes_of_accesses
 from upscale_opt.latency.access_traces import NODE, NodeRunner, profiled_pass
@@ -51,8 +51,7 @@ def check_cell(cell: OrderCell, setting: Setting, deadline: Deadline) -> str:
     prepared = prepare(
         subject.model,
         subject.x,
-        EffectiveMasks(dict(subject.masks)),
-        graph=subject.graph,
+        subject.masked,
         objective="latency",
         costs=costs,
     )
@@ -97,7 +96,7 @@ def calibrated(subject: Masked, setting: Setting, deadline: Deadline) -> tuple[C
     """
     conditions = conditions_of((subject.x,), backend=setting.backend)
     tables = CostTables.load(setting.tables, conditions)
-    keys = keys_of(subject.graph, subject.masks)
+    keys = keys_of(subject.masked)
     for key in keys:
         if tables.known(key, setting.effort.detail):
             continue
@@ -136,8 +135,8 @@ def _rows(found: OrderCheck) -> list[Row]:
             "to_unpruned": measured / found.beside[UNPRUNED],
             "iqr_ms": 1e3 * found.profiles[name].iqr,
             "same_as": found.same_as.get(name),
-            "modes": dict(Counter(found.plans[name].reads.values())),
-            "kernels": dict(Counter(found.plans[name].kernels.values())),
+            "modes": dict(Counter(own.mode for own in found.plans[name].readings.values())),
+            "kernels": dict(Counter(own.kernel for own in found.plans[name].readings.values() if own.kernel)),
         }
         for name, predicted, measured in zip(found.names, found.predicted, found.measured, strict=True)
     ]
@@ -211,7 +210,7 @@ def _access_rows(order: str, found: OrderCheck, accesses: Any, seconds: Mapping[
         if expected is not None:
             reading = expected.reading
             row |= {
-                "expected_us": reading.nanoseconds / 1e3,
+                "expected_us": expected.nanoseconds / 1e3,
                 "least_us": expected.least / 1e3,
                 "width": reading.width,
                 "kernel": reading.kernel,

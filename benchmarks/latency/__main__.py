@@ -91,7 +91,7 @@ def _measured(cell: Cell, given: argparse.Namespace) -> list[Row]:
     else:
         plans = _read_plans(subject, given.plans, tables)
     threads = 0 if cell.device.startswith("cuda") else torch.get_num_threads()
-    kernels = fastest_kernels(tables_of(subject.graph, subject.masks, subject.costs(tables)))
+    kernels = fastest_kernels(tables_of(subject.masked, subject.costs(tables)))
     rows = measure(subject, plans, runs=given.runs, copies=given.copies, verify=not given.no_verify, kernels=kernels)
     return [{**row, "threads": threads} for row in rows]
 
@@ -119,7 +119,7 @@ def _read_plans(subject: Subject, directory: Path, tables: CostTables) -> dict[s
     """The plans of a cell; all but those that say how to read are read in the cheapest ways of the tables."""
     costs = subject.costs(tables)
     problems = extract(subject.graph, subject.masks, costs=costs)
-    measured = tables_of(subject.graph, subject.masks, costs)
+    measured = tables_of(subject.masked, costs)
     plans = {}
     for name in PLANNED:
         own = read_plan(subject.cell.plan_path(directory, name))

@@ -6,13 +6,12 @@ import argparse
 import itertools
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -133,13 +132,13 @@ class Subject:
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
         self.graph: Graph = trace(self.model, self.x)
-        self.masks: Mapping[str, np.ndarray] = effective_masks(self.graph, l2_masks(self.graph, cell.amount)).masks
+        self.masked = effective_masks(self.graph, l2_masks(self.graph, cell.amount))
+        self.masks = self.masked.masks
 
     def calibrated(self, directory: Any = None, effort: Effort | None = None) -> CostTables:
         """Cost tables for this cell, measured where they are missing."""
         return calibrate(
-            self.graph,
-            self.masks,
+            self.masked,
             (self.x,),
             backend=self.cell.backend,
             directory=directory,

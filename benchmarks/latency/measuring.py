@@ -14,6 +14,7 @@ from upscale_opt import Plan, baseline_plan, export, profile_interleaved
 from upscale_opt.comparing.floors import floor_of
 from upscale_opt.latency.copies import by_model, copied
 from upscale_opt.latency.profiling import Profile, joined, without_drift
+from upscale_opt.planning.reading import READ_MODES
 from upscale_opt.verifying.verification import Verifier
 
 Row = dict[str, Any]
@@ -55,11 +56,11 @@ def measure(
     """
     cell, given = subject.cell, (subject.model, subject.x)
     plans = {"baseline": baseline_plan(subject.problems, subject.masks), **plans}
-    verifier = Verifier(*given, subject.graph, subject.masks) if verify else False
+    verifier = Verifier(*given, subject.masked) if verify else False
     models: dict[str, nn.Module] = {"unpruned": subject.model}
     for name, own in plans.items():
         models[name] = export(*given, own, verify=verifier, graph=subject.graph).module
-    models["floor"] = floor_of(*given, subject.graph, subject.masks, subject.problems, kernels=kernels)
+    models["floor"] = floor_of(*given, subject.masked, subject.problems, kernels=kernels)
     ordered = {name: models[name] for name in VARIANTS if name in models}
     timed = copied(ordered, copies, twice=["floor"])
     profiles = profile_interleaved(timed, subject.x, runs=runs, backend=cell.backend, progress=True)
@@ -90,8 +91,7 @@ def figures(own: Profile, steady: np.ndarray, floor: np.ndarray) -> Row:
 def _counts(plan: Plan | None) -> Row:
     if plan is None:
         return dict.fromkeys(COUNTS, "")
-    modes = list(plan.reads.values())
-    counted = [modes.count(mode) for mode in ("view", "over-read", "pieces", "copy")]
-    return dict(
-        zip(COUNTS, [*counted, len(plan.kernels), "" if plan.slices is None else len(plan.slices)], strict=True)
-    )
+    readings = plan.readings.values()
+    kernels, early = sum(bool(own.kernel) for own in readings), sum(not own.late for own in readings)
+    counted = [plan.count(mode) for mode in READ_MODES]
+    return dict(zip(COUNTS, [*counted, kernels, early if early < len(readings) else ""], strict=True))

@@ -31,7 +31,7 @@ def plans_of(subject: Subject, costs: MeasuredCosts, *, time_limit: float) -> di
         }
         return plan(problems, masks, results)
 
-    tables = tables_of(subject.graph, masks, costs)
+    tables = tables_of(subject.masked, costs)
     greedy = solved("greedy", "copies")
     return {
         "greedy": greedy,

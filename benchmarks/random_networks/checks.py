@@ -36,8 +36,9 @@ from upscale_opt import (
     plan,
     trace,
 )
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.modules.matrix_convolution import is_pointwise
-from upscale_opt.planning.plans import MATMUL
+from upscale_opt.planning.reading import MATMUL, Reading
 from upscale_opt.tracing.graphs import Graph
 from upscale_opt.tracing.prologues import prologues_of
 from upscale_opt.tracing.writes import writes_of
@@ -166,7 +167,7 @@ def _check_exports(
     inputs = program.example_inputs()
     mode = modes[rng.integers(len(modes))] if len(modes) > 1 else modes[0]
     masks, outputs = _must(lambda: random_sides(graph, rng, mode), "masks")
-    verifier = _must(lambda: Verifier(model, inputs, graph, masks, outputs=outputs), "verifier")
+    verifier = _must(lambda: Verifier(model, inputs, MaskedGraph(graph, masks, outputs)), "verifier")
     writes = writes_of(graph)
     hooks = {writes[w].module: (kept, writes[w].layout.axis) for w, kept in outputs.items()}
     oracle = _must(lambda: Oracle(program, model, masks, hooks), "masked model")
@@ -231,12 +232,9 @@ def describe(masks: Mapping[str, np.ndarray], chosen: Plan) -> str:
     """Masks, orders and read modes, for people."""
     lines = [f"kept by {name}: {np.flatnonzero(mask).tolist()} of {len(mask)}" for name, mask in masks.items()]
     lines += [f"order of {name}: {np.asarray(order).tolist()}" for name, order in chosen.orders.items()]
-    lines += [f"computed by {name}: {np.flatnonzero(own).tolist()}" for name, own in chosen.outputs.items()]
+    lines += [f"computed by {name}: {np.flatnonzero(own).tolist()}" for name, own in chosen.output_masks.items()]
     lines += [f"place of {name}: {other}" for name, other in chosen.places.items()]
-    lines += [f"read mode of {name}: {mode}" for name, mode in chosen.reads.items()]
-    lines += [f"width of {name}: {width}" for name, width in chosen.widths.items()]
-    lines += [f"kernel of {name}: {kernel}" for name, kernel in chosen.kernels.items()]
-    return "\n".join([*lines, f"slices: {'all' if chosen.slices is None else sorted(chosen.slices)}"])
+    return "\n".join([*lines, *(f"{name} is read by {reading}" for name, reading in chosen.readings.items())])
 
 
 def _plans(
@@ -247,9 +245,9 @@ def _plans(
     number: int,
 ) -> Iterator[Plan]:
     """Greedy's order; then random orders in the modes of a random objective, or in random modes."""
-    problems = _must(lambda: extract(graph, masks, outputs=outputs, costs=JOINING), "extract")
+    problems = _must(lambda: extract(graph, masks, output_masks=outputs, costs=JOINING), "extract")
     results = _must(lambda: {name: solve(problem, solver="greedy") for name, problem in problems.items()}, "solve")
-    yield _must(lambda: plan(problems, masks, results, outputs=outputs), "plan")
+    yield _must(lambda: plan(problems, masks, results, output_masks=outputs), "plan")
     for i in range(1, number):
         orders = {name: Order.random(problem, rng) for name, problem in problems.items()}
         objective = OBJECTIVES[rng.integers(len(OBJECTIVES))]
@@ -265,13 +263,13 @@ def _plans(
             for segment, problem in problems.items()
             for name, other in places_of(problem, orders[segment]).items()
         }
-        readings = _readings(graph, problems, rng) if i > 1 else ({}, {}, None)
-        yield Plan(masks, stored, modes, None, outputs, *readings, places)
+        readings = _readings(graph, problems, modes, rng) if i > 1 else modes
+        yield Plan(masks, stored, readings, None, outputs, places)
 
 
 def _readings(
-    graph: Graph, problems: Mapping[str, Problem], rng: np.random.Generator
-) -> tuple[dict[str, int], dict[str, str], frozenset[str] | None]:
+    graph: Graph, problems: Mapping[str, Problem], modes: Mapping[str, str], rng: np.random.Generator
+) -> dict[str, Reading]:
     """Some wider ranges, matrix products where they can be, and selections in front of some prologues or of all."""
     accesses = {access.name: (problem, access) for problem in problems.values() for access in problem.accesses}
     widths, kernels = {}, {}
@@ -282,8 +280,12 @@ def _readings(
         node = next(node for node in graph.module.graph.nodes if node.name == read.node)
         if node.op == "call_module" and is_pointwise(graph.module.get_submodule(str(node.target))):
             kernels |= {read.name: MATMUL} if rng.random() < 0.5 else {}
-    slices = None if rng.random() < 0.5 else frozenset(name for name in prologues_of(graph) if rng.random() < 0.5)
-    return widths, kernels, slices
+    every = rng.random() < 0.5
+    early = set(modes) if every else {name for name in prologues_of(graph) if rng.random() < 0.5}
+    return {
+        name: Reading(mode, widths.get(name), kernels.get(name, ""), late=name not in early)
+        for name, mode in modes.items()
+    }
 
 
 def _modes(problems: Mapping[str, Problem], orders: Mapping[str, Order], objective: str) -> dict[str, str]:

@@ -115,7 +115,7 @@ def _own(model: nn.Module, masks: Masks, subject: Subject, *, solver: str, objec
         costs = None
         if objective == "latency":
             backend, effort = backend_of_tables(images.device.type), QUICK if subject.quick else None
-            tables = calibrate(graph, settled.masks, (images,), backend=backend, effort=effort)
+            tables = calibrate(settled, (images,), backend=backend, effort=effort)
             costs = MeasuredCosts(tables, AnalyticCosts.for_device(images.device.type))
         prepared = prepare(model, images, settled, graph=graph, objective=objective, costs=costs)
         if own is not None:

@@ -32,7 +32,7 @@ from benchmarks.gpu.schedule import (
 )
 from benchmarks.gpu.settings import Setting
 from benchmarks.gpu.widths import ADDITION, DEPTHWISE, NORMALISATION, WORKS, operator, widths_of
-from upscale_opt.masking.stored_channels import Pruning
+from upscale_opt.masking.masked_graph import MaskedGraph
 
 
 def setting_in(directory):
@@ -170,7 +170,7 @@ def test_aligned_masks_keep_as_many_and_store_more(tmp_path):
     for name, mask in subject.masks.items():
         assert found[name].sum() == mask.sum()
 
-    stored, before = (int(Pruning(subject.graph, own).stored.sum()) for own in (found, subject.masks))
+    stored, before = (int(MaskedGraph(subject.graph, own).stored.sum()) for own in (found, subject.masks))
     assert stored == before + swaps
     if not left:
         assert aligned(subject.graph, found)[1] == 0

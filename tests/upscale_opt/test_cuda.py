@@ -106,7 +106,7 @@ def test_half_precision_is_calibrated_and_checked_with_recordings(tmp_path, one_
     model, x, _ = in_precision(model, x, "float16", random_weights=True)
     graph = trace(model, x)
     masks = effective_masks(graph, l2_masks(graph, "0.5"))
-    tables = calibrate(graph, masks.masks, (x,), backend=CUDA_GRAPH, directory=tmp_path, effort=EFFORT)
+    tables = calibrate(masks, (x,), backend=CUDA_GRAPH, directory=tmp_path, effort=EFFORT)
     assert tables.conditions.backend == CUDA_GRAPH and tables.entries
     costs = MeasuredCosts(tables, AnalyticCosts.for_device("cuda"))
     made = prepare(model, x, masks, graph=graph, objective="latency", costs=costs)

@@ -147,6 +147,9 @@ def _networks(check: str) -> Check:
 A_MODEL, RUNNABLE, RUNNABLES = _networks("a_model"), _networks("runnable"), _networks("runnables")
 MASKS, SETTLED_MASKS, OUTPUTS = _networks("masks"), _networks("settled_masks"), _networks("output_masks")
 EXPORTED = an("upscale_opt.rewriting.exports", "Exported", "what upscale_opt.export returns")
+MASKED_GRAPH = an(
+    "upscale_opt.masking.masked_graph", "MaskedGraph", "what upscale_opt.prune or effective_masks returns"
+)
 MASKED = an("upscale_opt.comparing.masked_model", "MaskedModel", "what upscale_opt.prune returns")
 PLAN = an(
     "upscale_opt.planning.plans", "Plan", "a plan (upscale_opt.plan, or upscale_opt.read_plan of a file)", PlanError
@@ -217,7 +220,6 @@ CHECKS: dict[str, Check] = {
     ),
     "state_dict": _networks("state_dict"),
     "masks": MASKS,
-    "outputs": OUTPUTS,
     "output_masks": OUTPUTS,
     "axes": named_values(whole(0, MaskError), "the dimension of its input channels", "weight", MaskError),
     "kernels": named_values(a_text, "a kernel", "consumer", PlanError),

@@ -171,10 +171,8 @@ def _calibrated(prepared: Any, measuring: Measuring) -> Any:
 
     inputs = prepared.example_inputs
     return run_calibration(
-        prepared.graph,
-        prepared.masks,
+        prepared,
         (inputs,),
-        outputs=prepared.output_masks,
         backend=measuring.backend,
         directory=measuring.directory,
         progress=True,

@@ -15,7 +15,7 @@ from upscale_opt.errors import MaskError
 from upscale_opt.planning.mask_files import read_masks
 
 if TYPE_CHECKING:
-    from upscale_opt.masking.input_masks import EffectiveMasks
+    from upscale_opt.masking.masked_graph import MaskedGraph
     from upscale_opt.tracing.graphs import Graph
 
 
@@ -76,7 +76,7 @@ class MaskChoice:
         }
 
 
-def settle(graph: Graph, choice: MaskChoice) -> EffectiveMasks:
+def settle(graph: Graph, choice: MaskChoice) -> MaskedGraph:
     """A mask for every consumer of a traced model.
 
     Raises
@@ -85,19 +85,22 @@ def settle(graph: Graph, choice: MaskChoice) -> EffectiveMasks:
         If a file of masks cannot be read, or a name in it or among those to ignore is unknown.
     """
     from upscale_opt.masking.constrained import constrained_masks
-    from upscale_opt.masking.input_masks import EffectiveMasks, effective_masks, l2_masks
+    from upscale_opt.masking.input_masks import effective_masks, l2_masks
+    from upscale_opt.masking.masked_graph import MaskedGraph
     from upscale_opt.masking.rounding import kept_channels_report
 
     rounding = {"round_to": choice.round_to, "min_channels": choice.min_channels}
     if choice.mode == CONSTRAINED:
         asked = constrained_masks(graph, choice.amount, ignore=choice.ignore)
         masks = constrained_masks(graph, choice.amount, ignore=choice.ignore, **rounding)
-        return EffectiveMasks(masks, (), kept_channels_report(graph, asked, masks))
+        return MaskedGraph(graph, masks, report=kept_channels_report(graph, asked, masks))
     if choice.mode == OUTPUT or choice.is_given:
         given = None if choice.masks is None else read_masks(choice.masks)
         return effective_masks(graph, given, **rounding)
     outputs = settle_outputs(graph, choice)
-    return effective_masks(graph, l2_masks(graph, choice.amount, ignore=choice.ignore, outputs=outputs), **rounding)
+    return effective_masks(
+        graph, l2_masks(graph, choice.amount, ignore=choice.ignore, output_masks=outputs), **rounding
+    )
 
 
 def settle_outputs(graph: Graph, choice: MaskChoice) -> dict[str, Any]:

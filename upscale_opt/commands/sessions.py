@@ -249,7 +249,7 @@ def prepare_model(setting: Setting, objective: str) -> tuple[MaskedModel, ModelR
     costs = measuring.costs(x) if objective_named(objective).uses_tables else None
     remark(f"skipped {line}" for line in grouped(graph.skipped))
     prepared = prepare(
-        network, x, masks, graph=graph, started=started, objective=objective, outputs=outputs, costs=costs
+        network, x, masks, graph=graph, started=started, objective=objective, output_masks=outputs, costs=costs
     )
     return prepared, reference
 

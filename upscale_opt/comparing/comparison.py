@@ -12,11 +12,9 @@ from tqdm import tqdm
 
 from problems import Objective, Problem, objective_named
 from upscale_opt.comparing import reports
-from upscale_opt.comparing.floors import floor_of
 from upscale_opt.exporting.exporter import export
 from upscale_opt.latency.measured_costs import MeasuredTable
 from upscale_opt.latency.profiling import Profile, profile_interleaved
-from upscale_opt.latency.readings import fastest_kernels
 from upscale_opt.masking.rounding import KeptChannels
 from upscale_opt.models.preservation import unchanged
 from upscale_opt.models.references import ModelReference
@@ -89,6 +87,14 @@ class Masked(Protocol):
 
     def read_cheaply(self, chosen: Plan) -> Plan:
         """The plan with the cheapest ways to read."""
+        ...
+
+    def floor(self) -> nn.Module:
+        """The network that no order can beat."""
+        ...
+
+    def verifier(self) -> Verifier:
+        """What exports are verified by."""
         ...
 
 
@@ -169,9 +175,7 @@ def export_all(
     """
     verifier = None
     if verify:
-        verifier = Verifier(
-            masked.model, masked.example_inputs, masked.graph, masked.masks, outputs=masked.output_masks
-        )
+        verifier = masked.verifier()
     exports = {}
     variants = (["baseline"] if baseline else []) + list(solvers)
     for name in tqdm(
@@ -180,14 +184,14 @@ def export_all(
         chosen = None
         if name != "baseline":
             results = {segment: solutions[segment][name] for segment in masked.problems}
-            chosen = plan(masked.problems, masked.masks, results, model=reference, outputs=masked.output_masks)
+            chosen = plan(masked.problems, masked.masks, results, model=reference, output_masks=masked.output_masks)
             chosen = masked.read_cheaply(chosen)
         exports[name] = export(
             masked.model,
             masked.example_inputs,
             chosen,
             masks=masked.masks if chosen is None else None,
-            outputs=masked.output_masks if chosen is None else None,
+            output_masks=masked.output_masks if chosen is None else None,
             baseline=chosen is None,
             verify=verifier if verifier is not None else False,
             graph=masked.graph,
@@ -230,14 +234,6 @@ def measure_all(
 ) -> dict[str, Profile]:
     """Latency of the unpruned model, of every export, and of the floor, which no order can beat; interleaved."""
     models = {"unpruned": masked.model, **{name: exported.module for name, exported in exports.items()}}
-    models[reports.FLOOR] = floor_of(
-        masked.model,
-        masked.example_inputs,
-        masked.graph,
-        masked.masks,
-        masked.problems,
-        outputs=masked.output_masks,
-        kernels=fastest_kernels(masked.tables),
-    )
+    models[reports.FLOOR] = masked.floor()
     with unchanged(masked.model):
         return profile_interleaved(models, masked.example_inputs, runs=runs, backend=backend, progress=progress)

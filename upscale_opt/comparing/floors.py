@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import fx, nn
 
 from problems import Problem
-from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import PlanError
 from upscale_opt.exporting.exporter import carry_out
-from upscale_opt.masking.input_masks import normalise_masks
-from upscale_opt.masking.output_masks import normalise_output_masks
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.modules.selections import Gather
 from upscale_opt.operators.table import CONCATS
-from upscale_opt.planning.extraction import extract
-from upscale_opt.planning.plans import KERNELS, MATMUL, Plan, baseline_plan
-from upscale_opt.tracing.graphs import Graph
-from upscale_opt.tracing.prologues import prologues_of
+from upscale_opt.planning.extraction import problems_of
+from upscale_opt.planning.plans import Plan, baseline_plan
+from upscale_opt.planning.reading import KERNELS, MATMUL
 from upscale_opt.tracing.trace import as_tuple, trace
 
 
 @dataclass(frozen=True)
-class Layout:
+class _MemoryLayout:
     """How a tensor lies in memory.
 
     Attributes
@@ -39,7 +35,7 @@ class Layout:
     strides: tuple[int, ...]
 
     @classmethod
-    def of(cls, x: torch.Tensor) -> Layout:
+    def of(cls, x: torch.Tensor) -> _MemoryLayout:
         """That of a tensor."""
         return cls(tuple(x.shape), x.stride())
 
@@ -49,15 +45,12 @@ class Layout:
         return 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
 
 
-@entrance()
 def floor_of(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],
-    graph: Graph,
-    masks: Mapping[str, np.ndarray],
+    masked: MaskedGraph,
     problems: Mapping[str, Problem],
     *,
-    outputs: Mapping[str, np.ndarray] | None = None,
     kernels: Mapping[str, str] | None = None,
 ) -> nn.Module:
     """A network of the export's shapes whose consumers find just the channels they keep, contiguous.
@@ -70,19 +63,21 @@ def floor_of(
     ----------
     model, example_inputs
         As for `upscale_opt.export`; the floor only works for inputs of these shapes.
-    graph, masks, problems, outputs
-        The trace, the masks, and the problems made of them.
+    masked, problems
+        The trace and its masks, and the problems made of them.
     kernels
-        What computes consumers in place of their own operators, as in `Plan.kernels`: the fastest, or an export that
-        uses them may be faster than the floor. Default: nothing.
+        Access name to what computes it in place of the consumer's own operator, as in `Reading.kernel`: the fastest,
+        or an export that uses them may be faster than the floor. Default: nothing.
     """
     inputs = as_tuple(example_inputs)
     odd = [kernel for kernel in (kernels or {}).values() if kernel not in KERNELS]
     if odd:
         raise PlanError(f"there is no kernel {odd[0]!r}; choose from {', '.join(KERNELS)}")
-    masks, outputs = normalise_masks(graph, masks), normalise_output_masks(graph, outputs or {})
-    naive = baseline_plan(problems, masks, outputs=outputs)
-    chosen = replace(naive, slices=frozenset(prologues_of(graph)), kernels=dict(kernels or {}))
+    graph = masked.graph
+    naive = baseline_plan(problems, masked.masks, output_masks=masked.output_masks)
+    chosen = naive.with_readings(late=False)
+    for name, kernel in (kernels or {}).items():
+        chosen = chosen.with_readings([name], kernel=kernel)
     exported = carry_out(model, inputs, chosen, graph=graph)
     there = {name for name, _ in graph.module.named_modules()}
     shuffles = {selection.node for selection in graph.selections}
@@ -91,7 +86,7 @@ def floor_of(
         for path, module in exported.module.named_modules()
         if isinstance(module, Gather) and path not in there and path not in shuffles
     }
-    layouts: dict[str, tuple[Layout, Layout]] = {}
+    layouts: dict[str, tuple[_MemoryLayout, _MemoryLayout]] = {}
     hooks = [module.register_forward_hook(_recorder(layouts, path)) for path, module in gathers.items()]
     with torch.inference_mode():
         exported.module(*inputs)
@@ -106,13 +101,12 @@ def floor_of(
 
 def floor_of_plan(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any], plan: Plan) -> nn.Module:
     """The floor of a plan's masks; consumers that the plan computes as matrix products are computed so here, too."""
-    graph = trace(model, example_inputs)
-    problems = extract(graph, plan.masks, outputs=plan.outputs)
-    kernels = {name: kernel for name, kernel in plan.kernels.items() if kernel == MATMUL}
-    return floor_of(model, example_inputs, graph, plan.masks, problems, outputs=plan.outputs, kernels=kernels)
+    masked = MaskedGraph(trace(model, example_inputs), plan.masks, plan.output_masks)
+    kernels = {name: MATMUL for name, reading in plan.readings.items() if reading.kernel == MATMUL}
+    return floor_of(model, example_inputs, masked, problems_of(masked), kernels=kernels)
 
 
-def _delete(node: fx.Node, gather: Gather, given: Layout, selected: Layout) -> None:
+def _delete(node: fx.Node, gather: Gather, given: _MemoryLayout, selected: _MemoryLayout) -> None:
     """Put the beginning of what it selects from in the place of a selection."""
     graph, source = node.graph, node.args[0]
     with graph.inserting_before(node):
@@ -124,8 +118,8 @@ def _delete(node: fx.Node, gather: Gather, given: Layout, selected: Layout) -> N
     graph.erase_node(node)
 
 
-def _recorder(found: dict[str, tuple[Layout, Layout]], path: str) -> Any:
+def _recorder(found: dict[str, tuple[_MemoryLayout, _MemoryLayout]], path: str) -> Any:
     def hook(_module: Any, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-        found[path] = Layout.of(inputs[0]), Layout.of(output)
+        found[path] = _MemoryLayout.of(inputs[0]), _MemoryLayout.of(output)
 
     return hook

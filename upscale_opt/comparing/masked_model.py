@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,45 +19,38 @@ from upscale_opt.arguments.entrance import PLAN, entrance, results_by_segment
 from upscale_opt.comparing.comparison import Comparison, compare_solvers
 from upscale_opt.comparing.floors import floor_of
 from upscale_opt.exporting.exporter import export
+from upscale_opt.latency.calibration import Effort, calibrate
 from upscale_opt.latency.measured_costs import MeasuredCosts, MeasuredTable
+from upscale_opt.latency.profiling import default_backend
 from upscale_opt.latency.readings import cheapest_readings, fastest_kernels, tables_of
-from upscale_opt.masking.rounding import KeptChannels
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.models.references import ModelReference
 from upscale_opt.planning.cost_model import AnalyticCosts, CostModel
-from upscale_opt.planning.extraction import extract
+from upscale_opt.planning.extraction import problems_of
 from upscale_opt.planning.plans import Plan, baseline_plan, plan
 from upscale_opt.planning.solutions import each_solution
 from upscale_opt.rewriting.exports import Exported
-from upscale_opt.tracing.graphs import Graph
 from upscale_opt.tracing.trace import as_tuple
 from upscale_opt.verifying.masked_copies import masked_copy
 from upscale_opt.verifying.verification import Verifier
 
 
-@dataclass(frozen=True, eq=False)
-class MaskedModel:
-    """A traced model and its masks; what `upscale_opt.prune` returns.
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class MaskedModel(MaskedGraph):
+    """A traced model, its masks and its ordering problems; what `upscale_opt.prune` returns.
 
     Attributes
     ----------
     model, example_inputs
         As given; the model is not changed.
-    graph
-        The trace.
-    masks
-        Weight name to the Boolean mask of a consumer's input channels, True = kept, for every consumer.
-    messages
-        What had to be said about the masks.
+    graph, masks, output_masks, messages, report
+        As of a `upscale_opt.MaskedGraph`; there is a mask for every consumer.
     problems
         Segment name to ordering problem.
     trace_seconds
         Seconds for trace, masks and extraction.
     costs
         Where the problems' cost tables come from; None if they have none.
-    output_masks
-        Weight name to the Boolean mask of a producer's output channels, True = kept.
-    report
-        How many channels each consumer was to keep, and how many it keeps.
 
     Examples
     --------
@@ -73,14 +67,9 @@ class MaskedModel:
 
     model: nn.Module
     example_inputs: torch.Tensor | Sequence[Any]
-    graph: Graph
-    masks: Mapping[str, np.ndarray]
-    messages: tuple[str, ...]
     problems: Mapping[str, Problem]
     trace_seconds: float
     costs: CostModel | None = None
-    output_masks: Mapping[str, np.ndarray] = field(default_factory=dict)
-    report: tuple[KeptChannels, ...] = ()
 
     def __repr__(self) -> str:
         kept, channels = (sum(count(mask) for mask in self.masks.values()) for count in (np.count_nonzero, len))
@@ -92,8 +81,34 @@ class MaskedModel:
 
     def priced(self, costs: CostModel) -> MaskedModel:
         """The same with cost tables from another model, such as one that was calibrated since."""
-        problems = extract(self.graph, self.masks, outputs=self.output_masks, costs=costs)
-        return replace(self, problems=problems, costs=costs)
+        return replace(self, problems=problems_of(self, costs=costs), costs=costs)
+
+    @entrance()
+    def calibrate(
+        self,
+        *,
+        backend: str | None = None,
+        directory: str | Path | None = None,
+        effort: Effort | None = None,
+        progress: bool = False,
+    ) -> MaskedModel:
+        """The same with cost tables measured on this machine; see `upscale_opt.calibrate`.
+
+        Parameters
+        ----------
+        backend
+            One of `upscale_opt.latency.backends.BACKENDS`. Default: the one that `upscale_opt.profile` takes.
+        directory
+            Where tables are kept, and found again.
+        effort
+            How much is timed.
+        progress
+            Show a progress bar with the time left on standard error.
+        """
+        inputs, kind = as_tuple(self.example_inputs), device_kind(self.example_inputs)
+        backend = backend or default_backend(torch.device(kind))
+        tables = calibrate(self, inputs, backend=backend, directory=directory, effort=effort, progress=progress)
+        return self.priced(MeasuredCosts(tables, AnalyticCosts.for_device(kind)))
 
     def for_objective(self, objective: str | Objective, costs: CostModel | None = None) -> MaskedModel:
         """The same with the cost tables that an objective needs: those given, else those it has, else analytic ones."""
@@ -157,11 +172,11 @@ class MaskedModel:
             How to build the model again, if a plan file is to say so.
         """
         chosen = self.solve() if results is None else results
-        return self.read_cheaply(plan(self.problems, self.masks, chosen, model=model, outputs=self.output_masks))
+        return self.read_cheaply(plan(self.problems, self.masks, chosen, model=model, output_masks=self.output_masks))
 
     def baseline_plan(self) -> Plan:
         """The plan that reorders nothing and gathers in front of every consumer: the paper's naive export."""
-        return baseline_plan(self.problems, self.masks, outputs=self.output_masks)
+        return baseline_plan(self.problems, self.masks, output_masks=self.output_masks)
 
     def read_cheaply(self, chosen: Plan) -> Plan:
         """A plan whose accesses are read in the ways that measured tables find cheapest; the same plan without any."""
@@ -174,11 +189,11 @@ class MaskedModel:
         """Access name to measured table, for those that have one."""
         if not isinstance(self.costs, MeasuredCosts):
             return {}
-        return tables_of(self.graph, self.masks, self.costs, outputs=self.output_masks)
+        return tables_of(self, self.costs)
 
     def verifier(self) -> Verifier:
         """What exports of this model are verified by; several exports may share one."""
-        return Verifier(self.model, self.example_inputs, self.graph, self.masks, outputs=self.output_masks)
+        return Verifier(self.model, self.example_inputs, self)
 
     @entrance(plan=either(PLAN, results_by_segment))
     def export(self, plan: Plan | Mapping[str, Result] | None = None, *, verify: bool = True) -> Exported:
@@ -203,11 +218,7 @@ class MaskedModel:
 
     def floor(self) -> nn.Module:
         """The network that no order can beat: right shapes, wrong numbers (`upscale_opt.comparing.floors`)."""
-        return floor_of(
-            *(self.model, self.example_inputs, self.graph, self.masks, self.problems),
-            outputs=self.output_masks,
-            kernels=fastest_kernels(self.tables),
-        )
+        return floor_of(self.model, self.example_inputs, self, self.problems, kernels=fastest_kernels(self.tables))
 
     def masked_copy(self) -> nn.Module:
         """A copy of the model with the input channels zero that masks drop; output masks are not in it."""

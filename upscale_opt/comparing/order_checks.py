@@ -35,7 +35,6 @@ from upscale_opt.latency.readings import Expected, cheapest_readings, expected_a
 from upscale_opt.planning.plans import Plan, baseline_plan, plan_of_orders
 from upscale_opt.rewriting.exports import Exported
 from upscale_opt.tracing.trace import as_tuple
-from upscale_opt.verifying.verification import Verifier
 
 BASELINE = "baseline"
 OBJECTIVES = ("copies", "runs", "span", "traffic", "latency")
@@ -155,7 +154,7 @@ class OrderCheck:
     def _access_pairs(self) -> list[tuple[str, str, float, float]]:
         """Order, access, expected and measured seconds."""
         return [
-            (order, access, own.reading.nanoseconds / 1e9, self.accesses[order][access])
+            (order, access, own.nanoseconds / 1e9, self.accesses[order][access])
             for order in self.accesses
             for access, own in self.expected[order].items()
             if access in self.accesses[order]
@@ -182,7 +181,7 @@ class OrderCheck:
                             "width": own.reading.width,
                             "kernel": own.reading.kernel,
                             "late": own.reading.late,
-                            "expected": own.reading.nanoseconds / 1e9,
+                            "expected": own.nanoseconds / 1e9,
                             "least": own.least / 1e9,
                             "measured": self.accesses.get(name, {}).get(access),
                         }
@@ -254,13 +253,13 @@ def check_orders(
     plans, expected = {}, {}
     for name, orders in _orders(problems, time_limit, seed, progress):
         if name == BASELINE:
-            plans[name] = baseline_plan(problems, masks, outputs=masked.output_masks)
+            plans[name] = baseline_plan(problems, masks, output_masks=masked.output_masks)
             expected[name] = expected_as_planned(plans[name], problems, tables)
         else:
-            chosen = plan_of_orders(problems, masks, orders, outputs=masked.output_masks)
+            chosen = plan_of_orders(problems, masks, orders, output_masks=masked.output_masks)
             plans[name], expected[name] = cheapest_readings(chosen, problems, tables)
     given = (masked.model, masked.example_inputs)
-    verifier = Verifier(*given, masked.graph, masks, outputs=masked.output_masks) if verify else False
+    verifier = masked.verifier() if verify else False
     exports: dict[str, Exported] = {}
     same_as: dict[str, str] = {}
     for name, own in tqdm(plans.items(), desc="export", disable=None if progress else True, leave=False):
@@ -270,7 +269,7 @@ def check_orders(
         else:
             same_as[name] = same
     kernels = fastest_kernels(tables)
-    floor = floor_of(*given, masked.graph, masks, problems, outputs=masked.output_masks, kernels=kernels)
+    floor = floor_of(*given, masked, problems, kernels=kernels)
     models = {FLOOR: floor, **{name: own.module for name, own in exports.items()}}
     others = _others(beside, (FLOOR, *plans))
     inputs = as_tuple(masked.example_inputs)

@@ -27,7 +27,8 @@ from upscale_opt.errors import MaskError
 from upscale_opt.importance import Importance
 from upscale_opt.importance.observation import Loss
 from upscale_opt.masking.importance_masks import importance_masks
-from upscale_opt.masking.input_masks import EffectiveMasks, effective_masks
+from upscale_opt.masking.input_masks import effective_masks
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.masking.output_masks import normalise_output_masks, zero_row_messages
 from upscale_opt.models.network_checks import require_values, with_values
 from upscale_opt.planning.cost_model import AnalyticCosts, CostModel
@@ -98,7 +99,7 @@ def prune(
     settled: Any = masks
     rows = output_masks
     if given:
-        if not isinstance(masks, EffectiveMasks):
+        if not isinstance(masks, MaskedGraph):
             settled = effective_masks(graph, masks, **rounding)
     else:
         ranking = {"scope": scope, "amounts": amounts, "ignore": ignore, "data": data, "loss": loss, "seed": seed}
@@ -114,22 +115,22 @@ def prune(
             columns = chosen(CONSTRAINED, **rounding)
             rounding = {}
         elif mode != OUTPUT:
-            columns = chosen(INPUT, outputs=rows if mode == BOTH else None)
+            columns = chosen(INPUT, output_masks=rows if mode == BOTH else None)
         settled = effective_masks(graph, columns, **rounding)
-    return prepare(model, example_inputs, settled, graph=graph, started=started, outputs=rows)
+    return prepare(model, example_inputs, settled, graph=graph, started=started, output_masks=rows)
 
 
 @entrance(masks=SETTLED_MASKS, started=at_least(-math.inf))
 def prepare(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],
-    masks: Mapping[str, Any] | Iterable[tuple[str, int]] | EffectiveMasks | None = None,
+    masks: Mapping[str, Any] | Iterable[tuple[str, int]] | MaskedGraph | None = None,
     *,
     graph: Graph | None = None,
     started: float | None = None,
     objective: str | Objective = "copies",
     costs: CostModel | None = None,
-    outputs: Mapping[str, np.ndarray] | None = None,
+    output_masks: Mapping[str, np.ndarray] | None = None,
 ) -> MaskedModel:
     """Trace a model, settle its masks and extract its ordering problems.
 
@@ -140,8 +141,8 @@ def prepare(
     example_inputs
         A tensor or the tuple of positional inputs.
     masks
-        As `upscale_opt.normalise_masks` accepts them, less what is zero in the weights; `EffectiveMasks` are taken as
-        they are. Default: only what is zero in the weights is dropped.
+        As `upscale_opt.normalise_masks` accepts them, less what is zero in the weights; those of a
+        `upscale_opt.MaskedGraph` are taken as they are. Default: only what is zero in the weights is dropped.
     graph
         The model's trace, if it is at hand already.
     started
@@ -150,8 +151,8 @@ def prepare(
         What the problems are for: one that uses tables gets them.
     costs
         Where the tables come from. Default: `AnalyticCosts` for the device of the example inputs.
-    outputs
-        Masks of producers' output channels (`upscale_opt.normalise_output_masks`). Default: none.
+    output_masks
+        Masks of producers' output channels (`upscale_opt.normalise_output_masks`). Default: those of a `MaskedGraph`.
 
     Raises
     ------
@@ -169,25 +170,24 @@ def prepare(
         require_same_network(model, graph)
         require_fitting_inputs(model, graph, example_inputs)
     settled = masks
-    if not isinstance(settled, EffectiveMasks):
+    if not isinstance(settled, MaskedGraph):
         settled = effective_masks(graph, settled)
     chosen = None
     if objective_named(objective).uses_tables:
         chosen = costs if costs is not None else AnalyticCosts.for_device(device_kind(example_inputs))
-    rows = normalise_output_masks(graph, outputs or {})
-    problems = extract(graph, settled.masks, outputs=rows, costs=chosen)
-    seconds = time.perf_counter() - started
+    rows = normalise_output_masks(graph, settled.output_masks if output_masks is None else output_masks)
+    problems = extract(graph, settled.masks, output_masks=rows, costs=chosen)
     return MaskedModel(
-        model,
-        example_inputs,
         graph,
         settled.masks,
+        rows,
         (*settled.messages, *zero_row_messages(graph, rows)),
-        problems,
-        seconds,
-        chosen,
-        output_masks=rows,
-        report=settled.report,
+        settled.report,
+        model=model,
+        example_inputs=example_inputs,
+        problems=problems,
+        trace_seconds=time.perf_counter() - started,
+        costs=chosen,
     )
 
 
@@ -195,7 +195,7 @@ def prepare(
 def compare(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],
-    masks: Mapping[str, Any] | Iterable[tuple[str, int]] | EffectiveMasks | None = None,
+    masks: Mapping[str, Any] | Iterable[tuple[str, int]] | MaskedGraph | None = None,
     solvers: Sequence[str] = ("greedy", "auto"),
     *,
     objective: str | Objective = "copies",
@@ -216,8 +216,8 @@ def compare(
     example_inputs
         A tensor or the tuple of positional inputs; latencies are measured with them, on their device.
     masks
-        As `upscale_opt.normalise_masks` accepts them, less what is zero in the weights; `EffectiveMasks` are taken as
-        they are. Default: only what is zero in the weights is dropped.
+        As `upscale_opt.normalise_masks` accepts them, less what is zero in the weights; those of a
+        `upscale_opt.MaskedGraph` are taken as they are. Default: only what is zero in the weights is dropped.
     solvers
         Registered names.
     objective

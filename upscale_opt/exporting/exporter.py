@@ -17,6 +17,7 @@ from upscale_opt.errors import PlanError
 from upscale_opt.exporting.held_zeros import prepare_training
 from upscale_opt.exporting.removals import warn_if_nothing_removed
 from upscale_opt.masking.input_masks import normalise_masks
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.masking.output_masks import normalise_output_masks
 from upscale_opt.models.attributes import attribute_of
 from upscale_opt.models.network_checks import require_values, with_values
@@ -41,7 +42,7 @@ def export(
     plan: Plan | None = None,
     *,
     masks: Mapping[str, np.ndarray] | None = None,
-    outputs: Mapping[str, np.ndarray] | None = None,
+    output_masks: Mapping[str, np.ndarray] | None = None,
     baseline: bool = False,
     verify: bool | Verifier = True,
     graph: Graph | None = None,
@@ -62,7 +63,7 @@ def export(
         Masks, orders and read modes (`upscale_opt.plan`). May be left out with ``baseline=True`` and `masks`.
     masks
         Only with ``baseline=True`` and no plan: the masks, for every consumer or some.
-    outputs
+    output_masks
         Only with ``baseline=True`` and no plan: masks of producers' output channels.
     baseline
         Use the masks only: original order, a gather in front of every consumer (the paper's naive export).
@@ -86,7 +87,9 @@ def export(
     UpscaleWarning
         If nothing is removed; the message says why.
     """
-    exported = carry_out(model, example_inputs, plan, masks=masks, outputs=outputs, baseline=baseline, graph=graph)
+    exported = carry_out(
+        model, example_inputs, plan, masks=masks, output_masks=output_masks, baseline=baseline, graph=graph
+    )
     warn_if_nothing_removed(exported)
     if verify is False:
         return exported
@@ -94,7 +97,7 @@ def export(
     if not isinstance(verifier, Verifier):
         chosen = exported.plan
         given = with_values(example_inputs, model)
-        verifier = Verifier(model, given, exported.graph, chosen.masks, outputs=chosen.outputs)
+        verifier = Verifier(model, given, MaskedGraph(exported.graph, chosen.masks, chosen.output_masks))
     return replace(exported, verification=verifier.require(exported))
 
 
@@ -104,7 +107,7 @@ def carry_out(
     plan: Plan | None = None,
     *,
     masks: Mapping[str, Any] | None = None,
-    outputs: Mapping[str, Any] | None = None,
+    output_masks: Mapping[str, Any] | None = None,
     baseline: bool = False,
     graph: Graph | None = None,
 ) -> Exported:
@@ -117,16 +120,21 @@ def carry_out(
         require_fitting_inputs(model, graph, example_inputs)
     if plan is None and not baseline:
         raise PlanError("export needs a plan; make one with upscale_opt.plan, or ask for baseline=True")
-    if plan is not None and (masks is not None or outputs is not None):
-        raise PlanError("masks and outputs go with baseline=True and no plan; leave them out, the plan has its own")
+    if plan is not None and (masks is not None or output_masks is not None):
+        raise PlanError(
+            "masks and output_masks go with baseline=True and no plan; leave them out, the plan has its own"
+        )
     if plan is not None:
-        chosen_masks, outputs = dict(plan.masks), dict(plan.outputs)
-        _require_masks(graph, chosen_masks, outputs)
+        chosen_masks, output_masks = dict(plan.masks), dict(plan.output_masks)
+        _require_masks(graph, chosen_masks, output_masks)
     else:
-        chosen_masks, outputs = normalise_masks(graph, masks or {}), normalise_output_masks(graph, outputs or {})
-    problems = extract(graph, chosen_masks, outputs=outputs)
+        chosen_masks, output_masks = (
+            normalise_masks(graph, masks or {}),
+            normalise_output_masks(graph, output_masks or {}),
+        )
+    problems = extract(graph, chosen_masks, output_masks=output_masks)
     if baseline or plan is None:
-        plan = baseline_plan(problems, chosen_masks, model=plan.model if plan else None, outputs=outputs)
+        plan = baseline_plan(problems, chosen_masks, model=plan.model if plan else None, output_masks=output_masks)
     require_fitting(plan, problems)
     exported = rewrite(graph, plan)
     mode = training_mode_of(model, graph)
@@ -267,9 +275,9 @@ def _require_state(
             )
 
 
-def _require_masks(graph: Graph, masks: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> None:
-    writes = writes_of(graph) if outputs else {}
-    for name, mask in outputs.items():
+def _require_masks(graph: Graph, masks: Mapping[str, np.ndarray], output_masks: Mapping[str, np.ndarray]) -> None:
+    writes = writes_of(graph) if output_masks else {}
+    for name, mask in output_masks.items():
         if name not in writes:
             raise PlanError(f"the plan masks the outputs of {name!r}, which cannot be; it was made for another model")
         length = sum(graph.blocks[b].size for b in writes[name].layout.blocks)

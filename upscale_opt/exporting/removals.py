@@ -19,11 +19,11 @@ def nothing_removed(exported: Exported) -> str | None:
     plan, graph = exported.plan, exported.graph
     if not graph.consumers:
         reason = "no convolution or linear layer was found whose channels can be followed"
-    elif all(mask.all() for mask in (*plan.masks.values(), *plan.outputs.values())):
+    elif all(mask.all() for mask in (*plan.masks.values(), *plan.output_masks.values())):
         reason = "the masks keep every channel"
     else:
         reason = "every channel that a mask drops is pinned, or read by a layer that keeps it"
-    besides = (*grouped(graph.skipped), *zero_row_messages(graph, plan.outputs))
+    besides = (*grouped(graph.skipped), *zero_row_messages(graph, plan.output_masks))
     said = "".join(f"; {line}" for line in besides)
     return f"the export removes nothing, it has all {before:,} parameters: {reason}{said}"
 

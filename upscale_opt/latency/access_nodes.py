@@ -10,11 +10,11 @@ from torch import fx
 
 from problems.objectives import COPY
 from upscale_opt.channels.flow import Flow
-from upscale_opt.masking.stored_channels import Pruning
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.operators import normalisations
 from upscale_opt.operators.elementwise import elementwise, same
 from upscale_opt.operators.table import rule_of
-from upscale_opt.planning.plans import GATHERING
+from upscale_opt.planning.reading import GATHERING
 from upscale_opt.rewriting.exports import Exported
 from upscale_opt.rewriting.read_rewriting import positions_read
 from upscale_opt.rewriting.stored_layouts import stored_positions
@@ -53,20 +53,20 @@ class AccessNodes:
 def nodes_of_accesses(exported: Exported) -> tuple[AccessNodes, ...]:
     """Of every read of an export, in execution order; grouped convolutions are no accesses."""
     graph, plan = exported.graph, exported.plan
-    pruning = Pruning(graph, plan.masks, plan.outputs)
+    masked = MaskedGraph(graph, plan.masks, plan.output_masks)
     pointwise = _pointwise(exported)
     nodes = {node.name: node for node in exported.module.graph.nodes}
     reads = {read.node: read for read in graph.reads if read.node in nodes}
     alone = prologues_of(graph)
-    early = {name: own for name, own in alone.items() if name in (plan.slices or ())}
+    early = {name: own for name, own in alone.items() if not plan.readings[name].late}
     found = []
     for name in (name for name in nodes if name in reads):
         read, consumer = reads[name], nodes[name]
         channels = stored_positions(graph, plan, replace(read.input, size=1))
-        kept = pruning.kept(read)[channels]
-        mode = plan.reads[read.name]
-        reads_all = mode != COPY and len(positions_read(plan, read.name, kept)) == len(kept)
-        selects = not reads_all and plan.kernels.get(read.name) != GATHERING
+        kept = masked.kept(read)[channels]
+        reading = plan.readings[read.name]
+        reads_all = reading.mode != COPY and len(positions_read(plan, read.name, kept)) == len(kept)
+        selects = not reads_all and reading.kernel != GATHERING
         if read.name in early:
             prologue = [nodes[own] for own in early[read.name].nodes]
             selection = _selection([*prologue, consumer][0]) if selects or early[read.name].concat else []
@@ -78,7 +78,7 @@ def nodes_of_accesses(exported: Exported) -> tuple[AccessNodes, ...]:
         found.append(
             AccessNodes(
                 read.name,
-                mode,
+                reading.mode,
                 int(np.count_nonzero(kept)),
                 len(channels),
                 name,

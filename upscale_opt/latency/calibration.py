@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,20 @@ from tqdm import tqdm
 
 from problems import CostTable
 from upscale_opt.arguments.checks import at_least, settle_fields, whole
-from upscale_opt.arguments.entrance import entrance
+from upscale_opt.arguments.entrance import MASKED_GRAPH, entrance
 from upscale_opt.latency.backends import EAGER, prepared, require_backend, shared_pool
-from upscale_opt.latency.cost_tables import CONTIGUOUS, Conditions, CostTables, Detail, Key, Timing, default_directory
+from upscale_opt.latency.cost_tables import Case, Conditions, CostTables, Detail, Key, Timing, default_directory
 from upscale_opt.latency.environment import processor
 from upscale_opt.latency.retained_memory import memory_kind, retained_memory
-from upscale_opt.latency.specimens import Case, Specimen, forms_of, inputs_of
+from upscale_opt.latency.specimens import Specimen, forms_of, inputs_of
 from upscale_opt.latency.stack_room import with_stack_room
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.models.memory_formats import is_channels_last
 from upscale_opt.models.precisions import tf32_setting
 from upscale_opt.modules.gather_convolution import is_fused_on
 from upscale_opt.planning.cost_model import GRID, AnalyticCosts, Workload
-from upscale_opt.planning.extraction import extract
-from upscale_opt.tracing.graphs import Graph
+from upscale_opt.planning.extraction import problems_of
+from upscale_opt.planning.reading import CONTIGUOUS
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 MOST_RUNS = 128
@@ -100,13 +101,11 @@ def conditions_of(example_inputs: Sequence[Any], *, backend: str = EAGER) -> Con
     )
 
 
-@entrance()
+@entrance(masked=MASKED_GRAPH)
 def calibrate(
-    graph: Graph,
-    masks: Mapping[str, np.ndarray],
+    masked: MaskedGraph,
     example_inputs: Sequence[Any],
     *,
-    outputs: Mapping[str, np.ndarray] | None = None,
     backend: str = EAGER,
     directory: str | Path | None = None,
     effort: Effort | None = None,
@@ -118,14 +117,10 @@ def calibrate(
 
     Parameters
     ----------
-    graph
-        The traced model.
-    masks
-        A mask for every consumer.
+    masked
+        What `upscale_opt.prune` or `upscale_opt.effective_masks` returned.
     example_inputs
         The tuple of inputs it was traced with: device, dtype, memory format and batch are theirs.
-    outputs
-        Masks of producers' output channels.
     backend
         One of `upscale_opt.latency.backends.BACKENDS`.
     directory
@@ -147,7 +142,7 @@ def calibrate(
     tables = CostTables.load(directory, conditions)
     effort = effort or Effort()
     device = next((x.device for x in example_inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
-    sweeps = _sweeps(tables, keys_of(graph, masks, outputs=outputs), device, effort)
+    sweeps = _sweeps(tables, keys_of(masked), device, effort)
     shapes = tqdm(sweeps, desc="calibrate", unit="shape", disable=None if progress else True, leave=False)
     with retained_memory():
         for key in shapes:
@@ -169,10 +164,8 @@ def _cases(key: Key, device: torch.device, effort: Effort) -> list[Case]:
 def _known(tables: CostTables, key: Key, device: torch.device, effort: Effort) -> tuple[Timing, ...]:
     """What was timed at least as carefully, in all ways; layers timed for SPDY were read in one only."""
     timings = tables.known(key, effort.detail)
-    known, wanted = (
-        {(own.form, own.kernel, own.late) for own in ways} for ways in (timings, _cases(key, device, effort))
-    )
-    return timings if known >= wanted else ()
+    known = {timing.case.reading for timing in timings}
+    return timings if known >= {case.reading for case in _cases(key, device, effort)} else ()
 
 
 def _sweeps(tables: CostTables, keys: Sequence[Key], device: torch.device, effort: Effort) -> list[Key]:
@@ -189,12 +182,10 @@ def _sweeps(tables: CostTables, keys: Sequence[Key], device: torch.device, effor
     return waiting
 
 
-def keys_of(
-    graph: Graph, masks: Mapping[str, np.ndarray], *, outputs: Mapping[str, np.ndarray] | None = None
-) -> list[Key]:
+def keys_of(masked: MaskedGraph) -> list[Key]:
     """The distinct shapes of a masked model's accesses, in execution order; those that cannot be measured left out."""
     requests = _Requests()
-    extract(graph, masks, outputs=outputs, costs=requests)
+    problems_of(masked, costs=requests)
     return list(dict.fromkeys(requests.keys))
 
 
@@ -212,14 +203,13 @@ def measure(
     dtype = getattr(torch, conditions.dtype)
     memory_format = MEMORY_FORMATS[conditions.memory_format]
     layer = key.layer
-    cases = [Case(own.form, own.channels, own.runs, own.kernel, own.late) for own in known]
-    cases = cases or _cases(key, device, effort)
+    cases = [timing.case for timing in known] or _cases(key, device, effort)
     calls: list[list[Callable[[], Any]]] = []
     shared: dict[bool, tuple[torch.Tensor, ...]] = {}
     with torch.inference_mode(), retained_memory():
         pool = shared_pool(conditions.backend)
         for case in cases:
-            own = case.form == CONTIGUOUS
+            own = case.reading.mode == CONTIGUOUS
             if own not in shared:
                 shared[own] = inputs_of(
                     layer, case, key.stored, dtype=dtype, device=device, memory_format=memory_format
@@ -237,10 +227,7 @@ def measure(
             )
         figures = interleaved(calls, device, replace(effort, rounds=effort.rounds_per_sweep))
     earlier = [own.nanoseconds for own in known] or [()] * len(cases)
-    return tuple(
-        Timing(case.form, case.channels, case.runs, case.kernel, before + found, case.late)
-        for case, before, found in zip(cases, earlier, figures, strict=True)
-    )
+    return tuple(Timing(case, before + found) for case, before, found in zip(cases, earlier, figures, strict=True))
 
 
 @with_stack_room

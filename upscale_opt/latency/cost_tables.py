@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,13 +22,11 @@ from problems.files import locked, read_json, reject_unknown_fields, require_fie
 from problems.objectives import COPY, OVER_READ, PIECES
 from upscale_opt.errors import UpscaleError
 from upscale_opt.planning.layer_shapes import Layer
-from upscale_opt.planning.plans import KERNELS
+from upscale_opt.planning.reading import CONTIGUOUS, KERNELS, Reading
 
 FORMAT = "upscale_opt.cost_tables"
 VERSION = 5
 """What is measured has changed with every version, so tables of older ones are measured again."""
-CONTIGUOUS = "contiguous"
-"""Form of a timing whose input holds just the channels it reads: what no order can beat."""
 FORMS = (CONTIGUOUS, OVER_READ, PIECES, COPY)
 CACHE_VARIABLE = "UPSCALE_OPT_CACHE"
 
@@ -98,17 +96,29 @@ class Key:
         return f"{self.layer}: {self.kept} of {self.stored} channels"
 
 
-class Way(NamedTuple):
-    """How a consumer reads, whatever it reads.
+@dataclass(frozen=True)
+class Case:
+    """One way to read some channels, to be timed.
 
     Attributes
     ----------
-    kernel, late
-        As in `upscale_opt.latency.specimens.Case`.
+    reading
+        Its mode is ``contiguous``; ``over-read`` of a range (of all that is stored, at full width); ``pieces``; or
+        ``copy``. It has no width: that is `channels`.
+    channels
+        Channels the consumer reads.
+    runs
+        Contiguous runs of them, for ``pieces``; otherwise 1.
     """
 
-    kernel: str = ""
-    late: bool = False
+    reading: Reading
+    channels: int
+    runs: int = 1
+
+    def __str__(self) -> str:
+        kernel = f" {self.reading.kernel}" if self.reading.kernel else ""
+        runs = f" in {self.runs} runs" if self.reading.mode == PIECES else ""
+        return f"{'late ' if self.reading.late else ''}{self.reading.mode}{kernel} {self.channels}{runs}"
 
 
 class Detail(NamedTuple):
@@ -133,22 +143,18 @@ class Detail(NamedTuple):
 
 @dataclass(frozen=True)
 class Timing:
-    """One way to read, timed.
+    """A case, timed.
 
     Attributes
     ----------
-    form, channels, runs, kernel, late
-        As in `upscale_opt.latency.specimens.Case`.
+    case
+        What was timed.
     nanoseconds
-        Per call; one figure per round, the rounds of all ways interleaved.
+        Per call; one figure per round, the rounds of all cases interleaved.
     """
 
-    form: str
-    channels: int
-    runs: int
-    kernel: str
+    case: Case
     nanoseconds: tuple[int, ...]
-    late: bool = False
 
     @property
     def median(self) -> float:
@@ -240,7 +246,7 @@ class CostTables:
     def _fullness(self, key: Key) -> tuple[int, Detail, int]:
         """Ways to read, care, and rounds of a table; nothing of one that is not there."""
         timings = self.entries.get(key, ())
-        ways = {(own.form, own.kernel, own.late) for own in timings}
+        ways = {own.case.reading for own in timings}
         rounds = max((len(own.nanoseconds) for own in timings), default=0)
         return len(ways), self.details.get(key, Detail(0, 0.0, 0)), rounds
 
@@ -301,7 +307,15 @@ def default_directory() -> Path:
 
 
 def _plain(timing: Timing) -> dict[str, Any]:
-    return {**asdict(timing), "nanoseconds": list(timing.nanoseconds)}
+    case = timing.case
+    return {
+        "form": case.reading.mode,
+        "channels": case.channels,
+        "runs": case.runs,
+        "kernel": case.reading.kernel,
+        "nanoseconds": list(timing.nanoseconds),
+        "late": case.reading.late,
+    }
 
 
 def _entry(raw: Any) -> tuple[Key, tuple[Timing, ...], Detail | None]:
@@ -339,31 +353,26 @@ def _timing(raw: Any, stored: int) -> Timing:
     where = "a timing"
     if not isinstance(raw, dict):
         raise ProblemError("a timing must be an object")
-    reject_unknown_fields(raw, {own.name for own in fields(Timing)}, where)
+    reject_unknown_fields(raw, ("form", "channels", "runs", "kernel", "nanoseconds", "late"), where)
     figures = require_field(raw, "nanoseconds", list, where)
     if not figures or not all(type(figure) is int and figure >= 0 for figure in figures):
         raise ProblemError(f"{where}: field 'nanoseconds' must list whole numbers, at least one")
-    timing = Timing(
-        require_field(raw, "form", str, where),
-        require_field(raw, "channels", int, where),
-        require_field(raw, "runs", int, where),
-        require_field(raw, "kernel", str, where),
-        tuple(figures),
-        require_field(raw, "late", bool, where) if "late" in raw else False,
-    )
-    if timing.form not in FORMS or timing.kernel not in ("", *KERNELS):
+    form, kernel = (require_field(raw, name, str, where) for name in ("form", "kernel"))
+    channels, runs = (require_field(raw, name, int, where) for name in ("channels", "runs"))
+    late = require_field(raw, "late", bool, where) if "late" in raw else False
+    if form not in FORMS or kernel not in ("", *KERNELS):
         raise ProblemError(
-            f"{where}: fields 'form' and 'kernel' are {timing.form!r} and {timing.kernel!r}; forms are "
+            f"{where}: fields 'form' and 'kernel' are {form!r} and {kernel!r}; forms are "
             f"{', '.join(FORMS)}, kernels {', '.join(KERNELS)} or empty"
         )
-    if not 1 <= timing.runs <= timing.channels <= stored:
-        raise ProblemError(f"{where}: it reads {timing.channels} of {stored} channels in {timing.runs} runs")
-    return timing
+    if not 1 <= runs <= channels <= stored:
+        raise ProblemError(f"{where}: it reads {channels} of {stored} channels in {runs} runs")
+    return Timing(Case(Reading(form, kernel=kernel, late=late), channels, runs), tuple(figures))
 
 
-def by_form(timings: Iterable[Timing]) -> Mapping[tuple[str, Way], list[Timing]]:
-    """Timings by form and way, ascending in channels and runs."""
-    found: dict[tuple[str, Way], list[Timing]] = {}
-    for timing in sorted(timings, key=lambda own: (own.channels, own.runs)):
-        found.setdefault((timing.form, Way(timing.kernel, timing.late)), []).append(timing)
+def by_reading(timings: Iterable[Timing]) -> Mapping[Reading, list[Timing]]:
+    """Timings by how they read, ascending in channels and runs."""
+    found: dict[Reading, list[Timing]] = {}
+    for timing in sorted(timings, key=lambda own: (own.case.channels, own.case.runs)):
+        found.setdefault(timing.case.reading, []).append(timing)
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import isotonic_regression
@@ -16,40 +17,22 @@ from scipy.optimize import isotonic_regression
 from problems import CostTable, Curve
 from problems.objectives import COPY, OVER_READ, PIECES, VIEW
 from upscale_opt.errors import UpscaleError
-from upscale_opt.latency.cost_tables import CONTIGUOUS, CostTables, Key, Timing, Way, by_form
+from upscale_opt.latency.cost_tables import CostTables, Key, Timing, by_reading
 from upscale_opt.latency.drift import quiet_medians
 from upscale_opt.planning.cost_model import CostModel, Workload
-from upscale_opt.planning.plans import ALIGNMENT, GATHERING, MATMUL
+from upscale_opt.planning.reading import ALIGNMENT, CONTIGUOUS, GATHERING, MATMUL, Reading
 
-OWN = Way()
-"""The module's own operator, channels selected in front of all that serves it alone."""
+OWN, OWN_COPY = Reading(OVER_READ), Reading(COPY)
+"""A range and a copy by the module's own operator, channels selected in front of all that serves it alone."""
 WORTH_ALIGNING = 0.98
 """Time at the next multiple over the time at an odd width, below which widths are rounded up."""
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How an access is carried out.
+class TimedReading(NamedTuple):
+    """How an access is read, and the nanoseconds that its table expects of it."""
 
-    Attributes
-    ----------
-    mode
-        ``view``, ``over-read``, ``pieces`` or ``copy``.
-    nanoseconds
-        What the table expects it to take.
-    width
-        Channels read, where that is more than the smallest range; None otherwise.
-    kernel
-        Empty for the module's own operator, or one of `upscale_opt.planning.plans.KERNELS`.
-    late
-        Whether channels are selected behind what serves the consumer alone, and not in front of it.
-    """
-
-    mode: str
+    reading: Reading
     nanoseconds: float
-    width: int | None = None
-    kernel: str = ""
-    late: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +57,7 @@ class MeasuredTable:
     timings: tuple[Timing, ...]
 
     def __post_init__(self) -> None:
-        complete = any(timing.form == CONTIGUOUS for timing in self.timings)
+        complete = any(timing.case.reading.mode == CONTIGUOUS for timing in self.timings)
         complete = complete and len({len(timing.nanoseconds) for timing in self.timings}) == 1
         if complete and self.key.kept < self.key.stored:
             complete = OWN in self.ranges and OWN in self.whole
@@ -93,55 +76,60 @@ class MeasuredTable:
     @cached_property
     def contiguous(self) -> float:
         """Nanoseconds of the consumer on an input that holds just what it keeps."""
-        return next(timing.median for timing in self.quiet if timing.form == CONTIGUOUS)
+        return next(timing.median for timing in self.quiet if timing.case.reading.mode == CONTIGUOUS)
 
     @cached_property
-    def least(self) -> Reading:
+    def least(self) -> TimedReading:
         """The fastest way to read just what is kept: by the module's own operator, or by a matrix product."""
-        product = Way(MATMUL)
-        found = [Reading(VIEW, self.contiguous)]
+        product, view = Reading(OVER_READ, kernel=MATMUL), Reading(VIEW, kernel=MATMUL)
+        found = [TimedReading(Reading(VIEW), self.contiguous)]
         if product in self.ranges:
-            found.append(Reading(VIEW, self._range_time(product, self.key.kept), None, MATMUL))
+            found.append(TimedReading(view, self._range_time(product, self.key.kept)))
         elif self.key.kept == self.key.stored and product in self.whole:
-            found.append(Reading(VIEW, self.whole[product], None, MATMUL))
-        return min(found, key=lambda reading: reading.nanoseconds)
+            found.append(TimedReading(view, self.whole[product]))
+        return min(found, key=lambda own: own.nanoseconds)
 
     @cached_property
-    def ranges(self) -> Mapping[Way, tuple[np.ndarray, np.ndarray]]:
-        """Way to spans below the stored number and their nanoseconds, isotonic in the span."""
+    def ranges(self) -> Mapping[Reading, tuple[np.ndarray, np.ndarray]]:
+        """Over-reads, without widths, to spans below the stored number and their nanoseconds, isotonic in the span."""
         return {
-            way: _isotonic([t.channels for t in part], [t.median for t in part])
-            for (form, way), timings in self._by_form.items()
-            if form == OVER_READ and (part := [t for t in timings if t.channels < self.key.stored])
+            reading: _isotonic([t.case.channels for t in part], [t.median for t in part])
+            for reading, timings in self._by_reading.items()
+            if reading.mode == OVER_READ and (part := [t for t in timings if t.case.channels < self.key.stored])
         }
 
     @cached_property
-    def whole(self) -> Mapping[Way, float]:
-        """Way to the nanoseconds of reading everything that is stored."""
+    def whole(self) -> Mapping[Reading, float]:
+        """Over-reads to the nanoseconds of reading everything that is stored."""
         return {
-            way: timing.median
-            for (form, way), timings in self._by_form.items()
+            reading: timing.median
+            for reading, timings in self._by_reading.items()
             for timing in timings
-            if form == OVER_READ and timing.channels == self.key.stored
+            if reading.mode == OVER_READ and timing.case.channels == self.key.stored
         }
 
     @cached_property
     def pieces(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Numbers of runs and the nanoseconds of joining and reading them, isotonic; None if not measured."""
-        timings = self._by_form.get((PIECES, OWN))
-        return _isotonic([t.runs for t in timings], [t.median for t in timings]) if timings else None
+        timings = self._by_reading.get(Reading(PIECES))
+        return _isotonic([t.case.runs for t in timings], [t.median for t in timings]) if timings else None
 
     @cached_property
-    def copies(self) -> Mapping[Way, float]:
-        """Way to the nanoseconds of gathering the kept channels and reading them.
+    def copies(self) -> Mapping[Reading, float]:
+        """Copies to the nanoseconds of gathering the kept channels and reading them.
 
         With a matrix product they are not timed, but follow from the times of both.
         """
-        copies = {way: timings[0].median for (form, way), timings in self._by_form.items() if form == COPY}
-        if self.least.kernel:
-            own = {way: time for way, time in copies.items() if not way.kernel}
-            copies |= {Way(self.least.kernel, way.late): time + self._saved for way, time in own.items()}
+        copies = {own: timings[0].median for own, timings in self._by_reading.items() if own.mode == COPY}
+        if self._fastest_kernel:
+            plain = {own: time for own, time in copies.items() if not own.kernel}
+            copies |= {replace(own, kernel=self._fastest_kernel): time + self._saved for own, time in plain.items()}
         return copies
+
+    @property
+    def _fastest_kernel(self) -> str:
+        """What computes the consumer fastest, once its channels are there."""
+        return self.least.reading.kernel
 
     @property
     def _saved(self) -> float:
@@ -149,17 +137,18 @@ class MeasuredTable:
         return self.least.nanoseconds - self.contiguous
 
     @cached_property
-    def aligned(self) -> frozenset[Way]:
-        """The ways in which a range of a multiple of 8 channels is faster than one of an odd number that is smaller."""
+    def aligned(self) -> frozenset[Reading]:
+        """The over-reads in which a multiple of 8 channels is faster than an odd number that is smaller."""
         kept, widened = self.key.kept, -(-self.key.kept // ALIGNMENT) * ALIGNMENT
         found = set()
-        for (form, way), timings in self._by_form.items():
-            at = {t.channels: t.median for t in timings}
-            if form == OVER_READ and {kept, widened} <= at.keys() and at[widened] < WORTH_ALIGNING * at[kept]:
-                found.add(way)
+        for reading, timings in self._by_reading.items():
+            at = {t.case.channels: t.median for t in timings}
+            both = reading.mode == OVER_READ and {kept, widened} <= at.keys()
+            if both and at[widened] < WORTH_ALIGNING * at[kept]:
+                found.add(reading)
         return frozenset(found)
 
-    def reading(self, span: int, runs: int, *, called_once: bool = True) -> Reading:
+    def cheapest(self, span: int, runs: int, *, called_once: bool = True) -> TimedReading:
         """The cheapest way to read channels that lie within a span, in so many contiguous runs.
 
         A consumer that is called several times cannot gather by itself: its calls may read in different ways.
@@ -168,48 +157,51 @@ class MeasuredTable:
         if kept == stored:
             return self.least
         mode = VIEW if span == kept else OVER_READ
-        found = [Reading(OVER_READ, time, stored, *way) for way, time in self.whole.items()]
-        for way in self.ranges if span < stored else ():
-            width = -(-span // ALIGNMENT) * ALIGNMENT if way in self.aligned else span
+        found = [TimedReading(replace(own, width=stored), time) for own, time in self.whole.items()]
+        for own in self.ranges if span < stored else ():
+            width = -(-span // ALIGNMENT) * ALIGNMENT if own in self.aligned else span
             width = width if width < stored else span  # all that is stored has a time of its own
             given = None if width == span else width
-            found.append(Reading(mode, self._range_time(way, width), given, *way))
+            found.append(TimedReading(replace(own, mode=mode, width=given), self._range_time(own, width)))
         if self.pieces is not None and 2 <= runs <= self.pieces[0][-1]:
             time = float(np.interp(runs, *self.pieces)) + self._saved
-            found.append(Reading(PIECES, time, None, self.least.kernel))
-        copies = {way: time for way, time in self.copies.items() if called_once or way.kernel != GATHERING}
-        found += [Reading(COPY, time, None, *way) for way, time in copies.items()]
-        return min(found, key=lambda reading: reading.nanoseconds)
+            found.append(TimedReading(Reading(PIECES, kernel=self._fastest_kernel), time))
+        found += [
+            TimedReading(own, time) for own, time in self.copies.items() if called_once or own.kernel != GATHERING
+        ]
+        return min(found, key=lambda own: own.nanoseconds)
 
-    def time_of(self, mode: str, *, width: int, runs: int, kernel: str = "", late: bool = False) -> float:
+    def time_of(self, reading: Reading, *, width: int, runs: int) -> float:
         """Nanoseconds of reading in a given way, cheapest or not.
 
         Parameters
         ----------
-        mode
-            The read mode.
+        reading
+            Mode, kernel, and where channels are selected. What was not timed counts as the module's own operator,
+            channels selected early.
         width
             Channels read, for a view or an over-read.
         runs
             Contiguous runs of the kept channels, for pieces. More than were timed count as the most that were.
-        kernel, late
-            As of a `Reading`. What was not timed counts as the module's own operator, channels selected early.
         """
-        way, everywhere = Way(kernel, late), Way(kernel)  # what reads everything selects nowhere
+        kernel = reading.kernel
+        everywhere = Reading(OVER_READ, kernel=kernel)  # what reads everything selects nowhere
         if self.key.kept == self.key.stored:
             return self.whole.get(everywhere, self.contiguous)
-        if mode == PIECES and self.pieces is not None:
-            return float(np.interp(runs, *self.pieces)) + (self._saved if kernel == self.least.kernel else 0.0)
-        if mode in (PIECES, COPY):
-            return self.copies.get(way, self.copies[OWN])
+        if reading.mode == PIECES and self.pieces is not None:
+            return float(np.interp(runs, *self.pieces)) + (self._saved if kernel == self._fastest_kernel else 0.0)
+        if reading.mode in (PIECES, COPY):
+            copy = Reading(COPY, kernel=kernel, late=reading.late)
+            return self.copies.get(copy, self.copies[OWN_COPY])
         if width == self.key.stored:
             return self.whole.get(everywhere, self.whole[OWN])
+        way = Reading(OVER_READ, kernel=kernel, late=reading.late)
         return self._range_time(way if way in self.ranges else OWN, width)
 
-    def _range_time(self, way: Way, width: int) -> float:
+    def _range_time(self, way: Reading, width: int) -> float:
         """Nanoseconds of a range in a way that was timed; towards all that is stored it costs no less."""
         spans, times = self.ranges[way]
-        whole = self.whole.get(Way(way.kernel), self.whole[OWN])
+        whole = self.whole.get(replace(way, late=False), self.whole[OWN])
         return float(np.interp(width, [*spans, self.key.stored], [*times, max(times[-1], whole)]))
 
     def to_cost_table(self) -> CostTable:
@@ -238,8 +230,8 @@ class MeasuredTable:
         return Curve(curve.points[: offered[-1] + 1], curve.costs[: offered[-1] + 1])
 
     @cached_property
-    def _by_form(self) -> Mapping[tuple[str, Way], list[Timing]]:
-        return by_form(self.quiet)
+    def _by_reading(self) -> Mapping[Reading, list[Timing]]:
+        return by_reading(self.quiet)
 
 
 @dataclass(eq=False)

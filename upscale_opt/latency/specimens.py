@@ -6,7 +6,6 @@ A specimen does what an export does at that place: select, the work that serves 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,12 @@ import torch
 from torch import nn
 
 from problems.objectives import COPY, OVER_READ, PIECES
-from upscale_opt.latency.cost_tables import CONTIGUOUS
+from upscale_opt.latency.cost_tables import Case
 from upscale_opt.modules.gather_convolution import GatherConv2d
 from upscale_opt.modules.matrix_convolution import MatrixConv2d
 from upscale_opt.modules.selections import Gather
 from upscale_opt.planning.layer_shapes import LINEAR, Layer
-from upscale_opt.planning.plans import GATHERING, MATMUL
+from upscale_opt.planning.reading import CONTIGUOUS, GATHERING, MATMUL, Reading
 from upscale_opt.rewriting.fx_editing import runs_of
 from upscale_opt.rewriting.stored_layouts import entries
 
@@ -27,42 +26,11 @@ BEHIND = "behind"
 """Name of the gather behind a prologue; others are named by the operand they select from."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """One way to read.
-
-    Attributes
-    ----------
-    form
-        ``contiguous``; ``over-read`` of a range (of all that is stored, at full width); ``pieces``; ``copy``.
-    channels
-        Channels the consumer reads.
-    runs
-        Contiguous runs of them, for ``pieces``; otherwise 1.
-    kernel
-        Empty for the module's own operator, or one of `upscale_opt.planning.plans.KERNELS`.
-    late
-        Whether channels are selected behind what serves the consumer alone, right in front of it, and not in front of
-        all that.
-    """
-
-    form: str
-    channels: int
-    runs: int = 1
-    kernel: str = ""
-    late: bool = False
-
-    def __str__(self) -> str:
-        kernel = f" {self.kernel}" if self.kernel else ""
-        runs = f" in {self.runs} runs" if self.form == PIECES else ""
-        return f"{'late ' if self.late else ''}{self.form}{kernel} {self.channels}{runs}"
-
-
 def positions_of(case: Case, stored: int, rng: np.random.Generator) -> np.ndarray:
     """Which stored channels a specimen reads, ascending: a range in the middle, runs spread evenly, or any."""
-    if case.form == COPY:
+    if case.reading.mode == COPY:
         return np.sort(rng.choice(stored, case.channels, replace=False))
-    if case.form == PIECES:
+    if case.reading.mode == PIECES:
         gaps = np.diff(np.linspace(0, stored - case.channels, case.runs).round().astype(np.int64))
         lengths = np.diff(np.linspace(0, case.channels, case.runs + 1).round().astype(np.int64))
         starts = np.concatenate([[0], np.cumsum(lengths[:-1] + gaps)])
@@ -90,28 +58,28 @@ class Specimen(nn.Module):
         super().__init__()
         self.axis = layer.axis
         widths = _widths(layer, case, stored)
-        positions = np.arange(case.channels) if case.form == CONTIGUOUS else positions_of(case, stored, rng)
+        positions = np.arange(case.channels) if case.reading.mode == CONTIGUOUS else positions_of(case, stored, rng)
         starts = np.cumsum([0, *widths])
         self.parts: list[list[tuple[int, int]] | None] = []
         self.gathers = nn.ModuleDict()
         self.behind: tuple[int, int] | None = None
         chosen = positions
-        if case.late:
-            if case.kernel != GATHERING:  # which selects by itself
+        if case.reading.late:
+            if case.reading.kernel != GATHERING:  # which selects by itself
                 self._select_behind(layer, case, positions)
             positions = np.arange(stored)
         for i, width in enumerate(widths):
             own = positions[(positions >= starts[i]) & (positions < starts[i + 1])] - starts[i]
             whole = len(own) == width
             runs = [(int(run[0]) * layer.channel_size, len(run) * layer.channel_size) for run in runs_of(own)]
-            if case.kernel == GATHERING:
+            if case.reading.kernel == GATHERING:
                 self.parts.append(None)
                 continue
-            if case.form == COPY and not whole and (len(runs) > 1 or not layer.operands):
+            if case.reading.mode == COPY and not whole and (len(runs) > 1 or not layer.operands):
                 index = torch.from_numpy(entries(own, layer.channel_size))
                 self.gathers[str(i)] = Gather(index, layer.axis)
             self.parts.append(None if whole else runs)
-        between = stored if case.late else case.channels
+        between = stored if case.reading.late else case.channels
         self.prologue = nn.ModuleList(_prologue_module(name, between) for name in layer.prologue)
         self.consumer = consumer(layer, case, chosen)
 
@@ -137,7 +105,7 @@ class Specimen(nn.Module):
 
     def _select_behind(self, layer: Layer, case: Case, positions: np.ndarray) -> None:
         """Select these channels in front of the consumer."""
-        if case.form == COPY:
+        if case.reading.mode == COPY:
             self.gathers[BEHIND] = Gather(torch.from_numpy(entries(positions, layer.channel_size)), layer.axis)
         else:
             self.behind = int(positions[0]) * layer.channel_size, len(positions) * layer.channel_size
@@ -177,9 +145,9 @@ def consumer(layer: Layer, case: Case, positions: np.ndarray) -> nn.Module:
         dilation=layer.dilation,
         bias=layer.bias,
     )
-    if not isinstance(made, nn.Conv2d) or not case.kernel:
+    if not isinstance(made, nn.Conv2d) or not case.reading.kernel:
         return made
-    return MatrixConv2d.of(made) if case.kernel == MATMUL else _gathering(made, positions)
+    return MatrixConv2d.of(made) if case.reading.kernel == MATMUL else _gathering(made, positions)
 
 
 def _gathering(convolution: nn.Conv2d, positions: np.ndarray) -> nn.Module:
@@ -195,33 +163,34 @@ def forms_of(
     products, too; with `gathering`, a copy by the consumer itself, if it is one that can.
     """
     kernels = ("", MATMUL) if layer.is_pointwise else ("",)
+    contiguous = Case(Reading(CONTIGUOUS), kept)
     if kept == stored:
-        return [Case(CONTIGUOUS, kept), *(Case(OVER_READ, kept, kernel=kernel) for kernel in kernels if kernel)]
+        return [contiguous, *(Case(Reading(OVER_READ, kernel=kernel), kept) for kernel in kernels if kernel)]
     late = layer.has_prologue
     gathers = gathering and layer.is_pointwise and set(layer.stride) == {1}
     return [
-        Case(CONTIGUOUS, kept),
-        *(Case(OVER_READ, span, kernel=kernel) for span in spans for kernel in kernels),
-        *(Case(PIECES, kept, number) for number in runs),
-        Case(COPY, kept),
+        contiguous,
+        *(Case(Reading(OVER_READ, kernel=kernel), span) for span in spans for kernel in kernels),
+        *(Case(Reading(PIECES), kept, number) for number in runs),
+        Case(Reading(COPY), kept),
         *(
-            Case(OVER_READ, span, kernel=kernel, late=True)
+            Case(Reading(OVER_READ, kernel=kernel, late=True), span)
             for span in spans
             for kernel in kernels
             if late and span < stored
         ),
-        *([Case(COPY, kept, late=True)] if late else []),
-        *([Case(COPY, kept, kernel=GATHERING, late=late)] if gathers else []),
+        *([Case(Reading(COPY, late=True), kept)] if late else []),
+        *([Case(Reading(COPY, kernel=GATHERING, late=late), kept)] if gathers else []),
     ]
 
 
 def _widths(layer: Layer, case: Case, stored: int) -> list[int]:
     """Channels of every input of a specimen."""
-    if case.form == CONTIGUOUS and layer.operands:
+    if case.reading.mode == CONTIGUOUS and layer.operands:
         # As if the others had never been stored: every operand shrinks alike.
         bounds = np.cumsum([0, *layer.operands]) * case.channels // max(1, sum(layer.operands))
         return [int(width) for width in np.diff(bounds) if width]
-    return list(layer.operands) if layer.operands else [case.channels if case.form == CONTIGUOUS else stored]
+    return list(layer.operands) if layer.operands else [case.channels if case.reading.mode == CONTIGUOUS else stored]
 
 
 def _prologue_module(name: str, channels: int) -> nn.Module:

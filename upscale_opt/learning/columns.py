@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from upscale_opt.learning.loop import Method, Training
-from upscale_opt.masking.stored_channels import Pruning
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.models.attributes import attribute_of
 from upscale_opt.tracing.finite import require_finite
 from upscale_opt.tracing.graphs import Graph
@@ -120,7 +120,7 @@ def dead_entries(
     masks
         Weight name to Boolean array; consumers without one read everything.
     """
-    stored = Pruning(graph, masks).stored
+    stored = MaskedGraph(graph, masks).stored
     found = []
     for name, layouts in graph.parameters.items():
         parameter = attribute_of(model, name)

@@ -1,5 +1,5 @@
 """Which channels are kept: masks of consumers, masks of producers, masks that all consumers share.
 
 `input_masks` and `output_masks` check and complete what is given, `importance_masks` and `constrained` choose, and
-`stored_channels` says what is left of a network with its masks.
+`masked_graph` says what is left of a network with its masks.
 """

@@ -19,7 +19,7 @@ from upscale_opt.importance import LARGEST, column_norms
 from upscale_opt.importance.criteria import GLOBAL, Criterion
 from upscale_opt.importance.ranking import scores_of
 from upscale_opt.importance.registry import importance_named
-from upscale_opt.masking.stored_channels import Pruning
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.models.network_checks import require_values
 from upscale_opt.tracing.consumer_names import consumers_matching
 from upscale_opt.tracing.graphs import Graph, Read
@@ -102,7 +102,7 @@ def shared_masks(graph: Graph, criterion: Criterion, *, ignore: Iterable[str] = 
     while True:
         kept = sets.kept(forced)
         masks = {weight: kept[_entries(graph, read)[0]] for weight, read in graph.consumers.items()}
-        missing = Pruning(graph, masks).required & sets.read & ~kept
+        missing = MaskedGraph(graph, masks).required & sets.read & ~kept
         if not missing.any():
             return masks
         forced |= missing

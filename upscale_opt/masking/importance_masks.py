@@ -32,7 +32,7 @@ def importance_masks(
     mode: str = INPUT,
     amounts: Mapping[str, float | str] | None = None,
     ignore: Iterable[str] = (),
-    outputs: Mapping[str, np.ndarray] | None = None,
+    output_masks: Mapping[str, np.ndarray] | None = None,
     data: Any = None,
     loss: Loss | None = None,
     seed: int = 0,
@@ -67,7 +67,7 @@ def importance_masks(
         that is given for its consumers.
     ignore
         Names of weights or modules to be left alone, wildcards allowed.
-    outputs
+    output_masks
         In input mode, masks of producers' output channels: what they make zero is removed first. Default: none.
     data, loss
         For ``hrank`` and ``taylor``: batches of inputs, with labels behind them, and the loss (cross-entropy);
@@ -90,11 +90,11 @@ def importance_masks(
     """
     require_values(graph.module)
     criterion = Criterion(importance, amount, scope, amounts or {}, data, loss, seed, round_to, min_channels)
-    if outputs and mode != INPUT:
-        raise MaskError(f"outputs= goes with mode {INPUT!r}; leave it out in mode {mode!r}")
+    if output_masks and mode != INPUT:
+        raise MaskError(f"output_masks= goes with mode {INPUT!r}; leave it out in mode {mode!r}")
     if mode == CONSTRAINED:
         return shared_masks(graph, criterion, ignore=ignore)
-    first = zero_columns(graph, normalise_output_masks(graph, outputs)) if outputs else None
+    first = zero_columns(graph, normalise_output_masks(graph, output_masks)) if output_masks else None
     return ranked_masks(graph, maskable(graph, mode, ignore=ignore), mode, criterion, first=first)
 
 

@@ -8,16 +8,16 @@ what people have, and `effective_masks` settles both: channels that are already 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from upscale_opt.arguments.entrance import entrance
-from upscale_opt.arguments.mask_arrays import MaskHolder, named_masks, pruned_pairs
+from upscale_opt.arguments.mask_arrays import named_masks, pruned_pairs
 from upscale_opt.importance import LARGEST, column_norms, num_inputs
 from upscale_opt.masking.importance_masks import importance_masks
-from upscale_opt.masking.rounding import KeptChannels, kept_channels_report, rounded_mask
+from upscale_opt.masking.masked_graph import MaskedGraph
+from upscale_opt.masking.rounding import kept_channels_report, rounded_mask
 from upscale_opt.models.network_checks import require_values
 from upscale_opt.tracing.consumer_names import consumer_named
 from upscale_opt.tracing.finite import require_finite
@@ -26,37 +26,13 @@ from upscale_opt.tracing.graphs import Graph
 Masks = dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class EffectiveMasks(MaskHolder):
-    """A mask for every consumer of a network, and what had to be said about them.
-
-    Attributes
-    ----------
-    masks
-        Weight name to Boolean array, for every consumer, masked or not.
-    messages
-        One sentence per mask that had to be changed (a consumer keeps at least one channel).
-    report
-        What was asked and what is done, per consumer.
-    """
-
-    masks: Masks
-    messages: tuple[str, ...] = ()
-    report: tuple[KeptChannels, ...] = ()
-    is_settled: ClassVar[bool] = True
-
-    def of_inputs(self) -> Masks:
-        """The masks."""
-        return self.masks
-
-
 @entrance()
 def l2_masks(
     graph: Graph,
     amount: float | str = 0.5,
     *,
     ignore: Iterable[str] = (),
-    outputs: Mapping[str, np.ndarray] | None = None,
+    output_masks: Mapping[str, np.ndarray] | None = None,
 ) -> Masks:
     """Per-consumer L2 masks: the unconstrained input-side pruning of UPSCALE (Wan et al., ICML 2023, section 4).
 
@@ -71,7 +47,7 @@ def l2_masks(
         Share of channels to remove, in [0, 1); see `upscale_opt.arguments.amounts.num_removed`.
     ignore
         Names of weights or modules to be left alone, wildcards allowed (``layer4.*``).
-    outputs
+    output_masks
         Masks of producers' output channels: what they make zero is removed first. Default: none.
 
     Raises
@@ -79,7 +55,7 @@ def l2_masks(
     MaskError
         If the amount is outside [0, 1), or a name to ignore matches nothing.
     """
-    return importance_masks(graph, "l2", amount, ignore=ignore, outputs=outputs)
+    return importance_masks(graph, "l2", amount, ignore=ignore, output_masks=output_masks)
 
 
 @entrance()
@@ -121,7 +97,7 @@ def effective_masks(
     *,
     round_to: int = 1,
     min_channels: int = 1,
-) -> EffectiveMasks:
+) -> MaskedGraph:
     """A mask for every consumer: the given ones, less input channels whose weights are all zero, and rounded.
 
     A consumer that would keep nothing keeps its channel of largest L2 norm (the first on ties), and a message
@@ -159,4 +135,4 @@ def effective_masks(
             mask[best] = True
             messages.append(f"the mask of {name} keeps nothing; its strongest channel, {best}, is kept")
         result[name] = rounded_mask(graph, name, mask, round_to=round_to, min_channels=min_channels)
-    return EffectiveMasks(result, tuple(messages), kept_channels_report(graph, given, result))
+    return MaskedGraph(graph, result, {}, tuple(messages), kept_channels_report(graph, given, result))

@@ -72,7 +72,7 @@ def maskable_producers(graph: Graph) -> dict[str, Write]:
     }
 
 
-def zero_row_messages(graph: Graph, outputs: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+def zero_row_messages(graph: Graph, output_masks: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     """What to say of output channels whose weights are all zero, and that no output mask drops.
 
     ``ln_structured(dim=0)`` leaves such rows. They are not gone: what a bias or a normalisation makes of them goes on.
@@ -81,7 +81,7 @@ def zero_row_messages(graph: Graph, outputs: Mapping[str, np.ndarray]) -> tuple[
     ----------
     graph
         The traced model.
-    outputs
+    output_masks
         Masks of output channels, by the name of the weight.
 
     Returns
@@ -93,7 +93,7 @@ def zero_row_messages(graph: Graph, outputs: Mapping[str, np.ndarray]) -> tuple[
     for weight in graph.consumers:
         zero = slice_norms(graph, weight, OUTPUT, order=LARGEST) == 0
         if zero.any() and not zero.all():
-            kept = outputs.get(weight, np.ones(len(zero), dtype=bool))
+            kept = output_masks.get(weight, np.ones(len(zero), dtype=bool))
             if len(kept) == len(zero) and (zero & kept).any():
                 found[weight] = int((zero & kept).sum())
     if not found:
@@ -102,18 +102,18 @@ def zero_row_messages(graph: Graph, outputs: Mapping[str, np.ndarray]) -> tuple[
     return (
         f"{sum(found.values())} output channels (of {names}) have weights that are all zero, as ln_structured(dim=0) "
         "leaves them; they stay, since a bias or a normalisation may make something of them; to drop them give masks "
-        "of outputs (outputs=masks_from_pruning(model), or --output-masks FILE; --mode output drops such rows first)",
+        "of outputs (output_masks=masks_from_pruning(model), or --output-masks FILE; --mode output drops them first)",
     )
 
 
-def zero_columns(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def zero_columns(graph: Graph, output_masks: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Input channels of consumers that output masks make zero, in all calls and in all groups.
 
     Parameters
     ----------
     graph
         The traced model.
-    outputs
+    output_masks
         Weight name to the Boolean mask of its output channels, True = kept.
 
     Returns
@@ -121,7 +121,7 @@ def zero_columns(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, n
     dict
         Weight name to a Boolean array as long as its mask; consumers without such channels are not listed.
     """
-    zeros = zero_channels(graph, outputs)
+    zeros = zero_channels(graph, output_masks)
     found: dict[str, np.ndarray] = {}
     for read in (*graph.reads, *graph.grouped):
         width = sum(graph.blocks[b].size for b in read.input.blocks)

@@ -16,8 +16,8 @@ from scipy.sparse.csgraph import connected_components
 from problems import Access, Block, Bundle, Problem
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.masking.input_masks import normalise_masks
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.masking.output_masks import normalise_output_masks
-from upscale_opt.masking.stored_channels import Pruning
 from upscale_opt.planning.cost_model import CostModel
 from upscale_opt.planning.segment_problems import Problems
 from upscale_opt.planning.workloads import layer_of, workload, writing_workload
@@ -32,7 +32,7 @@ def extract(
     graph: Graph,
     masks: Mapping[str, np.ndarray],
     *,
-    outputs: Mapping[str, np.ndarray] | None = None,
+    output_masks: Mapping[str, np.ndarray] | None = None,
     costs: CostModel | None = None,
 ) -> Problems:
     """The ordering problem of every segment.
@@ -44,7 +44,7 @@ def extract(
     masks
         A mask for every consumer (`upscale_opt.masking.input_masks.effective_masks`); one that is missing keeps
         everything.
-    outputs
+    output_masks
         Masks of producers' output channels, by the name of their weight. Default: none.
     costs
         Where cost tables come from, for objectives that need them. Default: no tables.
@@ -62,21 +62,21 @@ def extract(
         If a weight is NaN or infinite: no order of such a network can be verified.
     """
     require_finite(graph)
-    found = normalise_masks(graph, masks), normalise_output_masks(graph, outputs or {})
-    return problems_of(Pruning(graph, *found), costs=costs)
+    found = normalise_masks(graph, masks), normalise_output_masks(graph, output_masks or {})
+    return problems_of(MaskedGraph(graph, *found), costs=costs)
 
 
-def problems_of(pruning: Pruning, *, costs: CostModel | None = None) -> Problems:
+def problems_of(masked: MaskedGraph, *, costs: CostModel | None = None) -> Problems:
     """As `extract`, of a traced model with its masks."""
-    graph = pruning.graph
-    bundles = _bundles(pruning)
-    segments = _segments(pruning, bundles)
+    graph = masked.graph
+    bundles = _bundles(masked)
+    segments = _segments(masked, bundles)
     names = _names(graph, segments)
     accesses: dict[int, list[Access]] = {}
     local = _numbers_in_segments(segments)
     for entry in (
-        *map(_of_read(pruning, costs), graph.reads),
-        *map(_of_write(pruning, costs), pruning.writes.values()),
+        *map(_of_read(masked, costs), graph.reads),
+        *map(_of_write(masked, costs), masked.writes.values()),
     ):
         if entry is not None:
             access, blocks = entry
@@ -88,7 +88,7 @@ def problems_of(pruning: Pruning, *, costs: CostModel | None = None) -> Problems
         arranged.setdefault(int(segments[bundle.blocks[0]]), []).append(Bundle(units))
     problems = {
         name: Problem(
-            tuple(_requiring(graph, int(b), pruning.required) for b in np.flatnonzero(segments == segment)),
+            tuple(_requiring(graph, int(b), masked.required) for b in np.flatnonzero(segments == segment)),
             tuple(accesses.get(segment, ())),
             name,
             tuple(arranged.get(segment, ())),
@@ -101,37 +101,37 @@ def problems_of(pruning: Pruning, *, costs: CostModel | None = None) -> Problems
 _Entry = tuple[Access, tuple[int, ...]] | None
 
 
-def _of_read(pruning: Pruning, costs: CostModel | None) -> Callable[[Read], _Entry]:
+def _of_read(masked: MaskedGraph, costs: CostModel | None) -> Callable[[Read], _Entry]:
     """The access of a consumer, and the blocks it reads."""
-    prologues = {} if costs is None else prologues_of(pruning.graph)
+    prologues = {} if costs is None else prologues_of(masked.graph)
 
     def entry(read: Read) -> _Entry:
-        kept = pruning.kept(read)
+        kept = masked.kept(read)
         blocks = read.input.blocks
         access = Access(read.name, tuple(range(len(blocks))), kept, read.input.size)
         if costs is not None:
-            outputs = int(pruning.stored[pruning.graph.numbers(replace(read.output, size=1))].sum())
-            stored = int(pruning.stored[pruning.graph.numbers(replace(read.input, size=1))].sum())
-            work = workload(pruning.graph, read, outputs, layer_of(pruning, read, outputs, prologues))
+            outputs = int(masked.stored[masked.graph.numbers(replace(read.output, size=1))].sum())
+            stored = int(masked.stored[masked.graph.numbers(replace(read.input, size=1))].sum())
+            work = workload(masked.graph, read, outputs, layer_of(masked, read, outputs, prologues))
             access = replace(access, table=costs.table(work, kept=access.num_kept, stored=stored))
         return access, blocks
 
     return entry
 
 
-def _of_write(pruning: Pruning, costs: CostModel | None) -> Callable[[Write], _Entry]:
+def _of_write(masked: MaskedGraph, costs: CostModel | None) -> Callable[[Write], _Entry]:
     """The access of a masked producer that is added to something, and the blocks it writes; None if it writes none."""
-    reads = {read.weight: read for read in pruning.graph.reads}
+    reads = {read.weight: read for read in masked.graph.reads}
 
     def entry(write: Write) -> _Entry:
-        written = pruning.written(write)
+        written = masked.written(write)
         if write.addition is None or not written.any():
             return None
         blocks = write.layout.blocks
         access = Access(write.name, tuple(range(len(blocks))), written)
         if costs is not None:
-            stored = int(pruning.stored[pruning.graph.numbers(write.layout)].sum())
-            work = writing_workload(pruning.graph, reads[write.weight])
+            stored = int(masked.stored[masked.graph.numbers(write.layout)].sum())
+            work = writing_workload(masked.graph, reads[write.weight])
             access = replace(access, table=costs.table(work, kept=access.num_kept, stored=stored))
         return access, blocks
 
@@ -157,11 +157,11 @@ def _requiring(graph: Graph, b: int, required: np.ndarray) -> Block:
     return replace(block, required=tuple(own.tolist()))
 
 
-def _bundles(pruning: Pruning) -> list[Bundle]:
+def _bundles(masked: MaskedGraph) -> list[Bundle]:
     """The bundles whose places matter to somebody, and whose groups store equally many channels."""
-    graph = pruning.graph
-    read = {b for blocks in _sequences(pruning) for b in blocks}
-    stored = np.add.reduceat(pruning.stored, graph.offsets[:-1], dtype=np.int64) if graph.blocks else np.zeros(0)
+    graph = masked.graph
+    read = {b for blocks in _sequences(masked) for b in blocks}
+    stored = np.add.reduceat(masked.stored, graph.offsets[:-1], dtype=np.int64) if graph.blocks else np.zeros(0)
     return [
         bundle
         for bundle in graph.bundles
@@ -169,16 +169,16 @@ def _bundles(pruning: Pruning) -> list[Bundle]:
     ]
 
 
-def _sequences(pruning: Pruning) -> list[tuple[int, ...]]:
+def _sequences(masked: MaskedGraph) -> list[tuple[int, ...]]:
     """The blocks of every access."""
-    writes = [write.layout.blocks for write in pruning.writes.values() if write.addition is not None]
-    return [read.input.blocks for read in pruning.graph.reads] + writes
+    writes = [write.layout.blocks for write in masked.writes.values() if write.addition is not None]
+    return [read.input.blocks for read in masked.graph.reads] + writes
 
 
-def _segments(pruning: Pruning, bundles: Sequence[Bundle]) -> np.ndarray:
+def _segments(masked: MaskedGraph, bundles: Sequence[Bundle]) -> np.ndarray:
     """Segment of every block, numbered by first block; int, shape (num_blocks,)."""
-    graph = pruning.graph
-    sequences = [*_sequences(pruning), *(bundle.blocks for bundle in bundles)]
+    graph = masked.graph
+    sequences = [*_sequences(masked), *(bundle.blocks for bundle in bundles)]
     first = [blocks[0] for blocks in sequences for _ in blocks]
     other = [b for blocks in sequences for b in blocks]
     size = len(graph.blocks)

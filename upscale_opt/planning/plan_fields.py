@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from upscale_opt.arguments.checks import Check, a_text, named, named_values, names, optional, refused, whole
+from upscale_opt.arguments.checks import Check, a_text, named, named_values, optional, refused
 from upscale_opt.arguments.entrance import REFERENCE
 from upscale_opt.arguments.mask_arrays import boolean_arrays
 from upscale_opt.errors import PlanError
+from upscale_opt.planning.reading import READ_MODES, Reading
 
 
 def _masks(what: str) -> Check:
@@ -30,17 +31,20 @@ def _an_order(value: Any, name: str) -> np.ndarray:
     return array.astype(np.int64, copy=False)
 
 
-def _set_of_names(value: Any, name: str) -> frozenset[str]:
-    return frozenset([value] if isinstance(value, str) else names(value, name))
+def _a_reading(value: Any, name: str) -> Reading:
+    if isinstance(value, str):
+        return Reading(value)
+    if not isinstance(value, Reading) or value.mode not in READ_MODES:
+        raise refused(value, name, f"a Reading, or one of the read modes {', '.join(READ_MODES)}", PlanError)
+    return value
 
 
 PLAN_FIELDS: dict[str, Check] = {
     "masks": _masks("the mask"),
-    "outputs": _masks("the output mask"),
+    "output_masks": _masks("the output mask"),
     "orders": named_values(_an_order, "its order", "block", PlanError),
-    "widths": named_values(whole(1, PlanError), "its width", "access", PlanError),
-    **dict.fromkeys(("reads", "kernels", "places"), named_values(a_text, "what it is", "name", PlanError)),
+    "readings": named_values(_a_reading, "how it is read", "access", PlanError),
+    "places": named_values(a_text, "the block in its place", "block", PlanError),
     "model": optional(REFERENCE),
-    "slices": optional(_set_of_names),
 }
 """Field to check."""

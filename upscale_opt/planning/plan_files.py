@@ -17,7 +17,8 @@ from problems.problem import MAX_SIZE
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import PlanError
 from upscale_opt.models.references import ModelReference
-from upscale_opt.planning.plans import KERNELS, READ_MODES, Plan
+from upscale_opt.planning.plans import Plan
+from upscale_opt.planning.reading import KERNELS, READ_MODES, Reading
 from upscale_opt.tracing.fingerprints import fingerprints_from_dict, fingerprints_to_dict
 
 
@@ -78,14 +79,22 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         "version": PLAN_VERSION,
         "model": model,
         "masks": _masks_to_dict(plan.masks),
-        "outputs": _masks_to_dict(plan.outputs),
+        "outputs": _masks_to_dict(plan.output_masks),
         "orders": {name: np.asarray(order).tolist() for name, order in plan.orders.items()},
-        "reads": dict(plan.reads),
-        "widths": dict(plan.widths),
-        "kernels": dict(plan.kernels),
-        "slices": None if plan.slices is None else sorted(plan.slices),
+        **_readings_to_dict(plan.readings),
         "places": dict(plan.places),
         "fixed": fingerprints_to_dict(plan.fixed),
+    }
+
+
+def _readings_to_dict(readings: Mapping[str, Reading]) -> dict[str, Any]:
+    """Four fields, since they came one after the other: what readings add to their modes."""
+    late = any(own.late for own in readings.values())
+    return {
+        "reads": {name: own.mode for name, own in readings.items()},
+        "widths": {name: own.width for name, own in readings.items() if own.width is not None},
+        "kernels": {name: own.kernel for name, own in readings.items() if own.kernel},
+        "slices": sorted(name for name, own in readings.items() if not own.late) if late else None,
     }
 
 
@@ -104,9 +113,9 @@ def plan_from_dict(document: dict[str, Any]) -> Plan:
     require_plan_fields(document, "the plan")
     raw_model = require_field(document, "model", (dict, type(None)), "the plan")
     masks = _masks_from_dict(require_field(document, "masks", dict, "the plan"), "mask")
-    outputs = {}
+    output_masks = {}
     if document["version"] > 2:
-        outputs = _masks_from_dict(require_field(document, "outputs", dict, "the plan"), "output mask")
+        output_masks = _masks_from_dict(require_field(document, "outputs", dict, "the plan"), "output mask")
     orders = {
         name: _indices(raw, f"the plan's order {name!r}")
         for name, raw in require_field(document, "orders", dict, "the plan").items()
@@ -117,7 +126,7 @@ def plan_from_dict(document: dict[str, Any]) -> Plan:
             raise ProblemError(f"the plan reads {name!r} as {mode!r}; read modes are {', '.join(READ_MODES)}")
     widths, kernels, slices = _readings_from_dict(document) if document["version"] > 3 else ({}, {}, frozenset[str]())
     model = None if raw_model is None else _model_from_dict(raw_model)
-    for kind, named in (("width", widths), ("slice", slices or ())):
+    for kind, named in (("width", widths), ("kernel", kernels), ("slice", slices or ())):
         for name in named:
             if name not in reads:
                 raise ProblemError(f"the plan has a {kind} of {name!r}, but no read mode for it; remove it")
@@ -125,8 +134,12 @@ def plan_from_dict(document: dict[str, Any]) -> Plan:
     if not all(isinstance(name, str) for name in places.values()):
         raise ProblemError("the plan's places must be names of blocks")
     fixed = require_field(document, "fixed", dict, "the plan") if document["version"] > 5 else {}
+    readings = {
+        name: Reading(mode, widths.get(name), kernels.get(name, ""), slices is not None and name not in slices)
+        for name, mode in reads.items()
+    }
     return Plan(
-        *(masks, orders, reads, model, outputs, widths, kernels, slices, places),
+        *(masks, orders, readings, model, output_masks, places),
         fingerprints_from_dict(fixed, "the plan's fixed values of"),
     )
 

@@ -6,8 +6,8 @@ state_dict. It can be computed on one machine and used on another that has no OR
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,18 +21,12 @@ from upscale_opt.arguments.entrance import REFERENCE, arrays_by_name, entrance
 from upscale_opt.errors import PlanError
 from upscale_opt.models.references import ModelReference
 from upscale_opt.planning.plan_fields import PLAN_FIELDS
+from upscale_opt.planning.reading import READ_MODES, Reading
 from upscale_opt.planning.segment_problems import Problems
 from upscale_opt.tracing.fingerprints import Fingerprint
 
 if TYPE_CHECKING:
     from solvers import Result
-
-READ_MODES = (VIEW, OVER_READ, PIECES, COPY)
-ALIGNMENT = 8
-"""Channels: widths are rounded up to a multiple of this where that is faster; wide ranges begin at one if they can."""
-MATMUL, GATHERING = "matmul", "gathering"
-KERNELS = (MATMUL, GATHERING)
-"""What may take the place of a 1x1 convolution: a matrix product, which reads slices in place, and one that gathers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,22 +39,14 @@ class Plan:
         Weight name to Boolean array, True = kept, for every consumer.
     orders
         Block name to int64 array: the channels stored, in order.
-    reads
-        Access name to read mode: ``view``, ``over-read``, ``pieces`` or ``copy``. All calls of one consumer read the
-        same columns of its weight: if one of them over-reads, all do, and the widest range is read by all.
+    readings
+        Access name to how it is read, or to its read mode alone. All calls of one consumer read the same columns of
+        its weight and are computed by the same kernel: if one of them over-reads, all do, the widest range is read by
+        all, and the kernel that one of them has is that of all.
     model
         How to build the model, if that is known.
-    outputs
+    output_masks
         Weight name to Boolean array, True = kept, for every producer whose output channels are masked.
-    widths
-        Access name to the number of channels of a view or an over-read, where that is more than the smallest range:
-        a multiple that suits the device, or all there are.
-    kernels
-        Consumer name to what computes it in place of the module's own operator: ``matmul``
-        (`upscale_opt.MatrixConv2d`) or ``gathering`` (`upscale_opt.GatherConv2d`, with read mode ``copy``).
-    slices
-        Names of the accesses whose channels are selected in front of everything that serves them alone: elementwise
-        work, normalisation, and the concat they read (`upscale_opt.tracing.prologues`). None: of all that can be.
     places
         Block name to the name of the block that takes its place, where groups of convolutions have changed places.
     fixed
@@ -75,32 +61,55 @@ class Plan:
 
     masks: Mapping[str, np.ndarray]
     orders: Mapping[str, np.ndarray]
-    reads: Mapping[str, str]
+    readings: Mapping[str, Reading]
     model: ModelReference | None = field(default=None)
-    outputs: Mapping[str, np.ndarray] = field(default_factory=dict)
-    widths: Mapping[str, int] = field(default_factory=dict)
-    kernels: Mapping[str, str] = field(default_factory=dict)
-    slices: frozenset[str] | None = None
+    output_masks: Mapping[str, np.ndarray] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, Fingerprint] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         settle_fields(self, **PLAN_FIELDS)
-        wide = {consumer_of(name) for name, mode in self.reads.items() if mode == OVER_READ or name in self.widths}
-        reads = {
-            name: OVER_READ if mode in (COPY, PIECES) and consumer_of(name) in wide else mode
-            for name, mode in self.reads.items()
-        }
-        widest: dict[str, int] = {}
-        for name, width in self.widths.items():
-            widest[consumer_of(name)] = max(width, widest.get(consumer_of(name), 0))
-        widths = {name: widest[consumer_of(name)] for name in reads if consumer_of(name) in widest}
-        object.__setattr__(self, "reads", reads)
-        object.__setattr__(self, "widths", widths)
+        calls: dict[str, list[Reading]] = {}
+        for name, reading in self.readings.items():
+            calls.setdefault(consumer_of(name), []).append(reading)
+        agreed = {name: _agreed(calls[consumer_of(name)], reading) for name, reading in self.readings.items()}
+        object.__setattr__(self, "readings", agreed)
+
+    def with_readings(self, names: Iterable[str] | None = None, **changes: Any) -> Plan:
+        """The same with some accesses read otherwise.
+
+        Parameters
+        ----------
+        names
+            Of accesses. Default: all.
+        changes
+            Fields of `Reading` and their new values.
+
+        Raises
+        ------
+        PlanError
+            If the plan has no such access, or a value is none of the field's.
+
+        Examples
+        --------
+        >>> Plan({}, {}, {"head": "view", "tail": "copy"}).with_readings(["tail"], late=True).readings["tail"]
+        Reading(mode='copy', width=None, kernel='', late=True)
+        """
+        chosen = list(self.readings if names is None else names)
+        unknown = [name for name in chosen if name not in self.readings]
+        if unknown:
+            raise PlanError(
+                f"the plan has no access {unknown[0]!r}; the first it has is {next(iter(self.readings), None)!r}"
+            )
+        changed = {name: replace(self.readings[name], **changes) for name in chosen}
+        return replace(self, readings={**self.readings, **changed})
+
+    def count(self, mode: str) -> int:
+        """How many accesses have a read mode."""
+        return sum(reading.mode == mode for reading in self.readings.values())
 
     def __str__(self) -> str:
-        modes = list(self.reads.values())
-        return ", ".join(f"{modes.count(mode)} {mode}" for mode in READ_MODES) + f" in {len(self.orders)} blocks"
+        return ", ".join(f"{self.count(mode)} {mode}" for mode in READ_MODES) + f" in {len(self.orders)} blocks"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Plan):
@@ -117,6 +126,15 @@ def _equal(a: Any, b: Any) -> bool:
     return np.array_equal(a, b) if isinstance(a, np.ndarray) else bool(a == b)
 
 
+def _agreed(calls: list[Reading], own: Reading) -> Reading:
+    """How one of several calls of a consumer reads, once they agree on what is the consumer's."""
+    width = max((call.width for call in calls if call.width is not None), default=None)
+    kernel = next((call.kernel for call in calls if call.kernel), "")
+    wide = width is not None or any(call.mode == OVER_READ for call in calls)
+    mode = OVER_READ if wide and own.mode in (COPY, PIECES) else own.mode
+    return replace(own, mode=mode, width=width, kernel=kernel)
+
+
 def consumer_of(access: str) -> str:
     """The consumer's name of an access: ``head`` of its second call ``head#2``."""
     return access.partition("#")[0]
@@ -129,7 +147,7 @@ def plan(
     results: Mapping[str, Result],
     *,
     model: ModelReference | None = None,
-    outputs: Mapping[str, np.ndarray] | None = None,
+    output_masks: Mapping[str, np.ndarray] | None = None,
 ) -> Plan:
     """The plan that carries out a solver's results.
 
@@ -143,7 +161,7 @@ def plan(
         Segment name to result (`solvers.solve`); read modes are those its objective chooses.
     model
         How to build the model, to be stored along.
-    outputs
+    output_masks
         The output masks the problems were made from. Default: none.
 
     Raises
@@ -155,7 +173,9 @@ def plan(
     if missing:
         raise PlanError(f"segment {missing[0]!r} has no result; solve every segment before making a plan")
     evaluations = {name: results[name].evaluation for name in problems}
-    return _assemble(problems, masks, {name: results[name].order for name in problems}, evaluations, model, outputs)
+    return _assemble(
+        problems, masks, {name: results[name].order for name in problems}, evaluations, model, output_masks
+    )
 
 
 def plan_of_orders(
@@ -165,13 +185,13 @@ def plan_of_orders(
     *,
     objective: str = "traffic",
     model: ModelReference | None = None,
-    outputs: Mapping[str, np.ndarray] | None = None,
+    output_masks: Mapping[str, np.ndarray] | None = None,
 ) -> Plan:
     """A plan of any orders, in the read modes that an objective chooses.
 
     Parameters
     ----------
-    problems, masks, model, outputs
+    problems, masks, model, output_masks
         As for `plan`.
     orders
         Segment name to order.
@@ -179,7 +199,7 @@ def plan_of_orders(
         Which chooses the read modes.
     """
     evaluations = {name: evaluate(problem, orders[name], objective) for name, problem in problems.items()}
-    return _assemble(problems, masks, orders, evaluations, model, outputs)
+    return _assemble(problems, masks, orders, evaluations, model, output_masks)
 
 
 @entrance(model=REFERENCE, masks=arrays_by_name)
@@ -188,7 +208,7 @@ def baseline_plan(
     masks: Mapping[str, np.ndarray],
     *,
     model: ModelReference | None = None,
-    outputs: Mapping[str, np.ndarray] | None = None,
+    output_masks: Mapping[str, np.ndarray] | None = None,
 ) -> Plan:
     """The paper's naive export (Wan et al., ICML 2023): nothing reordered, channels gathered in front of consumers.
 
@@ -197,14 +217,14 @@ def baseline_plan(
     """
     orders = {name: Order.identity(problem) for name, problem in problems.items()}
     evaluations = {name: evaluate(problem, orders[name]) for name, problem in problems.items()}
-    made = _assemble(problems, masks, orders, evaluations, model, outputs)
+    made = _assemble(problems, masks, orders, evaluations, model, output_masks)
     whole = {
         access.name: access.num_kept == sum(len(problem.stored[b]) for b in access.blocks)
         for problem in problems.values()
         for access in problem.accesses
     }
-    reads = {name: VIEW if whole[name] else COPY for name in made.reads}
-    return Plan(made.masks, made.orders, reads, model, made.outputs, slices=frozenset(), fixed=made.fixed)
+    readings = {name: Reading(VIEW if whole[name] else COPY, late=True) for name in made.readings}
+    return replace(made, readings=readings)
 
 
 def require_fitting(plan: Plan, problems: Mapping[str, Problem]) -> None:
@@ -228,16 +248,14 @@ def require_fitting(plan: Plan, problems: Mapping[str, Problem]) -> None:
         except ProblemError as error:
             raise PlanError(f"the plan does not fit segment {name!r}: {error}") from error
         for access in evaluation.accesses:
-            mode = plan.reads.get(access.name)
-            if mode not in READ_MODES:
-                raise PlanError(f"the plan has no read mode for {access.name!r}; it was made for another model")
-            if mode == VIEW and access.span != access.kept:
+            reading = plan.readings.get(access.name)
+            if reading is None:
+                raise PlanError(f"the plan does not say how {access.name!r} is read; it was made for another model")
+            if reading.mode == VIEW and access.span != access.kept:
                 raise PlanError(f"the plan reads {access.name!r} as a view, but its channels are not contiguous")
             stored = sum(len(problem.stored[b]) for b in _blocks_of(problem, access.name))
-            if not plan.widths.get(access.name, 0) <= stored:
-                raise PlanError(
-                    f"the plan reads {plan.widths[access.name]} channels for {access.name!r}, but {stored} are stored"
-                )
+            if reading.width is not None and reading.width > stored:
+                raise PlanError(f"the plan reads {reading.width} channels for {access.name!r}, but {stored} are stored")
 
 
 def _blocks_of(problem: Problem, access: str) -> tuple[int, ...]:
@@ -250,14 +268,14 @@ def _assemble(
     orders: Mapping[str, Order],
     evaluations: Mapping[str, Evaluation],
     model: ModelReference | None,
-    outputs: Mapping[str, np.ndarray] | None,
+    output_masks: Mapping[str, np.ndarray] | None,
 ) -> Plan:
     channels = {
         block.name: orders[name][b] for name, problem in problems.items() for b, block in enumerate(problem.blocks)
     }
-    reads = {access.name: access.mode for name in problems for access in evaluations[name].accesses}
+    readings = {access.name: Reading(access.mode) for name in problems for access in evaluations[name].accesses}
     places = {
         block: other for name, problem in problems.items() for block, other in places_of(problem, orders[name]).items()
     }
     fixed = problems.fixed if isinstance(problems, Problems) else {}
-    return Plan(dict(masks), channels, reads, model, dict(outputs or {}), places=places, fixed=fixed)
+    return Plan(dict(masks), channels, readings, model, dict(output_masks or {}), places, fixed)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from upscale_opt.masking.stored_channels import Pruning
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.models.attributes import attribute_of
 from upscale_opt.planning.cost_model import Workload
 from upscale_opt.planning.layer_shapes import Layer
@@ -52,9 +52,9 @@ def writing_workload(graph: Graph, read: Read) -> Workload:
     )
 
 
-def layer_of(pruning: Pruning, read: Read, num_outputs: int, prologues: Mapping[str, Prologue]) -> Layer | None:
+def layer_of(masked: MaskedGraph, read: Read, num_outputs: int, prologues: Mapping[str, Prologue]) -> Layer | None:
     """The shape of a call, with its prologue; None for what is not measured: functions, transposed convolutions."""
-    graph = pruning.graph
+    graph = masked.graph
     nodes = {node.name: node for node in graph.module.graph.nodes}
     node = nodes[read.node]
     module: Any = graph.module.get_submodule(str(node.target)) if node.op == "call_module" else None
@@ -70,7 +70,7 @@ def layer_of(pruning: Pruning, read: Read, num_outputs: int, prologues: Mapping[
     operands: tuple[int, ...] = ()
     if prologue.concat is not None:
         layouts = [graph.layouts[x.name] for x in nodes[prologue.concat].args[0]]
-        operands = tuple(int(pruning.stored[graph.numbers(own)].sum()) for own in layouts)
+        operands = tuple(int(masked.stored[graph.numbers(own)].sum()) for own in layouts)
     return Layer(
         type(module).__name__,
         read.input_shape,

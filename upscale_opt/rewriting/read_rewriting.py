@@ -14,11 +14,12 @@ from torch import fx, nn
 
 from problems.objectives import COPY, PIECES
 from upscale_opt.errors import PlanError
-from upscale_opt.masking.stored_channels import Pruning
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.modules.gather_convolution import GatherConv2d
 from upscale_opt.modules.matrix_convolution import MatrixConv2d, is_pointwise
 from upscale_opt.modules.selections import Gather
-from upscale_opt.planning.plans import ALIGNMENT, GATHERING, MATMUL, Plan
+from upscale_opt.planning.plans import Plan
+from upscale_opt.planning.reading import ALIGNMENT, GATHERING, MATMUL
 from upscale_opt.rewriting.exports import ParameterSlice
 from upscale_opt.rewriting.fx_editing import Editor, runs_of
 from upscale_opt.rewriting.stored_layouts import entries, stored_channels
@@ -44,10 +45,11 @@ def positions_read(plan: Plan, access: str, kept: np.ndarray) -> np.ndarray:
         int64 positions, ascending.
     """
     positions = np.flatnonzero(kept)
-    if plan.reads[access] in (COPY, PIECES):
+    reading = plan.readings[access]
+    if reading.mode in (COPY, PIECES):
         return positions
     first, behind = int(positions[0]), int(positions[-1]) + 1
-    width = min(max(behind - first, plan.widths.get(access, 0)), len(kept))
+    width = min(max(behind - first, reading.width or 0), len(kept))
     latest = min(first, len(kept) - width)
     aligned = latest - latest % ALIGNMENT
     start = aligned if width > behind - first and aligned + width >= behind else latest
@@ -59,7 +61,7 @@ class ReadRewriter:
 
     Parameters
     ----------
-    graph, plan, pruning
+    graph, plan, masked
         What is carried out.
     editor
         The module under construction.
@@ -68,6 +70,8 @@ class ReadRewriter:
 
     Attributes
     ----------
+    selectable
+        Read name to what its channels can be selected in front of, besides the consumer itself.
     prologues
         Read name to what its channels are selected in front of, for the reads that the plan says so.
     widths
@@ -75,11 +79,11 @@ class ReadRewriter:
     """
 
     def __init__(
-        self, graph: Graph, plan: Plan, pruning: Pruning, editor: Editor, slices: dict[str, ParameterSlice]
+        self, graph: Graph, plan: Plan, masked: MaskedGraph, editor: Editor, slices: dict[str, ParameterSlice]
     ) -> None:
-        self.graph, self.plan, self.pruning, self.editor, self.slices = graph, plan, pruning, editor, slices
-        known = prologues_of(graph)
-        self.prologues = {name: own for name, own in known.items() if plan.slices is None or name in plan.slices}
+        self.graph, self.plan, self.masked, self.editor, self.slices = graph, plan, masked, editor, slices
+        self.selectable = prologues_of(graph)
+        self.prologues = {name: own for name, own in self.selectable.items() if not plan.readings[name].late}
         self.widths: dict[str, int] = {}
         self.memory = graph.memory
         self._original = {node.name: node for node in graph.module.graph.nodes}
@@ -87,12 +91,12 @@ class ReadRewriter:
     def insert(self, read: Read) -> None:
         """Hand a consumer its channels, and slice its weight to match."""
         original = stored_channels(self.graph, self.plan, read.input)
-        kept = self.pruning.kept(read)[original]
+        kept = self.masked.kept(read)[original]
         positions = positions_read(self.plan, read.name, kept)
-        if len(positions) < len(kept) or self.plan.reads[read.name] == COPY:
+        if len(positions) < len(kept) or self.plan.readings[read.name].mode == COPY:
             self._select(read, positions)
             self._slice_prologue(read, original[positions])
-        if self.plan.kernels.get(read.name) == MATMUL:
+        if self.plan.readings[read.name].kernel == MATMUL:
             self._multiply(read)
         self._slice_weight(read, entries(original[positions], read.input.size))
 
@@ -130,7 +134,7 @@ class ReadRewriter:
 
         `source` is what computes the tensor now, `original` the node that did.
         """
-        if self.plan.reads[read.name] == COPY:
+        if self.plan.readings[read.name].mode == COPY:
             path = f"{read.name.replace('#', '_')}_gather"
             index = entries(positions, layout.size)
             written = self.memory.is_overwritten_after(original, original)
@@ -158,7 +162,7 @@ class ReadRewriter:
             start += width
             if len(own) == width:
                 pieces.append(now)
-            elif self.plan.reads[read.name] == COPY and len(runs_of(own)) > 1:
+            elif self.plan.readings[read.name].mode == COPY and len(runs_of(own)) > 1:
                 pieces.append(self._selected(read, now, operand, layout, own))
             else:
                 pieces += self._runs(now, layout, own)
@@ -184,7 +188,7 @@ class ReadRewriter:
     def fuse(self) -> None:
         """Let the consumers that the plan says so gather by themselves; their weights are sliced by now."""
         for read in self.graph.reads:
-            if self.plan.kernels.get(read.name) != GATHERING:
+            if self.plan.readings[read.name].kernel != GATHERING:
                 continue
             node, module = self.editor.nodes[read.node], self.editor.module
             gather: Any = node.args[0]

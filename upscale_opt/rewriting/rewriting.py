@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from problems.objectives import COPY, PIECES
 from upscale_opt.channels.findings import ChannelSlice
-from upscale_opt.masking.stored_channels import Pruning
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.models.attributes import copy_with, named_tensors
 from upscale_opt.modules.selections import Factor, ScatterAdd
 from upscale_opt.planning.plans import Plan
@@ -37,14 +37,14 @@ class _Rewriter:
     def __init__(self, graph: Graph, plan: Plan) -> None:
         self.graph = graph
         self.plan = plan
-        self.pruning = Pruning(graph, plan.masks, plan.outputs)
+        self.masked = MaskedGraph(graph, plan.masks, plan.output_masks)
         self.slices: dict[str, ParameterSlice] = {}
         # Parameters are the graph's own until `_fill`, so that none is copied whole to be cut down afterwards.
         self.module = copy_with(graph.module, lambda _, tensor: tensor.detach())
         self.editor = Editor(self.module)
         self.nodes = self.editor.nodes
         self._original = {node.name: node for node in graph.module.graph.nodes}
-        self.readings = ReadRewriter(graph, plan, self.pruning, self.editor, self.slices)
+        self.readings = ReadRewriter(graph, plan, self.masked, self.editor, self.slices)
 
     def run(self) -> Exported:
         """All steps."""
@@ -56,7 +56,7 @@ class _Rewriter:
             self.readings.insert(read)
         for read in self.graph.grouped:
             self._slice_groups(read)
-        for write in self.pruning.writes.values():
+        for write in self.masked.writes.values():
             self._insert_write(write)
         for channel_slice in self.graph.slices:
             self._rewrite_slice(channel_slice)
@@ -69,7 +69,8 @@ class _Rewriter:
         self.readings.fuse()
         self.module.graph.lint()
         self.module.recompile()
-        plan = replace(self.plan, slices=frozenset(self.readings.prologues), fixed=self.graph.fixed)
+        nowhere = [name for name in self.plan.readings if name not in self.readings.selectable]
+        plan = replace(self.plan.with_readings(nowhere, late=False), fixed=self.graph.fixed)
         return Exported(self.module, plan, self.graph, self.slices)
 
     def _entries(self, layout: TensorLayout) -> np.ndarray:
@@ -99,31 +100,31 @@ class _Rewriter:
     def _insert_write(self, write: Write) -> None:
         """Let a masked producer compute the rows it keeps, and add them to the channels they belong to."""
         original = self._entries(write.layout)
-        kept = self.plan.outputs[write.weight][original]
+        kept = self.plan.output_masks[write.weight][original]
         if kept.all():
             return
-        mode = self.plan.reads.get(write.name)
+        reading = self.plan.readings.get(write.name)
         end = self.nodes[write.chain[-1]]
-        if mode is None and write.addition is not None:
+        if reading is None and write.addition is not None:
             self._drop_addition(write)
             return
-        if mode is None:
-            self._zero_rows(write, self.plan.outputs[write.weight], end, original)
+        if reading is None:
+            self._zero_rows(write, self.plan.output_masks[write.weight], end, original)
             return
         assert write.addition is not None and write.other is not None
         positions = np.flatnonzero(kept)
-        if mode not in (COPY, PIECES):
+        if reading.mode not in (COPY, PIECES):
             positions = np.arange(positions[0], positions[-1] + 1)
         for name in self._rows_of_chain(write):
             piece = self.slices[name]
             axis = self._row_axis(name, write)
             self.slices[name] = replace(piece, indices={**piece.indices, axis: original[positions]})
-        self._zero_rows(write, self.plan.outputs[write.weight], end, original[positions])
+        self._zero_rows(write, self.plan.output_masks[write.weight], end, original[positions])
         addition, graph = self.nodes[write.addition], self.module.graph
         end = next(x for x in addition.all_input_nodes if x is not self.nodes[write.other])
         other, axis = self.nodes[write.other], write.layout.axis
         with graph.inserting_before(addition):
-            if mode in (COPY, PIECES):
+            if reading.mode in (COPY, PIECES):
                 scatter = ScatterAdd(self.editor.index(positions), axis)
                 path = self.editor.add(f"{write.name.removeprefix('write ')}_scatter", scatter)
                 total = graph.call_module(path, (other, end))

@@ -19,10 +19,11 @@ from tqdm import tqdm
 from problems import LayerTimes, TimingTable, sparsity_grid
 from upscale_opt.latency.backends import EAGER, prepared, shared_pool
 from upscale_opt.latency.calibration import MEMORY_FORMATS, Effort, conditions_of, interleaved, placed
-from upscale_opt.latency.cost_tables import CONTIGUOUS, Conditions, CostTables, Key, Timing, default_directory
+from upscale_opt.latency.cost_tables import Case, Conditions, CostTables, Key, Timing, default_directory
 from upscale_opt.latency.profiling import profile
-from upscale_opt.latency.specimens import Case, Specimen
+from upscale_opt.latency.specimens import Specimen
 from upscale_opt.planning.layer_shapes import Layer
+from upscale_opt.planning.reading import CONTIGUOUS, Reading
 from upscale_opt.spdy.prunable_layers import PrunableLayer
 from upscale_opt.tracing.trace import as_tuple
 
@@ -112,9 +113,9 @@ def layer_times(
     effort = effort or Effort()
     missing = [s for s, counts in wanted.items() if not all(known.known(Key(s, n, n), effort.detail) for n in counts)]
     for shape in tqdm(missing, desc="time layers", unit="shape", disable=None if progress else True, leave=False):
-        cases = [(Case(CONTIGUOUS, n), n) for n in wanted[shape]]
+        cases = [(Case(Reading(CONTIGUOUS), n), n) for n in wanted[shape]]
         for (case, n), found in zip(cases, case_times(shape, cases, conditions, device, effort), strict=True):
-            known.entries[Key(shape, n, n)] = (Timing(case.form, n, 1, "", found),)
+            known.entries[Key(shape, n, n)] = (Timing(case, found),)
             known.details[Key(shape, n, n)] = effort.detail
         known.save(directory)
     base = profile(model, example_inputs, runs=runs, backend=backend, progress=progress).median

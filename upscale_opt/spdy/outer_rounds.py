@@ -22,11 +22,11 @@ from upscale_opt.comparing.comparison import export_all
 from upscale_opt.comparing.pruning import prepare
 from upscale_opt.latency.backends import EAGER
 from upscale_opt.latency.calibration import Effort, conditions_of
-from upscale_opt.latency.cost_tables import CONTIGUOUS
+from upscale_opt.latency.cost_tables import Case
 from upscale_opt.latency.profiling import profile_interleaved
-from upscale_opt.latency.specimens import Case
-from upscale_opt.masking.stored_channels import Pruning
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.planning.cost_model import CostModel
+from upscale_opt.planning.reading import CONTIGUOUS, Reading
 from upscale_opt.planning.solutions import Solutions, each_solution
 from upscale_opt.rewriting.exports import Exported
 from upscale_opt.spdy.layer_times import case_times
@@ -284,14 +284,14 @@ def realised_times(
     inputs = as_tuple(example_inputs)
     conditions = conditions_of(inputs, backend=how.backend)
     device = next((x.device for x in inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
-    pruning = Pruning(solved.graph, solved.masks)
+    masked = MaskedGraph(solved.graph, solved.masks)
     reads = {read.name: read for read in solved.graph.reads}
     known: dict[Any, float] = {}
     result = []
     for layer in layers:
         read = reads[layer.name]
-        shape = replace(layer.shape, outputs=_stored(pruning, read, "output"))
-        case = _case(layer.name, solved, pruning, read)
+        shape = replace(layer.shape, outputs=_stored(masked, read, "output"))
+        case = _case(layer.name, solved, masked, read)
         if (shape, case) not in known:
             (figures,) = case_times(shape, [case], conditions, device, how.effort)
             known[shape, case] = 1e-9 * float(np.median(figures))
@@ -299,19 +299,20 @@ def realised_times(
     return result
 
 
-def _case(name: str, solved: SolvedExport, pruning: Pruning, read: Read) -> tuple[Case, int]:
+def _case(name: str, solved: SolvedExport, masked: MaskedGraph, read: Read) -> tuple[Case, int]:
     """How a layer reads in an export, and how many channels its input stores."""
-    plan, kept, stored = solved.exported.plan, int(pruning.kept(read).sum()), _stored(pruning, read, "input")
-    mode, kernel = plan.reads.get(name, COPY), plan.kernels.get(name, "")
+    plan, kept, stored = solved.exported.plan, int(masked.kept(read).sum()), _stored(masked, read, "input")
+    reading = plan.readings.get(name, Reading(COPY))
+    kernel, gathers = reading.kernel, reading.mode in (COPY, PIECES)
     if kept == stored:
-        return Case(CONTIGUOUS, stored, kernel=kernel if mode not in (COPY, PIECES) else ""), stored
-    if mode in (COPY, PIECES):
-        return Case(COPY, kept, kernel=kernel), stored
-    width = plan.widths.get(name, solved.spans.get(name, kept))
-    return Case(OVER_READ, min(stored, max(kept, width)), kernel=kernel), stored
+        return Case(Reading(CONTIGUOUS, kernel="" if gathers else kernel), stored), stored
+    if gathers:
+        return Case(Reading(COPY, kernel=kernel), kept), stored
+    width = reading.width or solved.spans.get(name, kept)
+    return Case(Reading(OVER_READ, kernel=kernel), min(stored, max(kept, width))), stored
 
 
-def _stored(pruning: Pruning, read: Read, side: str) -> int:
+def _stored(masked: MaskedGraph, read: Read, side: str) -> int:
     """Channels that an export stores of what a read reads or computes."""
     layout = read.input if side == "input" else read.output
-    return int(pruning.stored[pruning.graph.numbers(replace(layout, size=1))].sum())
+    return int(masked.stored[masked.graph.numbers(replace(layout, size=1))].sum())

@@ -11,7 +11,7 @@ from torch import nn
 from problems import TimingTable
 from upscale_opt.arguments.amounts import num_removed
 from upscale_opt.errors import MaskError
-from upscale_opt.masking.stored_channels import Pruning
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.planning.layer_shapes import Layer
 from upscale_opt.planning.workloads import layer_of
 from upscale_opt.tracing.consumer_names import consumers_matching
@@ -79,7 +79,7 @@ def prunable_layers(graph: Graph, *, linear: bool = False, ignore: Iterable[str]
     """
     require_finite(graph)
     ignored = consumers_matching(graph, ignore)
-    dense = Pruning(graph, {})
+    dense = MaskedGraph(graph, {})
     layers = []
     for weight, read in graph.consumers.items():
         if weight in ignored or read.groups > 1 or read.reads_network_input:
@@ -124,7 +124,7 @@ def levels_of(layers: Sequence[PrunableLayer], table: TimingTable) -> Mapping[st
     return {layer.name: listed[layer.name] for layer in layers}
 
 
-def _shape_of(dense: Pruning, read: Read, linear: bool) -> Layer | None:
+def _shape_of(dense: MaskedGraph, read: Read, linear: bool) -> Layer | None:
     """The shape of a call; None if its layer is of another kind than wanted."""
     shape = layer_of(dense, read, _outputs(dense.graph, read), {})
     if shape is None or shape.channel_size != 1:

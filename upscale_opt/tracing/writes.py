@@ -155,14 +155,14 @@ def _may_be_written(graph: Graph, addition: fx.Node, end: fx.Node, memory: Memor
     return first is end or not any(memory.is_seen_after(x, addition) for x in changed)
 
 
-def zero_channels(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def zero_channels(graph: Graph, output_masks: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Channels that are zero behind the masks of producers, whatever the input.
 
     Parameters
     ----------
     graph
         The traced model.
-    outputs
+    output_masks
         Weight name to the Boolean mask of its output channels, True = kept.
 
     Returns
@@ -171,7 +171,7 @@ def zero_channels(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, 
         Node name to a Boolean array over the channels of its layout; nodes without such channels are not listed.
     """
     writes = writes_of(graph)
-    masks = {writes[weight].masked: mask for weight, mask in outputs.items()}
+    masks = {writes[weight].masked: mask for weight, mask in output_masks.items()}
     slices = {own.node: own for own in graph.slices}
     selections = {own.node: own for own in graph.selections}
     zeros: dict[str, np.ndarray] = {}

@@ -11,17 +11,17 @@ generators.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import fx, nn
 
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import VerificationError
 from upscale_opt.masking.input_masks import effective_masks
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.models.attributes import attribute_of, copy_with, named_tensors
 from upscale_opt.models.network_checks import require_values, with_values
 from upscale_opt.models.outputs import NO_TENSOR, clones, relative_error, tensors
@@ -31,7 +31,6 @@ from upscale_opt.rewriting.exports import Exported, Verification
 from upscale_opt.rewriting.stored_layouts import stored_positions
 from upscale_opt.tracing.buffers import changing_buffers, frozen_statistics
 from upscale_opt.tracing.finite import require_finite
-from upscale_opt.tracing.graphs import Graph
 from upscale_opt.tracing.network_fits import require_fitting_inputs, require_same_network
 from upscale_opt.tracing.prologues import prologues_of
 from upscale_opt.tracing.trace import as_tuple, trace
@@ -77,7 +76,8 @@ def verify(
     require_same_network(model, exported.graph)
     require_fitting_inputs(model, exported.graph, example_inputs)
     plan, given = exported.plan, with_values(example_inputs, model)
-    verifier = Verifier(model, given, exported.graph, plan.masks, outputs=plan.outputs, gradients=gradients, seed=seed)
+    masked = MaskedGraph(exported.graph, plan.masks, plan.output_masks)
+    verifier = Verifier(model, given, masked, gradients=gradients, seed=seed)
     return verifier.check(exported)
 
 
@@ -90,12 +90,8 @@ class Verifier:
         The original model in eval mode; it is not changed.
     example_inputs
         A tensor or the tuple of positional inputs.
-    graph
-        Its trace.
-    masks
-        The masks; consumers without one keep everything.
-    outputs
-        Masks of producers' output channels. Default: none.
+    masked
+        Its trace and its masks. Default: traced here, and only what is zero in the weights is dropped.
     gradients
         Compare gradients, too. Default True: a backward pass of the masked model, and one of each export.
     seed
@@ -111,20 +107,17 @@ class Verifier:
         self,
         model: nn.Module,
         example_inputs: torch.Tensor | Sequence[Any],
-        graph: Graph | None = None,
-        masks: Mapping[str, np.ndarray] | None = None,
+        masked: MaskedGraph | None = None,
         *,
-        outputs: Mapping[str, np.ndarray] | None = None,
         gradients: bool = True,
         seed: int = 0,
     ) -> None:
         self.model = model
         self.seed = seed
         self.with_gradients = gradients
-        self.masked_outputs = dict(outputs or {})
-        self.graph = graph or trace(model, example_inputs)
-        require_finite(self.graph)
-        self.masks = dict(masks) if masks is not None else effective_masks(self.graph).masks
+        own = effective_masks(trace(model, example_inputs)) if masked is None else masked
+        require_finite(own.graph)
+        self.graph, self.masks, self.output_masks = own.graph, dict(own.masks), dict(own.output_masks)
         generator = torch.Generator().manual_seed(seed)
         given = as_tuple(example_inputs)
         self._start = Start(changes_itself=True)  # until it is seen not to
@@ -160,7 +153,7 @@ class Verifier:
         drop_columns(masked, self.masks, axes)
         self._fill_empty_weights(masked)
         writes = writes_of(self.graph)
-        for weight, mask in self.masked_outputs.items():
+        for weight, mask in self.output_masks.items():
             write = writes[weight]
             multiplication = Multiplication(mask, write.layout.axis)
             masked.get_submodule(write.module).register_forward_hook(multiplication)
@@ -357,8 +350,8 @@ class Verifier:
         traced.load_state_dict({name: self.state.get(name, own) for name, own in traced.state_dict().items()})
         expected = outputs_by_node(traced, self.inputs[0])
         found = outputs_by_node(module, self.inputs[0])
-        chosen = exported.plan.slices or ()
-        selected = {name for read, own in prologues_of(self.graph).items() if read in chosen for name in own.nodes}
+        early = {name for name, reading in exported.plan.readings.items() if not reading.late}
+        selected = {name for read, own in prologues_of(self.graph).items() if read in early for name in own.nodes}
         for node in traced.graph.nodes:
             if node.op != "call_module" or node.name not in found or node.name in selected:
                 continue

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from solvers import solve
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt import (
     PlanError,
     VerificationError,
@@ -196,7 +197,7 @@ def test_frozen_statistics_are_randomised_and_variances_stay_positive():
     x = torch.randn(2, 3, 8, 8)
     graph, masks, _, exported = made(model, x)
     assert set(frozen_statistics(graph)) == {"1.weight", "1.bias", "1.mean", "1.var"}
-    verifier = Verifier(model, x, graph, masks)
+    verifier = Verifier(model, x, MaskedGraph(graph, masks))
     assert all(len(verifier.state[f"1.{name}"].unique()) == 8 for name in ("weight", "bias", "mean", "var"))
     assert bool((verifier.state["1.var"] > 0).all())
     stored = exported.slices["1.mean"].indices[0]
@@ -340,7 +341,7 @@ def test_buffers_that_forward_changes_go_on_changing(name):
             assert float((masked(x) - exported.module(x)).abs().max()) < 1e-4
             assert int(masked.n) == int(exported.module.n) == 3 + calls
         model(x)
-    verifier = Verifier(model, x, graph, masks)
+    verifier = Verifier(model, x, MaskedGraph(graph, masks))
     assert verifier.check(exported).passed, "the state has moved on, the weights have not"
     for form in ("pt2", "torchscript"):
         to_bytes(exported, form)

@@ -241,7 +241,7 @@ def test_masks_of_producers_keep_their_side_of_a_border():
     model, x = Bordered().double().eval(), torch.randn(2, 3, 4, 4, dtype=torch.float64)
     graph = trace(model, x)
     outputs = {"a.weight": np.arange(8) % 2 == 0}
-    exported = export(model, x, masks=effective_masks(graph).masks, outputs=outputs, baseline=True)
+    exported = export(model, x, masks=effective_masks(graph).masks, output_masks=outputs, baseline=True)
     masked = copy.deepcopy(model)
     kept = torch.from_numpy(outputs["a.weight"]).reshape(1, -1, 1, 1)
     masked.norm.register_forward_hook(lambda module, inputs, y: torch.where(kept, y, 0))

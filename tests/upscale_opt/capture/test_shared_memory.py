@@ -287,7 +287,7 @@ def test_output_masks_and_what_is_written_in_place(body):
         rng = np.random.default_rng(0)
         outputs = {weight: rng.random(8) < 0.5 for weight in ("a.weight", "b.weight") if weight in writes_of(graph)}
         assert outputs
-        exported = export(model, x, masks=effective_masks(graph).masks, outputs=outputs, baseline=True)
+        exported = export(model, x, masks=effective_masks(graph).masks, output_masks=outputs, baseline=True)
         masked = Net(body).double().eval()
         masked.load_state_dict(model.state_dict())
         for weight, mask in outputs.items():

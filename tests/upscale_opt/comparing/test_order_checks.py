@@ -29,7 +29,7 @@ from upscale_opt.planning.plans import baseline_plan
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory):
     model, inputs, graph, masks = masked(networks.Residual)
-    tables = calibrate(graph, masks.masks, inputs, directory=tmp_path_factory.mktemp("tables"), effort=QUICK)
+    tables = calibrate(masks, inputs, directory=tmp_path_factory.mktemp("tables"), effort=QUICK)
     costs = MeasuredCosts(tables, AnalyticCosts())
     made = prepare(model, inputs, masks, graph=graph, objective="latency", costs=costs)
     return made, check_orders(made, time_limit=1, runs=2, accesses=True)
@@ -196,7 +196,7 @@ def test_the_picture_is_written(checked, tmp_path):
 def test_the_floor_has_no_selections_and_the_right_shapes(network):
     model, inputs, graph, masks = masked(network)
     made = prepare(model, inputs, masks, graph=graph)
-    floor = floor_of(model, inputs, graph, made.masks, made.problems)
+    floor = floor_of(model, inputs, made, made.problems)
     assert not any(isinstance(module, Gather) for module in floor.modules())
     views = [node for node in floor.graph.nodes if node.target in ("narrow", "as_strided")]
     assert views and (network is not networks.Dense or any(node.target == "narrow" for node in views))
@@ -210,7 +210,7 @@ def test_every_network_has_a_floor(network):
     """`compare` and `profile` measure it beside the exports."""
     model, inputs, graph, masks = masked(network)
     made = prepare(model, inputs, masks, graph=graph)
-    floor = floor_of(model, inputs, graph, made.masks, made.problems)
+    floor = floor_of(model, inputs, made, made.problems)
     with torch.inference_mode():
         found, expected = (tensors(own(*(x.clone() for x in inputs))) for own in (floor, model))
     assert [y.shape for y in found] == [y.shape for y in expected]
@@ -230,7 +230,7 @@ def test_consumers_of_the_floor_read_what_is_contiguous(memory_format):
     model, inputs, graph, masks = masked(networks.Residual)
     model, inputs = model.to(memory_format=memory_format), (inputs[0].contiguous(memory_format=memory_format),)
     made = prepare(model, inputs, masks, graph=graph)
-    floor, seen = floor_of(model, inputs, graph, made.masks, made.problems), []
+    floor, seen = floor_of(model, inputs, made, made.problems), []
     floor.get_submodule("down").register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     with torch.inference_mode():
         floor(*inputs)
@@ -255,7 +255,7 @@ def test_the_floor_of_tensors_that_overlap_in_memory():
     graph = trace(model, x)
     masks = effective_masks(graph, {"left": np.arange(12) % 2 == 0, "right": np.arange(12) % 3 == 0})
     made = prepare(model, x, masks, graph=graph)
-    floor = floor_of(model, x, graph, made.masks, made.problems)
+    floor = floor_of(model, x, made, made.problems)
     assert [node.target for node in floor.graph.nodes if node.target in ("narrow", "as_strided")] == ["narrow"] * 2
     with torch.inference_mode():
         assert floor(x).shape == model(x).shape
@@ -264,7 +264,7 @@ def test_the_floor_of_tensors_that_overlap_in_memory():
 def test_the_floor_computes_by_the_kernels_it_is_given():
     model, inputs, graph, masks = masked(networks.Residual)
     made = prepare(model, inputs, masks, graph=graph)
-    floor = floor_of(model, inputs, graph, made.masks, made.problems, kernels={"down": "matmul"})
+    floor = floor_of(model, inputs, made, made.problems, kernels={"down": "matmul"})
     assert isinstance(floor.get_submodule("down"), MatrixConv2d)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from problems import Order, evaluate
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt import (
     AnalyticCosts,
     PlanError,
@@ -216,10 +217,10 @@ def test_a_wrong_weight_is_found_and_the_first_module_named(planned):
     wrong = ParameterSlice({**right.indices, 1: np.roll(right.indices[1], 1)}, right.masks)
     broken = replace(exported, slices={**exported.slices, "blocks.1.conv1.weight": wrong})
     broken.module.load_state_dict(broken.state_of(model.state_dict()))
-    verification = Verifier(model, inputs, graph, masks).check(broken)
+    verification = Verifier(model, inputs, MaskedGraph(graph, masks)).check(broken)
     assert not verification.passed and verification.first_difference == "blocks.1.conv1"
     with pytest.raises(VerificationError, match=r"blocks\.1\.conv1"):
-        Verifier(model, inputs, graph, masks).require(broken)
+        Verifier(model, inputs, MaskedGraph(graph, masks)).require(broken)
 
 
 def test_changed_weights_are_found(planned):

@@ -191,7 +191,7 @@ def test_rows_of_parameters_used_elsewhere_are_not_made_zero():
     model, x = Scaled().eval(), torch.randn(2, 3, 4, 4)
     outputs = {"conv.weight": np.array([True, False, False, True])}
     masks = effective_masks(trace(model, x)).masks
-    assert export(model, x, masks=masks, outputs=outputs, baseline=True).verification.passed
+    assert export(model, x, masks=masks, output_masks=outputs, baseline=True).verification.passed
 
 
 class Stacked(nn.Module):
@@ -211,7 +211,7 @@ def test_channels_are_zero_behind_a_concat_along_another_axis_only_if_they_are_i
     model, x = Stacked().eval(), torch.randn(2, 12, 5, 5)
     outputs = {"first.weight": np.arange(12) < 4}
     masks = effective_masks(trace(model, x)).masks
-    assert export(model, x, masks=masks, outputs=outputs, baseline=True).verification.passed
+    assert export(model, x, masks=masks, output_masks=outputs, baseline=True).verification.passed
 
 
 class Branches(nn.Module):
@@ -261,7 +261,7 @@ def test_masked_channels_are_plus_zero():
     model, x = Reciprocal().eval(), torch.randn(2, 3, 4, 4)
     outputs = {"conv.weight": np.arange(6) % 2 == 0}
     masks = effective_masks(trace(model, x)).masks
-    exported = export(model, x, masks=masks, outputs=outputs, baseline=True)
+    exported = export(model, x, masks=masks, output_masks=outputs, baseline=True)
     assert exported.verification.passed
     assert any(type(module).__name__ == "Factor" for module in exported.module.modules())
 

@@ -20,18 +20,19 @@ from upscale_opt.latency.specimens import Case, Specimen, forms_of, inputs_of, p
 from upscale_opt.models.loading import in_memory_format
 from upscale_opt.planning.cost_model import AnalyticCosts
 from upscale_opt.planning.layer_shapes import Layer
-from upscale_opt.planning.plans import GATHERING, MATMUL, baseline_plan
+from upscale_opt.planning.plans import baseline_plan
+from upscale_opt.planning.reading import GATHERING, MATMUL
 
 
 @pytest.mark.parametrize("network", [networks.Residual, networks.Dense, networks.Flattened, networks.Shared])
 def test_all_distinct_shapes_are_measured_once_and_kept(network, tmp_path, monkeypatch):
     _, inputs, graph, masks = masked(network)
-    keys = keys_of(graph, masks.masks)
+    keys = keys_of(masks)
     assert len(keys) == len(set(keys)) <= len(graph.reads)
-    tables = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK)
+    tables = calibrate(masks, inputs, directory=tmp_path, effort=QUICK)
     assert set(tables.entries) == set(keys)
     monkeypatch.setattr("upscale_opt.latency.calibration.measure", None)  # nothing is measured a second time
-    again = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK)
+    again = calibrate(masks, inputs, directory=tmp_path, effort=QUICK)
     assert again.entries == tables.entries
     costs = MeasuredCosts(tables, AnalyticCosts())
     problems = extract(graph, masks.masks, costs=costs)
@@ -52,7 +53,7 @@ def test_an_interrupt_keeps_what_was_measured(tmp_path, monkeypatch):
 
     monkeypatch.setattr(calibration, "measure", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK)
+        calibrate(masks, inputs, directory=tmp_path, effort=QUICK)
     assert list(CostTables.load(tmp_path, conditions_of(inputs)).entries) == seen
 
 
@@ -72,8 +73,8 @@ def noted(monkeypatch):
 
 def test_all_shapes_are_timed_once_before_any_a_second_time(tmp_path, monkeypatch):
     _, inputs, graph, masks = masked(networks.Residual)
-    keys, seen = keys_of(graph, masks.masks), noted(monkeypatch)
-    tables = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=replace(QUICK, rounds=5, sweeps=2))
+    keys, seen = keys_of(masks), noted(monkeypatch)
+    tables = calibrate(masks, inputs, directory=tmp_path, effort=replace(QUICK, rounds=5, sweeps=2))
     assert seen == [(key, 0) for key in keys] + [(key, 3) for key in keys]
     assert {len(own.nanoseconds) for timings in tables.entries.values() for own in timings} == {6}
 
@@ -81,38 +82,38 @@ def test_all_shapes_are_timed_once_before_any_a_second_time(tmp_path, monkeypatc
 def test_tables_with_fewer_figures_get_the_rest_in_the_ways_they_know(tmp_path, monkeypatch):
     """An interrupted calibration goes on with the next sweep; a calibration with less effort changes nothing."""
     _, inputs, graph, masks = masked(networks.Residual)
-    half = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=replace(QUICK, sweeps=1))
+    half = calibrate(masks, inputs, directory=tmp_path, effort=replace(QUICK, sweeps=1))
     seen = noted(monkeypatch)
     more = replace(QUICK, rounds=4, sweeps=2)
-    full = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=more)
+    full = calibrate(masks, inputs, directory=tmp_path, effort=more)
     assert seen == [(key, 2) for key in half.entries]
     for key, timings in full.entries.items():
         assert [replace(own, nanoseconds=own.nanoseconds[:2]) for own in timings] == list(half.entries[key])
-    again = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK)
+    again = calibrate(masks, inputs, directory=tmp_path, effort=QUICK)
     assert again.entries == full.entries and len(seen) == len(half.entries)
 
 
 def test_tables_made_with_less_care_are_made_again(tmp_path, monkeypatch):
     """Figures of short calls or of fewer spans do not stay in a table that is asked for with more effort."""
     _, inputs, graph, masks = masked(networks.Residual)
-    less = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=replace(QUICK, spans=1))
+    less = calibrate(masks, inputs, directory=tmp_path, effort=replace(QUICK, spans=1))
     seen = noted(monkeypatch)
-    more = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=replace(QUICK, spans=6, copies=2))
+    more = calibrate(masks, inputs, directory=tmp_path, effort=replace(QUICK, spans=6, copies=2))
     assert seen == [(key, 0) for key in less.entries]
-    assert calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK).entries == more.entries
-    calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=replace(QUICK, rounds=3, sweeps=1))
+    assert calibrate(masks, inputs, directory=tmp_path, effort=QUICK).entries == more.entries
+    calibrate(masks, inputs, directory=tmp_path, effort=replace(QUICK, rounds=3, sweeps=1))
     assert set(CostTables.load(tmp_path, conditions_of(inputs)).details.values()) == {(6, QUICK.seconds, 2)}
 
 
 def test_tables_that_lack_a_way_to_read_are_made_again(tmp_path, monkeypatch):
     """As those that the timing of layers for SPDY leaves in the same file."""
     _, inputs, graph, masks = masked(networks.Residual)
-    tables = calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK)
+    tables = calibrate(masks, inputs, directory=tmp_path, effort=QUICK)
     key = max(tables.entries, key=lambda own: len(tables.entries[own]))
     tables.entries[key] = tables.entries[key][:1]
     tables.save(tmp_path)
     seen = noted(monkeypatch)
-    calibrate(graph, masks.masks, inputs, directory=tmp_path, effort=QUICK)
+    calibrate(masks, inputs, directory=tmp_path, effort=QUICK)
     assert seen == [(key, 0)]
 
 
@@ -202,7 +203,7 @@ def test_plans_read_in_the_ways_that_the_tables_find_cheapest_and_compute_the_sa
     conditions = conditions_of(inputs)
     for cheap in ("over-read", "pieces", "copy", "whole", "late over-read", "late copy", MATMUL, "late matmul"):
         entries = {}
-        for key in keys_of(graph, masks.masks):
+        for key in keys_of(masks):
             cases = forms_of(key.layer, key.kept, key.stored, range(key.kept, key.stored + 1), [2, 4])
             entries[key] = tuple(
                 Timing(c.form, c.channels, c.runs, c.kernel, (_cost(c, key.stored, cheap),), c.late) for c in cases

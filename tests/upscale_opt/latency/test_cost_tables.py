@@ -15,7 +15,8 @@ from problems import Curve, ProblemError
 from problems.files import locked
 from upscale_opt.errors import UpscaleError
 from upscale_opt.latency.cost_tables import Conditions, CostTables, Detail, Key, Timing, Way, default_directory
-from upscale_opt.latency.measured_costs import OWN, MeasuredCosts, MeasuredTable, Reading
+from upscale_opt.latency.measured_costs import OWN, MeasuredCosts, MeasuredTable
+from upscale_opt.planning.reading import Reading
 from upscale_opt.latency.readings import fastest_kernels
 from upscale_opt.planning.cost_model import AnalyticCosts, Workload
 from upscale_opt.planning.layer_shapes import Layer

@@ -17,7 +17,8 @@ from torch.utils._pytree import tree_leaves
 from upscale_opt.latency import backends, profiling
 from upscale_opt.latency.backends import CUDA_GRAPH, prepared, shared_pool
 from upscale_opt.latency.calibration import Effort, conditions_of, measure
-from upscale_opt.latency.cost_tables import CONTIGUOUS, Key
+from upscale_opt.latency.cost_tables import Key
+from upscale_opt.planning.reading import CONTIGUOUS
 from upscale_opt.latency.specimens import Case
 from upscale_opt.planning.layer_shapes import Layer
 from upscale_opt.spdy.layer_times import case_times

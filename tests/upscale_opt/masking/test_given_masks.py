@@ -223,5 +223,5 @@ def test_output_masks_of_single_samples_are_exact():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 4, 1)).eval()
     x = torch.randn(3, 12, 12)
     graph = trace(model, x)
-    exported = export(model, x, baseline=True, outputs=l2_output_masks(graph, 0.5), graph=graph)
+    exported = export(model, x, baseline=True, output_masks=l2_output_masks(graph, 0.5), graph=graph)
     assert exported.verification.passed and exported.module.get_submodule("2").weight.shape == (4, 4, 3, 3)

@@ -137,7 +137,7 @@ def test_the_special_cases_are_special_cases(network):
     for amount in (0.3, 0.8):
         for one, other in (
             (importance_masks(graph, "l2", amount), l2_masks(graph, amount)),
-            (importance_masks(graph, "l2", amount, outputs=outputs), l2_masks(graph, amount, outputs=outputs)),
+            (importance_masks(graph, "l2", amount, output_masks=outputs), l2_masks(graph, amount, output_masks=outputs)),
             (importance_masks(graph, amount=amount, mode="output"), l2_output_masks(graph, amount)),
             (importance_masks(graph, amount=amount, mode="constrained"), constrained_masks(graph, amount)),
         ):
@@ -285,9 +285,9 @@ def check(model, inputs, importance, mode, scope, data, ignore=()):
     masks = importance_masks(graph, importance, 0.5, mode=mode, scope=scope, data=data, ignore=ignore)
     outputs = masks if mode == "output" else {}
     kept = masks if mode == "constrained" else effective_masks(graph, {} if mode == "output" else masks).masks
-    problems = extract(graph, kept, outputs=outputs)
+    problems = extract(graph, kept, output_masks=outputs)
     results = {name: solve(problem, solver="greedy") for name, problem in problems.items()}
-    exported = export(model, inputs, plan(problems, kept, results, outputs=outputs), graph=graph)
+    exported = export(model, inputs, plan(problems, kept, results, output_masks=outputs), graph=graph)
     assert exported.verification.passed and exported.verification.relative_error <= 1e-9
 
 

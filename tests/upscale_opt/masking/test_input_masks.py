@@ -114,7 +114,7 @@ def test_channels_that_nobody_computes_are_dropped_first():
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 1), torch.nn.Conv2d(16, 8, 1), torch.nn.Conv2d(8, 2, 1)).eval()
     graph = trace(model, torch.zeros(1, 3, 4, 4))
     outputs = l2_output_masks(graph, 0.75)
-    masks = l2_masks(graph, 0.5, outputs=outputs)
+    masks = l2_masks(graph, 0.5, output_masks=outputs)
     assert outputs["0.weight"].sum() == 4 and masks["1.weight"].sum() == 8
     assert masks["1.weight"][outputs["0.weight"]].all()
     alone = l2_masks(graph, 0.5)

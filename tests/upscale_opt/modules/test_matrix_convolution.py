@@ -9,7 +9,7 @@ from torch import nn
 
 from upscale_opt import ModelError, PlanError, export, trace
 from upscale_opt.modules.matrix_convolution import MatrixConv2d, is_pointwise
-from upscale_opt.planning.plans import MATMUL
+from upscale_opt.planning.reading import MATMUL
 
 FORMATS = (torch.contiguous_format, torch.channels_last)
 

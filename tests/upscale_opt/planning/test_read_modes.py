@@ -12,7 +12,8 @@ from problems.objectives import COPY, OVER_READ, PIECES
 from upscale_opt import PlanError, export, read_plan, save_plan
 from upscale_opt.modules.selections import Gather
 from upscale_opt.planning.plan_files import plan_from_dict, plan_to_dict
-from upscale_opt.planning.plans import MATMUL, Plan
+from upscale_opt.planning.plans import Plan
+from upscale_opt.planning.reading import MATMUL
 
 
 def stored_of(problems):
@@ -102,7 +103,7 @@ def test_wrong_fields_are_named(field, value, complaint, planned, tmp_path):
 def test_a_consumer_that_gathers_by_itself_computes_the_same(planned):
     """Where there is no GPU it is the gather and the convolution; names and parameters stay."""
     from upscale_opt.modules.gather_convolution import GatherConv2d
-    from upscale_opt.planning.plans import GATHERING
+    from upscale_opt.planning.reading import GATHERING
 
     model, inputs = networks.make(networks.Inverted)
     graph, _, _, plan = planned(model, inputs)

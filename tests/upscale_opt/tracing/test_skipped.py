@@ -281,7 +281,7 @@ def test_masks_of_pruning_are_taken_as_what_they_are():
         effective_masks(graph, rows)
     outputs = normalise_output_masks(graph, rows)
     assert outputs.keys() == {"0.weight"} and outputs["0.weight"].sum() == 4
-    prepared = prepare(chain(), X, rows.columns, outputs=rows)
+    prepared = prepare(chain(), X, rows.columns, output_masks=rows)
     assert np.array_equal(prepared.output_masks["0.weight"], rows.rows["0.weight"])
 
 
@@ -292,7 +292,7 @@ def test_zero_rows_are_said_unless_an_output_mask_drops_them():
     model = permanently_pruned(pruned)
     (message,) = prepare(model, X).messages
     assert message.startswith("4 output channels (of 0.weight) have weights that are all zero")
-    assert not prepare(model, X, outputs=rows).messages
+    assert not prepare(model, X, output_masks=rows).messages
     assert any("zero" in own for own in compare(model, X, measure=False).to_dict()["messages"])
     with pytest.warns(UpscaleWarning, match=r"4 output channels \(of 0\.weight\) have weights that are all zero"):
         export(model, X, baseline=True)

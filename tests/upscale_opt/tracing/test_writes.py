@@ -10,7 +10,7 @@ from problems import Order, evaluate
 from solvers import solve
 from upscale_opt import MaskError, PlanError, effective_masks, export, extract, plan, trace
 from upscale_opt.masking.output_masks import l2_output_masks, maskable_producers, normalise_output_masks
-from upscale_opt.masking.stored_channels import Pruning
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.planning.plan_files import plan_from_dict, plan_to_dict
 from upscale_opt.tracing.writes import writes_of, zero_channels
 
@@ -28,7 +28,7 @@ def exported(model, inputs, masks, outputs, rng, objective):
     from random_plans import random_plan
 
     graph = trace(model, inputs)
-    problems = extract(graph, masks, outputs=outputs)
+    problems = extract(graph, masks, output_masks=outputs)
     chosen = random_plan(problems, masks, rng, objective)
     chosen = plan_from_dict(plan_to_dict(type(chosen)(chosen.masks, chosen.orders, chosen.reads, None, outputs)))
     return export(model, inputs, chosen, graph=graph)
@@ -52,7 +52,7 @@ def test_writes_are_views_over_writes_and_scatters():
     masks = effective_masks(graph).masks
     outputs = {weight: np.arange(16) % 2 == 0 for weight in ("blocks.0.conv2.weight", "blocks.1.conv2.weight")}
     outputs["blocks.2.conv2.weight"] = np.arange(16) < 6
-    problems = extract(graph, masks, outputs=outputs)
+    problems = extract(graph, masks, output_masks=outputs)
     for objective, modes in (("copies", ["copy", "copy", "view"]), ("span", ["over-read", "over-read", "view"])):
         evaluations = {
             name: evaluate(problem, Order.identity(problem), objective) for name, problem in problems.items()
@@ -89,8 +89,8 @@ def test_zeros_pass_what_keeps_them_and_stop_at_biases():
     assert zeros["relu"].tolist() == [False] * 4 + [True] * 2
     assert zeros["cat"].tolist() == [False] * 4 + [True] * 2 + [False] * 6
     assert "bn" not in zeros
-    pruning = Pruning(graph, {}, {"a.weight": np.arange(6) < 4})
-    kept = {read.name: int(pruning.kept(read).sum()) for read in graph.reads}
+    masked = MaskedGraph(graph, {}, {"a.weight": np.arange(6) < 4})
+    kept = {read.name: int(masked.kept(read).sum()) for read in graph.reads}
     assert kept == {"a": 3, "b": 4, "c": 12}
 
 
@@ -137,6 +137,6 @@ def test_output_masks_that_do_not_fit_are_refused():
     masks = effective_masks(graph).masks
     problems = extract(graph, masks)
     results = {name: solve(problem, solver="identity") for name, problem in problems.items()}
-    chosen = plan(problems, masks, results, outputs={"x": np.ones(24, dtype=bool)})
+    chosen = plan(problems, masks, results, output_masks={"x": np.ones(24, dtype=bool)})
     with pytest.raises(PlanError, match="cannot be"):
         export(model, inputs, chosen, graph=graph)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt import VerificationError, effective_masks, export, extract, l2_masks, plan, trace, verify
 from upscale_opt.models.double_precision import in_double_precision
 from upscale_opt.models.preservation import Preservation
@@ -20,7 +21,7 @@ from upscale_opt.verifying.gradients import FLOOR, Gradients
 from upscale_opt.verifying.verification import Verifier
 
 
-def pruned(model, inputs, *, outputs=None, objective="span", seed=0, **options):
+def pruned(model, inputs, *, output_masks=None, objective="span", seed=0, **options):
     """The export under random masks that keep six tenths, without a verification of its own."""
     from solvers import solve
 
@@ -29,9 +30,9 @@ def pruned(model, inputs, *, outputs=None, objective="span", seed=0, **options):
     sizes = {name: dict(model.named_parameters())[name].shape[r.input_axis] for name, r in graph.consumers.items()}
     first = {name for name, read in graph.consumers.items() if read.reads_network_input}
     masks = effective_masks(graph, {n: rng.random(size) < 0.6 for n, size in sizes.items() if n not in first}).masks
-    problems = extract(graph, masks, outputs=outputs)
+    problems = extract(graph, masks, output_masks=outputs)
     results = {name: solve(problem, objective=objective, time_limit=1) for name, problem in problems.items()}
-    chosen = plan(problems, masks, results, outputs=outputs)
+    chosen = plan(problems, masks, results, output_masks=outputs)
     return export(model, inputs, chosen, graph=graph, **options)
 
 
@@ -72,7 +73,7 @@ def test_output_masks_have_gradients_too(planned):
     model, inputs = networks.make(networks.Residual)
     outputs = l2_output_masks(trace(model, inputs), 0.4)
     for objective in ("span", "copies"):
-        found = pruned(model, inputs, outputs=outputs, objective=objective).verification
+        found = pruned(model, inputs, output_masks=outputs, objective=objective).verification
         assert outputs and found.passed and found.gradients <= 1e-9
 
 
@@ -104,7 +105,7 @@ def test_another_backward_pass_is_found_and_the_parameter_named(how):
     assert found.first_difference in ("input 0", "stem.weight", "stem.bias")
     assert f"the gradient of {found.first_difference} does not" in found.message or how == "none"
     with pytest.raises(VerificationError, match=r"gradient|frozen"):
-        Verifier(model, X, broken.graph, broken.plan.masks).require(broken)
+        Verifier(model, X, MaskedGraph(broken.graph, broken.plan.masks)).require(broken)
     without = verify(model, broken, X, gradients=False)
     assert without.passed and without.gradients is None and "gradients not verified: not asked for" in str(without)
 
@@ -201,7 +202,7 @@ def test_gradients_that_are_zero_but_for_rounding_are_no_errors():
     for seed in range(3):
         exported = pruned(model, x, seed=seed)
         assert exported.verification.gradients <= 1e-9
-    verifier = Verifier(model, x, exported.graph, exported.plan.masks)
+    verifier = Verifier(model, x, MaskedGraph(exported.graph, exported.plan.masks))
     bias = verifier.gradients.expected["key.bias"].abs().max()
     assert 0 < float(bias) < 1e-6 * FLOOR * verifier.gradients.size
 
@@ -231,7 +232,7 @@ def test_frozen_networks_are_compared_by_their_inputs_and_one_backward_pass_serv
     model = Between(torch.relu).eval().requires_grad_(False)
     exported = pruned(model, X)
     assert exported.verification.gradients <= 1e-9 and exported.verification.gradient_control is None
-    verifier = Verifier(model, X, exported.graph, exported.plan.masks)
+    verifier = Verifier(model, X, MaskedGraph(exported.graph, exported.plan.masks))
     calls = []
     original = Gradients.__init__
     monkeypatch.setattr(Gradients, "__init__", lambda *a, **k: (calls.append(1), original(*a, **k))[1])
@@ -292,7 +293,7 @@ def test_masks_of_outputs_multiply_gradients_too():
     """A gradient that is no number stays so behind a product with zero, in the masked model and in an export."""
     model = Lengths().eval()
     outputs = {"branch.weight": np.arange(8) % 2 == 0}
-    found = pruned(model, X, outputs=outputs).verification
+    found = pruned(model, X, output_masks=outputs).verification
     assert found.passed and found.gradients is None
     assert "the masked model's gradient of" in found.gradients_reason and "is not finite" in found.gradients_reason
 
@@ -358,7 +359,7 @@ def test_gradients_of_overwritten_values_are_not_compared(how, sides):
     """What is learned depends on whether a layer reads a copy; outputs are right anyway."""
     model = Overwritten(WRITES[how]).eval()
     outputs = {"stem.weight": np.arange(8) % 3 > 0} if sides == "outputs" else None
-    found = pruned(model, X, outputs=outputs).verification
+    found = pruned(model, X, output_masks=outputs).verification
     assert found.passed and found.relative_error <= 1e-9
     assert found.gradients is not None or "writes into what its own backward pass needs" in found.gradients_reason
 
@@ -366,7 +367,7 @@ def test_gradients_of_overwritten_values_are_not_compared(how, sides):
 def test_a_wrong_gradient_of_a_network_that_overwrites_nothing_stays_one():
     """Also where a mask of outputs copies: the product with one changes nothing."""
     model = Between(lambda x: x * 2).eval()
-    exported = pruned(model, X, outputs={"stem.weight": np.arange(8) % 3 > 0}, verify=False)
+    exported = pruned(model, X, output_masks={"stem.weight": np.arange(8) % 3 > 0}, verify=False)
     broken = swapped_for(exported, operator.mul, lambda x, factor: x.detach() * factor)
     found = verify(model, broken, X)
     assert not found.passed and found.gradients > 1e-3
@@ -376,7 +377,7 @@ def test_nobody_keeps_a_masked_model_that_has_done_its_work():
     """Without garbage collection: those of large networks would fill the memory until it comes to be."""
     model, x = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval(), torch.randn(2, 3, 8, 8)
     graph = trace(model, x)
-    verifier = Verifier(model, (x,), graph, l2_masks(graph, 0.5))
+    verifier = Verifier(model, (x,), MaskedGraph(graph, l2_masks(graph, 0.5)))
     assert verifier.gradients.reason is None
     masked = weakref.ref(verifier.masked)
     gc.collect()

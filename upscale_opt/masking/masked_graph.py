@@ -1,7 +1,7 @@
-"""What masks on both sides of a network leave: the channels every consumer keeps, those that are stored, the writes.
+"""A traced model with its masks: which channels every consumer keeps, which are stored, what producers write.
 
-A `Pruning` is a traced model with its masks. Consumers keep what their own masks keep and producers' masks do not make
-zero; what nobody keeps is not stored; of what is left, a masked producer writes its own rows.
+Consumers keep what their own masks keep and producers' masks do not make zero. What nobody keeps is not stored. Of what
+is left, a masked producer writes its own rows.
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
+from upscale_opt.arguments.mask_arrays import MaskHolder
+from upscale_opt.masking.rounding import KeptChannels
 from upscale_opt.tracing.graphs import Graph, Read
 from upscale_opt.tracing.writes import Write, writes_of, zero_channels
 
 
 @dataclass(frozen=True, eq=False)
-class Pruning:
+class MaskedGraph(MaskHolder):
     """A traced model and its masks.
 
     Attributes
@@ -25,14 +28,31 @@ class Pruning:
     graph
         The traced model.
     masks
-        Weight name to the mask of a consumer's input channels; a consumer without one keeps everything.
-    outputs
-        Weight name to the mask of a producer's output channels; a producer without one computes everything.
+        Weight name to the mask of a consumer's input channels, True = kept; a consumer without one keeps everything.
+    output_masks
+        Weight name to the mask of a producer's output channels, True = kept; a producer without one computes
+        everything.
+    messages
+        One sentence per mask that had to be changed (a consumer keeps at least one channel).
+    report
+        How many channels each consumer was to keep, and how many it keeps.
     """
+
+    is_settled: ClassVar[bool] = True
 
     graph: Graph
     masks: Mapping[str, np.ndarray]
-    outputs: Mapping[str, np.ndarray] = field(default_factory=dict)
+    output_masks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    messages: tuple[str, ...] = ()
+    report: tuple[KeptChannels, ...] = ()
+
+    def of_inputs(self) -> Mapping[str, np.ndarray]:
+        """The masks of consumers."""
+        return self.masks
+
+    def of_outputs(self) -> Mapping[str, np.ndarray]:
+        """The masks of producers."""
+        return self.output_masks
 
     @cached_property
     def writes(self) -> dict[str, Write]:
@@ -41,7 +61,7 @@ class Pruning:
         If both operands of an addition are masked, the later one is written into the earlier one, which is computed
         whole.
         """
-        own = {weight: write for weight, write in writes_of(self.graph).items() if weight in self.outputs}
+        own = {weight: write for weight, write in writes_of(self.graph).items() if weight in self.output_masks}
         last = {write.addition: weight for weight, write in own.items()}
         return {
             weight: write if last[write.addition] == weight else replace(write, addition=None, other=None)
@@ -51,7 +71,7 @@ class Pruning:
     @cached_property
     def zeros(self) -> dict[str, np.ndarray]:
         """Channels that output masks make zero, by node; see `zero_channels`."""
-        return zero_channels(self.graph, self.outputs) if self.outputs else {}
+        return zero_channels(self.graph, self.output_masks) if self.output_masks else {}
 
     def kept(self, read: Read) -> np.ndarray:
         """The channels a read keeps, bool, in original positions; behind a flatten, those with any kept feature.
@@ -74,7 +94,7 @@ class Pruning:
     def written(self, write: Write) -> np.ndarray:
         """The stored channels that a producer's mask keeps, bool, in original positions."""
         stored = self.stored[self.graph.numbers(write.layout)]
-        result: np.ndarray = stored & self.outputs[write.weight]
+        result: np.ndarray = stored & self.output_masks[write.weight]
         return result
 
     @cached_property
