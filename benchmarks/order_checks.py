@@ -108,7 +108,7 @@ def _checked(cell: Cell, given: argparse.Namespace) -> OrderCheck:
         prepared,
         time_limit=given.time_limit,
         seed=cell.seed,
-        runs=given.runs,
+        repeats=given.runs,
         copies=given.copies,
         backend=cell.backend,
         verify=not given.no_verify,

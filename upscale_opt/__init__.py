@@ -40,9 +40,10 @@ if TYPE_CHECKING:
     from upscale_opt.modules.matrix_convolution import MatrixConv2d
     from upscale_opt.planning.cost_model import AnalyticCosts, CostModel, Workload
     from upscale_opt.planning.extraction import extract
-    from upscale_opt.planning.mask_files import read_masks, save_masks
-    from upscale_opt.planning.plan_files import read_plan, save_plan
+    from upscale_opt.planning.mask_files import read_masks, write_masks
+    from upscale_opt.planning.plan_files import read_plan, write_plan
     from upscale_opt.planning.plans import Plan, baseline_plan, plan
+    from upscale_opt.planning.reading import Reading
     from upscale_opt.rewriting.exports import Exported, Verification
     from upscale_opt.saving.written_forms import save_as
     from upscale_opt.spdy.allocation import allocate
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from upscale_opt.verifying.masked_copies import masked_copy
     from upscale_opt.verifying.verification import verify
 
-__version__ = "0.1.1"
+__version__ = "0.2.0"
 
 _HOMES = {
     "latency.access_profiles": ("AccessProfile", "CopyFound", "profile_accesses"),
@@ -79,7 +80,7 @@ _HOMES = {
     "exporting.exporter": ("export", "load"),
     "rewriting.exports": ("Exported", "Verification"),
     "planning.extraction": ("extract",),
-    "planning.mask_files": ("read_masks", "save_masks"),
+    "planning.mask_files": ("read_masks", "write_masks"),
     "masking.input_masks": ("effective_masks", "l2_masks", "normalise_masks"),
     "models.loading": ("load_model",),
     "masking.masked_graph": ("MaskedGraph",),
@@ -88,7 +89,8 @@ _HOMES = {
     "models.weight_parametrisations": ("plain_weights",),
     "models.references": ("ModelReference",),
     "planning.plans": ("Plan", "baseline_plan", "plan"),
-    "planning.plan_files": ("read_plan", "save_plan"),
+    "planning.reading": ("Reading",),
+    "planning.plan_files": ("read_plan", "write_plan"),
     "latency.profiling": ("Profile", "profile", "profile_interleaved"),
     "tracing.graphs": ("Graph",),
     "comparing.reports": ("access_table",),
@@ -130,6 +132,7 @@ __all__ = [
     "PlanError",
     "Profile",
     "PruningMasks",
+    "Reading",
     "Skipped",
     "SpeedupAllocation",
     "UpscaleError",
@@ -169,12 +172,12 @@ __all__ = [
     "read_plan",
     "register_importance",
     "save_as",
-    "save_masks",
     "save_picture",
-    "save_plan",
     "trace",
     "unwrapped",
     "verify",
+    "write_masks",
+    "write_plan",
 ]
 
 

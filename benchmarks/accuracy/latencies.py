@@ -69,7 +69,7 @@ def measure(
         solutions = solved(ready, [solver], objective, time_limit, cell.seed)
         models[name] = export_all(ready, solutions, [solver])[solver].module
         row[f"{name}_copies"] = sum(own[solver].evaluation.copied_channels for own in solutions.values())
-    found = profile_interleaved(models, x, runs=runs)
+    found = profile_interleaved(models, x, repeats=runs)
     row["dense_ms"] = f"{1e3 * found['dense'].median:.4g}"
     for name in EXPORTS:
         figures = paired_ratio(found[name].seconds, found["dense"].seconds)

@@ -58,7 +58,7 @@ def check_cell(cell: OrderCell, setting: Setting, deadline: Deadline) -> str:
     found = check_orders(
         prepared,
         time_limit=setting.time_limit,
-        runs=setting.runs,
+        repeats=setting.runs,
         copies=setting.copies,
         backend=setting.backend,
         verify=False,

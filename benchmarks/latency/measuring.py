@@ -63,7 +63,7 @@ def measure(
     models["floor"] = floor_of(*given, subject.masked, subject.problems, kernels=kernels)
     ordered = {name: models[name] for name in VARIANTS if name in models}
     timed = copied(ordered, copies, twice=["floor"])
-    profiles = profile_interleaved(timed, subject.x, runs=runs, backend=cell.backend, progress=True)
+    profiles = profile_interleaved(timed, subject.x, repeats=runs, backend=cell.backend, progress=True)
     measured = by_model(profiles, ordered)
     steady = {name: np.concatenate(own) for name, own in by_model(without_drift(profiles), ordered).items()}
     facts = {"runs": runs, "measured_copies": copies, "stolen": per_cent(profiles["floor 0"].stolen)}

@@ -45,7 +45,7 @@ def measure(cell: Cell, files: Mapping[str, Path], runs: int) -> Iterator[dict[s
                 scripts[variant] = script
             except Exception as error:
                 outcomes[variant] = Outcome("failed", reason(error))
-    profiles = profile_interleaved(scripts, images, runs=runs)
+    profiles = profile_interleaved(scripts, images, repeats=runs)
     for variant, distance in errors.items():
         right = distance <= TOLERANCE  # NaN is not
         text = "" if right else f"its output is not the masked network's: relative error {distance:.1e}"

@@ -165,15 +165,15 @@ def test_calibration_ends_with_its_time_and_says_how_far_it_came(tmp_path):
 def test_aligned_masks_keep_as_many_and_store_more(tmp_path):
     setting = replace(setting_in(tmp_path), networks={"resnet50": "resnet18"})
     subject = masked(OrderCell("resnet50", 1, "float32", "contiguous"), setting)
-    found, swaps, left = aligned(subject.graph, subject.masks)
+    found, swaps, left = aligned(subject.masked.graph, subject.masked.masks)
     assert swaps > 0
-    for name, mask in subject.masks.items():
+    for name, mask in subject.masked.masks.items():
         assert found[name].sum() == mask.sum()
 
-    stored, before = (int(MaskedGraph(subject.graph, own).stored.sum()) for own in (found, subject.masks))
+    stored, before = (int(MaskedGraph(subject.masked.graph, own).stored.sum()) for own in (found, subject.masked.masks))
     assert stored == before + swaps
     if not left:
-        assert aligned(subject.graph, found)[1] == 0
+        assert aligned(subject.masked.graph, found)[1] == 0
 
 
 def test_widths_are_on_the_grid_and_off_it():

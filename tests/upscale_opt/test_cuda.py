@@ -111,6 +111,6 @@ def test_half_precision_is_calibrated_and_checked_with_recordings(tmp_path, one_
     costs = MeasuredCosts(tables, AnalyticCosts.for_device("cuda"))
     made = prepare(model, x, masks, graph=graph, objective="latency", costs=costs)
     found = check_orders(
-        made, time_limit=0.2, runs=2, copies=2, backend=CUDA_GRAPH, verify=True, beside={"unpruned": model}
+        made, time_limit=0.2, repeats=2, copies=2, backend=CUDA_GRAPH, verify=True, beside={"unpruned": model}
     )
     assert all(own > 0 for own in (*found.measured, found.floor, found.beside["unpruned"]))

@@ -188,7 +188,7 @@ CHECKS: dict[str, Check] = {
     **dict.fromkeys(("progress", "measure", "baseline", "verify", "linear", "reestimate", "dynamic_batch"), a_flag),
     **dict.fromkeys(("pruned", "gradients"), a_flag),
     **dict.fromkeys(("seed", "rounds"), whole(0)),
-    **dict.fromkeys(("runs", "copies"), whole(1, ModelError)),
+    **dict.fromkeys(("repeats", "copies"), whole(1, ModelError)),
     **dict.fromkeys(("round_to", "min_channels"), whole(1, MaskError)),
     **dict.fromkeys(("time_limit", "speedup"), above(0)),
     **dict.fromkeys(("form", "backend", "scope", "mode", "solver"), a_text),

@@ -14,7 +14,7 @@ from upscale_opt.capture.argument_names import arguments_of
 from upscale_opt.capture.custom_functions import CustomFunction
 from upscale_opt.capture.shared_memory import written_by
 from upscale_opt.channels.derivations import Derivation, asks_for_kind
-from upscale_opt.channels.findings import Call, ChannelSlice, Rearrangement, Value, channels_in, through_channel
+from upscale_opt.channels.findings import ChannelSlice, Read, Selection, Value, channels_in, through_channel
 from upscale_opt.channels.table import ChannelTable, Layout, Scattered
 from upscale_opt.models.attributes import attribute_of, named_tensors
 
@@ -45,7 +45,7 @@ class Flow:
         What is known of the result of every node so far.
     reasons
         Why nothing is known, for tensors without a layout: what their channels are pinned for.
-    calls, rearrangements, slices
+    reads, selections, slices
         In execution order.
     picks
         Of tensors that do not depend on the network's input, by user, node and axis: the channels that the user is to
@@ -78,8 +78,8 @@ class Flow:
     table: ChannelTable = field(default_factory=ChannelTable)
     values: dict[str, Value] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
-    calls: list[Call] = field(default_factory=list)
-    rearrangements: list[Rearrangement] = field(default_factory=list)
+    reads: list[Read[Layout]] = field(default_factory=list)
+    selections: list[Selection[Layout]] = field(default_factory=list)
     slices: list[ChannelSlice] = field(default_factory=list)
     picks: dict[tuple[str, str, int], Layout] = field(default_factory=dict)
     parameters: dict[str, dict[int, Layout]] = field(default_factory=dict)
@@ -283,9 +283,11 @@ class Flow:
             for channels in (x, output):
                 for g in range(1, groups):
                     self.table.cut(channels, g * len(channels) // groups, whole_parts_may_move=True)
-        result = Layout(axis, output)
-        source = Layout(axis, x)
-        self.calls.append(Call(node, weight, bias, source, result, groups, 1 - rows, is_convolution))
+        result, source = Layout(axis, output), self.source(node).name
+        name, number = weight.removesuffix(".weight"), 1 + sum(own.weight == weight for own in self.reads)
+        names = (name if number == 1 else f"{name}#{number}", node.name, source, weight, bias)
+        shapes = (self.given[source], self.given[node.name])
+        self.reads.append(Read(*names, Layout(axis, x), result, *shapes, groups, 1 - rows, is_convolution))
         return result
 
     def _read(self, tensor: Any, x: np.ndarray) -> None:
@@ -315,7 +317,7 @@ class Flow:
     def rearrange(self, node: fx.Node, source: str, x: Layout, index: np.ndarray) -> Layout:
         """The node's output is the entries `index` of the channel axis of `source`: new channels, in any order."""
         output = Layout(x.axis, self.table.produce(len(index), node.name))
-        self.rearrangements.append(Rearrangement(node.name, source, x, output, index))
+        self.selections.append(Selection(node.name, source, x, output, index))
         return output
 
     def passes(self, node: fx.Node, x: np.ndarray, axis: int) -> Layout:
@@ -362,7 +364,7 @@ class Flow:
         for (tensor, _), channels in self._bound.items():
             if tensor in whole:
                 self.table.pin(channels, "a parameter is used elsewhere, too", "get_attr")
-        return frozenset(call.node.name for call in self.calls if id(self.parameter(call.weight)) in whole)
+        return frozenset(read.node for read in self.reads if id(self.parameter(read.weight)) in whole)
 
     def _give_up_picks(self) -> None:
         """Fixed tensors are handed over whole to users of whose output nothing is known after all."""

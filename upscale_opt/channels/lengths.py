@@ -29,7 +29,7 @@ def with_lengths(flow: Flow, node: fx.Node, result: Layout, given: Sequence[Any]
 
     A rearrangement needs none: an export puts a selection in its place.
     """
-    if any(own.node == node.name for own in flow.rearrangements):
+    if any(own.node == node.name for own in flow.selections):
         return result
     entries = list(given[0]) if len(given) == 1 and isinstance(given[0], (tuple, list)) else list(given)
     if len(entries) == 1 and isinstance(entries[0], fx.Node) and len(flow.shape(node)) > 1:

@@ -43,7 +43,7 @@ def allocate(
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     measuring: Measuring = DEFAULT_MEASURING,
-    runs: options.Runs = None,
+    repeats: options.Repeats = None,
     out: options.AllocationDirectory = None,
     json: options.JsonPath = None,
 ) -> None:
@@ -114,7 +114,7 @@ def allocate(
                 seed=seed,
                 costs=measuring.costs(x),
                 backend=measuring.backend,
-                runs=runs,
+                repeats=repeats,
             ),
             held_out=held_out,
             directory=out,

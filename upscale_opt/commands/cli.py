@@ -96,7 +96,7 @@ def solve(
     remark(proofs.without_proofs(run.prepared.problems) if search.proof else ())
     best = best_solver(run.solutions, solvers)
     if save_plan is not None:
-        from upscale_opt.planning.plan_files import save_plan as write_plan
+        from upscale_opt.planning.plan_files import write_plan
 
         write_plan(exports[best].plan, save_plan)
         say(f"plan of {best}: {save_plan}")
@@ -129,7 +129,7 @@ def compare(
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     measuring: Measuring = DEFAULT_MEASURING,
-    runs: options.Runs = None,
+    repeats: options.Repeats = None,
     verify: options.Verify = True,
     json: options.JsonPath = None,
 ) -> None:
@@ -143,7 +143,7 @@ def compare(
     exports = run.export(verify=verify, baseline=True)
     from upscale_opt.comparing.comparison import measure_all
 
-    latencies = measure_all(run.prepared, exports, runs=runs, backend=measuring.backend, progress=True)
+    latencies = measure_all(run.prepared, exports, repeats=repeats, backend=measuring.backend, progress=True)
     conditions = measuring.conditions(run.prepared.example_inputs).to_dict()
     run.report(exports, conditions=conditions, latency={name: profile.to_dict() for name, profile in latencies.items()})
     say(reports.latency_table(latencies))

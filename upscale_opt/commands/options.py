@@ -117,7 +117,7 @@ Tables = Annotated[
 ScatterPath = Annotated[
     Path | None, typer.Option("--out", help="Draw predicted against measured to this PNG file.", callback=nameable)
 ]
-Runs = Annotated[
+Repeats = Annotated[
     int | None, typer.Option(help="Figures per latency. [default: 10 on CPU, 100 on CUDA]", callback=whole(2))
 ]
 Segment = Annotated[str | None, typer.Option(help="Only this segment.")]

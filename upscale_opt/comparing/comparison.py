@@ -208,7 +208,7 @@ def compare_solvers(
     seed: int = 0,
     verify: bool = True,
     measure: bool = True,
-    runs: int | None = None,
+    repeats: int | None = None,
     progress: bool = False,
 ) -> Comparison:
     """What `upscale_opt.MaskedModel.compare` returns; the masked model's problems have what the objective needs."""
@@ -220,7 +220,7 @@ def compare_solvers(
     exports = export_all(masked, solutions, solvers, baseline=True, verify=verify, progress=progress)
     latencies: Mapping[str, Profile] = {}
     if measure:
-        latencies = measure_all(masked, exports, runs=runs, progress=progress)
+        latencies = measure_all(masked, exports, repeats=repeats, progress=progress)
     return Comparison(masked, solutions, exports, latencies, objective_named(objective).name)
 
 
@@ -228,7 +228,7 @@ def measure_all(
     masked: Masked,
     exports: Mapping[str, Exported],
     *,
-    runs: int | None = None,
+    repeats: int | None = None,
     backend: str | None = None,
     progress: bool = False,
 ) -> dict[str, Profile]:
@@ -236,4 +236,4 @@ def measure_all(
     models = {"unpruned": masked.model, **{name: exported.module for name, exported in exports.items()}}
     models[reports.FLOOR] = masked.floor()
     with unchanged(masked.model):
-        return profile_interleaved(models, masked.example_inputs, runs=runs, backend=backend, progress=progress)
+        return profile_interleaved(models, masked.example_inputs, repeats=repeats, backend=backend, progress=progress)

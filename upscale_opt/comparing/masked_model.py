@@ -238,7 +238,7 @@ class MaskedModel(MaskedGraph):
         seed: int = 0,
         verify: bool = True,
         measure: bool = True,
-        runs: int | None = None,
+        repeats: int | None = None,
         progress: bool = False,
     ) -> Comparison:
         """Compare solvers: objectives with bounds, verified exports, measured latencies; see `upscale_opt.compare`."""
@@ -250,7 +250,7 @@ class MaskedModel(MaskedGraph):
             seed=seed,
             verify=verify,
             measure=measure,
-            runs=runs,
+            repeats=repeats,
             progress=progress,
         )
 

@@ -207,7 +207,7 @@ def check_orders(
     *,
     time_limit: float = 5.0,
     seed: int = 0,
-    runs: int | None = None,
+    repeats: int | None = None,
     copies: int = 4,
     backend: str | None = None,
     verify: bool = True,
@@ -227,7 +227,7 @@ def check_orders(
         Seconds per segment, of the solvers.
     seed
         Of the random orders and the solvers.
-    runs, backend
+    repeats, backend
         As for `upscale_opt.profile_interleaved`.
     copies
         How many copies of every export are measured, and twice as many of the floor. Where its tensors happen to lie
@@ -280,7 +280,7 @@ def check_orders(
     if backend == TORCHSCRIPT:  # once per model, and not once per copy
         every = {name: scripted(own, inputs) for name, own in every.items()}
     timed = copied(every, copies, twice=[FLOOR])
-    figures = measured_in_turn(timed, inputs, runs=runs, backend=backend, progress=progress)
+    figures = measured_in_turn(timed, inputs, repeats=repeats, backend=backend, progress=progress)
     steady = without_drift(figures)
     medians, noise = _medians(steady, models)
     lowest = medians.pop(FLOOR)

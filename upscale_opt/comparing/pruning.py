@@ -204,7 +204,7 @@ def compare(
     seed: int = 0,
     verify: bool = True,
     measure: bool = True,
-    runs: int | None = None,
+    repeats: int | None = None,
     progress: bool = False,
 ) -> Comparison:
     """Compare solvers on one masked model: objectives with bounds, verified exports, measured latencies.
@@ -232,7 +232,7 @@ def compare(
         Check every export in float64.
     measure
         Measure the latency of the unpruned model, the baseline, every export and the floor, interleaved.
-    runs
+    repeats
         Figures per variant; see `upscale_opt.profile_interleaved`.
     progress
         Show progress bars on standard error.
@@ -250,6 +250,6 @@ def compare(
         seed=seed,
         verify=verify,
         measure=measure,
-        runs=runs,
+        repeats=repeats,
         progress=progress,
     )

@@ -31,7 +31,7 @@ FULL = "full"
 FREE_MODES = (FULL, VIEW, OVER_READ)
 """Modes that read their input in place."""
 
-DEFAULT_RUNS = 10
+DEFAULT_REPEATS = 10
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class CopyFound:
     count
         How many a pass.
     seconds
-        Time of all of them a pass: median over runs; device time on CUDA.
+        Time of all of them a pass: median over repeats; device time on CUDA.
     bytes
         What each of them writes.
     """
@@ -72,7 +72,7 @@ class AccessProfile:
     input_bytes
         Size of what the consumer is handed.
     seconds
-        Time of the consumer, its hidden copies included: the median over runs of the time inside its operators.
+        Time of the consumer, its hidden copies included: the median over repeats of the time inside its operators.
     selection_seconds
         Time of the selection in front of it (slices, gather or concatenation).
     prologue_seconds
@@ -127,7 +127,7 @@ def profile_accesses(
     exported: Exported,
     example_inputs: torch.Tensor | Sequence[Any],
     *,
-    runs: int = DEFAULT_RUNS,
+    repeats: int = DEFAULT_REPEATS,
     progress: bool = False,
 ) -> tuple[AccessProfile, ...]:
     """Time and copies of every read access of an export, in execution order.
@@ -141,7 +141,7 @@ def profile_accesses(
         The export.
     example_inputs
         A tensor or the tuple of positional inputs, on the export's device. Batch size and memory format matter.
-    runs
+    repeats
         Passes that are timed, after one that looks for copies.
     progress
         Show a progress bar on standard error.
@@ -160,14 +160,14 @@ def profile_accesses(
     given = as_tuple(with_values(example_inputs, exported.module))
     require_call(exported.module, given)
     require_run(exported.module, given, "the export")
-    return profile_accesses_interleaved({"": exported}, given, runs=runs, progress=progress)[""]
+    return profile_accesses_interleaved({"": exported}, given, repeats=repeats, progress=progress)[""]
 
 
 def profile_accesses_interleaved(
     exports: Mapping[str, Exported],
     example_inputs: torch.Tensor | Sequence[Any],
     *,
-    runs: int = DEFAULT_RUNS,
+    repeats: int = DEFAULT_REPEATS,
     progress: bool = False,
 ) -> dict[str, tuple[AccessProfile, ...]]:
     """The same of several exports, whose passes take turns (A B C A B C ...), so that drift hits all alike.
@@ -176,7 +176,7 @@ def profile_accesses_interleaved(
     ----------
     exports
         Name to export.
-    example_inputs, runs, progress
+    example_inputs, repeats, progress
         As for `profile_accesses`.
 
     Raises
@@ -184,8 +184,8 @@ def profile_accesses_interleaved(
     ModelError
         If there is no run, or an export does not run on these inputs.
     """
-    if runs < 1:
-        raise ModelError(f"profiling needs at least 1 run, not {runs}")
+    if repeats < 1:
+        raise ModelError(f"profiling needs at least 1 repeat, not {repeats}")
     inputs = as_tuple(example_inputs)
     accesses = {name: nodes_of_accesses(exported) for name, exported in exports.items()}
     runners = {
@@ -195,7 +195,7 @@ def profile_accesses_interleaved(
     rounds: dict[str, list[Mapping[str, Range]]] = {name: [] for name in exports}
     with retained_memory():
         found = {name: profiled_pass(runner, inputs, references=True) for name, runner in runners.items()}
-        for _ in tqdm(range(runs), desc="accesses", unit="run", disable=None if progress else True, leave=False):
+        for _ in tqdm(range(repeats), desc="accesses", unit="repeat", disable=None if progress else True, leave=False):
             for name, runner in runners.items():
                 rounds[name].append(profiled_pass(runner, inputs))
     return {

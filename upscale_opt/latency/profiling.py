@@ -1,4 +1,4 @@
-"""How long a model takes: interleaved runs, medians and spread, with the environment they were measured in.
+"""How long a model takes: interleaved repeats, medians and spread, with the environment they were measured in.
 
 CPU: `torch.utils.benchmark`, with memory that stays (`retained_memory`). CUDA, as in the UPSCALE paper (Wan et al.,
 ICML 2023, section 5): a TorchScript trace, 100 runs, device time from the profiler; CUDA events are recorded beside it.
@@ -28,7 +28,7 @@ from upscale_opt.models.network_checks import require_run, with_values
 from upscale_opt.tracing.trace import as_tuple
 
 MINIMUM_BLOCK_SECONDS = 0.02
-PROFILED_RUNS = 10
+PROFILED_REPEATS = 10
 """Passes that the profiler looks at, at most: what it sees of them takes longer to read than they take."""
 
 
@@ -78,12 +78,12 @@ class Profile:
 
     @property
     def std(self) -> float:
-        """Standard deviation over runs, in seconds."""
+        """Standard deviation over repeats, in seconds."""
         return float(np.std(self.seconds))
 
     def __str__(self) -> str:
-        runs = f"{len(self.seconds)} runs, {self.backend}, {self.device}"
-        return f"median {1e3 * self.median:.2f} ms, IQR {1e3 * self.iqr:.2f} ms ({runs})"
+        repeats = f"{len(self.seconds)} repeats, {self.backend}, {self.device}"
+        return f"median {1e3 * self.median:.2f} ms, IQR {1e3 * self.iqr:.2f} ms ({repeats})"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, raw figures included."""
@@ -105,13 +105,13 @@ def profile(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],
     *,
-    runs: int | None = None,
+    repeats: int | None = None,
     backend: str | None = None,
     progress: bool = False,
 ) -> Profile:
     """Latency of one model, on the device of its inputs; see `profile_interleaved`."""
     models = {"model": model}
-    return profile_interleaved(models, example_inputs, runs=runs, backend=backend, progress=progress)["model"]
+    return profile_interleaved(models, example_inputs, repeats=repeats, backend=backend, progress=progress)["model"]
 
 
 @entrance()
@@ -119,7 +119,7 @@ def profile_interleaved(
     models: Mapping[str, nn.Module],
     example_inputs: torch.Tensor | Sequence[Any],
     *,
-    runs: int | None = None,
+    repeats: int | None = None,
     backend: str | None = None,
     progress: bool = False,
 ) -> dict[str, Profile]:
@@ -132,7 +132,7 @@ def profile_interleaved(
         CUDA others are traced first.
     example_inputs
         A tensor or the tuple of positional inputs.
-    runs
+    repeats
         Figures per model. Default: 10 on CPU, 100 on CUDA.
     backend
         One of `upscale_opt.latency.backends.BACKENDS`. Default: ``eager`` on CPU; ``torchscript`` on CUDA, as in the
@@ -143,9 +143,11 @@ def profile_interleaved(
     Raises
     ------
     ModelError
-        If there are fewer than two runs, or the backend does not fit the device.
+        If there are fewer than two repeats, or the backend does not fit the device.
     """
-    return measured_in_turn(models, example_inputs, runs=runs, backend=backend, progress=progress, device_time=True)
+    return measured_in_turn(
+        models, example_inputs, repeats=repeats, backend=backend, progress=progress, device_time=True
+    )
 
 
 def default_backend(device: torch.device) -> str:
@@ -158,7 +160,7 @@ def measured_in_turn(
     models: Mapping[str, nn.Module],
     example_inputs: torch.Tensor | Sequence[Any],
     *,
-    runs: int | None = None,
+    repeats: int | None = None,
     backend: str | None = None,
     progress: bool = False,
     device_time: bool = False,
@@ -167,10 +169,10 @@ def measured_in_turn(
     inputs = as_tuple(with_values(example_inputs, next(iter(models.values()))))
     device = next((x.device for x in inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
     on_gpu = device.type == "cuda"
-    runs = (100 if on_gpu else 10) if runs is None else runs
+    repeats = (100 if on_gpu else 10) if repeats is None else repeats
     backend = default_backend(device) if backend is None else backend
-    if runs < 2:
-        raise ModelError(f"a latency needs at least 2 runs, not {runs}")
+    if repeats < 2:
+        raise ModelError(f"a latency needs at least 2 repeats, not {repeats}")
     seconds: dict[str, list[float]] = {name: [] for name in models}
     with torch.inference_mode(), retained_memory():
         calls, timers, pool = {}, {}, shared_pool(backend)
@@ -178,7 +180,7 @@ def measured_in_turn(
             require_run(model, inputs, name)
             calls[name] = prepared(model, inputs, backend, pool)
             timers[name] = _timer(calls[name], device)
-        rounds = tqdm(range(runs), desc="profile", unit="round", disable=None if progress else True, leave=False)
+        rounds = tqdm(range(repeats), desc="profile", unit="round", disable=None if progress else True, leave=False)
         stolen = StolenTime()
         for _ in rounds:
             for name, timer in timers.items():
@@ -186,7 +188,7 @@ def measured_in_turn(
         share = stolen.share()
         where, label = environment(), torch.cuda.get_device_name(device) if on_gpu else "cpu"
         profiled = on_gpu and device_time
-        own = {name: _device_seconds(call, device, runs) if profiled else None for name, call in calls.items()}
+        own = {name: _device_seconds(call, device, repeats) if profiled else None for name, call in calls.items()}
     backends = {name: TORCHSCRIPT if is_script(model) else backend for name, model in models.items()}
     return {
         name: Profile(tuple(found), label, backends[name], own[name], where, share) for name, found in seconds.items()
@@ -239,12 +241,12 @@ def _cuda_seconds(call: Callable[[], Any], device: torch.device) -> float:
     return float(start.elapsed_time(end)) / 1e3
 
 
-def _device_seconds(call: Callable[[], Any], device: torch.device, runs: int) -> float:
-    """Mean device time per pass as the profiler counts it, over `PROFILED_RUNS` at most."""
-    runs = min(runs, PROFILED_RUNS)
+def _device_seconds(call: Callable[[], Any], device: torch.device, repeats: int) -> float:
+    """Mean device time per pass as the profiler counts it, over `PROFILED_REPEATS` at most."""
+    repeats = min(repeats, PROFILED_REPEATS)
     activities = [torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities) as profiler:
-        for _ in range(runs):
+        for _ in range(repeats):
             call()
         torch.cuda.synchronize(device)
-    return sum(event.self_device_time_total for event in profiler.key_averages()) / runs / 1e6
+    return sum(event.self_device_time_total for event in profiler.key_averages()) / repeats / 1e6

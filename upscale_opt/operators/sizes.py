@@ -67,7 +67,7 @@ def counted_by(sizes: Any) -> np.ndarray:
 
 def pin_counted(flow: Flow) -> None:
     """Pin channels whose number is used in a way that an export would not keep right."""
-    rearranged = {rearrangement.node for rearrangement in flow.rearrangements}
+    rearranged = {selection.node for selection in flow.selections}
     dead: dict[str, bool] = {}
 
     def is_dead(node: fx.Node) -> bool:

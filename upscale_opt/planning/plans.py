@@ -41,8 +41,7 @@ class Plan:
         Block name to int64 array: the channels stored, in order.
     readings
         Access name to how it is read, or to its read mode alone. All calls of one consumer read the same columns of
-        its weight and are computed by the same kernel: if one of them over-reads, all do, the widest range is read by
-        all, and the kernel that one of them has is that of all.
+        its weight: if one of them over-reads, all do, and the widest range is read by all.
     model
         How to build the model, if that is known.
     output_masks
@@ -129,10 +128,9 @@ def _equal(a: Any, b: Any) -> bool:
 def _agreed(calls: list[Reading], own: Reading) -> Reading:
     """How one of several calls of a consumer reads, once they agree on what is the consumer's."""
     width = max((call.width for call in calls if call.width is not None), default=None)
-    kernel = next((call.kernel for call in calls if call.kernel), "")
     wide = width is not None or any(call.mode == OVER_READ for call in calls)
     mode = OVER_READ if wide and own.mode in (COPY, PIECES) else own.mode
-    return replace(own, mode=mode, width=width, kernel=kernel)
+    return replace(own, mode=mode, width=width)
 
 
 def consumer_of(access: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from problems.objectives import COPY, OVER_READ, PIECES, VIEW
-from upscale_opt.arguments.checks import a_flag, a_text, optional, settle_fields, whole
+from upscale_opt.arguments.checks import a_flag, optional, settle_fields, whole
 from upscale_opt.errors import PlanError
 
 READ_MODES = (VIEW, OVER_READ, PIECES, COPY)
@@ -31,9 +31,9 @@ class Reading:
         Channels of a view or an over-read, where that is more than the smallest range: a multiple that suits the
         device, or all there are. None: the smallest range.
     kernel
-        What computes the consumer in place of the module's own operator: ``matmul`` (`upscale_opt.MatrixConv2d`) or
-        ``gathering`` (`upscale_opt.modules.gather_convolution.GatherConv2d`, with mode ``copy``); empty for the
-        module's own.
+        What the consumer's module is replaced by: ``matmul`` (`upscale_opt.MatrixConv2d`), for all calls of the
+        module, or ``gathering`` (`upscale_opt.modules.gather_convolution.GatherConv2d`, with mode ``copy``), for a
+        module that is called once. Empty for the module's own operator.
     late
         Whether channels are selected right in front of the consumer. Otherwise they are selected in front of everything
         that serves the consumer alone: elementwise work, normalisation, and the concat it reads
@@ -56,7 +56,7 @@ class Reading:
     late: bool = False
 
     def __post_init__(self) -> None:
-        settle_fields(self, mode=a_text, width=optional(whole(1, PlanError)), kernel=a_text, late=a_flag)
+        settle_fields(self, width=optional(whole(1, PlanError)), late=a_flag)
         if self.mode not in (*READ_MODES, CONTIGUOUS):
             raise PlanError(f"{self.mode!r} is no read mode; read modes are {', '.join(READ_MODES)}")
         if self.kernel not in ("", *KERNELS):

@@ -148,7 +148,7 @@ def allocate(
         "grid": None if grid is None else list(grid),
         "repair": asdict(repair),
         "search": asdict(settings),
-        "export": [how.solver, how.objective, how.time_limit, how.seed, how.runs, asdict(how.effort)],
+        "export": [how.solver, how.objective, how.time_limit, how.seed, how.repeats, asdict(how.effort)],
         "loss": getattr(loss, "__qualname__", type(loss).__name__),
         "reestimate": reestimate,
     }
@@ -234,7 +234,7 @@ def _times(
         backend=how.backend,
         directory=tables,
         effort=how.effort,
-        runs=how.runs,
+        repeats=how.repeats,
         progress=progress,
     )
     return timed.table, (str(timed),)

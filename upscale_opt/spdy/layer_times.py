@@ -65,7 +65,7 @@ def layer_times(
     backend: str = EAGER,
     directory: str | Path | None = None,
     effort: Effort | None = None,
-    runs: int | None = None,
+    repeats: int | None = None,
     progress: bool = False,
 ) -> MeasuredTimes:
     """Measure a timing table, and the dense model beside it.
@@ -91,7 +91,7 @@ def layer_times(
         Where measurements are kept. Default: `upscale_opt.latency.cost_tables.default_directory`.
     effort
         How much is timed.
-    runs
+    repeats
         Figures for the whole model; see `upscale_opt.profile_interleaved`.
     progress
         Show a progress bar with the time left on standard error.
@@ -118,7 +118,7 @@ def layer_times(
             known.entries[Key(shape, n, n)] = (Timing(case, found),)
             known.details[Key(shape, n, n)] = effort.detail
         known.save(directory)
-    base = profile(model, example_inputs, runs=runs, backend=backend, progress=progress).median
+    base = profile(model, example_inputs, repeats=repeats, backend=backend, progress=progress).median
     seconds = {
         layer.name: tuple(1e-9 * known.entries[Key(layer.shape, n, n)][0].median for n in layer.counts(levels))
         for layer in layers

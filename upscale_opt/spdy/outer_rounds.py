@@ -47,7 +47,7 @@ class Exporting:
         Where cost tables come from if the objective uses them. Default: `upscale_opt.AnalyticCosts`.
     backend
         One of `upscale_opt.latency.backends.BACKENDS`.
-    runs
+    repeats
         Figures per latency; see `upscale_opt.profile_interleaved`.
     effort
         How much is timed where layers are timed again.
@@ -59,7 +59,7 @@ class Exporting:
     seed: int = 0
     costs: CostModel | None = None
     backend: str = EAGER
-    runs: int | None = None
+    repeats: int | None = None
     effort: Effort = field(default_factory=Effort)
 
 
@@ -192,7 +192,7 @@ def measured_beside(
 ) -> tuple[float, float]:
     """Median seconds of the dense model and of an export, measured in turn."""
     found = profile_interleaved(
-        {"dense": dense, "export": export}, example_inputs, runs=how.runs, backend=how.backend, progress=progress
+        {"dense": dense, "export": export}, example_inputs, repeats=how.repeats, backend=how.backend, progress=progress
     )
     return found["dense"].median, found["export"].median
 

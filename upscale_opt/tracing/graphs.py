@@ -14,9 +14,10 @@ from torch import fx
 from problems import Block, Bundle
 from upscale_opt.capture.regions import regions_of
 from upscale_opt.capture.shared_memory import Memory
+from upscale_opt.channels import findings
 from upscale_opt.channels.findings import ChannelSlice
 from upscale_opt.channels.flow import Flow
-from upscale_opt.channels.table import Layout, Pin, Resolution, TensorLayout
+from upscale_opt.channels.table import Layout, Pin, TensorLayout
 from upscale_opt.models.attributes import named_tensors
 from upscale_opt.tracing.fingerprints import Fingerprint
 from upscale_opt.tracing.movable_groups import bundles_of
@@ -27,66 +28,10 @@ NETWORK_INPUT = "network input"
 NETWORK_OUTPUT = "network output"
 
 
-@dataclass(frozen=True)
-class Read:
-    """One call of a consumer: a convolution or a linear layer, as a module or as a function.
-
-    Attributes
-    ----------
-    name
-        The weight's name without ``.weight`` (a module path, mostly), with ``#2`` for the second call and so on.
-    node, source
-        Names of the fx nodes of the call and of what it reads.
-    weight, bias
-        Qualified names of the parameters; the weight's is the key of the consumer's mask. None without a bias.
-    input, output
-        Layouts of what it reads and of what it computes.
-    input_shape, output_shape
-        Shapes of what it reads and computes, for the example inputs.
-    groups
-        Of the convolution. With more than one, a mask drops the same channels of every group.
-    input_axis
-        Dimension of the weight that input channels are on: 1, but 0 in transposed convolutions.
-    is_convolution
-        Whether it is one; linear layers are not masked by default.
-    reads_network_input
-        Whether any of its channels comes from a network input.
-    """
-
-    name: str
-    node: str
-    source: str
-    weight: str
-    bias: str | None
-    input: TensorLayout
-    output: TensorLayout
-    input_shape: tuple[int, ...]
-    output_shape: tuple[int, ...]
-    groups: int
-    input_axis: int
-    is_convolution: bool
-    reads_network_input: bool
-
-
-@dataclass(frozen=True, eq=False)
-class Selection:
-    """A node that an export replaces by a selection of channels of an earlier tensor: a channel shuffle.
-
-    Attributes
-    ----------
-    node, source
-        Names of the fx nodes.
-    input, output
-        Layouts.
-    index
-        int64, shape (output entries,): which entry of the source each entry of the output is.
-    """
-
-    node: str
-    source: str
-    input: TensorLayout
-    output: TensorLayout
-    index: np.ndarray
+Read = findings.Read[TensorLayout]
+"""One call of a consumer, of whose channels the blocks are known."""
+Selection = findings.Selection[TensorLayout]
+"""A node that an export replaces by a selection of channels of an earlier tensor: a channel shuffle."""
 
 
 @dataclass(frozen=True)
@@ -279,25 +224,24 @@ def build(
                 refused.add(name)
             else:
                 layouts[name] = own
-    refused |= {call.node.name for call in flow.calls if final(call.input) is None or final(call.output) is None}
-    refused |= {own.node for own in flow.rearrangements if final(own.input) is None or final(own.output) is None}
+    network_inputs = {int(b) for channels in flow.assumed(NETWORK_INPUT) for b in resolution.block_of[channels]}
+    reads = [(own.node, own.resolved(final, network_inputs)) for own in flow.reads]
+    selections = [(own.node, own.resolved(final)) for own in flow.selections]
+    refused |= {node for found in (reads, selections) for node, own in found if own is None}
     picks = {(user, node): final(own) for (user, node, _), own in flow.picks.items()}
     refused |= {user for (user, _), own in picks.items() if own is None}
     refused |= {user for user, node, _ in flow.picks if sum((user, node) == key[:2] for key in flow.picks) > 1}
     if refused:
         return frozenset(refused)
 
-    reads, grouped = _reads(flow, resolution, shapes, final)
-    selections = tuple(
-        Selection(own.node, own.source, final(own.input), final(own.output), own.index)  # type: ignore[arg-type]
-        for own in flow.rearrangements
-    )
+    known_reads = [own for _, own in reads if own is not None]
+    grouped = tuple(own for own in known_reads if own.groups > 1)
     parameters = {
         name: {dim: layout for dim, own in dims.items() if (layout := final(own)) is not None}
         for name, dims in flow.parameters.items()
     }
     features = {path: layout for path, own in flow.features.items() if (layout := final(Layout(0, own))) is not None}
-    followed = {*parameters, *(call.weight for call in flow.calls)}
+    followed = {*parameters, *(read.weight for read in flow.reads)}
     skipped = skipped_layers(flow.traced, followed, flow.reasons)
     seen = {pin.node for pin in flow.table.pins} | {n.name for n in flow.traced.graph.nodes if n.op == "get_attr"}
     pins = {node: Pin(own.reason, node, 0) for own, node in skipped.values() if node not in seen}
@@ -306,9 +250,9 @@ def build(
         resolution.blocks,
         resolution.producers,
         layouts,
-        reads,
+        tuple(own for own in known_reads if own.groups == 1),
         grouped,
-        selections,
+        tuple(own for _, own in selections if own is not None),
         tuple(Pick(user, node, own) for (user, node), own in picks.items() if own is not None),
         tuple(flow.slices),
         flow.lengths,
@@ -323,30 +267,3 @@ def build(
         bundles_of([(read.input, read.output, read.groups) for read in grouped], resolution, known.values()),
         tuple(own for own, _ in skipped.values()),
     )
-
-
-def _reads(flow: Flow, resolution: Resolution, shapes: Mapping[str, Any], final: Any) -> tuple[Any, Any]:
-    inputs = {int(b) for channels in flow.assumed(NETWORK_INPUT) for b in resolution.block_of[channels]}
-    reads, numbers = [], dict[str, int]()
-    for call in flow.calls:
-        name = call.weight.removesuffix(".weight")
-        numbers[name] = numbers.get(name, 0) + 1
-        layout = final(call.input)
-        reads.append(
-            Read(
-                name if numbers[name] == 1 else f"{name}#{numbers[name]}",
-                call.node.name,
-                flow.source(call.node).name,
-                call.weight,
-                call.bias,
-                layout,
-                final(call.output),
-                shapes[flow.source(call.node).name],
-                shapes[call.node.name],
-                call.groups,
-                call.input_axis,
-                call.is_convolution,
-                not inputs.isdisjoint(layout.blocks),
-            )
-        )
-    return tuple(read for read in reads if read.groups == 1), tuple(read for read in reads if read.groups > 1)

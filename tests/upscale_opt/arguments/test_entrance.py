@@ -73,8 +73,8 @@ class Things:
         images = [(torch.zeros(3, 4, 4), 0), (torch.ones(3, 4, 4), 1)]
         self.data = Dataset("four", images, images, 4, (3, 4, 4))
         self.folder = folder
-        upscale_opt.save_plan(self.plan, folder / "plan.json")
-        upscale_opt.save_masks(self.masks, folder / "masks.json")
+        upscale_opt.write_plan(self.plan, folder / "plan.json")
+        upscale_opt.write_masks(self.masks, folder / "masks.json")
 
 
 def valid_calls(own):
@@ -84,7 +84,7 @@ def valid_calls(own):
     labelled = [(own.x, torch.zeros(1, dtype=torch.int64))]
     learning = {"model": own.model, "data": own.data, "recipe": Recipe(epochs=1, batch_size=2)}
     return {
-        "access_table": {"profiles": list(upscale_opt.profile_accesses(own.exported, own.x, runs=1))},
+        "access_table": {"profiles": list(upscale_opt.profile_accesses(own.exported, own.x, repeats=1))},
         "allocate": {**traced, "data": labelled, "speedup": 1.1},
         "baseline_plan": {"problems": own.problems, "masks": own.masks},
         "calibrate": {**masked, "example_inputs": (own.x,), "directory": own.folder},
@@ -117,13 +117,13 @@ def valid_calls(own):
         "read_plan": {"path": own.folder / "plan.json"},
         "register_importance": {"importance": upscale_opt.IMPORTANCES["l2"]},
         "save_as": {"exported": own.exported, "path": own.folder / "a.ts", "form": "torchscript"},
-        "save_masks": {"masks": own.masks, "path": own.folder / "b.json"},
+        "write_masks": {"masks": own.masks, "path": own.folder / "b.json"},
         "save_picture": {
             "problem": own.problem,
             "orders": {"original": Order.identity(own.problem)},
             "path": own.folder / "a.png",
         },
-        "save_plan": {"plan": own.plan, "path": own.folder / "b.plan.json"},
+        "write_plan": {"plan": own.plan, "path": own.folder / "b.plan.json"},
         "trace": traced,
         "unwrapped": {"model": own.model},
         "verify": {**traced, "exported": own.exported},

@@ -17,7 +17,7 @@ from problems import LayerTimes, TimingTable, read_sparsity_profile, sparsity_gr
 ROOT = Path(__file__).resolve().parents[3]
 GRID = sparsity_grid(steps=3, highest=0.8)
 MODEL = ("--model", f"{Path(networks.__file__)}:Residual", "--input-shape", "1,3,8,8")
-FAST = ("--images", 24, "--trials", 2, "--reconstruction", "least-squares", "--time-limit", 1, "--runs", 2)
+FAST = ("--images", 24, "--trials", 2, "--reconstruction", "least-squares", "--time-limit", 1, "--repeats", 2)
 
 
 @pytest.fixture(autouse=True)
@@ -170,7 +170,7 @@ def test_a_stopped_run_goes_on_with_the_times_it_measured_and_ends_with_the_same
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "UPSCALE_OPT_CACHE": str(tmp_path / "cache")}
     out, document = tmp_path / "out", tmp_path / "a.json"
     options = (*MODEL, "--images", 24, "--trials", 8, "--reconstruction", "least-squares", "--speedup", 0.5)  # in reach
-    command = program(*options, "--runs", 2, "--rounds", 2, "--out", out, "--json", document)
+    command = program(*options, "--repeats", 2, "--rounds", 2, "--out", out, "--json", document)
     code, _ = stopped(command, environment, signal.SIGKILL, out, "reconstructions/step-001.safetensors")
     assert code == -signal.SIGKILL
     first = json.loads((out / "journal.json").read_text())["entries"]

@@ -510,7 +510,7 @@ def numeric_options():
 
 def test_the_numeric_options_are_found():
     found = set(numeric_options())
-    assert {("solve", "--seed"), ("check", "--runs"), ("train", "--lr"), ("allocate", "--speedup")} <= found
+    assert {("solve", "--seed"), ("check", "--repeats"), ("train", "--lr"), ("allocate", "--speedup")} <= found
     assert len(found) > 50
 
 
@@ -577,7 +577,7 @@ def test_latency_is_calibrated_solved_for_and_checked(tmp_path):
     assert solved.returncode == 0 and "costs: measured" in solved.stdout, solved.stderr
     assert json.loads((tmp_path / "solved.json").read_text())["costs"] == "measured"
     outputs = ("--out", tmp_path / "scatter.png", "--json", tmp_path / "checked.json")
-    checked = upscale_opt("check", *model, *tables, "--runs", "2", "--time-limit", "1", *outputs)
+    checked = upscale_opt("check", *model, *tables, "--repeats", "2", "--time-limit", "1", *outputs)
     assert checked.returncode == 0, checked.stderr
     assert "exact latency" in checked.stdout and "per access" in checked.stdout
     document = json.loads((tmp_path / "checked.json").read_text())
@@ -619,7 +619,7 @@ def test_half_precision_is_calibrated_checked_and_verified_in_float64(tmp_path):
     assert calibrated.returncode == 0 and "bfloat16" in calibrated.stdout, calibrated.stderr
     assert json.loads((tmp_path / "tables.json").read_text())["conditions"]["dtype"] == "bfloat16"
     told = ("--json", tmp_path / "compared.json")
-    compared = upscale_opt("compare", *model, *tables, "--objective", "latency", "--runs", "2", *told)
+    compared = upscale_opt("compare", *model, *tables, "--objective", "latency", "--repeats", "2", *told)
     assert compared.returncode == 0 and "costs: measured" in compared.stdout, compared.stderr
     assert "verified against the masked model in float64" in compared.stdout
     assert json.loads((tmp_path / "compared.json").read_text())["conditions"]["dtype"] == "bfloat16"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from upscale_opt import ModelReference, constrained_masks, l2_masks, load_model, read_plan, save_masks, trace
+from upscale_opt import ModelReference, constrained_masks, l2_masks, load_model, read_plan, trace, write_masks
 
 NETS = Path(networks.__file__)
 MODEL = ("--model", f"{NETS}:Residual", "--input-shape", "1,3,8,8", "--solver", "greedy")
@@ -88,12 +88,12 @@ def test_rounding_of_shared_sets_reaches_the_export(run, tmp_path, graph):
     expected = constrained_masks(graph, "0.6", round_to=8)
     found = read_plan(plan)
     assert all(np.array_equal(mask, expected[name]) for name, mask in found.masks.items())
-    assert set(found.reads.values()) == {"view"}
+    assert {own.mode for own in found.readings.values()} == {"view"}
     assert {len(order) % 8 for name, order in found.orders.items() if name not in ("x", "head")} == {0}
 
 
 def test_masks_of_a_safetensors_file_are_used(run, tmp_path, graph):
-    save_masks(l2_masks(graph, "0.75"), tmp_path / "masks.safetensors")
+    write_masks(l2_masks(graph, "0.75"), tmp_path / "masks.safetensors")
     code, out, err = run("solve", *MODEL, "--masks", tmp_path / "masks.safetensors", "--json", tmp_path / "out.json")
     assert code == 0, err
     assert "masks: 55 of 139 input channels kept, 55 asked for" in out

@@ -13,7 +13,7 @@ from upscale_opt import AnalyticCosts, ModelError, compare, l2_masks, profile, p
 def test_compare_gives_results_exports_and_latencies():
     model, inputs = networks.make(networks.Residual)
     masks = l2_masks(trace(model, inputs), 0.5)
-    comparison = compare(model, inputs, masks, solvers=("greedy", "cp-sat"), runs=3)
+    comparison = compare(model, inputs, masks, solvers=("greedy", "cp-sat"), repeats=3)
     assert comparison.solvers == ("greedy", "cp-sat")
     assert list(comparison.latencies) == ["unpruned", "baseline", "greedy", "cp-sat", "floor"]
     assert all(exported.verification.passed for exported in comparison.exports.values())
@@ -48,7 +48,7 @@ def test_latency_is_compared_with_the_costs_given():
 
 def test_profiles_have_the_figures_they_name():
     model, inputs = networks.make(networks.Residual)
-    measured = profile(model, inputs, runs=5)
+    measured = profile(model, inputs, repeats=5)
     assert len(measured.seconds) == 5 and min(measured.seconds) > 0
     assert measured.median == float(np.median(measured.seconds))
     assert measured.mean == pytest.approx(np.mean(measured.seconds)) and measured.std >= 0 and measured.iqr >= 0
@@ -75,14 +75,14 @@ def test_interleaved_profiles_take_turns():
                 x = x + 1
             return x
 
-    profile_interleaved({"a": Recorder("a"), "b": Recorder("b")}, torch.zeros(1), runs=4)
+    profile_interleaved({"a": Recorder("a"), "b": Recorder("b")}, torch.zeros(1), repeats=4)
     assert calls == ["a", "b"] * 5  # warm-up, then four rounds
 
 
 def test_one_run_is_no_measurement():
     model, inputs = networks.make(networks.Residual)
     with pytest.raises(ModelError, match="at least 2 runs"):
-        profile(model, inputs, runs=1)
+        profile(model, inputs, repeats=1)
 
 
 def test_torchscript_is_measured_as_it_is():
@@ -95,6 +95,6 @@ def test_torchscript_is_measured_as_it_is():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         script = torch.jit.trace(model, inputs)
-    profiles = profile_interleaved({"eager": model, "script": script}, inputs, runs=2)
+    profiles = profile_interleaved({"eager": model, "script": script}, inputs, repeats=2)
     assert {name: own.backend for name, own in profiles.items()} == {"eager": "eager", "script": "torchscript"}
     assert all(len(own.seconds) == 2 for own in profiles.values())

@@ -58,7 +58,7 @@ def test_exports_of_every_mode_are_exact(network, mode):
     masked = prune(*network, 0.5, mode=mode)
     for exported in (masked.export(), masked.export(masked.solve("greedy")), masked.export(masked.baseline_plan())):
         assert exported.verification.passed and exported.verification.relative_error < 1e-12
-        assert same(exported.plan.masks, masked.masks) and same(exported.plan.outputs, masked.output_masks)
+        assert same(exported.plan.masks, masked.masks) and same(exported.plan.output_masks, masked.output_masks)
 
 
 def test_every_step_hangs_on_the_one_before(network, masked):

@@ -32,7 +32,7 @@ def checked(tmp_path_factory):
     tables = calibrate(masks, inputs, directory=tmp_path_factory.mktemp("tables"), effort=QUICK)
     costs = MeasuredCosts(tables, AnalyticCosts())
     made = prepare(model, inputs, masks, graph=graph, objective="latency", costs=costs)
-    return made, check_orders(made, time_limit=1, runs=2, accesses=True)
+    return made, check_orders(made, time_limit=1, repeats=2, accesses=True)
 
 
 def test_eleven_orders_are_predicted_and_measured(checked):
@@ -63,7 +63,9 @@ def test_orders_with_the_same_plan_are_one_export(checked, monkeypatch):
         yield from {**orders, "exact span": orders["exact traffic"]}.items()
 
     monkeypatch.setattr(order_checks, "_orders", twice)
-    found = check_orders(made, time_limit=1, runs=2, copies=1, accesses=["exact traffic", "exact span"], verify=False)
+    found = check_orders(
+        made, time_limit=1, repeats=2, copies=1, accesses=["exact traffic", "exact span"], verify=False
+    )
     distinct = [name for name in found.names if name not in found.same_as]
     assert len(counted) == len(distinct) < len(found.names)
     assert not any(found.plans[a] == found.plans[b] for i, a in enumerate(distinct) for b in distinct[:i])
@@ -106,7 +108,7 @@ def test_every_copy_is_measured(checked):
 
 def test_other_models_are_measured_beside_the_orders(checked):
     made, _ = checked
-    found = check_orders(made, time_limit=1, runs=2, copies=1, verify=False, beside={"unpruned": made.model})
+    found = check_orders(made, time_limit=1, repeats=2, copies=1, verify=False, beside={"unpruned": made.model})
     assert found.beside["unpruned"] > 0 and "unpruned" not in found.names
     assert len(found.profiles["unpruned"].seconds) == 2 and "unpruned" in str(found)
     assert json.loads(json.dumps(found.to_dict()))["beside"] == dict(found.beside)
@@ -121,7 +123,7 @@ def test_torchscript_is_traced_once_per_model_and_not_per_copy(checked, monkeypa
     monkeypatch.setattr(
         torch.jit, "trace", lambda module, *given, **how: traced.append(module) or honest(module, *given, **how)
     )
-    found = check_orders(made, time_limit=1, runs=2, copies=3, verify=False, backend="torchscript")
+    found = check_orders(made, time_limit=1, repeats=2, copies=3, verify=False, backend="torchscript")
     distinct = len(found.names) - len(found.same_as)
     assert len(traced) == distinct + 1
     assert {own.backend for own in found.profiles.values()} == {"torchscript"}
@@ -129,7 +131,7 @@ def test_torchscript_is_traced_once_per_model_and_not_per_copy(checked, monkeypa
 
 
 def test_accesses_of_orders_named_and_of_the_worst_predicted_are_measured(checked):
-    found = check_orders(checked[0], time_limit=1, runs=2, copies=1, accesses=("greedy",), verify=False)
+    found = check_orders(checked[0], time_limit=1, repeats=2, copies=1, accesses=("greedy",), verify=False)
     errors = [abs(p / m - 1) for p, m in zip(found.predicted, found.measured, strict=True)]
     pair = worst_ranked_pair(found.predicted, found.measured, tolerance=2 * found.noise)
     misranked = {found.names[i] for i in pair or ()}
@@ -142,7 +144,7 @@ def test_the_two_orders_ranked_wrongly_are_compared_access_by_access(checked):
     _, found = checked
     names, common = ("identity", "greedy", "exact span"), {"down": 5e-3, "head": 1e-3}
     expected = {
-        name: {a: replace(e, reading=replace(e.reading, nanoseconds=0.0)) for a, e in own.items()}
+        name: {a: replace(e, nanoseconds=0.0) for a, e in own.items()}
         for name, own in found.expected.items()
         if name in names
     }
@@ -176,7 +178,7 @@ def test_orders_ranked_wrongly_are_among_those_whose_accesses_are_measured():
 def test_predictions_are_the_floor_plus_what_each_access_adds(checked):
     _, found = checked
     for name, predicted in zip(found.names, found.predicted, strict=True):
-        added = sum(own.reading.nanoseconds - own.least for own in found.expected[name].values())
+        added = sum(own.nanoseconds - own.least for own in found.expected[name].values())
         assert np.isclose(predicted, found.floor + added / 1e9)
 
 
@@ -219,7 +221,7 @@ def test_every_network_has_a_floor(network):
 def test_the_floor_of_a_plan_computes_as_the_plan_does():
     model, inputs, graph, masks = masked(networks.Residual)
     made = prepare(model, inputs, masks, graph=graph)
-    own = replace(baseline_plan(made.problems, made.masks), kernels={"down": "matmul"})
+    own = baseline_plan(made.problems, made.masks).with_readings(["down"], kernel="matmul")
     floor = floor_of_plan(model, inputs, own)
     assert isinstance(floor.get_submodule("down"), MatrixConv2d)
     assert not any(isinstance(module, Gather) for module in floor.modules())

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from problems import Order, evaluate
-from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt import (
     AnalyticCosts,
     PlanError,
@@ -18,9 +17,10 @@ from upscale_opt import (
     load,
     masked_copy,
     read_plan,
-    save_plan,
     trace,
+    write_plan,
 )
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.models.memory_formats import is_channels_last
 from upscale_opt.modules.selections import Gather
 from upscale_opt.planning.plans import Plan
@@ -48,11 +48,11 @@ def test_reads_in_pieces_export_exactly(kind, planned):
     model, inputs = networks.make(kind)
     for seed, keep in enumerate((0.15, 0.5, 0.9)):
         plan = planned(model, inputs, seed=seed, keep=keep, objective="latency", costs=JOINS)[-1]
-        assert set(plan.reads.values()) <= {"view", "pieces"}
+        assert {own.mode for own in plan.readings.values()} <= {"view", "pieces"}
         exported = export(model, inputs, plan)
         assert exported.verification.passed and exported.verification.relative_error <= 1e-9
         if keep == 0.5:
-            assert "pieces" in plan.reads.values()
+            assert plan.count("pieces")
 
 
 def test_pieces_are_as_many_narrows_as_there_are_runs(planned):
@@ -64,13 +64,13 @@ def test_pieces_are_as_many_narrows_as_there_are_runs(planned):
     for problem in problems.values():
         order = Order([plan.orders[block.name] for block in problem.blocks])
         for access in evaluate(problem, order).accesses:
-            if plan.reads[access.name] == "pieces":
+            if plan.readings[access.name].mode == "pieces":
                 joined = nodes[access.name.replace(".", "_")].args[0]
                 assert joined.target is torch.cat and len(joined.args[0]) == access.runs
                 widths = [piece.args[3] for piece in joined.args[0]]
                 assert sum(widths) == access.kept and min(widths) > 0
     for mode in ("pieces", "over-read", "copy"):
-        same = export(model, inputs, Plan(masks, plan.orders, dict.fromkeys(plan.reads, mode)))
+        same = export(model, inputs, Plan(masks, plan.orders, dict.fromkeys(plan.readings, mode)))
         assert same.verification.passed
 
 
@@ -139,7 +139,7 @@ def test_views_and_over_reads_are_narrows_and_copies_are_gathers(planned):
     _, _, _, plan = planned(model, inputs, objective="copies")
     exported = export(model, inputs, plan, verify=False)
     gathers = [path for path, module in exported.module.named_modules() if isinstance(module, Gather)]
-    assert gathers == [f"{name}_gather" for name, mode in plan.reads.items() if mode == "copy"]
+    assert gathers == [f"{name}_gather" for name, own in plan.readings.items() if own.mode == "copy"]
     _, _, _, plan = planned(model, inputs, objective="span")
     exported = export(model, inputs, plan, verify=False)
     assert not any(isinstance(module, Gather) for module in exported.module.modules())
@@ -154,7 +154,7 @@ def test_the_baseline_keeps_the_original_order_and_gathers(planned):
     for problem in problems.values():
         for block, stored in zip(problem.blocks, problem.stored, strict=True):
             assert np.array_equal(exported.plan.orders[block.name], stored)
-    assert exported.plan.reads["down"] == "copy"
+    assert exported.plan.readings["down"].mode == "copy"
     same = export(model, inputs, masks=masks, baseline=True, verify=False)
     assert same.plan == exported.plan
 
@@ -253,7 +253,7 @@ def test_a_constant_output_proves_nothing(planned):
 def test_plans_round_trip_through_a_file(planned, tmp_path):
     model, inputs = networks.make(networks.Sliced)
     _, _, _, plan = planned(model, inputs)
-    save_plan(plan, tmp_path / "plan.json")
+    write_plan(plan, tmp_path / "plan.json")
     assert read_plan(tmp_path / "plan.json") == plan
 
 
@@ -286,12 +286,12 @@ def test_plans_that_do_not_fit_are_refused(planned):
     with pytest.raises(PlanError, match="made for another model"):
         export(other, other_inputs, plan)
     with pytest.raises(PlanError, match="has length 3"):
-        export(model, inputs, Plan({**masks, "down.weight": np.ones(3, dtype=bool)}, plan.orders, plan.reads))
+        export(model, inputs, Plan({**masks, "down.weight": np.ones(3, dtype=bool)}, plan.orders, plan.readings))
     with pytest.raises(PlanError, match="not a permutation"):
-        export(model, inputs, Plan(masks, {**plan.orders, "stem": plan.orders["stem"][1:]}, plan.reads))
-    name = next(name for name, mode in plan.reads.items() if mode == "copy")
+        export(model, inputs, Plan(masks, {**plan.orders, "stem": plan.orders["stem"][1:]}, plan.readings))
+    name = next(name for name, own in plan.readings.items() if own.mode == "copy")
     with pytest.raises(PlanError, match="not contiguous"):
-        export(model, inputs, Plan(masks, plan.orders, {**plan.reads, name: "view"}))
+        export(model, inputs, Plan(masks, plan.orders, {**plan.readings, name: "view"}))
     with pytest.raises(PlanError, match="needs a plan"):
         export(model, inputs)
 

@@ -3,8 +3,6 @@
 Each is exported with random masks, orders and read modes, and compared with its masked model in float64.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -240,7 +238,7 @@ def test_a_shared_gather_stands_where_its_tensor_is_made_unless_somebody_writes_
     graph = trace(model, x)
     masks = effective_masks(graph, {"left.weight": kept, "right.weight": kept}).masks
     plan = baseline_plan(extract(graph, masks), masks)
-    copies = replace(plan, slices=None, reads=dict.fromkeys(plan.reads, "copy"))
+    copies = plan.with_readings(mode="copy", late=False)
     assert export(model, x, copies, graph=graph).verification.passed
 
 
@@ -340,5 +338,5 @@ def test_channels_of_several_entries_are_selected_in_front_of_a_normalisation(jo
         masks = effective_masks(graph, {"next.weight": np.array(kept)}).masks
         problems = extract(graph, masks)
         baseline = baseline_plan(problems, masks)
-        chosen = replace(baseline, reads={**baseline.reads, "next": mode}, slices=frozenset(["next"]))
+        chosen = baseline.with_readings(["next"], mode=mode, late=False)
         assert export(model, x, chosen, graph=graph).verification.relative_error <= 1e-9

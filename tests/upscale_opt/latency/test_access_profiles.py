@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 
 import networks
 import numpy as np
@@ -68,7 +67,7 @@ def exported(kept, modes, *, batch=1, memory_format="contiguous"):
 
 
 def profiles(*arguments, **options):
-    found = profile_accesses(*exported(*arguments, **options), runs=2)
+    found = profile_accesses(*exported(*arguments, **options), repeats=2)
     return {own.name: own for own in found}
 
 
@@ -79,7 +78,7 @@ def test_an_access_widened_to_all_that_is_stored_selects_nothing():
     """What stands in front of it then serves others, too."""
     result, x = exported(SLICE, {"first": "over-read"})
     narrow = {own.name: own for own in nodes_of_accesses(result)}["first"]
-    plan = replace(result.plan, widths={"first": 16})
+    plan = result.plan.with_readings(["first"], width=16)
     model = Branches().eval()
     wide = {own.name: own for own in nodes_of_accesses(export(model, x, plan, verify=False))}["first"]
     assert len(narrow.selection) == 1 and narrow.selection[0] != "stem"
@@ -139,7 +138,7 @@ def test_copies_of_contiguous_inputs_are_not_counted():
     with torch.profiler.profile() as profiler:
         result(x.contiguous())
     assert "aten::contiguous" in {event.name for event in profiler.events()}
-    found = {own.name: own for own in profile_accesses(result, x.contiguous(), runs=1)}
+    found = {own.name: own for own in profile_accesses(result, x.contiguous(), repeats=1)}
     assert not found["stem"].copies
 
 
@@ -175,7 +174,7 @@ def test_work_in_front_belongs_to_the_only_access_that_uses_it():
     assert nodes["third"].prologue == ("bn", "relu") and len(nodes["third"].selection) == 1
     assert nodes["first"].prologue == () and len(nodes["first"].selection) == 1
     assert nodes["second"].prologue == nodes["second"].selection == ()
-    found = {own.name: own for own in profile_accesses(result, x, runs=2)}
+    found = {own.name: own for own in profile_accesses(result, x, repeats=2)}
     assert found["third"].prologue_seconds > 0 == found["first"].prologue_seconds
 
 
@@ -188,7 +187,7 @@ def test_every_node_of_a_dense_network_belongs_to_an_access(early):
     sizes = {name: graph.module.get_parameter(f"{name}.weight").shape[1] for name in reads}
     masks = effective_masks(graph, {name: np.arange(size) % 2 == 0 for name, size in sizes.items()}).masks
     plan = baseline_plan(extract(graph, masks), masks)
-    plan = replace(plan, slices=frozenset(reads) if early else frozenset())
+    plan = plan.with_readings(late=True).with_readings(reads if early else (), late=False)
     result = export(model, inputs, plan)
     accesses = nodes_of_accesses(result)
     owned = [node for own in accesses for node in (own.consumer, *own.selection, *own.prologue)]
@@ -207,10 +206,10 @@ def test_pieces_are_selected_by_slices_and_their_concatenation():
 def test_every_read_of_a_network_is_profiled(network, planned):
     model, inputs = networks.make(network)
     graph, _, _, plan = planned(model, inputs)
-    found = profile_accesses(export(model, inputs, plan, graph=graph, verify=False), inputs, runs=1)
+    found = profile_accesses(export(model, inputs, plan, graph=graph, verify=False), inputs, repeats=1)
     assert {own.name for own in found} == {read.name for read in graph.reads}
     for own in found:
-        assert own.mode == "full" or own.mode == plan.reads[own.name]
+        assert own.mode == "full" or own.mode == plan.readings[own.name].mode
         if own.mode in ("copy", "pieces"):
             assert own.copies and not own.is_hidden_copy
 
@@ -240,7 +239,7 @@ def test_profiles_become_plain_values():
 def test_what_cannot_be_profiled_is_refused():
     result, x = exported({}, {})
     with pytest.raises(ModelError, match="runs is 0; give a whole number of at least 1"):
-        profile_accesses(result, x, runs=0)
+        profile_accesses(result, x, repeats=0)
     with pytest.raises(ModelError, match="does not run on the example inputs"):
         profile_accesses(result, torch.zeros(1, 5, 8, 8))
 
@@ -286,7 +285,7 @@ def test_passes_of_several_exports_take_turns(monkeypatch):
 
     monkeypatch.setattr(access_profiles, "profiled_pass", noting)
     exports, x = {name: own[0] for name, own in made.items()}, made["first"][1]
-    found = profile_accesses_interleaved(exports, x, runs=2)
+    found = profile_accesses_interleaved(exports, x, repeats=2)
     assert turns == 3 * ["first", "second"]
     assert {name: [p.name for p in own if p.mode == "copy"] for name, own in found.items()} == {
         "first": ["first"],

@@ -14,14 +14,14 @@ from upscale_opt import ModelError, export, extract
 from upscale_opt.comparing.pruning import prepare
 from upscale_opt.latency.backends import BACKENDS, prepared
 from upscale_opt.latency.calibration import calibrate, conditions_of, keys_of, spans_between
-from upscale_opt.latency.cost_tables import CostTables, Timing
+from upscale_opt.latency.cost_tables import Case, CostTables, Timing
 from upscale_opt.latency.measured_costs import MeasuredCosts
-from upscale_opt.latency.specimens import Case, Specimen, forms_of, inputs_of, positions_of
+from upscale_opt.latency.specimens import Specimen, forms_of, inputs_of, positions_of
 from upscale_opt.models.loading import in_memory_format
 from upscale_opt.planning.cost_model import AnalyticCosts
 from upscale_opt.planning.layer_shapes import Layer
 from upscale_opt.planning.plans import baseline_plan
-from upscale_opt.planning.reading import GATHERING, MATMUL
+from upscale_opt.planning.reading import GATHERING, MATMUL, Reading
 
 
 @pytest.mark.parametrize("network", [networks.Residual, networks.Dense, networks.Flattened, networks.Shared])
@@ -42,7 +42,7 @@ def test_all_distinct_shapes_are_measured_once_and_kept(network, tmp_path, monke
 def test_an_interrupt_keeps_what_was_measured(tmp_path, monkeypatch):
     from upscale_opt.latency import calibration
 
-    _, inputs, graph, masks = masked(networks.Residual)
+    _, inputs, _, masks = masked(networks.Residual)
     honest, seen = calibration.measure, []
 
     def interrupted(key, *others):
@@ -72,7 +72,7 @@ def noted(monkeypatch):
 
 
 def test_all_shapes_are_timed_once_before_any_a_second_time(tmp_path, monkeypatch):
-    _, inputs, graph, masks = masked(networks.Residual)
+    _, inputs, _, masks = masked(networks.Residual)
     keys, seen = keys_of(masks), noted(monkeypatch)
     tables = calibrate(masks, inputs, directory=tmp_path, effort=replace(QUICK, rounds=5, sweeps=2))
     assert seen == [(key, 0) for key in keys] + [(key, 3) for key in keys]
@@ -81,7 +81,7 @@ def test_all_shapes_are_timed_once_before_any_a_second_time(tmp_path, monkeypatc
 
 def test_tables_with_fewer_figures_get_the_rest_in_the_ways_they_know(tmp_path, monkeypatch):
     """An interrupted calibration goes on with the next sweep; a calibration with less effort changes nothing."""
-    _, inputs, graph, masks = masked(networks.Residual)
+    _, inputs, _, masks = masked(networks.Residual)
     half = calibrate(masks, inputs, directory=tmp_path, effort=replace(QUICK, sweeps=1))
     seen = noted(monkeypatch)
     more = replace(QUICK, rounds=4, sweeps=2)
@@ -95,7 +95,7 @@ def test_tables_with_fewer_figures_get_the_rest_in_the_ways_they_know(tmp_path, 
 
 def test_tables_made_with_less_care_are_made_again(tmp_path, monkeypatch):
     """Figures of short calls or of fewer spans do not stay in a table that is asked for with more effort."""
-    _, inputs, graph, masks = masked(networks.Residual)
+    _, inputs, _, masks = masked(networks.Residual)
     less = calibrate(masks, inputs, directory=tmp_path, effort=replace(QUICK, spans=1))
     seen = noted(monkeypatch)
     more = calibrate(masks, inputs, directory=tmp_path, effort=replace(QUICK, spans=6, copies=2))
@@ -107,7 +107,7 @@ def test_tables_made_with_less_care_are_made_again(tmp_path, monkeypatch):
 
 def test_tables_that_lack_a_way_to_read_are_made_again(tmp_path, monkeypatch):
     """As those that the timing of layers for SPDY leaves in the same file."""
-    _, inputs, graph, masks = masked(networks.Residual)
+    _, inputs, _, masks = masked(networks.Residual)
     tables = calibrate(masks, inputs, directory=tmp_path, effort=QUICK)
     key = max(tables.entries, key=lambda own: len(tables.entries[own]))
     tables.entries[key] = tables.entries[key][:1]
@@ -144,8 +144,8 @@ FLAT = Layer("Linear", (2, 48), 1, 4, 6, bias=True)
 def test_specimens_read_the_channels_they_say(layer, memory_format):
     """With the weights of channels that are not read left out, all ways to read give the plain consumer's output."""
     cases = forms_of(layer, 5, 12, [5, 8, 12], [2, 4], gathering=True)
-    assert {case.kernel for case in cases} == ({"", MATMUL, GATHERING} if layer.is_pointwise else {""})
-    assert {case.late for case in cases if case.kernel == MATMUL} == {
+    assert {case.reading.kernel for case in cases} == ({"", MATMUL, GATHERING} if layer.is_pointwise else {""})
+    assert {case.reading.late for case in cases if case.reading.kernel == MATMUL} == {
         CONVOLUTION: {False},
         POINTWISE: {False, True},
     }.get(layer, set())
@@ -155,11 +155,13 @@ def test_specimens_read_the_channels_they_say(layer, memory_format):
         )
         specimen = Specimen(layer, case, 12, np.random.default_rng(1)).double().eval()
         found = specimen(*inputs)
-        positions = positions_of(case, 12, np.random.default_rng(1)) if case.form != "contiguous" else np.arange(5)
+        positions = (
+            positions_of(case, 12, np.random.default_rng(1)) if case.reading.mode != "contiguous" else np.arange(5)
+        )
         entries = (positions[:, None] * layer.channel_size + np.arange(layer.channel_size)).ravel()
         x = torch.cat(inputs, layer.axis)
         select = functools.partial(torch.index_select, dim=layer.axis, index=torch.from_numpy(entries))
-        for step in [*specimen.prologue, select] if case.late else [select, *specimen.prologue]:
+        for step in [*specimen.prologue, select] if case.reading.late else [select, *specimen.prologue]:
             x = step(x)
         plain = nn.Linear if layer.kind == "Linear" else nn.Conv2d
         expected = plain.forward(specimen.consumer, x)
@@ -170,7 +172,7 @@ def test_specimens_read_the_channels_they_say(layer, memory_format):
 def test_pieces_have_as_many_runs_as_they_say():
     for kept, stored in ((5, 12), (32, 49), (128, 237)):
         for runs in (2, 4, min(kept, stored - kept + 1)):
-            positions = positions_of(Case("pieces", kept, runs), stored, np.random.default_rng(0))
+            positions = positions_of(Case(Reading("pieces"), kept, runs), stored, np.random.default_rng(0))
             assert len(positions) == kept == len(set(positions.tolist())) and positions[-1] < stored
             assert 1 + int((np.diff(positions) > 1).sum()) == runs
 
@@ -205,34 +207,34 @@ def test_plans_read_in_the_ways_that_the_tables_find_cheapest_and_compute_the_sa
         entries = {}
         for key in keys_of(masks):
             cases = forms_of(key.layer, key.kept, key.stored, range(key.kept, key.stored + 1), [2, 4])
-            entries[key] = tuple(
-                Timing(c.form, c.channels, c.runs, c.kernel, (_cost(c, key.stored, cheap),), c.late) for c in cases
-            )
+            entries[key] = tuple(Timing(case, (_cost(case, key.stored, cheap),)) for case in cases)
         costs = MeasuredCosts(CostTables(conditions, entries), AnalyticCosts())
         made = prepare(model, inputs, masks, graph=graph, objective="latency", costs=costs)
         plan = made.read_cheaply(baseline_plan(made.problems, made.masks))
         free = {name for name, table in made.tables.items() if table.key.kept < table.key.stored}
         exported = export(model, inputs, plan, graph=graph)
         assert exported.verification.passed and free
-        modes = {plan.reads[name] for name in free}
+        readings = {name: plan.readings[name] for name in free}
+        products = {name for name, own in readings.items() if own.kernel == MATMUL}
+        modes = {own.mode for own in readings.values()}
         able = {name for name in free if made.tables[name].key.layer.has_prologue}
         pointwise = {name for name in free if made.tables[name].key.layer.is_pointwise}
-        late = able & plan.kernels.keys() if cheap == "late matmul" else able if cheap.startswith("late") else set()
-        assert plan.slices & able == able - late
+        late = able & products if cheap == "late matmul" else able if cheap.startswith("late") else set()
+        assert {name for name in able if readings[name].late} == late
         if cheap == "whole":
-            assert all(plan.widths[name] == made.tables[name].key.stored for name in free)
+            assert all(readings[name].width == made.tables[name].key.stored for name in free)
         elif cheap == "copy":
             assert modes == {"copy"}
         elif cheap == MATMUL:
-            assert plan.kernels.keys() & free == pointwise
+            assert products == pointwise
         elif cheap == "late matmul":
             assert late <= pointwise and bool(late) == bool(able & pointwise)
 
 
 def _cost(case, stored, cheap):
-    if case.form == "over-read" and case.channels == stored:
+    if case.reading.mode == "over-read" and case.channels == stored:
         return 1000 if cheap == "whole" else 9000
-    if case.kernel == MATMUL:
-        return 1000 if cheap == ("late matmul" if case.late else MATMUL) else 9000
-    form = f"late {case.form}" if case.late else case.form
+    if case.reading.kernel == MATMUL:
+        return 1000 if cheap == ("late matmul" if case.reading.late else MATMUL) else 9000
+    form = f"late {case.reading.mode}" if case.reading.late else case.reading.mode
     return 1000 if form == cheap else 5000 + 10 * case.channels

@@ -14,12 +14,12 @@ import pytest
 from problems import Curve, ProblemError
 from problems.files import locked
 from upscale_opt.errors import UpscaleError
-from upscale_opt.latency.cost_tables import Conditions, CostTables, Detail, Key, Timing, Way, default_directory
-from upscale_opt.latency.measured_costs import OWN, MeasuredCosts, MeasuredTable
-from upscale_opt.planning.reading import Reading
+from upscale_opt.latency.cost_tables import Case, Conditions, CostTables, Detail, Key, Timing, default_directory
+from upscale_opt.latency.measured_costs import OWN, OWN_COPY, MeasuredCosts, MeasuredTable
 from upscale_opt.latency.readings import fastest_kernels
 from upscale_opt.planning.cost_model import AnalyticCosts, Workload
 from upscale_opt.planning.layer_shapes import Layer
+from upscale_opt.planning.reading import Reading
 
 LAYER = Layer("Conv2d", (1, 64, 14, 14), 1, 1, 24, (1, 1), (1, 1), (0, 0), (1, 1), False, ("BatchNorm2d",), (40, 24))
 CONDITIONS = Conditions("a CPU", "float32", "contiguous", "eager", 2, "2.13.0")
@@ -29,7 +29,7 @@ KEY = Key(LAYER, 32, 64)
 def timing(form, channels, *nanoseconds, runs=1, kernel="", late=False):
     """As many rounds as the first has; one figure stands for all."""
     figures = nanoseconds if len(nanoseconds) == 3 else 3 * nanoseconds
-    return Timing(form, channels, runs, kernel, figures, late)
+    return Timing(Case(Reading(form, kernel=kernel, late=late), channels, runs), figures)
 
 
 TIMINGS = (
@@ -237,14 +237,14 @@ def test_curves_are_monotone_through_medians_and_capped_by_reading_everything():
 @pytest.mark.parametrize(
     ("span", "runs", "expected"),
     [
-        (32, 1, Reading("view", 1050, None, "matmul")),
-        (40, 2, Reading("pieces", 1200)),
-        (40, 9, Reading("over-read", 1350)),
-        (64, 9, Reading("copy", 1380)),
+        (32, 1, (Reading("view", kernel="matmul"), 1050)),
+        (40, 2, (Reading("pieces"), 1200)),
+        (40, 9, (Reading("over-read"), 1350)),
+        (64, 9, (Reading("copy"), 1380)),
     ],
 )
 def test_the_cheapest_way_to_read(span, runs, expected):
-    assert MeasuredTable(KEY, TIMINGS).reading(span, runs) == expected
+    assert MeasuredTable(KEY, TIMINGS).cheapest(span, runs) == expected
 
 
 def test_times_are_those_of_a_quiet_round():
@@ -252,7 +252,7 @@ def test_times_are_those_of_a_quiet_round():
     rounds = (timing("contiguous", 32), timing("over-read", 32), timing("over-read", 64), timing("copy", 32))
     figures = ((1000, 2000, 1000, 2000), (1100, 2200, 1100, 2200), (1500, 3000, 1500, 3000), (1200, 2400, 9999, 2400))
     table = MeasuredTable(KEY, tuple(replace(t, nanoseconds=own) for t, own in zip(rounds, figures, strict=True)))
-    assert table.contiguous == 1000 and table.whole[OWN] == 1500 and table.copies[OWN] == 1200
+    assert table.contiguous == 1000 and table.whole[OWN] == 1500 and table.copies[OWN_COPY] == 1200
     assert table.timings[0].nanoseconds == figures[0], "raw figures are kept"
 
 
@@ -264,25 +264,27 @@ def test_tables_whose_rounds_differ_are_refused():
 def test_a_faster_matrix_product_counts_after_copies_and_pieces_and_for_the_floor():
     """The product of what is kept takes 300 less than the convolution: so do a copy and pieces that hand it that."""
     faster = tuple(
-        replace(t, nanoseconds=3 * (700,)) if (t.kernel, t.channels) == ("matmul", 32) else t for t in TIMINGS
+        replace(t, nanoseconds=3 * (700,)) if (t.case.reading.kernel, t.case.channels) == ("matmul", 32) else t
+        for t in TIMINGS
     )
     table = MeasuredTable(KEY, faster)
-    assert table.least == Reading("view", 700, None, "matmul") and fastest_kernels({"x": table}) == {"x": "matmul"}
+    assert table.least == (Reading("view", kernel="matmul"), 700) and fastest_kernels({"x": table}) == {"x": "matmul"}
     assert (
-        table.copies == {OWN: 1380, Way("matmul"): 1080} and table.time_of("copy", width=32, runs=9, kernel="") == 1380
+        table.copies == {OWN_COPY: 1380, Reading("copy", kernel="matmul"): 1080}
+        and table.time_of(Reading("copy"), width=32, runs=9) == 1380
     )
-    assert table.time_of("pieces", width=32, runs=2, kernel="matmul") == 900
+    assert table.time_of(Reading("pieces", kernel="matmul"), width=32, runs=2) == 900
     assert fastest_kernels({"x": MeasuredTable(KEY, TIMINGS)}) == {}
 
 
 def test_channels_are_selected_behind_what_serves_the_consumer_alone_where_that_is_faster():
     late = (timing("over-read", 40, 1340, late=True), timing("copy", 32, 1290, late=True))
     table = MeasuredTable(KEY, (*TIMINGS, *late))
-    assert table.reading(64, 9) == Reading("copy", 1290, late=True) and table.to_cost_table().copy == 1290 - 1050
-    assert table.reading(40, 9) == Reading("copy", 1290, late=True)
-    assert [table.time_of("copy", width=32, runs=9, late=late) for late in (False, True)] == [1380, 1290]
-    assert MeasuredTable(KEY, (*TIMINGS, late[0])).reading(40, 9) == Reading("over-read", 1340, late=True)
-    assert table.time_of("over-read", width=64, runs=9, late=True) == 1500, "everything is read alike"
+    assert table.cheapest(64, 9) == (Reading("copy", late=True), 1290) and table.to_cost_table().copy == 1290 - 1050
+    assert table.cheapest(40, 9) == (Reading("copy", late=True), 1290)
+    assert [table.time_of(Reading("copy", late=late), width=32, runs=9) for late in (False, True)] == [1380, 1290]
+    assert MeasuredTable(KEY, (*TIMINGS, late[0])).cheapest(40, 9) == (Reading("over-read", late=True), 1340)
+    assert table.time_of(Reading("over-read", late=True), width=64, runs=9) == 1500, "everything is read alike"
 
 
 def test_tables_of_older_versions_are_measured_again(tmp_path):
@@ -294,7 +296,7 @@ def test_tables_of_older_versions_are_measured_again(tmp_path):
 
 def test_everything_is_read_where_that_is_cheapest():
     fast = (*TIMINGS[:6], timing("over-read", 64, 1010), *TIMINGS[7:])
-    assert MeasuredTable(KEY, fast).reading(48, 9) == Reading("over-read", 1010, 64)
+    assert MeasuredTable(KEY, fast).cheapest(48, 9) == (Reading("over-read", 64), 1010)
     assert MeasuredTable(KEY, fast).to_cost_table().read.costs == (1010, 1010, 1010, 1010)
 
 
@@ -303,8 +305,12 @@ def test_widths_are_rounded_up_where_multiples_of_8_are_faster():
     slow_start = (timing("contiguous", 37, 900), timing("over-read", 37, 2000), timing("over-read", 40, 1000))
     rest = (timing("over-read", 56, 1800), timing("over-read", 64, 3000))
     table = MeasuredTable(key, slow_start + rest)
-    assert table.aligned == {OWN} and table.reading(41, 9).width == 48 and table.reading(37, 1).width == 40
-    assert table.reading(57, 9) == Reading("over-read", 1950), "all that is stored is no rounded width"
+    assert (
+        table.aligned == {OWN}
+        and table.cheapest(41, 9).reading.width == 48
+        and table.cheapest(37, 1).reading.width == 40
+    )
+    assert table.cheapest(57, 9) == (Reading("over-read"), 1950), "all that is stored is no rounded width"
 
 
 def test_a_way_is_rounded_up_only_where_it_is_faster_itself():
@@ -312,7 +318,7 @@ def test_a_way_is_rounded_up_only_where_it_is_faster_itself():
     own = (timing("contiguous", 37, 900), timing("over-read", 37, 2000), timing("over-read", 40, 1500))
     product = tuple(timing("over-read", n, t, kernel="matmul") for n, t in ((37, 1000), (40, 1400), (56, 1600)))
     table = MeasuredTable(Key(LAYER, 37, 64), (*own, *product, timing("over-read", 64, 3000)))
-    assert table.aligned == {OWN} and table.reading(37, 1) == Reading("view", 1000, None, "matmul")
+    assert table.aligned == {OWN} and table.cheapest(37, 1) == (Reading("view", kernel="matmul"), 1000)
 
 
 def test_what_was_not_measured_is_computed_and_both_are_named():
@@ -328,7 +334,7 @@ def test_what_was_not_measured_is_computed_and_both_are_named():
 
 
 def test_a_table_that_lacks_a_timing_is_refused():
-    for lacking in (TIMINGS[1:], TIMINGS[:1], [t for t in TIMINGS if t.channels != 64]):
+    for lacking in (TIMINGS[1:], TIMINGS[:1], [t for t in TIMINGS if t.case.channels != 64]):
         with pytest.raises(UpscaleError, match="lacks timings"):
             MeasuredTable(KEY, tuple(lacking))
 
@@ -340,10 +346,10 @@ def test_layers_come_back_from_their_dictionaries():
 
 def test_time_of_a_given_way_is_that_way_s_even_if_another_is_cheaper():
     table = MeasuredTable(KEY, TIMINGS)
-    assert table.time_of("over-read", width=40, runs=9, kernel="matmul") == 1600
-    assert table.time_of("over-read", width=64, runs=9, kernel="") == 1500
-    assert table.time_of("copy", width=32, runs=9, kernel="") == 1380
-    assert np.isclose(table.time_of("pieces", width=32, runs=3, kernel=""), 1400)
+    assert table.time_of(Reading("over-read", kernel="matmul"), width=40, runs=9) == 1600
+    assert table.time_of(Reading("over-read"), width=64, runs=9) == 1500
+    assert table.time_of(Reading("copy"), width=32, runs=9) == 1380
+    assert np.isclose(table.time_of(Reading("pieces"), width=32, runs=3), 1400)
 
 
 def test_what_reads_all_there_is_may_be_a_matrix_product():
@@ -351,10 +357,13 @@ def test_what_reads_all_there_is_may_be_a_matrix_product():
     key = Key(replace(LAYER, prologue=(), operands=()), 64, 64)
     slow = MeasuredTable(key, (timing("contiguous", 64, 900), timing("over-read", 64, 1000, kernel="matmul")))
     fast = MeasuredTable(key, (timing("contiguous", 64, 900), timing("over-read", 64, 600, kernel="matmul")))
-    assert slow.reading(64, 1) == slow.least == Reading("view", 900)
-    assert fast.reading(64, 1) == fast.least == Reading("view", 600, None, "matmul")
+    assert slow.cheapest(64, 1) == slow.least == (Reading("view"), 900)
+    assert fast.cheapest(64, 1) == fast.least == (Reading("view", kernel="matmul"), 600)
     for late in (False, True):
-        assert [fast.time_of("view", width=64, runs=1, kernel=k, late=late) for k in ("", "matmul")] == [900, 600]
+        assert [fast.time_of(Reading("view", kernel=k, late=late), width=64, runs=1) for k in ("", "matmul")] == [
+            900,
+            600,
+        ]
     assert fast.to_cost_table().read.costs == (600,)
     assert fastest_kernels({"fast": fast, "slow": slow}) == {"fast": "matmul"}
 
@@ -366,21 +375,26 @@ def test_solvers_see_the_times_that_are_predicted_where_a_way_was_timed_at_fewer
     read = table.to_cost_table().read
     assert dict(zip(read.points, read.costs, strict=True)) == {32: 600, 40: 640, 48: 720, 64: 880}
     for width, cost in zip(read.points, read.costs, strict=True):
-        assert table.time_of("over-read", width=width, runs=9, kernel="matmul") == cost
+        assert table.time_of(Reading("over-read", kernel="matmul"), width=width, runs=9) == cost
 
 
 def test_reading_everything_as_a_matrix_product_is_late_nowhere():
     table = MeasuredTable(KEY, (*TIMINGS, timing("over-read", 64, 1450, kernel="matmul")))
-    times = [table.time_of("over-read", width=64, runs=9, kernel="matmul", late=late) for late in (False, True)]
+    times = [
+        table.time_of(Reading("over-read", kernel="matmul", late=late), width=64, runs=9) for late in (False, True)
+    ]
     assert times == [1450, 1450]
 
 
 def test_copies_behind_the_prologue_may_feed_the_matrix_product():
     late = (timing("copy", 32, 1290, late=True), timing("over-read", 40, 1330, kernel="matmul", late=True))
-    fast = tuple(replace(own, nanoseconds=3 * (600,)) if own.kernel and own.channels == 32 else own for own in TIMINGS)
+    fast = tuple(
+        replace(own, nanoseconds=3 * (600,)) if own.case.reading.kernel and own.case.channels == 32 else own
+        for own in TIMINGS
+    )
     table = MeasuredTable(KEY, (*fast, *late))
-    assert table.least.nanoseconds == 600 and table.copies[Way("matmul", True)] == 1290 - 400
-    assert table.reading(64, 9) == Reading("copy", 890, None, "matmul", True)
+    assert table.least.nanoseconds == 600 and table.copies[Reading("copy", kernel="matmul", late=True)] == 1290 - 400
+    assert table.cheapest(64, 9) == (Reading("copy", kernel="matmul", late=True), 890)
 
 
 def test_tables_of_linear_layers_come_back_as_they_were(tmp_path):

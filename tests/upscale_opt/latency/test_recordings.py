@@ -17,10 +17,9 @@ from torch.utils._pytree import tree_leaves
 from upscale_opt.latency import backends, profiling
 from upscale_opt.latency.backends import CUDA_GRAPH, prepared, shared_pool
 from upscale_opt.latency.calibration import Effort, conditions_of, measure
-from upscale_opt.latency.cost_tables import Key
-from upscale_opt.planning.reading import CONTIGUOUS
-from upscale_opt.latency.specimens import Case
+from upscale_opt.latency.cost_tables import Case, Key
 from upscale_opt.planning.layer_shapes import Layer
+from upscale_opt.planning.reading import CONTIGUOUS, Reading
 from upscale_opt.spdy.layer_times import case_times
 
 EFFORT = Effort(spans=1, rounds=2, sweeps=1, seconds=0.0, copies=2)
@@ -124,13 +123,13 @@ def test_specimens_of_a_calibration_are_kept(pools, monkeypatch):
 def test_layers_timed_for_a_speedup_are_kept(pools, monkeypatch):
     monkeypatch.setattr("upscale_opt.latency.calibration.require_backend", lambda name, device: None)
     conditions = conditions_of((torch.randn(1, 12, 4, 4),), backend=CUDA_GRAPH)
-    cases = [(Case(CONTIGUOUS, 5), 5), (Case(CONTIGUOUS, 12), 12)]
+    cases = [(Case(Reading(CONTIGUOUS), 5), 5), (Case(Reading(CONTIGUOUS), 12), 12)]
     assert len(case_times(LAYER, cases, conditions, torch.device("cpu"), EFFORT)) == 2
 
 
 def test_models_that_are_measured_in_turn_are_kept(pools):
     models = {name: nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()).eval() for name in "ab"}
-    found = profiling.profile_interleaved(models, torch.randn(1, 3, 4, 4), runs=2, backend=CUDA_GRAPH)
+    found = profiling.profile_interleaved(models, torch.randn(1, 3, 4, 4), repeats=2, backend=CUDA_GRAPH)
     assert {own.backend for own in found.values()} == {CUDA_GRAPH}
     assert len(pools) == 2 and pools[0] is pools[1] is not None
 

@@ -68,5 +68,5 @@ class Noting(nn.Module):
 
 def test_latencies_are_measured_with_room():
     module = Noting().eval()
-    profile_interleaved({"noting": module}, torch.zeros(1), runs=2)
+    profile_interleaved({"noting": module}, torch.zeros(1), repeats=2)
     assert module.found and max(module.found) < NUM_CALLS / 10

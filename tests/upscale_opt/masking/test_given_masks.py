@@ -16,16 +16,17 @@ from upscale_opt import (
     effective_masks,
     export,
     extract,
-    floor_of,
     l2_masks,
     l2_output_masks,
     masked_copy,
     normalise_masks,
     normalise_output_masks,
     plan,
+    prune,
     trace,
 )
 from upscale_opt.latency.calibration import keys_of
+from upscale_opt.masking.masked_graph import MaskedGraph
 
 X = torch.zeros(1, 3, 8, 8)
 
@@ -105,14 +106,13 @@ def test_masks_are_taken_in_every_form_wherever_they_are_taken():
     for form in forms:
         assert export(model, X, masks={"1": form}, baseline=True).plan == expected
         assert (masked_copy(model, {"1": form})[1].weight[:, 1] == 0).all()
-        problems = extract(graph, {"1": form})
-        assert floor_of(model, X, graph, {"1": form}, problems)(X).shape == (1, 4, 8, 8)
+        assert prune(model, X, masks={"1": form}, graph=graph).floor()(X).shape == (1, 4, 8, 8)
 
 
 def test_a_plan_has_masks_of_its_own():
     model = chain()
     made = export(model, X, masks={"1": [0]}, baseline=True).plan
-    with pytest.raises(PlanError, match="masks and outputs go with baseline=True and no plan"):
+    with pytest.raises(PlanError, match="masks and output_masks go with baseline=True and no plan"):
         export(model, X, made, masks={"1": [1]})
     with pytest.raises(PlanError, match=r"the mask of 1\.weight has shape \(\); it must be a vector"):
         Plan({"1.weight": 3}, {}, {})
@@ -187,7 +187,7 @@ def test_convolutions_of_single_samples_are_pruned_as_others_are():
     graph = trace(model, x)
     assert not graph.unsupported and {"b.weight", "c.weight"} <= set(graph.consumers)
     masks = l2_masks(graph, 0.5)
-    assert not keys_of(graph, masks)  # what is measured has a batch axis
+    assert not keys_of(MaskedGraph(graph, masks))  # what is measured has a batch axis
     assert masks.keys() == {"b.weight", "c.weight"}
     exported = export(model, x, masks=masks, baseline=True, graph=graph)
     assert exported.module.b.weight.shape == (5, 6, 3, 3) and exported.module.deep.groups == 6

@@ -137,7 +137,10 @@ def test_the_special_cases_are_special_cases(network):
     for amount in (0.3, 0.8):
         for one, other in (
             (importance_masks(graph, "l2", amount), l2_masks(graph, amount)),
-            (importance_masks(graph, "l2", amount, output_masks=outputs), l2_masks(graph, amount, output_masks=outputs)),
+            (
+                importance_masks(graph, "l2", amount, output_masks=outputs),
+                l2_masks(graph, amount, output_masks=outputs),
+            ),
             (importance_masks(graph, amount=amount, mode="output"), l2_output_masks(graph, amount)),
             (importance_masks(graph, amount=amount, mode="constrained"), constrained_masks(graph, amount)),
         ):
@@ -219,7 +222,7 @@ BAD_SHAPE = Importance("short", lambda evidence, weight: np.ones(1), "this test"
         ({"ignore": ["nowhere"]}, "matches no convolution"),
         ({"round_to": 0}, "whole number of at least 1"),
         ({"seed": -1}, "seed is -1"),
-        ({"mode": "output", "outputs": {"stem": np.ones(12)}}, "outputs= goes with mode 'input'"),
+        ({"mode": "output", "output_masks": {"stem": np.ones(12)}}, "output_masks= goes with mode 'input'"),
         ({"importance": BAD_SHAPE}, r"scores of shape \(1,\); it must return one number for each of the 12"),
         ({"importance": "hrank"}, "the importance hrank needs data"),
         ({"importance": "hrank", "data": []}, "the data has no images"),

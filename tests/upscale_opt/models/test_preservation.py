@@ -167,7 +167,7 @@ def test_everything_that_traces_a_network_leaves_it_as_it_was(kind):
 def test_comparing_with_latencies_leaves_the_network_as_it_was():
     model, x = Once(Changing()).eval(), torch.randn(1, 3, 4, 4)
     before = picture(model)
-    compare(model, x, solvers=["greedy"], time_limit=1, runs=2)
+    compare(model, x, solvers=["greedy"], time_limit=1, repeats=2)
     same(before, picture(model))
 
 

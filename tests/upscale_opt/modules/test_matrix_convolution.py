@@ -1,7 +1,5 @@
 """A 1x1 convolution as a matrix product: the same numbers, the memory format of its input, no hidden copy."""
 
-from dataclasses import replace
-
 import networks
 import pytest
 import torch
@@ -53,7 +51,7 @@ def test_others_are_refused():
 def test_an_export_computes_planned_consumers_as_products_and_can_be_exported_again(planned):
     model, inputs = networks.make(networks.Residual)
     graph, _, _, plan = planned(model, inputs, objective="span")
-    exported = export(model, inputs, replace(plan, kernels={"down": MATMUL}), graph=graph)
+    exported = export(model, inputs, plan.with_readings(["down"], kernel=MATMUL), graph=graph)
     assert exported.verification.passed and type(exported.module.down) is MatrixConv2d
     assert exported.module.down.weight.requires_grad
     again = trace(exported.module, inputs)
@@ -64,4 +62,4 @@ def test_only_convolutions_of_single_pixels_can_be_planned_as_products(planned):
     model, inputs = networks.make(networks.Residual)
     graph, _, _, plan = planned(model, inputs)
     with pytest.raises(PlanError, match="no 1x1 convolution"):
-        export(model, inputs, replace(plan, kernels={"stem": MATMUL}), graph=graph)
+        export(model, inputs, plan.with_readings(["stem"], kernel=MATMUL), graph=graph)

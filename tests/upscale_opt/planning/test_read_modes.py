@@ -1,7 +1,6 @@
 """Wider ranges, shared gathers, and how plan files hold them."""
 
 import json
-from dataclasses import replace
 
 import networks
 import numpy as np
@@ -9,11 +8,11 @@ import pytest
 import torch
 
 from problems.objectives import COPY, OVER_READ, PIECES
-from upscale_opt import PlanError, export, read_plan, save_plan
+from upscale_opt import PlanError, export, read_plan, write_plan
 from upscale_opt.modules.selections import Gather
 from upscale_opt.planning.plan_files import plan_from_dict, plan_to_dict
 from upscale_opt.planning.plans import Plan
-from upscale_opt.planning.reading import MATMUL
+from upscale_opt.planning.reading import MATMUL, Reading
 
 
 def stored_of(problems):
@@ -27,8 +26,10 @@ def test_ranges_wider_than_needed_compute_the_same(share, planned):
     graph, masks, problems, plan = planned(model, inputs, objective="span")
     stored = stored_of(problems)
     kept = {a.name: a.num_kept for p in problems.values() for a in p.accesses}
-    widths = {name: kept[name] + round(share * (stored[name] - kept[name])) for name in plan.reads}
-    exported = export(model, inputs, replace(plan, widths=widths), graph=graph)
+    widths = {name: kept[name] + round(share * (stored[name] - kept[name])) for name in plan.readings}
+    for name, width in widths.items():
+        plan = plan.with_readings([name], width=width)
+    exported = export(model, inputs, plan, graph=graph)
     assert exported.verification.passed
     assert exported.module.down.in_channels >= widths["down"]
     unwanted = ~masks["down.weight"][exported.slices["down.weight"].indices[1]]
@@ -44,7 +45,7 @@ def test_equal_sets_of_one_tensor_are_gathered_once(planned):
 
     problems = extract(graph, masks)
     plan = baseline_plan(problems, masks)
-    wide = replace(plan, reads=dict.fromkeys(plan.reads, COPY))
+    wide = plan.with_readings(mode=COPY)
     exported = export(model, inputs, wide, graph=graph)
     gathers = [path for path, module in exported.module.named_modules() if isinstance(module, Gather)]
     assert exported.verification.passed
@@ -55,23 +56,26 @@ def test_a_width_beyond_what_is_stored_is_refused(planned):
     model, inputs = networks.make(networks.Residual)
     graph, _, _, plan = planned(model, inputs, objective="span")
     with pytest.raises(PlanError, match="channels for 'down', but"):
-        export(model, inputs, replace(plan, widths={"down": 17}), graph=graph)
+        export(model, inputs, plan.with_readings(["down"], width=17), graph=graph)
 
 
 def test_all_calls_of_a_consumer_read_the_widest_range():
-    plan = Plan({}, {}, {"head": PIECES, "head#2": OVER_READ, "tail": COPY}, widths={"head#2": 7})
-    assert plan.reads == {"head": OVER_READ, "head#2": OVER_READ, "tail": COPY}
-    assert plan.widths == {"head": 7, "head#2": 7}
+    plan = Plan({}, {}, {"head": PIECES, "head#2": Reading(OVER_READ, 7, MATMUL), "tail": COPY})
+    assert plan.readings == {
+        "head": Reading(OVER_READ, 7),
+        "head#2": Reading(OVER_READ, 7, MATMUL),
+        "tail": Reading(COPY),
+    }
 
 
 def test_plan_files_hold_widths_kernels_and_slices(planned, tmp_path):
     model, inputs = networks.make(networks.Dense)
     graph, _, problems, plan = planned(model, inputs, objective="span")
-    plan = replace(plan, widths={"last": stored_of(problems)["last"]}, kernels={"last": MATMUL})
+    plan = plan.with_readings(["last"], width=stored_of(problems)["last"], kernel=MATMUL)
     exported = export(model, inputs, plan, graph=graph)
-    save_plan(exported.plan, tmp_path / "plan.json")
+    write_plan(exported.plan, tmp_path / "plan.json")
     again = read_plan(tmp_path / "plan.json")
-    assert again == exported.plan and again.slices and again.kernels == {"last": MATMUL}
+    assert again == exported.plan and again.readings["last"].kernel == MATMUL
     assert export(model, inputs, again, graph=graph).verification.passed
 
 
@@ -82,7 +86,7 @@ def test_plans_of_version_3_select_in_front_of_consumers(planned):
         del document[name]
     with pytest.raises(Exception, match="widths"):
         plan_from_dict(document)
-    assert plan_from_dict({**document, "version": 3}).slices == frozenset()
+    assert all(own.late for own in plan_from_dict({**document, "version": 3}).readings.values())
 
 
 @pytest.mark.parametrize(
@@ -107,16 +111,15 @@ def test_a_consumer_that_gathers_by_itself_computes_the_same(planned):
 
     model, inputs = networks.make(networks.Inverted)
     graph, _, _, plan = planned(model, inputs)
-    plan = replace(plan, reads={**plan.reads, "head": COPY, "expand": COPY})
-    copies = dict.fromkeys(("head", "expand"), GATHERING)
-    exported = export(model, inputs, replace(plan, kernels=copies), graph=graph)
+    copies = ("head", "expand")
+    exported = export(model, inputs, plan.with_readings(copies, mode=COPY, kernel=GATHERING), graph=graph)
     assert exported.verification.passed
     for name in copies:
         assert type(exported.module.get_submodule(name)) is GatherConv2d
         assert f"{name}_gather" not in dict(exported.module.named_modules())
     wrong = "stem"
     with pytest.raises(PlanError, match="gather"):
-        export(model, inputs, replace(plan, kernels={wrong: GATHERING}), graph=graph)
+        export(model, inputs, plan.with_readings([wrong], kernel=GATHERING), graph=graph)
 
 
 @pytest.mark.parametrize("kernel", [MATMUL, "gathering"])
@@ -124,6 +127,6 @@ def test_kernels_compute_behind_what_serves_a_consumer_alone(planned, kernel):
     """Channels are selected behind normalisation and activation, by the kernel itself or in front of it."""
     model, inputs = networks.make(networks.Dense)
     graph, _, _, plan = planned(model, inputs)
-    own = replace(plan, reads={**plan.reads, "last": COPY}, kernels={"last": kernel}, slices=frozenset())
+    own = plan.with_readings(late=True).with_readings(["last"], mode=COPY, kernel=kernel)
     exported = export(model, inputs, own, graph=graph)
     assert exported.verification.passed and type(exported.module.get_submodule("last")) is not torch.nn.Conv2d

@@ -28,7 +28,7 @@ from upscale_opt.spdy.prunable_layers import prunable_layers
 from upscale_opt.spdy.reconstructions import Repair
 
 GRID = sparsity_grid(steps=5, highest=0.9)
-QUICK = Exporting(solver="greedy", objective="copies", runs=2, effort=Effort(rounds=2, seconds=0.0, copies=1))
+QUICK = Exporting(solver="greedy", objective="copies", repeats=2, effort=Effort(rounds=2, seconds=0.0, copies=1))
 SHORT = CoefficientSearch(num_random=6, patience=6)
 LEAST_SQUARES = Repair("least-squares")
 

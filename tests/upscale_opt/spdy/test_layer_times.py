@@ -59,17 +59,17 @@ def test_times_are_measured_once_and_kept(tmp_path, monkeypatch, memory_format):
     model, _ = networks.make(networks.Residual)
     model, x = model.to(memory_format=memory_format), torch.randn(2, 3, 8, 8).to(memory_format=memory_format)
     layers = prunable_layers(trace(model, x))
-    found = layer_times(model, x, layers, GRID, directory=tmp_path, effort=QUICK, runs=2)
+    found = layer_times(model, x, layers, GRID, directory=tmp_path, effort=QUICK, repeats=2)
     assert [own.name for own in found.table.layers] == [own.name for own in layers]
     assert all(own.sparsities == GRID and min(own.seconds) > 0 for own in found.table.layers)
     assert len({own.seconds for own in found.table.layers}) == 3  # shapes: conv1, conv2, down
     monkeypatch.setattr(module, "case_times", None)  # nothing is measured a second time
-    again = layer_times(model, x, layers, GRID, directory=tmp_path, effort=QUICK, runs=2)
+    again = layer_times(model, x, layers, GRID, directory=tmp_path, effort=QUICK, repeats=2)
     raw = [[t / own.scale for layer in own.table.layers for t in layer.seconds] for own in (found, again)]
     assert raw[0] == pytest.approx(raw[1], rel=1e-12)
     assert "layers take" in str(found)
     monkeypatch.undo()
-    layer_times(model, x, layers, GRID, directory=tmp_path, effort=replace(QUICK, copies=2), runs=2)
+    layer_times(model, x, layers, GRID, directory=tmp_path, effort=replace(QUICK, copies=2), repeats=2)
     details = CostTables.load(tmp_path, found.conditions).details.values()
     assert {own.copies for own in details} == {2}, "with more care they are measured again"
     problem = allocation_problem(found.table, counts={own.name: own.counts(GRID) for own in layers})
@@ -88,10 +88,10 @@ def test_an_interrupt_keeps_what_was_timed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "case_times", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        layer_times(model, x, layers, GRID, directory=tmp_path, effort=QUICK, runs=2)
+        layer_times(model, x, layers, GRID, directory=tmp_path, effort=QUICK, repeats=2)
     resumed = []
     monkeypatch.setattr(module, "case_times", lambda *given: resumed.append(given[0]) or case_times(*given))
-    layer_times(model, x, layers, GRID, directory=tmp_path, effort=QUICK, runs=2)
+    layer_times(model, x, layers, GRID, directory=tmp_path, effort=QUICK, repeats=2)
     assert len(resumed) == 2 and seen[0] not in resumed
 
 

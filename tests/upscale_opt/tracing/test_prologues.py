@@ -1,7 +1,5 @@
 """What serves a consumer alone is found, and an export selects in front of it: in a concat, before normalisation."""
 
-from dataclasses import replace
-
 import networks
 import numpy as np
 import pytest
@@ -27,11 +25,12 @@ def test_channels_are_selected_inside_the_concat(mode, planned):
     """The normalisation shrinks to what the consumer reads, and the whole concat is gone; the result is the same."""
     model, inputs = networks.make(networks.Dense)
     graph, _, _, plan = planned(model, inputs, seed=3, objective="span")
-    plan = replace(plan, reads=dict.fromkeys(plan.reads, mode))
+    plan = plan.with_readings(mode=mode)
     early = export(model, inputs, plan, graph=graph)
-    late = export(model, inputs, replace(plan, slices=frozenset()), graph=graph)
+    late = export(model, inputs, plan.with_readings(late=True), graph=graph)
     assert early.verification.passed and late.verification.passed
-    assert early.plan.slices == frozenset(prologues_of(graph)) and late.plan.slices == frozenset()
+    able = prologues_of(graph)
+    assert [{name for name in able if own.plan.readings[name].late} for own in (early, late)] == [set(), set(able)]
     narrower = [
         name
         for name in ("norms.0", "norms.1", "norms.2")
@@ -109,7 +108,7 @@ def test_kept_channels_behind_a_concat_may_all_be_of_one_operand(planned):
     from upscale_opt import extract
     from upscale_opt.planning.plans import baseline_plan
 
-    plan = replace(baseline_plan(extract(graph, masks), masks), slices=None)
+    plan = baseline_plan(extract(graph, masks), masks).with_readings(late=False)
     assert export(model, inputs, plan, graph=graph).verification.passed
 
 
@@ -139,5 +138,5 @@ def test_a_concat_is_a_copy_even_if_a_view_of_one_operand_is_left_of_it(kept, mo
     graph = trace(model, x)
     masks = effective_masks(graph, {"conv.weight": np.isin(np.arange(12), kept)}).masks
     plan = baseline_plan(extract(graph, masks), masks)
-    plan = replace(plan, slices=None, reads={**plan.reads, "conv": mode})
+    plan = plan.with_readings(late=False).with_readings(["conv"], mode=mode)
     assert export(model, x, plan, graph=graph).verification.passed

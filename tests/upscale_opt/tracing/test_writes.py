@@ -9,8 +9,8 @@ from torch import nn
 from problems import Order, evaluate
 from solvers import solve
 from upscale_opt import MaskError, PlanError, effective_masks, export, extract, plan, trace
-from upscale_opt.masking.output_masks import l2_output_masks, maskable_producers, normalise_output_masks
 from upscale_opt.masking.masked_graph import MaskedGraph
+from upscale_opt.masking.output_masks import l2_output_masks, maskable_producers, normalise_output_masks
 from upscale_opt.planning.plan_files import plan_from_dict, plan_to_dict
 from upscale_opt.tracing.writes import writes_of, zero_channels
 
@@ -30,7 +30,7 @@ def exported(model, inputs, masks, outputs, rng, objective):
     graph = trace(model, inputs)
     problems = extract(graph, masks, output_masks=outputs)
     chosen = random_plan(problems, masks, rng, objective)
-    chosen = plan_from_dict(plan_to_dict(type(chosen)(chosen.masks, chosen.orders, chosen.reads, None, outputs)))
+    chosen = plan_from_dict(plan_to_dict(type(chosen)(chosen.masks, chosen.orders, chosen.readings, None, outputs)))
     return export(model, inputs, chosen, graph=graph)
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt import VerificationError, effective_masks, export, extract, l2_masks, plan, trace, verify
+from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.models.double_precision import in_double_precision
 from upscale_opt.models.preservation import Preservation
 from upscale_opt.rewriting.exports import Verification
@@ -30,9 +30,9 @@ def pruned(model, inputs, *, output_masks=None, objective="span", seed=0, **opti
     sizes = {name: dict(model.named_parameters())[name].shape[r.input_axis] for name, r in graph.consumers.items()}
     first = {name for name, read in graph.consumers.items() if read.reads_network_input}
     masks = effective_masks(graph, {n: rng.random(size) < 0.6 for n, size in sizes.items() if n not in first}).masks
-    problems = extract(graph, masks, output_masks=outputs)
+    problems = extract(graph, masks, output_masks=output_masks)
     results = {name: solve(problem, objective=objective, time_limit=1) for name, problem in problems.items()}
-    chosen = plan(problems, masks, results, output_masks=outputs)
+    chosen = plan(problems, masks, results, output_masks=output_masks)
     return export(model, inputs, chosen, graph=graph, **options)
 
 
