@@ -28,11 +28,11 @@ class MaskHolder:
     is_settled: ClassVar[bool] = False
 
     def of_inputs(self) -> Mapping[str, np.ndarray]:
-        """Masks of the input channels of weights, by name."""
+        """Return masks of the input channels of weights, by weight name."""
         raise NotImplementedError
 
     def of_outputs(self) -> Mapping[str, np.ndarray]:
-        """Masks of the output channels of weights, by name."""
+        """Return masks of the output channels of weights, by weight name."""
         raise NotImplementedError
 
 
@@ -52,8 +52,8 @@ def boolean_mask(what: str, mask: Any, length: int) -> np.ndarray:
     Raises
     ------
     MaskError
-        If the mask has none of these forms or has another length, or if the list has an index twice or an index of a
-        channel that does not exist.
+        If the mask has none of these forms, or another length. Also if the list of indices repeats an index, or has
+        the index of a channel that does not exist.
 
     Examples
     --------

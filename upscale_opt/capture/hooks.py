@@ -97,7 +97,7 @@ def called_whole(forward: Callable[..., Any]) -> Callable[..., Any]:
         When the function is called: if the forward on the network object does not accept the given inputs.
     """
 
-    @functools.wraps(forward)  # torch.fx reads the annotations
+    @functools.wraps(forward)  # torch.fx reads the annotations of the wrapped function
     def call(model: nn.Module, *inputs: Any) -> Any:
         own = vars(model).get("forward")
         if own is not None and not _takes(own, inputs):

@@ -134,8 +134,8 @@ def asks_for_kind(node: fx.Node) -> bool:
 def position_before(node: fx.Node, shape: Callable[[fx.Node], Sequence[int] | None], from_right: int) -> int | None:
     """Return the position of a dimension before a node: the matching dimension of the node's first argument.
 
-    Both are counted from the right, starting with 1. The result is None unless three conditions hold: the node only
-    rearranges its input, the entries of the dimension keep their order, and the arguments include no length.
+    Both are counted from the right, starting with 1. Three conditions must hold, otherwise the result is None. The node
+    only rearranges its input. The entries of the dimension keep their order. The arguments include no length.
 
     Parameters
     ----------

@@ -143,7 +143,7 @@ class Flow:
 
         If the tensor is a parameter, this dimension follows channels from now on. If nothing is known about the tensor,
         its entries become pinned channels. With `picks`, a tensor that does not depend on the network's input is not
-        pinned: an export may select those of its channels that the user needs.
+        pinned. An export may then select the channels that the user needs.
         """
         value = self.value(node)
         if isinstance(value, Layout):

@@ -28,7 +28,7 @@ from upscale_opt.models.wrappers import unwrapped, without_prefixes
 TIMM = "timm:"
 """Prefix of the names of timm's models."""
 
-_libraries: list[torch.library.Library] = []  # a Library's registrations live as long as it does
+_libraries: list[torch.library.Library] = []  # keeps the libraries alive: torch removes registrations of deleted ones
 
 
 @entrance()
@@ -166,7 +166,7 @@ def _from_torchvision(name: str, weights: str | None) -> nn.Module:
         raise ModelError(f"there is no model {name!r}; {hint}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # googlenet and inception_v3 announce another initialisation
+            warnings.simplefilter("ignore", FutureWarning)  # googlenet, inception_v3: their initialisation will change
             return models.get_model(name.lower(), weights=weights, **_without_backbone_weights(models, name.lower()))
     except (urllib.error.URLError, OSError) as error:
         raise ModelError(

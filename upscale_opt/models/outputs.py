@@ -21,9 +21,10 @@ _CODE = (type, FunctionType, MethodType, ModuleType, nn.Module, torch.Generator)
 def tensors(outputs: Any) -> list[torch.Tensor]:
     """Return all tensors in a network's outputs, at any depth, in a fixed order.
 
-    The search covers lists, tuples (also named ones), mappings (also HuggingFace's ModelOutput), dataclasses, types
-    registered with torch's pytree, and the attributes of other objects, such as distributions. It skips sets, because
-    they have no order. A tensor that is reachable in two ways counts twice. A cyclic reference is followed once.
+    The search covers lists, tuples (also named ones), mappings (also HuggingFace's ModelOutput), dataclasses, and types
+    registered with torch's pytree. Of other objects, such as distributions, it covers the attributes. It skips sets,
+    because they have no order. A tensor that is reachable in two ways counts twice. A cyclic reference is followed
+    once.
 
     Examples
     --------
@@ -77,9 +78,9 @@ def clones(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
     """Return max |a - b| / max |b|.
 
-    The result is infinite if the shapes differ, if an entry is NaN, or if an entry is infinite in only one of the
-    tensors. Equal infinite entries count as equal. The result is never NaN, because the maximum over several outputs
-    would lose a NaN.
+    The result is infinite in three cases: the shapes differ, an entry is NaN, or an entry is infinite in only one of
+    the tensors. Equal infinite entries count as equal. The result is never NaN, because the maximum over several
+    outputs would lose a NaN.
 
     Examples
     --------

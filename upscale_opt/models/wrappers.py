@@ -113,9 +113,9 @@ def _is(module: nn.Module, home: str, name: str) -> bool:
 def without_prefixes(state: Mapping[str, Value], names: Collection[str]) -> dict[str, Value]:
     """Return a state_dict, or another mapping by tensor names, with the wrappers' prefixes removed from the names.
 
-    A prefix ``module.`` or ``_orig_mod.`` is removed from the beginning of all names, as long as every name has it and
-    no name is known. Inside a name (``features.module.0.weight``) these parts are removed if the name is unknown and
-    the shorter name belongs to a known module.
+    If no name is known and all names have the same prefix, ``module.`` or ``_orig_mod.``, this prefix is removed. The
+    step is repeated for nested wrappers. Inside a name (``features.module.0.weight``) these parts are removed if the
+    name is unknown and the shorter name belongs to a known module.
 
     Parameters
     ----------

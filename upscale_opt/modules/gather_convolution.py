@@ -21,7 +21,7 @@ from upscale_opt.modules.matrix_convolution import is_pointwise
 from upscale_opt.modules.selections import Gather
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-_COMPUTE_CAPABILITY = (8, 0)  # what Triton supports, https://github.com/triton-lang/triton#compatibility
+_COMPUTE_CAPABILITY = (8, 0)  # lowest one that Triton supports, https://github.com/triton-lang/triton#compatibility
 _HAS_TRITON = importlib.util.find_spec("triton") is not None
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -32,8 +32,10 @@ class GatherConv2d(nn.Conv2d):
     The kernel runs for 4-dimensional float32, float16 and bfloat16 tensors on CUDA devices of compute capability 8.0
     and above. No gradient may be recorded (call the module under ``torch.no_grad`` or ``torch.inference_mode``), and
     autocast must be off. The kernel sums in float32 and keeps the memory format of the input. It multiplies float32 in
-    float32, unless ``torch.backends.cuda.matmul`` allows TF32. (cuDNN's convolutions use TF32 by default.) The first
-    call with a shape tunes the kernel on the device, so run a warm-up before you capture a CUDA graph.
+    float32, unless ``torch.backends.cuda.matmul`` allows TF32. (cuDNN's convolutions use TF32 by default.)
+
+    The first call with a shape tunes the kernel on the device. Run a warm-up before you capture a CUDA graph, as
+    always.
 
     In all other cases the module runs a `Gather` and a convolution. It also does so while torch.jit, torch.fx,
     torch.export or ONNX record it, so that the recorded program needs no Triton. torch.compile sees the kernel as an

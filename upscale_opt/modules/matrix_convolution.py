@@ -60,7 +60,7 @@ class MatrixConv2d(nn.Conv2d):
         if x.stride(1) == 1 and x.shape[1] > 1:
             return nn.functional.linear(x.permute(0, 2, 3, 1), matrix, self.bias).permute(0, 3, 1, 2)
         batch, _, height, width = x.shape
-        # `matmul` would copy the slice to fold the batch into the pixels.
+        # `matmul` would merge the batch with the pixels, and copy the slice for this.
         matrices = matrix.expand(batch, -1, -1)
         if self.bias is None:
             return torch.bmm(matrices, x.flatten(2)).unflatten(2, (height, width))

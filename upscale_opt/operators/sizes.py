@@ -1,7 +1,7 @@
 """Rules of lengths: ``x.shape`` and values computed from it.
 
-A length that counts channels may be used where it stays correct in an export, for example as the new length of the same
-axis. Any other use pins the channels. `pin_counted` does this after the pass over the whole network.
+A length that counts channels may be used where it stays correct in an export: as the length of the same axis. Any
+other use pins the channels. `pin_counted` does this after the pass over the whole network.
 """
 
 from __future__ import annotations

@@ -182,9 +182,9 @@ def register(target: type[nn.Module] | Callable[..., Any] | str, rule: Rule) -> 
     Parameters
     ----------
     target
-        One of four kinds of operators. A module class; the rule does not apply to subclasses, and torch.fx must treat
-        the class as a leaf module, as it does for classes of torch.nn. A function that is marked with `torch.fx.wrap`
-        or belongs to torch. An autograd function. The name of a tensor method.
+        One of four kinds of operators. A module class: the rule does not apply to subclasses. torch.fx must treat the
+        class as a leaf module, as it does for classes of torch.nn. A function that is marked with `torch.fx.wrap` or
+        belongs to torch. An autograd function. The name of a tensor method.
     rule
         The rule; see `upscale_opt.operators`.
 

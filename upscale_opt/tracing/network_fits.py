@@ -20,8 +20,8 @@ def require_same_network(model: nn.Module, graph: Graph) -> None:
     Raises
     ------
     ModelError
-        If the model is in training mode, lacks a parameter, or has a parameter of another shape, or if the trace has a
-        tensor on the meta device.
+        If the model is in training mode, lacks a parameter, or has a parameter of another shape. Also if the trace has
+        a tensor on the meta device.
     """
     if model.training:
         raise ModelError("the model is in training mode; call model.eval() first")

@@ -45,7 +45,7 @@ def prologues_of(graph: Graph) -> dict[str, Prologue]:
 
     The search goes from the consumer backwards. It stops at a tensor with other users, and at the border of a region
     without gradients or with autocast. If it stops at a tensor that is neither a concat nor used by other nodes, there
-    is no prologue: the producers of that tensor can be pruned themselves, so a selection would save nothing.
+    is no prologue. The nodes before that tensor can be pruned themselves, so a selection would save nothing.
     """
     nodes = {node.name: node for node in graph.module.graph.nodes}
     found = {}

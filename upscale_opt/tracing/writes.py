@@ -234,7 +234,7 @@ def overwrites(graph: Graph, node: fx.Node) -> list[fx.Node]:
 
 
 def keeps_zero(graph: Graph, node: fx.Node) -> bool:
-    """Whether channels that are zero in a node's first argument are surely zero in its output, too."""
+    """Whether channels that are zero in a node's first argument are known to be zero in its output, too."""
     if node.op == "call_module":
         return type(graph.module.get_submodule(str(node.target))) in _KEEP_ZERO_MODULES
     kind = kind_of(node)
