@@ -55,8 +55,9 @@ class OrderCheck:
         and without drift, the slow-down of whole rounds (`upscale_opt.latency.profiling.without_drift`). Orders with
         the same plan share one export and have the same values.
     noise
-        Noise of one value, in seconds. It is the larger of two: half the interquartile range of an order's values (the
-        median over the orders), and the standard deviation between the medians of copies of the same export.
+        Noise of one value, in seconds. It is the larger of two numbers. The first is half the interquartile range of an
+        order's values, as a median over the orders. The second is the standard deviation between the medians of copies
+        of the same export.
     floor
         Measured latency of the floor.
     expected

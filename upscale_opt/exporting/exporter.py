@@ -175,8 +175,8 @@ def load(
     ------
     PlanError
         If the plan does not fit the model, or if the state_dict is neither the original's nor the export's. The message
-        names the first mismatch. Also if the code depends on values (`Graph.fixed`) that differ in the given model:
-        values of buffers that Python reads, or of tensors that are not buffers.
+        names the first mismatch. Also if the code depends on values (`Graph.fixed`) that differ in the given model.
+        These are values of buffers that Python reads, or of tensors that are not buffers.
     """
     if example_inputs is None:
         if plan.model is None:

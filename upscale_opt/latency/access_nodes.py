@@ -35,7 +35,7 @@ class AccessNodes:
         The node of the convolution or linear layer.
     selection
         The nodes that select its channels, with the concat if only this access reads it. The plan says whether they
-        come before or after the prologue. Empty if the access reads a whole stored tensor that is no such concat.
+        come before or after the prologue. Empty if the access reads a whole stored tensor that is not such a concat.
     prologue
         The elementwise operators and normalisations before the consumer whose results only this access uses. Also the
         concat that they read, if nothing else reads it.

@@ -1,8 +1,7 @@
 """The time of every access of an export, and its hidden copies. The export runs node by node under a profiler.
 
-A read mode that should be free may still copy. For example, a convolution makes its input contiguous if the input is a
-slice of channels of several samples, or of a channels_last tensor. docs/latency.md says what the profile shows and what
-it does not.
+A read mode that should be free may still copy. For example, a convolution makes its input contiguous if it is a channel
+slice of several samples or of a channels_last tensor. docs/latency.md says what the profile shows and what it does not.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def require_backend(name: str, device: torch.device) -> None:
     Raises
     ------
     ModelError
-        If not. The message says what to choose instead.
+        If it does not. The message says what to choose instead.
     """
     if name not in BACKENDS:
         raise ModelError(f"there is no backend {name!r}; choose one of {', '.join(BACKENDS)}")
@@ -36,7 +36,7 @@ def require_backend(name: str, device: torch.device) -> None:
 
 
 def shared_pool(backend: str) -> Any:
-    """Memory that several CUDA graphs may share if nobody needs their results. None for other backends."""
+    """Memory that several CUDA graphs may share if their results are not needed. None for other backends."""
     return torch.cuda.graph_pool_handle() if backend == CUDA_GRAPH else None
 
 

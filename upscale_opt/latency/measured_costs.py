@@ -25,7 +25,7 @@ from upscale_opt.planning.reading import ALIGNMENT, CONTIGUOUS, GATHERING, MATMU
 OWN, OWN_COPY = Reading(OVER_READ), Reading(COPY)
 """A range and a copy, both by the module's own operator, with channels selected before the whole prologue."""
 WORTH_ALIGNING = 0.98
-"""Widths are rounded up if the time at the next multiple is below this share of the time at the odd width."""
+"""Widths are rounded up if the time at the next multiple is below this share of the time at the unrounded width."""
 
 
 class TimedReading(NamedTuple):
@@ -138,7 +138,7 @@ class MeasuredTable:
 
     @cached_property
     def aligned(self) -> frozenset[Reading]:
-        """The over-reads where the next multiple of 8 channels is faster than the smaller odd number of channels."""
+        """The over-reads that are faster if the number of channels is rounded up to a multiple of 8."""
         kept, widened = self.key.kept, -(-self.key.kept // ALIGNMENT) * ALIGNMENT
         found = set()
         for reading, timings in self._by_reading.items():

@@ -66,7 +66,7 @@ class Specimen(nn.Module):
         self.behind: tuple[int, int] | None = None
         chosen = positions
         if case.reading.late:
-            if case.reading.kernel != GATHERING:  # it selects itself
+            if case.reading.kernel != GATHERING:  # this kernel selects channels itself
                 self._select_behind(layer, case, positions)
             positions = np.arange(stored)
         for i, width in enumerate(widths):

@@ -91,7 +91,7 @@ def train_copies(
         If the model cannot be sent to another process, or if a training run fails.
     """
     before = torch.get_num_threads()
-    threads = max(1, before // len(copies))  # independent of `processes`: the last bits of sums depend on it
+    threads = max(1, before // len(copies))  # for any `processes`: the number of threads changes the last bits of sums
     if processes == 0:
         try:
             torch.set_num_threads(threads)

@@ -41,10 +41,10 @@ def constrained_masks(
     CVPR 2023, section 3.4) without the producers' weights. Per-consumer masks then rank by the same weights. Channels
     that all consumers multiply by zero are always removed, even if the amount asks for fewer.
 
-    Nothing is removed from a block that is pinned or not removable, that holds channels of a network input, or that an
-    ignored consumer reads. A convolution with several groups drops the same channels of every group. These channels are
-    ranked and counted together. A channel stays if a selection (a channel shuffle) needs it for a later channel that is
-    kept. Then fewer channels are removed than the amount asks for.
+    Nothing is removed from these blocks: blocks that are pinned or not removable, that hold channels of a network
+    input, or that an ignored consumer reads. A convolution with several groups drops the same channels of every group.
+    These channels are ranked and counted together. A channel stays if a selection (a channel shuffle) needs it for a
+    later channel that is kept. Then fewer channels are removed than the amount asks for.
 
     Parameters
     ----------

@@ -81,8 +81,8 @@ def normalise_masks(graph: Graph, masks: Mapping[str, Any] | Iterable[tuple[str,
     Raises
     ------
     MaskError
-        If a name is not a consumer of the network (the message lists near matches), if a length or index is wrong, or
-        if two names of one weight have different masks.
+        If a name is not a consumer of the network; the message lists near matches. Also if a length or index is wrong,
+        or if two names of one weight have different masks.
     """
 
     def of_name(name: str) -> tuple[str, int]:
@@ -109,8 +109,9 @@ def effective_masks(
     ----------
     graph
         The traced model.
+    masks
         In the formats of `normalise_masks`. Default: none.
-        As `normalise_masks` takes them. Default: none given.
+    round_to, min_channels
         Every consumer keeps a multiple of `round_to` channels and at least `min_channels`. If it reads fewer, it keeps
         all. Its strongest dropped channels come back (`upscale_opt.masking.rounding.rounded_mask`). To round
         constrained masks, use the arguments of `upscale_opt.constrained_masks`. Here every consumer is rounded alone,

@@ -145,8 +145,8 @@ def normalise_output_masks(graph: Graph, masks: Mapping[str, Any]) -> dict[str, 
     Raises
     ------
     MaskError
-        If a name is not a producer that can be masked (the message lists near matches), if a length or index is wrong,
-        or if two names of one weight have different masks.
+        If a name is not a producer that can be masked; the message lists near matches. Also if a length or index is
+        wrong, or if two names of one weight have different masks.
     """
     writes = writes_of(graph)
 

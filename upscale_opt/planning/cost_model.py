@@ -82,8 +82,8 @@ class AnalyticCosts:
 
     The defaults are round figures of one CPU core (PyTorch 2.13, float32, contiguous NCHW, batch size 1). `for_device`
     gives figures for other devices. The model leaves out the hidden copy of a channel slice in batches and in
-    channels_last, caches, thread counts, and special kernels (Winograd, a 1x1 convolution as a matrix product). The
-    tables are concave.
+    channels_last. It also leaves out caches, thread counts, and special kernels (Winograd, a 1x1 convolution as a
+    matrix product). The tables are concave.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """SPDY in one call: from a dense model and a speedup to masks and weights.
 
-Source: Frantar and Alistarh, "SPDY: Accurate Pruning with Speedup Guarantees", ICML 2022, here with input channels in
+Source: Frantar and Alistarh, "SPDY: Accurate Pruning with Speedup Guarantees", ICML 2022. Here, input channels take the
 place of single weights. docs/spdy.md says what is guaranteed and what is measured.
 """
 
@@ -74,8 +74,8 @@ def allocate(
 
     Parameters
     ----------
+    model
         The dense model in eval mode. It is not changed.
-        Dense, in eval mode; it is not changed.
     example_inputs
         A tensor or the tuple of positional inputs. The times hold for their device, dtype, memory format and batch
         size.

@@ -208,12 +208,12 @@ def retimed(
     """The problem with times that hold for an export: of its layers, its selections, and all other operators.
 
     Every layer was timed again as it runs in the export (`realised_times`). The table holds at the layer's dense level.
-    At its level in the export, the new time holds. Between them, the table's times are multiplied by a factor that goes
-    from 1 to the ratio of new time and table time, in proportion to the dropped channels. Beyond the level of the
+    At its level in the export, the new time holds. Between these levels, a factor on the table's times goes from 1 to
+    the ratio of new time and table time. It changes in proportion to the dropped channels. Beyond the level of the
     export, the factor is constant.
 
-    The export's time outside its layers is the new fixed time. It is less than the old fixed time, because elementwise
-    operators no longer process channels that are not stored. Dense layers also gain time, because they compute fewer
+    The export's time outside its layers is the new fixed time. It can be less than the old fixed time, because
+    elementwise operators process fewer stored channels. Dense layers also gain time, because they compute fewer
     outputs. Both gains are lost again when layers become denser. Each layer therefore gets a share of them, in
     proportion to the input entries that it drops.
 

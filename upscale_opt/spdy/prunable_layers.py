@@ -72,8 +72,8 @@ def prunable_layers(graph: Graph, *, linear: bool = False, ignore: Iterable[str]
     Raises
     ------
     MaskError
-        If one of them is called twice or shares its weight (then its inputs are not its own), if a name to ignore
-        matches nothing, or if no layer is left.
+        If a layer is called twice or shares its weight (its inputs cannot be told apart). Also if a name to ignore
+        matches nothing, or no layer is left.
     ModelError
         If a weight is NaN or infinite.
     """

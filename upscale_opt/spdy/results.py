@@ -45,8 +45,9 @@ class SpeedupAllocation:
     allocation
         The choice.
     score, uniform_score, dense_score
-        Mean losses on the calibration data: of the stitched model before any global AdaPrune, of the choice under equal
-        coefficients (never less than `score`), and of the dense model.
+        Mean losses on the calibration data. `score` is of the stitched model before any global AdaPrune.
+        `uniform_score` is of the choice under equal coefficients; it is never less than `score`. `dense_score` is of
+        the dense model.
     coefficients
         The coefficients that were found, one per layer of the problem, in the last round.
     final_score

@@ -31,9 +31,9 @@ SENSITIVITY = 1e-6
 FLOOR = 1e-4
 """An error is relative to the largest entry of its gradient, or to this share of the largest entry of all gradients.
 
-The larger of the two counts. So the tolerance is at least 1e-13 of the largest gradient: several hundred times the
-rounding of float64, and a ten-thousandth of the tolerance for the largest gradient. A wrong gradient is still found if
-it is a hundred million times smaller than the largest gradient.
+The larger of the two counts. So the tolerance is at least 1e-13 of the largest gradient. That is several hundred times
+the rounding of float64, and a ten-thousandth of the tolerance for the largest gradient. A wrong gradient is still found
+if it is a hundred million times smaller than the largest gradient.
 """
 NUM_SHAKES = 10
 MARGIN = 1e3
