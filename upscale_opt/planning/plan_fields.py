@@ -1,4 +1,4 @@
-"""What the fields of a plan must be, checked when a `upscale_opt.Plan` is made."""
+"""Checks of the fields of a plan. They run when a `upscale_opt.Plan` is made."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _an_order(value: Any, name: str) -> np.ndarray:
         raise refused(value, name, remedy, PlanError)
     try:
         array = np.asarray(value)
-    except ValueError as error:  # parts of different lengths
+    except ValueError as error:  # rows of different lengths
         raise refused(value, name, remedy, PlanError) from error
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise refused(value, name, remedy, PlanError)
@@ -47,4 +47,4 @@ PLAN_FIELDS: dict[str, Check] = {
     "places": named_values(a_text, "the block in its place", "block", PlanError),
     "model": optional(REFERENCE),
 }
-"""Field to check."""
+"""Field name to its check."""
