@@ -36,7 +36,7 @@ WORST = "order_checks_worst"
 MISRANKED = "order_checks_misranked"
 MODELS = ("resnet50", "densenet121", "mobilenet_v2")
 RUN = (*KEY, "repeat")
-"""Columns that say which check a row is of."""
+"""Columns that identify the check of a row."""
 COLUMNS = (
     *(*RUN, "order", "predicted_ms", "measured_ms", "noise_ms", "floor_ms"),
     *("runs", "copies", "threads", "stolen", *MEASURED),
@@ -55,7 +55,7 @@ Row = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what is missing; write CSV and Markdown."""
+    """Measure the missing rows; write CSV and Markdown."""
     arguments = sys.argv[1:] if arguments is None else arguments
     given = _parser().parse_args(arguments)
     if given.threads:

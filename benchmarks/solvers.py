@@ -37,13 +37,13 @@ COLUMNS = (
     *("time_limit", "seed", "commit", "load"),
 )
 KEY = ("objective", "instance", "solver", "time_limit", "seed")
-"""Columns that say what a row is of."""
+"""Columns that identify a row."""
 
 Row = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what is missing, print and save the tables."""
+    """Measure the missing rows, print and save the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.solvers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

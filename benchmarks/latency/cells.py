@@ -71,7 +71,7 @@ class Cell:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """As it is in the file."""
+        """The values of all fields, as text in the file."""
         return tuple(str(value) for value in asdict(self).values())
 
     def plan_path(self, directory: Path, variant: str) -> Path:

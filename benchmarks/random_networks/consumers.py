@@ -231,4 +231,4 @@ OPERATORS = {
     unknown_module: 2,
     nested_module: 3,
 }
-"""Operators and how often they are tried, against each other."""
+"""Operators with their relative frequencies."""

@@ -199,4 +199,4 @@ OPERATORS = {
     layer_norm: 3,
     over_channels: 3,
 }
-"""Operators and how often they are tried, against each other."""
+"""Operators with their relative frequencies."""

@@ -172,4 +172,4 @@ OPERATORS = {
     region: 3,
     custom_gradient: 2,
 }
-"""Operators and how often they are tried, against each other."""
+"""Operators with their relative frequencies."""

@@ -256,4 +256,4 @@ OPERATORS = {
     permutation: 3,
     reduction: 3,
 }
-"""Operators and how often they are tried, against each other."""
+"""Operators with their relative frequencies."""

@@ -34,7 +34,7 @@ RUNS = {"cpu": 20, "cuda": 100}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what is missing, write CSV and Markdown."""
+    """Measure the missing rows; write CSV and Markdown."""
     arguments = sys.argv[1:] if arguments is None else arguments
     given = _parser().parse_args(arguments)
     runs = given.runs if given.runs is not None else RUNS[given.device]

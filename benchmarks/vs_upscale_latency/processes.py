@@ -67,7 +67,7 @@ def reason(error: BaseException) -> str:
 
 
 def _report(function: Callable[..., Iterable[Any]], arguments: tuple[Any, ...], num_threads: int, sender: Any) -> None:
-    """What the child does."""
+    """The function that the child process runs."""
     torch.set_num_threads(num_threads)
     warnings.simplefilter("ignore")  # TorchScript is deprecated, and its tracer remarks on constants
     try:

@@ -17,7 +17,7 @@ from problems.files import write_text_atomically
 Row = dict[str, Any]
 
 CELL_KEY = ("model", "amount", "seed", "image", "batch", "format", "device", "machine", "threads", "time_limit")
-"""Columns that say which cell a row is of."""
+"""Columns that identify the cell of a row."""
 COLUMNS = (
     *(*CELL_KEY, "variant", "status", "reason", "relative_error"),
     *("runs", "median_ms", "iqr_ms", "peer", "ratio", "ratio_low", "ratio_high"),
