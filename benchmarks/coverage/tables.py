@@ -30,9 +30,10 @@ varies with the input, and an exchange of two kept columns changes the output.
 | *both* | *input* and *output* together |
 
 In *output* and *both*, masks are drawn around a common score per channel. With independent masks at 0.9, nine in ten
-kept channels would not be computed. Then the output would not depend on the input, and nothing could be verified. On
-Linux the measuring processes use large pages (`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`), because gigabytes of float64 are
-then allocated several times as fast.
+kept channels would not be computed. Then the output would not depend on the input, and nothing could be verified.
+
+On Linux the measuring processes use large pages (`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`), because gigabytes of float64
+are then allocated several times as fast.
 
 | column | meaning |
 |---|---|
