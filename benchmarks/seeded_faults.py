@@ -202,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(copy)], check=True)
         for fault in chosen:
             if (copy / fault.file).read_text().count(fault.before) != 1:
-                print(f"error: {fault.file} no longer has the line of '{fault.what}'; mend the list", file=sys.stderr)
+                print(f"error: {fault.file} no longer has the line of '{fault.what}'; fix the list", file=sys.stderr)
                 return 2
         for fault in chosen:
             found = detected_by(fault, copy, whole=given.whole)

@@ -140,7 +140,7 @@ class Collection:
         if content_hash(problem) != self.entry(name).hash:
             raise ProblemError(
                 f"{self.path(name)} is not the instance that the index lists under {name!r}: its content hash differs; "
-                "restore the file, or write the index anew"
+                "restore the file, or write the index again"
             )
         return problem
 

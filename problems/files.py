@@ -155,7 +155,7 @@ def json_of(content: bytes, where: str | Path) -> Any:
             content.decode("utf-8"), object_pairs_hook=_fields_once, parse_constant=_no_number, parse_float=_finite
         )
     except (ValueError, RecursionError) as error:
-        raise ProblemError(f"{where} is not valid JSON ({error}); write it anew") from error
+        raise ProblemError(f"{where} is not valid JSON ({error}); write it again") from error
 
 
 def _fields_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def read_solutions(path: str | Path, problem: Problem) -> dict[str, Solution]:
     stated = read_stated(path)
     try:
         if stated.instance != content_hash(problem):
-            raise ProblemError("field 'instance' is the hash of another instance; solve this one anew")
+            raise ProblemError("field 'instance' is the hash of another instance; solve this one again")
         return {goal: _believed(own, problem, goal) for goal, own in stated.solutions.items()}
     except ProblemError as error:
         raise ProblemError(f"{path}: {error}") from error

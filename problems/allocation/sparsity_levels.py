@@ -57,7 +57,7 @@ def sparsity_grid(lowest: float = 0.4, highest: float = 0.99, steps: int = 40) -
     grid = (0.0, *(round(1 - (1 - lowest) * delta**i, DECIMALS) for i in range(steps + 1)))
     if len(set(grid)) < len(grid) or grid[-1] >= 1:
         raise ProblemError(
-            f"{steps} steps from {lowest} to {highest} are not told apart by {DECIMALS} decimals; take fewer steps"
+            f"{steps} steps from {lowest} to {highest} are equal with {DECIMALS} decimals; take fewer steps"
         )
     return grid
 

@@ -1,6 +1,6 @@
 """The solver `greedy`: UPSCALE's heuristic. It orders the accesses along heavy paths; the channels follow.
 
-This is Algorithm 1 of Wan et al., "UPSCALE: Unconstrained Channel Pruning" (ICML 2023), implemented anew on Boolean
+This is Algorithm 1 of Wan et al., "UPSCALE: Unconstrained Channel Pruning" (ICML 2023), implemented on Boolean
 matrices.
 """
 

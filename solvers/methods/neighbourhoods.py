@@ -98,7 +98,7 @@ class _SpanWindows:
         self._value = self._true_value()
 
     def run(self) -> int:
-        """Search until the deadline or in vain for long enough; returns the number of neighbourhoods."""
+        """Search until the deadline, or until `patience` searches fail. Returns the number of neighbourhoods."""
         open_blocks = [i for i, block in enumerate(self._blocks) if len(block.own) > 1]
         idle = steps = 0
         while open_blocks and idle < self._config.patience * len(open_blocks):
@@ -177,7 +177,7 @@ class _RunWindows:
         self._bits = {b: class_bits(problem, b, problem.readers_of(b)) for b in self._free}
 
     def run(self) -> int:
-        """Search until the deadline or in vain for long enough; returns the number of neighbourhoods."""
+        """Search until the deadline, or until `patience` searches fail. Returns the number of neighbourhoods."""
         problem, size = self._task.problem, self._config.max_classes - _FEWER_RUN_CLASSES
         value = self._task.value(self._order())
         idle = steps = 0

@@ -86,7 +86,7 @@ def _exact_blocks(task: Task) -> Step:
     most = _MOST_CLASSES if task.remaining >= _SECONDS_FOR_MOST else _FEW_CLASSES
     spans = LinearSpans(task.problem, deadline=task.deadline)
     largest = max(spans.num_classes, default=0)
-    why = f"{largest} classes told apart in the largest block; asked up to {most}: sets of placed classes"
+    why = f"{largest} distinct classes in the largest block; used up to {most}: sets of placed classes"
     return Step("exact-blocks", why, _solve_blocks, taken=largest <= most and not spans.unsolvable(prices))
 
 
