@@ -268,15 +268,9 @@ def _plans(
 
 
 def _readings(
-<<<<<<< HEAD
     graph: Graph, problems: Mapping[str, Problem], modes: Mapping[str, str], rng: np.random.Generator
 ) -> dict[str, Reading]:
     """Some wider ranges, matrix products where they can be, and selections in front of some prologues or of all."""
-=======
-    graph: Graph, problems: Mapping[str, Problem], rng: np.random.Generator
-) -> tuple[dict[str, int], dict[str, str], frozenset[str] | None]:
-    """Some wider ranges, some matrix products, and selections in front of some prologues or of all."""
->>>>>>> words
     accesses = {access.name: (problem, access) for problem in problems.values() for access in problem.accesses}
     widths, kernels = {}, {}
     for read in graph.reads:
