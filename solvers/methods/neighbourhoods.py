@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from problems import Order
-from solvers.common.block_rows import BlockRows, SpanBlock, class_sequence, span_blocks
+from solvers.common.block_rows import BlockRows, SpanBlock, class_sequence, order_of, span_blocks
 from solvers.common.errors import SolverError
 from solvers.common.incumbent import Incumbent
 from solvers.common.rows import class_bits, span_rows
@@ -154,10 +154,8 @@ class _SpanWindows:
         return self._curves.value(self._excess) if self._curves.exact else self._task.value(self._order())
 
     def _order(self) -> Order:
-        problem = self._task.problem
-        classes = {b: problem.classes.of_block(b) for b in range(len(problem.blocks))}
-        classes.update({own.block: own.own[order] for own, order in zip(self._blocks, self._sequences)})
-        return Order.of_classes(problem, np.concatenate(list(classes.values())).tolist())
+        sequences = {own.block: own.own[sequence] for own, sequence in zip(self._blocks, self._sequences)}
+        return order_of(self._task.problem, sequences)
 
 
 class _RunWindows:

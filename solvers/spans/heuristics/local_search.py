@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from problems import Order
-from solvers.common.block_rows import SpanBlock, class_sequence, span_blocks
+from solvers.common.block_rows import SpanBlock, class_sequence, order_of, span_blocks
 from solvers.common.climbing import Acceptance, Climber, descend
 from solvers.common.incumbent import Incumbent
 from solvers.common.rows import span_rows
@@ -135,11 +135,9 @@ class SpanClimb:
         self._offered = time.perf_counter()
 
     def _order(self, states: list[Any]) -> Order:
-        problem = self._task.problem
-        sequences = {b: problem.classes.of_block(b) for b in range(len(problem.blocks))}
-        for part, state in zip(self._parts, states):
-            sequences[part.block.block] = part.block.own[state[0]]
-        return Order.of_classes(problem, np.concatenate(list(sequences.values())).tolist())
+        blocks = [part.block for part in self._parts]
+        sequences = {block.block: block.own[state[0]] for block, state in zip(blocks, states)}
+        return order_of(self._task.problem, sequences)
 
 
 class _Part:
