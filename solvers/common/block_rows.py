@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -41,19 +42,35 @@ class BlockRows:
         """Number of rows."""
         return len(self.slope)
 
+    @cached_property
+    def signature(self) -> np.ndarray:
+        """The rows that keep each class as a bit mask; int64, shape (num_classes,)."""
+        return self.bits.astype(np.int64) @ (np.int64(1) << np.arange(self.num_rows, dtype=np.int64))
+
+    @property
+    def needed(self) -> np.ndarray:
+        """What every row pays at least, for the classes it keeps; int64, shape (num_rows,)."""
+        needed: np.ndarray = self.slope * (self.weight @ self.bits)
+        return needed
+
     @property
     def paying_bits(self) -> np.ndarray:
         """The bits of the rows whose slope is not 0; the others keep nothing."""
         return self.bits & (self.slope > 0)
 
+    @cached_property
+    def share(self) -> np.ndarray:
+        """Which rows share a class or are anchored at the same end; bool, shape (num_rows, num_rows)."""
+        kept = self.bits.astype(np.float32)
+        same_end = (self.left[:, np.newaxis] & self.left) | (self.right[:, np.newaxis] & self.right)
+        share: np.ndarray = (kept.T @ kept > 0) | same_end
+        return share
+
     @property
     def meet(self) -> bool:
-        """Whether every two paying rows that are not anchored at the same end share a class."""
+        """Whether every two paying rows share a class or are anchored at the same end."""
         paying = np.flatnonzero((self.slope > 0) & self.bits.any(axis=0))
-        kept = self.bits[:, paying].astype(np.float32)
-        left, right = self.left[paying], self.right[paying]
-        same_end = (left[:, np.newaxis] & left) | (right[:, np.newaxis] & right)
-        return bool(((kept.T @ kept > 0) | same_end).all())
+        return bool(self.share[np.ix_(paying, paying)].all())
 
     def only(self, rows: np.ndarray) -> tuple[BlockRows, list[np.ndarray]]:
         """Some of the rows (indices) with the classes they tell apart, and per class the indices of its parts."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from solvers.common.block_rows import BlockRows
-from solvers.common.rows import merged_classes
 from solvers.runs.run_order import RunOrders
 from solvers.spans.exact.placed_sets import cheapest_sequence
 
@@ -46,31 +45,29 @@ def best_window(rows: BlockRows, sequence: np.ndarray, begin: int, *, max_classe
     >>> rows.cost(np.arange(4)), rows.cost(best)
     (6, 5)
     """
-    kept = rows.paying_bits[sequence]
+    kept, weight = rows.paying_bits[sequence], rows.weight[sequence]
     before = rows.left | kept[:begin].any(axis=0)
     end = min(len(sequence), begin + max_classes)
     while end < len(sequence):
         longer = min(len(sequence), begin + int((end - begin) * _GROWTH) + 1)
-        if len(_merged(rows, sequence, kept, before, begin, longer)[1]) > max_classes:
+        if len(_merged(rows, kept, weight, before, begin, longer)[0].weight) > max_classes:
             break
         end = longer
-    chosen, bits, weight, parts = _merged(rows, sequence, kept, before, begin, end)
-    after = rows.right | kept[end:].any(axis=0)
-    best = cheapest_sequence(weight, bits, rows.slope[chosen], before[chosen], after[chosen], deadline=deadline)
+    own, parts = _merged(rows, kept, weight, before, begin, end)
+    best = cheapest_sequence(own, deadline=deadline)
     if best is None:
         return sequence
-    stretch = sequence[begin:end][np.concatenate([parts[s] for s in best.sequence])]
+    stretch = sequence[begin:end][best.unmerged(parts).sequence]
     return np.concatenate([sequence[:begin], stretch, sequence[end:]])
 
 
 def _merged(
-    rows: BlockRows, sequence: np.ndarray, kept: np.ndarray, before: np.ndarray, begin: int, end: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
+    rows: BlockRows, kept: np.ndarray, weight: np.ndarray, before: np.ndarray, begin: int, end: int
+) -> tuple[BlockRows, list[np.ndarray]]:
     """The rows that depend on the order of a stretch, and its classes as these rows tell them apart."""
     after = rows.right | kept[end:].any(axis=0)
     chosen = np.flatnonzero(kept[begin:end].any(axis=0) & ~(before & after))
-    weight, bits, parts = merged_classes(rows.weight[sequence[begin:end]], kept[begin:end][:, chosen])
-    return chosen, bits, weight, parts
+    return BlockRows(weight[begin:end], kept[begin:end], rows.slope, before, after).only(chosen)
 
 
 def best_run_window(

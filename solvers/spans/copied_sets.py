@@ -1,22 +1,24 @@
 """Least total of capped lines over one block: every subset of rows is priced, the others pay their caps.
 
 Where rows share no class, the price of a set of rows is bounded by those of its subsets, and computed by itself
-(`meeting_search`) if it might be the least.
+(`search_meetings`) if it might be the least.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 
 from problems import Order, Problem
-from solvers.common.rows import class_bits, merged_classes, span_rows
+from solvers.common.block_rows import BlockRows, order_of, span_blocks
+from solvers.common.rows import span_rows
 from solvers.spans.disjoint_rows.branching import search_meetings
 from solvers.spans.disjoint_rows.copied_sets_search import SettledSearch, bound_by_parts
+from solvers.spans.disjoint_rows.path_for_all_sets import ChainSubsets, num_pairs
 from solvers.spans.exact.pair_of_chains import sums
-from solvers.spans.exact.pair_of_chains_all_sets import ChainSubsets, num_pairs
 from solvers.spans.exact.placed_sets import cheapest_sequence
 
 MOST_ROWS = 16  # rows: of a block whose sets of copied accesses are all priced: 65,536 sets
@@ -40,15 +42,10 @@ class SubsetSpans:
 
     def __init__(self, problem: Problem, *, deadline: float = np.inf) -> None:
         spans = span_rows(problem)
-        self._problem, self._deadline = problem, deadline
-        self._block = spans.rows[0].block
-        self._access = np.array([row.access for row in spans.rows])
-        self._fixed = spans.fixed
-        self._own = problem.classes.of_block(self._block)
-        self._weight = problem.classes.weight[self._own]
-        self._bits = class_bits(problem, self._block, (row.reader for row in spans.rows))
-        self._kept = self._weight @ self._bits
-        self._share = self._bits.T.astype(np.float32) @ self._bits.astype(np.float32) > 0
+        self._problem, self._deadline, self._fixed = problem, deadline, spans.fixed
+        (self._block,) = span_blocks(problem, spans)
+        self._access = self._block.access
+        self._kept = self._block.rows.weight @ self._block.rows.bits
         self._tables: dict[tuple[int, ...], _Table | None] = {}
 
     def solvable(self, slope: np.ndarray) -> bool:
@@ -77,8 +74,7 @@ class SubsetSpans:
         idle = np.setdiff1d(np.arange(len(self._access)), paying)
         total += int(np.minimum(floor, cap)[self._access[idle]].sum())
         if not len(paying):
-            everything = [s for b in range(len(self._problem.blocks)) for s in self._problem.classes.of_block(b)]
-            return total, Order.of_classes(self._problem, everything)
+            return total, order_of(self._problem, {})
         table = self._table(paying, slope)
         if table is None:
             return None
@@ -86,16 +82,7 @@ class SubsetSpans:
         read = sums(floor[access] - slope[access] * self._kept[paying])
         copied = sums(cap[access])
         bound, sequence = self._best(table, read + (copied[-1] - copied), enough - total)
-        sequence = self._own[sequence]
-        order = Order.of_classes(
-            self._problem,
-            [
-                s
-                for b in range(len(self._problem.blocks))
-                for s in (sequence if b == self._block else self._problem.classes.of_block(b))
-            ],
-        )
-        return total + bound, order
+        return total + bound, order_of(self._problem, {self._block.block: self._block.own[sequence]})
 
     def _best(self, table: _Table, extra: np.ndarray, enough: int) -> tuple[int, np.ndarray]:
         """The least of cost and extra over all sets of rows, or a bound on it, and a good order of the classes.
@@ -125,13 +112,7 @@ class SubsetSpans:
     def _table(self, paying: np.ndarray, slope: np.ndarray) -> _Table | None:
         key = tuple(slope[self._access].tolist())
         if key not in self._tables:
-            table = _Table(
-                self._weight,
-                self._bits[:, paying],
-                slope[self._access[paying]],
-                self._share[np.ix_(paying, paying)],
-                self._deadline,
-            )
+            table = _Table(replace(self._block.rows, slope=slope[self._access]).only(paying), self._deadline)
             self._tables[key] = table if table.complete else None
             if len(self._tables) > 64:
                 self._tables.pop(next(iter(self._tables)))
@@ -151,19 +132,17 @@ class _Table:
         bool, same shape: whether the cost is proven; otherwise it is a bound.
     """
 
-    def __init__(
-        self, weight: np.ndarray, bits: np.ndarray, slope: np.ndarray, share: np.ndarray, deadline: float
-    ) -> None:
-        self._bits, self._weight, self._slope, self._deadline = bits, weight, slope, deadline
-        unit = int(np.gcd.reduce(slope)) if len(slope) else 1
-        self._merged_weight, self._merged, self._parts = merged_classes(weight, bits)
-        self._paths = ChainSubsets(self._merged_weight, self._merged, slope // unit, deadline=deadline)
+    def __init__(self, merged: tuple[BlockRows, list[np.ndarray]], deadline: float) -> None:
+        self._rows, self._parts = merged
+        self._deadline = deadline
+        unit = int(np.gcd.reduce(self._rows.slope))
+        self._paths = ChainSubsets(replace(self._rows, slope=self._rows.slope // unit), deadline=deadline)
         self.complete = self._paths.complete
         if not self.complete:
             return
         self._meeting = self._paths.cost * unit
         self.cost = self._meeting.copy()
-        self.exact = _sets_that_meet(share)
+        self.exact = _sets_that_meet(self._rows.share)
         self._lower = np.where(self.exact, self.cost, 0)
         self._orders: dict[int, np.ndarray] = {}
         self._bound_others()
@@ -171,7 +150,7 @@ class _Table:
     def smallest_open(self, subset: int) -> int:
         """A smallest part of a subset that is not exact: cheap to price, and it bounds the subset and many others."""
         while True:
-            smaller = subset & ~(1 << np.flatnonzero(subset >> np.arange(len(self._slope)) & 1))
+            smaller = subset & ~(1 << self._members(subset))
             open_ones = smaller[~self.exact[smaller]]
             if not len(open_ones):
                 return subset
@@ -182,18 +161,14 @@ class _Table:
 
         Its bound is raised in either case.
         """
-        chosen = np.flatnonzero(subset >> np.arange(len(self._slope)) & 1)
-        weight, bits, parts = merged_classes(self._weight, self._bits[:, chosen])
-        free = np.zeros(len(chosen), dtype=bool)
-        if len(weight) <= _FEW_CLASSES:
-            best = cheapest_sequence(weight, bits, self._slope[chosen], free, free, deadline=self._deadline)
+        rows, parts = self._rows.only(self._members(subset))
+        if len(rows.weight) <= _FEW_CLASSES:
+            best = cheapest_sequence(rows, deadline=self._deadline)
             if best is None:
                 return False
             bound = best.cost
         else:
-            found = search_meetings(
-                weight, bits, self._slope[chosen], free, free, deadline=self._deadline, enough=enough
-            )
+            found = search_meetings(rows, deadline=self._deadline, enough=enough)
             best, bound = found.best, found.bound
             if not found.complete:
                 self.cost[subset] = self._lower[subset] = max(bound, int(self._lower[subset]))
@@ -201,7 +176,7 @@ class _Table:
         self.cost[subset] = self._lower[subset] = max(bound, int(self._lower[subset]))
         if best is not None and best.cost == bound:
             self.exact[subset] = True
-            self._orders[subset] = np.concatenate([parts[s] for s in best.sequence])
+            self._orders[subset] = self.unmerged(best.unmerged(parts).sequence)
         self._bound_others()
         return True
 
@@ -217,15 +192,17 @@ class _Table:
 
     def settled(self, extra: np.ndarray, *, enough: int, deadline: float) -> SettledSearch:
         """A search for the least of cost and extra (int64, shape (2^num_rows,))."""
-        return SettledSearch(
-            self._merged_weight, self._merged, self._slope, self._meeting, extra, enough=enough, deadline=deadline
-        )
+        return SettledSearch(self._rows, self._meeting, extra, enough=enough, deadline=deadline)
+
+    def _members(self, subset: int) -> np.ndarray:
+        """The rows of a set."""
+        return np.flatnonzero(subset >> np.arange(self._rows.num_rows) & 1)
 
     def _bound_others(self) -> None:
         """Bound the sets that are not exact by their subsets with one row less."""
         if self.exact.all():
             return
-        bound_by_parts(self._lower, self.exact, self._slope * (self._weight @ self._bits))
+        bound_by_parts(self._lower, self.exact, self._rows.needed)
         self.cost = np.where(self.exact, self.cost, self._lower)
 
 

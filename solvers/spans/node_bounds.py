@@ -15,10 +15,10 @@ from typing import Protocol
 import numpy as np
 
 from problems import Order, Problem
-from solvers.common.rows import Spans, class_bits, span_rows
-from solvers.spans.bounds.levels_of_problem import LevelSpans, ends_of
+from solvers.common.block_rows import span_blocks
+from solvers.common.rows import span_rows
+from solvers.spans.bounds.levels_of_problem import LevelSpans
 from solvers.spans.copied_sets import MOST_ROWS, SubsetSpans
-from solvers.spans.exact.pair_of_chains import rows_meet
 from solvers.spans.linear_costs import LinearSpans
 
 _SHARE_FOR_LEVELS = 0.7  # share: of a node's time for levels; by hand
@@ -99,24 +99,18 @@ def relaxation_of(
     levels
         Use them for every block that many rows read, whether or not exact methods might reach it.
     """
-    spans = span_rows(problem)
-    single = len({row.block for row in spans.rows}) == 1
-    anchored = any(row.left or row.right for row in spans.rows)
-    if not single:
+    own = span_blocks(problem, span_rows(problem))
+    if len(own) != 1:
         return _Blocks(problem, slope, known, deadline, levels=levels)
-    if not levels and not anchored and len(spans.rows) <= MOST_ROWS and (capped or _all_meet(problem, spans)):
+    rows, access = own[0].rows, own[0].access
+    anchored = (rows.left | rows.right).any()
+    if not levels and not anchored and rows.num_rows <= MOST_ROWS and (capped or rows.meet):
         subsets = SubsetSpans(problem, deadline=deadline)
         if subsets.solvable(slope):
             return _Subsets(subsets)
     blocks = _Blocks(problem, slope, known, deadline, levels=levels)
-    once = len({row.access for row in spans.rows}) == len(spans.rows)
+    once = len(np.unique(access)) == len(access)
     return _Levels(problem, blocks.levels, known) if blocks.bounded and once else blocks
-
-
-def _all_meet(problem: Problem, spans: Spans) -> bool:
-    """Whether the rows of the only block share classes pairwise."""
-    bits = class_bits(problem, spans.rows[0].block, (row.reader for row in spans.rows))
-    return rows_meet(bits, *ends_of(list(spans.rows)))
 
 
 class _Subsets:

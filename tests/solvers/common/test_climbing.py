@@ -26,7 +26,7 @@ def random_rows(seed: int, *, most_classes: int = 10, most_rows: int = 5, keep: 
 
 
 def least_cost(rows: BlockRows) -> int:
-    best = cheapest_sequence(rows.weight, rows.bits, rows.slope, rows.left, rows.right)
+    best = cheapest_sequence(rows)
     assert best is not None
     return best.cost
 
