@@ -1,7 +1,8 @@
 """The solver `lns`: large neighbourhood search, block by block, each neighbourhood searched exactly.
 
-It starts where `local-search` arrives. For spans: several rows of a chain, or the classes of a stretch (a whole block
-if it is small); for runs: the classes of a stretch. The other blocks, and the rest of the block, are held fast.
+It starts where `local-search` arrives. A neighbourhood is several rows of a chain, or the classes of a stretch (a whole
+block if it is small). The other blocks, and the rest of the block, are held fast. Copies and runs are left to
+`local-search`.
 """
 
 from __future__ import annotations
@@ -16,17 +17,14 @@ from problems import Order
 from solvers.common.block_rows import BlockRows, SpanBlock, class_sequence, order_of, span_blocks
 from solvers.common.errors import SolverError
 from solvers.common.incumbent import Incumbent
-from solvers.common.rows import class_bits, span_rows
+from solvers.common.rows import span_rows
 from solvers.common.task import Finding, Task
 from solvers.methods.in_places import solved_in_places
 from solvers.methods.local_search import LocalSearch
-from solvers.runs.class_windows import best_run_window, best_window
-from solvers.runs.run_climb import end_costs
 from solvers.spans.heuristics.chain_moves import ChainPair
 from solvers.spans.heuristics.chain_reinsertion import most_reinserted, reinserted
+from solvers.spans.heuristics.class_windows import best_window
 from solvers.spans.heuristics.tangent_lines import SpanCurves
-
-_FEWER_RUN_CLASSES = 3  # classes: fewer in a window for runs, whose table has a first and a last class; by hand
 
 
 @dataclass(frozen=True)
@@ -38,9 +36,9 @@ class LargeNeighbourhoods:
     patience
         Fruitless neighbourhoods per block that is worth a search before it gives up. Default 1000.
     max_classes
-        Most classes that are ordered at once (three fewer for runs). Default 12.
+        Most classes that are ordered at once. Default 12.
     first_share
-        Share of the time for the local search it begins with. Default 0.5.
+        Share of the time for the local search it begins with, for costs that depend on spans. Default 0.5.
     first
         That search.
 
@@ -65,17 +63,15 @@ class LargeNeighbourhoods:
         """The best order found until the deadline."""
         if task.problem.bundles:
             return solved_in_places(self, task)
+        objective = task.objective
+        for_spans = not objective.counts_runs and (objective.alpha is not None or objective.uses_tables)
         until = time.perf_counter() + self.first_share * task.remaining
-        found = self.first.solve(replace(task, deadline=until))
+        found = self.first.solve(replace(task, deadline=until) if for_spans else task)
         incumbent = Incumbent(replace(task, start=found.order))
         incumbent.raise_bound(found.bound or 0)
         steps = 0
-        if not incumbent.closed:
-            objective = task.objective
-            if objective.counts_runs:
-                steps = _RunWindows(task, incumbent, self).run()
-            elif objective.alpha is not None or objective.uses_tables:
-                steps = _SpanWindows(task, incumbent, self).run()
+        if for_spans and not incumbent.closed:
+            steps = _SpanWindows(task, incumbent, self).run()
         stats = {"first_value": found.objective, "neighbourhoods": steps}
         return incumbent.finding(stats)
 
@@ -156,49 +152,3 @@ class _SpanWindows:
     def _order(self) -> Order:
         sequences = {own.block: own.own[sequence] for own, sequence in zip(self._blocks, self._sequences)}
         return order_of(self._task.problem, sequences)
-
-
-class _RunWindows:
-    """The search for runs."""
-
-    def __init__(self, task: Task, incumbent: Incumbent, config: LargeNeighbourhoods) -> None:
-        self._task, self._incumbent, self._config = task, incumbent, config
-        self._rng = np.random.default_rng(task.seed)
-        problem = task.problem
-        self._own = [problem.classes.of_block(b) for b in range(len(problem.blocks))]
-        self._free = [b for b, own in enumerate(self._own) if len(own) > 1 and not problem.blocks[b].pinned]
-        self._sequences = [
-            own[class_sequence(problem, incumbent.order, b)] if b in self._free else own
-            for b, own in enumerate(self._own)
-        ]
-        self._bits = {b: class_bits(problem, b, problem.readers_of(b)) for b in self._free}
-
-    def run(self) -> int:
-        """Search until the deadline or in vain for long enough; returns the number of neighbourhoods."""
-        problem, size = self._task.problem, self._config.max_classes - _FEWER_RUN_CLASSES
-        value = self._task.value(self._order())
-        idle = steps = 0
-        while idle < self._config.patience * len(self._free) and not (self._task.expired or self._incumbent.closed):
-            steps, idle = steps + 1, idle + 1
-            b = int(self._rng.choice(self._free))
-            before, own = self._sequences[b], self._own[b]
-            local = np.searchsorted(own, before)
-            begin = int(self._rng.integers(max(1, len(own) - size + 1)))
-            ends = end_costs(problem, self._sequences, b)
-            window = best_run_window(
-                self._bits[b], local, begin, min(len(own), begin + size), ends, deadline=self._task.deadline
-            )
-            if np.array_equal(window, local):
-                continue
-            self._sequences[b] = own[window]
-            order = self._order()
-            after = self._task.value(order)
-            if after > value:
-                self._sequences[b] = before
-            elif after < value:
-                value, idle = after, 0
-                self._incumbent.offer(order)
-        return steps
-
-    def _order(self) -> Order:
-        return Order.of_classes(self._task.problem, np.concatenate(self._sequences).tolist())

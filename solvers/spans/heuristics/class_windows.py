@@ -1,7 +1,7 @@
 """A stretch of a block's classes put into the best order of all, exactly, the rest held fast: a large neighbourhood.
 
-For spans a row that keeps classes on both sides of the stretch covers it whatever happens, and classes that only such
-rows tell apart are one: long stretches become small. For runs only the neighbours on both sides matter.
+A row that keeps classes on both sides of the stretch covers it whatever happens, and classes that only such rows tell
+apart are one: long stretches become small.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from solvers.common.block_rows import BlockRows
-from solvers.runs.run_order import RunOrders
 from solvers.spans.exact.placed_sets import cheapest_sequence
 
 _GROWTH = 1.5  # factor: by which a window grows until it has too many kinds of classes; by hand
@@ -68,54 +67,3 @@ def _merged(
     after = rows.right | kept[end:].any(axis=0)
     chosen = np.flatnonzero(kept[begin:end].any(axis=0) & ~(before & after))
     return BlockRows(weight[begin:end], kept[begin:end], rows.slope, before, after).only(chosen)
-
-
-def best_run_window(
-    bits: np.ndarray,
-    sequence: np.ndarray,
-    begin: int,
-    end: int,
-    ends: tuple[np.ndarray, np.ndarray],
-    *,
-    deadline: float,
-) -> np.ndarray:
-    """Reorder a stretch of the classes for the fewest runs.
-
-    Parameters
-    ----------
-    bits
-        bool, shape (num_classes, num_readers): who keeps each class.
-    sequence
-        int, shape (num_classes,): the classes from left to right.
-    begin, end
-        The stretch; time and memory double with each class.
-    ends
-        int, shape (num_classes,) each: runs that begin with a class if it is the first one of the block, and runs
-        that begin behind it if it is the last one.
-    deadline
-        A `time.perf_counter` reading.
-
-    Returns
-    -------
-    np.ndarray
-        A sequence with at most as many runs; the given one if the deadline passed.
-
-    Examples
-    --------
-    >>> bits = np.array([[1, 0], [0, 1], [1, 0], [1, 1]], dtype=bool)
-    >>> free = np.zeros(4, dtype=int)
-    >>> best = best_run_window(bits, np.arange(4), 0, 4, (bits.sum(axis=1), free), deadline=np.inf)
-    >>> kept = bits[best]
-    >>> int(kept[0].sum() + (kept[1:] & ~kept[:-1]).sum())
-    2
-    """
-    stretch = sequence[begin:end]
-    orders = RunOrders(bits[stretch], deadline=deadline)
-    if not orders.complete:
-        return sequence
-    own = bits[stretch]
-    first = ends[0][stretch] if begin == 0 else (own & ~bits[sequence[begin - 1]]).sum(axis=1)
-    last = ends[1][stretch] if end == len(sequence) else (bits[sequence[end]] & ~own).sum(axis=1)
-    total = orders.runs + (first - own.sum(axis=1))[:, np.newaxis] + last
-    i, j = np.unravel_index(int(total.argmin()), total.shape)
-    return np.concatenate([sequence[:begin], stretch[orders.sequence(int(i), int(j))], sequence[end:]])
