@@ -41,14 +41,14 @@ class Method(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class LeastSum:
-    """The least sum for some prices.
+    """A least sum of costs.
 
     Attributes
     ----------
     cost
-        Its value, proven, or a bound on it.
+        Its value, proven, or a bound on it: no order has a smaller sum.
     order
-        An order that has it if every block was solved.
+        A good order, which has it unless the bound is not tight.
     """
 
     cost: int
