@@ -26,7 +26,7 @@ class Searched:
     Attributes
     ----------
     bound
-        No sequence costs less than this, or than what the search was told would be enough.
+        No sequence costs less than this.
     best
         The best sequence known, None if there is none; it is optimal if its cost is the bound.
     num_nodes
@@ -41,7 +41,7 @@ class Searched:
     complete: bool
 
 
-def search_meetings(rows: BlockRows, *, deadline: float = np.inf, enough: int | None = None) -> Searched:
+def search_meetings(rows: BlockRows, *, deadline: float = np.inf) -> Searched:
     """The sequence of least cost, whatever rows share.
 
     Parameters
@@ -50,8 +50,6 @@ def search_meetings(rows: BlockRows, *, deadline: float = np.inf, enough: int | 
         The block; every row pays.
     deadline
         A `time.perf_counter` reading.
-    enough
-        Stop as soon as nothing below this can exist.
 
     Examples
     --------
@@ -61,7 +59,7 @@ def search_meetings(rows: BlockRows, *, deadline: float = np.inf, enough: int | 
     >>> found.bound, found.best.cost, sorted(found.best.sequence.tolist())
     (4, 4, [0, 1, 2])
     """
-    return _Search(rows, deadline).run(enough)
+    return _Search(rows, deadline).run()
 
 
 class _Search:
@@ -74,7 +72,7 @@ class _Search:
         self._rows = _insertion_order(rows.share, self._needed)
         self.num_nodes = 0
 
-    def run(self, enough: int | None) -> Searched:
+    def run(self) -> Searched:
         """Best first, and deeper first among equals."""
         ticket = count()
         best: LinearOrder | None = None
@@ -83,8 +81,6 @@ class _Search:
             bound, _, _, order = heap[0]
             if best is not None and best.cost <= bound:
                 return Searched(best.cost, best, self.num_nodes, True)
-            if enough is not None and bound >= enough:
-                return Searched(bound, best, self.num_nodes, True)
             heapq.heappop(heap)
             depth = len(order.rows) + 1
             row = self._rows[depth - 1]
