@@ -1,8 +1,7 @@
 """The solver `lns`: large neighbourhood search, block by block, each neighbourhood searched exactly.
 
-It starts where `local-search` arrives. A neighbourhood is several rows of a chain, or the classes of a stretch (a whole
-block if it is small). The other blocks, and the rest of the block, are held fast. Copies and runs are left to
-`local-search`.
+It starts where `local-search` arrives. A neighbourhood is the classes of a stretch, or of a whole block if it is small.
+The other blocks, and the rest of the block, are held fast. Copies and runs are left to `local-search`.
 """
 
 from __future__ import annotations
@@ -21,8 +20,6 @@ from solvers.common.rows import span_rows
 from solvers.common.task import Finding, Task
 from solvers.methods.in_places import solved_in_places
 from solvers.methods.local_search import LocalSearch
-from solvers.spans.heuristics.chain_moves import ChainPair
-from solvers.spans.heuristics.chain_reinsertion import most_reinserted, reinserted
 from solvers.spans.heuristics.class_windows import best_window
 from solvers.spans.heuristics.tangent_lines import SpanCurves
 
@@ -87,7 +84,6 @@ class _SpanWindows:
         self._excess = spans.fixed.copy()
         self._blocks = span_blocks(task.problem, spans)
         self._sequences = [class_sequence(task.problem, incumbent.order, block.block) for block in self._blocks]
-        self._meet = [block.rows.meet for block in self._blocks]
         for block, sequence in zip(self._blocks, self._sequences):
             np.add.at(self._excess, block.access, block.rows.covered(sequence) - block.rows.weight @ block.rows.bits)
         self._value = self._true_value()
@@ -112,13 +108,6 @@ class _SpanWindows:
     def _trial(self, i: int, rows: BlockRows) -> np.ndarray:
         """The best sequence of one neighbourhood of a block."""
         sequence = self._sequences[i]
-        if self._meet[i] and self._rng.random() < 0.5 and len(sequence) > self._config.max_classes:
-            pair = ChainPair.of_sequence(rows, sequence)
-            side = int(self._rng.integers(2))
-            size = most_reinserted(len(pair.chains[side]), len(pair.chains[1 - side]))
-            _, chain = reinserted(pair, side, self._rng.permutation(pair.chains[side])[:size])
-            pair.replace(side, chain)
-            return pair.sequence()
         begin = int(self._rng.integers(max(1, len(sequence) - self._config.max_classes + 1)))
         if self._rng.random() < 0.5:
             return best_window(
