@@ -20,7 +20,7 @@ from solvers.common.rows import span_rows
 from solvers.common.task import Task
 from solvers.spans.heuristics.chain_moves import ChainPair
 from solvers.spans.heuristics.event_moves import EventOrder
-from solvers.spans.heuristics.seriation import barycentre_sequence, spectral_sequences
+from solvers.spans.heuristics.seriation import spectral_sequences
 from solvers.spans.heuristics.tangent_lines import SpanCurves
 
 _BEND_SHARE = 0.5  # share: of kicks that also change which pieces of curves are aimed at; by hand
@@ -89,7 +89,6 @@ class SpanClimb:
             block = part.block
             sequences = [part.sequence, *(class_sequence(self._task.problem, start, block.block) for start in starts)]
             sequences += spectral_sequences(block.rows)
-            sequences += [barycentre_sequence(block.rows, sequence) for sequence in sequences]
             best, best_value = part.snapshot(), self._true_value()
             for sequence in sequences:
                 if self._task.expired:
