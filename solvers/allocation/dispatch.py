@@ -72,9 +72,9 @@ def _by_dynamic_programme(buckets: Buckets, time_limit: float) -> tuple[int, ...
 
 
 def _by_cp_sat(buckets: Buckets, time_limit: float) -> tuple[int, ...]:
-    from solvers.allocation.choice_model import ChoiceModel
+    from solvers.allocation.choice_model import choice_by_model
 
-    return ChoiceModel(buckets).solve(time_limit)
+    return choice_by_model(buckets, time_limit)
 
 
 def _by_milp(buckets: Buckets, time_limit: float) -> tuple[int, ...]:
