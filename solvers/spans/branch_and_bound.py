@@ -1,7 +1,7 @@
 """Exact search for costs that depend on spans: branch and bound on ranges of the excess of single accesses.
 
 Within its range every access pays at least a straight line up to a cap; the least total of such lines is found
-exactly (`relaxations`), its order is tried at true costs, and the access that its line cheats most is given two
+exactly (`node_bounds`), its order is tried at true costs, and the access that its line cheats most is given two
 smaller ranges. Where costs are lines or lines with caps the root closes the search.
 """
 
