@@ -1,7 +1,7 @@
 """The solver `local-search`: good orders for every objective on instances that exact methods cannot finish.
 
-Spans by chains and events (`spans/heuristics`), runs as tours through the classes (`run_climb`), copies as sets of views
-(`view_climb`). It stops at the deadline, or when it has searched in vain for long enough.
+Spans by chains and events (`spans/heuristics`), runs as tours through the classes (`run_climb`), copies as sets of
+views (`view_climb`). It stops at the deadline, or when it has searched in vain for long enough.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The solver `pair-of-chains`: exact for everything that depends on spans, up to about 14 accesses of a block.
 
-Branch and bound on ranges of the excess (`branch_and_bound`). What its nodes relax to is solved exactly by shortest paths
-over pairs of chains, by branching on which accesses meet, or over sets of placed classes.
+Branch and bound on ranges of the excess (`branch_and_bound`). What its nodes relax to is solved exactly by shortest
+paths over pairs of chains, by branching on which accesses meet, or over sets of placed classes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Relations of settled rows: those that lie wholly before or after another, while all other rows meet everything.
 
-Few relations matter for many sets of rows: one path prices a relation with all sets of other rows (`path_for_all_sets`).
+Few relations matter for many sets of rows: one path prices a relation with all sets of other rows
+(`path_for_all_sets`).
 """
 
 from __future__ import annotations
