@@ -30,45 +30,23 @@ if TYPE_CHECKING:
     from solvers.roads.auto import Auto
 
 _HOMES = {
-    "allocation.coefficient_search": (
-        "SearchProgress",
-        "SearchResult",
-        "search_allocation",
-    ),
-    "allocation.dispatch": (
-        "ALLOCATION_METHODS",
-        "allocate",
-    ),
+    "allocation.coefficient_search": ("SearchProgress", "SearchResult", "search_allocation"),
+    "allocation.dispatch": ("ALLOCATION_METHODS", "allocate"),
     "allocation.result": ("Allocation",),
     "common.bounds": ("trivial_bound",),
     "common.errors": ("SolverError",),
-    "common.result": (
-        "Progress",
-        "Result",
-        "SolveInterrupted",
-        "Status",
-    ),
-    "common.task": (
-        "Finding",
-        "Solver",
-        "Task",
-    ),
+    "common.result": ("Progress", "Result", "SolveInterrupted", "Status"),
+    "common.task": ("Finding", "Solver", "Task"),
     "dispatch": ("solve",),
     "methods.beam": ("Beam",),
     "methods.brute_force": ("BruteForce",),
     "methods.cp_sat": ("CpSat",),
-    "methods.greedy": (
-        "Greedy",
-        "greedy_order",
-    ),
+    "methods.greedy": ("Greedy", "greedy_order"),
     "methods.identity": ("Identity",),
     "methods.local_search": ("LocalSearch",),
     "methods.neighbourhoods": ("LargeNeighbourhoods",),
     "methods.pair_of_chains": ("PairOfChains",),
-    "registry": (
-        "register",
-        "solver_names",
-    ),
+    "registry": ("register", "solver_names"),
     "roads.auto": ("Auto",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -72,15 +72,15 @@ def _by_dynamic_programme(buckets: Buckets, time_limit: float) -> tuple[int, ...
 
 
 def _by_cp_sat(buckets: Buckets, time_limit: float) -> tuple[int, ...]:
-    from solvers.allocation.choice_model import ChoiceModel
+    from solvers.allocation.choice_model import choice_by_model
 
-    return ChoiceModel(buckets).solve(time_limit)
+    return choice_by_model(buckets, time_limit)
 
 
 def _by_milp(buckets: Buckets, time_limit: float) -> tuple[int, ...]:
-    from solvers.allocation.choice_program import ChoiceProgram
+    from solvers.allocation.choice_program import choice_by_program
 
-    return ChoiceProgram(buckets).solve(time_limit)
+    return choice_by_program(buckets, time_limit)
 
 
 _METHODS: dict[str, Callable[[Buckets, float], tuple[int, ...]]] = {

@@ -5,12 +5,14 @@ Arrays only, made once; the searches work on sequences of the block's classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from problems import Order, Problem
-from solvers.common.rows import Spans, class_bits
+from solvers.common.rows import Spans, class_bits, merged_classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,19 +42,40 @@ class BlockRows:
         """Number of rows."""
         return len(self.slope)
 
+    @cached_property
+    def signature(self) -> np.ndarray:
+        """The rows that keep each class as a bit mask; int64, shape (num_classes,)."""
+        return self.bits.astype(np.int64) @ (np.int64(1) << np.arange(self.num_rows, dtype=np.int64))
+
+    @property
+    def needed(self) -> np.ndarray:
+        """What every row pays at least, for the classes it keeps; int64, shape (num_rows,)."""
+        needed: np.ndarray = self.slope * (self.weight @ self.bits)
+        return needed
+
     @property
     def paying_bits(self) -> np.ndarray:
         """The bits of the rows whose slope is not 0; the others keep nothing."""
         return self.bits & (self.slope > 0)
 
+    @cached_property
+    def share(self) -> np.ndarray:
+        """Which rows share a class or are anchored at the same end; bool, shape (num_rows, num_rows)."""
+        kept = self.bits.astype(np.float32)
+        same_end = (self.left[:, np.newaxis] & self.left) | (self.right[:, np.newaxis] & self.right)
+        share: np.ndarray = (kept.T @ kept > 0) | same_end
+        return share
+
     @property
     def meet(self) -> bool:
-        """Whether every two paying rows that are not anchored at the same end share a class."""
+        """Whether every two paying rows share a class or are anchored at the same end."""
         paying = np.flatnonzero((self.slope > 0) & self.bits.any(axis=0))
-        kept = self.bits[:, paying].astype(np.float32)
-        left, right = self.left[paying], self.right[paying]
-        same_end = (left[:, np.newaxis] & left) | (right[:, np.newaxis] & right)
-        return bool(((kept.T @ kept > 0) | same_end).all())
+        return bool(self.share[np.ix_(paying, paying)].all())
+
+    def only(self, rows: np.ndarray) -> tuple[BlockRows, list[np.ndarray]]:
+        """Some of the rows (indices) with the classes they tell apart, and per class the indices of its parts."""
+        weight, bits, parts = merged_classes(self.weight, self.bits[:, rows])
+        return BlockRows(weight, bits, self.slope[rows], self.left[rows], self.right[rows]), parts
 
     def covered(self, sequence: np.ndarray) -> np.ndarray:
         """Width covered by every row if the classes stand in this order; int64, shape (num_rows,).
@@ -108,21 +131,28 @@ def span_blocks(problem: Problem, spans: Spans) -> list[SpanBlock]:
         if not rows:
             continue
         own = problem.classes.of_block(b)
-        blocks.append(
-            SpanBlock(
-                b,
-                own,
-                np.array([row.access for row in rows], dtype=np.int64),
-                BlockRows(
-                    problem.classes.weight[own],
-                    class_bits(problem, b, (row.reader for row in rows)),
-                    np.ones(len(rows), dtype=np.int64),
-                    np.array([row.left for row in rows], dtype=bool),
-                    np.array([row.right for row in rows], dtype=bool),
-                ),
-            )
+        block_rows = BlockRows(
+            problem.classes.weight[own],
+            class_bits(problem, b, (row.reader for row in rows)),
+            np.ones(len(rows), dtype=np.int64),
+            np.array([row.left for row in rows], dtype=bool),
+            np.array([row.right for row in rows], dtype=bool),
         )
+        blocks.append(SpanBlock(b, own, np.array([row.access for row in rows], dtype=np.int64), block_rows))
     return blocks
+
+
+def order_of(problem: Problem, sequences: Mapping[int, np.ndarray]) -> Order:
+    """The order with the classes of some blocks (indices of the problem) in given sequences; other blocks stay.
+
+    Examples
+    --------
+    >>> from problems.generators import disjoint_masks
+    >>> order_of(disjoint_masks(4, 4), {0: np.array([2, 0, 1, 3])})[0].tolist()
+    [2, 0, 1, 3]
+    """
+    every = [sequences[b] if b in sequences else problem.classes.of_block(b) for b in range(len(problem.blocks))]
+    return Order.of_classes(problem, np.concatenate(every).tolist())
 
 
 def class_sequence(problem: Problem, order: Order, block: int) -> np.ndarray:

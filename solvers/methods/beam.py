@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from problems import Objective, Order
-from solvers.common.block_rows import SpanBlock, class_sequence, span_blocks
+from solvers.common.block_rows import SpanBlock, class_sequence, order_of, span_blocks
 from solvers.common.errors import SolverError
 from solvers.common.incumbent import Incumbent
 from solvers.common.rows import span_rows
@@ -114,7 +114,4 @@ def pays_spans(objective: Objective) -> bool:
 
 
 def _order(task: Task, blocks: list[SpanBlock], sequences: dict[int, np.ndarray]) -> Order:
-    problem = task.problem
-    classes = {b: problem.classes.of_block(b) for b in range(len(problem.blocks))}
-    classes.update({own.block: own.own[sequences[own.block]] for own in blocks})
-    return Order.of_classes(problem, np.concatenate(list(classes.values())).tolist())
+    return order_of(task.problem, {own.block: own.own[sequences[own.block]] for own in blocks})

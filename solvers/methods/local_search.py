@@ -1,7 +1,7 @@
 """The solver `local-search`: good orders for every objective on instances that exact methods cannot finish.
 
-It changes chains and events for spans (`span_climb`), tours through the classes for runs (`run_climb`), and sets of
-views for copies (`view_climb`). It stops at the deadline, or after `patience` steps without an improvement.
+It changes chains and events for spans (`spans/heuristics`), tours through the classes for runs (`run_climb`), and sets
+of views for copies (`view_climb`). It stops at the deadline, or after `patience` steps without an improvement.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The solver `lns`: large neighbourhood search, block by block. Each neighbourhood is searched exactly.
 
-It starts from the order of `local-search`. For spans, a neighbourhood is several rows of a chain, or the classes of a
-window (a whole block if it is small). For runs, it is the classes of a window. The rest of the block and the other
-blocks stay fixed.
+It starts from the order of `local-search`. A neighbourhood is the classes of a window, or of a whole block if it is
+small. The rest of the block and the other blocks stay fixed. Copies and runs are left to `local-search`.
 """
 
 from __future__ import annotations
@@ -14,20 +13,15 @@ from typing import ClassVar
 import numpy as np
 
 from problems import Order
-from solvers.common.block_rows import BlockRows, SpanBlock, class_sequence, span_blocks
+from solvers.common.block_rows import BlockRows, SpanBlock, class_sequence, order_of, span_blocks
 from solvers.common.errors import SolverError
 from solvers.common.incumbent import Incumbent
-from solvers.common.rows import class_bits, span_rows
+from solvers.common.rows import span_rows
 from solvers.common.task import Finding, Task
 from solvers.methods.in_places import solved_in_places
 from solvers.methods.local_search import LocalSearch
-from solvers.runs.class_windows import best_run_window, best_window
-from solvers.runs.run_climb import end_costs
-from solvers.spans.heuristics.chain_moves import ChainPair
-from solvers.spans.heuristics.chain_reinsertion import most_reinserted, reinserted
+from solvers.spans.heuristics.class_windows import best_window
 from solvers.spans.heuristics.tangent_lines import SpanCurves
-
-_FEWER_RUN_CLASSES = 3  # classes: fewer in a window for runs, whose table has a first and a last class; by hand
 
 
 @dataclass(frozen=True)
@@ -39,9 +33,9 @@ class LargeNeighbourhoods:
     patience
         Neighbourhoods without an improvement, per searched block, before it gives up. Default 1000.
     max_classes
-        Most classes that are ordered at once (three fewer for runs). Default 12.
+        Most classes that are ordered at once. Default 12.
     first_share
-        Share of the time for the local search at the start. Default 0.5.
+        Share of the time for the local search it begins with, for costs that depend on spans. Default 0.5.
     first
         The local search at the start.
 
@@ -66,17 +60,15 @@ class LargeNeighbourhoods:
         """The best order found until the deadline."""
         if task.problem.bundles:
             return solved_in_places(self, task)
+        objective = task.objective
+        for_spans = not objective.counts_runs and (objective.alpha is not None or objective.uses_tables)
         until = time.perf_counter() + self.first_share * task.remaining
-        found = self.first.solve(replace(task, deadline=until))
+        found = self.first.solve(replace(task, deadline=until) if for_spans else task)
         incumbent = Incumbent(replace(task, start=found.order))
         incumbent.raise_bound(found.bound or 0)
         steps = 0
-        if not incumbent.closed:
-            objective = task.objective
-            if objective.counts_runs:
-                steps = _RunWindows(task, incumbent, self).run()
-            elif objective.alpha is not None or objective.uses_tables:
-                steps = _SpanWindows(task, incumbent, self).run()
+        if for_spans and not incumbent.closed:
+            steps = _SpanWindows(task, incumbent, self).run()
         stats = {"first_value": found.objective, "neighbourhoods": steps}
         return incumbent.finding(stats)
 
@@ -92,7 +84,6 @@ class _SpanWindows:
         self._excess = spans.fixed.copy()
         self._blocks = span_blocks(task.problem, spans)
         self._sequences = [class_sequence(task.problem, incumbent.order, block.block) for block in self._blocks]
-        self._meet = [block.rows.meet for block in self._blocks]
         for block, sequence in zip(self._blocks, self._sequences):
             np.add.at(self._excess, block.access, block.rows.covered(sequence) - block.rows.weight @ block.rows.bits)
         self._value = self._true_value()
@@ -117,13 +108,6 @@ class _SpanWindows:
     def _trial(self, i: int, rows: BlockRows) -> np.ndarray:
         """The best sequence of one neighbourhood of a block."""
         sequence = self._sequences[i]
-        if self._meet[i] and self._rng.random() < 0.5 and len(sequence) > self._config.max_classes:
-            pair = ChainPair.of_sequence(rows, sequence)
-            side = int(self._rng.integers(2))
-            size = most_reinserted(len(pair.chains[side]), len(pair.chains[1 - side]))
-            _, chain = reinserted(pair, side, self._rng.permutation(pair.chains[side])[:size])
-            pair.replace(side, chain)
-            return pair.sequence()
         begin = int(self._rng.integers(max(1, len(sequence) - self._config.max_classes + 1)))
         if self._rng.random() < 0.5:
             return best_window(
@@ -155,53 +139,5 @@ class _SpanWindows:
         return self._curves.value(self._excess) if self._curves.exact else self._task.value(self._order())
 
     def _order(self) -> Order:
-        problem = self._task.problem
-        classes = {b: problem.classes.of_block(b) for b in range(len(problem.blocks))}
-        classes.update({own.block: own.own[order] for own, order in zip(self._blocks, self._sequences)})
-        return Order.of_classes(problem, np.concatenate(list(classes.values())).tolist())
-
-
-class _RunWindows:
-    """The search for runs."""
-
-    def __init__(self, task: Task, incumbent: Incumbent, config: LargeNeighbourhoods) -> None:
-        self._task, self._incumbent, self._config = task, incumbent, config
-        self._rng = np.random.default_rng(task.seed)
-        problem = task.problem
-        self._own = [problem.classes.of_block(b) for b in range(len(problem.blocks))]
-        self._free = [b for b, own in enumerate(self._own) if len(own) > 1 and not problem.blocks[b].pinned]
-        self._sequences = [
-            own[class_sequence(problem, incumbent.order, b)] if b in self._free else own
-            for b, own in enumerate(self._own)
-        ]
-        self._bits = {b: class_bits(problem, b, problem.readers_of(b)) for b in self._free}
-
-    def run(self) -> int:
-        """Search until the deadline, or until `patience` searches fail. Returns the number of neighbourhoods."""
-        problem, size = self._task.problem, self._config.max_classes - _FEWER_RUN_CLASSES
-        value = self._task.value(self._order())
-        idle = steps = 0
-        while idle < self._config.patience * len(self._free) and not (self._task.expired or self._incumbent.closed):
-            steps, idle = steps + 1, idle + 1
-            b = int(self._rng.choice(self._free))
-            before, own = self._sequences[b], self._own[b]
-            local = np.searchsorted(own, before)
-            begin = int(self._rng.integers(max(1, len(own) - size + 1)))
-            ends = end_costs(problem, self._sequences, b)
-            window = best_run_window(
-                self._bits[b], local, begin, min(len(own), begin + size), ends, deadline=self._task.deadline
-            )
-            if np.array_equal(window, local):
-                continue
-            self._sequences[b] = own[window]
-            order = self._order()
-            after = self._task.value(order)
-            if after > value:
-                self._sequences[b] = before
-            elif after < value:
-                value, idle = after, 0
-                self._incumbent.offer(order)
-        return steps
-
-    def _order(self) -> Order:
-        return Order.of_classes(self._task.problem, np.concatenate(self._sequences).tolist())
+        sequences = {own.block: own.own[sequence] for own, sequence in zip(self._blocks, self._sequences)}
+        return order_of(self._task.problem, sequences)

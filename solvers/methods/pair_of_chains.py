@@ -1,7 +1,7 @@
 """The solver `pair-of-chains`: exact if costs depend on spans only, for up to about 14 accesses of a block.
 
-It is a branch and bound on ranges of the excess (`span_search`). The relaxation of a node is solved exactly by one of
-three methods: shortest paths over pairs of chains, branching on which accesses meet, or sets of placed classes.
+It is a branch and bound on ranges of the excess (`branch_and_bound`). The relaxation of a node is solved exactly by one
+of three methods: shortest paths over pairs of chains, branching on which accesses meet, or sets of placed classes.
 """
 
 from __future__ import annotations

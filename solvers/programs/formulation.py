@@ -45,8 +45,6 @@ class Formulation:
         What each access pays besides; empty if runs are counted.
     unit
         What a unit of the program's costs is in those of the problem.
-    exact
-        No cost is rounded, nor replaced by a lower one.
     """
 
     problem: Problem
@@ -55,7 +53,6 @@ class Formulation:
     bounds: bool = True
     bases: tuple[Fraction | int, ...] = ()
     unit: Fraction | int = 1
-    exact: bool = True
 
     @classmethod
     def of(
@@ -64,8 +61,7 @@ class Formulation:
         """The formulation of costs that are multiplied by `scale`, brought down to small numbers."""
         small = small_modes(modes, scale * task.start_value)
         bases = tuple(Fraction(base, scale) for base in small.bases)
-        exact = small.exact and scale == 1
-        return cls(task.problem, units, small.modes, bounds, bases, Fraction(small.unit, scale), exact)
+        return cls(task.problem, units, small.modes, bounds, bases, Fraction(small.unit, scale))
 
     def bound(self, least: int) -> int:
         """The bound for the problem that follows from one on the program's objective."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from problems import Order, Problem
+from solvers.common.block_rows import order_of, span_blocks
 from solvers.common.incumbent import Incumbent
-from solvers.common.rows import class_bits, span_rows
+from solvers.common.rows import span_rows
 from solvers.common.task import Solver, Task
 from solvers.methods.local_search import LocalSearch
 from solvers.roads.steps import Step, asking
-from solvers.spans.bounds.levels_of_problem import ends_of
 from solvers.views.consecutive import consecutive_order
 from solvers.views.view_bound import bound_by_conflicts
 
@@ -70,15 +68,10 @@ def all_views(problem: Problem) -> Order | None:
     >>> all_views(planted_intervals(64, 9)) is None, all_views(random_masks(64, 9)) is None
     (False, True)
     """
-    spans = span_rows(problem)
-    sequence: list[np.ndarray] = []
-    for b in range(len(problem.blocks)):
-        own, rows = problem.classes.of_block(b), spans.of_block(b)
-        if rows:
-            left, right = ends_of(rows)
-            found = consecutive_order(class_bits(problem, b, (row.reader for row in rows)), left, right)
-            if found is None:
-                return None
-            own = own[found]
-        sequence.append(own)
-    return Order.of_classes(problem, np.concatenate(sequence).tolist())
+    sequences = {}
+    for block in span_blocks(problem, span_rows(problem)):
+        found = consecutive_order(block.rows.bits, block.rows.left, block.rows.right)
+        if found is None:
+            return None
+        sequences[block.block] = block.own[found]
+    return order_of(problem, sequences)

@@ -50,11 +50,11 @@ def block_arcs(problem: Problem, block: int) -> np.ndarray:
     np.ndarray
         int64, shape (num_classes + 1, num_classes + 1); the diagonal is dearer than any tour.
     """
-    first, step = arc_costs(problem, block)
+    bits = class_bits(problem, block, problem.readers_of(block)).astype(np.float32)
     continues = [r for r in problem.readers_of(block) if _may_continue(problem, r)]
-    cost = np.zeros((len(first) + 1,) * 2, dtype=np.int64)
-    cost[1:, 1:] = step
-    cost[0, 1:] = first - class_bits(problem, block, continues).sum(axis=1)
+    cost = np.zeros((len(bits) + 1,) * 2, dtype=np.int64)
+    cost[1:, 1:] = (1 - bits) @ bits.T
+    cost[0, 1:] = bits.sum(axis=1) - class_bits(problem, block, continues).sum(axis=1)
     np.fill_diagonal(cost, cost.max(initial=0) * (len(cost) + 1) + 1)
     return cost
 
@@ -62,18 +62,6 @@ def block_arcs(problem: Problem, block: int) -> np.ndarray:
 def successors(cost: np.ndarray) -> np.ndarray:
     """The cheapest choice of a successor for every node, each once; int, shape (num_nodes,)."""
     return linear_sum_assignment(cost)[1]
-
-
-def arc_costs(problem: Problem, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """Runs started by each class of a block if it comes first, and if it follows another (row) one.
-
-    Returns
-    -------
-    tuple
-        int64 arrays of shapes (num_classes,) and (num_classes, num_classes).
-    """
-    bits = class_bits(problem, block, problem.readers_of(block)).astype(np.float32)
-    return bits.sum(axis=1).astype(np.int64), ((1 - bits) @ bits.T).astype(np.int64)
 
 
 def _may_continue(problem: Problem, r: int) -> bool:

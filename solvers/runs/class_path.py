@@ -145,10 +145,8 @@ class ClassPath:
                 gain = out - row[t3]
                 if gain <= 0:
                     break
-                at = place[t3]
-                made = 0 <= at - step <= last and self._turned(t1, t2, t3, path[at - step], step, gain)
-                made = made or (0 <= at + step <= last and self._ringed(t1, t2, t3, path[at + step], step, gain))
-                if made:
+                at = place[t3] - step
+                if 0 <= at <= last and (made := self._turned(t1, t2, t3, path[at], step, gain)):
                     return made
         return ()
 
@@ -183,40 +181,6 @@ class ClassPath:
                 self._swap((t1, t4), (t5, t6))
                 self.length -= saved
                 return t1, t2, t3, t4, t5, t6
-        return ()
-
-    def _ringed(self, t1: int, t2: int, t3: int, t4: int, step: int, gain: int) -> tuple[int, ...]:
-        """Moves with t4 on t3's other side: what lies between t2 and t3 becomes a ring, which is opened at t5."""
-        path, place, rows = self._path, self._place, self._distances.rows
-        row, row1 = rows[t4], rows[t1]
-        gain += rows[t3][t4]
-        num, begin = self._num + 2, place[t2]
-        third = (place[t3] - begin) * step % num
-        for t5 in self._near[t4]:
-            rest = gain - row[t5]
-            if rest <= 0:
-                break
-            at = place[t5]
-            fifth = (at - begin) * step % num
-            if fifth > third:
-                continue
-            if fifth < third and 0 <= at + step < num:
-                t6 = path[at + step]
-                saved = rest + rows[t5][t6] - row1[t6]
-                if saved > 0:
-                    self._swap((t1, t2), (t3, t4))
-                    self._swap((t1, t3), (t6, t5))
-                    self._swap((t3, t5), (t2, t4))
-                    self.length -= saved
-                    return t1, t2, t3, t4, t5, t6
-            if fifth > 0 and 0 <= at - step < num:
-                t6 = path[at - step]
-                saved = rest + rows[t5][t6] - row1[t6]
-                if saved > 0:
-                    self._swap((t1, t2), (t6, t5))
-                    self._swap((t2, t5), (t3, t4))
-                    self.length -= saved
-                    return t1, t2, t3, t4, t5, t6
         return ()
 
     def _swap(self, one: Edge, other: Edge) -> None:

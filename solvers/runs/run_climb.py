@@ -151,22 +151,3 @@ def end_bits(problem: Problem, sequences: list[np.ndarray], block: int) -> tuple
         if r + 1 < len(problem.readers) and problem.readers[r + 1].access == reader.access:
             after[k] = signature[sequences[problem.readers[r + 1].block][0], r + 1]
     return before, after
-
-
-def end_costs(problem: Problem, sequences: list[np.ndarray], block: int) -> tuple[np.ndarray, np.ndarray]:
-    """What the first and the last class of a block cost in runs, the other blocks held fast.
-
-    Parameters
-    ----------
-    problem, sequences, block
-        As in `end_bits`.
-
-    Returns
-    -------
-    tuple
-        int64, shape (classes of the block,) each: runs that begin with a class if it comes first, and runs that begin
-        in the next block behind a class if it comes last.
-    """
-    before, after = end_bits(problem, sequences, block)
-    kept = class_bits(problem, block, problem.readers_of(block))
-    return (kept & ~before).sum(axis=1), (after & ~kept).sum(axis=1)

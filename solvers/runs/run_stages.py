@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from problems import Order, Problem
+from solvers.common.block_rows import class_sequence, order_of
 from solvers.common.incumbent import Incumbent
 from solvers.common.settings import SearchSettings
 from solvers.common.task import Task
@@ -56,19 +55,6 @@ def num_arcs(problem: Problem) -> int:
 
 
 def class_order(problem: Problem, order: Order) -> Order:
-    """An order made of whole classes, each at the place of its first channel in the given one."""
-    return Order.of_classes(
-        problem, [int(s) for b in range(len(problem.blocks)) for s in class_places(problem, order, b)]
-    )
-
-
-def class_places(problem: Problem, order: Order, b: int) -> np.ndarray:
-    """The classes of a block by the position of their first channel."""
-    own = problem.classes.of_block(b)
-    if problem.blocks[b].pinned:
-        return own
-    position = np.empty(problem.blocks[b].size, dtype=np.int64)
-    position[order[b]] = np.arange(len(order[b]))
-    weight = problem.classes.weight[own]
-    places = position[np.concatenate([problem.classes.members[s] for s in own])]
-    return own[np.argsort(np.minimum.reduceat(places, np.cumsum(weight) - weight), kind="stable")]
+    """An order made of whole classes, near to the given one."""
+    free = [b for b, block in enumerate(problem.blocks) if not block.pinned]
+    return order_of(problem, {b: problem.classes.of_block(b)[class_sequence(problem, order, b)] for b in free})

@@ -26,7 +26,7 @@ from solvers.runs.run_climb import Near, RunClimb
 from solvers.runs.tour_cuts import violated_cuts
 from solvers.runs.tour_graph import RunGraph
 from solvers.runs.tour_prices import SCALE, Certified, Choices, certified
-from solvers.runs.tour_program import Edges, Point, TourProgram
+from solvers.runs.tour_program import Point, TourProgram
 from solvers.runs.tour_rounding import rounded_sequences
 
 MAX_CLASSES = 2500  # classes: of a block; the search holds a few matrices of their pairs
@@ -56,10 +56,9 @@ _NEVER = np.int64(2**60)  # cost: of what cannot be
 
 @dataclass(frozen=True, eq=False)
 class _Relaxed:
-    """A node's relaxation: the last point, its columns, and the best bound."""
+    """A node's relaxation: the last point, and the best bound."""
 
     point: Point
-    edges: list[Edges]
     bound: int
     whole: bool
 
@@ -159,9 +158,9 @@ class RunTours:
             if self._relaxed is None or self.stopped:
                 return
             self._climbs += 1
-            point = self._relaxed.point.x
-            x = point if k == 0 else point * rng.uniform(1 - _NOISE, 1 + _NOISE, len(point))
-            start = self.graph.order(rounded_sequences(self.graph, self._relaxed.edges, x))
+            point = self._relaxed.point
+            x = point.x if k == 0 else [own * rng.uniform(1 - _NOISE, 1 + _NOISE, len(own)) for own in point.x]
+            start = self.graph.order(rounded_sequences(self.graph, point.edges, x))
             task = replace(self._task, start=start, progress=None, seed=self._task.seed + self._climbs)
             found = Incumbent(task)
             climb = RunClimb(task, found, distances=self._distances, near=near)
@@ -264,10 +263,7 @@ class RunTours:
     def _branching_edge(self, choices: Choices, relaxed: _Relaxed) -> tuple[int, int, int] | None:
         """The most undecided column that is not forced, else an edge that is no column, None without any."""
         best: tuple[float, int, int, int] | None = None
-        at = 0
-        for i, (u, v) in enumerate(relaxed.edges):
-            x = relaxed.point.x[at : at + len(u)]
-            at += len(u)
+        for i, ((u, v), x) in enumerate(zip(relaxed.point.edges, relaxed.point.x)):
             undecided = np.where(choices.forced[i][u, v], 1.0, np.abs(x - 0.5))
             if len(undecided) and (best is None or undecided.min() < best[0]):
                 k = int(undecided.argmin())
@@ -282,10 +278,7 @@ class RunTours:
 
     def _force(self, choices: Choices, relaxed: _Relaxed) -> None:
         """Force the edges that are almost whole, or at least some of the surest."""
-        at = 0
-        for i, (u, v) in enumerate(relaxed.edges):
-            x = relaxed.point.x[at : at + len(u)]
-            at += len(u)
+        for i, ((u, v), x) in enumerate(zip(relaxed.point.edges, relaxed.point.x)):
             open_ids = np.flatnonzero((x > 0.01) & ~choices.forced[i][u, v])
             surest = open_ids[np.argsort(-x[open_ids], kind="stable")]
             whole = int((x[surest] > 1 - _ROUNDING_ERROR).sum())
@@ -300,10 +293,9 @@ class RunTours:
             if self.stopped:
                 return None
             self.programs += 1
-            solved = self._program.solve(choices, seconds=self._task.remaining)
-            if solved is None:
+            point = self._program.solve(choices, seconds=self._task.remaining)
+            if point is None:
                 return None
-            point, edges = solved
             proven = certified(self.graph, self._program.cuts, point.prices, choices)
             stalled = 0 if proven.bound > best + _PROGRESS else stalled + 1
             best = max(best, proven.bound)
@@ -312,33 +304,30 @@ class RunTours:
                 self._raise_bound(_runs(best))
             choices.narrow(proven, self._cutoff)
             if best > self._cutoff:
-                return _Relaxed(point, edges, best, False)
+                return _Relaxed(point, best, False)
             new = self._program.offer(proven, most=_MOST_COLUMNS)
             self._program.drop(point.prices, patience=_IDLE_CUTS)
             cuts = 0
-            at = 0
-            for i, (u, v) in enumerate(edges):
-                own, x = self.graph.blocks[i], point.x[at : at + len(u)]
-                at += len(u)
+            for i, (own, (u, v), x) in enumerate(zip(self.graph.blocks, point.edges, point.x)):
                 violated = violated_cuts(
                     i, own.num_classes, own.num_ends, u, v, x, most=_MOST_CUTS, deadline=self._task.deadline
                 )
                 cuts += self._program.add(violated)
             if at_root:
-                self._offer_rounded(_Relaxed(point, edges, best, False))
-            fraction = float(np.abs(point.x - np.rint(point.x)).max(initial=0))
-            whole = fraction < _ROUNDING_ERROR and not cuts and not new
+                self._offer_rounded(_Relaxed(point, best, False))
+            whole = point.fraction < _ROUNDING_ERROR and not cuts and not new
             if whole and point.lacking > _ROUNDING_ERROR:
                 self._program.make_lacking_dearer()
                 continue
             limit = stalled >= (_STALLED if at_root else _NODE_STALLED) or (rounds is not None and done + 1 >= rounds)
             if not (cuts or new) or limit:
-                return _Relaxed(point, edges, best, whole)
+                return _Relaxed(point, best, whole)
         return None
 
     def _offer_rounded(self, relaxed: _Relaxed) -> None:
         """Offer the order that a point suggests."""
-        self._incumbent.offer(self.graph.order(rounded_sequences(self.graph, relaxed.edges, relaxed.point.x)))
+        point = relaxed.point
+        self._incumbent.offer(self.graph.order(rounded_sequences(self.graph, point.edges, point.x)))
         self._relaxed = relaxed
 
     def _raise_bound(self, bound: int) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from problems import Order, Problem
+from solvers.common.block_rows import order_of
 from solvers.common.rows import class_bits
 from solvers.runs.run_borders import RunBorders, kept_classes
 
@@ -129,11 +130,7 @@ class RunGraph:
 
     def order(self, sequences: list[np.ndarray]) -> Order:
         """The order of one sequence of classes (nodes) per graph."""
-        by_block = {graph.block: graph.own[nodes] for graph, nodes in zip(self.blocks, sequences)}
-        every = [
-            by_block[b] if b in by_block else self.problem.classes.of_block(b) for b in range(len(self.problem.blocks))
-        ]
-        return Order.of_classes(self.problem, np.concatenate(every).tolist())
+        return order_of(self.problem, {graph.block: graph.own[nodes] for graph, nodes in zip(self.blocks, sequences)})
 
     def changes(self, sequences: list[np.ndarray]) -> int:
         """The constant and the lengths for one sequence of classes (nodes) per graph: twice the runs."""

@@ -25,12 +25,17 @@ Edges = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """An optimum of the program: values of the columns, and prices."""
+    """An optimum of the program: per graph the edges that are columns with their values, and prices."""
 
-    x: np.ndarray
-    z: np.ndarray
+    edges: tuple[Edges, ...]
+    x: tuple[np.ndarray, ...]
     prices: Prices
     lacking: float
+
+    @property
+    def fraction(self) -> float:
+        """How far the values are from whole numbers."""
+        return max((float(np.abs(own - np.rint(own)).max(initial=0)) for own in self.x), default=0.0)
 
 
 class TourProgram:
@@ -84,8 +89,8 @@ class TourProgram:
         """Whole points that break a row must not pay."""
         self._lack *= 4
 
-    def solve(self, choices: Choices, *, seconds: float) -> tuple[Point, list[Edges]] | None:
-        """An optimum over the columns offered, and per graph their tails and heads; None if time runs out."""
+    def solve(self, choices: Choices, *, seconds: float) -> Point | None:
+        """An optimum over the columns offered; None if time runs out."""
         graph = self.graph
         edges = [_pairs(np.triu(offered & free)) for offered, free in zip(self.offered, choices.allowed)]
         pairs = [_pairs(offered) for offered in self.linked]
@@ -162,9 +167,8 @@ class TourProgram:
         prices = self._rounded(
             np.asarray(answer.eqlin.marginals), -np.asarray(answer.ineqlin.marginals) if self.cuts else np.zeros(0)
         )
-        x = answer.x
-        point = Point(x[:num_edges], x[num_edges : first[-1]], prices, float(x[first[-1] :].sum()))
-        return point, edges
+        x = tuple(np.split(answer.x[:num_edges], first[1 : len(edges)]))
+        return Point(tuple(edges), x, prices, float(answer.x[first[-1] :].sum()))
 
     def _rounded(self, equal: np.ndarray, cuts: np.ndarray) -> Prices:
         whole = np.rint(np.clip(equal * SCALE, -_DEAREST, _DEAREST)).astype(np.int64)

@@ -5,13 +5,15 @@ A whole point without subtours is an order itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from solvers.runs.tour_graph import BlockGraph, RunGraph
 from solvers.runs.tour_program import Edges
 
 
-def rounded_sequences(graph: RunGraph, edges: list[Edges], x: np.ndarray) -> list[np.ndarray]:
+def rounded_sequences(graph: RunGraph, edges: Sequence[Edges], x: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Join edges to paths, heaviest first, then the paths' ends, nearest first.
 
     Parameters
@@ -21,18 +23,14 @@ def rounded_sequences(graph: RunGraph, edges: list[Edges], x: np.ndarray) -> lis
     edges
         Tails and heads of the edges per block.
     x
-        float: their values, block after block.
+        Per block their values, float.
 
     Returns
     -------
     list of np.ndarray
         Per block a permutation of its classes.
     """
-    found, at = [], 0
-    for own, (u, v) in zip(graph.blocks, edges):
-        found.append(_joined(own, u, v, x[at : at + len(u)]))
-        at += len(u)
-    return found
+    return [_joined(own, u, v, values) for own, (u, v), values in zip(graph.blocks, edges, x)]
 
 
 def _joined(own: BlockGraph, u: np.ndarray, v: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Exact search for costs that depend on spans: branch and bound on ranges of the excess of single accesses.
 
 Within its range every access pays at least a straight line up to a cap; the least total of such lines is found
-exactly (`relaxations`), its order is tried at true costs, and the access that its line cheats most is given two
+exactly (`node_bounds`), its order is tried at true costs, and the access that its line cheats most is given two
 smaller ranges. Where costs are lines or lines with caps the root closes the search.
 """
 
@@ -20,7 +20,7 @@ from solvers.common.least_costs import least_costs, steepest_line
 from solvers.common.proofs import claim
 from solvers.common.rows import span_rows
 from solvers.common.task import Task
-from solvers.spans.node_bounds import Lines, Relaxed, relaxation_of
+from solvers.spans.node_bounds import Lines, relaxation_of
 
 _SCALE = 64  # parts: of a unit of cost in slopes of lines, so that they stay whole numbers; by hand
 
@@ -125,12 +125,12 @@ class SpanSearch:
     def _solve(self, node: _Node) -> tuple[int, int | None, int] | None:
         """Bound of a node, the access its lines cheat most and where to split its range; None out of time."""
         lines = self._lines(node)
-        relaxed: Relaxed | None = self._relaxation.solve(lines, _SCALE * (self._incumbent.value - 1) + 1)
+        relaxed = self._relaxation.solve(lines, _SCALE * (self._incumbent.value - 1) + 1)
         if relaxed is None:
             return None
         self.num_nodes += 1
         self._incumbent.offer(relaxed.order)
-        bound = -(-relaxed.bound // _SCALE)
+        bound = -(-relaxed.cost // _SCALE)
         found = evaluate(self._task.problem, relaxed.order, self._task.objective)
         excess = np.array([cost.span for cost in found.accesses]) - self._kept
         costs = np.array([costs[e] for costs, e in zip(self._costs, excess)])

@@ -1,30 +1,26 @@
 """Least total of capped lines over one block: every subset of rows is priced, the others pay their caps.
 
-Where rows share no class, the price of a set of rows is bounded by those of its subsets, and computed by itself
-(`meeting_search`) if it might be the least.
+Where rows share no class, more and more of them are settled (`copied_sets_search`) until the best set is known.
 """
 
 from __future__ import annotations
 
-import math
 import time
+from dataclasses import replace
 
 import numpy as np
 
 from problems import Order, Problem
-from solvers.common.rows import class_bits, merged_classes, span_rows
-from solvers.spans.disjoint_rows.branching import search_meetings
-from solvers.spans.disjoint_rows.copied_sets_search import SettledSearch, bound_by_parts
+from solvers.common.block_rows import BlockRows, order_of, span_blocks
+from solvers.common.rows import span_rows
+from solvers.spans.disjoint_rows.copied_sets_search import SettledSearch
+from solvers.spans.disjoint_rows.path_for_all_sets import ChainSubsets, num_pairs
 from solvers.spans.exact.pair_of_chains import sums
-from solvers.spans.exact.pair_of_chains_all_sets import ChainSubsets, num_pairs
-from solvers.spans.exact.placed_sets import cheapest_sequence
 
 MOST_ROWS = 16  # rows: of a block whose sets of copied accesses are all priced: 65,536 sets
 
 _MOST_PAIRS = 160_000_000  # pairs: of sets whose prices are kept: 640 MB
 _PAIRS_PER_SECOND = 8_000_000  # pairs: priced in a second (estimate); by hand
-_FEW_CLASSES = 12  # classes: up to which placed sets price a block at once: 4096 sets
-_SETTLED_SHARE = 0.6  # share: of the time for relations of rows settled at once; by hand
 
 
 class SubsetSpans:
@@ -40,15 +36,10 @@ class SubsetSpans:
 
     def __init__(self, problem: Problem, *, deadline: float = np.inf) -> None:
         spans = span_rows(problem)
-        self._problem, self._deadline = problem, deadline
-        self._block = spans.rows[0].block
-        self._access = np.array([row.access for row in spans.rows])
-        self._fixed = spans.fixed
-        self._own = problem.classes.of_block(self._block)
-        self._weight = problem.classes.weight[self._own]
-        self._bits = class_bits(problem, self._block, (row.reader for row in spans.rows))
-        self._kept = self._weight @ self._bits
-        self._share = self._bits.T.astype(np.float32) @ self._bits.astype(np.float32) > 0
+        self._problem, self._deadline, self._fixed = problem, deadline, spans.fixed
+        (self._block,) = span_blocks(problem, spans)
+        self._access = self._block.access
+        self._kept = self._block.rows.weight @ self._block.rows.bits
         self._tables: dict[tuple[int, ...], _Table | None] = {}
 
     def solvable(self, slope: np.ndarray) -> bool:
@@ -77,8 +68,7 @@ class SubsetSpans:
         idle = np.setdiff1d(np.arange(len(self._access)), paying)
         total += int(np.minimum(floor, cap)[self._access[idle]].sum())
         if not len(paying):
-            everything = [s for b in range(len(self._problem.blocks)) for s in self._problem.classes.of_block(b)]
-            return total, Order.of_classes(self._problem, everything)
+            return total, order_of(self._problem, {})
         table = self._table(paying, slope)
         if table is None:
             return None
@@ -86,52 +76,19 @@ class SubsetSpans:
         read = sums(floor[access] - slope[access] * self._kept[paying])
         copied = sums(cap[access])
         bound, sequence = self._best(table, read + (copied[-1] - copied), enough - total)
-        sequence = self._own[sequence]
-        order = Order.of_classes(
-            self._problem,
-            [
-                s
-                for b in range(len(self._problem.blocks))
-                for s in (sequence if b == self._block else self._problem.classes.of_block(b))
-            ],
-        )
-        return total + bound, order
+        return total + bound, order_of(self._problem, {self._block.block: self._block.own[sequence]})
 
     def _best(self, table: _Table, extra: np.ndarray, enough: int) -> tuple[int, np.ndarray]:
-        """The least of cost and extra over all sets of rows, or a bound on it, and a good order of the classes.
-
-        By the rows that do not meet all others as long as that is promising, then by sets of rows.
-        """
-        now = time.perf_counter()
-        share = (self._deadline - now) * _SETTLED_SHARE if math.isfinite(self._deadline) else math.inf
-        search = table.settled(extra, enough=enough, deadline=now + share)
+        """The least of cost and extra over all sets of rows, or a bound on it, and a good order of the classes."""
+        search = SettledSearch(table.rows, table.meeting, extra, enough=enough, deadline=self._deadline)
         closed = search.run()
         known = table.sequence(search.subset) if search.best is None else table.unmerged(search.best.sequence)
-        if closed:
-            return search.value, known
-        while True:
-            totals = table.cost + extra
-            best = int(totals.argmin())
-            if table.exact[best]:
-                return int(totals[best]), table.sequence(best)
-            value = min(search.value, int(totals[table.exact].min()))
-            if int(totals[best]) >= value:
-                return value, known
-            part = table.smallest_open(best)
-            limit = int(table.cost[best]) + value - int(totals[best]) if part == best else None
-            if not table.refine(part, enough=limit):
-                return max(search.bound, int((table.cost + extra).min())), known
+        return search.value if closed else search.bound, known
 
     def _table(self, paying: np.ndarray, slope: np.ndarray) -> _Table | None:
         key = tuple(slope[self._access].tolist())
         if key not in self._tables:
-            table = _Table(
-                self._weight,
-                self._bits[:, paying],
-                slope[self._access[paying]],
-                self._share[np.ix_(paying, paying)],
-                self._deadline,
-            )
+            table = _Table(replace(self._block.rows, slope=slope[self._access]).only(paying), self._deadline)
             self._tables[key] = table if table.complete else None
             if len(self._tables) > 64:
                 self._tables.pop(next(iter(self._tables)))
@@ -139,104 +96,30 @@ class SubsetSpans:
 
 
 class _Table:
-    """Price of every subset of the rows that pay, or a bound on it.
+    """What every set of the rows that pay costs if all of them meet.
 
     Attributes
     ----------
+    rows
+        They, and the classes they tell apart.
     complete
         False if the deadline passed.
-    cost
+    meeting
         int64, shape (2^num_rows,).
-    exact
-        bool, same shape: whether the cost is proven; otherwise it is a bound.
     """
 
-    def __init__(
-        self, weight: np.ndarray, bits: np.ndarray, slope: np.ndarray, share: np.ndarray, deadline: float
-    ) -> None:
-        self._bits, self._weight, self._slope, self._deadline = bits, weight, slope, deadline
-        unit = int(np.gcd.reduce(slope)) if len(slope) else 1
-        self._merged_weight, self._merged, self._parts = merged_classes(weight, bits)
-        self._paths = ChainSubsets(self._merged_weight, self._merged, slope // unit, deadline=deadline)
+    def __init__(self, merged: tuple[BlockRows, list[np.ndarray]], deadline: float) -> None:
+        self.rows, self._parts = merged
+        unit = int(np.gcd.reduce(self.rows.slope))
+        self._paths = ChainSubsets(replace(self.rows, slope=self.rows.slope // unit), deadline=deadline)
         self.complete = self._paths.complete
-        if not self.complete:
-            return
-        self._meeting = self._paths.cost * unit
-        self.cost = self._meeting.copy()
-        self.exact = _sets_that_meet(share)
-        self._lower = np.where(self.exact, self.cost, 0)
-        self._orders: dict[int, np.ndarray] = {}
-        self._bound_others()
-
-    def smallest_open(self, subset: int) -> int:
-        """A smallest part of a subset that is not exact: cheap to price, and it bounds the subset and many others."""
-        while True:
-            smaller = subset & ~(1 << np.flatnonzero(subset >> np.arange(len(self._slope)) & 1))
-            open_ones = smaller[~self.exact[smaller]]
-            if not len(open_ones):
-                return subset
-            subset = int(open_ones[self.cost[open_ones].argmin()])
-
-    def refine(self, subset: int, *, enough: int | None) -> bool:
-        """Price one subset exactly, or prove that it costs enough; False if the deadline passed first.
-
-        Its bound is raised in either case.
-        """
-        chosen = np.flatnonzero(subset >> np.arange(len(self._slope)) & 1)
-        weight, bits, parts = merged_classes(self._weight, self._bits[:, chosen])
-        free = np.zeros(len(chosen), dtype=bool)
-        if len(weight) <= _FEW_CLASSES:
-            best = cheapest_sequence(weight, bits, self._slope[chosen], free, free, deadline=self._deadline)
-            if best is None:
-                return False
-            bound = best.cost
-        else:
-            found = search_meetings(
-                weight, bits, self._slope[chosen], free, free, deadline=self._deadline, enough=enough
-            )
-            best, bound = found.best, found.bound
-            if not found.complete:
-                self.cost[subset] = self._lower[subset] = max(bound, int(self._lower[subset]))
-                return False
-        self.cost[subset] = self._lower[subset] = max(bound, int(self._lower[subset]))
-        if best is not None and best.cost == bound:
-            self.exact[subset] = True
-            self._orders[subset] = np.concatenate([parts[s] for s in best.sequence])
-        self._bound_others()
-        return True
+        if self.complete:
+            self.meeting = self._paths.cost * unit
 
     def sequence(self, subset: int) -> np.ndarray:
-        """The classes in an order for a subset; int64, shape (num_classes,)."""
-        if subset in self._orders:
-            return self._orders[subset]
+        """The classes in an order for a set of rows that meet; int64, shape (num_classes,)."""
         return self.unmerged(self._paths.sequence(subset))
 
     def unmerged(self, sequence: np.ndarray) -> np.ndarray:
         """The classes in the order of those that the rows tell apart."""
         return np.concatenate([self._parts[s] for s in sequence])
-
-    def settled(self, extra: np.ndarray, *, enough: int, deadline: float) -> SettledSearch:
-        """A search for the least of cost and extra (int64, shape (2^num_rows,))."""
-        return SettledSearch(
-            self._merged_weight, self._merged, self._slope, self._meeting, extra, enough=enough, deadline=deadline
-        )
-
-    def _bound_others(self) -> None:
-        """Bound the sets that are not exact by their subsets with one row less."""
-        if self.exact.all():
-            return
-        bound_by_parts(self._lower, self.exact, self._slope * (self._weight @ self._bits))
-        self.cost = np.where(self.exact, self.cost, self._lower)
-
-
-def _sets_that_meet(share: np.ndarray) -> np.ndarray:
-    """Which sets of rows share pairwise; bool, shape (2^num_rows,)."""
-    num = len(share)
-    masks = np.arange(1 << num)
-    meet = np.ones(1 << num, dtype=bool)
-    for i in range(num):
-        for j in range(i):
-            if not share[i, j]:
-                both = (1 << i) | (1 << j)
-                meet &= masks & both != both
-    return meet

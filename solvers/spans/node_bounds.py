@@ -15,11 +15,11 @@ from typing import Protocol
 import numpy as np
 
 from problems import Order, Problem
-from solvers.common.rows import Spans, class_bits, span_rows
-from solvers.spans.bounds.levels_of_problem import LevelSpans, ends_of
+from solvers.common.block_rows import span_blocks
+from solvers.common.rows import span_rows
+from solvers.spans.bounds.levels_of_problem import LevelSpans
 from solvers.spans.copied_sets import MOST_ROWS, SubsetSpans
-from solvers.spans.exact.pair_of_chains import rows_meet
-from solvers.spans.linear_costs import LinearSpans
+from solvers.spans.linear_costs import LeastSum, LinearSpans
 
 _SHARE_FOR_LEVELS = 0.7  # share: of a node's time for levels; by hand
 _LARGER_SHARE = 0.98  # share: of the time for levels where nothing else bounds; by hand
@@ -42,22 +42,6 @@ class Lines:
     cap: np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
-class Relaxed:
-    """The least total of some lines.
-
-    Attributes
-    ----------
-    bound
-        No order has a smaller total.
-    order
-        A good order, with that total unless the bound is not tight.
-    """
-
-    bound: int
-    order: Order
-
-
 class Relaxation(Protocol):
     """A method for the least total."""
 
@@ -69,7 +53,7 @@ class Relaxation(Protocol):
     def method(self) -> str:
         """What it does, in words, for proofs."""
 
-    def solve(self, lines: Lines, enough: int) -> Relaxed | None:
+    def solve(self, lines: Lines, enough: int) -> LeastSum | None:
         """The least total, or a proof that it is at least `enough`; None if the deadline passed."""
 
 
@@ -99,24 +83,18 @@ def relaxation_of(
     levels
         Use them for every block that many rows read, whether or not exact methods might reach it.
     """
-    spans = span_rows(problem)
-    single = len({row.block for row in spans.rows}) == 1
-    anchored = any(row.left or row.right for row in spans.rows)
-    if not single:
+    own = span_blocks(problem, span_rows(problem))
+    if len(own) != 1:
         return _Blocks(problem, slope, known, deadline, levels=levels)
-    if not levels and not anchored and len(spans.rows) <= MOST_ROWS and (capped or _all_meet(problem, spans)):
+    rows, access = own[0].rows, own[0].access
+    anchored = (rows.left | rows.right).any()
+    if not levels and not anchored and rows.num_rows <= MOST_ROWS and (capped or rows.meet):
         subsets = SubsetSpans(problem, deadline=deadline)
         if subsets.solvable(slope):
             return _Subsets(subsets)
     blocks = _Blocks(problem, slope, known, deadline, levels=levels)
-    once = len({row.access for row in spans.rows}) == len(spans.rows)
+    once = len(np.unique(access)) == len(access)
     return _Levels(problem, blocks.levels, known) if blocks.bounded and once else blocks
-
-
-def _all_meet(problem: Problem, spans: Spans) -> bool:
-    """Whether the rows of the only block share classes pairwise."""
-    bits = class_bits(problem, spans.rows[0].block, (row.reader for row in spans.rows))
-    return rows_meet(bits, *ends_of(list(spans.rows)))
 
 
 class _Subsets:
@@ -128,11 +106,11 @@ class _Subsets:
     def __init__(self, spans: SubsetSpans) -> None:
         self._spans = spans
 
-    def solve(self, lines: Lines, enough: int) -> Relaxed | None:
+    def solve(self, lines: Lines, enough: int) -> LeastSum | None:
         if not self._spans.solvable(lines.slope):
             return None
         found = self._spans.least(lines.constant, lines.slope, lines.cap, enough=enough)
-        return None if found is None else Relaxed(*found)
+        return None if found is None else LeastSum(*found)
 
 
 class _Blocks:
@@ -162,9 +140,9 @@ class _Blocks:
             self.method = f"levels of {len(self.bounded)} blocks and exact orders of the others"
         self.levels.improve(deadline=now + seconds)
 
-    def solve(self, lines: Lines, enough: int) -> Relaxed | None:
+    def solve(self, lines: Lines, enough: int) -> LeastSum | None:
         least = self._spans.least(lines.slope, self._known(), self.levels if self.bounded else None, self.bounded)
-        return None if least is None else Relaxed(int(lines.constant.sum()) + least.cost, least.order)
+        return None if least is None else LeastSum(int(lines.constant.sum()) + least.cost, least.order)
 
 
 class _Levels:
@@ -179,8 +157,8 @@ class _Levels:
         self._access = np.array([row.access for row in spans.rows])
         self._fixed = spans.fixed
 
-    def solve(self, lines: Lines, enough: int) -> Relaxed | None:
+    def solve(self, lines: Lines, enough: int) -> LeastSum | None:
         floor = np.minimum(lines.constant + lines.slope * self._fixed, lines.cap)
         saved = (lines.cap - floor)[self._access]
         bound = int(floor.sum()) + self._levels.least(self._block, lines.slope[self._access], saved)
-        return Relaxed(bound, self._known())
+        return LeastSum(bound, self._known())

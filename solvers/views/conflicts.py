@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from problems import Problem
-from solvers.common.rows import Spans, class_bits
+from solvers.common.block_rows import span_blocks
+from solvers.common.rows import Spans
 from solvers.views.consecutive import extended_rows
 
 MOST_ACCESSES = 128  # accesses: whose triples are looked at, 2 million; with more, time limits were missed
@@ -137,22 +138,20 @@ def conflicting_accesses(
     conflict = np.zeros((len(chosen),) * 3, dtype=bool)
     hopeless = spans.fixed[chosen] > 0
     conflict[hopeless] = True
-    for b in range(len(problem.blocks)):
-        rows = [row for row in spans.of_block(b) if number[row.access] >= 0]
-        if not rows or time.perf_counter() >= deadline:
+    for block in span_blocks(problem, spans):
+        access = number[block.access]
+        if (access < 0).all() or time.perf_counter() >= deadline:
             continue
-        bits = class_bits(problem, b, (row.reader for row in rows))
-        left = np.array([row.left for row in rows], dtype=bool)
-        right = np.array([row.right for row in rows], dtype=bool)
-        found = conflicting_rows(extended_rows(bits, left, right), deadline=deadline)
+        rows, own = block.rows, np.flatnonzero(access >= 0)
+        extended = extended_rows(rows.bits[:, own], rows.left[own], rows.right[own])
+        found = conflicting_rows(extended, deadline=deadline)
         place = np.arange(len(found))
         found &= (place[:, np.newaxis, np.newaxis] < place[:, np.newaxis]) & (place[:, np.newaxis] < place)
         triples = np.argwhere(found)
-        access = number[[row.access for row in rows]]
-        real = triples < len(rows)
+        real = triples < len(own)
         triples, real = triples[real[:, 0]], real[real[:, 0]]  # at most two rows are virtual, and they come last
         triples = np.where(real, triples, triples[:, :1])
-        conflict[tuple(access[triples].T)] = True
+        conflict[tuple(access[own][triples].T)] = True
     conflict |= conflict.transpose(0, 2, 1)
     conflict |= conflict.transpose(1, 0, 2)
     conflict |= conflict.transpose(0, 2, 1)

@@ -46,7 +46,7 @@ def solve_views(task: Task, config: SearchSettings, incumbent: Incumbent) -> dic
             conflicts.append(conflict)
             views.remove(min(conflict, key=lambda a: (model.price[a], -a)))
         if conflict is None:
-            incumbent.offer(test.order(test.extended(views, model.price)))
+            incumbent.offer(test.order(test.extended(views, np.argsort(-model.price, kind="stable"))))
         for conflict in conflicts:
             model.add_conflict(conflict)
         if not outcome.optimal:

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from problems import Order
-from solvers.common.rows import class_bits, span_rows
+from solvers.common.block_rows import order_of, span_blocks
+from solvers.common.rows import span_rows
 from solvers.common.task import Task
+from solvers.views.conflicts import SmallConflicts
 from solvers.views.consecutive import consecutive_order
+
+_MOST_KNOWN = 100_000  # sets: of views whose test is remembered: a bound on memory; by hand
 
 
 class ViewTest:
-    """The sub-problem: blocks are independent, so a set of views is tested block by block."""
+    """The consecutive-ones test of sets of accesses: blocks are independent, so that each is tested by itself.
 
-    def __init__(self, task: Task) -> None:
-        problem = task.problem
-        self._task = task
-        spans = span_rows(problem)
+    Parameters
+    ----------
+    task
+        Problem and deadline.
+    known
+        Conflicts of a few accesses, which rule out most sets at once when one is extended. Default: none are known.
+    """
+
+    def __init__(self, task: Task, known: SmallConflicts | None = None) -> None:
+        self._task, self._conflicts = task, known
+        spans = span_rows(task.problem)
         self._fixed = spans.fixed
-        self._blocks = []
-        for b in range(len(problem.blocks)):
-            rows = spans.of_block(b)
-            if not rows:
-                continue
-            own = problem.classes.of_block(b)
-            bits = class_bits(problem, b, (row.reader for row in rows))
-            ends = np.array([(row.left, row.right) for row in rows], dtype=bool)
-            self._blocks.append((b, own, np.array([row.access for row in rows]), bits, ends))
+        self._blocks = span_blocks(task.problem, spans)
+        self._read_by: list[list[int]] = [[] for _ in task.problem.accesses]
+        for i, block in enumerate(self._blocks):
+            for a in block.access.tolist():
+                self._read_by[a].append(i)
+        self._known: dict[tuple[int, bytes], bool] = {}
 
     def conflict(self, views: list[int]) -> list[int] | None:
         """None if the accesses can all be views, else a set of them that cannot, minimal unless time runs out."""
@@ -34,11 +44,11 @@ class ViewTest:
             if self._fixed[a]:
                 return [a]
         conflicting = False
-        for i in range(len(self._blocks)):  # in a later block fewer of them may conflict
+        for i, block in enumerate(self._blocks):  # in a later block fewer of them may conflict
             if self._sequence(i, views) is not None:
                 continue
             conflicting = True
-            views = [a for a in views if a in self._blocks[i][2]]
+            views = [a for a in views if a in block.access]
             for a in list(views):
                 if self._task.expired:
                     return views
@@ -47,28 +57,42 @@ class ViewTest:
                     views = without
         return views if conflicting else None
 
-    def extended(self, views: list[int], price: np.ndarray) -> list[int]:
-        """Add further accesses, most expensive first, as long as all can be views."""
+    def extended(self, views: Iterable[int], wanted: np.ndarray) -> list[int]:
+        """Add accesses in the order wanted as long as all can be views; fewer if the deadline passes."""
         views = list(views)
-        for a in np.argsort(-price, kind="stable").tolist():
-            if a in views or self._fixed[a] or self._task.expired:
-                continue
-            if all(self._sequence(i, [*views, a]) is not None for i in range(len(self._blocks))):
+        for a in wanted.tolist():
+            if self._task.expired:
+                break
+            if a not in views and self._fits(a, views):
                 views.append(a)
         return views
 
     def order(self, views: list[int]) -> Order:
         """An order under which these accesses, free of conflict, are views."""
-        classes = self._task.problem.classes
-        sequences = {b: classes.of_block(b) for b in range(len(self._task.problem.blocks))}
-        for i, (b, own, *_) in enumerate(self._blocks):
+        sequences = {}
+        for i, block in enumerate(self._blocks):
             sequence = self._sequence(i, views)
             assert sequence is not None
-            sequences[b] = own[sequence]
-        return Order.of_classes(self._task.problem, np.concatenate(list(sequences.values())).tolist())
+            sequences[block.block] = block.own[sequence]
+        return order_of(self._task.problem, sequences)
+
+    def _fits(self, a: int, views: list[int]) -> bool:
+        """Whether an access can be a view beside others that can; answers are remembered."""
+        if self._fixed[a] or (self._conflicts is not None and self._conflicts.forbid(a, views)):
+            return False
+        both = [*views, a]
+        for i in self._read_by[a]:
+            key = i, np.packbits(np.isin(self._blocks[i].access, both)).tobytes()
+            if len(self._known) > _MOST_KNOWN:
+                self._known.clear()
+            if key not in self._known:
+                self._known[key] = self._sequence(i, both) is not None
+            if not self._known[key]:
+                return False
+        return True
 
     def _sequence(self, i: int, views: list[int]) -> np.ndarray | None:
         """An order of one block's classes that makes the rows of some accesses contiguous; None if there is none."""
-        _, _, access, bits, ends = self._blocks[i]
-        chosen = np.isin(access, views)
-        return consecutive_order(bits[:, chosen], ends[chosen, 0], ends[chosen, 1])
+        rows = self._blocks[i].rows
+        chosen = np.isin(self._blocks[i].access, views)
+        return consecutive_order(rows.bits[:, chosen], rows.left[chosen], rows.right[chosen])

@@ -13,8 +13,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from oracles.linear_rows import LinearRows
 from problems import Objective, Order, Problem
-from solvers.programs.linear_rows import LinearRows
 
 _TOLERANCE = 2e-6
 """share: of the largest possible cost that HiGHS may be off: its integers and rows may be off by a millionth."""

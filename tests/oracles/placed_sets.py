@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 
 from oracles.block_ends import best_ends
 from oracles.placed_sets_with_copies import LinearRest, copied_subsets
+from oracles.run_orders import RunOrders
 from problems import Order, Problem
 from solvers.common.errors import SolverError
 from solvers.common.proofs import claim
 from solvers.common.rows import class_bits
 from solvers.common.task import Finding, Task
-from solvers.runs.run_order import RunOrders
 
 
 @dataclass(frozen=True)

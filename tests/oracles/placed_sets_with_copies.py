@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from problems import Objective, Order, Problem
+from solvers.common.block_rows import BlockRows
 from solvers.common.rows import Row, class_bits, merged_classes, span_rows
 from solvers.spans.exact.placed_sets import LinearOrder, cheapest_sequence
 
@@ -90,7 +91,8 @@ class LinearRest:
     def _cheapest(self, rows: list[Row], weight: np.ndarray, bits: np.ndarray) -> LinearOrder | None:
         left = np.array([row.left for row in rows], dtype=bool)
         right = np.array([row.right for row in rows], dtype=bool)
-        return cheapest_sequence(weight, bits, self._slopes(rows), left, right, deadline=self._deadline)
+        own = BlockRows(weight, bits, self._slopes(rows), left, right)
+        return cheapest_sequence(own, deadline=self._deadline)
 
     def _slopes(self, rows: list[Row]) -> np.ndarray:
         price = 1 if self._alpha is None else self._alpha

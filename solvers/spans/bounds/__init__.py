@@ -1,1 +1,1 @@
-"""Lower bounds on spans: from the sets that open first (levels), and from a relaxation over states."""
+"""Lower bounds on spans: levels, from the sets that open first."""

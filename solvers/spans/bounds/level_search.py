@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linprog
 
+from solvers.common.block_rows import BlockRows
 from solvers.spans.bounds.levels import HasLevels
 from solvers.spans.bounds.set_pools import climbed, nested_sets, resized
 from solvers.spans.bounds.sparing_sets import SparingSets
@@ -114,13 +115,8 @@ class LevelSearch:
 
     Parameters
     ----------
-    weight
-        int, shape (num_classes,): widths.
-    bits
-        bool, shape (num_classes, num_rows): which rows keep each class. Rows that are not anchored at the same end
-        share classes pairwise.
-    left, right
-        bool, shape (num_rows,): rows that are open from the start, until the end; they never close on that side.
+    rows
+        Rows that share classes pairwise, unless they are anchored at the same end; slopes do not matter.
 
     Attributes
     ----------
@@ -136,17 +132,17 @@ class LevelSearch:
     --------
     >>> bits = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=bool)
     >>> free = np.zeros(3, dtype=bool)
-    >>> levels = LevelSearch(np.array([3, 2, 1, 5]), bits, free, free)
+    >>> levels = LevelSearch(BlockRows(np.array([3, 2, 1, 5]), bits, np.ones(3, dtype=int), free, free))
     >>> levels.improve(deadline=np.inf)
     >>> levels.most.tolist(), levels.reached.tolist()
     ([5, 0, 0], [5, 0, 0])
     """
 
-    def __init__(self, weight: np.ndarray, bits: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
-        self._weight, self._num = weight.astype(np.int64), bits.shape[1]
-        self._lost = (~bits).astype(np.float64)
-        self._spared, self._kept = ~bits, np.ascontiguousarray(bits.T.astype(np.float32))
-        self._closing = [np.flatnonzero(~left), np.flatnonzero(~right)]
+    def __init__(self, rows: BlockRows) -> None:
+        weight = self._weight = rows.weight.astype(np.int64)
+        self._num, self._spared = rows.num_rows, ~rows.bits
+        self._lost, self._kept = self._spared.astype(np.float64), np.ascontiguousarray(rows.bits.T.astype(np.float32))
+        self._closing = [np.flatnonzero(~rows.left), np.flatnonzero(~rows.right)]
         self._sides = 1 if np.array_equal(self._closing[0], self._closing[1]) else 2
         missed = self._spared.sum(axis=1)
         self.most = np.array([int(weight[missed >= r].sum()) for r in range(1, self._num + 1)])

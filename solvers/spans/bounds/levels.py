@@ -40,9 +40,11 @@ def least_total(levels: HasLevels, total: int, slope: np.ndarray, saved: np.ndar
 
     Examples
     --------
+    >>> from solvers.common.block_rows import BlockRows
     >>> from solvers.spans.bounds.level_search import LevelSearch
     >>> bits = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=bool)
-    >>> levels = LevelSearch(np.array([3, 2, 1, 5]), bits, *np.zeros((2, 3), dtype=bool))
+    >>> free = np.zeros(3, dtype=bool)
+    >>> levels = LevelSearch(BlockRows(np.array([3, 2, 1, 5]), bits, np.ones(3, dtype=int), free, free))
     >>> levels.improve(deadline=np.inf)
     >>> least_total(levels, 11, np.ones(3, dtype=int), np.array([20, 9, 10]))
     -14

@@ -10,6 +10,8 @@ import time
 
 import numpy as np
 
+from solvers.common.block_rows import BlockRows
+
 _KEPT_SETS = 300_000  # sets: frequent ones that are kept: a bound on memory; by hand
 _PAIRED_SETS = 1500  # sets: of each side that are paired; by hand
 _MOST_WORDS = 20_000_000  # words: of 64 classes that pairing looks at; by hand
@@ -20,10 +22,8 @@ class FrequentLevels:
 
     Parameters
     ----------
-    weight
-        int, shape (num_classes,): widths.
-    bits
-        bool, shape (num_classes, num_rows): which rows keep each class.
+    rows
+        The rows; slopes do not matter.
     most_sets
         Sets kept of every size.
 
@@ -35,15 +35,16 @@ class FrequentLevels:
     Examples
     --------
     >>> bits = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=bool)
-    >>> levels = FrequentLevels(np.array([3, 2, 1, 5]), bits)
+    >>> free = np.zeros(3, dtype=bool)
+    >>> levels = FrequentLevels(BlockRows(np.array([3, 2, 1, 5]), bits, np.ones(3, dtype=int), free, free))
     >>> levels.improve(deadline=np.inf)
     >>> levels.most.tolist(), levels.single.tolist()
     ([5, 0, 0], [3, 0, 0])
     """
 
-    def __init__(self, weight: np.ndarray, bits: np.ndarray, *, most_sets: int = _KEPT_SETS) -> None:
-        missed = ~bits
-        self._num, self._most_sets = bits.shape[1], most_sets
+    def __init__(self, rows: BlockRows, *, most_sets: int = _KEPT_SETS) -> None:
+        weight, missed = rows.weight, ~rows.bits
+        self._num, self._most_sets = rows.num_rows, most_sets
         size = missed.sum(axis=1)
         self.most = np.array([int(weight[size >= r].sum()) for r in range(1, self._num + 1)])
         self.single = self.most.copy()

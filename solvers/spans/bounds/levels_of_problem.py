@@ -11,7 +11,8 @@ import time
 import numpy as np
 
 from problems import Problem
-from solvers.common.rows import Row, class_bits, merged_classes, span_rows
+from solvers.common.block_rows import BlockRows, span_blocks
+from solvers.common.rows import span_rows
 from solvers.spans.bounds.level_search import LevelSearch
 from solvers.spans.bounds.levels import least_total
 from solvers.spans.bounds.levels_of_many_rows import FrequentLevels
@@ -36,15 +37,11 @@ class LevelSpans:
     """
 
     def __init__(self, problem: Problem, blocks: list[int]) -> None:
-        spans = span_rows(problem)
-        self._groups: dict[int, list[_Group]] = {}
-        for b in blocks:
-            rows = spans.of_block(b)
-            own = problem.classes.of_block(b)
-            weight = problem.classes.weight[own]
-            bits = class_bits(problem, b, (row.reader for row in rows))
-            left, right = ends_of(rows)
-            self._groups[b] = [_Group(weight, bits, left, right, group) for group in _groups(bits, left, right)]
+        self._groups = {
+            block.block: [_Group(block.rows, group) for group in _groups(block.rows.share)]
+            for block in span_blocks(problem, span_rows(problem))
+            if block.block in blocks
+        }
 
     def improve(self, *, deadline: float) -> None:
         """Give every group its share of the time, small ones first, which may need less."""
@@ -70,15 +67,12 @@ class LevelSpans:
 
 
 class _Group:
-    """Rows of a block that fit together, with their levels: from a table of all their sets, or searched for."""
+    """Rows of a block that fit together, with their levels."""
 
-    def __init__(
-        self, weight: np.ndarray, bits: np.ndarray, left: np.ndarray, right: np.ndarray, rows: np.ndarray
-    ) -> None:
-        self._rows, self._weight, self.num_rows = rows, int(weight.sum()), len(rows)
-        self._merged_weight, self._merged, _ = merged_classes(weight, bits[:, rows])
-        self._kept = self._merged_weight @ self._merged
-        self._levels = LevelSearch(self._merged_weight, self._merged, left[rows], right[rows])
+    def __init__(self, block: BlockRows, rows: np.ndarray) -> None:
+        self._rows, self.num_rows = rows, len(rows)
+        self._own, _ = block.only(rows)
+        self._levels = LevelSearch(self._own)
 
     def improve(self, *, deadline: float) -> None:
         """Bring the levels down until the deadline."""
@@ -86,7 +80,7 @@ class _Group:
             now = time.perf_counter()
             seconds = min(_MOST_SECONDS, deadline - now)
             most_sets = int(min(_FREQUENT_PER_SECOND * seconds, _FREQUENT_CELLS / self.num_rows))
-            frequent = FrequentLevels(self._merged_weight, self._merged, most_sets=max(1, most_sets))
+            frequent = FrequentLevels(self._own, most_sets=max(1, most_sets))
             frequent.improve(deadline=now + _FREQUENT_SHARE * seconds)
             self._levels.lower(frequent)
         self._levels.improve(deadline=deadline)
@@ -94,21 +88,15 @@ class _Group:
     def least(self, slope: np.ndarray, saved: np.ndarray | None) -> int:
         """The bound of `LevelSpans.least` on these rows alone; arguments are of all rows of the block."""
         paid = slope[self._rows]
-        cap = self._weight * paid + 1 if saved is None else saved[self._rows]
-        return int(cap.sum()) + least_total(self._levels, self._weight, paid, cap + paid * self._kept)
+        weight = int(self._own.weight.sum())
+        cap = weight * paid + 1 if saved is None else saved[self._rows]
+        saved = cap + paid * (self._own.weight @ self._own.bits)
+        return int(cap.sum()) + least_total(self._levels, weight, paid, saved)
 
 
-def ends_of(rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows are left-anchored, and which right-anchored; two bool arrays."""
-    left = np.array([row.left for row in rows], dtype=bool)
-    return left, np.array([row.right for row in rows], dtype=bool)
-
-
-def _groups(bits: np.ndarray, left: np.ndarray, right: np.ndarray) -> list[np.ndarray]:
-    """Rows in groups that fit together pairwise, large groups first."""
-    share = bits.T.astype(np.float32) @ bits > 0
-    fits = share | (left[:, np.newaxis] & left) | (right[:, np.newaxis] & right)
-    rest = np.arange(len(left))
+def _groups(fits: np.ndarray) -> list[np.ndarray]:
+    """Rows in groups that fit together pairwise (bool, shape (num_rows, num_rows)), large groups first."""
+    rest = np.arange(len(fits))
     groups = []
     while len(rest):
         candidates = rest[np.argsort(-fits[np.ix_(rest, rest)].sum(axis=1), kind="stable")]

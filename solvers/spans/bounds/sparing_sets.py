@@ -16,9 +16,7 @@ import numpy as np
 _MOST_CELLS = 1 << 22  # numbers: of one batch of branches: a bound on memory; by hand
 _MOST_BRANCHES = 1024  # branches: looked at together; by hand
 _SWEEPS = 2  # sweeps: over rows and classes of a batch, in search of branches that cannot win; by hand
-_WORTH_SHARING = 8  # rows: still to choose, from which the dearer test pays for itself; by hand
 _LARGEST_SINGLE = 2**24  # value: up to which float32 holds whole numbers exactly, 2^24
-_ROUNDING = 1e-5  # relative: margin over the rounding of float32, whose unit is 6e-8; by hand
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,12 +63,11 @@ class SparingSets:
         useful = (value > 0) & (spared.sum(axis=1) >= size)
         kind = np.float32 if int(value.sum()) < _LARGEST_SINGLE else np.float64
         self._spared = spared[useful].astype(kind)
-        self._kept, self._kind = 1 - self._spared, kind
+        self._kind = kind
         self._by_row = np.ascontiguousarray(self._spared.T)
         self._has = self._by_row > 0
         self._value = value[useful].astype(kind)
         self._ones = np.ones(len(self._value), dtype=kind)
-        self._margin = 0.5 + _ROUNDING * float(value.sum())
         self._above, self._size, self._num, self._most_sets = above, size, spared.shape[1], most_sets
         self._width = max(1, min(_MOST_BRANCHES, _MOST_CELLS // (1 + self._num * (len(self._value) + self._num))))
         self._members, self._values, self._num_sets = [np.zeros((0, self._num), dtype=bool)], [np.zeros(0)], 0
@@ -117,18 +114,13 @@ class SparingSets:
         need = branches.need
         left = np.zeros((0, self._num))
         for _ in range(_SWEEPS):
-            count = free.astype(self._kind) @ self._by_row
-            classes &= count >= need
+            classes &= free.astype(self._kind) @ self._by_row >= need
             worth = classes * self._value
-            total = worth @ self._ones
-            alive = total > self._above
+            alive = worth @ self._ones > self._above
             if not alive.all():
                 classes, free, taken, worth = classes[alive], free[alive], taken[alive], worth[alive]
-                count, total = count[alive], total[alive]
             left = worth @ self._spared
             fewer = free & (left > self._above)
-            if need >= _WORTH_SHARING:
-                fewer &= self._affordable(worth, total, free, count, need)
             same = np.array_equal(fewer, free)
             alive = fewer.sum(axis=1) >= need
             classes, free, taken, worth = classes[alive], fewer[alive], taken[alive], worth[alive]
@@ -141,22 +133,6 @@ class SparingSets:
             self._keep(taken[whole] | free[whole], classes[whole] & spared)
             classes, free, taken, worth, left = (own[~whole] for own in (classes, free, taken, worth, left))
         return self._children(classes, free, taken, worth, left, need) if len(free) else []
-
-    def _affordable(
-        self, worth: np.ndarray, total: np.ndarray, free: np.ndarray, count: np.ndarray, need: int
-    ) -> np.ndarray:
-        """Which free rows can be among those that are taken.
-
-        A class that several of the rows taken keep is lost once. So each of them counts a share of it: one part in as
-        many as free rows keep it, or as are taken.
-        """
-        parts = np.subtract(free.sum(axis=1, dtype=self._kind)[:, np.newaxis], count, out=count)
-        np.clip(parts, 1, need, out=parts)
-        lost = np.where(free, np.divide(worth, parts, out=parts) @ self._kept, np.inf)
-        cheapest = np.sort(lost, axis=1)
-        least = cheapest[:, : need - 1].sum(axis=1)[:, np.newaxis] + np.maximum(lost, cheapest[:, need - 1 : need])
-        possible: np.ndarray = total[:, np.newaxis] - least > self._above - self._margin
-        return possible
 
     def _children(
         self,

@@ -1,8 +1,8 @@
 """The cheapest sequence of weighted classes whatever rows share: branch and bound on which rows meet.
 
 Rows are inserted one at a time. A node knows the relations between the rows inserted so far and the least cost of
-these alone (`meeting_path`); the others pay at least what they keep. Rows that share a class with all earlier ones do
-not branch, so that they come first.
+these alone (`cheapest_meetings`); the others pay at least what they keep. Rows that share a class with all earlier
+ones do not branch, so that they come first.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import count
 
 import numpy as np
 
-from solvers.common.rows import merged_classes
+from solvers.common.block_rows import BlockRows
 from solvers.spans.disjoint_rows.interval_orders import IntervalOrder, insertions, renumbered
 from solvers.spans.disjoint_rows.path_for_relations import cheapest_meetings
 from solvers.spans.exact.placed_sets import LinearOrder
@@ -26,7 +26,7 @@ class Searched:
     Attributes
     ----------
     bound
-        No sequence costs less than this, or than what the search was told would be enough.
+        No sequence costs less than this.
     best
         The best sequence known, None if there is none; it is optimal if its cost is the bound.
     num_nodes
@@ -41,59 +41,38 @@ class Searched:
     complete: bool
 
 
-def search_meetings(
-    weight: np.ndarray,
-    bits: np.ndarray,
-    slope: np.ndarray,
-    left: np.ndarray,
-    right: np.ndarray,
-    *,
-    deadline: float = np.inf,
-    enough: int | None = None,
-) -> Searched:
-    """The sequence of least cost, without any condition.
+def search_meetings(rows: BlockRows, *, deadline: float = np.inf) -> Searched:
+    """The sequence of least cost, whatever rows share.
 
     Parameters
     ----------
-    weight, bits, slope, left, right, deadline
-        As in `solvers.spans.exact.pair_of_chains.cheapest_chains`, without its condition.
-    enough
-        Stop as soon as nothing below this can exist.
+    rows
+        The block; every row pays.
+    deadline
+        A `time.perf_counter` reading.
 
     Examples
     --------
     >>> bits = np.array([[1, 0], [0, 0], [0, 1]], dtype=bool)
     >>> free = np.zeros(2, dtype=bool)
-    >>> found = search_meetings(np.array([1, 2, 3]), bits, np.array([1, 1]), free, free)
+    >>> found = search_meetings(BlockRows(np.array([1, 2, 3]), bits, np.array([1, 1]), free, free))
     >>> found.bound, found.best.cost, sorted(found.best.sequence.tolist())
     (4, 4, [0, 1, 2])
     """
-    search = _Search(weight, bits, slope, left, right, deadline)
-    return search.run(enough)
+    return _Search(rows, deadline).run()
 
 
 class _Search:
-    def __init__(
-        self,
-        weight: np.ndarray,
-        bits: np.ndarray,
-        slope: np.ndarray,
-        left: np.ndarray,
-        right: np.ndarray,
-        deadline: float,
-    ) -> None:
-        self._weight, self._bits, self._slope, self._left, self._right = weight, bits, slope, left, right
-        self._deadline = deadline
-        kept = bits.astype(np.float32)
-        share = (kept.T @ kept > 0) | (left[:, np.newaxis] & left) | (right[:, np.newaxis] & right)
-        place = np.int64(1) << np.arange(len(slope), dtype=np.int64)
-        self._apart = (~share * place).sum(axis=1)
-        self._first, self._last = int(place[left].sum()), int(place[right].sum())
-        self._needed = slope * (weight @ bits)
-        self._rows = _insertion_order(share, self._needed)
+    def __init__(self, rows: BlockRows, deadline: float) -> None:
+        self._block, self._deadline = rows, deadline
+        place = np.int64(1) << np.arange(rows.num_rows, dtype=np.int64)
+        self._apart = (~rows.share * place).sum(axis=1)
+        self._first, self._last = int(place[rows.left].sum()), int(place[rows.right].sum())
+        self._needed = rows.needed
+        self._rows = _insertion_order(rows.share, self._needed)
         self.num_nodes = 0
 
-    def run(self, enough: int | None) -> Searched:
+    def run(self) -> Searched:
         """Best first, and deeper first among equals."""
         ticket = count()
         best: LinearOrder | None = None
@@ -102,8 +81,6 @@ class _Search:
             bound, _, _, order = heap[0]
             if best is not None and best.cost <= bound:
                 return Searched(best.cost, best, self.num_nodes, True)
-            if enough is not None and bound >= enough:
-                return Searched(bound, best, self.num_nodes, True)
             heapq.heappop(heap)
             depth = len(order.rows) + 1
             row = self._rows[depth - 1]
@@ -131,20 +108,10 @@ class _Search:
     def _solve(self, order: IntervalOrder) -> LinearOrder | None:
         """Least cost of the rows inserted so far; with all of them, the sequence is one of all classes."""
         rows = np.array(sorted(order.rows))
-        weight, bits, parts = merged_classes(self._weight, self._bits[:, rows])
+        own, parts = self._block.only(rows)
         self.num_nodes += 1
-        found = cheapest_meetings(
-            weight,
-            bits,
-            self._slope[rows],
-            self._left[rows],
-            self._right[rows],
-            renumbered(order, rows),
-            deadline=self._deadline,
-        )
-        if found is None:
-            return None
-        return LinearOrder(found.cost, np.concatenate([parts[s] for s in found.sequence]))
+        found = cheapest_meetings(own, renumbered(order, rows), deadline=self._deadline)
+        return None if found is None else found.unmerged(parts)
 
 
 def _insertion_order(share: np.ndarray, needed: np.ndarray) -> list[int]:

@@ -1,6 +1,6 @@
 """The best set of rows to pay for when the others are copied, whatever the rows share: more and more settled rows.
 
-While all rows meet one path prices every set (`chain_subsets`), for every relation of settled rows another one does.
+While all rows meet one path prices every set (`ChainSubsets`), for every relation of settled rows another one does.
 Once the relations of k settled rows are done, sets in which no more than k rows can be settled are, and larger ones are
 bounded by their parts. So are relations: those that are too dear already are not priced, or left out with all that
 contain them (docs/model.md, theorem 7).
@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from solvers.common.rows import merged_classes
+from solvers.common.block_rows import BlockRows
 from solvers.spans.disjoint_rows.interval_orders import IntervalOrder, renumbered
 from solvers.spans.disjoint_rows.partial_relations import SettledOrders, Skeleton, rest_of
 from solvers.spans.disjoint_rows.path_for_all_sets import NEVER, SettledPaths
@@ -27,8 +27,8 @@ class SettledSearch:
 
     Parameters
     ----------
-    weight, bits, slope
-        The block, as in `solvers.spans.exact.pair_of_chains_all_sets.ChainSubsets`.
+    rows
+        The block; no row is anchored, every row pays.
     meeting
         int64, shape (2^num_rows,): the least cost of every set of rows if all its rows meet.
     extra
@@ -54,30 +54,28 @@ class SettledSearch:
     Examples
     --------
     >>> bits = np.array([[1, 0], [0, 1]], dtype=bool)
-    >>> meeting, extra = np.array([0, 5, 4, 14]), np.array([30, 20, 20, 10])
-    >>> search = SettledSearch(np.array([5, 4]), bits, np.array([1, 1]), meeting, extra)
+    >>> free = np.zeros(2, dtype=bool)
+    >>> rows = BlockRows(np.array([5, 4]), bits, np.array([1, 1]), free, free)
+    >>> search = SettledSearch(rows, np.array([0, 5, 4, 14]), np.array([30, 20, 20, 10]))
     >>> search.run(), search.value, search.subset, search.best.sequence.tolist()
     (True, 19, 3, [0, 1])
     """
 
     def __init__(
         self,
-        weight: np.ndarray,
-        bits: np.ndarray,
-        slope: np.ndarray,
+        rows: BlockRows,
         meeting: np.ndarray,
         extra: np.ndarray,
         *,
         enough: int | None = None,
         deadline: float = np.inf,
     ) -> None:
-        self._weight, self._bits, self._slope, self._deadline = weight, bits, slope, deadline
-        self._kept = slope * (weight @ bits)
+        self._rows, self._deadline, self._kept = rows, deadline, rows.needed
         self._meeting, self._extra = meeting, extra
-        self._paths = SettledPaths(weight, bits, slope, deadline=deadline)
-        self._num = bits.shape[1]
+        self._paths = SettledPaths(rows, deadline=deadline)
+        self._num = rows.num_rows
         place = np.int64(1) << np.arange(self._num, dtype=np.int64)
-        apart = (~(bits.T.astype(np.int64) @ bits > 0) * place).sum(axis=1)
+        apart = (~rows.share * place).sum(axis=1)
         self._orders = SettledOrders(apart.tolist())
         self._masks = np.arange(len(meeting), dtype=np.int64)
         self._size = np.bitwise_count(self._masks).astype(np.int64)
@@ -197,13 +195,10 @@ class SettledSearch:
         """The cheapest order of a set of rows under a relation, the rows that are not settled meeting all others."""
         rows = np.flatnonzero(subset >> np.arange(self._num) & 1)
         before = dict.fromkeys(rows.tolist(), 0) | dict(zip(order.rows, order.before, strict=True))
-        weight, bits, parts = merged_classes(self._weight, self._bits[:, rows])
-        free = np.zeros(len(rows), dtype=bool)
+        own, parts = self._rows.only(rows)
         relation = renumbered(IntervalOrder(tuple(before), tuple(before.values())), rows)
-        found = cheapest_meetings(weight, bits, self._slope[rows], free, free, relation, deadline=self._deadline)
-        if found is None:
-            return None
-        return LinearOrder(found.cost, np.concatenate([parts[s] for s in found.sequence]))
+        found = cheapest_meetings(own, relation, deadline=self._deadline)
+        return None if found is None else found.unmerged(parts)
 
 
 class _Parts:

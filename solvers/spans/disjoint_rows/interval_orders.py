@@ -27,6 +27,11 @@ class IntervalOrder:
     rows: tuple[int, ...] = ()
     before: tuple[int, ...] = ()
 
+    @classmethod
+    def all_meet(cls, num_rows: int) -> IntervalOrder:
+        """No row lies before another one."""
+        return cls(tuple(range(num_rows)), (0,) * num_rows)
+
     def after(self, row: int) -> int:
         """Bit mask of the rows that lie wholly after a row."""
         return sum(1 << r for r, mask in zip(self.rows, self.before, strict=True) if mask >> row & 1)

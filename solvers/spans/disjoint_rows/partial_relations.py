@@ -1,6 +1,7 @@
 """Relations of settled rows: those that lie wholly before or after another, while all other rows meet everything.
 
-Few relations matter for many sets of rows: one path prices a relation with all sets of other rows (`settled_paths`).
+Few relations matter for many sets of rows: one path prices a relation with all sets of other rows
+(`path_for_all_sets`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from solvers.spans.disjoint_rows.interval_orders import IntervalOrder, insertion
 
 
 class Skeleton:
-    """A relation in which every row is settled, as bit masks.
+    """A relation in which every row is settled, as bit masks; without any rows there is one empty meeting.
 
     Attributes
     ----------
@@ -33,8 +34,8 @@ class Skeleton:
         self.rows = sum(place)
         self._meetings = [
             sum(mask for mask, low, high in zip(place, first, last, strict=True) if low <= k <= high)
-            for k in range(int(first.max()) + 1)
-        ]
+            for k in range(int(first.max(initial=-1)) + 1)
+        ] or [0]
         self.first, self.last = self._meetings[0], self._meetings[-1]
 
     def heights(self, part: np.ndarray, slope: np.ndarray) -> np.ndarray:
@@ -50,7 +51,7 @@ class Skeleton:
             int64, shape (2^num_rows,): slope of every set of rows.
         """
         least = np.full(len(part), slope[-1])
-        for one, other in zip(self._meetings, self._meetings[1:]):
+        for one, other in zip(self._meetings, self._meetings[1:] or self._meetings):
             for meeting in (one, other):
                 holds = part & ~meeting == 0
                 np.minimum(least, slope[one & other | part], out=least, where=holds)

@@ -4,7 +4,7 @@ Rows that meet pairwise have a common point, so that the maximal meetings C_1, .
 each of them rows open, after it they close, down to those that go on to the next one, the *valley*. A class lies at the
 cheapest of: the first set of the rise that holds it, that of the fall, and the valleys between, all of which hold it.
 All rises together are a growing set A of opened rows, all falls a growing set B; with one meeting this is
-`chain_path` (docs/model.md, theorem 5).
+the pair of chains (docs/model.md, theorems 3 and 5).
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from solvers.common.block_rows import BlockRows
 from solvers.spans.disjoint_rows.interval_orders import IntervalOrder
-from solvers.spans.exact.pair_of_chains import Lattice, lattice, sums, sums_inside
+from solvers.spans.exact.pair_of_chains import Lattice, equal_chains, lattice, sums, sums_inside
 from solvers.spans.exact.placed_sets import LinearOrder
 
 
@@ -40,57 +41,55 @@ class _Group:
     inside: np.ndarray
 
 
-def cheapest_meetings(
-    weight: np.ndarray,
-    bits: np.ndarray,
-    slope: np.ndarray,
-    left: np.ndarray,
-    right: np.ndarray,
-    order: IntervalOrder,
-    *,
-    deadline: float = np.inf,
-) -> LinearOrder | None:
+def cheapest_chains(rows: BlockRows, *, deadline: float = np.inf) -> LinearOrder | None:
+    """The sequence of least cost where `BlockRows.meet` holds and every row pays; None if the deadline passed first.
+
+    Examples
+    --------
+    >>> bits = np.array([[1, 0], [1, 1], [0, 1]], dtype=bool)
+    >>> free = np.zeros(2, dtype=bool)
+    >>> best = cheapest_chains(BlockRows(np.array([1, 2, 3]), bits, np.array([1, 2]), free, free))
+    >>> best.cost, best.sequence.tolist()
+    (13, [2, 1, 0])
+    """
+    if len(set(rows.slope.tolist())) == 1:
+        return equal_chains(rows, deadline=deadline)
+    return cheapest_meetings(rows, IntervalOrder.all_meet(rows.num_rows), deadline=deadline)
+
+
+def cheapest_meetings(rows: BlockRows, order: IntervalOrder, *, deadline: float = np.inf) -> LinearOrder | None:
     """The sequence of least cost under given relations, proven; None if the deadline passed first.
 
     Parameters
     ----------
-    weight, bits, slope, left, right, deadline
-        As in `solvers.spans.exact.pair_of_chains.cheapest_chains`, without its condition.
+    rows
+        The block; every row pays.
     order
         Which rows lie before which; of the rows 0 to num_rows - 1.
+    deadline
+        A `time.perf_counter` reading.
 
     Returns
     -------
     LinearOrder
         No sequence with these relations costs less than its cost, and its sequence costs at most that.
     """
-    return _Path(weight, bits, slope, left, right, order, deadline).solve()
+    return _Path(rows, order, deadline).solve()
 
 
 class _Path:
-    def __init__(
-        self,
-        weight: np.ndarray,
-        bits: np.ndarray,
-        slope: np.ndarray,
-        left: np.ndarray,
-        right: np.ndarray,
-        order: IntervalOrder,
-        deadline: float,
-    ) -> None:
-        self._num, self._deadline, self._weight = len(slope), deadline, weight
-        self._slope = sums(slope.astype(np.int64))
-        rows = np.array(order.rows)
+    def __init__(self, rows: BlockRows, order: IntervalOrder, deadline: float) -> None:
+        self._num, self._deadline, self._weight = rows.num_rows, deadline, rows.weight
+        self._slope = sums(rows.slope.astype(np.int64))
         first, last = (np.zeros(self._num, dtype=np.int64) for _ in range(2))
-        first[rows], last[rows] = order.meetings()
-        self._place_rows(first, last, left, right)
-        self._signature = bits.astype(np.int64) @ (np.int64(1) << np.arange(self._num, dtype=np.int64))
-        self._place_classes(bits, first, last)
-        self._opened, self._closed = lattice(left), lattice(right)
-        self._most = int(weight.sum()) * int(slope.sum())
-        self._dtype = np.int32 if self._most < 2**30 else np.int64
+        first[list(order.rows)], last[list(order.rows)] = order.meetings()
+        self._place_rows(first, last, rows.left, rows.right)
+        self._signature = rows.signature
+        self._place_classes(rows.bits, first, last)
+        self._opened, self._closed = lattice(rows.left), lattice(rows.right)
+        self._dtype = np.int32 if int(rows.weight.sum()) * int(rows.slope.sum()) < 2**30 else np.int64
         self._rows = (self._reached(self._opened, 0), self._reached(self._closed, 1))
-        self._in_step = self._layers_in_step(slope)
+        self._in_step = self._layers_in_step(rows.slope)
 
     def _place_rows(self, first: np.ndarray, last: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
         """The valleys, and per row the valleys around its rise and fall, and the rows that rise or fall with it."""

@@ -7,12 +7,14 @@ Z + s (or are open from the start) and meet the complement of Z (or are open unt
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 
+from solvers.common.block_rows import BlockRows
 from solvers.common.errors import SolverError
 
 _LARGEST_EXACT = 2**52  # value: up to which sums are exact in float64, with a bit to spare
@@ -34,30 +36,15 @@ class LinearOrder:
     cost: int
     sequence: np.ndarray
 
+    def unmerged(self, parts: Sequence[np.ndarray]) -> LinearOrder:
+        """The same for classes of which some were taken together: per class of this sequence its parts."""
+        return LinearOrder(self.cost, np.concatenate([parts[s] for s in self.sequence]))
 
-def cheapest_sequence(
-    weight: np.ndarray,
-    bits: np.ndarray,
-    slope: np.ndarray,
-    left: np.ndarray,
-    right: np.ndarray,
-    *,
-    deadline: float = np.inf,
-) -> LinearOrder | None:
-    """The sequence of least cost, proven; None if the deadline passed first.
 
-    Parameters
-    ----------
-    weight
-        int, shape (num_classes,): widths.
-    bits
-        bool, shape (num_classes, num_rows): which rows meet each class. Time and memory grow as 2^num_classes.
-    slope
-        int, shape (num_rows,), not negative: what a row pays per unit of covered width.
-    left, right
-        bool, shape (num_rows,): rows that are open from the start, until the end.
-    deadline
-        A `time.perf_counter` reading.
+def cheapest_sequence(rows: BlockRows, *, deadline: float = np.inf) -> LinearOrder | None:
+    """The sequence of least cost, proven; None if the deadline (a `time.perf_counter` reading) passed first.
+
+    Time and memory grow as 2^num_classes.
 
     Raises
     ------
@@ -68,10 +55,11 @@ def cheapest_sequence(
     --------
     >>> bits = np.array([[1, 0], [1, 1], [0, 1]], dtype=bool)
     >>> free = np.zeros(2, dtype=bool)
-    >>> best = cheapest_sequence(np.array([1, 2, 3]), bits, np.array([1, 1]), free, free)
+    >>> best = cheapest_sequence(BlockRows(np.array([1, 2, 3]), bits, np.array([1, 1]), free, free))
     >>> best.cost, best.sequence.tolist()
     (8, [2, 1, 0])
     """
+    weight, bits, slope, left, right = rows.weight, rows.bits, rows.slope, rows.left, rows.right
     num = len(weight)
     if int(weight.sum()) * max(1, int(slope.sum())) > _LARGEST_EXACT:
         raise SolverError("placed-sets: costs above 2**52 are not exact; scale channel_size, alpha or gamma down")

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from problems import Order
-from solvers.common.block_rows import SpanBlock, class_sequence, span_blocks
+from solvers.common.block_rows import SpanBlock, class_sequence, order_of, span_blocks
 from solvers.common.climbing import Acceptance, Climber, descend
 from solvers.common.incumbent import Incumbent
 from solvers.common.rows import span_rows
 from solvers.common.task import Task
 from solvers.spans.heuristics.chain_moves import ChainPair
 from solvers.spans.heuristics.event_moves import EventOrder
-from solvers.spans.heuristics.seriation import barycentre_sequence, spectral_sequences
+from solvers.spans.heuristics.seriation import spectral_sequences
 from solvers.spans.heuristics.tangent_lines import SpanCurves
 
 _BEND_SHARE = 0.5  # share: of kicks that also change which pieces of curves are aimed at; by hand
@@ -89,7 +89,6 @@ class SpanClimb:
             block = part.block
             sequences = [part.sequence, *(class_sequence(self._task.problem, start, block.block) for start in starts)]
             sequences += spectral_sequences(block.rows)
-            sequences += [barycentre_sequence(block.rows, sequence) for sequence in sequences]
             best, best_value = part.snapshot(), self._true_value()
             for sequence in sequences:
                 if self._task.expired:
@@ -135,11 +134,9 @@ class SpanClimb:
         self._offered = time.perf_counter()
 
     def _order(self, states: list[Any]) -> Order:
-        problem = self._task.problem
-        sequences = {b: problem.classes.of_block(b) for b in range(len(problem.blocks))}
-        for part, state in zip(self._parts, states):
-            sequences[part.block.block] = part.block.own[state[0]]
-        return Order.of_classes(problem, np.concatenate(list(sequences.values())).tolist())
+        blocks = [part.block for part in self._parts]
+        sequences = {block.block: block.own[state[0]] for block, state in zip(blocks, states)}
+        return order_of(self._task.problem, sequences)
 
 
 class _Part:

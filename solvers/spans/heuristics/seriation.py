@@ -1,4 +1,4 @@
-"""Class sequences made without search, from which searches start: spectral seriation and barycentres.
+"""Class sequences made without search, from which searches start: spectral seriation.
 
 Classes that many rows share come near each other. Good where the kept sets are nearly intervals; elsewhere a start.
 """
@@ -49,25 +49,3 @@ def spectral_sequences(rows: BlockRows, *, count: int = 2) -> list[np.ndarray]:
     smooth = vectors[:, ::-1][:, 1 : count + 1]
     position = (scaled @ smooth) / np.sqrt(np.maximum(degree, 1e-12))[:, np.newaxis]
     return [np.argsort(column.round(12), kind="stable") for column in position.T]
-
-
-def barycentre_sequence(rows: BlockRows, sequence: np.ndarray, *, rounds: int = 3) -> np.ndarray:
-    """Put rows at the mean of their classes and classes at the mean of their rows, a few times.
-
-    Examples
-    --------
-    >>> bits = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], dtype=bool)
-    >>> free = np.zeros(2, dtype=bool)
-    >>> rows = BlockRows(np.ones(4, dtype=int), bits, np.ones(2, dtype=int), free, free)
-    >>> barycentre_sequence(rows, np.array([0, 1, 2, 3])).tolist()
-    [0, 2, 1, 3]
-    """
-    position = np.empty(len(sequence))
-    position[sequence] = np.arange(len(sequence))
-    kept = rows.bits.astype(np.float64)
-    mass = np.maximum(rows.weight @ kept, 1)
-    degree = kept.sum(axis=1)
-    for _ in range(rounds):
-        centre = (rows.weight * position) @ kept / mass
-        position = np.where(degree > 0, kept @ centre / np.maximum(degree, 1), position)
-    return np.argsort(position, kind="stable")

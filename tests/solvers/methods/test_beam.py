@@ -12,7 +12,7 @@ from problems import OBJECTIVES, Access, Block, Objective, Order, Problem, evalu
 from problems.generators import random_concat, random_masks, with_tables
 from solvers import Beam, SolverError, solve
 from solvers.common.block_rows import BlockRows
-from solvers.spans.exact.pair_of_chains import cheapest_chains
+from solvers.spans.disjoint_rows.path_for_relations import cheapest_chains
 from solvers.spans.heuristics.beam import MOST_ROWS, beam_chains
 
 EVERYTHING = 10**6
@@ -35,7 +35,7 @@ def meeting_rows(seed: int, *, most_rows: int = 6) -> BlockRows:
 def test_a_beam_that_drops_nothing_is_the_exact_path(part: int) -> None:
     for seed in range(100 * part, 100 * part + 100):
         rows = meeting_rows(seed)
-        best = cheapest_chains(rows.weight, rows.bits, rows.slope, rows.left, rows.right)
+        best = cheapest_chains(rows)
         pair = beam_chains(rows, width=EVERYTHING)
         assert best is not None and pair is not None
         assert pair.price == best.cost == rows.cost(pair.sequence())
@@ -45,7 +45,7 @@ def test_a_narrow_beam_gives_chains_of_all_rows_and_is_never_below_the_optimum()
     reached = 0
     for seed in range(200):
         rows = meeting_rows(seed, most_rows=7)
-        best = cheapest_chains(rows.weight, rows.bits, rows.slope, rows.left, rows.right)
+        best = cheapest_chains(rows)
         pair = beam_chains(rows, width=2)
         assert best is not None and pair is not None
         for chain, anchored in zip(pair.chains, (rows.left, rows.right)):

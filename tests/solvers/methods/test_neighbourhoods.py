@@ -14,9 +14,7 @@ from problems.generators import random_concat, random_masks, with_tables
 from solvers import LargeNeighbourhoods, LocalSearch, SolverError, solve
 from solvers.common.block_rows import BlockRows
 from solvers.methods.brute_force import num_arrangements
-from solvers.runs.class_windows import best_run_window, best_window
-from solvers.spans.heuristics.chain_moves import ChainPair
-from solvers.spans.heuristics.chain_reinsertion import most_reinserted, reinserted
+from solvers.spans.heuristics.class_windows import best_window
 
 QUICK = LargeNeighbourhoods(patience=5, max_classes=6, first=LocalSearch(patience=2))
 
@@ -29,32 +27,6 @@ def random_rows(seed: int, *, most_classes: int = 9, most_rows: int = 5) -> Bloc
     left = rng.random(num_rows) < 0.2
     right = (rng.random(num_rows) < 0.2) & ~left
     return BlockRows(rng.integers(1, 9, num_classes), bits, rng.integers(0, 4, num_rows), left, right)
-
-
-@pytest.mark.parametrize("seed", range(60))
-def test_rows_are_put_back_where_they_cost_least(seed: int) -> None:
-    rows, rng = random_rows(seed), np.random.default_rng(seed)
-    pair = ChainPair.of_sequence(rows, rng.permutation(len(rows.weight)))
-    for side in (0, 1):
-        chain = pair.chains[side]
-        taken = rng.permutation(chain)[: int(rng.integers(len(chain) + 1))]
-        price, best = reinserted(pair, side, taken)
-        staying = [row for row in chain.tolist() if row not in taken]
-        trial = ChainPair(rows, (pair.chains[0], pair.chains[1]))
-        prices = []
-        for other in permutations(chain.tolist()):
-            if [row for row in other if row not in taken] == staying:
-                trial.replace(side, np.array(other, dtype=np.int64))
-                prices.append(trial.price)
-        trial.replace(side, best)
-        assert trial.price == price == min(prices)
-
-
-def test_tables_of_reinsertions_stay_small() -> None:
-    for num in range(60):
-        most = most_reinserted(num, num, max_cells=100_000)
-        assert 0 <= most <= num
-        assert most == 0 or (num - most + 1) * 2**most * (num + 1) <= 100_000
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -73,33 +45,11 @@ def test_no_order_of_a_window_is_cheaper(seed: int) -> None:
     assert found[:begin].tolist() == sequence[:begin].tolist()
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_no_order_of_a_window_has_fewer_runs(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    bits = rng.random((int(rng.integers(2, 8)), 4)) < 0.5
-    first, last = rng.integers(0, 4, len(bits)), rng.integers(0, 4, len(bits))
-    sequence = rng.permutation(len(bits))
-    begin = int(rng.integers(len(bits)))
-    end = int(rng.integers(begin, len(bits))) + 1
-
-    def runs(order: np.ndarray) -> int:
-        kept = bits[order]
-        return int(first[order[0]] + last[order[-1]] + (kept[1:] & ~kept[:-1]).sum())
-
-    found = best_run_window(bits, sequence, begin, end, (first, last), deadline=float("inf"))
-    everything = [
-        runs(np.concatenate([sequence[:begin], window, sequence[end:]])) for window in permutations(sequence[begin:end])
-    ]
-    assert runs(found) == min(everything)
-
-
 def test_windows_stop_at_the_deadline() -> None:
     rows = random_rows(3)
     sequence = np.arange(len(rows.weight))
     now = time.perf_counter()
     assert best_window(rows, sequence, 0, max_classes=9, deadline=now).tolist() == sequence.tolist()
-    ends = (np.zeros(len(sequence), dtype=np.int64),) * 2
-    assert best_run_window(rows.bits, sequence, 0, len(sequence), ends, deadline=now).tolist() == sequence.tolist()
 
 
 @pytest.mark.parametrize("objective", ALL_OBJECTIVES, ids=lambda o: o.name)

@@ -12,12 +12,11 @@ from solver_instances import one_block, several_blocks
 from problems import OBJECTIVES, Access, Block, Objective, Problem, evaluate_batch
 from problems.generators import random_concat, random_masks, with_tables
 from solvers import Status, solve
-from solvers.common.rows import merged_classes
 from solvers.methods.brute_force import num_arrangements
 from solvers.spans.copied_sets import SubsetSpans
 from solvers.spans.disjoint_rows.branching import search_meetings
-from solvers.spans.exact.pair_of_chains import cheapest_chains, rows_meet
-from solvers.spans.exact.pair_of_chains_all_sets import ChainSubsets
+from solvers.spans.disjoint_rows.path_for_all_sets import ChainSubsets
+from solvers.spans.disjoint_rows.path_for_relations import cheapest_chains
 from solvers.spans.exact.placed_sets import cheapest_sequence
 
 SPANS = [OBJECTIVES["copies"], OBJECTIVES["span"], OBJECTIVES["traffic"], Objective("mixed", alpha=2, gamma=3)]
@@ -27,10 +26,10 @@ MANY = range(150, 6000)
 
 def _chains_agree(seed: int) -> bool:
     rows = Rows(seed, dense=True)
-    if not rows_meet(rows.bits, rows.left, rows.right):
+    if not rows.block.meet:
         return False
-    truth = cheapest_sequence(rows.weight, rows.bits, rows.slope, rows.left, rows.right)
-    found = cheapest_chains(rows.weight, rows.bits, rows.slope, rows.left, rows.right)
+    truth = cheapest_sequence(rows.block)
+    found = cheapest_chains(rows.block)
     assert truth is not None and found is not None
     assert sorted(found.sequence) == list(range(len(rows.weight)))
     assert found.cost == truth.cost == rows.cost(found.sequence)
@@ -39,15 +38,13 @@ def _chains_agree(seed: int) -> bool:
 
 def _subsets_agree(seed: int) -> int:
     rows = Rows(seed, dense=True, anchored=False)
-    if not rows_meet(rows.bits, rows.left, rows.right):
+    if not rows.block.meet:
         return 0
-    found = ChainSubsets(rows.weight, rows.bits, rows.slope)
-    full = rows.bits, rows.slope
+    found = ChainSubsets(rows.block)
+    full, whole = (rows.bits, rows.slope), rows.block
     for subset in range(1, len(found.cost)):
         own = np.flatnonzero(subset >> np.arange(len(rows.left)) & 1)
-        weight, bits, _ = merged_classes(rows.weight, full[0][:, own])
-        free = np.zeros(len(own), dtype=bool)
-        truth = cheapest_sequence(weight, bits, full[1][own], free, free)
+        truth = cheapest_sequence(whole.only(own)[0])
         rows.bits, rows.slope = full[0][:, own], full[1][own]
         assert truth is not None
         assert found.cost[subset] == truth.cost == rows.cost(found.sequence(subset))
@@ -56,12 +53,10 @@ def _subsets_agree(seed: int) -> int:
 
 def _meetings_agree(seed: int) -> int:
     rows = Rows(seed, dense=False)
-    truth = cheapest_sequence(rows.weight, rows.bits, rows.slope, rows.left, rows.right)
-    found = search_meetings(rows.weight, rows.bits, rows.slope, rows.left, rows.right)
+    truth = cheapest_sequence(rows.block)
+    found = search_meetings(rows.block)
     assert truth is not None and found.best is not None and found.complete
     assert found.bound == found.best.cost == truth.cost == rows.cost(found.best.sequence)
-    enough = search_meetings(rows.weight, rows.bits, rows.slope, rows.left, rows.right, enough=truth.cost - 1)
-    assert truth.cost - 1 <= enough.bound <= truth.cost
     return found.num_nodes
 
 

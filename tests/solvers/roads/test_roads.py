@@ -11,6 +11,7 @@ from itertools import count
 
 import numpy as np
 import pytest
+from row_instances import block_of
 from solver_instances import ALL_OBJECTIVES, one_block, sets, several_blocks
 
 from problems import OBJECTIVES, Access, Block, CostTable, Curve, Objective, Order, Problem, evaluate
@@ -28,7 +29,7 @@ from solvers.roads import pieces
 from solvers.spans.bounds.levels_of_many_rows import FrequentLevels
 from solvers.spans.bounds.levels_of_problem import LevelSpans
 from solvers.spans.copied_sets import SubsetSpans
-from solvers.spans.exact.pair_of_chains_all_sets import ChainSubsets
+from solvers.spans.disjoint_rows.path_for_all_sets import ChainSubsets
 from solvers.spans.linear_costs import LinearSpans
 from solvers.spans.node_bounds import relaxation_of
 from solvers.views.conflicts import MOST_ACCESSES, conflicting_rows, small_conflicts
@@ -224,9 +225,10 @@ def test_a_path_that_cannot_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
     bits = np.stack(random_masks(64, 10, seed=1).reads).T
     weight = np.ones(len(bits), dtype=np.int64)
     for slope in (np.ones(10, dtype=np.int64), np.arange(1, 11)):
-        assert ChainSubsets(weight, bits, slope, deadline=float(next(clock)) + 10**6).complete
+        block = block_of(weight, bits, slope)
+        assert ChainSubsets(block, deadline=float(next(clock)) + 10**6).complete
         begun = next(clock)
-        assert not ChainSubsets(weight, bits, slope, deadline=begun + (6.0 if slope[0] == slope[1] else 40.0)).complete
+        assert not ChainSubsets(block, deadline=begun + (6.0 if slope[0] == slope[1] else 40.0)).complete
         assert next(clock) < begun + (6 if slope[0] == slope[1] else 40)
 
 
@@ -245,7 +247,7 @@ def test_levels_bound_large_blocks_if_asked_to_and_rows_are_cut_into_groups() ->
 
 def test_frequent_levels_stop_at_the_deadline() -> None:
     bits = np.stack(random_masks(64, 12, seed=1).reads).T
-    frequent = FrequentLevels(np.ones(64, dtype=np.int64), bits)
+    frequent = FrequentLevels(block_of(np.ones(64, dtype=np.int64), bits))
     before = frequent.most.tolist()
     frequent.improve(deadline=0.0)
     assert frequent.most.tolist() == before

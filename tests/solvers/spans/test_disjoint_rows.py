@@ -6,16 +6,17 @@ import time
 
 import numpy as np
 import pytest
+from row_instances import block_of
 
 from problems.generators import random_masks
 from solvers import Status, solve
+from solvers.common.block_rows import BlockRows
 from solvers.common.rows import merged_classes
 from solvers.spans.disjoint_rows.copied_sets_search import SettledSearch, bound_by_parts
 from solvers.spans.disjoint_rows.interval_orders import IntervalOrder, insertions
 from solvers.spans.disjoint_rows.partial_relations import SettledOrders, Skeleton, rest_of
-from solvers.spans.disjoint_rows.path_for_all_sets import NEVER, SettledPaths
+from solvers.spans.disjoint_rows.path_for_all_sets import NEVER, ChainSubsets, SettledPaths
 from solvers.spans.disjoint_rows.path_for_relations import cheapest_meetings
-from solvers.spans.exact.pair_of_chains_all_sets import ChainSubsets
 from solvers.spans.exact.placed_sets import cheapest_sequence
 
 
@@ -32,6 +33,10 @@ class Block:
         self.copy = rng.integers(0, 150, self.num)
         share = self.bits.T.astype(np.int64) @ self.bits > 0
         self.apart = (~share @ (1 << np.arange(self.num))).tolist()
+
+    @property
+    def block(self) -> BlockRows:
+        return block_of(self.weight, self.bits, self.slope)
 
     @property
     def subsets(self) -> range:
@@ -51,15 +56,12 @@ class Block:
         own = self.rows_of(subset)
         if not own:
             return 0
-        weight, bits, _ = merged_classes(self.weight, self.bits[:, own])
-        free = np.zeros(len(own), dtype=bool)
-        found = cheapest_sequence(weight, bits, self.slope[own], free, free)
+        found = cheapest_sequence(self.block.only(np.array(own))[0])
         assert found is not None
         return found.cost
 
     def search(self, **options: float) -> SettledSearch:
-        meeting = ChainSubsets(self.weight, self.bits, self.slope).cost
-        return SettledSearch(self.weight, self.bits, self.slope, meeting, self.extra, **options)
+        return SettledSearch(self.block, ChainSubsets(self.block).cost, self.extra, **options)
 
     def cost(self, sequence: np.ndarray, subset: int) -> int:
         """What an order of the classes costs a set of rows, by its definition."""
@@ -106,7 +108,7 @@ def test_every_relation_in_which_all_rows_are_settled_is_listed_once_or_its_mirr
 @pytest.mark.parametrize("seed", range(40))
 def test_paths_bound_every_set_around_a_skeleton(seed: int) -> None:
     block = Block(seed)
-    paths = SettledPaths(block.weight, block.bits, block.slope)
+    paths = SettledPaths(block.block)
     for rows, orders in _settled(block).items():
         for order in orders:
             prices = paths.prices(Skeleton(order))
@@ -121,10 +123,8 @@ def test_paths_bound_every_set_around_a_skeleton(seed: int) -> None:
                 relation = dict.fromkeys(range(len(own)), 0)
                 for row, mask in zip(order.rows, order.before):
                     relation[own.index(row)] = sum(1 << own.index(r) for r in order.rows if mask >> r & 1)
-                weight, bits, _ = merged_classes(block.weight, block.bits[:, own])
-                free = np.zeros(len(own), dtype=bool)
                 whole = IntervalOrder(tuple(relation), tuple(relation.values()))
-                truth = cheapest_meetings(weight, bits, block.slope[own], free, free, whole)
+                truth = cheapest_meetings(block.block.only(np.array(own))[0], whole)
                 assert truth is not None
                 assert prices[subset] <= truth.cost
                 assert not simple or prices[subset] == truth.cost

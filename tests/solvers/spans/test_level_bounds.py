@@ -15,7 +15,6 @@ from solvers import solve
 from solvers.spans.bounds import levels_of_problem as level_spans
 from solvers.spans.bounds.levels import least_total
 from solvers.spans.bounds.levels_of_many_rows import FrequentLevels
-from solvers.spans.exact.pair_of_chains import rows_meet
 from solvers.spans.exact.placed_sets import cheapest_sequence
 from solvers.spans.node_bounds import relaxation_of
 
@@ -32,12 +31,12 @@ def test_levels_bound_the_least_sum_of_any_slopes_and_anchors() -> None:
     tight = 0
     for seed in range(150):
         rows = Rows(seed, dense=True)
-        if not rows_meet(rows.bits, rows.left, rows.right):
+        if not rows.block.meet:
             continue
         levels = Levels(rows.weight, rows.bits, rows.left, rows.right)
         levels.improve(deadline=np.inf)
         assert (levels.reached <= levels.most).all()
-        truth = cheapest_sequence(rows.weight, rows.bits, rows.slope, rows.left, rows.right)
+        truth = cheapest_sequence(rows.block)
         assert truth is not None
         caps = np.full(len(rows.slope), 10**6)
         bound = int(caps.sum()) + least_total(levels, int(rows.weight.sum()), rows.slope, caps)
@@ -51,16 +50,16 @@ def test_frequent_levels_bound_the_least_sum_and_leave_nothing_out_if_they_list_
     tight = 0
     for seed in range(150):
         rows = Rows(seed, dense=True, anchored=False)
-        if not rows_meet(rows.bits, rows.left, rows.right):
+        if not rows.block.meet:
             continue
-        levels = FrequentLevels(rows.weight, rows.bits, most_sets=most_sets)
+        levels = FrequentLevels(rows.block, most_sets=most_sets)
         levels.improve(deadline=np.inf)
         full = Levels(rows.weight, rows.bits, rows.left, rows.right)
         full.improve(deadline=np.inf)
         assert (levels.most >= full.most).all() and (levels.single >= full.single).all()
         if most_sets == 1000:
             assert (levels.most == full.most).all() and (levels.single == full.single).all()
-        truth = cheapest_sequence(rows.weight, rows.bits, rows.slope, rows.left, rows.right)
+        truth = cheapest_sequence(rows.block)
         caps = np.full(len(rows.slope), 10**6)
         bound = int(caps.sum()) + least_total(levels, int(rows.weight.sum()), rows.slope, caps)
         assert truth is not None and bound <= truth.cost

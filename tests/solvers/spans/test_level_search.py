@@ -7,18 +7,17 @@ from itertools import combinations
 import numpy as np
 import pytest
 from oracles.level_tables import Levels
-from row_instances import Rows
+from row_instances import Rows, block_of
 
 from problems.generators import random_masks
-from solvers.common.block_rows import span_blocks
-from solvers.common.rows import merged_classes, span_rows
+from solvers.common.block_rows import BlockRows, span_blocks
+from solvers.common.rows import span_rows
 from solvers.spans.bounds import level_search, sparing_sets
 from solvers.spans.bounds.level_search import LevelSearch
 from solvers.spans.bounds.levels import least_total
 from solvers.spans.bounds.levels_of_many_rows import FrequentLevels
 from solvers.spans.bounds.set_pools import climbed, nested_sets, resized
 from solvers.spans.bounds.sparing_sets import SparingSets
-from solvers.spans.exact.pair_of_chains import rows_meet
 from solvers.spans.exact.placed_sets import cheapest_sequence
 
 
@@ -35,10 +34,8 @@ def _all_sets(spared: np.ndarray, value: np.ndarray, size: int) -> dict[tuple[in
     return {own: int(value[spared[:, list(own)].all(axis=1)].sum()) for own in combinations(range(num), size)}
 
 
-@pytest.mark.parametrize("worth_sharing", [1, 2, 8])
-def test_all_sets_that_spare_enough_are_listed_once(worth_sharing: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether or not lost classes are shared among the rows that keep them, and however few branches go together."""
-    monkeypatch.setattr(sparing_sets, "_WORTH_SHARING", worth_sharing)
+def test_all_sets_that_spare_enough_are_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few branches go together."""
     listed = 0
     for seed in range(150):
         spared, value = _random(seed)
@@ -93,11 +90,11 @@ def test_searched_levels_bound_the_least_sum_of_any_slopes_and_anchors(
     tight = 0
     for seed in range(150):
         rows = Rows(seed, dense=True)
-        if not rows_meet(rows.bits, rows.left, rows.right):
+        if not rows.block.meet:
             continue
-        levels = LevelSearch(rows.weight, rows.bits, rows.left, rows.right)
+        levels = LevelSearch(rows.block)
         levels.improve(deadline=np.inf)
-        truth = cheapest_sequence(rows.weight, rows.bits, rows.slope, rows.left, rows.right)
+        truth = cheapest_sequence(rows.block)
         assert truth is not None
         caps = np.full(len(rows.slope), 10**6)
         bound = int(caps.sum()) + least_total(levels, int(rows.weight.sum()), rows.slope, caps)
@@ -116,7 +113,7 @@ def test_searched_levels_are_the_largest_weights_that_pairs_of_sets_spare(seeds:
         num = spared.shape[1]
         left = (rng.random(num) < 0.3) & (seed % 2 == 0)
         right = (rng.random(num) < 0.3) & ~left & (seed % 2 == 0)
-        levels = LevelSearch(value, ~spared, left, right)
+        levels = LevelSearch(BlockRows(value, ~spared, np.ones(num, dtype=np.int64), left, right))
         levels.improve(deadline=np.inf)
         for r in range(1, num + 1):
             sides = [
@@ -133,12 +130,11 @@ def test_searched_levels_are_the_largest_weights_that_pairs_of_sets_spare(seeds:
 
 def test_levels_of_sixteen_accesses_are_exact_and_nearly_close_the_problem() -> None:
     block = span_blocks(random_masks(256, 16, correlation=0.5), span_rows(random_masks(256, 16, correlation=0.5)))[0]
-    weight, bits, _ = merged_classes(block.rows.weight, block.rows.bits)
-    free = np.zeros(16, dtype=bool)
-    levels = LevelSearch(weight, bits, free, free)
+    rows, _ = block.rows.only(np.arange(16))
+    levels = LevelSearch(rows)
     levels.improve(deadline=np.inf)
     assert (levels.most == levels.reached).all()
-    excess = int((weight.sum() - levels.most).sum() - (weight @ bits).sum())
+    excess = int((rows.weight.sum() - levels.most).sum() - rows.needed.sum())
     assert excess >= 0.97 * 1013  # an order that is known
 
 
@@ -149,15 +145,14 @@ def test_searched_levels_agree_with_tables_of_all_sets() -> None:
         value = value + 1
         tables = Levels(value, ~spared, free, free)
         tables.improve(deadline=np.inf)
-        found = LevelSearch(value, ~spared, free, free)
+        found = LevelSearch(block_of(value, ~spared))
         found.improve(deadline=np.inf)
         assert (found.reached <= tables.most).all() and (tables.reached <= found.most).all()
 
 
 def test_no_level_is_worked_on_after_the_deadline() -> None:
     spared, value = _random(3)
-    free = np.zeros(spared.shape[1], dtype=bool)
-    levels = LevelSearch(value, ~spared, free, free)
+    levels = LevelSearch(block_of(value, ~spared))
     before = levels.most.tolist()
     levels.improve(deadline=0.0)
     assert levels.num_searches == 0 and levels.most.tolist() == before
@@ -165,8 +160,8 @@ def test_no_level_is_worked_on_after_the_deadline() -> None:
 
 def test_bounds_of_another_method_are_taken_where_they_are_better() -> None:
     bits = np.stack(random_masks(64, 12, seed=1).reads).T
-    free, weight = np.zeros(12, dtype=bool), np.ones(len(bits), dtype=np.int64)
-    levels, frequent = LevelSearch(weight, bits, free, free), FrequentLevels(weight, bits)
+    block = block_of(np.ones(len(bits), dtype=np.int64), bits)
+    levels, frequent = LevelSearch(block), FrequentLevels(block)
     frequent.improve(deadline=np.inf)
     before = levels.most.copy()
     levels.lower(frequent)
