@@ -147,7 +147,7 @@ def solved(cell: Row) -> Row:
     return {
         **cell,
         "status": str(found.status),
-        "value": found.objective,
+        "value": found.value,
         "bound": found.bound,
         "gap": f"{found.gap or 0.0:.5f}",
         "seconds": f"{time.perf_counter() - begun:.3f}",

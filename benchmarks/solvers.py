@@ -298,7 +298,7 @@ def _solved(row: Row) -> Row:
     bound = "" if result.bound is None else result.bound
     return {
         "status": str(result.status),
-        "value": result.objective,
+        "value": result.value,
         "bound": bound,
         "seconds": f"{result.runtime:.4f}",
     }

@@ -120,7 +120,7 @@ class _Watch:
         self.start: Order | None = None
 
     def __call__(self, told: Progress) -> None:
-        if told.order is not None and (self._best is None or told.objective < self._best.objective):
+        if told.order is not None and (self._best is None or told.value < self._best.value):
             self._best = told
         if told.bound is not None and (self._bound is None or told.bound > self._bound):
             self._bound = told.bound

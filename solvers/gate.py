@@ -92,7 +92,7 @@ def result_of(
         order = _nearest(problem, objective, value, order, alternatives)
     return Result(
         order=order,
-        objective=value,
+        value=value,
         bound=bound,
         status=Status.OPTIMAL if optimal else Status.FEASIBLE,
         runtime=runtime,

@@ -150,8 +150,8 @@ def _flaws(
             counts["auto open"] += result.status is not Status.OPTIMAL
         yield from ((who, text) for text in _false(oracle, goal, result, truth))
         hinted = given is not None and who not in ("greedy", "identity")
-        if hinted and result.objective > evaluate(problem, given, objective).value:
-            yield who, f"{result.objective} is worse than its hint"
+        if hinted and result.value > evaluate(problem, given, objective).value:
+            yield who, f"{result.value} is worse than its hint"
         if result.proof is not None:
             counts["proofs"] += 1
             if proof_from_dict(proof_to_dict(result.proof)) != result.proof:
@@ -185,7 +185,7 @@ def _misjudged(oracle: Oracle, problem: Problem, goal: Goal, objective: Objectiv
 def _false(oracle: Oracle, goal: Goal, result: Result, truth: Fraction) -> Iterator[str]:
     """The false statements of a result."""
     ticks = result.evaluation.ticks
-    value = Fraction(result.objective, ticks)
+    value = Fraction(result.value, ticks)
     try:
         own = oracle.cost(*_plain(result.order), goal)
     except ValueError as error:

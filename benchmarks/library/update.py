@@ -193,4 +193,4 @@ def _solution(result: Result) -> Solution:
     proven_by = None if result.bound is None else result.solver
     today = datetime.date.today().isoformat()
     order = result.order
-    return Solution(order, result.objective, result.bound, result.solver, proven_by, __version__, today)
+    return Solution(order, result.value, result.bound, result.solver, proven_by, __version__, today)

@@ -27,8 +27,8 @@ class Progress:
     ----------
     seconds
         Since the start of the solve.
-    objective
-        Value of the best order so far.
+    value
+        Objective value of the best order so far.
     bound
         No order has a smaller value than this; None while nothing is known.
     order
@@ -36,7 +36,7 @@ class Progress:
     """
 
     seconds: float
-    objective: int
+    value: int
     bound: int | None
     order: Order | None = None
 
@@ -49,14 +49,14 @@ class Result:
     ----------
     order
         The order found.
-    objective
-        Its value, re-evaluated with `problems.evaluate`.
+    value
+        Its objective value, re-evaluated with `problems.evaluate`.
     bound
         No order has a smaller value than this; None if the solver knows none.
     gap
-        ``(objective - bound) / max(1, objective)``; None where the bound is None.
+        ``(value - bound) / max(1, value)``; None where the bound is None.
     status
-        `Status.OPTIMAL` if the bound meets the objective.
+        `Status.OPTIMAL` if the bound meets the value.
     runtime
         Seconds, everything included.
     solver
@@ -70,7 +70,7 @@ class Result:
     """
 
     order: Order
-    objective: int
+    value: int
     bound: int | None
     status: Status
     runtime: float
@@ -81,14 +81,14 @@ class Result:
     gap: float | None = field(init=False)
 
     def __post_init__(self) -> None:
-        gap = None if self.bound is None else (self.objective - self.bound) / max(1, self.objective)
+        gap = None if self.bound is None else (self.value - self.bound) / max(1, self.value)
         object.__setattr__(self, "gap", gap)
 
     def __str__(self) -> str:
         ticks = self.evaluation.ticks
         bound = "no bound" if self.bound is None else f"bound {in_units(self.bound, ticks)}, gap {self.gap:.1%}"
         return (
-            f"{self.solver}: {self.evaluation.objective} {in_units(self.objective, ticks)} {self.status} ({bound}) "
+            f"{self.solver}: {self.evaluation.objective} {in_units(self.value, ticks)} {self.status} ({bound}) "
             f"in {self.runtime:.2f} s; {self.evaluation}"
         )
 

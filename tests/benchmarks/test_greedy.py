@@ -71,7 +71,7 @@ def test_rows_of_the_library():
     name = LIBRARY.names("classical/random")[0]
     found = greedy.instance_row(name)
     result = solve(LIBRARY.load(name), solver="greedy")
-    assert found["copies greedy"] == result.objective
+    assert found["copies greedy"] == result.value
     assert found["traffic greedy"] == evaluate(LIBRARY.load(name), result.order, "traffic").value
     assert found["copies value"] == LIBRARY.solutions(name)["copies"].value
 

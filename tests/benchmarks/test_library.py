@@ -97,11 +97,11 @@ def test_a_weak_solver_does_not_touch_an_unproven_better_order(small):
     name = "x/m-s1"
     problem = small.load(name)
     best = solve(problem, solver="placed-sets", objective="span", time_limit=60)
-    known = Solution(best.order, best.objective, None, "placed-sets", None, "0.1.0", "2026-11-21")
+    known = Solution(best.order, best.value, None, "placed-sets", None, "0.1.0", "2026-11-21")
     write_solutions({"span": known}, problem, small.solutions_path(name))
     updating.update(small, ["identity"], only=name, objectives=["span"])
     found = small.solutions(name)["span"]
-    assert (found.value, found.solver, found.proven) == (best.objective, "placed-sets", False)
+    assert (found.value, found.solver, found.proven) == (best.value, "placed-sets", False)
     assert np.array_equal(np.sort(found.order[0]), problem.stored[0])
 
 
@@ -136,9 +136,9 @@ def test_a_bound_for_traffic_above_a_span_stops_the_run_and_names_the_instance(s
     best = solve(problem, solver="placed-sets", objective="span", time_limit=60)
     order = Order.identity(problem)
     stored = evaluate(problem, order, "traffic").value
-    assert stored > best.objective
+    assert stored > best.value
     wrong = Solution(order, stored, stored, "a", "a", "0.1.0", "2026-11-21")
-    known = Solution(best.order, best.objective, None, "a", None, "0.1.0", "2026-11-21")
+    known = Solution(best.order, best.value, None, "a", None, "0.1.0", "2026-11-21")
     write_solutions({"span": known, "traffic": wrong}, problem, small.solutions_path(name))
     with pytest.raises(ProblemError, match=r"x/m-s1, span: .*above the value"):
         updating.update(small, ["greedy"], only=name, objectives=["span"])

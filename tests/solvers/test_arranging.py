@@ -32,7 +32,7 @@ def least(problem, objective):
     """The least value over all arrangements, each solved by trying all orders."""
     places = itertools.product(*(itertools.permutations(range(len(own.units))) for own in problem.bundles))
     return min(
-        solve(problem.arranged([np.array(own) for own in units]), solver="brute-force", objective=objective).objective
+        solve(problem.arranged([np.array(own) for own in units]), solver="brute-force", objective=objective).value
         for units in places
     )
 
@@ -46,9 +46,9 @@ def test_every_arrangement_counts(seed, objective):
         if (solver, objective) in UNSUITABLE:
             continue
         result = solve(problem, solver=solver, objective=objective, time_limit=60)
-        assert result.bound <= expected <= result.objective, solver
+        assert result.bound <= expected <= result.value, solver
         if objective != "latency" or solver == "brute-force":  # others may leave a gap where tables have pieces
-            assert result.objective == expected == result.bound, solver
+            assert result.value == expected == result.bound, solver
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -57,9 +57,9 @@ def test_places_of_many_units_are_bounded_from_below(seed, objective):
     problem = small(seed, objective)
     expected = least(problem, objective)
     result = solve(problem, solver=Arranging(Auto(), few=0), objective=objective, time_limit=60)
-    assert result.bound <= expected <= result.objective
+    assert result.bound <= expected <= result.value
     if objective in ("copies", "span", "traffic"):
-        assert result.objective == expected == result.bound
+        assert result.value == expected == result.bound
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -98,14 +98,14 @@ def test_an_access_with_something_between_the_units_is_left_out_of_the_looser_pr
     problem = Problem(blocks, reads, bundles=(Bundle(((0,), (1,))),))
     assert loosened(problem).accesses == (1,)
     result = solve(problem, objective="span")
-    assert (result.objective, result.bound) == (least(problem, "span"), 2)
+    assert (result.value, result.bound) == (least(problem, "span"), 2)
 
 
 def test_heuristics_leave_units_in_their_places():
     problem = grouped_masks(4, 3, 4, whole=1, seed=5)
     assert not solve(problem, solver="greedy").order.arrangement
     assert not solve(problem, solver="identity").order.arrangement
-    assert solve(problem).objective < solve(problem, solver="greedy").objective
+    assert solve(problem).value < solve(problem, solver="greedy").value
 
 
 def test_a_hint_may_arrange_units_and_is_never_lost():
@@ -113,7 +113,7 @@ def test_a_hint_may_arrange_units_and_is_never_lost():
     best = solve(problem, objective="span", time_limit=20)
     assert best.order.arrangement
     again = solve(problem, objective="span", hint=best.order, time_limit=1e-6)
-    assert again.objective == best.objective
+    assert again.value == best.value
 
 
 def test_units_of_one_kind_are_not_told_apart():
@@ -132,7 +132,7 @@ def test_a_thousand_units_are_no_trouble(whole):
     """A group per channel: alike or not, without recursion over units or loops over pairs of them in the bounds."""
     problem = grouped_masks(1200, 1, 2, keep=1.0 if whole else 0.5, seed=1)
     result = solve(problem, objective="span", time_limit=1)
-    assert result.bound <= result.objective <= solve(problem, solver="greedy", objective="span").objective
+    assert result.bound <= result.value <= solve(problem, solver="greedy", objective="span").value
     kinds = unit_kinds(problem, problem.bundles[0])
     assert (num_sequences(kinds) == 1) == bool(whole)
     assert next(sequences(kinds)).tolist() == list(range(1200))
@@ -154,9 +154,9 @@ def test_a_proof_where_units_may_change_places_is_refused():
 def test_many_units_are_arranged_and_never_worse_than_in_place():
     problem = grouped_masks(32, 4, 3, whole=1, seed=1)
     result = solve(problem, solver=Auto(), objective="traffic", time_limit=2)
-    assert result.objective <= solve(problem, solver="greedy", objective="traffic").objective
+    assert result.value <= solve(problem, solver="greedy", objective="traffic").value
     in_place = solve(problem.arranged([]), objective="traffic", time_limit=2)
-    assert result.objective <= in_place.objective
+    assert result.value <= in_place.value
 
 
 def read_twice(seed):
@@ -186,9 +186,9 @@ def test_what_heuristics_prove_in_place_is_no_bound_for_other_arrangements(solve
         problem = read_twice(seed)
         problem = with_tables(problem, concave=bool(seed % 2), seed=seed) if objective == "latency" else problem
         result = solve(problem, solver=solver, objective=objective)
-        truth = solve(problem, solver="brute-force", objective=objective, time_limit=60).objective
-        assert result.bound <= truth <= result.objective, seed
-        wrong += truth < result.objective
+        truth = solve(problem, solver="brute-force", objective=objective, time_limit=60).value
+        assert result.bound <= truth <= result.value, seed
+        wrong += truth < result.value
     assert wrong  # otherwise nothing was tested
 
 
@@ -202,8 +202,8 @@ def test_heuristics_start_from_a_hint_that_arranges_units(solver):
         in_place = solve(problem, solver=solver, objective="span")
         hinted = solve(problem, solver=solver, objective="span", hint=hint)
         assert not in_place.order.arrangement
-        assert hinted.objective <= evaluate(problem, hint, "span").value
-        better += hinted.objective < in_place.objective and bool(hinted.order.arrangement)
+        assert hinted.value <= evaluate(problem, hint, "span").value
+        better += hinted.value < in_place.value and bool(hinted.order.arrangement)
     assert better
 
 
@@ -214,7 +214,7 @@ def test_auto_tries_everything_where_that_is_quick(sizes, objective):
     problem = grouped_masks(*sizes, seed=1)
     problem = with_tables(problem, concave=False, seed=1) if objective == "latency" else problem
     result = solve(problem, objective=objective, time_limit=2)
-    assert result.bound == result.objective == least(problem, objective)
+    assert result.bound == result.value == least(problem, objective)
 
 
 def test_not_everything_is_tried_however_much_time_there_is():
@@ -229,4 +229,4 @@ def test_a_configured_one_can_be_asked_and_needs_no_bundles():
     for own in (problem, problem.arranged([])):
         for solver in (Arranging(Auto(), few=0), Arranging(Auto())):
             result = solve(own, solver=solver, objective="span")
-            assert (result.solver, result.objective) == ("auto", solve(own, objective="span").objective)
+            assert (result.solver, result.value) == ("auto", solve(own, objective="span").value)

@@ -120,16 +120,16 @@ def test_an_interrupt_brings_the_best_order_so_far(kind, solver) -> None:
     def stop(progress) -> None:
         told.append(progress)
         offers = [frame.name for frame in traceback.extract_stack()].count("offer")
-        if progress.objective < start and (kind == "whole" or offers == 3):
+        if progress.value < start and (kind == "whole" or offers == 3):
             raise KeyboardInterrupt
 
     with pytest.raises(SolveInterrupted) as caught:
         solve(problem, solver=solver, objective="span", time_limit=60, progress=stop)
     assert isinstance(caught.value, KeyboardInterrupt)
     result = caught.value.result
-    assert result.objective == evaluate(problem, result.order, "span").value == min(own.objective for own in told)
-    assert result.objective < start and result.status is Status.FEASIBLE
-    assert 0 <= result.bound == max(own.bound or 0 for own in told) <= result.objective
+    assert result.value == evaluate(problem, result.order, "span").value == min(own.value for own in told)
+    assert result.value < start and result.status is Status.FEASIBLE
+    assert 0 <= result.bound == max(own.bound or 0 for own in told) <= result.value
 
 
 def test_an_interrupt_before_anything_is_known_leaves_the_original_order(monkeypatch) -> None:
@@ -163,10 +163,10 @@ def test_users_can_register_a_solver_once(monkeypatch) -> None:
 def test_heuristics_report_the_trivial_bound() -> None:
     problem = sets({0, 1}, {1, 2}, {2, 0, 3})
     result = solve(problem, solver="greedy")
-    assert (result.objective, result.bound, result.gap, result.status) == (2, 0, 1.0, Status.FEASIBLE)
+    assert (result.value, result.bound, result.gap, result.status) == (2, 0, 1.0, Status.FEASIBLE)
     assert solve(problem, solver="greedy", objective="runs").bound == 3
     result = solve(sets({0, 1}, {1, 2}), solver="identity")
-    assert (result.objective, result.gap, result.status) == (0, 0.0, Status.OPTIMAL)
+    assert (result.value, result.gap, result.status) == (0, 0.0, Status.OPTIMAL)
 
 
 def test_importing_and_greedy_need_neither_torch_nor_ortools() -> None:
@@ -192,7 +192,7 @@ def test_prices_too_high_are_refused_before_anything_is_solved(solver, prices):
 def test_what_is_free_costs_nothing(prices):
     for solver in ("auto", "greedy", "cp-sat", "milp", "pair-of-chains", "local-search"):
         result = solve(random_masks(16, 4), solver=solver, objective=Objective("free", **prices))
-        assert (result.objective, result.bound, result.status) == (0, 0, Status.OPTIMAL)
+        assert (result.value, result.bound, result.status) == (0, 0, Status.OPTIMAL)
 
 
 @pytest.mark.parametrize("name", ["milp", "cp-sat-direct", "cp-sat-events", "placed-sets"])

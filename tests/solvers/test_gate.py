@@ -89,14 +89,14 @@ def test_an_optimal_order_is_the_nearest_known() -> None:
                 pinned = any(block.pinned for block in problem.blocks)
                 if pinned and other != Order.identity(problem):
                     continue
-                if evaluate(problem, other, "span").value == result.objective:
+                if evaluate(problem, other, "span").value == result.value:
                     assert displacement(problem, result.order) <= displacement(problem, other)
 
 
 def test_results_are_consistent() -> None:
     result = solve(PROBLEM, objective="span")
-    assert result.objective == result.evaluation.value == evaluate(PROBLEM, result.order, "span").value
-    assert result.gap == (result.objective - result.bound) / max(1, result.objective)
+    assert result.value == result.evaluation.value == evaluate(PROBLEM, result.order, "span").value
+    assert result.gap == (result.value - result.bound) / max(1, result.value)
     assert "auto: span" in str(result)
     assert replace(result, bound=None).gap is None
     with pytest.raises(AttributeError):

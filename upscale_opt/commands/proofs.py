@@ -27,8 +27,8 @@ def proof_text(problems: Mapping[str, Problem], solutions: Solutions, solvers: S
         if proof is None or len(problems[segment].accesses) < 2:
             continue
         head, *claims = str(proof).splitlines()
-        value = in_units(best.objective, best.evaluation.ticks)
-        optimal = ": optimal" if best.objective == proof.bound else ""
+        value = in_units(best.value, best.evaluation.ticks)
+        optimal = ": optimal" if best.value == proof.bound else ""
         lines += [f"{head}; the best found, by {best.solver}, has {value}{optimal}", *claims[:_MOST_LINES]]
         if len(claims) > _MOST_LINES:
             lines.append(f"  and {len(claims) - _MOST_LINES} more claims, which --save-proof writes")
@@ -54,8 +54,8 @@ def strongest_proof(results: Mapping[str, Result], solvers: Sequence[str]) -> Pr
 
 
 def best_result(results: Mapping[str, Result], solvers: Sequence[str]) -> Result:
-    """The result with the least objective. On ties, of the first solver."""
-    return min((results[name] for name in solvers), key=lambda result: result.objective)
+    """The result with the least value. On ties, of the first solver."""
+    return min((results[name] for name in solvers), key=lambda result: result.value)
 
 
 def require_proof_path(path: Path | None, *, single: bool) -> None:

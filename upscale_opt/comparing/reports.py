@@ -198,7 +198,7 @@ def _solver_entry(result: Result) -> dict[str, Any]:
     evaluation = result.evaluation
     ticks = evaluation.ticks
     return {
-        "objective": in_units(result.objective, ticks),
+        "objective": in_units(result.value, ticks),
         "bound": None if result.bound is None else in_units(result.bound, ticks),
         "gap": result.gap,
         "status": str(result.status.value),

@@ -68,8 +68,8 @@ def each_solution(
 
 
 def total_in_units(results: Sequence[Result]) -> Fraction:
-    """Sum of the objectives in units (nanoseconds for tables), because segments may count in different ticks."""
-    return sum((Fraction(result.objective, result.evaluation.ticks) for result in results), Fraction(0))
+    """Sum of the values in units (nanoseconds for tables), because segments may count in different ticks."""
+    return sum((Fraction(result.value, result.evaluation.ticks) for result in results), Fraction(0))
 
 
 def best_solver(solutions: Solutions, solvers: Sequence[str]) -> str:

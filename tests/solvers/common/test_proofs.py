@@ -104,7 +104,7 @@ def test_potentials_are_tight(seed):
     problem = random_masks(16, 4, seed=seed)
     (own,) = run_potentials(problem)
     best = solve(problem, solver=CP_SAT, objective="runs", proof=True)
-    assert sum(own.leave) + sum(own.enter) <= best.objective
+    assert sum(own.leave) + sum(own.enter) <= best.value
     assert best.proof.claims[0].kind is Kind.RELAXATION
     assert best.proof.claims[0].bound == sum(own.leave) + sum(own.enter)
 
@@ -167,7 +167,7 @@ def test_a_lying_solver_is_found_out_by_the_checker():
         def solve(self, task):
             return Finding(Order.identity(task.problem), 2, objective=2)
 
-    assert solve(problem, solver="cp-sat", objective="span").objective == 0
+    assert solve(problem, solver="cp-sat", objective="span").value == 0
     _, standings = proven(problem, Lying(2), "span")
     assert standings[-1] is Standing.WRONG
 
@@ -193,4 +193,4 @@ def task_of(problem):
 def can_be_views(problem, accesses):
     """Whether some order makes all of the accesses views."""
     part = problem.restricted(sorted(accesses))
-    return solve(part, solver="brute-force", objective="copies", time_limit=math.inf).objective == 0
+    return solve(part, solver="brute-force", objective="copies", time_limit=math.inf).value == 0

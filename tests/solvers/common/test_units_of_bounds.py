@@ -62,7 +62,7 @@ def test_parts_are_added_up_as_without_tables(seed, objective):
     parts = components(problem)
     assert len(parts) == 2 and {part.problem.ticks for part in parts} != {problem.ticks}
     found, plain = solve(problem, objective=objective), solve(without_tables(problem), objective=objective)
-    assert (found.objective, found.bound) == (plain.objective, plain.bound)
+    assert (found.value, found.bound) == (plain.value, plain.bound)
 
 
 @pytest.mark.parametrize("objective", WITHOUT_TABLES)
@@ -71,10 +71,10 @@ def test_bundles_are_bounded_as_without_tables(seed, objective):
     problem, goal = bundled(seed), OBJECTIVES[objective]
     assert loosened(problem).problem.ticks < problem.ticks
     assert trivial_bound(problem, goal) == trivial_bound(without_tables(problem), goal)
-    truth = solve(without_tables(problem), solver="brute-force", objective=objective).objective
+    truth = solve(without_tables(problem), solver="brute-force", objective=objective).value
     for solver in ("brute-force", "auto", "cp-sat"):
         found = solve(problem, solver=solver, objective=objective)
-        assert found.bound == found.objective == truth, solver
+        assert found.bound == found.value == truth, solver
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -88,8 +88,8 @@ def test_times_of_parts_are_converted(seed):
         goal.converted(1, part=problem, whole=part)
     for own in (problem, bundled(seed)):
         found = solve(own, objective="latency")
-        assert found.bound == found.objective == solve(own, solver="brute-force", objective="latency").objective
-        assert found.objective == evaluate(own, found.order, "latency").value
+        assert found.bound == found.value == solve(own, solver="brute-force", objective="latency").value
+        assert found.value == evaluate(own, found.order, "latency").value
 
 
 def test_an_instance_whose_units_change_places_and_whose_tables_need_ticks():
@@ -107,4 +107,4 @@ def test_an_instance_whose_units_change_places_and_whose_tables_need_ticks():
         truth = solve(without_tables(problem), solver="brute-force", objective=objective)
         for solver in ("auto", "brute-force", "cp-sat-direct"):
             found = solve(problem, solver=solver, objective=objective)
-            assert (found.objective, found.bound) == (truth.objective, truth.objective), (objective, solver)
+            assert (found.value, found.bound) == (truth.value, truth.value), (objective, solver)

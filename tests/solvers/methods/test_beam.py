@@ -61,7 +61,7 @@ def test_the_optimum_of_whole_problems_is_found() -> None:
         problem = random_masks(40, 3 + seed % 4, keep=0.6, seed=seed)
         truth = solve(problem, solver="pair-of-chains", objective="span", time_limit=600)
         result = solve(problem, solver=Beam(width=5000), objective="span", time_limit=600)
-        assert result.objective == truth.objective
+        assert result.value == truth.value
 
 
 def test_never_below_the_optimum_and_never_above_greedy() -> None:
@@ -70,8 +70,8 @@ def test_never_below_the_optimum_and_never_above_greedy() -> None:
             truth = solve(problem, solver="auto", objective="span", time_limit=600)
             result = solve(problem, solver=Beam(width=3), objective="span", time_limit=600)
             greedy = evaluate(problem, solve(problem, solver="greedy").order, "span").value
-            assert truth.objective <= result.objective <= greedy
-            assert result.bound is not None and result.bound <= truth.objective
+            assert truth.value <= result.value <= greedy
+            assert result.bound is not None and result.bound <= truth.value
 
 
 def test_as_many_rows_as_masks_have_bits() -> None:
@@ -80,8 +80,8 @@ def test_as_many_rows_as_masks_have_bits() -> None:
         accesses = tuple(Access(f"a{i}", (0,), rng.random(80) < 0.5) for i in range(num))
         problem = Problem((Block("x", 80),), accesses)
         result = solve(problem, solver=Beam(width=4), objective="span", time_limit=600)
-        greedy = solve(problem, solver="greedy", objective="span").objective
-        assert result.objective < greedy if num == MOST_ROWS else result.objective <= greedy
+        greedy = solve(problem, solver="greedy", objective="span").value
+        assert result.value < greedy if num == MOST_ROWS else result.value <= greedy
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_other_objectives_are_refused(objective: Objective) -> None:
 def test_a_passed_deadline_gives_a_start() -> None:
     problem = random_masks(200, 16)
     result = solve(problem, solver="beam", objective="span", time_limit=1e-9)
-    assert result.objective <= evaluate(problem, Order.identity(problem), "span").value
+    assert result.value <= evaluate(problem, Order.identity(problem), "span").value
     assert beam_chains(meeting_rows(0), width=8, deadline=time.perf_counter()) is None
 
 
@@ -103,19 +103,19 @@ def test_the_hint_is_never_lost() -> None:
     problem = random_masks(64, 16, seed=2)
     best = solve(problem, solver=Beam(width=64), objective="span", time_limit=600)
     again = solve(problem, solver=Beam(width=1), objective="span", hint=best.order, time_limit=600)
-    assert again.objective <= best.objective
+    assert again.value <= best.value
 
 
 def test_one_answer_and_only_improvements() -> None:
     problem = random_masks(256, 16, seed=3)
     seen: list[int] = []
     first = solve(
-        problem, solver="beam", objective="span", time_limit=600, progress=lambda now: seen.append(now.objective)
+        problem, solver="beam", objective="span", time_limit=600, progress=lambda now: seen.append(now.value)
     )
     second = solve(problem, solver="beam", objective="span", time_limit=600, seed=1)
     assert first.order == second.order
     assert seen == sorted(seen, reverse=True)
-    assert seen[-1] == first.objective
+    assert seen[-1] == first.value
 
 
 def test_auto_begins_with_a_beam_where_paths_are_too_long() -> None:

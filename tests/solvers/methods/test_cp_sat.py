@@ -23,10 +23,10 @@ LARGE = random_masks(1024, 24, correlation=0.3)
 def test_cut_off_at_once_it_returns_greedy_with_a_valid_bound(objective: Objective) -> None:
     greedy = greedy_order(LARGE)
     result = solve(LARGE, objective=objective, time_limit=0.01)
-    if result.objective == evaluate(LARGE, greedy, objective).value and result.status is Status.FEASIBLE:
+    if result.value == evaluate(LARGE, greedy, objective).value and result.status is Status.FEASIBLE:
         assert result.order == greedy
     assert result.bound is not None
-    assert 0 <= result.bound <= result.objective <= evaluate(LARGE, greedy, objective).value
+    assert 0 <= result.bound <= result.value <= evaluate(LARGE, greedy, objective).value
     assert solve(LARGE, objective=objective, time_limit=1e-9).order == greedy
 
 
@@ -36,9 +36,9 @@ def test_it_is_never_worse_than_greedy_nor_than_the_hint(objective: Objective) -
     for problem in problems:
         config = CpSat(max_deterministic_time=0.05)
         result = solve(problem, solver=config, objective=objective)
-        assert result.objective <= evaluate(problem, greedy_order(problem), objective).value
+        assert result.value <= evaluate(problem, greedy_order(problem), objective).value
         again = solve(problem, solver=CpSat(max_deterministic_time=1e-6), objective=objective, hint=result.order)
-        assert again.objective <= result.objective
+        assert again.value <= result.value
 
 
 @pytest.mark.parametrize("objective", ALL_OBJECTIVES, ids=lambda o: o.name)
@@ -47,7 +47,7 @@ def test_the_same_seed_gives_the_same_order(objective: Objective) -> None:
     config = CpSat(max_deterministic_time=0.3)
     one, two = (solve(problem, solver=config, objective=objective, seed=7, time_limit=600) for _ in range(2))
     assert one.order == two.order
-    assert (one.objective, one.bound) == (two.objective, two.bound)
+    assert (one.value, one.bound) == (two.value, two.bound)
 
 
 @pytest.mark.parametrize("objective", ["span", "runs", "traffic"])
@@ -56,10 +56,10 @@ def test_progress_tells_improving_values_and_valid_bounds(objective: str) -> Non
     seen: list[Progress] = []
     result = solve(problem, objective=objective, progress=seen.append)
     assert seen and result.status is Status.OPTIMAL
-    assert seen[-1].objective == result.objective
+    assert seen[-1].value == result.value
     for earlier, later in pairwise(seen):
-        assert later.objective <= earlier.objective and later.seconds >= earlier.seconds
-    assert all(report.bound is not None and report.bound <= result.objective for report in seen)
+        assert later.value <= earlier.value and later.seconds >= earlier.seconds
+    assert all(report.bound is not None and report.bound <= result.value for report in seen)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
@@ -87,7 +87,7 @@ def test_bounds_from_assignments_are_valid(seed: int) -> None:
         truth = solve(problem, solver="placed-sets", objective="runs", time_limit=60)
         assert truth.status is Status.OPTIMAL
         bound, order = assigned_runs(problem)
-        assert bound <= truth.objective <= evaluate(problem, order, "runs").value
+        assert bound <= truth.value <= evaluate(problem, order, "runs").value
 
 
 def test_several_workers_close_it_too() -> None:

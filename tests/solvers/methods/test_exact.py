@@ -28,10 +28,10 @@ def _agree(problem: Problem, objective: Objective, limit: int = 6000) -> bool:
     assert truth.status is Status.OPTIMAL
     for solver in EXACT:
         result = solve(problem, solver=solver, objective=objective, time_limit=60)
-        assert (result.status, result.objective, result.bound) == (Status.OPTIMAL, truth.objective, truth.objective)
+        assert (result.status, result.value, result.bound) == (Status.OPTIMAL, truth.value, truth.value)
     for solver in ("greedy", "identity"):
         result = solve(problem, solver=solver, objective=objective)
-        assert result.bound is not None and result.bound <= truth.objective <= result.objective
+        assert result.bound is not None and result.bound <= truth.value <= result.value
     return True
 
 
@@ -67,7 +67,7 @@ def test_placed_sets_and_cp_sat_agree_beyond_brute_force(objective: Objective, s
         dp = solve(problem, solver="placed-sets", objective=objective, time_limit=60)
         cp = solve(problem, solver="cp-sat", objective=objective, time_limit=60)
         assert dp.status is cp.status is Status.OPTIMAL
-        assert dp.objective == cp.objective
+        assert dp.value == cp.value
 
 
 @pytest.mark.slow
@@ -83,7 +83,7 @@ def test_all_methods_agree_on_a_thousand_more(objective: Objective) -> None:
 def test_planted_orders_without_copies_are_found(family, seed: int) -> None:
     for num_channels, num_accesses in ((24, 5), (256, 12), (1024, 24)):
         result = solve(family(num_channels, num_accesses, seed=seed), solver="cp-sat")
-        assert (result.objective, result.status) == (0, Status.OPTIMAL)
+        assert (result.value, result.status) == (0, Status.OPTIMAL)
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.3, 0.7, 0.95])
@@ -99,7 +99,7 @@ def test_copies_of_many_concatenations_agree_with_learned_conflicts_only(seed: i
     monkeypatch.setattr("solvers.views.conflicts.at_most", lambda conflict, deadline: [])
     learned = solve(problem, time_limit=60)
     assert full.status is learned.status is Status.OPTIMAL
-    assert full.objective == learned.objective
+    assert full.value == learned.value
 
 
 def test_too_large_instances_are_refused_with_a_remedy() -> None:
@@ -126,4 +126,4 @@ def test_oracles_cut_off_return_the_start_and_a_valid_bound() -> None:
     for objective in ("span", "runs", "copies"):
         result = solve(random_masks(64, 4), solver="placed-sets", objective=objective, time_limit=1e-6)
         assert result.status is Status.FEASIBLE
-        assert result.objective == solve(random_masks(64, 4), solver="greedy", objective=objective).objective
+        assert result.value == solve(random_masks(64, 4), solver="greedy", objective=objective).value

@@ -25,9 +25,9 @@ def test_never_below_the_optimum_and_never_above_greedy(objective: Objective) ->
             truth = solve(problem, solver="brute-force", objective=objective)
             result = solve(problem, solver=QUICK, objective=objective)
             greedy = evaluate(problem, solve(problem, solver="greedy").order, objective).value
-            assert truth.objective <= result.objective <= greedy
-            assert result.bound is not None and result.bound <= truth.objective
-            reached += result.objective == truth.objective
+            assert truth.value <= result.value <= greedy
+            assert result.bound is not None and result.bound <= truth.value
+            reached += result.value == truth.value
             tried += 1
     assert reached >= 0.9 * tried
 
@@ -39,7 +39,7 @@ def test_latency_is_never_below_the_optimum(concave: bool) -> None:
         truth = solve(problem, solver="brute-force", objective="latency")
         result = solve(problem, solver=QUICK, objective="latency")
         greedy = evaluate(problem, solve(problem, solver="greedy").order, "latency").value
-        assert truth.objective <= result.objective <= greedy
+        assert truth.value <= result.value <= greedy
 
 
 @pytest.mark.parametrize("objective", SPANS)
@@ -47,7 +47,7 @@ def test_the_optimum_of_five_accesses_is_reached(objective: str) -> None:
     for seed in range(5):
         problem = random_masks(128, 4, seed=seed, keep=0.4)
         best = solve(problem, solver="placed-sets", objective=objective)
-        assert solve(problem, solver="local-search", objective=objective).objective == best.objective
+        assert solve(problem, solver="local-search", objective=objective).value == best.value
 
 
 @pytest.mark.parametrize("objective", [o for o in OBJECTIVES if o != "latency"])
@@ -63,23 +63,23 @@ def test_the_hint_is_never_lost(objective: str) -> None:
     problem = random_masks(32, 6, seed=2)
     best = solve(problem, solver="local-search", objective=objective, time_limit=600)
     again = solve(problem, solver=LocalSearch(patience=1), objective=objective, hint=best.order, time_limit=600)
-    assert again.objective <= best.objective
+    assert again.value <= best.value
 
 
 @pytest.mark.parametrize("objective", [o for o in OBJECTIVES if o != "latency"])
 def test_a_passed_deadline_gives_a_start(objective: str) -> None:
     problem = random_masks(200, 12)
     result = solve(problem, solver="local-search", objective=objective, time_limit=1e-9)
-    assert result.objective <= evaluate(problem, Order.identity(problem), objective).value
+    assert result.value <= evaluate(problem, Order.identity(problem), objective).value
 
 
 def test_progress_is_reported_and_only_improves() -> None:
     seen: list[int] = []
     result = solve(
-        random_masks(256, 10), solver=QUICK, objective="span", progress=lambda now: seen.append(now.objective)
+        random_masks(256, 10), solver=QUICK, objective="span", progress=lambda now: seen.append(now.value)
     )
     assert seen == sorted(seen, reverse=True)
-    assert seen[-1] == result.objective
+    assert seen[-1] == result.value
 
 
 def test_many_blocks_are_searched() -> None:
@@ -87,14 +87,14 @@ def test_many_blocks_are_searched() -> None:
     for objective in ("span", "traffic"):
         result = solve(problem, solver=LocalSearch(patience=3), objective=objective, time_limit=20)
         greedy = evaluate(problem, solve(problem, solver="greedy").order, objective).value
-        assert result.objective < greedy
+        assert result.value < greedy
 
 
 def test_rows_that_share_nothing_are_searched() -> None:
     problem = random_masks(64, 8, keep=0.08, seed=3)
     best = solve(problem, solver="local-search", objective="span")
     greedy = solve(problem, solver="greedy", objective="span")
-    assert best.objective <= greedy.objective
+    assert best.value <= greedy.value
 
 
 def test_no_patience_is_refused() -> None:
@@ -121,4 +121,4 @@ def test_states_of_one_climber_are_never_given_to_another() -> None:
     """Which rows pay decides whether all that pay meet, so that the kind of climber changes during a search."""
     problem = random_masks(512, 13, keep=0.1, seed=3)
     found = solve(problem, solver="local-search", objective="traffic", time_limit=3, seed=0)
-    assert found.objective <= solve(problem, solver="greedy", objective="traffic").objective
+    assert found.value <= solve(problem, solver="greedy", objective="traffic").value

@@ -60,23 +60,23 @@ def test_never_below_the_optimum_and_never_above_local_search(objective: Objecti
                 continue
             truth = solve(problem, solver="brute-force", objective=objective)
             result = solve(problem, solver=QUICK, objective=objective)
-            assert truth.objective <= result.objective <= result.stats["first_value"]
+            assert truth.value <= result.value <= result.stats["first_value"]
             greedy = evaluate(problem, solve(problem, solver="greedy").order, objective).value
-            assert result.objective <= greedy
+            assert result.value <= greedy
 
 
 def test_latency_is_never_below_the_optimum() -> None:
     for seed in range(10):
         problem = with_tables(one_block(seed), concave=seed % 2 == 0, seed=seed)
         truth = solve(problem, solver="brute-force", objective="latency")
-        assert truth.objective <= solve(problem, solver=QUICK, objective="latency").objective
+        assert truth.value <= solve(problem, solver=QUICK, objective="latency").value
 
 
 @pytest.mark.parametrize("objective", ["span", "traffic", "runs"])
 def test_larger_problems_only_improve(objective: str) -> None:
     for problem in (random_masks(200, 9, keep=0.15), random_concat(6, 20, 12, keep=0.4)):
         result = solve(problem, solver=QUICK, objective=objective, time_limit=3)
-        assert result.objective <= result.stats["first_value"]
+        assert result.value <= result.stats["first_value"]
 
 
 def test_wrong_parameters_are_refused() -> None:

@@ -83,7 +83,7 @@ def _solvers_agree(problem: Problem, objective: Objective) -> None:
     found = solve(problem, solver="pair-of-chains", objective=objective, time_limit=60)
     truth = solve(problem, solver="placed-sets", objective=objective, time_limit=60)
     assert found.status is truth.status is Status.OPTIMAL
-    assert found.objective == found.bound == truth.objective
+    assert found.value == found.bound == truth.value
 
 
 @pytest.mark.parametrize("objective", SPANS, ids=lambda o: o.name)
@@ -117,10 +117,10 @@ def test_latency_is_the_least_over_all_orders_of_channels(concave: bool) -> None
         problem = with_tables(one_block(seed, max_channels=6), concave=concave, seed=seed)
         truth = _least_latency(problem)
         found = solve(problem, solver="pair-of-chains", objective="latency", time_limit=60)
-        assert found.bound is not None and found.bound <= truth <= found.objective
+        assert found.bound is not None and found.bound <= truth <= found.value
         closed += found.status is Status.OPTIMAL
         if concave:
-            assert found.objective == truth and found.status is Status.OPTIMAL
+            assert found.value == truth and found.status is Status.OPTIMAL
     assert closed >= 10
 
 
@@ -130,13 +130,13 @@ def test_concave_tables_agree_with_brute_force_over_several_blocks() -> None:
         if num_arrangements(problem) <= 6000:
             truth = solve(problem, solver="brute-force", objective="latency")
             found = solve(problem, solver="pair-of-chains", objective="latency", time_limit=60)
-            assert (found.status, found.objective, found.bound) == (truth.status, truth.objective, truth.bound)
+            assert (found.status, found.value, found.bound) == (truth.status, truth.value, truth.bound)
 
 
 def test_it_stops_at_the_time_limit_with_a_bound() -> None:
     problem = random_masks(256, 12, keep=0.1, seed=1)
     found = solve(problem, solver="pair-of-chains", objective="traffic", time_limit=0.3)
-    assert found.bound is not None and 0 <= found.bound <= found.objective
+    assert found.bound is not None and 0 <= found.bound <= found.value
 
 
 def test_where_no_row_pays_every_order_is_as_good():

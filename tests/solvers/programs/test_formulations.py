@@ -63,8 +63,8 @@ def variants(seed: int, *, objectives: list[Objective]) -> list[tuple[Problem, O
 def check(result: Result, truth: int) -> None:
     """A result that contradicts no known optimum."""
     assert result.bound is not None
-    assert result.bound <= truth <= result.objective, result
-    assert result.status is Status.FEASIBLE or result.objective == truth
+    assert result.bound <= truth <= result.value, result
+    assert result.status is Status.FEASIBLE or result.value == truth
 
 
 def offered(name: str, objective: Objective) -> bool:
@@ -85,7 +85,7 @@ def agree(seed: int, names: list[str]) -> int:
         truth = solve(problem, solver="brute-force", objective=objective)
         assert truth.status is Status.OPTIMAL
         result = solve(problem, solver=name, objective=objective, time_limit=120)
-        check(result, truth.objective)
+        check(result, truth.value)
         if name == "cp-sat-direct" or not joins_pieces(problem, objective):
             assert result.status is Status.OPTIMAL
         num += 1
@@ -117,7 +117,7 @@ def test_they_agree_with_placed_sets_on_larger_instances(name: str, objective: O
     for problem in problems:
         truth = solve(problem, solver="placed-sets", objective=objective, time_limit=60)
         result = solve(problem, solver=name, objective=objective, time_limit=120)
-        assert (result.status, result.objective) == (truth.status, truth.objective)
+        assert (result.status, result.value) == (truth.status, truth.value)
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -131,7 +131,7 @@ def test_a_block_read_twice_may_be_pinned_or_not_removable(name: str) -> None:
         for problem in (uneven_tables(twice, seed), uneven_tables(twice, seed, pieces=True)):
             for objective in (*ALL_OBJECTIVES, LATENCY):
                 if offered(name, objective):
-                    truth = solve(problem, solver="brute-force", objective=objective).objective
+                    truth = solve(problem, solver="brute-force", objective=objective).value
                     check(solve(problem, solver=name, objective=objective, time_limit=60), truth)
 
 
@@ -146,7 +146,7 @@ def test_a_concave_cost_below_gives_a_bound_where_single_channels_are_too_many(n
             problem = uneven_tables(one_block(seed) if seed % 2 else several_blocks(seed), seed, pieces=pieces)
             if num_arrangements(problem) > MAX_ARRANGEMENTS:
                 continue
-            truth = solve(problem, solver="brute-force", objective=LATENCY).objective
+            truth = solve(problem, solver="brute-force", objective=LATENCY).value
             result = solve(problem, solver=ON_CLASSES.get(name, name), objective=LATENCY, time_limit=60)
             check(result, truth)
             seen += result.stats.get("minorant", 0)
@@ -165,9 +165,9 @@ def test_large_costs_in_fine_ticks_leave_bounds_valid(seed: int) -> None:
     results = [solve(problem, solver=name, objective=LATENCY, time_limit=120) for name in SOLVERS]
     exact = [result for result in results if result.solver != "milp"]
     assert problem.ticks > 100
-    assert {(result.objective, result.status) for result in exact} == {(exact[0].objective, Status.OPTIMAL)}
+    assert {(result.value, result.status) for result in exact} == {(exact[0].value, Status.OPTIMAL)}
     for result in results:
-        check(result, exact[0].objective)
+        check(result, exact[0].value)
         assert result.gap is not None and result.gap < 1e-5
 
 
@@ -185,8 +185,8 @@ def test_cut_off_they_return_no_worse_than_greedy_and_a_bound_below_the_optimum(
             truth = solve(own, solver=exact, objective=objective, time_limit=120)
             assert truth.status is Status.OPTIMAL
             result = solve(own, solver=name, objective=objective, time_limit=time_limit)
-            check(result, truth.objective)
-            assert result.objective <= solve(own, solver="greedy", objective=objective).objective
+            check(result, truth.value)
+            assert result.value <= solve(own, solver="greedy", objective=objective).value
 
 
 @pytest.mark.parametrize("name", ["cp-sat-events", "milp"])
@@ -206,7 +206,7 @@ def test_the_same_seed_gives_the_same_order(solver: type[CpSat | CpSatEvents | C
     config = solver(max_deterministic_time=0.2)
     one, two = (solve(problem, solver=config, objective=LATENCY, seed=7, time_limit=600) for _ in range(2))
     assert one.order == two.order
-    assert (one.objective, one.bound) == (two.objective, two.bound)
+    assert (one.value, one.bound) == (two.value, two.bound)
 
 
 def steep(seed: int, factor: int, *, uneven: bool) -> Problem:
@@ -227,13 +227,13 @@ def test_costs_whose_products_do_not_fit_64_bits_are_brought_down(seed: int) -> 
     """CP-SAT 9.15 calls wrong optima OPTIMAL from costs of some 10^10 on."""
     even, uneven = (steep(seed, 2 * 10**9, uneven=own) for own in (False, True))
     for name in ("cp-sat-direct", "cp-sat-events", "cp-sat"):
-        truth = solve(even, solver="brute-force", objective=LATENCY).objective
+        truth = solve(even, solver="brute-force", objective=LATENCY).value
         found = solve(even, solver=name, objective=LATENCY, time_limit=60)
-        assert found.objective == found.bound == truth, name
-        truth = solve(uneven, solver="brute-force", objective=LATENCY).objective
+        assert found.value == found.bound == truth, name
+        truth = solve(uneven, solver="brute-force", objective=LATENCY).value
         found = solve(uneven, solver=name, objective=LATENCY, time_limit=60)
         assert found.bound is not None and found.gap is not None
-        assert found.bound <= truth <= found.objective and found.gap < 1e-6, name
+        assert found.bound <= truth <= found.value and found.gap < 1e-6, name
 
 
 def test_rounded_costs_stay_below_the_true_ones() -> None:

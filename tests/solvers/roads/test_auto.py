@@ -19,7 +19,7 @@ def _agrees(problem: Problem, objective: Objective | str) -> bool:
     truth = solve(problem, solver="brute-force", objective=objective)
     found = solve(problem, objective=objective, time_limit=60)
     assert (found.solver, found.status) == ("auto", Status.OPTIMAL)
-    assert found.objective == found.bound == truth.objective
+    assert found.value == found.bound == truth.value
     return True
 
 
@@ -41,7 +41,7 @@ def test_tables_that_are_not_concave_get_a_valid_bound() -> None:
         if num_arrangements(problem) <= 6000:
             truth = solve(problem, solver="brute-force", objective="latency")
             found = solve(problem, objective="latency", time_limit=0.5)
-            assert found.bound is not None and found.bound <= truth.objective <= found.objective
+            assert found.bound is not None and found.bound <= truth.value <= found.value
             checked += 1
     assert checked >= 30
 
@@ -53,7 +53,7 @@ def test_runs_in_blocks_between_matter_where_pieces_may_be_joined() -> None:
         if num_arrangements(problem) <= 6000:
             truth = solve(problem, solver="brute-force", objective="latency")
             found = solve(problem, objective="latency", time_limit=0.2)
-            assert found.bound is not None and found.bound <= truth.objective <= found.objective
+            assert found.bound is not None and found.bound <= truth.value <= found.value
 
 
 @pytest.mark.slow
@@ -71,9 +71,9 @@ def test_accesses_that_share_nothing_are_solved_apart() -> None:
     both = Problem((Block("x", 22),), tuple(Access(f"a{i}", (0,), row) for i, row in enumerate(kept)))
     assert [part.accesses for part in components(both)] == [(0, 1, 2), (3, 4, 5, 6)]
     for objective in ("span", "traffic", "copies", "runs"):
-        alone = [solve(problem, objective=objective, time_limit=60).objective for problem in (left, right)]
+        alone = [solve(problem, objective=objective, time_limit=60).value for problem in (left, right)]
         whole = solve(both, objective=objective, time_limit=60)
-        assert whole.objective == whole.bound == sum(alone) + (objective == "runs")
+        assert whole.value == whole.bound == sum(alone) + (objective == "runs")
         assert whole.stats["parts"] == 2
 
 
@@ -108,13 +108,13 @@ def test_auto_is_never_worse_than_greedy_and_always_has_a_bound(objective: str, 
     for problem in (random_masks(256, 9, keep=0.1), random_masks(128, 17), random_concat(8, 16, 10, keep=0.4)):
         problem = with_tables(problem)
         found = solve(problem, objective=objective, time_limit=limit)
-        assert found.objective <= solve(problem, solver="greedy", objective=objective).objective
-        assert found.bound is not None and found.bound <= found.objective
+        assert found.value <= solve(problem, solver="greedy", objective=objective).value
+        assert found.bound is not None and found.bound <= found.value
 
 
 def test_planted_intervals_are_recognised_at_once() -> None:
     found = solve(planted_intervals(256, 30, seed=3), objective="traffic")
-    assert (found.objective, found.status) == (0, Status.OPTIMAL)
+    assert (found.value, found.status) == (0, Status.OPTIMAL)
 
 
 def test_proofs_of_auto_give_the_bound() -> None:

@@ -61,7 +61,7 @@ def test_conflicts_bound_every_objective_from_below(objective: Objective) -> Non
             if num_arrangements(problem) > 3000:
                 continue
             problem = with_tables(problem, concave=seed % 2 == 0, seed=seed)
-            truth = solve(problem, solver="brute-force", objective=objective).objective
+            truth = solve(problem, solver="brute-force", objective=objective).value
             task = _task(problem, objective)
             incumbent = Incumbent(task)
             bound_by_conflicts(task, incumbent)
@@ -98,7 +98,7 @@ def test_proofs_from_conflicts_are_verified_for_spans() -> None:
         incumbent = Incumbent(task)
         bound_by_conflicts(task, incumbent)
         result = solve(problem, solver="placed-sets", objective=objective)
-        assert incumbent.bound == result.objective == 2
+        assert incumbent.bound == result.value == 2
         claims = incumbent.claims()
         assert claims and all(own.kind == "conflict" for own in claims)
 
@@ -130,15 +130,15 @@ def test_pieces_are_closed_wherever_few_arrangements_are(monkeypatch: pytest.Mon
         if num_arrangements(problem) <= 3000:
             found = solve(problem, objective="latency", time_limit=20)
             assert found.status is Status.OPTIMAL
-            assert found.objective == solve(problem, solver="brute-force", objective="latency").objective
+            assert found.value == solve(problem, solver="brute-force", objective="latency").value
 
 
 def test_pieces_of_more_arrangements_go_to_a_program_that_counts_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pieces, "_MOST_ARRANGEMENTS", 0)
     for problem in map(_with_dear_pieces, DEAR):
-        truth = solve(problem, solver="brute-force", objective="latency").objective
+        truth = solve(problem, solver="brute-force", objective="latency").value
         found = solve(problem, objective="latency", time_limit=8)
-        assert (found.objective, found.status) == (truth, Status.OPTIMAL)
+        assert (found.value, found.status) == (truth, Status.OPTIMAL)
 
 
 def test_planted_copies_are_found_without_loading_a_program() -> None:
@@ -147,7 +147,7 @@ def test_planted_copies_are_found_without_loading_a_program() -> None:
         "from problems.generators import planted_intervals\n"
         "from solvers import solve\n"
         "result = solve(planted_intervals(256, 40, seed=2), time_limit=60)\n"
-        "assert (result.objective, str(result.status)) == (0, 'OPTIMAL'), result\n"
+        "assert (result.value, str(result.status)) == (0, 'OPTIMAL'), result\n"
         "assert not [name for name in sys.modules if name.startswith('ortools')]\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -162,7 +162,7 @@ def test_no_exact_solver_is_worse_than_the_order_the_network_came_with(solver: s
     assert evaluate(problem, Order.identity(problem), "copies").value == 0
     for objective in ("copies", "span", "traffic"):
         found = solve(problem, solver=solver, objective=objective, time_limit=1e-9)
-        assert (found.objective, found.status) == (0, Status.OPTIMAL)
+        assert (found.value, found.status) == (0, Status.OPTIMAL)
         assert found.order == Order.identity(problem)
     for seed in range(20):
         problem = several_blocks(seed)
@@ -170,7 +170,7 @@ def test_no_exact_solver_is_worse_than_the_order_the_network_came_with(solver: s
             known = min(
                 evaluate(problem, order, objective).value for order in (Order.identity(problem), greedy_order(problem))
             )
-            assert solve(problem, solver=solver, objective=objective, time_limit=1e-9).objective <= known
+            assert solve(problem, solver=solver, objective=objective, time_limit=1e-9).value <= known
 
 
 def test_greedys_order_is_the_start_where_the_identity_is_no_better() -> None:
@@ -273,7 +273,7 @@ def test_fractions_with_one_denominator_are_told_apart() -> None:
 def test_planted_intervals_of_many_accesses_are_recognised() -> None:
     for objective in ("copies", "span"):
         found = solve(planted_intervals(600, 150, seed=3), objective=objective, time_limit=60)
-        assert (found.objective, found.status) == (0, Status.OPTIMAL)
+        assert (found.value, found.status) == (0, Status.OPTIMAL)
 
 
 @pytest.mark.parametrize("objective", ["span", "traffic"])
@@ -297,5 +297,5 @@ def test_many_rows_over_few_classes_are_closed_block_by_block(classes: int, seco
     problem = random_masks(classes, 40, keep=0.3, seed=classes)
     result = solve(problem, objective="span", time_limit=seconds)
     truth = solve(problem, solver="placed-sets", objective="span", time_limit=60)
-    assert (result.objective, result.status) == (truth.objective, Status.OPTIMAL)
+    assert (result.value, result.status) == (truth.value, Status.OPTIMAL)
     assert result.stats["methods"][-1] == "exact-blocks"

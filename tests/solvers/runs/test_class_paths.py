@@ -156,11 +156,11 @@ def test_first_bounds_hold_for_every_order(seed: int) -> None:
     truth = solve(problem, solver="placed-sets", objective="runs", time_limit=60)
     assert truth.status is Status.OPTIMAL
     best = nearest_bound(problem, np.inf)
-    assert nearest_bound(problem, 0.0) <= best <= truth.objective
+    assert nearest_bound(problem, 0.0) <= best <= truth.value
     for deadline in (0.0, np.inf):
         order = nearest_order(problem, deadline)
         order.require_valid(problem)
-        assert evaluate(problem, order, RUNS).value >= truth.objective
+        assert evaluate(problem, order, RUNS).value >= truth.value
 
 
 def test_classes_that_are_not_looked_at_in_time_differ_by_one_at_least() -> None:
@@ -172,7 +172,7 @@ def test_classes_that_are_not_looked_at_in_time_differ_by_one_at_least() -> None
 
 def test_first_bounds_are_of_some_use() -> None:
     reached = [nearest_bound(random_masks(64, 9, seed=seed), np.inf) for seed in range(5)]
-    least = [solve(random_masks(64, 9, seed=seed), objective="runs", time_limit=60).objective for seed in range(5)]
+    least = [solve(random_masks(64, 9, seed=seed), objective="runs", time_limit=60).value for seed in range(5)]
     assert sum(reached) > 0.8 * sum(least)
 
 
@@ -183,7 +183,7 @@ def test_bounds_for_units_in_place_are_wrong_for_others() -> None:
         problem = grouped_masks(3, 1, 3, seed=seed)
         if num_arrangements(problem) > 4000:
             continue
-        truth = solve(problem, solver="brute-force", objective="runs").objective
+        truth = solve(problem, solver="brute-force", objective="runs").value
         incumbent = Incumbent(_task(problem))
         start_runs(_task(problem), incumbent)
         assert incumbent.bound <= truth
@@ -274,8 +274,8 @@ def test_a_search_reaches_the_optimum_of_blocks_that_meet() -> None:
         assert truth.status is Status.OPTIMAL
         incumbent = Incumbent(_task(problem))
         RunClimb(_task(problem), incumbent).run(20)
-        assert incumbent.value >= truth.objective
-        reached += incumbent.value == truth.objective
+        assert incumbent.value >= truth.value
+        reached += incumbent.value == truth.value
     assert reached >= 10
 
 

@@ -44,7 +44,7 @@ def _instance(seed: int) -> Problem:
 
 def _check(seed: int) -> None:
     problem = _instance(seed)
-    truth = solve(problem, solver="placed-sets", objective="runs").objective
+    truth = solve(problem, solver="placed-sets", objective="runs").value
     incumbent = Incumbent(_task(problem))
     tours = RunTours(_task(problem), incumbent)
     for step in (tours.root, tours.dive, tours.branch):
@@ -87,7 +87,7 @@ def test_brute_force_agrees(seed: int) -> None:
     truth = solve(problem, solver="brute-force", objective="runs")
     incumbent = Incumbent(_task(problem))
     solve_run_tours(_task(problem), incumbent)
-    assert (incumbent.bound, incumbent.value) == (truth.objective, truth.objective)
+    assert (incumbent.bound, incumbent.value) == (truth.value, truth.value)
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -104,7 +104,7 @@ def test_lengths_in_the_graph_are_twice_the_runs(seed: int) -> None:
 def test_any_prices_whatever_prove_a_bound(seed: int) -> None:
     rng = np.random.default_rng(seed)
     problem = _instance(seed)
-    truth = 2 * solve(problem, solver="placed-sets", objective="runs").objective
+    truth = 2 * solve(problem, solver="placed-sets", objective="runs").value
     graph = RunGraph.of(problem)
     program = TourProgram(graph)
     program.offer_paths([np.arange(own.num_classes) for own in graph.blocks])
@@ -145,9 +145,9 @@ def test_every_tour_meets_every_cut(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(40))
 def test_circuits_are_exact(seed: int) -> None:
     problem = _instance(seed)
-    truth = solve(problem, solver="placed-sets", objective="runs").objective
+    truth = solve(problem, solver="placed-sets", objective="runs").value
     found = solve(problem, solver="cp-sat-direct", objective="runs", time_limit=60)
-    assert (found.objective, found.status) == (truth, Status.OPTIMAL)
+    assert (found.value, found.status) == (truth, Status.OPTIMAL)
 
 
 @pytest.mark.parametrize("programs", [0, 1, 2, 5])
@@ -159,7 +159,7 @@ def test_cut_short_it_is_valid_and_reproducible(programs: int) -> None:
     for _ in range(2):
         incumbent = Incumbent(_task(problem))
         solve_run_tours(_task(problem), incumbent, most_programs=programs)
-        assert incumbent.bound <= truth.objective <= incumbent.value
+        assert incumbent.bound <= truth.value <= incumbent.value
         found.append((incumbent.order, incumbent.value, incumbent.bound))
     assert found[0] == found[1]
 
@@ -176,7 +176,7 @@ def test_ctrl_c_passes_through() -> None:
 def test_bounds_are_valid_whenever_time_runs_out(seconds: float) -> None:
     problem = random_masks(64, 9, seed=1)
     result = solve(problem, objective="runs", time_limit=seconds)
-    assert result.bound is not None and result.bound <= 46 <= result.objective
+    assert result.bound is not None and result.bound <= 46 <= result.value
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -184,4 +184,4 @@ def test_instances_of_up_to_64_classes_are_closed(seed: int) -> None:
     for problem in (random_masks(32, 32, seed=seed), random_masks(64, 9, seed=seed)):
         result = solve(problem, objective="runs", time_limit=60, proof=True)
         assert result.status is Status.OPTIMAL
-        assert result.proof is not None and result.proof.bound == result.objective
+        assert result.proof is not None and result.proof.bound == result.value

@@ -84,18 +84,18 @@ def test_the_search_with_levels_stays_below_the_optimum(objective: str) -> None:
             problem = with_tables(problem, seed=seed)
             found = solve(problem, solver="pair-of-chains", objective=objective, time_limit=0.5)
             truth = _optimum(problem, objective)
-            assert found.bound is not None and found.bound <= truth <= found.objective
+            assert found.bound is not None and found.bound <= truth <= found.value
 
 
 def _optimum(problem: Problem, objective: str) -> int:
     solver = "cp-sat" if not OBJECTIVES[objective].uses_tables else "brute-force"
-    return solve(problem, solver=solver, objective=objective, time_limit=60).objective
+    return solve(problem, solver=solver, objective=objective, time_limit=60).value
 
 
 def test_random_masks_with_many_accesses_are_nearly_closed() -> None:
     problem = random_masks(256, 17, keep=0.5, seed=1)
     bound = solve(problem, solver="pair-of-chains", objective="span", time_limit=20).bound
-    value = solve(problem, solver="cp-sat", objective="span", time_limit=2).objective
+    value = solve(problem, solver="cp-sat", objective="span", time_limit=2).value
     assert bound is not None and 0.93 * value <= bound <= value
 
 

@@ -29,7 +29,7 @@ def test_excess_of_four_random_accesses_is_near_the_optimum_on_average() -> None
     values, optima = [], []
     for seed in range(10):
         problem = random_masks(128, 4, seed=seed)
-        best = solve(problem, solver="placed-sets", objective="span").objective
+        best = solve(problem, solver="placed-sets", objective="span").value
         task = Task(problem, objective_named("span"), greedy_order(problem), 0.0, float("inf"))
         incumbent = Incumbent(task)
         SpanClimb(task, incumbent).run([task.start], 5)

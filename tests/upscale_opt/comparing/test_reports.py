@@ -42,10 +42,10 @@ def test_totals_are_nanoseconds_and_the_best_solver_is_chosen_by_them(solved):
     totals = {}
     for name in SOLVERS:
         results = [results[name] for results in solutions.values()]
-        totals[name] = sum(Fraction(result.objective, result.evaluation.ticks) for result in results)
+        totals[name] = sum(Fraction(result.value, result.evaluation.ticks) for result in results)
         assert document["totals"][name]["objective"] == float(totals[name])
         for segment, result in zip(document["segments"], results):
-            assert segment["solvers"][name]["objective"] == result.objective / result.evaluation.ticks
+            assert segment["solvers"][name]["objective"] == result.value / result.evaluation.ticks
             assert segment["solvers"][name]["gap"] == result.gap
     assert totals[best_solver(solutions, SOLVERS)] == min(totals.values())
     assert document["totals"]["cp-sat"]["bound"] <= document["totals"]["cp-sat"]["objective"]
@@ -53,7 +53,7 @@ def test_totals_are_nanoseconds_and_the_best_solver_is_chosen_by_them(solved):
 
 def test_a_result_speaks_of_nanoseconds(solved):
     result = solved[1]["segment0"]["cp-sat"]
-    value = result.objective / result.evaluation.ticks
+    value = result.value / result.evaluation.ticks
     assert f"latency {value:g} OPTIMAL (bound {value:g}, gap 0.0%)" in str(result)
 
 

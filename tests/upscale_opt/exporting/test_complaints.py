@@ -232,8 +232,8 @@ def test_an_export_is_never_costlier_than_the_naive_one():
     problems = extract(graph, effective_masks(graph, l2_masks(graph, 0.5)).masks)
     for problem in problems.values():
         naive = sum(access.num_kept for access in problem.accesses)
-        assert solve(problem, solver="auto", time_limit=5).objective <= naive
-        assert solve(problem, solver="greedy").objective <= naive
+        assert solve(problem, solver="auto", time_limit=5).value <= naive
+        assert solve(problem, solver="greedy").value <= naive
 
 
 def test_what_was_asked_for_is_what_is_done():
@@ -438,7 +438,7 @@ def overlapping(num_channels=40, num_accesses=5, seed=0):
 def test_constraint_programs_are_reproducible(objective):
     """or-tools#3851, #4195, #4783: more than one worker and a wall-clock limit are never deterministic."""
     first, second = (solve(overlapping(), solver="cp-sat", objective=objective, time_limit=2, seed=3) for _ in range(2))
-    assert first.objective == second.objective and first.bound == second.bound
+    assert first.value == second.objective and first.bound == second.bound
     assert first.status != "OPTIMAL" or first.order == second.order
 
 
@@ -450,8 +450,8 @@ def test_every_solution_is_evaluated_again(solver):
         result = solve(problem, solver=solver, objective="span", time_limit=2)
         order = Order([result.order[b] for b in range(len(problem.blocks))])
         assert sorted(order[0].tolist()) == problem.stored[0].tolist()
-        assert evaluate(problem, order, "span").value == result.objective
-        assert result.bound is None or math.floor(result.bound) <= result.objective
+        assert evaluate(problem, order, "span").value == result.value
+        assert result.bound is None or math.floor(result.bound) <= result.value
 
 
 def test_a_wrong_export_is_refused(monkeypatch):

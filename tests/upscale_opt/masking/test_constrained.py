@@ -119,7 +119,7 @@ def test_nothing_is_copied_in_torchvision_networks(name):
             assert 2 * mask.sum() == len(mask)
     problems = extract(graph, masks)
     results = [solve(problem, solver="identity", objective="copies") for problem in problems.values()]
-    assert sum(result.objective for result in results) == 0
+    assert sum(result.value for result in results) == 0
     assert {access.mode for result in results for access in result.evaluation.accesses} == {"view"}
     made = random_plan(problems, masks, np.random.default_rng(0), "copies")
     assert export(model, x, made, graph=graph).verification.relative_error <= 1e-9

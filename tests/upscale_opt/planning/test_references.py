@@ -21,5 +21,5 @@ def test_greedy_copies_what_upscale_copies_and_cp_sat_never_more(name, expected)
     assert (copies, channels) == expected
     for segment, problem in problems.items():
         result = solve(problem, solver="cp-sat", time_limit=60)
-        assert result.objective <= greedy[segment].objective
+        assert result.value <= greedy[segment].value
         assert len(problem.blocks) > 1 or result.status.value == "OPTIMAL"
