@@ -1,4 +1,23 @@
-"""Modes: who is masked. The words that the library and the command line use for it."""
+"""Modes and alignments: who is masked, and which widths are stored. The words of the library and the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from upscale_opt.arguments.checks import refused, whole
+from upscale_opt.errors import PlanError
 
 INPUT, CONSTRAINED, OUTPUT, BOTH = "input", "constrained", "output", "both"
 MODES = (INPUT, CONSTRAINED, OUTPUT, BOTH)
+AUTO, OFF = "auto", "off"
+
+
+def alignment(value: Any, name: str) -> str | int:
+    """``auto``, ``off``, or a multiple of channels, as a number or as text. Raises `PlanError` otherwise."""
+    if isinstance(value, str) and value in (AUTO, OFF):
+        return value
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    if isinstance(value, str):
+        raise refused(value, name, f"{AUTO}, {OFF}, or a number of channels such as 8", PlanError)
+    return whole(1, PlanError)(value, name)

@@ -121,6 +121,7 @@ class Run:
             say("not verified (--no-verify)")
         say(str(self._census()))
         say(self.masks_summary())
+        say(padding_summary(self.prepared))
         for pin in self.prepared.graph.unsupported:
             if not pin.num_channels:
                 continue  # a layer that is skipped
@@ -172,6 +173,7 @@ class Run:
             skipped=[vars(own) for own in self.prepared.graph.skipped],
             channels=self._census().to_dict(),
             masks=[vars(own) for own in self.prepared.report],
+            padding={name: len(channels) for name, channels in self.prepared.padding.items()},
             outputs=[
                 {"weight": weight, "outputs": len(own), "kept": int(own.sum())}
                 for weight, own in self.prepared.output_masks.items()
@@ -228,10 +230,18 @@ def solve_instance(problem: Problem, search: Search, json: Path | None) -> Solut
     return solutions
 
 
+def padding_summary(prepared: MaskedModel) -> str:
+    """Which channels are stored to align widths, in one line."""
+    from upscale_opt.planning.padding import summary
+
+    return summary(prepared)
+
+
 def prepare_model(setting: Setting, objective: str) -> tuple[MaskedModel, ModelReference]:
     """Build, trace and mask the model of a setting; its problems have what the objective needs."""
     from upscale_opt.comparing.pruning import prepare
     from upscale_opt.latency.backends import require_backend
+    from upscale_opt.masking.output_masks import normalise_output_masks
     from upscale_opt.models.references import ModelReference
     from upscale_opt.tracing.skipped import grouped
     from upscale_opt.tracing.trace import trace
@@ -245,12 +255,12 @@ def prepare_model(setting: Setting, objective: str) -> tuple[MaskedModel, ModelR
     graph = trace(network, x)
     masks = settle(graph, setting.masks)
     masks = replace(masks, messages=(*notes, *masks.messages))
-    outputs = settle_outputs(graph, setting.masks)
-    costs = measuring.costs(x) if objective_named(objective).uses_tables else None
+    outputs = normalise_output_masks(graph, settle_outputs(graph, setting.masks))
+    timed = objective_named(objective).uses_tables
+    masks = measuring.padded(replace(masks, output_masks=outputs), x, measured=timed)
+    costs = measuring.costs(x) if timed else None
     remark(f"skipped {line}" for line in grouped(graph.skipped))
-    prepared = prepare(
-        network, x, masks, graph=graph, started=started, objective=objective, output_masks=outputs, costs=costs
-    )
+    prepared = prepare(network, x, masks, graph=graph, started=started, objective=objective, costs=costs)
     return prepared, reference
 
 

@@ -22,6 +22,8 @@ from upscale_opt.planning.reading import CONTIGUOUS, GATHERING, MATMUL, Reading
 from upscale_opt.rewriting.fx_editing import runs_of
 from upscale_opt.rewriting.stored_layouts import entries
 
+PROLOGUE_FUNCTIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
+"""Functions and methods that may stand in front of a consumer, with the modules of the same meaning."""
 BEHIND = "behind"
 """Name of the gather behind a prologue; others are named by the operand they select from."""
 
@@ -80,7 +82,7 @@ class Specimen(nn.Module):
                 self.gathers[str(i)] = Gather(index, layer.axis)
             self.parts.append(None if whole else runs)
         between = stored if case.reading.late else case.channels
-        self.prologue = nn.ModuleList(_prologue_module(name, between) for name in layer.prologue)
+        self.prologue = nn.ModuleList(channelwise_module(name, between) for name in layer.prologue)
         self.consumer = consumer(layer, case, chosen)
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
@@ -193,14 +195,12 @@ def _widths(layer: Layer, case: Case, stored: int) -> list[int]:
     return list(layer.operands) if layer.operands else [case.channels if case.reading.mode == CONTIGUOUS else stored]
 
 
-def _prologue_module(name: str, channels: int) -> nn.Module:
+def channelwise_module(name: str, channels: int) -> nn.Module:
     """The module of a prologue's operator; functions and methods become the module of the same meaning."""
     if name.startswith("BatchNorm"):
         made: nn.Module = getattr(nn, name)(channels)
         return made
-    kind: Any = getattr(nn, name, None) or {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}.get(name)
-    if kind is None:
-        kind = {"gelu": nn.GELU, "silu": nn.SiLU}[name]
+    kind: Any = PROLOGUE_FUNCTIONS.get(name) or getattr(nn, name)
     if kind is nn.Threshold:
         return nn.Threshold(0.0, 0.0)
     return kind()
