@@ -92,7 +92,7 @@ def test_output_masks_are_exported_solved_and_fine_tuned(run, tmp_path, graph):
     dense = graph.module.state_dict()
     assert all(torch.equal(own, dense[name]) for name, own in load_file(out / "model.safetensors").items())
     assert all(error < 1e-9 for error in json.loads((tmp_path / "a.json").read_text())["verified"].values())
-    assert same(read_plan(pruned / "plan.json").outputs, found)
+    assert same(read_plan(pruned / "plan.json").output_masks, found)
     again = ("--output-masks", out / "output_masks.json", "--input-shape", "1,1,8,8")
     code, text, err = run("solve", *MODEL, *again, "--json", tmp_path / "b.json")
     assert code == 0, err

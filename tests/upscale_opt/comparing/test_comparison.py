@@ -81,7 +81,7 @@ def test_interleaved_profiles_take_turns():
 
 def test_one_run_is_no_measurement():
     model, inputs = networks.make(networks.Residual)
-    with pytest.raises(ModelError, match="at least 2 runs"):
+    with pytest.raises(ModelError, match="at least 2 repeats"):
         profile(model, inputs, repeats=1)
 
 

@@ -238,7 +238,7 @@ def test_profiles_become_plain_values():
 
 def test_what_cannot_be_profiled_is_refused():
     result, x = exported({}, {})
-    with pytest.raises(ModelError, match="runs is 0; give a whole number of at least 1"):
+    with pytest.raises(ModelError, match="repeats is 0; give a whole number of at least 1"):
         profile_accesses(result, x, repeats=0)
     with pytest.raises(ModelError, match="does not run on the example inputs"):
         profile_accesses(result, torch.zeros(1, 5, 8, 8))
