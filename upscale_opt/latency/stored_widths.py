@@ -39,7 +39,7 @@ MULTIPLES = (4, 8, 16, 32, 64)
 MOST_WIDER = 1.25
 """Stored widths are tried up to this many times the width without padding."""
 WORTH_PADDING = 0.98
-"""Time at a wider width over the time now, below which a block is padded. Rounds of one width differ by one per cent."""
+"""Time at a wider width over the time now, below which a block is padded: rounds differ by about one per cent."""
 
 
 def widths_to_try(stored: int, size: int) -> tuple[int, ...]:
