@@ -1,4 +1,5 @@
-"""What may be given to a public function: every argument is checked before any work starts.
+"""Checks of the arguments of public functions. Every argument is checked before any work starts.
 
-`entrance` decorates the public functions, `checks` has the checks, `mask_arrays` makes masks Boolean arrays. No torch.
+`entrance` decorates the public functions. `checks` has the checks. `mask_arrays` converts masks to Boolean arrays.
+No module here imports torch.
 """

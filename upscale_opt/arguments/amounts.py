@@ -1,4 +1,4 @@
-"""Amounts: how many channels a pruning amount removes. The one function for everything that counts channels."""
+"""Pruning amounts: how many channels an amount removes. All code that counts channels uses these functions."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from upscale_opt.errors import MaskError
 
 
 def require_amount(amount: float | str) -> Fraction:
-    """An amount as an exact fraction, taken from its decimal text.
+    """Return an amount as an exact fraction, taken from its decimal text.
 
     Raises
     ------
     MaskError
-        If it is no number in [0, 1).
+        If the amount is not a number in [0, 1).
     """
     an_amount(amount, "amount")
     try:
@@ -28,12 +28,14 @@ def require_amount(amount: float | str) -> Fraction:
 
 
 def num_removed(amount: float | str, num_channels: int) -> int:
-    """Channels that `amount` removes of `num_channels`: rounded down, and at least one is kept.
+    """Return how many of `num_channels` channels `amount` removes.
+
+    The number is rounded down, and at least one channel is kept.
 
     Raises
     ------
     MaskError
-        If the amount is no number in [0, 1).
+        If the amount is not a number in [0, 1).
 
     Examples
     --------
@@ -44,21 +46,22 @@ def num_removed(amount: float | str, num_channels: int) -> int:
 
 
 def require_rounding(round_to: int, min_channels: int) -> None:
-    """Raise unless both numbers of `round_up` are at least 1.
+    """Check that both options of `round_up` are whole numbers of at least 1.
 
     Raises
     ------
     MaskError
-        If one is not.
+        If one of them is not.
     """
     for name, number in (("round_to", round_to), ("min_channels", min_channels)):
         whole(1, MaskError)(number, name)
 
 
 def round_up(num_kept: int, num_channels: int, *, round_to: int = 1, min_channels: int = 1) -> int:
-    """Channels to keep of `num_channels` where `num_kept` were asked for.
+    """Return how many of `num_channels` channels to keep if the caller asked for `num_kept`.
 
-    The next multiple of `round_to` that is at least `num_kept` and `min_channels`, but never more than there are.
+    The result is the smallest multiple of `round_to` that is at least `num_kept` and at least `min_channels`. It is
+    never more than `num_channels`.
 
     Raises
     ------

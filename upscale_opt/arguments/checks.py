@@ -1,4 +1,8 @@
-"""Checks of arguments and fields: each returns the value to go on with, or raises one sentence. Knows no torch."""
+"""Checks of arguments and of dataclass fields.
+
+Each check returns the value that the caller uses from then on, or raises an error with a message of one sentence.
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +19,22 @@ import numpy as np
 from upscale_opt.errors import MaskError, ModelError, PlanError, UpscaleError
 
 Check = Callable[[Any, str], Any]
-"""``check(value, name)`` to the value to go on with; it raises an error of this package."""
+"""``check(value, name)`` returns the value to use, or raises an error of this package."""
 
 
 def settle_fields(instance: Any, **checks: Check) -> None:
-    """Check fields of a frozen dataclass while it is made; what a check returns takes the field's place."""
+    """Check fields of a frozen dataclass during its construction. The result of each check replaces the field."""
     for name, check in checks.items():
         object.__setattr__(instance, name, check(getattr(instance, name), name))
 
 
 def optional(check: Check) -> Check:
-    """A check that lets None through."""
+    """Return a check that accepts None and passes all other values to `check`."""
     return lambda value, name: None if value is None else check(value, name)
 
 
 def described(value: Any) -> str:
-    """A value that is none of the right kind, for people: short, and without its contents where it is large."""
+    """Describe a wrong value for an error message. The text is short, and omits the contents of a large value."""
     if value is None or isinstance(value, (bool, int, float, np.generic)):
         return str(value)
     if isinstance(value, (str, bytes, os.PathLike)):
@@ -43,19 +47,19 @@ def described(value: Any) -> str:
 
 
 def refused(value: Any, name: str, remedy: str, error: type[UpscaleError] = UpscaleError) -> UpscaleError:
-    """The error to raise: what the argument is, and what to give instead."""
+    """Return the error to raise. Its message says what the argument is, and what to give instead."""
     return error(f"{name} is {described(value)}; give {remedy}")
 
 
 def a_flag(value: Any, name: str) -> bool:
-    """True or False."""
+    """Require True or False."""
     if not isinstance(value, (bool, np.bool_)):
         raise refused(value, name, "True or False")
     return bool(value)
 
 
 def whole(least: int, error: type[UpscaleError] = UpscaleError) -> Check:
-    """A check: a whole number of at least `least`."""
+    """Return a check that requires a whole number of at least `least`."""
 
     def check(value: Any, name: str) -> int:
         if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
@@ -66,7 +70,7 @@ def whole(least: int, error: type[UpscaleError] = UpscaleError) -> Check:
 
 
 def above(least: float, error: type[UpscaleError] = UpscaleError) -> Check:
-    """A check: a number above `least`; it may be infinite."""
+    """Return a check that requires a number above `least`. The number may be infinite."""
 
     def check(value: Any, name: str) -> float:
         if isinstance(value, bool) or not isinstance(value, Real) or not float(value) > least:
@@ -77,7 +81,7 @@ def above(least: float, error: type[UpscaleError] = UpscaleError) -> Check:
 
 
 def at_least(least: float, error: type[UpscaleError] = UpscaleError) -> Check:
-    """A check: a finite number of at least `least`."""
+    """Return a check that requires a finite number of at least `least`."""
 
     def check(value: Any, name: str) -> float:
         if isinstance(value, bool) or not isinstance(value, Real) or not least <= float(value) < math.inf:
@@ -88,28 +92,31 @@ def at_least(least: float, error: type[UpscaleError] = UpscaleError) -> Check:
 
 
 def a_text(value: Any, name: str) -> str:
-    """A string that is not empty."""
+    """Require a string that is not empty."""
     if not isinstance(value, str) or not value:
         raise refused(value, name, "a name")
     return value
 
 
 def a_path(value: Any, name: str) -> str | Path:
-    """Where a file or a folder is, or shall be."""
+    """Require the path of a file or a folder. It need not exist."""
     if not isinstance(value, (str, Path)) or not str(value):
         raise refused(value, name, "the path of a file or a folder, as text or as a pathlib.Path")
     return value
 
 
 def an_amount(value: Any, name: str) -> Any:
-    """A share of channels; `upscale_opt.arguments.amounts.require_amount` looks at the number."""
+    """Require a number or a text for a share of channels.
+
+    `upscale_opt.arguments.amounts.require_amount` checks the number itself.
+    """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (str, Real)):
         raise refused(value, name, "the share of channels to remove, such as 0.5", MaskError)
     return value
 
 
 def names(value: Any, name: str) -> Any:
-    """One name or several."""
+    """Require one name or several names."""
     if isinstance(value, str):
         return value
     found = list(value) if is_listed(value) else None
@@ -119,12 +126,12 @@ def names(value: Any, name: str) -> Any:
 
 
 def is_listed(value: Any) -> bool:
-    """Whether a value is a list of things, or hands them out one by one; arrays and modules are none."""
+    """Whether a value is a list, a set, a view of a mapping or an iterator. Arrays and modules do not count."""
     return isinstance(value, (Sequence, Set, Iterator, MappingView)) and not isinstance(value, (str, bytes))
 
 
 def named(of: str, key: str = "name", error: type[UpscaleError] = UpscaleError) -> Check:
-    """A check: a mapping from names to something."""
+    """Return a check that requires a mapping whose keys are names."""
 
     def check(value: Any, name: str) -> Mapping[str, Any]:
         if not isinstance(value, Mapping):
@@ -138,7 +145,7 @@ def named(of: str, key: str = "name", error: type[UpscaleError] = UpscaleError) 
 
 
 def named_values(check_one: Check, of: str, key: str, error: type[UpscaleError]) -> Check:
-    """A check: a mapping from names to values that another check takes."""
+    """Return a check that requires a mapping from names to values that `check_one` accepts."""
 
     def check(value: Any, name: str) -> Mapping[str, Any]:
         return {own: check_one(part, f"{name}[{own!r}]") for own, part in named(of, key, error)(value, name).items()}
@@ -147,7 +154,10 @@ def named_values(check_one: Check, of: str, key: str, error: type[UpscaleError])
 
 
 def either(*checks: Check) -> Check:
-    """A check: what one of the checks takes; the complaint is that of the last."""
+    """Return a check that accepts every value that one of the checks accepts.
+
+    If none accepts the value, the last check raises the error.
+    """
 
     def check(value: Any, name: str) -> Any:
         for own in checks[:-1]:
@@ -161,7 +171,7 @@ def either(*checks: Check) -> Check:
 
 
 def a_shape(value: Any, name: str) -> tuple[int, ...]:
-    """Lengths of axes, as a tuple."""
+    """Require the lengths of all axes of a tensor, and return them as a tuple."""
     if not isinstance(value, (tuple, list)) or not value:
         raise refused(value, name, "the shape of a tensor, such as (1, 3, 224, 224)", ModelError)
     return tuple(whole(1, ModelError)(own, f"{name}[{i}]") for i, own in enumerate(value))
@@ -182,7 +192,7 @@ def channel_numbers(value: Any, name: str) -> np.ndarray:
 
 
 def callable_with(arguments: str, error: type[UpscaleError] = UpscaleError) -> Check:
-    """A check: something to be called."""
+    """Return a check that requires a callable."""
 
     def check(value: Any, name: str) -> Any:
         if not callable(value):
@@ -193,12 +203,15 @@ def callable_with(arguments: str, error: type[UpscaleError] = UpscaleError) -> C
 
 
 def anything(value: Any, name: str) -> Any:
-    """No check here: the function, or what it calls, looks at the value itself."""
+    """Accept every value. The decorated function, or a function that it calls, checks the value."""
     return value
 
 
 def an(home: str, kind: str, remedy: str, error: type[UpscaleError] = UpscaleError) -> Check:
-    """A check: an object of a class of this package, by the module that has it (imported on use)."""
+    """Return a check that requires an instance of the class `kind` of the module `home`.
+
+    The check imports the module when it first needs it.
+    """
 
     def check(value: Any, name: str) -> Any:
         if not isinstance(value, getattr(importlib.import_module(home), kind)):
@@ -209,7 +222,7 @@ def an(home: str, kind: str, remedy: str, error: type[UpscaleError] = UpscaleErr
 
 
 def several(check_one: Check, remedy: str, error: type[UpscaleError] = UpscaleError) -> Check:
-    """A check: a list or tuple of at least one thing that another check takes."""
+    """Return a check that requires a non-empty list or tuple. `check_one` must accept each of its entries."""
 
     def check(value: Any, name: str) -> Any:
         if not isinstance(value, (list, tuple)) or not value:
@@ -220,12 +233,12 @@ def several(check_one: Check, remedy: str, error: type[UpscaleError] = UpscaleEr
 
 
 def parts_of(batch: Any) -> tuple[Any, ...]:
-    """The parts of a batch of data: a tensor is its only one.
+    """Return the parts of a batch of data. A batch that is a tensor has one part: the tensor.
 
     Raises
     ------
     MaskError
-        If it is nothing that has parts, or a part has no values.
+        If the batch is neither a tensor nor a tuple or list, or if a part is on the meta device.
     """
     if not isinstance(batch, (tuple, list)) and not hasattr(batch, "detach"):
         remedy = "a tensor, or the tuple of inputs with labels behind them"

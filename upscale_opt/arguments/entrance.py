@@ -1,9 +1,10 @@
-"""The entrance of the package: what the arguments of its public functions must be, checked before any work starts.
+"""Argument checks of all public functions. They run before any work starts.
 
-`entrance` decorates every public function. An argument's name says what it must be, since a name means the same thing
-in all functions (`CHECKS`); a function that means something else says so. A check returns the value to go on with, or
-raises one sentence that names the argument and says what to give. Networks and what belongs to them are looked at by
-`upscale_opt.models.network_checks`. Knows no torch.
+`entrance` decorates every public function. It chooses the check of an argument by the argument's name (`CHECKS`),
+because a name means the same in all functions. A function with another meaning passes its own check to `entrance`.
+A check returns the value to use, or raises an error. The message is one sentence that names the argument and says what
+to give. `upscale_opt.models.network_checks` checks networks, their inputs, masks and state_dicts. This module does not
+import torch.
 """
 
 from __future__ import annotations
@@ -42,15 +43,15 @@ Result = TypeVar("Result")
 
 
 def entrance(**checks: Check) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
-    """A decorator: the arguments of a public function are checked before it is entered.
+    """Return a decorator that checks the arguments of a public function before the function runs.
 
-    ``None`` is let through where it is the default. Arguments that are missing, or that the function has not, are
-    Python's own TypeError.
+    ``None`` is accepted if it is the default of the argument. A missing or unknown argument raises Python's own
+    TypeError.
 
     Parameters
     ----------
     checks
-        Those of arguments that are not what `CHECKS` says of their name.
+        Checks by argument name, for arguments whose entry in `CHECKS` does not apply.
     """
 
     def decorate(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -63,7 +64,7 @@ def entrance(**checks: Check) -> Callable[[Callable[Parameters, Result]], Callab
             try:
                 given = signature.bind(*args, **kwargs)
             except TypeError:
-                return function(*args, **kwargs)  # which says what is missing
+                return function(*args, **kwargs)  # raises a TypeError that names the missing argument
             for name, value in given.arguments.items():
                 if name in chosen and not (value is None and name in may_lack):
                     given.arguments[name] = chosen[name](value, name)
@@ -76,7 +77,7 @@ def entrance(**checks: Check) -> Callable[[Callable[Parameters, Result]], Callab
 
 
 def arrays_by_name(value: Any, name: str) -> Mapping[str, np.ndarray]:
-    """Boolean masks by the names of weights, where no network is at hand."""
+    """Require masks by the names of weights, and return Boolean arrays. The check needs no network."""
     from upscale_opt.arguments.mask_arrays import boolean_arrays
 
     found = value if isinstance(value, Mapping) else MASKS(value, name)
@@ -84,12 +85,12 @@ def arrays_by_name(value: Any, name: str) -> Mapping[str, np.ndarray]:
 
 
 def problems_by_segment(value: Any, name: str) -> Any:
-    """What `upscale_opt.extract` returns."""
+    """Require the result of `upscale_opt.extract`."""
     return _all_of(value, name, Problem, "the problems that upscale_opt.extract returns, by segment", PlanError)
 
 
 def orders_by_title(value: Any, name: str) -> Any:
-    """Orders of one problem, by what to call them."""
+    """Require a non-empty mapping from titles to orders of one problem."""
     remedy = "at least one problems.Order by its title"
     if isinstance(value, Mapping) and not value:
         raise refused(value, name, remedy)
@@ -97,14 +98,14 @@ def orders_by_title(value: Any, name: str) -> Any:
 
 
 def results_by_segment(value: Any, name: str) -> Any:
-    """What `solvers.solve` returns, for every segment."""
+    """Require a mapping from segments to results of `solvers.solve`."""
     from solvers import Result as Solved
 
     return _all_of(value, name, Solved, "the result of solvers.solve for every segment", PlanError)
 
 
 def _all_of(value: Any, name: str, kind: type, remedy: str, error: type[UpscaleError] = UpscaleError) -> Any:
-    """A mapping whose values are all of a kind."""
+    """Require a mapping whose values are all instances of `kind`."""
     if not isinstance(value, Mapping):
         raise refused(value, name, remedy, error)
     for key, own in value.items():
@@ -114,7 +115,7 @@ def _all_of(value: Any, name: str, kind: type, remedy: str, error: type[UpscaleE
 
 
 def an_objective(value: Any, name: str) -> Any:
-    """An objective, or the name of one."""
+    """Require an objective, or the name of an objective."""
     if not isinstance(value, (str, Objective)):
         raise refused(value, name, "the name of an objective, such as 'copies', or a problems.Objective")
     objective_named(value)
@@ -122,14 +123,14 @@ def an_objective(value: Any, name: str) -> Any:
 
 
 def cost_tables(value: Any, name: str) -> Any:
-    """A `upscale_opt.CostModel`."""
+    """Require a `upscale_opt.CostModel`."""
     if not callable(getattr(value, "table", None)) or not isinstance(getattr(value, "name", None), str):
         raise refused(value, name, "a cost model, such as upscale_opt.AnalyticCosts()")
     return value
 
 
 def batches(value: Any, name: str) -> Any:
-    """Data to go through; every batch is looked at when it comes."""
+    """Require an iterable of batches. Each batch is checked later, when it is used."""
     listed = hasattr(value, "__iter__") and not isinstance(value, (str, bytes, Mapping)) and not callable(value)
     if not listed and not hasattr(value, "batches"):
         raise refused(value, name, "batches of inputs, with labels behind them", MaskError)
@@ -137,7 +138,7 @@ def batches(value: Any, name: str) -> Any:
 
 
 def _networks(check: str) -> Check:
-    """A check of `upscale_opt.models.network_checks`, which knows torch."""
+    """Return a check that calls a function of `upscale_opt.models.network_checks`, a module that imports torch."""
 
     def delegated(value: Any, name: str) -> Any:
         return getattr(importlib.import_module("upscale_opt.models.network_checks"), check)(value, name)
@@ -236,4 +237,4 @@ CHECKS: dict[str, Check] = {
     "tuning": an("upscale_opt.spdy.global_adaprune", "Tuning", "a upscale_opt.spdy.global_adaprune.Tuning"),
     "how": an("upscale_opt.spdy.outer_rounds", "Exporting", "a upscale_opt.spdy.outer_rounds.Exporting"),
 }
-"""What an argument of a name must be, in every public function."""
+"""The check of each argument name, for all public functions."""

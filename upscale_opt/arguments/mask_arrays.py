@@ -1,4 +1,7 @@
-"""One mask as people give it, made a Boolean array: of Booleans, of zeros and ones, or a list of what is kept."""
+"""Converts masks to Boolean arrays.
+
+The caller may give Booleans, zeros and ones, or a list of kept channels.
+"""
 
 from __future__ import annotations
 
@@ -14,42 +17,43 @@ ACCEPTED = "a Boolean array or tensor, True = kept, or a list of kept channels"
 
 
 class MaskHolder:
-    """What stands for masks where masks are asked for, beside what else it says.
+    """Base of objects that can be given as masks. They hold more information than the masks.
 
     Attributes
     ----------
     is_settled
-        Whether it has a mask for every consumer, and says what had to be changed for that.
+        Whether the object has a mask for every consumer, and reports what had to be changed to get these masks.
     """
 
     is_settled: ClassVar[bool] = False
 
     def of_inputs(self) -> Mapping[str, np.ndarray]:
-        """Masks of the input channels of weights, by name."""
+        """Return masks of the input channels of weights, by weight name."""
         raise NotImplementedError
 
     def of_outputs(self) -> Mapping[str, np.ndarray]:
-        """Masks of the output channels of weights, by name."""
+        """Return masks of the output channels of weights, by weight name."""
         raise NotImplementedError
 
 
 def boolean_mask(what: str, mask: Any, length: int) -> np.ndarray:
-    """A mask as a Boolean array.
+    """Return a mask as a Boolean array.
 
     Parameters
     ----------
     what
-        Whose mask it is, for messages: ``the mask of fc.weight``.
+        Name of the mask in error messages, such as ``the mask of fc.weight``.
     mask
-        Booleans, or numbers that are all 0 or 1, as an array or a tensor, one for each channel; or a list of Booleans;
-        or a list of the numbers of kept channels, each once.
+        One of three forms. An array or a tensor with one entry per channel: Booleans, or numbers that are all 0 or 1.
+        A list of Booleans, one per channel. A list of the indices of the kept channels, each index once.
     length
-        How many channels there are.
+        Number of channels.
 
     Raises
     ------
     MaskError
-        If it is something else, of another length, or lists a channel that does not exist, or one twice.
+        If the mask has none of these forms, or another length. Also if the list of indices repeats an index, or has
+        the index of a channel that does not exist.
 
     Examples
     --------
@@ -70,21 +74,21 @@ def boolean_mask(what: str, mask: Any, length: int) -> np.ndarray:
 def named_masks(
     masks: Mapping[str, Any], of_name: Callable[[str], tuple[str, int]], kind: str = "mask"
 ) -> dict[str, np.ndarray]:
-    """Masks by the names of weights.
+    """Return Boolean masks by the names of weights.
 
     Parameters
     ----------
     masks
-        Any names to masks as `boolean_mask` takes them.
+        Names to masks. A mask has any form that `boolean_mask` accepts.
     of_name
-        The weight of a name, and how many channels its mask has.
+        Maps a name to the name of its weight and the number of channels of its mask.
     kind
-        What messages call a mask.
+        The word for a mask in error messages.
 
     Raises
     ------
     MaskError
-        If a mask is none, or two names of one weight have different ones.
+        If a mask is not valid, or two names of one weight have different masks.
     """
     result: dict[str, np.ndarray] = {}
     named: dict[str, str] = {}
@@ -100,12 +104,14 @@ def named_masks(
 
 
 def boolean_arrays(masks: Mapping[str, Any], what: str, error: type[UpscaleError] = MaskError) -> dict[str, np.ndarray]:
-    """Masks by the names of weights where the network is not at hand: lists of kept channels have no length here.
+    """Return Boolean masks by the names of weights, without the network.
+
+    Lists of kept channels are not supported: without the network, the number of channels is unknown.
 
     Raises
     ------
     UpscaleError
-        Of the kind asked for, if one is no vector of Booleans, or of zeros and ones.
+        An error of the type `error`, if a mask is not a vector of Booleans, or of zeros and ones.
     """
     result = {}
     for name, mask in masks.items():
@@ -118,7 +124,7 @@ def boolean_arrays(masks: Mapping[str, Any], what: str, error: type[UpscaleError
 
 
 def _array(what: str, mask: Any, error: type[UpscaleError] = MaskError) -> np.ndarray:
-    if hasattr(mask, "detach"):  # a tensor; torch is not imported for it
+    if hasattr(mask, "detach"):  # a tensor; this test needs no import of torch
         if mask.is_meta:
             raise error(f"{what} is on the meta device, without values; give {ACCEPTED}")
         if str(mask.layout) != "torch.strided":
@@ -160,12 +166,12 @@ def _from_indices(what: str, indices: np.ndarray, length: int) -> np.ndarray:
 
 
 def pruned_pairs(pairs: Iterable[Any], of_name: Callable[[str], tuple[str, int]]) -> dict[str, np.ndarray]:
-    """Masks of UPSCALE's pairs of a parameter's name and a *pruned* channel.
+    """Return Boolean masks from UPSCALE's format: pairs of a parameter's name and a *pruned* channel.
 
     Raises
     ------
     MaskError
-        If one is no such pair, or its channel does not exist.
+        If an entry is not such a pair, or its channel does not exist.
     """
     result: dict[str, np.ndarray] = {}
     for pair in pairs:

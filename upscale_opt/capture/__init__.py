@@ -1,5 +1,6 @@
-"""From a network to a torch.fx graph in which nothing is lost that torch.fx would lose.
+"""Captures a network as a torch.fx graph, and keeps what the plain tracer of torch.fx would lose.
 
-`tracer` is the way in; `known_values` and `origins` know what buffers hold, `regions`, `custom_functions` and `hooks`
-what stands around operators, `shared_memory` who writes into what, `argument_names` what arguments are called.
+`tracer` is the entry point. `known_values` and `origins` track values that come from buffers. `regions`,
+`custom_functions` and `hooks` keep the context of operators. `shared_memory` tracks aliasing and in-place writes.
+`argument_names` gives every argument of an operator its name.
 """

@@ -1,7 +1,8 @@
-"""Names of arguments: what an operator calls what it is given, by position or by keyword, in torch's words or numpy's.
+"""Names of the arguments of operators, however they are given: by position or keyword, with torch's or NumPy's names.
 
-`normalise` brings every call of a traced model into one form, once after tracing; `arguments_of` says by name what a
-node is given. Rules ask for names only: the positions are those of torch's own signatures, so that none can be wrong.
+`normalise` brings every call of a traced model into one form, once after tracing. `arguments_of` returns the arguments
+of a node by name. Operator rules use only names. The positions come from torch's signatures, so no rule can get them
+wrong.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from torch import fx
 from torch._jit_internal import boolean_dispatched
 
 _NUMPY = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
-"""What torch's parser of arguments takes for its own names (torch/csrc/utils/python_arg_parser.cpp)."""
+"""NumPy names that torch's argument parser accepts for its own names (torch/csrc/utils/python_arg_parser.cpp)."""
 _SYNONYMS = {"self": "input", "axis0": "dim0", "axis1": "dim1", "axis": "dim", "keepdims": "keepdim", "tensor": "input"}
-"""Names that single operators have for what all others call something else; rules see the latter."""
+"""Unusual names of single operators, and the common name of the same argument. Rules see only the common name."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,18 @@ class Parameter:
     Attributes
     ----------
     name
-        As the operator has it.
+        The operator's own name of the parameter.
     type
-        As in a schema of torch (``Tensor``, ``int[]``), without the ``?`` of an optional one; None if it is not known.
+        Type as in a schema of torch (``Tensor``, ``int[]``), without the ``?`` of an optional one. None if it is not
+        known.
     optional
-        Whether it may be None.
+        Whether the argument may be None.
     required, keyword_only
-        Whether it must be given, and whether only by keyword.
+        Whether the argument must be given, and whether it can be given only by keyword.
     written
-        Whether the operator writes into it.
+        Whether the operator writes into the argument.
     aliases
-        Names of the sets of memory it belongs to; what is returned may be in them, too.
+        Names of the alias sets of the argument in torch's schema. A result in the same set may share its memory.
     """
 
     name: str
@@ -54,16 +56,16 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Signature:
-    """What an operator may be given, in one of its overloads.
+    """The parameters of one overload of an operator.
 
     Attributes
     ----------
     parameters
-        In order.
+        The parameters, in order.
     returns
-        Names of the sets of memory that what it returns may be in; None if it is not known.
+        Names of the alias sets of the results; None if they are not known.
     numpy
-        Whether numpy's names are understood, too.
+        Whether the operator also accepts NumPy's names.
     """
 
     parameters: tuple[Parameter, ...]
@@ -72,7 +74,7 @@ class Signature:
 
     @functools.cached_property
     def names(self) -> frozenset[str]:
-        """Names of all parameters."""
+        """The names of all parameters."""
         return frozenset(own.name for own in self.parameters)
 
     @functools.cached_property
@@ -82,18 +84,18 @@ class Signature:
 
     @property
     def takes_lengths_apart(self) -> bool:
-        """Whether several whole numbers may stand for its one list of them: ``x.view(2, -1)``."""
+        """Whether the operator accepts separate integers in place of one list of them: ``x.view(2, -1)``."""
         return len(self.positional) == 2 and (self.positional[1].type or "") in ("int[]", "SymInt[]")
 
     def own_name(self, name: str) -> str:
-        """The operator's own name of a keyword."""
+        """Return the operator's own name of a keyword."""
         if name in self.names or not self.numpy:
             return name
         meant = _NUMPY.get(name, name)
         return "self" if meant == "input" and "self" in self.names else meant
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Own name of every parameter that is given to what it is given; None if the call does not fit."""
+        """Return the given arguments by the operator's own names, or None if the call does not fit this overload."""
         if self.takes_lengths_apart and len(args) > 1 and not isinstance(args[1], (tuple, list)):
             args = (args[0], args[1:]) if len(args) > 2 or type(args[1]) is int else args
         if len(args) > len(self.positional):
@@ -110,30 +112,30 @@ class Signature:
 
 
 def arguments_of(node: fx.Node, module: torch.nn.Module | None = None) -> dict[str, Any] | None:
-    """What a node is given, by name; parameters that are left out are not listed.
+    """Return the arguments of a node by name. Arguments that the call omits are not listed.
 
     Parameters
     ----------
     node
         A call.
     module
-        What it calls, if it calls a module.
+        The module that the node calls, if it calls one.
 
     Returns
     -------
     dict
-        Of names that all operators have in common: the first tensor is ``input``, a dimension ``dim``. None if the
-        operator's signature is not known or none of its overloads fits.
+        Arguments by names that are common to all operators: the first tensor is ``input``, a dimension is ``dim``.
+        None if the operator's signature is not known, or none of its overloads fits.
     """
     chosen = _chosen(node, module)
     return None if chosen is None else {_SYNONYMS.get(name, name): value for name, value in chosen[1].items()}
 
 
 def writes_and_aliases(node: fx.Node) -> tuple[list[Any], list[Any] | None] | None:
-    """What torch's schema says of a call: the arguments it writes into, and those its result may share memory with.
+    """Return the arguments that a call writes into, and those whose memory its result may share, from torch's schema.
 
-    The latter are None where the schema does not name any, which does not mean that there is none (``dropout``). None
-    as a whole if there is no schema.
+    The second part is None if the schema names no such argument. The result may share memory even then (``dropout``).
+    The whole result is None if there is no schema.
     """
     chosen = _chosen(node, None)
     if chosen is None or chosen[0].returns is None:
@@ -146,7 +148,7 @@ def writes_and_aliases(node: fx.Node) -> tuple[list[Any], list[Any] | None] | No
 
 
 def normalise(traced: fx.GraphModule) -> None:
-    """Bring every call of a traced model into one form: by position as far as that goes, then by torch's own names.
+    """Bring every call of a traced model into one form: positions where possible, then keywords with torch's names.
 
     ``torch.cat(tensors=[x, y], axis=1)`` becomes ``torch.cat([x, y], 1)``.
     """
@@ -168,10 +170,10 @@ def normalise(traced: fx.GraphModule) -> None:
 
 
 def signatures_of(target: Any) -> tuple[Signature, ...]:
-    """The signatures of a function, of a tensor method (by its name), or of a module class; empty if not known."""
+    """Return the signatures of a function, a tensor method (by its name) or a module class. Empty if not known."""
     try:
         return _signatures(target)
-    except TypeError:  # what cannot be hashed
+    except TypeError:  # the target cannot be hashed
         return ()
 
 
@@ -197,7 +199,7 @@ def _signatures(target: Any) -> tuple[Signature, ...]:
 
 
 def _of_schemas(name: str) -> tuple[Signature, ...]:
-    """The overloads of an operator of ATen that work on tensors."""
+    """Return the overloads of an ATen operator whose first argument is a tensor, or all if there is none."""
     schemas = torch._C._jit_get_schemas_for_operator(f"aten::{name}")
     on_tensors = [own for own in schemas if own.arguments and str(own.arguments[0].type).startswith(_TENSORS)]
     return tuple(_of_schema(own, numpy=True) for own in on_tensors or schemas)
@@ -228,7 +230,7 @@ def _of_schema(schema: Any, *, numpy: bool) -> Signature:
     returned = (own.alias_info for own in schema.returns)
     sets = frozenset(name for info in returned if info is not None for name in info.before_set)
     if any(str(own.type).startswith("List[") for own in schema.returns):
-        # Parts of a list: their schema names the set on the list's entries, which Python does not see.
+        # For a list of results, the schema names the alias set on the entries of the list. Python cannot see it.
         sets |= {name for own in parameters if not own.written for name in own.aliases}
     return Signature(tuple(parameters), sets, numpy)
 
@@ -258,7 +260,10 @@ def _candidates(node: fx.Node, module: torch.nn.Module | None) -> tuple[Signatur
 
 
 def _chosen(node: fx.Node, module: torch.nn.Module | None) -> tuple[Signature, dict[str, Any]] | None:
-    """The overload that a call fits, and what it is given; where several fit, that with most nodes as tensors."""
+    """Return the overload that fits a call, and the arguments by name.
+
+    If several overloads fit, take the one in which most nodes are tensor arguments.
+    """
     best: tuple[Signature, dict[str, Any]] | None = None
     most = 0
     for signature in _candidates(node, module):
@@ -273,7 +278,7 @@ def _chosen(node: fx.Node, module: torch.nn.Module | None) -> tuple[Signature, d
 
 
 def _has_one_place(name: str, position: int, node: fx.Node, module: torch.nn.Module | None) -> bool:
-    """Whether all overloads that know a name take it at this position: torch's parser may choose another one."""
+    """Whether all overloads with this name have it at this position, whichever overload torch's parser chooses."""
     return all(
         position < len(own.positional) and own.positional[position].name == name
         for own in _candidates(node, module)
@@ -282,7 +287,7 @@ def _has_one_place(name: str, position: int, node: fx.Node, module: torch.nn.Mod
 
 
 def _fits(parameter: Parameter, value: Any) -> bool:
-    """Whether a parameter may be given a value, as far as the kinds of literals tell."""
+    """Whether a value fits a parameter, as far as the type of the value tells."""
     kind = parameter.type
     if kind is None or (value is None and parameter.optional):
         return True

@@ -1,4 +1,4 @@
-"""What the tracer remembers between attempts: how calls of modules are traced, why, and where a trace stands."""
+"""The tracer's memory between attempts: how each module call is traced and why, and the state of a trace."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from torch import fx
 
 
 class Way(Enum):
-    """How a call of a module is traced, from what is tried first to what always works."""
+    """How a call of a module is traced. The first way is tried first; the last one always works.
+
+    ``TRACED``: trace into the module and record its buffers. ``BY_VALUE``: trace into it and use the values of its
+    buffers. ``WHOLE``: keep the module as one operator.
+    """
 
     TRACED = 0
     BY_VALUE = 1
@@ -19,17 +23,17 @@ class Way(Enum):
 
 
 ModuleCall = tuple[str, int]
-"""Path of a module, and how often it was called before."""
+"""Path of a module, and the number of earlier calls of it."""
 NETWORK: ModuleCall = ("", 0)
 
 
 class BeginAgainError(BaseException):
-    """A failed attempt has changed the network. Nobody but `traced` is to catch this."""
+    """A failed attempt has changed the network, so tracing must begin again. Only `traced` may catch this."""
 
 
 @dataclass
 class Frame:
-    """A module whose forward is being traced, and whether it was given, or has read, buffers so far."""
+    """A module whose forward is being traced, and whether it has received or read buffers so far."""
 
     way: Way
     has_buffers: bool = False
@@ -37,7 +41,7 @@ class Frame:
 
 @dataclass
 class Lessons:
-    """What earlier attempts have taught: how calls are traced that failed, why, and which kinds of modules do."""
+    """Results of earlier attempts: the way to trace each call that failed, the reasons, and the classes that failed."""
 
     ways: dict[ModuleCall, Way] = field(default_factory=dict)
     failing: set[type] = field(default_factory=set)
@@ -46,7 +50,7 @@ class Lessons:
 
 @dataclass(frozen=True)
 class Point:
-    """Where a trace stands."""
+    """The state of a trace at one point. The tracer returns to it after a failed attempt."""
 
     last: fx.Node
     stack: Mapping[str, Any]

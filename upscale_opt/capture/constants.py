@@ -1,4 +1,7 @@
-"""Tensors that a network makes in its forward and writes into: new ones in every call, but made once by a trace."""
+"""Constants that a forward creates and changes in place.
+
+The network creates a new tensor in every call, but a trace creates it only once.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,21 @@ from torch import fx, nn
 
 from upscale_opt.capture.shared_memory import Memory
 
-_PREFIX = "_tensor_constant"  # torch.fx's name for tensors that it finds in the code
+_PREFIX = "_tensor_constant"  # torch.fx's name prefix for constants of the code
 
 
 def renew_changed(traced: fx.GraphModule, model: nn.Module) -> None:
-    """Let every call of a traced model start with a fresh copy of the constants that it changes in place.
+    """Make every call of a traced model start with a fresh copy of the constants that it changes in place.
 
-    ``total = torch.zeros(8); total += x`` starts at zero in every call; the traced model has one tensor for all calls.
+    ``total = torch.zeros(8); total += x`` starts at zero in every call of the network. Without this function the
+    traced model would use one tensor for all calls.
 
     Parameters
     ----------
     traced
-        Changed in place.
+        The traced model. It is changed in place.
     model
-        What it was traced from: tensors of its own keep what is written into them.
+        The original network. Tensors that belong to it are not copied, so they keep the values written into them.
     """
     constants: dict[str, list[fx.Node]] = {}
     for node in traced.graph.nodes:

@@ -1,4 +1,4 @@
-"""Autograd functions with a backward of their own, kept as operators: torch.fx traces their forward only."""
+"""Keeps custom autograd functions as operators. torch.fx would trace only their forward and lose their backward."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from upscale_opt.capture.regions import Regions
 
 
 class CustomFunction(nn.Module):
-    """Applies an autograd function: a module, so that it is copied and saved with what it is part of.
+    """A module that applies an autograd function. As a module, it is copied and saved with the network.
 
     Parameters
     ----------
@@ -30,11 +30,11 @@ class CustomFunction(nn.Module):
         self.function = function
 
     def forward(self, *arguments: Any, **named: Any) -> Any:
-        """What the function's ``apply`` returns."""
+        """Return the result of the function's ``apply``."""
         return self.function.apply(*arguments, **named)
 
     def extra_repr(self) -> str:
-        """What `print` shows."""
+        """Return the text that `print` shows."""
         return str(self.function.__name__)
 
 
@@ -44,7 +44,7 @@ class CustomFunctions:
     Attributes
     ----------
     modules
-        Path to module, for all that were applied.
+        Path to module, for all functions that were applied.
     """
 
     def __init__(self, tracer: fx.Tracer, regions: Regions) -> None:
@@ -52,7 +52,7 @@ class CustomFunctions:
         self.modules: dict[str, CustomFunction] = {}
 
     def applied(self, function: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """A node that applies a function; a checkpointed part is traced into."""
+        """Create a node that applies a function. Trace into the function of a checkpoint instead."""
         if function is CheckpointFunction:
             run, _preserves_random_state, *inputs = arguments
             with self._regions.reentrant(tuple(inputs)):
@@ -74,7 +74,10 @@ class CustomFunctions:
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Record what is applied to proxies, by ``apply`` itself or by a name it was given before."""
+        """Record functions that are applied to proxies inside the context.
+
+        This also works for other names of ``apply``, such as ``straight_through = Straight.apply``.
+        """
         outer, _APPLY.__code__ = _APPLY.__code__, _recording_code()
         _recorders.append(self.applied)
         try:
@@ -86,7 +89,7 @@ class CustomFunctions:
 
 @contextmanager
 def attached(model: nn.Module, modules: Mapping[str, nn.Module]) -> Iterator[None]:
-    """Modules as parts of a model for a while, so that torch.fx finds them."""
+    """Add modules to a model during the context, so that torch.fx finds them."""
     model._modules.update(modules)
     try:
         yield
@@ -103,15 +106,18 @@ _recorders: list[Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]] = []
 
 
 def apply_or_record(function: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    """What ``apply`` does while a network is traced."""
+    """Replace ``apply`` while a network is traced: record the call if an argument is a proxy, else run it."""
     if any(isinstance(x, fx.Proxy) for x in tree_leaves((arguments, named))):
         return _recorders[-1](function, arguments, named)
     return _original(function, *arguments, **named)
 
 
 def _recording_code() -> types.CodeType:
-    """Code in the place of that of ``apply``: names like ``straight_through = Straight.apply`` keep the rest."""
-    __class__ = torch.autograd.Function  # what `super()` in the original refers to
+    """Return the code that replaces the code of ``apply`` during tracing.
+
+    Only the code object is replaced, so that names such as ``straight_through = Straight.apply`` use it, too.
+    """
+    __class__ = torch.autograd.Function  # the cell that `super()` in the original uses
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
         from upscale_opt.capture.custom_functions import apply_or_record

@@ -1,6 +1,7 @@
-"""Hooks of modules in a trace: those of the network itself are traced, others pin what they touch or are refused.
+"""Hooks of modules in a trace. Hooks of the network itself are traced; others pin channels, or are refused.
 
-torch.fx traces a network's ``forward`` and forgets what `torch.nn.Module` does around it when the network is called.
+torch.fx traces only a network's ``forward``. It loses the hooks, which `torch.nn.Module` runs around ``forward`` when
+the network is called.
 """
 
 from __future__ import annotations
@@ -28,36 +29,36 @@ _own: list[Any] = []
 
 
 def own_hook(hook: Hook) -> Hook:
-    """Mark a forward hook as one of the package's own: a trace may look through it."""
+    """Mark a forward hook as a hook of this package. A trace may ignore it."""
     _own.append(hook)
     return hook
 
 
 def has_foreign_hooks(module: nn.Module) -> bool:
-    """Whether a module has forward hooks of others: they may do anything."""
+    """Whether a module has forward hooks that are not from this package. Such hooks may do anything."""
     hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
     return any(not any(hook is own for own in _own) for hook in hooks)
 
 
 def hooks_of(module: nn.Module) -> str | None:
-    """What kind of hooks a module has that see or change tensors or gradients, for people; None if it has none."""
+    """Name the kind of a module's hooks that see or change tensors or gradients, for messages. None without any."""
     if has_foreign_hooks(module):
         return "forward hooks"
     return "backward hooks" if has_backward_hooks(module) else None
 
 
 def has_backward_hooks(module: nn.Module) -> bool:
-    """Whether a module has hooks that run in the backward pass, which no trace can hold."""
+    """Whether a module has hooks that run in the backward pass. A trace cannot keep them."""
     return bool(module._backward_hooks or module._backward_pre_hooks)
 
 
 def require_traceable_hooks(model: nn.Module) -> None:
-    """Raise if there are hooks that can be kept neither in a trace nor with a part of the network.
+    """Refuse hooks that cannot be kept, neither in the trace nor with a submodule.
 
     Raises
     ------
     ModelError
-        If the network itself has backward hooks, or if hooks of all modules are registered.
+        If the network itself has backward hooks, or if global hooks (for all modules) are registered.
     """
     if has_backward_hooks(model):
         raise ModelError(
@@ -70,7 +71,10 @@ def require_traceable_hooks(model: nn.Module) -> None:
 
 
 def forward_of(model: nn.Module, function: types.FunctionType) -> types.FunctionType:
-    """The function whose parameters a network's forward has: a method set on it, or `function`, that of its class."""
+    """Return the function that defines the parameters of a network's forward.
+
+    This is the function of a method that was set on the network object, or else `function`, the forward of its class.
+    """
     own = vars(model).get("forward")
     if isinstance(own, types.MethodType) and own.__self__ is model and isinstance(own.__func__, types.FunctionType):
         return own.__func__
@@ -78,22 +82,22 @@ def forward_of(model: nn.Module, function: types.FunctionType) -> types.Function
 
 
 def called_whole(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that calls a network as it is called: ``f(network, *inputs)``, with its hooks.
+    """Return a function that calls a network with its hooks: ``f(network, *inputs)``.
 
-    Where a forward was set on the network itself, rather than on its class, that is what runs.
+    If a forward was set on the network object, rather than on its class, this forward runs between the hooks.
 
     Parameters
     ----------
     forward
-        What runs between the hooks otherwise, called in the same way.
+        The function that runs between the hooks otherwise. Its arguments are the same.
 
     Raises
     ------
     ModelError
-        If the forward that was set does not take what that of the class takes.
+        When the function is called: if the forward on the network object does not accept the given inputs.
     """
 
-    @functools.wraps(forward)  # torch.fx reads the annotations
+    @functools.wraps(forward)  # torch.fx reads the annotations of the wrapped function
     def call(model: nn.Module, *inputs: Any) -> Any:
         own = vars(model).get("forward")
         if own is not None and not _takes(own, inputs):

@@ -1,7 +1,8 @@
-"""What is known of a network's values while it is traced: whatever is computed from buffers alone.
+"""Values that are known during tracing: those that are computed only from buffers.
 
-A trace records what a network computes with its buffers. Where Python wants a value all the same (a condition, a bound
-of a loop), it is computed here, on copies, and the buffers it came from are named: the trace holds for these values.
+A trace records how a network computes with its buffers. Python may still need a value, for a condition or for a bound
+of a loop. This module then computes the value on copies, and names the buffers from which it comes. The trace is valid
+only for these values of the buffers.
 """
 
 from __future__ import annotations
@@ -18,29 +19,29 @@ from torch import fx, nn
 from upscale_opt.capture.shared_memory import written_by_call
 
 MEASURES = frozenset({"shape", "size", "dim", "ndim", "numel", "nelement"})
-"""Attributes and methods of a tensor that say how large it is: numbers of Python."""
+"""Attributes and methods of a tensor that return its size as Python numbers."""
 KINDS = MEASURES | {
     *("dtype", "device", "layout", "is_cuda", "is_meta", "is_leaf", "requires_grad", "is_floating_point", "is_complex"),
     *("element_size", "stride", "is_contiguous", "get_device", "is_sparse", "is_quantized", "itemsize", "nbytes"),
     *("__len__", "__hash__", "__repr__"),
 }
-"""Attributes, methods and functions that ask for no value of a tensor."""
+"""Attributes, methods and functions whose results do not depend on the values of a tensor."""
 _RANDOM = ("rand", "bernoulli", "multinomial", "normal_", "uniform_", "dropout", "exponential_", "poisson", "empty")
 _BY_VALUE = ("nonzero", "argwhere", "unique", "masked_select", "repeat_interleave", "bincount", "histc")
-"""Operators whose results have a shape that depends on values."""
+"""Operators whose output shape depends on values."""
 
 
 class UnknownValueError(ValueError):
-    """A value depends on the network's inputs or parameters."""
+    """A value is not known, because it depends on the network's inputs or parameters."""
 
 
 class KnownValues:
-    """Values of the nodes of a graph under construction that come from buffers and other fixed tensors alone.
+    """Values of those nodes of a growing graph that are computed only from buffers and other fixed tensors.
 
     Parameters
     ----------
     tensor_of
-        Gives the network's tensor of a name.
+        Returns the network's tensor of a name.
     """
 
     def __init__(self, tensor_of: Callable[[str], Any]) -> None:
@@ -51,9 +52,9 @@ class KnownValues:
         self._values: dict[fx.Node, Any] = {}
 
     def add(self, node: fx.Node) -> None:
-        """Take note of a node that was just made."""
+        """Register a node that was just created."""
         inputs = node.all_input_nodes
-        # What a module does with what it is given is not known.
+        # A module may write into all of its inputs.
         written = node.all_input_nodes if node.op == "call_module" else written_by_call(node)
         if node.op == "get_attr":
             if not isinstance(self._tensor_of(str(node.target)), nn.Parameter):
@@ -70,15 +71,15 @@ class KnownValues:
             self.lose(name for x in written for name in self._sources.get(x, ()))
 
     def _is_measurable(self, inputs: list[fx.Node]) -> bool:
-        """Whether all inputs are known, or parameters as they are."""
+        """Whether every input is known, or is a parameter itself."""
         return bool(inputs) and all(x in self._sources or x.op == "get_attr" for x in inputs)
 
     def lose(self, names: Iterable[str]) -> None:
-        """From now on these buffers hold what nobody knows."""
+        """Mark buffers whose values are unknown from now on."""
         self._lost.update(names)
 
     def forget(self, nodes: Iterable[fx.Node], lost: frozenset[str]) -> None:
-        """Nodes are no longer there, and what was lost then is lost again, no more."""
+        """Remove nodes that were erased, and reset the set of lost buffers to `lost`."""
         for node in nodes:
             self._sources.pop(node, None)
             self._by_value.discard(node)
@@ -87,7 +88,7 @@ class KnownValues:
 
     @property
     def lost(self) -> frozenset[str]:
-        """Buffers that hold what nobody knows."""
+        """Names of the buffers whose values are unknown."""
         return frozenset(self._lost)
 
     def has(self, node: fx.Node) -> bool:
@@ -95,21 +96,24 @@ class KnownValues:
         return node in self._sources and not self._sources[node] & self._lost
 
     def sources(self, node: fx.Node) -> frozenset[str]:
-        """Names of the buffers and other tensors that a value depends on; their shapes and types do not count."""
+        """Return the names of buffers and other tensors on whose values a node's value depends.
+
+        Tensors of which only the shape or the type matters are not included.
+        """
         return self._sources[node]
 
     def sources_of_shape(self, node: fx.Node) -> frozenset[str]:
-        """Those that the shape of a node's tensor depends on."""
+        """Return the names of the tensors on whose values the shape of a node's tensor depends."""
         return self._sources[node] if node in self._by_value else frozenset()
 
     @torch.no_grad()
     def value(self, node: fx.Node) -> Any:
-        """The value of a node at this point of the graph. It is not to be written into.
+        """Return the value of a node at this point of the graph. The caller must not write into it.
 
         Raises
         ------
         UnknownValueError
-            If it is not known.
+            If the value is not known.
         """
         if not self.has(node):
             raise UnknownValueError(f"{node.name} depends on the network's inputs or parameters")
@@ -121,7 +125,7 @@ class KnownValues:
         return value
 
     def _replay(self, wanted: fx.Node) -> None:
-        """Compute, in the order of the graph, everything known that has to do with the buffers a node comes from."""
+        """Compute all known nodes that are related to the buffers of a node, in the order of the graph."""
         related, needed = set(self._sources[wanted]), {wanted}
         nodes = list(self._sources)
         while True:
@@ -153,7 +157,7 @@ class KnownValues:
 
 
 class _Failure:
-    """In place of a value that could not be computed; raised if somebody wants it."""
+    """Marks a value that could not be computed. A request for the value raises the error."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -170,7 +174,7 @@ def _asks_for_no_value(node: fx.Node) -> bool:
 
 
 def _is_reproducible(node: fx.Node) -> bool:
-    """Whether an operator gives the same value whenever it is given the same."""
+    """Whether an operator always returns the same value for the same arguments."""
     name = _name_of(node)
     if node.op not in ("call_function", "call_method") or any(part in name for part in _RANDOM):
         return False
@@ -182,7 +186,7 @@ def _is_reproducible(node: fx.Node) -> bool:
 
 
 def _is_of_torch(node: fx.Node) -> bool:
-    """Whether a function without a module is one of torch's: ``torch.add`` and the like."""
+    """Whether a function without ``__module__`` belongs to torch, such as ``torch.add``."""
     return getattr(torch, _name_of(node), None) is node.target or isinstance(node.target, torch._ops.OpOverload)
 
 

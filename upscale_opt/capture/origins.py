@@ -1,4 +1,4 @@
-"""Where values come from that are computed while a network is traced: which of its tensors became part of the code."""
+"""Origins of values that are computed during tracing: which tensors of the network became part of the code."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from upscale_opt.capture.known_values import KINDS
 
 
 class Origins(TorchFunctionMode):
-    """Where the values of tensors come from that are computed while a network is traced.
+    """A mode that tracks from which tensors of the network other tensors are computed during tracing.
 
     Parameters
     ----------
     names
         Identities of the network's own tensors to their names.
     use
-        Called with the names whose values Python was given.
+        Called with the names of the tensors whose values Python has received.
     """
 
     def __init__(self, names: Mapping[int, str], use: Callable[[Iterable[str]], None]) -> None:
@@ -31,13 +31,13 @@ class Origins(TorchFunctionMode):
         self.found: dict[int, tuple[torch.Tensor, frozenset[str]]] = {}
 
     def of(self, tensor: torch.Tensor) -> frozenset[str]:
-        """Names of the network's tensors that a tensor was computed from."""
+        """Return the names of the network's tensors from which a tensor was computed."""
         if id(tensor) in self.names:
             return frozenset([self.names[id(tensor)]])
         return self.found[id(tensor)][1] if id(tensor) in self.found else frozenset()
 
     def remember(self, value: Any, names: frozenset[str]) -> None:
-        """A value comes from these."""
+        """Remember that a value was computed from the tensors with these names."""
         if isinstance(value, torch.Tensor):
             self.found[id(value)] = (value, names)
 
@@ -56,12 +56,12 @@ class Origins(TorchFunctionMode):
 
 
 def _asks_for_kind(func: Any) -> bool:
-    """Whether a function of torch whose result is no tensor asks for the shape or the type of one, not for values."""
+    """Whether a function of torch asks for the shape or the type of a tensor, and not for its values."""
     return getattr(func, "__name__", "") in {*KINDS, "__get__"}
 
 
 def names_of_tensors(root: nn.Module) -> dict[int, str]:
-    """Identity to the first name of the tensors of a network that are no parameters."""
+    """Map the identity of every tensor of a network that is not a parameter to its first name."""
     names: dict[int, str] = {}
     for name, tensor in all_tensors(root):
         names.setdefault(id(tensor), name)
@@ -69,7 +69,7 @@ def names_of_tensors(root: nn.Module) -> dict[int, str]:
 
 
 def all_tensors(root: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Buffers, and tensors that are plain attributes or entries of one, with their names."""
+    """Yield buffers with their names, and tensors that are plain attributes or entries of a plain attribute."""
     for path, module in root.named_modules():
         for key, own in {**vars(module), **module._buffers}.items():
             prefix = f"{path}.{key}".removeprefix(".")

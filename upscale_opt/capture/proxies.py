@@ -1,4 +1,4 @@
-"""What stands for a tensor while a network is traced: as torch.fx's, but changes of tensors are recorded or refused."""
+"""Proxies of tensors during tracing. Unlike torch.fx's, they record in-place changes of tensors, or refuse them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _GRADIENT_HOOKS = ("register_hook", "register_post_accumulate_grad_hook")
 
 
 class Untraceable(Exception):
-    """Something that a trace would lose: the module that does it is not traced into. The message says what it is."""
+    """A module does something that a trace would lose, so the module is not traced into. The message names it."""
 
 
 def _in_place(function: Callable[[Any, Any], Any]) -> Callable[[fx.Proxy, Any], Any]:
@@ -24,9 +24,10 @@ def _in_place(function: Callable[[Any, Any], Any]) -> Callable[[fx.Proxy, Any], 
 
 
 class Changing:
-    """torch.fx turns ``x += y`` into ``x = x + y``, which is another thing if somebody else holds `x`.
+    """A mixin that keeps ``x += y`` in place and refuses assignments to attributes of tensors.
 
-    It also forgets what is assigned to an attribute of a tensor (``x.data = y``); here that cannot be traced.
+    torch.fx turns ``x += y`` into ``x = x + y``. The meaning differs if other code holds the same tensor `x`. torch.fx
+    also loses an assignment to an attribute of a tensor (``x.data = y``); this class raises `Untraceable` for it.
     """
 
     __iadd__ = _in_place(operator.iadd)
@@ -62,8 +63,8 @@ class Changing:
 
 
 class Proxy(Changing, fx.Proxy):
-    """A tensor, or whatever else a node computes."""
+    """The proxy of a node's result, a tensor or another object."""
 
 
 class Attribute(Changing, fx.proxy.Attribute):
-    """An attribute of one, or a method that is about to be called."""
+    """The proxy of an attribute of such a result, or of a method that will be called."""

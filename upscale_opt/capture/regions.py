@@ -1,8 +1,9 @@
-"""Regions of a network's forward in which gradients, or the precision, are others than outside: kept in its trace.
+"""Keeps regions in a trace: parts of a forward with another gradient mode or another autocast precision.
 
-``with torch.no_grad():`` leaves no trace with torch.fx: frozen layers learn, bfloat16 regions run in float32. Here a
-region is a pair of nodes, `enter` and `leave`, around what lies between; the code of the traced module says ``with``
-again, so that an error inside leaves the region, too. What else a trace would lose makes its module a leaf.
+torch.fx loses ``with torch.no_grad():``. Frozen layers would then be trained, and bfloat16 regions would run in
+float32. Here a region becomes a pair of nodes, `enter` and `leave`, around its operators. The code of the traced module
+uses ``with`` statements again, so that an error inside also leaves the region. Other contexts that a trace would lose
+make their module a leaf module.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 from upscale_opt.capture.proxies import Untraceable
 
 REENTRANT = "reentrant"
-"""A region checkpointed with ``use_reentrant=True``: it has gradients if one of its inputs has."""
+"""Kind of a region that is checkpointed with ``use_reentrant=True``. It has gradients if one of its inputs has."""
 
 Description = tuple[Any, ...]
 """A region's kind and the arguments of its context manager."""
 
 
 class Entered:
-    """A region that has been entered; as a context manager it leaves it."""
+    """A region that has been entered. Used as a context manager, it leaves the region at the end."""
 
     def __init__(self, context: AbstractContextManager[Any]) -> None:
         self.context = context
@@ -42,7 +43,7 @@ class Entered:
 
 
 class _Open(threading.local):
-    """The regions that interpreters of nodes are in."""
+    """The regions that an interpreter of nodes has entered and not left yet."""
 
     def __init__(self) -> None:
         self.regions: list[Entered] = []
@@ -53,13 +54,15 @@ _open = _Open()
 
 @fx.node.has_side_effect
 def enter(kind: str, *arguments: Any) -> Any:
-    """Enter a region: what a node does that stands in front of it.
+    """Enter a region. The node in front of a region calls this function.
 
     Parameters
     ----------
     kind
-        ``no_grad``, ``enable_grad``, ``inference_mode`` (with the mode), ``autocast`` (with device type, dtype, whether
-        it is enabled, whether weights are cached) or ``reentrant`` (with the tensors that enter).
+        ``no_grad``, ``enable_grad``, ``inference_mode``, ``autocast`` or ``reentrant``.
+    arguments
+        For ``inference_mode`` the mode. For ``autocast`` the device type, the dtype, whether it is enabled, and whether
+        weights are cached. For ``reentrant`` the input tensors of the region.
     """
     tracers: list[Any] = [x.tracer for x in arguments if isinstance(x, fx.Proxy)]
     if tracers:  # the code of a traced module is being traced
@@ -71,14 +74,14 @@ def enter(kind: str, *arguments: Any) -> Any:
 
 @fx.node.has_side_effect
 def leave(region: Entered) -> None:
-    """Leave a region: what a node does that stands behind it."""
+    """Leave a region. The node behind a region calls this function."""
     _open.regions.remove(region)
     region.__exit__(None, None, None)
 
 
 @contextmanager
 def unwound() -> Iterator[None]:
-    """Leave all regions that an interpreter of nodes has entered, even if it fails on the way."""
+    """At the end of the context, leave all regions that an interpreter of nodes has entered, also after an error."""
     depth = len(_open.regions)
     try:
         yield
@@ -93,7 +96,7 @@ def _context(kind: str, arguments: tuple[Any, ...]) -> AbstractContextManager[An
         return nullcontext() if trained else torch.no_grad()
     if kind == "autocast":
         device, dtype, enabled, cached = arguments
-        if device == "meta":  # where shapes are found out
+        if device == "meta":  # only used to find shapes
             return nullcontext()
         return torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=cached)
     context: AbstractContextManager[Any] = getattr(torch, kind)(*arguments)
@@ -101,9 +104,9 @@ def _context(kind: str, arguments: tuple[Any, ...]) -> AbstractContextManager[An
 
 
 def regions_of(traced: fx.GraphModule) -> dict[str, tuple[Description, ...]]:
-    """The regions that every node of a traced module is in, by its name, the outermost first.
+    """Return the regions around every node of a traced module, by node name, the outermost region first.
 
-    Two nodes whose regions are equal are computed with the same gradients and in the same precision.
+    Two nodes with equal regions run with the same gradient mode and in the same precision.
     """
     current: list[tuple[fx.Node, Description]] = []
     found = {}
@@ -125,7 +128,7 @@ class Regions:
     Parameters
     ----------
     tracer
-        Makes the nodes.
+        The tracer that creates the nodes.
     """
 
     def __init__(self, tracer: fx.Tracer) -> None:
@@ -134,7 +137,7 @@ class Regions:
         self._modes = _modes()
 
     def require_known(self) -> None:
-        """Raise unless all that has changed since the trace began is a region that was entered.
+        """Check that the modes of torch have changed only by regions that were recorded.
 
         Raises
         ------
@@ -145,13 +148,13 @@ class Regions:
             raise Untraceable("the gradient mode or autocast is switched without a with statement")
 
     def opened(self, context: Any, description: Description) -> None:
-        """A region has just been entered."""
+        """Record that a region has just been entered."""
         self._modes = _modes()
         arguments: Any = self._tracer.create_arg(description)
         self._stack.append((context, self._tracer.create_node("call_function", enter, arguments, {})))
 
     def closed(self, context: Any) -> None:
-        """A region has just been left; one in which nothing was recorded leaves no nodes."""
+        """Record that a region has just been left. If the region has no nodes, remove its `enter` node."""
         self._modes = _modes()
         if not any(own is context for own, _ in self._stack):
             return
@@ -165,7 +168,7 @@ class Regions:
 
     @contextmanager
     def reentrant(self, inputs: tuple[Any, ...]) -> Iterator[None]:
-        """A checkpointed region, see `REENTRANT`."""
+        """Record a checkpointed region, see `REENTRANT`."""
         tensors = tuple(x for x in inputs if isinstance(x, (torch.Tensor, fx.Proxy)))
         context = object()
         self.opened(context, (REENTRANT, *tensors))
@@ -176,7 +179,7 @@ class Regions:
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """The modes as they were afterwards, if what is traced inside fails."""
+        """Restore the modes of torch if the code inside the context fails."""
         modes, depth = self._modes, len(self._stack)
         try:
             yield
@@ -191,7 +194,7 @@ class Regions:
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Record all regions that are entered and left inside; their code says so (`with_statements`)."""
+        """Record all regions inside the context. The generated code then has ``with`` statements."""
         with _patched(self), self.restored():
             yield
             self.require_known()
@@ -204,7 +207,7 @@ _DEVICES = ("cpu", "cuda")
 
 
 def _modes() -> tuple[Any, ...]:
-    """What a region may change."""
+    """Return the modes of torch that a region may change."""
     autocast = ((torch.is_autocast_enabled(own), torch.get_autocast_dtype(own)) for own in _DEVICES)
     return (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), *autocast)
 
@@ -216,7 +219,7 @@ def _describe_autocast(context: Any) -> Description:
 
 def _describe_hooks(context: saved_tensors_hooks) -> Description | None:
     if isinstance(context, save_on_cpu) or type(context).__module__ == "torch.utils.checkpoint":
-        return None  # they save memory, and change neither values nor gradients
+        return None  # they only save memory; values and gradients stay the same
     raise Untraceable("a saved_tensors_hooks region")
 
 
@@ -232,7 +235,7 @@ _CONTEXTS: dict[Any, Callable[[Any], Description | None]] = {
 
 @contextmanager
 def _patched(regions: Regions) -> Iterator[None]:
-    """Context managers of torch that tell what they do, as decorators too."""
+    """Patch context managers of torch, so that they report when they are entered and left, also as decorators."""
     originals = [(own, name, vars(own)[name]) for own in _CONTEXTS for name in ("__enter__", "__exit__")]
     originals.append((torch.autocast, "__init__", vars(torch.autocast)["__init__"]))
     for own, describe in _CONTEXTS.items():
@@ -240,7 +243,8 @@ def _patched(regions: Regions) -> Iterator[None]:
     made = vars(torch.autocast)["__init__"]
 
     def init(self: Any, device_type: Any, dtype: Any = None, enabled: bool = True, cache_enabled: Any = None) -> None:
-        # What is asked for: without the device torch disables it, and the device may be that of a tensor.
+        # Keep the original arguments: torch disables autocast if the device is missing. The device type may also be a
+        # proxy, if it comes from a tensor.
         self._asked_for = (device_type, dtype, enabled, cache_enabled)
         made(self, "cpu" if isinstance(device_type, fx.Proxy) else device_type, dtype, enabled, cache_enabled)
 
@@ -273,13 +277,13 @@ def _patch(own: Any, describe: Callable[[Any], Description | None], regions: Reg
 # Code
 
 _HERE = __name__.replace(".", "_")
-"""What torch.fx calls this module in the code that it writes."""
+"""Name that torch.fx uses for this module in generated code."""
 _ENTER = re.compile(rf"(?P<name>\w+) = (?P<call>\w*{_HERE}_enter\w*\(.*?\))(;  (?P<rest>.*))?$")
 _LEAVE = re.compile(rf"\w+ = \w*{_HERE}_leave\w*\(\w+\)")
 
 
 def with_statements(body: list[str]) -> list[str]:
-    """The code of a traced module with ``with`` statements in the place of `enter` and `leave`."""
+    """Rewrite the code of a traced module: replace `enter` and `leave` by ``with`` statements."""
     lines: list[str] = []
     depth, empty = 0, False
     for line in "".join(body).split("\n"):
@@ -300,7 +304,7 @@ def with_statements(body: list[str]) -> list[str]:
 
 
 def _expression(call: str) -> str:
-    """How people write a region's context manager."""
+    """Return the usual source text of a region's context manager, such as ``torch.no_grad()``."""
     parsed = ast.parse(call, mode="eval").body
     assert isinstance(parsed, ast.Call) and isinstance(parsed.args[0], ast.Constant)
     kind, arguments = str(parsed.args[0].value), [ast.unparse(own) for own in parsed.args[1:]]

@@ -1,7 +1,8 @@
-"""Which tensors of a traced model share memory, and who writes into it: what in-place operators do to others.
+"""Aliasing in a traced model: which tensors share memory, and which nodes write into it in place.
 
-`written_by` is the one place that says what a node writes into, `Memory` the one that says what shares memory. Both go
-by torch's schemas and by names; what they do not know may write into everything it is given and hand any of it on.
+Only `written_by` decides what a node writes into, and only `Memory` decides which tensors share memory. Both use
+torch's schemas and the names of operators. An unknown operator is assumed to write into all of its inputs, and to
+return any of them.
 """
 
 from __future__ import annotations
@@ -31,21 +32,21 @@ _FRESH = (
     *("add", "sub", "mul", "div", "pow", "neg", "matmul", "clone"),
 )
 _WRITES_UNSAID = ("batch_norm", "instance_norm")
-"""Operators that write into running statistics although their schemas do not say so."""
+"""Operators that write into running statistics, while their schemas do not declare it."""
 _COMPUTING = (nn.modules.batchnorm._BatchNorm, nn.modules.conv._ConvNd, nn.Linear)
 _KNOWN = ("torch", "torchvision", "upscale_opt", "math", "builtins", "_operator")
-"""Packages whose functions and modules write into what they say they do only."""
+"""Packages whose functions and modules write only into arguments for which they declare it."""
 
 
 class Memory:
-    """What is known of the memory of the tensors of a traced model.
+    """The memory of the tensors of a traced model: aliases and writes, as far as they are known.
 
     Parameters
     ----------
     module
         The traced model.
     computing
-        Names of further nodes that are known to compute tensors of their own.
+        Names of further nodes that are known to compute new tensors, without aliases.
     """
 
     def __init__(self, module: fx.GraphModule, computing: Collection[str] = ()) -> None:
@@ -61,7 +62,10 @@ class Memory:
             self._writes += [(i, own) for own in written]
 
     def roots(self, node: fx.Node) -> frozenset[str]:
-        """Names of the first nodes that may share their memory with this one, which may be part of their tensors."""
+        """Return the names of the nodes whose memory a node's tensor may use, each the first node with this memory.
+
+        The tensor may be a view of a part of it.
+        """
         return self._roots[node.name]
 
     def share(self, first: fx.Node, second: fx.Node) -> bool:
@@ -73,14 +77,14 @@ class Memory:
         return any(not own.isdisjoint(self.roots(node)) for _, own in self._writes)
 
     def is_overwritten_after(self, node: fx.Node, moment: fx.Node) -> bool:
-        """Whether a later node than `moment` may write into the memory of `node`."""
+        """Whether a node after `moment` may write into the memory of `node`."""
         now = self._place[moment.name]
         return any(i > now and not own.isdisjoint(self.roots(node)) for i, own in self._writes)
 
     def is_seen_after(self, node: fx.Node, moment: fx.Node) -> bool:
-        """Whether somebody may look at the memory of `node` after `moment` other than through what `moment` returns.
+        """Whether the memory of `node` may be read after `moment`, other than through the result of `moment`.
 
-        The caller sees what is written into inputs, and the next call what is written into parameters and buffers.
+        The caller sees writes into inputs. The next call sees writes into parameters and buffers.
         """
         now = self._place[moment.name]
         if any(self._nodes[self._place[root]].op in ("placeholder", "get_attr") for root in self.roots(node)):
@@ -93,7 +97,7 @@ class Memory:
 
 
 def written_by(module: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, ...]:
-    """The nodes whose tensors a node writes into, as far as it is known; all it is given where nothing is known.
+    """Return the nodes whose tensors a node writes into. For an unknown operator these are all its inputs.
 
     Parameters
     ----------
@@ -108,7 +112,7 @@ def written_by(module: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, ...]:
 
 
 def written_by_call(node: fx.Node) -> tuple[fx.Node, ...]:
-    """As `written_by`, for a node that calls a function or a method, perhaps of a graph under construction."""
+    """Return the same as `written_by`, for a node that calls a function or a method. The graph may be incomplete."""
     if node.op not in ("call_function", "call_method"):
         return ()
     kind = kind_of(node)
@@ -123,7 +127,7 @@ def written_by_call(node: fx.Node) -> tuple[fx.Node, ...]:
         found += node.all_input_nodes
     if any(own in name for own in _WRITES_UNSAID):
         found += node.all_input_nodes[1:]
-    # Methods like ``add_``, ``__iadd__`` and ``__setitem__``, whatever is known of them otherwise.
+    # Methods such as ``add_``, ``__iadd__`` and ``__setitem__`` always write into their first argument.
     named = name.endswith("_") and not name.endswith("__")
     if kind in _IN_PLACE or named or kind in _DUNDERS:
         found += _nodes_in(node.args[:1])
@@ -131,7 +135,7 @@ def written_by_call(node: fx.Node) -> tuple[fx.Node, ...]:
 
 
 def kind_of(node: fx.Node) -> Any:
-    """The function or the name of the method that a node calls; None for other nodes."""
+    """Return the function, or the name of the method, that a node calls. None for other nodes."""
     return node.target if node.op in ("call_function", "call_method") else None
 
 
@@ -146,7 +150,7 @@ def _written_by_module(called: nn.Module, node: fx.Node) -> tuple[fx.Node, ...]:
 
 
 def _aliased_by(module: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
-    """The nodes whose memory what a node returns may share; none if it is known to compute a tensor of its own."""
+    """Return the nodes whose memory a node's result may share. Empty if it is known to compute a new tensor."""
     if node.op == "call_module":
         computes = isinstance(module.get_submodule(str(node.target)), _COMPUTING)
         return [] if computes else node.all_input_nodes
@@ -160,12 +164,12 @@ def _aliased_by(module: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
 
 
 def _is_known(kind: Any) -> bool:
-    """Whether a function or class belongs to a package that is known to write only where it says so."""
+    """Whether a function or class belongs to a package that declares all its writes (`_KNOWN`)."""
     return (getattr(kind, "__module__", None) or "").partition(".")[0] in _KNOWN
 
 
 def _nodes_in(values: Any) -> list[fx.Node]:
-    """The nodes in an argument, however nested."""
+    """Return all nodes in an argument, at any depth."""
     if isinstance(values, fx.Node):
         return [values]
     if isinstance(values, dict):

@@ -1,4 +1,4 @@
-"""A traced network as a module that copies and pickles keep as it is: buffers stay buffers, with the names they had."""
+"""The module of a traced network. Copies and pickles of it keep all buffers as buffers, with the same names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from upscale_opt.capture.recording import RecordingTracer
 
 
 class TracedModule(fx.GraphModule):
-    """A `torch.fx.GraphModule` whose copies leave the same buffers out of their state_dicts."""
+    """A `torch.fx.GraphModule` whose copies have the same non-persistent buffers."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> fx.GraphModule:
         result: fx.GraphModule = super().__deepcopy__(memo)
@@ -30,32 +30,35 @@ class TracedModule(fx.GraphModule):
 
 
 class Retracer(RecordingTracer):
-    """How torch makes a module of a pickle: it traces the code again. Buffers, changes and regions stay."""
+    """The tracer with which torch rebuilds a module from a pickle: it traces the code again.
+
+    Buffers, in-place changes and regions are kept.
+    """
 
     proxy_buffer_attributes = True
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        """What stands for the result of a node."""
+        """Return the proxy of a node's result."""
         return Proxy(node, self)
 
 
 def _unpickled(make: Callable[..., nn.Module], arguments: tuple[Any, ...], left_out: dict[str, list[str]]) -> nn.Module:
     module = make(*arguments)
-    type(module).__bases__ = (TracedModule,)  # torch makes a class for every graph module
+    type(module).__bases__ = (TracedModule,)  # torch creates a new class for every graph module
     for path, names in left_out.items():
         _leave_out(module, path, names)
     return module
 
 
 def keep_persistence(original: nn.Module, copied: nn.Module) -> None:
-    """Let a copy leave the same buffers out of its state_dict; modules that both have are left alone.
+    """Mark the same buffers of a copy as non-persistent. Submodules that both share are not changed.
 
     Parameters
     ----------
     original
-        Says which.
+        The module with the non-persistent buffers.
     copied
-        A module with buffers at some of the same paths.
+        A module with buffers at some of the same paths. It is changed in place.
     """
     for path, own in original.named_modules(remove_duplicate=False):
         if own._non_persistent_buffers_set and own is not _submodule(copied, path):

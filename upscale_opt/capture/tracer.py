@@ -1,8 +1,8 @@
-"""How a network becomes an fx graph: buffers stay buffers, and only what cannot be traced is left whole.
+"""Traces a network to an fx graph. Buffers stay buffers, and only modules that cannot be traced are kept whole.
 
-torch.fx computes with buffers while it traces, so that the values of the network at hand become part of the code; here
-they are recorded as parameters are. Where that fails in a module, its own buffers are used by their values, as torch.fx
-does, and if that fails, too, the module is left as it is: an operator without a rule. No other module is.
+torch.fx computes with buffers while it traces, so their values become constants of the code. This tracer records
+reads of buffers, as it does for parameters. If that fails in a module, the tracer uses the values of this module's
+buffers, as torch.fx does. If that fails, too, the module becomes one operator without a rule.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from upscale_opt.modules.matrix_convolution import MatrixConv2d
 from upscale_opt.modules.selections import Gather
 
 REASON = "why it is not traced into"
-"""Key of a node's ``meta``."""
+"""Key in a node's ``meta``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tracing:
-    """What `traced` found.
+    """The result of `traced`.
 
     Attributes
     ----------
     module
-        The traced network; its submodules are the network's own.
+        The traced network. It shares the submodules of the network.
     known
-        Values of the nodes that are computed from buffers alone.
+        Values of the nodes that are computed only from buffers.
     used
-        Names of the buffers and other tensors whose values are part of the code, in the order of their use.
+        Names of the buffers and other tensors whose values became part of the code, in the order of their use.
     """
 
     module: fx.GraphModule
@@ -63,7 +63,7 @@ def traced(model: nn.Module, state: Preservation) -> Tracing:
     model
         The network.
     state
-        It before it is traced. Traces change networks: the caller puts it back.
+        State of the network before the trace. A trace may change the network; the caller must restore it.
     """
     lessons = Lessons()
     while True:
@@ -81,18 +81,18 @@ def traced(model: nn.Module, state: Preservation) -> Tracing:
 
 
 class _Tracer(RecordingTracer):
-    """torch.fx's tracer, less what it does to networks and to modules around one that cannot be traced.
+    """A torch.fx tracer that sets no attributes on the network, and keeps only untraceable modules whole.
 
     Parameters
     ----------
     state
-        The network before it is traced.
+        State of the network before the trace.
     lessons
-        What is known from earlier attempts; completed.
+        Results of earlier attempts. This attempt adds its own.
     """
 
     looks_behind = True
-    """What an export holds and switches is traced as the original has it (`held`, `ModeSwitch`); pickles keep these."""
+    """Trace through what an export adds (`held`, `ModeSwitch`), as in the original network. Pickles keep it."""
 
     def __init__(self, state: Preservation, lessons: Lessons) -> None:
         super().__init__()
@@ -107,11 +107,11 @@ class _Tracer(RecordingTracer):
 
     @property
     def may_read_values(self) -> bool:
-        """Whether the network might be traced if its own buffers were used by their values."""
+        """Whether another attempt makes sense in which the network's own buffers are used by their values."""
         return self._frames[0].way is Way.TRACED and self._frames[0].has_buffers
 
     def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
-        """As torch.fx's."""
+        """Trace the network, as the method of torch.fx does."""
         self.known = KnownValues(self.tensor_of)
         self._tensors = dict(all_tensors(root)) | dict(root.named_parameters(remove_duplicate=False))
         self._names = names_of_tensors(root)
@@ -125,9 +125,9 @@ class _Tracer(RecordingTracer):
         return graph
 
     def module_of(self, model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
-        """The traced network as a module; buffers that a state_dict leaves out are left out of its own, too."""
+        """Return the traced network as a module. Its state_dict omits the same buffers as the network's."""
         graph._tracer_cls = Retracer
-        vars(model).update(self._constants)  # where torch.fx looks for them
+        vars(model).update(self._constants)  # torch.fx looks for them here
         try:
             with attached(model, self.functions.modules):
                 module = TracedModule(model, graph)
@@ -138,20 +138,20 @@ class _Tracer(RecordingTracer):
         return module
 
     def tensor_of(self, name: str) -> Any:
-        """A tensor of the network, or one that its code holds, by name."""
+        """Return a tensor of the network, or a constant of its code, by name."""
         return self._constants[name] if name in self._constants else self._tensors[name]
 
     # Modules
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Modules of torch.nn and of exports are operators."""
+        """Modules of torch.nn and of exports are leaf modules, and so are modules with backward hooks."""
         own = isinstance(m, (Gather, MatrixConv2d, CustomFunction)) or has_backward_hooks(m)
         return own or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Trace into a module; if that fails, by the values of its buffers; if that fails, it is an operator."""
+        """Trace into a module. If that fails, use its buffers by value. If that fails, too, keep it as one node."""
         path = self.path_of_module(m)
         if self.is_leaf_module(m, path):
             self._require_own_buffers(m)
@@ -160,7 +160,7 @@ class _Tracer(RecordingTracer):
         given = Snapshot([args, kwargs])
         while (way := self._lessons.ways.get(call, Way.TRACED)) is not Way.WHOLE:
             point, frame = self._point(), Frame(way)
-            # What has failed before will fail again: remember what it may change.
+            # A class that failed before will probably fail again: remember the state that it may change.
             before = Snapshot([self.root]) if type(m) in self._lessons.failing else None
             self._frames.append(frame)
             try:
@@ -170,7 +170,7 @@ class _Tracer(RecordingTracer):
             except Exception as error:
                 self._return_to(point)
                 if given.changed():
-                    # It changes what it is given. As an operator it would change something else.
+                    # The module changes its arguments. Kept as one node, it would change other objects.
                     given.restore()
                     raise
                 by_value = way is Way.TRACED and (frame.has_buffers or self._has_known((args, kwargs)))
@@ -186,7 +186,7 @@ class _Tracer(RecordingTracer):
         whole = self.create_proxy("call_module", path, args, kwargs)
         if call in self._lessons.reasons:
             whole.node.meta[REASON] = self._lessons.reasons[call]
-        # It may do anything to its buffers: they are read anew from now on.
+        # The module may change its buffers, so from now on they are read again.
         buffers = [self._buffers[id(tensor)] for tensor in m.buffers() if id(tensor) in self._buffers]
         self.known.lose(buffers)
         for name in buffers:
@@ -195,14 +195,17 @@ class _Tracer(RecordingTracer):
         return whole
 
     def _undo(self, before: Snapshot | None, point: Point) -> None:
-        """Put back what a failed attempt has changed in the network; without a snapshot of it, begin again."""
+        """Undo the changes of a failed attempt to the network. Begin again if there is no snapshot."""
         if before is not None and self._state.num_overwritten == point.num_overwritten:
             before.restore()
         elif self._state.changed():
             raise BeginAgainError
 
     def _require_own_buffers(self, m: nn.Module) -> None:
-        """Refuse to call a module as it is whose buffers forward has replaced: they will be at the end of the call."""
+        """Refuse to keep a module whole if forward has replaced one of its buffers.
+
+        The trace writes the new value into the buffer only at the end of forward, after the module has read it.
+        """
         replaced = [self._buffers[id(tensor)] for tensor in m.buffers() if id(tensor) in self._buffers]
         for name in replaced:
             if name in self._assigned:
@@ -222,7 +225,7 @@ class _Tracer(RecordingTracer):
         )
 
     def _return_to(self, point: Point) -> None:
-        """Undo what a failed attempt has done to the trace; torch.fx leaves all of it."""
+        """Undo all changes of a failed attempt to the trace. torch.fx does not do this."""
         erased = []
         for node in reversed(self.graph.nodes):
             if node is point.last:
@@ -246,7 +249,7 @@ class _Tracer(RecordingTracer):
     # Buffers and parameters
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
-        """Parameters and buffers are recorded, once each; by its value a buffer is itself."""
+        """Record each parameter and buffer once. In a frame with ``BY_VALUE``, return the buffer itself."""
         self._proxies = parameter_proxy_cache
         if not isinstance(attr_val, torch.Tensor):
             return attr_val
@@ -265,17 +268,17 @@ class _Tracer(RecordingTracer):
         return parameter_proxy_cache[name]
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        """What stands for the result of a node."""
+        """Return the proxy of a node's result."""
         return ValueProxy(node, self)
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
-        """As torch.fx's."""
+        """Create a node as torch.fx does, and track its value if it is known."""
         node = super().create_node(*args, **kwargs)
         self.known.add(node)
         return node
 
     def create_arg(self, a: Any) -> Any:
-        """As torch.fx's, but tensors that the code holds do not become attributes of the network."""
+        """Create an argument as torch.fx does, but do not store constants of the code as attributes of the network."""
         if not isinstance(a, torch.Tensor) or isinstance(a, nn.Parameter):
             return super().create_arg(a)
         name = self._buffers.get(id(a)) or self.tensor_attrs.get(a)
@@ -293,7 +296,7 @@ class _Tracer(RecordingTracer):
         return any(self.knows(x.node) for x in tree_leaves(values) if isinstance(x, fx.Proxy))
 
     def _returned(self, result: Any) -> Any:
-        """What a module returns to the one that has called it."""
+        """Return a module's result in the form that the frame of its caller needs."""
         caller = self._frames[-2]
         if not self._has_known(result):
             return result
@@ -301,7 +304,7 @@ class _Tracer(RecordingTracer):
         return self._by_value(result) if caller.way is Way.BY_VALUE else result
 
     def _by_value(self, values: Any) -> Any:
-        """Values in which what is known is itself."""
+        """Replace proxies whose values are known by these values."""
 
         def own(x: Any) -> Any:
             if isinstance(x, fx.Proxy) and self.knows(x.node):
@@ -315,16 +318,16 @@ class _Tracer(RecordingTracer):
     # Values
 
     def knows(self, node: fx.Node) -> bool:
-        """Whether a node is computed from buffers alone."""
+        """Whether a node is computed only from buffers."""
         return self.known.has(node)
 
     def value_of(self, node: fx.Node, *, shape_only: bool = False) -> Any:
-        """The value of a node, which becomes part of the code.
+        """Return the value of a node. It becomes part of the code.
 
         Raises
         ------
         TraceError
-            If it depends on the network's inputs or parameters.
+            If the value depends on the network's inputs or parameters.
         """
         try:
             value = self.known.value(node)
@@ -334,7 +337,7 @@ class _Tracer(RecordingTracer):
         return value
 
     def measure(self, node: fx.Node, name: str) -> tuple[bool, Any]:
-        """An attribute or a method that says how large a tensor is, if it is known; and whether it is."""
+        """Return whether a size attribute or method of a tensor is known, and if so, its value."""
         if node.op == "get_attr":
             return True, getattr(self.tensor_of(str(node.target)), name)
         if name not in MEASURES or not self.knows(node) or not isinstance(self.known.value(node), torch.Tensor):
@@ -342,11 +345,11 @@ class _Tracer(RecordingTracer):
         return True, getattr(self.value_of(node, shape_only=True), name)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        """A condition."""
+        """Evaluate a condition."""
         return bool(self.value_of(obj.node)) if self.knows(obj.node) else super().to_bool(obj)
 
     def iter(self, obj: Any) -> Iterator[Any]:
-        """A loop."""
+        """Iterate over a tensor."""
         if not self.knows(obj.node):
             return super().iter(obj)
         return (obj[i] for i in range(len(self.value_of(obj.node, shape_only=True))))
@@ -359,7 +362,7 @@ class _Tracer(RecordingTracer):
                 self._use(self._origins.of(self._constants[name]))
 
     def _keep_used(self, graph: fx.Graph) -> None:
-        """Buffers whose values were used are buffers of the traced network, too, whether or not it reads them."""
+        """Keep all buffers whose values were used in the traced network, even if no node reads them."""
         read = {node.target for node in graph.nodes if node.op == "get_attr"}
         end = next(iter(reversed(graph.nodes)))
         for name in [name for name in self._buffers.values() if name in self.used and name not in read]:
@@ -369,7 +372,7 @@ class _Tracer(RecordingTracer):
     # Buffers that forward replaces
 
     def _assign(self, module: nn.Module, name: str, value: fx.Proxy) -> None:
-        """``self.buffer = value``: what reads the buffer from now on reads the value."""
+        """Record ``self.buffer = value``. From now on, reads of the buffer give this value."""
         before = module._buffers[name]
         qualified = self._buffers.get(id(before))
         if qualified is None or sum(1 for own in self.root.modules() for b in own._buffers.values() if b is before) > 1:
@@ -380,7 +383,7 @@ class _Tracer(RecordingTracer):
         self._proxies[qualified] = value
 
     def _write_back(self, graph: fx.Graph) -> None:
-        """At the end of a call buffers hold what they were replaced by; what has read them before has read a copy."""
+        """Write new values into replaced buffers at the end of a call. Earlier reads get a copy of the old value."""
         end = next(iter(reversed(graph.nodes)))
         for name, value in self._assigned.items():
             reads = [node for node in graph.nodes if node.op == "get_attr" and node.target == name]

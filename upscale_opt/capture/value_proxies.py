@@ -1,4 +1,4 @@
-"""What stands for a tensor while a network is traced: torch.fx's proxies, which know values where they are known."""
+"""Proxies of tensors during tracing that give Python a value where the tracer knows it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from upscale_opt.capture.known_values import MEASURES
 from upscale_opt.capture.proxies import Changing
 
 _VALUES = ("item", "tolist", "numpy")
-"""Methods of a tensor that make something of Python or numpy of it."""
+"""Methods that convert a tensor to Python or NumPy objects."""
 
 
 class ValueProxy(Changing, fx.Proxy):
-    """Where Python needs a value it gets it, if the tracer knows it: that of a buffer, or the shape of a parameter."""
+    """A proxy that returns its value when Python needs one, if the tracer knows it.
+
+    Known are, for example, the value of a buffer and the shape of a parameter.
+    """
 
     tracer: Any
 
@@ -51,7 +54,7 @@ class ValueProxy(Changing, fx.Proxy):
 
 
 class ValueAttribute(ValueProxy, proxy.Attribute):
-    """An attribute or a method of a tensor."""
+    """The proxy of an attribute or a method of a tensor."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method."""
@@ -66,7 +69,7 @@ class ValueAttribute(ValueProxy, proxy.Attribute):
 
 @contextmanager
 def assignments_to_buffers(assign: Callable[[nn.Module, str, fx.Proxy], None]) -> Iterator[None]:
-    """Hand assignments of proxies to buffers over; torch refuses them."""
+    """Call `assign` when forward assigns a proxy to a buffer. torch itself would refuse the assignment."""
     original = nn.Module.__setattr__
 
     def set_attribute(module: nn.Module, name: str, value: Any) -> None:

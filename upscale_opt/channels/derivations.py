@@ -1,4 +1,4 @@
-"""Where a dimension comes from in what is computed from parameters and buffers: ``weight[None, :, None, None]``."""
+"""Follows dimensions of tensors that are computed from parameters and buffers: ``weight[None, :, None, None]``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import fx
 
 MOST_FOLLOWED = 2**22
-"""A tensor with more elements is not followed through what rearranges it."""
+"""A tensor with more elements is not followed through operators that rearrange it."""
 _SAME = ("contiguous", "clone", "detach", "to", "type_as", "float", "double", "half", "bfloat16", "cpu", "cuda")
 _REARRANGING = (
     *("unsqueeze", "squeeze", "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "flatten"),
@@ -23,18 +23,19 @@ _KINDS = ("dtype", "device", "ndim", "requires_grad", "is_cuda", "layout", "is_f
 
 @dataclass(frozen=True)
 class Origin:
-    """A parameter or buffer that the entries of a dimension come from.
+    """A parameter or buffer from which the entries of a dimension come.
 
     Attributes
     ----------
     attribute
-        The node that reads it.
+        The node that reads the parameter or buffer.
     dimension
-        Which of its dimensions the entries are on.
+        The dimension of the parameter or buffer that has these entries.
     uses
-        Pairs (user, node) of names on the way from it.
+        Pairs (user, node) of node names on the path from the parameter or buffer.
     reshapes
-        Names of the reshapes on the way that are given the length, each with the position of the dimension in them.
+        Names of the reshapes on this path whose arguments include the length of the dimension. Each name has the
+        position of the dimension in the result.
     """
 
     attribute: fx.Node
@@ -50,11 +51,11 @@ class Derivation:
     Attributes
     ----------
     shapes
-        Node name to the shape of the tensor it computes; anything else than a tuple where it computes none.
+        Node name to the shape of the node's tensor. Not a tuple if the node computes no tensor.
     maps
         Names of the nodes that compute entry by entry.
     is_used_whole
-        Whether a node that reads an attribute reads one whose dimensions must not follow channels.
+        Tells of a ``get_attr`` node whether the dimensions of its tensor must not follow channels.
     """
 
     shapes: Mapping[str, Any]
@@ -62,16 +63,16 @@ class Derivation:
     is_used_whole: Callable[[fx.Node], bool]
 
     def origins(self, node: fx.Node, from_right: int, length: int) -> list[Origin] | None:
-        """Where the entries of a dimension come from; None if not only from parameters and buffers.
+        """Return the parameters and buffers from which a dimension comes. None if it has other sources, too.
 
         Parameters
         ----------
         node
             A node of a traced graph.
         from_right
-            The dimension of its tensor, counted from the right, from 1.
+            The dimension of the node's tensor, counted from the right, starting with 1.
         length
-            Its length.
+            The length of the dimension.
         """
         shape = self.shapes.get(node.name)
         if not isinstance(shape, tuple) or len(shape) < from_right or shape[-from_right] != length:
@@ -96,9 +97,10 @@ class Derivation:
         return found
 
     def _sources(self, node: fx.Node, from_right: int) -> tuple[list[Any], int, bool] | None:
-        """What a node computes a dimension from, which dimension of that it is, and whether the node names its length.
+        """Return the inputs from which a node computes a dimension, and the position of the dimension in them.
 
-        None if it is computed in another way than entry by entry.
+        The third part says whether the node's arguments include the length of the dimension. The result is None if the
+        node does not compute the dimension entry by entry.
         """
         if node.op == "call_method" and node.target == "expand":
             given = node.args[1:]
@@ -125,23 +127,24 @@ class Derivation:
 
 
 def asks_for_kind(node: fx.Node) -> bool:
-    """Whether a node asks a tensor for something that does not depend on how many channels it has."""
+    """Whether a node reads an attribute of a tensor that does not depend on the number of channels."""
     return node.target is getattr and node.args[1] in _KINDS
 
 
 def position_before(node: fx.Node, shape: Callable[[fx.Node], Sequence[int] | None], from_right: int) -> int | None:
-    """Which dimension of its first argument a dimension of a node's tensor is, both counted from the right, from 1.
+    """Return the position of a dimension before a node: the matching dimension of the node's first argument.
 
-    None unless a node only rearranges, every entry of the dimension is what it was, and no length is named.
+    Both are counted from the right, starting with 1. Three conditions must hold, otherwise the result is None. The node
+    only rearranges its input. The entries of the dimension keep their order. The arguments include no length.
 
     Parameters
     ----------
     node
         A node of a traced graph.
     shape
-        The shape of what a node computes; None if that is no tensor.
+        Returns the shape of a node's tensor, or None if the node computes no tensor.
     from_right
-        The dimension.
+        The dimension of the node's tensor.
     """
     name = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
     source = node.args[0] if node.args else None
@@ -165,7 +168,7 @@ def position_before(node: fx.Node, shape: Callable[[fx.Node], Sequence[int] | No
 
 
 def _applied(node: fx.Node, tensor: torch.Tensor) -> torch.Tensor:
-    """What a node makes of a tensor in place of its first argument."""
+    """Apply a node's operator to a tensor that replaces its first argument."""
     if node.op == "call_method":
         result: Any = getattr(tensor, str(node.target))(*node.args[1:], **node.kwargs)
     else:

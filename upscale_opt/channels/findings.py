@@ -1,4 +1,4 @@
-"""What rules find out about single nodes, as data: values of nodes, cuts, reads, selections."""
+"""Results of operator rules for single nodes, as data: values of nodes, slices, reads and selections."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from upscale_opt.channels.table import Layout, Scattered, TensorLayout
 
 @dataclass(frozen=True)
 class ChannelSlice:
-    """Entries [start, stop) of the channel axis `axis` of node `source`, which an export must find again.
+    """A slice of channels: entries [start, stop) of the channel axis `axis` of node `source`.
+
+    An export must compute new bounds for it.
 
     Attributes
     ----------
     node, source
-        Names of the fx nodes of the slice and of what it is cut from.
+        Names of the fx nodes of the slice and of the sliced tensor.
     axis
-        Which dimension of `source`.
+        The dimension of `source`.
     start, stop
-        Bounds in original entries.
+        Bounds in entries of the original tensor.
     entry
-        Which entry of the index expression it is; None if the node as a whole can be replaced by a ``narrow``.
+        Position of the slice in the index expression. None if an export can replace the whole node by a ``narrow``.
     """
 
     node: str
@@ -38,7 +40,7 @@ class ChannelSlice:
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """One tensor of several into which node `source` is cut along its channel axis: entries [start, stop)."""
+    """One of several tensors into which node `source` is split along its channel axis: entries [start, stop)."""
 
     source: fx.Node
     layout: Layout
@@ -47,7 +49,7 @@ class Piece:
 
 
 Value = Layout | Scattered | Piece | tuple[Any, ...] | None
-"""What is known of a node's result: None if nothing, a tuple for several tensors."""
+"""What is known about the result of a node. None if nothing is known, a tuple for several tensors."""
 
 L = TypeVar("L", Layout, TensorLayout)
 BlocksOf = Callable[[Layout], TensorLayout | None]
@@ -60,23 +62,25 @@ class Read(Generic[L]):
     Attributes
     ----------
     name
-        The weight's name without ``.weight`` (a module path, mostly), with ``#2`` for the second call and so on.
+        The weight's name without ``.weight`` (usually a module path), with ``#2`` for the second call and so on.
     node, source
-        Names of the fx nodes of the call and of what it reads.
+        Names of the fx nodes of the call and of its input.
     weight, bias
-        Qualified names of the parameters; the weight's is the key of the consumer's mask. None without a bias.
+        Qualified names of the parameters. The name of the weight is the key of the consumer's mask. `bias` is None if
+        there is no bias.
     input, output
-        Layouts of what it reads and of what it computes: of channels while the network is traced, of blocks after that.
+        Layouts of input and output. They consist of channels during tracing, and of blocks after that.
     input_shape, output_shape
-        Shapes of what it reads and computes, for the example inputs.
+        Shapes of input and output, for the example inputs.
     groups
-        Of the convolution; 1 for a linear layer. With more than one, a mask drops the same channels of every group.
+        Number of groups of the convolution; 1 for a linear layer. With several groups, a mask drops the same channels
+        of every group.
     input_axis
-        Dimension of the weight that input channels are on: 1, but 0 in transposed convolutions.
+        Dimension of the weight that has the input channels: 0 in transposed convolutions, otherwise 1.
     is_convolution
-        Whether it is one; linear layers are not masked by default.
+        Whether the consumer is a convolution. Linear layers are not masked by default.
     reads_network_input
-        Whether any of its channels comes from a network input; known of blocks only.
+        Whether any of its input channels comes from a network input. Set only for layouts of blocks.
     """
 
     name: str
@@ -94,14 +98,14 @@ class Read(Generic[L]):
     reads_network_input: bool = False
 
     def resolved(self, blocks_of: BlocksOf, network_inputs: Container[int]) -> Read[TensorLayout] | None:
-        """The same with layouts of blocks; None if one is no concatenation of blocks.
+        """Return the same read with layouts of blocks. None if a layout is not a concatenation of blocks.
 
         Parameters
         ----------
         blocks_of
-            The blocks of a layout.
+            Returns the blocks of a layout.
         network_inputs
-            The blocks that have a channel of a network input.
+            The blocks with a channel of a network input.
         """
         layouts = _both(self, blocks_of)
         if layouts is None:
@@ -112,18 +116,18 @@ class Read(Generic[L]):
 
 @dataclass(frozen=True, eq=False)
 class Selection(Generic[L]):
-    """A node whose output is some channels of an earlier tensor in another order, such as a channel shuffle.
+    """A node whose output has some channels of an earlier tensor in another order, such as a channel shuffle.
 
-    An export replaces it by a selection of the channels that are stored.
+    An export replaces the node by a selection of the stored channels.
 
     Attributes
     ----------
     node, source
         Names of the fx nodes.
     input, output
-        Layouts: of channels while the network is traced, of blocks after that.
+        Layouts. They consist of channels during tracing, and of blocks after that.
     index
-        int64, shape (output entries,): which entry of the source each entry of the output is.
+        int64, shape (output entries,): for each entry of the output, its entry in the source.
     """
 
     node: str
@@ -133,19 +137,19 @@ class Selection(Generic[L]):
     index: np.ndarray
 
     def resolved(self, blocks_of: BlocksOf) -> Selection[TensorLayout] | None:
-        """The same with layouts of blocks; None if one is no concatenation of blocks."""
+        """Return the same selection with layouts of blocks. None if a layout is not a concatenation of blocks."""
         layouts = _both(self, blocks_of)
         return None if layouts is None else cast("Selection[TensorLayout]", replace(cast("Any", self), **layouts))
 
 
 def _both(own: Any, blocks_of: BlocksOf) -> dict[str, TensorLayout] | None:
-    """The layouts of blocks of what a node reads and of what it computes; None if one is none."""
+    """Return the layouts of blocks of a node's input and output. None if one is not a concatenation of blocks."""
     found = {side: blocks_of(getattr(own, side)) for side in ("input", "output")}
     return {side: layout for side, layout in found.items() if layout} if all(found.values()) else None
 
 
 def channels_in(value: Value) -> Iterator[np.ndarray]:
-    """The channels of all layouts in what is known of a node."""
+    """Yield the channels of all layouts in the value of a node."""
     if isinstance(value, Layout):
         yield value.channels
     elif isinstance(value, (Scattered, Piece)):
@@ -156,5 +160,5 @@ def channels_in(value: Value) -> Iterator[np.ndarray]:
 
 
 def through_channel(channels: np.ndarray, position: int) -> bool:
-    """Whether a cut in front of an entry goes through a channel."""
+    """Whether a cut in front of an entry would split a channel with several entries."""
     return 0 < position < len(channels) and bool(channels[position - 1] == channels[position])

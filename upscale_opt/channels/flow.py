@@ -1,4 +1,4 @@
-"""What the operator rules work with: layouts, shapes and the channel table during one pass over a traced model."""
+"""The state of operator rules during one pass over a traced model: layouts, shapes and the channel table."""
 
 from __future__ import annotations
 
@@ -25,47 +25,47 @@ class UnknownArguments(Exception):
 
 @dataclass
 class Flow:
-    """One pass over the nodes of a traced model; what the rules in `upscale_opt.operators` work with.
+    """The state of one pass over the nodes of a traced model. The rules in `upscale_opt.operators` work on it.
 
     Attributes
     ----------
     traced
         The traced model.
     shapes
-        Node name to the shape of the tensor it computes, for two samples at least; None where it computes none.
+        Node name to the shape of the node's tensor, for at least two samples. None if the node computes no tensor.
     given
         The same for the example inputs.
     refused
-        Names of nodes to be treated as unknown operators.
+        Names of nodes that are treated as unknown operators.
     whole
-        Identities of buffers that are not to follow channels, since the network uses them as a whole, too.
+        Identities of buffers that must not follow channels, because the network also uses them as a whole.
     table
         All channels so far.
     values
-        What is known of the result of every node so far.
+        The value of every node so far: what is known about its result.
     reasons
-        Why nothing is known, for tensors without a layout: what their channels are pinned for.
+        For each tensor without a layout, the reason why nothing is known. Its channels are pinned for this reason.
     reads, selections, slices
         In execution order.
     picks
-        Of tensors that do not depend on the network's input, by user, node and axis: the channels that the user is to
-        be given of them.
+        Selections from tensors that do not depend on the network's input. The key is (user, node, axis), the value the
+        layout of the channels from which an export selects those that this user needs.
     parameters
         Qualified name of a parameter or buffer to the layout of each of its dimensions that follows channels.
     lengths
-        Reshapes by node name, with the position of the length of the channel axis among the sizes.
+        Node name of a reshape to the position of the channel axis among its sizes.
     sizes
-        Per node that computes a length, or a tuple of lengths: the channels it counts (None for a plain length).
+        Per node that computes a length, or a tuple of lengths: the channels that it counts (None for other lengths).
     settled
-        Pairs (user, node) in which a length is used in a way that an export keeps right.
+        Pairs (user, node) in which the user uses a length in a way that stays correct in an export.
     attribute_uses
-        Pairs (user, node) in which a parameter that follows channels is used as such.
+        Pairs (user, node) in which the user uses a parameter channel by channel.
     foreign
-        Identities of tensors that are used as a whole, by modules without a rule for instance.
+        Identities of tensors that are used as a whole, for example by modules without a rule.
     maps
-        Nodes that compute something entry by entry from tensors of which nothing is known.
+        Nodes that compute entry by entry from tensors about which nothing is known.
     derived
-        Reshaped parameters, which have a layout although they are no results.
+        Reshaped parameters. They have a layout, but do not count as results of operators.
     features
         Module path to the channels that ``num_features`` counts.
     """
@@ -96,14 +96,14 @@ class Flow:
     _arguments: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     _ways: dict[int, tuple[int, bool, bool]] = field(default_factory=dict)
 
-    # What is known
+    # Queries
 
     def module(self, node: fx.Node) -> Any:
-        """The submodule a call_module node calls."""
+        """Return the submodule that a call_module node calls."""
         return self.traced.get_submodule(str(node.target))
 
     def shape(self, node: Any) -> tuple[int, ...]:
-        """Shape of the tensor a node computes."""
+        """Return the shape of a node's tensor."""
         return self.shapes[node.name]
 
     def is_tensor(self, node: Any) -> bool:
@@ -111,25 +111,25 @@ class Flow:
         return isinstance(node, fx.Node) and isinstance(self.shapes.get(node.name), tuple)
 
     def value(self, node: Any) -> Value:
-        """What is known of what a node computes."""
+        """Return what is known about the result of a node."""
         return self.values.get(node.name) if isinstance(node, fx.Node) else None
 
     def layout(self, node: Any) -> Layout | None:
-        """Layout of the tensor a node computes; None if it has none (yet: see `channels`)."""
+        """Return the layout of a node's tensor. None if it has none yet (`channels` may create one)."""
         value = self.value(node)
         return value if isinstance(value, Layout) else None
 
     def source(self, node: fx.Node) -> Any:
-        """The first argument of a node: what it works on."""
+        """Return the first argument of a node, its input."""
         return node.args[0]
 
     def argument(self, node: fx.Node, name: str, default: Any = None) -> Any:
-        """What a node is given for a parameter, however the call is written; see `upscale_opt.capture.argument_names`.
+        """Return an argument of a node by name, however the call is written; see `upscale_opt.capture.argument_names`.
 
         Raises
         ------
         UnknownArguments
-            If the operator's signature is not known; `upscale_opt.trace` pins what the node touches then.
+            If the operator's signature is not known. `upscale_opt.trace` then pins the channels that the node touches.
         """
         if node.name not in self._arguments:
             self._arguments[node.name] = arguments_of(node, self.module(node) if node.op == "call_module" else None)
@@ -139,10 +139,11 @@ class Flow:
         return known.get(name, default)
 
     def channels(self, user: fx.Node, node: Any, axis: int, *, picks: bool = False) -> np.ndarray | None:
-        """The channel of every entry of a dimension of what `user` reads; None if its channels are on another one.
+        """Return the channels along a dimension of a tensor that `user` reads. None if another dimension has them.
 
-        A parameter follows from now on. If nothing is known of the tensor, its entries become pinned channels; but with
-        `picks` an export may hand the user those it wants of a tensor that does not depend on the network's input.
+        If the tensor is a parameter, this dimension follows channels from now on. If nothing is known about the tensor,
+        its entries become pinned channels. With `picks`, a tensor that does not depend on the network's input is not
+        pinned. An export may then select the channels that the user needs.
         """
         value = self.value(node)
         if isinstance(value, Layout):
@@ -165,7 +166,7 @@ class Flow:
         return self._assumed[key]
 
     def pick(self, user: fx.Node, node: fx.Node, axis: int) -> np.ndarray:
-        """New channels along a dimension of a fixed tensor: an export selects those that this user wants."""
+        """Create channels along a dimension of a fixed tensor. An export selects those that this user needs."""
         if (user.name, node.name, axis) not in self.picks:
             channels = self.table.produce(self.shape(node)[axis], node.name)
             self.picks[user.name, node.name, axis] = Layout(axis, channels)
@@ -177,7 +178,7 @@ class Flow:
 
     @cached_property
     def _fixed(self) -> set[fx.Node]:
-        """Nodes that do not depend on the network's input: what is computed from parameters and buffers alone."""
+        """Nodes that do not depend on the network's input: they are computed only from parameters and buffers."""
         fixed: set[fx.Node] = set()
         for node in self.traced.graph.nodes:
             computed = node.op in ("call_function", "call_method", "call_module") and node.all_input_nodes
@@ -186,7 +187,7 @@ class Flow:
         return fixed
 
     def _attribute(self, node: fx.Node, axis: int) -> np.ndarray | None:
-        """The channels of a tensor that is computed from parameters entry by entry, which follow from now on."""
+        """Return the channels of a tensor computed entry by entry from parameters, which follow them from now on."""
         derivation = Derivation(self.shapes, self.maps, lambda own: id(self.parameter(str(own.target))) in self.whole)
         origins = derivation.origins(node, len(self.shape(node)) - axis, self.shape(node)[axis])
         if not origins:
@@ -203,10 +204,10 @@ class Flow:
             self.lengths[view] = at
         return channels
 
-    # What rules find out
+    # Results of rules
 
     def unknown(self, node: fx.Node, reason: str | None = None) -> Value:
-        """Pin everything that enters the node; nothing is known of its output."""
+        """Pin all channels that enter the node. Nothing is known about its output."""
         if reason is None:
             split = any(isinstance(self.value(x), Scattered) for x in node.all_input_nodes)
             reason = f"{self.operator(node)} of split channels" if split else f"no rule for {self.operator(node)}"
@@ -220,10 +221,10 @@ class Flow:
         return None
 
     def opaque(self, node: fx.Node, *, reads: Sequence[fx.Node] | None = None) -> Value:
-        """Nothing is known of the output, nor was anything of the inputs; the reason is handed on.
+        """Handle a node whose inputs have no known channels: nothing is known about its output either.
 
-        If channels are known of any input (of any of `reads`, where it does not matter how many channels others have),
-        these are pinned.
+        The first known reason of the inputs is kept. If an input does have known channels, they are pinned. With
+        `reads`, only these inputs are checked, because the number of channels of the others does not matter.
         """
         if any(list(channels_in(self.value(x))) for x in (node.all_input_nodes if reads is None else reads)):
             return self.unknown(node)
@@ -232,9 +233,9 @@ class Flow:
         return None
 
     def follow(self, name: str, dimension: int, channels: np.ndarray | None) -> np.ndarray:
-        """A dimension of a parameter or buffer follows these channels (None: new ones, if it follows none yet).
+        """Let a dimension of a parameter or buffer follow channels. None means new channels, if it follows none yet.
 
-        One that follows some already ties them.
+        If the dimension already follows channels, they are tied to the new ones.
         """
         name, tensor = self.canonical(name), self.parameter(name)
         key = (id(tensor), dimension)
@@ -260,10 +261,10 @@ class Flow:
         transposed: bool = False,
         is_convolution: bool = True,
     ) -> Layout | None:
-        """A read of the channels `x` by a weight, which makes new channels along the same axis.
+        """Register a read of the channels `x` by a weight, and create output channels along the same axis.
 
-        A weight used before ties the inputs of its calls, position by position, and their outputs. One that is used in
-        two ways, by a convolution and by a transposed one for instance, is used as a whole by both.
+        If several calls use the same weight, their inputs are tied position by position, and so are their outputs. If
+        a weight is used in two ways, for example by a convolution and a transposed one, it counts as used as a whole.
         """
         weight, tensor = self.canonical(weight), self.parameter(weight)
         way = (groups, transposed, is_convolution)
@@ -303,9 +304,9 @@ class Flow:
         return self._bound[key]
 
     def cut(self, node: fx.Node, source: fx.Node, x: Layout, start: int, stop: int, entry: int | None) -> Layout | None:
-        """The channels of a slice of `source` along its channel axis; None if it goes through a channel.
+        """Return the layout of a slice of `source` along its channel axis. None if the slice would split a channel.
 
-        See `ChannelSlice`. The axis of the result is that of `x`.
+        See `ChannelSlice`. The result has the same axis as `x`.
         """
         if stop <= start or through_channel(x.channels, start) or through_channel(x.channels, stop):
             return None
@@ -315,25 +316,25 @@ class Flow:
         return Layout(x.axis, x.channels[start:stop])
 
     def rearrange(self, node: fx.Node, source: str, x: Layout, index: np.ndarray) -> Layout:
-        """The node's output is the entries `index` of the channel axis of `source`: new channels, in any order."""
+        """Register a node whose output has the entries `index` of the channel axis of `source`, as new channels."""
         output = Layout(x.axis, self.table.produce(len(index), node.name))
         self.selections.append(Selection(node.name, source, x, output, index))
         return output
 
     def passes(self, node: fx.Node, x: np.ndarray, axis: int) -> Layout:
-        """The node's output has the channels of its input."""
+        """Return the layout of an output with the same channels as the input."""
         return Layout(axis, x)
 
     def hold(self, *names: str | None) -> None:
-        """Parameters that are used as a whole: none of their dimensions may follow channels."""
+        """Mark parameters as used as a whole: none of their dimensions may follow channels."""
         self.foreign.update(id(self.parameter(name)) for name in names if name is not None)
 
     def parameter(self, name: str) -> Any:
-        """A parameter, buffer or other attribute by its qualified name."""
+        """Return a parameter, buffer or other attribute by its qualified name."""
         return attribute_of(self.traced, name)
 
     def canonical(self, name: str) -> str:
-        """The first of the names of a parameter or buffer that several modules share."""
+        """Return the first of all names of a parameter or buffer."""
         return self._names.get(id(self.parameter(name)), name)
 
     @cached_property
@@ -344,21 +345,24 @@ class Flow:
         return names
 
     def assumed(self, reason: str) -> list[np.ndarray]:
-        """Pinned channels of tensors of which nothing is known, for this reason."""
+        """Return the pinned channels of those tensors about which nothing is known for this reason."""
         return [channels for (name, _), channels in self._assumed.items() if self.reasons.get(name) == reason]
 
     def _used_whole(self) -> set[int]:
-        """Identities of the tensors that are used in a way that follows no channels."""
+        """Return the identities of tensors of which at least one use does not follow channels."""
         reads = [node for node in self.traced.graph.nodes if node.op == "get_attr" and not self._is_followed(node)]
         return {*self.foreign, *(id(attribute_of(self.traced, str(node.target))) for node in reads)}
 
     def buffers_used_whole(self) -> frozenset[int]:
-        """Buffers that follow channels where they are computed with, but are used as a whole, too."""
+        """Return the identities of buffers that follow channels in one place, and are used as a whole in another."""
         whole = self._used_whole() & {tensor for tensor, _ in self._bound}
         return frozenset(id(tensor) for tensor in self.traced.buffers() if id(tensor) in whole)
 
     def pin_shared(self) -> frozenset[str]:
-        """Pin what follows channels but is used as a whole, too; returns calls whose weights are: refuse these."""
+        """Pin the channels of parameters and buffers that are also used as a whole.
+
+        Return the names of the read nodes whose weights are among them. The caller must refuse these nodes.
+        """
         self._give_up_picks()
         whole = self._used_whole()
         for (tensor, _), channels in self._bound.items():
@@ -367,13 +371,13 @@ class Flow:
         return frozenset(read.node for read in self.reads if id(self.parameter(read.weight)) in whole)
 
     def _give_up_picks(self) -> None:
-        """Fixed tensors are handed over whole to users of whose output nothing is known after all."""
+        """Remove the picks of users about whose outputs nothing is known. These users get the whole tensor."""
         for user, node, axis in [key for key in self.picks if self.values.get(key[0]) is None]:
             channels = self.picks.pop((user, node, axis)).channels
             self.table.pin(channels, self.reasons.get(user, "constant along the channel axis"), user)
 
     def _is_followed(self, node: fx.Node) -> bool:
-        """Whether all uses of a parameter, or of what is computed from it, are known to follow channels."""
+        """Whether all uses of a parameter, and of tensors computed from it, are known to follow channels."""
         return all(
             asks_for_kind(user)
             or (
@@ -387,7 +391,7 @@ class Flow:
         )
 
     def operator(self, node: fx.Node) -> str:
-        """What a node calls, for people."""
+        """Return the name of a node's operator, for messages."""
         if node.op == "call_module":
             module = self.module(node)
             return (module.function if isinstance(module, CustomFunction) else type(module)).__name__

@@ -1,4 +1,4 @@
-"""Lengths that a network computes, and gives to operators: which channels they count, and what is given too many."""
+"""Lengths that a network computes and passes to operators: the channels that they count, and what exports adapt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from upscale_opt.channels.table import Layout
 
 
 def computed(flow: Flow, node: fx.Node) -> Value:
-    """Arithmetic on lengths and the like: remembers which channels the result counts."""
+    """Rule of arithmetic on lengths and other non-tensors: remember which channels the result counts."""
     counted = [own for x in node.all_input_nodes if (own := flow.sizes.get(x.name)) is not None]
     if any(list(channels_in(flow.value(x))) for x in node.all_input_nodes):
         return flow.unknown(node)
@@ -25,9 +25,9 @@ def computed(flow: Flow, node: fx.Node) -> Value:
 
 
 def with_lengths(flow: Flow, node: fx.Node, result: Layout, given: Sequence[Any]) -> Value:
-    """Settle the lengths given to a node whose output is `result`; see `Flow.lengths` and `Flow.settled`.
+    """Register the lengths in the arguments of a node whose output is `result`; see `Flow.lengths` and `Flow.settled`.
 
-    A rearrangement needs none: an export puts a selection in its place.
+    A rearrangement needs no lengths, because an export replaces it by a selection.
     """
     if any(own.node == node.name for own in flow.selections):
         return result

@@ -1,8 +1,8 @@
-"""Integer-coded channels: which channels of which tensors are the same thing, resolved into blocks.
+"""Channels as integers: which channels of different tensors are the same, and how they form blocks.
 
-While a network is traced every produced channel gets an integer. Elementwise operations *tie* integers, slices
-*cut* between neighbours, unknown operations *pin* them. `ChannelTable.resolve` turns all of that into blocks
-(DESIGN of the problem: docs/model.md) with a handful of array operations; there is no loop over channels.
+During tracing every produced channel gets an integer. Elementwise operators *tie* integers, slices *cut* between
+neighbours, and unknown operators *pin* integers. `ChannelTable.resolve` then computes the blocks (docs/model.md
+explains the problem). It uses a few array operations and no loop over channels.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Layout:
     Attributes
     ----------
     axis
-        Which dimension of the tensor the channels are on.
+        The dimension of the tensor that has the channels.
     channels
-        int64, shape (length of that dimension,): the integer of the channel that each entry belongs to. A channel has
-        several entries behind a flatten, or if it was concatenated with itself.
+        int64, shape (length of that dimension,): for each entry the integer of its channel. A channel has several
+        entries after a flatten, or if it was concatenated with itself.
     """
 
     axis: int
@@ -37,16 +37,16 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class Scattered:
-    """A tensor that is a rearrangement of another one and whose channels are on more than one axis, or on none.
+    """A rearrangement of another tensor after which no single axis has the channels.
 
     Attributes
     ----------
     origin
         Name of the fx node that computes the other tensor.
     layout
-        Its layout.
+        Layout of the other tensor.
     places
-        int64, of the tensor's shape: the flat index in the other tensor of every element.
+        int64, shape of the rearranged tensor: for every element its flat index in the other tensor.
     """
 
     origin: str
@@ -56,7 +56,7 @@ class Scattered:
 
 @dataclass(frozen=True)
 class TensorLayout:
-    """The channel axis of one tensor: dimension `axis` is the concatenation of `blocks`, `size` entries a channel."""
+    """The channel axis of one tensor: dimension `axis` concatenates `blocks`, with `size` entries per channel."""
 
     axis: int
     blocks: tuple[int, ...]
@@ -65,7 +65,7 @@ class TensorLayout:
 
 @dataclass(frozen=True)
 class Pin:
-    """Why channels stay where they are."""
+    """A reason why channels must keep their positions."""
 
     reason: str
     node: str
@@ -74,20 +74,21 @@ class Pin:
 
 @dataclass(frozen=True, eq=False)
 class Resolution:
-    """What the channels of a network amount to.
+    """The blocks that result from all channels of a network.
 
     Attributes
     ----------
     blocks
         The blocks, in the order in which their first channels were produced.
     block_of, index_of
-        int64, shape (num integers,): block of each integer and its index within that block.
+        int64, shape (number of integers,): block of each integer, and its index within that block.
     producers
-        Per block, the name of the operation that produced its first channel.
+        Per block, the name of the operator that produced its first channel.
     reasons
-        Per block, why it is pinned, in the order in which that was found; empty if it is not.
+        Per block, the reasons why it is pinned, in the order of their discovery. Empty if the block is not pinned.
     compartments
-        Sets of channels, each the integers of its entries: blocks inside and outside of one must not change places.
+        Sets of channels, each given by the integers of its entries. A block inside such a set and a block outside of it
+        must not swap positions.
     """
 
     blocks: tuple[Block, ...]
@@ -98,7 +99,7 @@ class Resolution:
     compartments: tuple[np.ndarray, ...]
 
     def layout(self, layout: Layout) -> TensorLayout | None:
-        """The concatenation of whole blocks that a layout is; None if it is none."""
+        """Return a layout as a concatenation of whole blocks. None if it is not one."""
         block, index = self.block_of[layout.channels], self.index_of[layout.channels]
         if not len(block):
             return None
@@ -117,7 +118,7 @@ class Resolution:
 
 @dataclass
 class ChannelTable:
-    """Collects channels, ties, cuts and pins; `resolve` when the whole network has been seen."""
+    """Collects channels, ties, cuts and pins of a whole network. Then `resolve` computes the blocks."""
 
     pins: list[Pin] = field(default_factory=list)
     _size: int = 0
@@ -130,7 +131,7 @@ class ChannelTable:
     _needed: list[np.ndarray] = field(default_factory=list)
 
     def produce(self, num_channels: int, name: str) -> np.ndarray:
-        """New channels of the producer `name`; int64, shape (num_channels,)."""
+        """Create new channels of the producer `name`: int64, shape (num_channels,)."""
         channels = np.arange(self._size, self._size + num_channels)
         self._starts.append(self._size)
         self._names.append(name)
@@ -138,28 +139,31 @@ class ChannelTable:
         return channels
 
     def tie(self, first: np.ndarray, second: np.ndarray) -> None:
-        """Channels at equal positions of both arrays (same shape) must move together."""
+        """Tie the channels at equal positions of two arrays of the same shape: they must move together."""
         if first is not second:
             self._ties.append(np.stack([first, second]))
 
     def cut(self, channels: np.ndarray, position: int, *, whole_parts_may_move: bool = False) -> None:
-        """Channels before and from `position` on must not change places, but perhaps the parts as wholes."""
+        """Keep the channels before `position` apart from those at and after it.
+
+        No channel may move from one part to the other. With `whole_parts_may_move` the two parts as a whole may swap.
+        """
         if 0 < position < len(channels):
             self._cuts.append((int(channels[position - 1]), int(channels[position])))
             if not whole_parts_may_move:
                 self._compartments.append(channels[:position])
 
     def pin(self, channels: np.ndarray, reason: str, node: str) -> None:
-        """The channels keep their places and none is removed."""
+        """Pin channels: they keep their positions, and none may be removed."""
         self._pinned.append(channels)
         self.pins.append(Pin(reason, node, len(channels)))
 
     def need(self, channels: np.ndarray) -> None:
-        """The channels may move but none may be removed."""
+        """Mark channels as needed: they may move, but none may be removed."""
         self._needed.append(channels)
 
     def resolve(self) -> Resolution:
-        """Blocks: maximal chains of tie classes that are neighbours in every producer that holds them."""
+        """Compute the blocks: maximal chains of tie classes that are neighbours in every producer that has them."""
         tie = self._tie_classes()
         producer = np.repeat(np.arange(len(self._starts)), np.diff([*self._starts, self._size]))
         num_classes = int(tie.max(initial=-1)) + 1
@@ -167,7 +171,7 @@ class ChannelTable:
         pinned = np.zeros(num_classes, dtype=bool)
         for channels in self._pinned:
             pinned[tie[channels]] = True
-        # A tie that maps two channels of one producer onto each other: nothing sensible can move.
+        # A tie between two channels of the same producer: pin them, since no useful move is possible.
         by_producer = np.unique(producer * num_classes + tie, return_counts=True)
         tied = np.zeros(num_classes, dtype=bool)
         tied[by_producer[0][by_producer[1] > 1] % max(1, num_classes)] = True
@@ -181,7 +185,7 @@ class ChannelTable:
         chain = self._chains(tie, producer, num_classes)
         first = np.full(num_classes, self._size)
         np.minimum.at(first, tie, np.arange(self._size))
-        # Number blocks by their first channel, and classes within a block likewise.
+        # Number the blocks by their first channels, and the classes within a block in the same way.
         by_first = np.argsort(first)
         block_start = np.full(chain.max(initial=-1) + 1, self._size)
         np.minimum.at(block_start, chain, first)
@@ -215,7 +219,7 @@ class ChannelTable:
         return Resolution(tuple(blocks), block_of, index[tie], producers, tuple(map(tuple, reasons)), compartments)
 
     def _tie_classes(self) -> np.ndarray:
-        """Label of the tie class of every channel; int64, shape (num channels,)."""
+        """Return the label of the tie class of every channel: int64, shape (number of channels,)."""
         if not self._ties:
             return np.arange(self._size)
         first, second = np.concatenate(self._ties, axis=1)
@@ -223,7 +227,7 @@ class ChannelTable:
         return connected_components(graph, directed=False)[1].astype(np.int64)
 
     def _chains(self, tie: np.ndarray, producer: np.ndarray, num_classes: int) -> np.ndarray:
-        """Label of the block of every tie class; int64, shape (num_classes,)."""
+        """Return the label of the block of every tie class: int64, shape (num_classes,)."""
         neighbours = producer[1:] == producer[:-1]
         left, right = tie[:-1][neighbours], tie[1:][neighbours]
         pairs, counts = np.unique(left * num_classes + right, return_counts=True)

@@ -1,7 +1,10 @@
 """The command line.
 
-`cli` has the commands on orders (solve, compare, export, show) and registers the others: `latency` (profile, calibrate,
-check), `pruning` (prune), `learning` (train, evaluate) and `allocation` (allocate). They share `options`, what is
-typed; `values`, which of it makes sense; `spreading`, groups of options and what goes together; `mask_choices` and
-`measuring`, such groups; `sessions`, one run with its stages; and `proofs`.
+- `cli` has the commands on orders (solve, compare, export, show) and registers all other commands.
+- The others are in `latency` (profile, calibrate, check), `pruning` (prune), `learning` (train, evaluate) and
+  `allocation` (allocate).
+- `options` defines the options, and `values` checks their values.
+- `mask_choices` and `measuring` are groups of options. `spreading` puts groups into commands, and refuses options that
+  do not go together.
+- `sessions` runs the stages of one model. `proofs` prints and writes proofs.
 """

@@ -1,4 +1,4 @@
-"""The command `allocate`: a sparsity per layer for a speedup (SPDY)."""
+"""The command `allocate`: chooses a sparsity per layer for a target speedup (SPDY)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def allocate(
     out: options.AllocationDirectory = None,
     json: options.JsonPath = None,
 ) -> None:
-    """Choose how sparse each layer is so that the model meets a speedup; repair its weights, export, and measure."""
+    """Choose a sparsity per layer to reach a speedup; repair the weights, export, and measure."""
     name = required_model(model)
     if speedup is None:
         raise UpscaleError("give --speedup: how many times faster than the dense model, such as 1.5")
@@ -145,7 +145,7 @@ def _loaded(data: str, workers: int) -> Dataset:
 def _images(
     data: Dataset | None, network: Any, shape: tuple[int, ...], images: int | None, seed: int
 ) -> tuple[Any, Any, str]:
-    """Batches to calibrate with, others to look at the result with, and what has to be said about them."""
+    """Batches for calibration, held-out batches, and a message about both."""
     if data is not None:
         data.require_fitting(network)
         if shape[1:] != data.input_shape:
@@ -167,7 +167,7 @@ def _images(
 
 
 def _noise(network: Any, shape: tuple[int, ...], number: int, seed: int) -> Iterator[tuple[Any, Any]]:
-    """One batch of random images with the dense model's labels, made when it is asked for."""
+    """One batch of random images with the dense model's labels. It is made on first use."""
     from upscale_opt.spdy.calibration_data import random_data
 
     data = random_data(network, shape, num_images=number, seed=seed)

@@ -1,7 +1,7 @@
-"""The commands on orders (solve, compare, export, show), and the program that all commands are in.
+"""The commands on orders (solve, compare, export, show), and the program with all commands.
 
-Every command reads its options, checks outputs before any work starts, and calls the library. torch is imported
-inside the functions that need it, so that ``solve --instance`` and ``--help`` do without.
+Every command reads its options, checks outputs before any work starts, and calls the library. Functions import torch
+only where they need it, so ``solve --instance`` and ``--help`` run without torch.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def solve(
     save_proof: options.ProofPath = None,
     json: options.JsonPath = None,
 ) -> None:
-    """Trace, mask, and order every segment with greedy and other solvers; verify the exports; print the table."""
+    """Trace and mask a model, order every segment with greedy and other solvers, verify the exports; print a table."""
     if (model is None) == (instance is None):
         raise UpscaleError("give either --model or --instance")
     solvers = chosen_solvers(solver)
@@ -108,7 +108,7 @@ def solve(
 def _prove(
     problems: Mapping[str, Problem], solutions: Solutions, solvers: list[str], proof: bool, save_proof: Path | None
 ) -> None:
-    """What --proof and --save-proof ask for."""
+    """Print and write the proofs for --proof and --save-proof."""
     if proof:
         say(proofs.proof_text(problems, solutions, solvers))
     if save_proof is not None:
@@ -133,7 +133,7 @@ def compare(
     verify: options.Verify = True,
     json: options.JsonPath = None,
 ) -> None:
-    """As solve, and measure: unpruned, baseline, every solver's export and the floor, interleaved."""
+    """Like solve, and also measure the unpruned model, the baseline, all exports and the floor, interleaved."""
     solvers = chosen_solvers(solver)
     options.require_settings(objective, time_limit)
     options.require_writable(json)
@@ -173,7 +173,7 @@ def export(
     forms: options.Forms = NO_FORMS,
     json: options.JsonPath = None,
 ) -> None:
-    """Export a model by a saved plan, or solve first; write plan, pruned weights and other forms with --export DIR."""
+    """Export a model by a saved plan, or solve first; --export DIR writes plan, pruned weights and other forms."""
     options.require_writable(json)
     options.require_export(forms, out)
     if plan is not None:
@@ -222,7 +222,7 @@ def show(
     segment: options.Segment = None,
     out: options.PictureDirectory = Path("pictures"),
 ) -> None:
-    """Draw the access x channel matrix of every segment with two accesses or more, before and after, as PNG."""
+    """Draw the access x channel matrix of every segment with at least two accesses, before and after, as PNG."""
     from upscale_opt.comparing.pictures import save_picture
 
     if (model is None) == (instance is None):

@@ -46,7 +46,7 @@ def profile(
     dtype: options.DType = "float32",
     json: options.JsonPath = None,
 ) -> None:
-    """Measure a model, and with --plan its baseline and planned exports and their floor beside it, interleaved."""
+    """Measure the latency of a model; with --plan also of its baseline, planned export and floor, interleaved."""
     from upscale_opt.planning.plan_files import read_plan
 
     options.require_writable(json)
@@ -106,7 +106,7 @@ def calibrate(
     measuring: Measuring = DEFAULT_MEASURING,
     json: options.JsonPath = None,
 ) -> None:
-    """Measure what every way of reading costs, for `--objective latency`; what was measured as carefully is kept."""
+    """Measure the cost of every way of reading, for `--objective latency`; measures only what is not yet stored."""
     options.require_writable(json)
     setting = Setting(required_model(model), weights, masks, input_shape, seed, device, measuring)
     prepared, _ = prepare_model(setting, "latency")
@@ -139,7 +139,7 @@ def check(
     out: options.ScatterPath = None,
     json: options.JsonPath = None,
 ) -> None:
-    """Predict and measure eleven orders of one masked model: does the objective `latency` tell the truth?"""
+    """Predict and measure eleven orders of one masked model, to check whether the objective `latency` is accurate."""
     options.require_settings("latency", time_limit)
     options.require_writable(json, out)
     from upscale_opt.latency.environment import environment

@@ -1,4 +1,4 @@
-"""The commands that learn: train, evaluate."""
+"""The training commands: train, evaluate."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CHECKPOINT, MASKS, LOG = "checkpoint.pt", "masks.json", "log.json"
 
 @dataclass(frozen=True)
 class Recipes:
-    """The options on how weights are trained; each field is the option of its name."""
+    """The options on training. Each field is the option with its name."""
 
     epochs: options.Epochs = 20
     lr: options.Rate = 0.05
@@ -50,14 +50,14 @@ class Recipes:
     finetune_epochs: options.FinetuneEpochs = 0
 
     def recipe(self, seed: int) -> Recipe:
-        """For the method."""
+        """The recipe for the method."""
         from upscale_opt.learning.recipes import Recipe
 
         values = {name: value for name, value in vars(self).items() if name != "finetune_epochs"}
         return Recipe(**values, seed=seed)
 
     def finetuning(self, seed: int) -> Recipe | None:
-        """For what follows it, if anything does."""
+        """The recipe for fine-tuning after the method, if any."""
         own = self.recipe(seed)
         if self.finetune_epochs < 0:
             raise UpscaleError(f"--finetune-epochs is {self.finetune_epochs}; give a number from 0 on")
@@ -66,7 +66,7 @@ class Recipes:
 
 @dataclass(frozen=True)
 class Pruned:
-    """The options on what is dropped and how; each field is the option of its name."""
+    """The options on the method and on the channels to drop. Each field is the option with its name."""
 
     method: options.MethodName = FINETUNE
     amount: options.Amount = "0.5"
@@ -89,7 +89,7 @@ class Pruned:
             raise UpscaleError(f"--masks goes with --method {FINETUNE}; leave it out with {self.method}")
 
     def check_typed(self) -> None:
-        """Raise `UpscaleError` if an option was typed that the method has no use for."""
+        """Raise `UpscaleError` if the user typed an option that the method does not use."""
         for names, methods in _OF_METHODS.items():
             if self.method not in methods:
                 spreading.refuse(names, f"--method {self.method} has no use for what is of {', '.join(methods)}")
@@ -97,7 +97,7 @@ class Pruned:
             spreading.refuse(_TARGET, "--masks says which channels stay")
 
     def target(self) -> Target:
-        """How much is dropped."""
+        """The target: how many channels to drop."""
         from upscale_opt.learning.targets import Target
 
         amounts = options.layer_amounts(self.layer_amount, self.profile)
@@ -121,7 +121,7 @@ def train(
     out: options.TrainDirectory = None,
     resume: options.Resume = False,
 ) -> None:
-    """Train a model, prune it by a method that trains, or fine-tune it under masks or as an export (--plan)."""
+    """Train a model, prune it by a method that trains, or fine-tune it with masks or as an export (--plan)."""
     if out is None:
         raise UpscaleError("give --out, a directory for checkpoint, weights, masks and log")
     if plan is not None:
@@ -170,7 +170,7 @@ def evaluate(
     workers: options.Workers = 0,
     json: options.JsonPath = None,
 ) -> None:
-    """Top-1 and top-5 of a model, or of an export (--plan), on the images to test on."""
+    """Measure top-1 and top-5 accuracy of a model, or of an export (--plan), on the test images."""
     options.require_writable(json)
     images = _images(data, workers)
     from tqdm import tqdm
@@ -220,7 +220,7 @@ def _learn(
 
 
 def _built(reference: ModelReference) -> Any:
-    """A model of this reference; its weights do not matter."""
+    """Build a model of this reference with any weights."""
     return load_model_and_input(replace(reference, weights=None), "cpu")[0]
 
 
@@ -239,7 +239,7 @@ def _finetune_export(exported: Exported, images: Dataset, recipe: Recipe, out: P
 def _network(
     model: str | None, weights: str | None, images: Dataset, seed: int, device: str
 ) -> tuple[Any, ModelReference]:
-    """The model of a command line, which must fit the images."""
+    """Load the model of the command line, and require that it fits the images."""
     reference = replace(reference_of(None, model, weights, "1", seed), input_shape=(1, *images.input_shape))
     network, _, notes = load_model_and_input(reference, device)
     remark(notes)
@@ -250,7 +250,7 @@ def _network(
 def _export(
     plan: Path, model: str | None, weights: str | None, images: Dataset, seed: int, device: str, *, trains: bool
 ) -> Exported:
-    """An export by its plan; its weights are given, or beside the plan. The seed is of a training, if it trains."""
+    """Load an export by its plan. Its weights are given, or beside the plan. The seed matters only for training."""
     from upscale_opt.exporting.exporter import load
     from upscale_opt.models.loading import read_state_dict
     from upscale_opt.planning.plan_files import read_plan
@@ -276,7 +276,7 @@ def _images(data: str | None, workers: int) -> Dataset:
 
 
 def _require_fresh(out: Path, resume: bool) -> None:
-    """Raise if a training is in the directory that is not to be resumed."""
+    """Raise an error if the directory has a training run that should not be resumed."""
     if not resume and out.is_dir() and any(out.glob("checkpoint*.pt")):
         raise UpscaleError(f"there is a training in {out}; add --resume to go on with it, or choose another directory")
 
@@ -284,7 +284,7 @@ def _require_fresh(out: Path, resume: bool) -> None:
 def _write_log(
     out: Path, asked: Mapping[str, Any], epochs: Any, test: Any, log: list[dict[str, Any]], masks: Mapping[str, Any]
 ) -> None:
-    """What was asked for, what every epoch came to, and what the method did."""
+    """Write the settings, the result of every epoch, and the log of the method."""
     from problems.files import write_text_atomically
     from upscale_opt.latency.environment import environment
 

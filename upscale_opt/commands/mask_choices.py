@@ -1,6 +1,6 @@
-"""Which masks a command line asks for, and from there to a mask for every consumer.
+"""The options on masks, and how they become one mask for every consumer.
 
-torch is imported inside the function that needs it, so that ``solve --instance`` does without.
+Functions import torch only where they need it, so ``solve --instance`` runs without torch.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MaskChoice:
-    """The options on masks of a command; each field is the option of its name.
+    """The options on masks of a command. Each field is the option with its name.
 
     Raises
     ------
     MaskError
-        If a value makes no sense, alone or beside the others.
+        If a value is invalid, or does not go with the others.
     """
 
     amount: options.Amount = "0.5"
@@ -47,7 +47,7 @@ class MaskChoice:
             raise MaskError(f"{self._given} says which channels stay; leave out {option}, which goes with --amount")
 
     def check_typed(self) -> None:
-        """Raise `UpscaleError` if an amount was typed beside files that say what stays."""
+        """Raise `UpscaleError` if the user typed an amount although mask files decide what is kept."""
         if self.is_given:
             spreading.refuse(("amount",), f"{self._given} says which channels stay")
 
@@ -57,7 +57,7 @@ class MaskChoice:
 
     @property
     def is_given(self) -> bool:
-        """Whether files say what stays, and not an amount."""
+        """Whether mask files decide what is kept, instead of an amount."""
         return self.masks is not None or self.output_masks is not None
 
     def __str__(self) -> str:
@@ -67,7 +67,7 @@ class MaskChoice:
         return source if self.mode == INPUT else f"{source} {self.mode}"
 
     def to_dict(self) -> dict[str, Any]:
-        """What the JSON document says of the choice."""
+        """The choice, for the JSON document."""
         return {
             "mode": self.mode,
             "ignore": list(self.ignore),
@@ -77,12 +77,12 @@ class MaskChoice:
 
 
 def settle(graph: Graph, choice: MaskChoice) -> MaskedGraph:
-    """A mask for every consumer of a traced model.
+    """Make a mask for every consumer of a traced model.
 
     Raises
     ------
     MaskError
-        If a file of masks cannot be read, or a name in it or among those to ignore is unknown.
+        If a mask file cannot be read, or a name in the file or a name to ignore is unknown.
     """
     from upscale_opt.masking.constrained import constrained_masks
     from upscale_opt.masking.input_masks import effective_masks, l2_masks
@@ -104,12 +104,12 @@ def settle(graph: Graph, choice: MaskChoice) -> MaskedGraph:
 
 
 def settle_outputs(graph: Graph, choice: MaskChoice) -> dict[str, Any]:
-    """The output masks of producers that a choice asks for; none on the input side.
+    """Make the output masks of a choice. In modes of the input side, there are none.
 
     Raises
     ------
     MaskError
-        If a file of masks cannot be read or does not fit, or a name to ignore is unknown.
+        If a mask file cannot be read or does not fit, or a name to ignore is unknown.
     """
     from upscale_opt.masking.output_masks import l2_output_masks, normalise_output_masks
 

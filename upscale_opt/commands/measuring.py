@@ -1,6 +1,6 @@
-"""The options on how latencies are measured and where cost tables are kept.
+"""The options on the measurement of latencies and on the directory of cost tables.
 
-torch is imported inside the functions that need it, so that ``solve --instance`` does without.
+Functions import torch only where they need it, so ``solve --instance`` runs without torch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measuring:
-    """The options on measuring of a command; each field is the option of its name."""
+    """The options on measurements of a command. Each field is the option with its name."""
 
     batch: options.Batch = None
     memory_format: options.MemoryFormat = "contiguous"
@@ -33,30 +33,30 @@ class Measuring:
         alignment(self.align, "--align")
 
     def shape(self, given: tuple[int, ...]) -> tuple[int, ...]:
-        """The input shape with the batch size asked for.
+        """The input shape, with the batch size of --batch.
 
         Raises
         ------
         UpscaleError
-            If the batch size, the memory format or the dtype make no sense.
+            If the batch size, the memory format or the dtype is invalid.
         """
         options.require_dtype(self.dtype)
         return options.settled_shape(given, self.batch, self.memory_format)
 
     @property
     def directory(self) -> Path:
-        """Where cost tables are kept."""
+        """The directory of the cost tables."""
         from upscale_opt.latency.cost_tables import default_directory
 
         return self.tables or default_directory()
 
     def conditions(self, x: Any) -> Conditions:
-        """What measured latencies of a model on this input depend on besides shapes.
+        """The conditions, besides shapes, on which measured latencies of a model on this input depend.
 
         Raises
         ------
         ModelError
-            If there is no such backend, or it does not fit the device.
+            If the backend does not exist, or does not fit the device.
         """
         from upscale_opt.latency.calibration import conditions_of
 
@@ -87,7 +87,7 @@ class Measuring:
         return padded(masked, found)
 
     def costs(self, x: Any) -> CostModel:
-        """The tables that were measured under these conditions, with the analytic model for what was not."""
+        """The tables measured under these conditions. For other shapes, the analytic model."""
         from upscale_opt.latency.cost_tables import CostTables
         from upscale_opt.latency.measured_costs import MeasuredCosts
         from upscale_opt.planning.cost_model import AnalyticCosts

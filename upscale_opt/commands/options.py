@@ -1,4 +1,4 @@
-"""The command line's options: their types and help, what they mean, and checks before any work starts."""
+"""The options of the command line: their types, help texts and meaning, and checks before any work starts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from upscale_opt.saving.forms import require_forms
 
 MOST_PROCESSES = 1024
 DTYPES = ("float32", "tf32", "float16", "bfloat16")
-"""Those of `upscale_opt.models.precisions`, which needs torch."""
+"""The names of `upscale_opt.models.precisions`. That module imports torch, so they are repeated here."""
 
 Model = Annotated[str | None, typer.Option(help="A torchvision model, timm:NAME, or path/to/file.py:factory.")]
 Weights = Annotated[str | None, typer.Option(help="DEFAULT, or the path of a checkpoint. [default: random weights]")]
@@ -270,7 +270,7 @@ PictureDirectory = Annotated[Path, typer.Option("--out", help="Directory for the
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
-    """``1,3,224,224`` as a tuple.
+    """Parse a shape such as ``1,3,224,224``.
 
     Raises
     ------
@@ -284,12 +284,12 @@ def parse_shape(text: str) -> tuple[int, ...]:
 
 
 def layer_amounts(given: Iterable[str], profile: Path | None) -> dict[str, float | str]:
-    """Amounts of layers' own: those of a sparsity profile, then ``PATTERN=AMOUNT`` one by one.
+    """Amounts for single layers: first those of a sparsity profile, then each ``PATTERN=AMOUNT``.
 
     Raises
     ------
     UpscaleError
-        If a text is not of that kind.
+        If a text does not have this form.
     ProblemError
         If the profile cannot be read.
     """
@@ -298,31 +298,31 @@ def layer_amounts(given: Iterable[str], profile: Path | None) -> dict[str, float
         pattern, sign, amount = text.rpartition("=")
         if not sign or not pattern:
             raise UpscaleError(f"--layer-amount {text!r} is not understood; write it like layer4.*=0.7")
-        amounts.pop(pattern, None)  # the last that matches a layer counts
+        amounts.pop(pattern, None)  # if several match a layer, the last one counts
         amounts[pattern] = amount
     return amounts
 
 
 def require_settings(objective: str, time_limit: float) -> None:
-    """Raise unless the objective exists and the time limit is positive."""
+    """Raise an error unless the objective exists and the time limit is positive."""
     objective_named(objective)
     if not time_limit > 0:
         raise UpscaleError(f"--time-limit is {time_limit:g}; give a number of seconds above 0")
 
 
 def require_dtype(name: str) -> None:
-    """Raise `UpscaleError` unless there is a precision of this name."""
+    """Raise `UpscaleError` unless this precision exists."""
     if name not in DTYPES:
         raise UpscaleError(f"there is no dtype {name!r}; choose one of {', '.join(DTYPES)}")
 
 
 def settled_shape(shape: tuple[int, ...], batch: int | None, memory_format: str) -> tuple[int, ...]:
-    """The input shape with the batch size that --batch asks for, checked against the memory format.
+    """The input shape with the batch size of --batch, checked against the memory format.
 
     Raises
     ------
     UpscaleError
-        If the batch size is not positive, or the memory format is unknown or not one of this shape.
+        If the batch size is not positive, or the memory format is unknown or does not fit the shape.
     """
     if memory_format not in MEMORY_FORMATS:
         raise UpscaleError(f"there is no memory format {memory_format!r}; choose from {', '.join(MEMORY_FORMATS)}")
@@ -336,19 +336,19 @@ def settled_shape(shape: tuple[int, ...], batch: int | None, memory_format: str)
 
 
 def require_writable(*paths: Path | None) -> None:
-    """Raise unless every output file could be written; nothing is created."""
+    """Raise an error unless every output file can be written. Nothing is created."""
     for path in paths:
         if path is None:
             continue
         if path.is_dir():
             raise UpscaleError(f"cannot write {path}: it is a directory; name a file")
         if path.exists() and not path.is_file():
-            continue  # a device or pipe is written to directly
+            continue  # devices and pipes are written directly
         _probe(path.parent, path)
 
 
 def require_directory(path: Path | None) -> None:
-    """Raise unless an output directory exists or can be made; it is made."""
+    """Raise an error unless an output directory exists or can be created. It is created."""
     if path is None:
         return
     try:
@@ -359,7 +359,7 @@ def require_directory(path: Path | None) -> None:
 
 
 def require_creatable(path: Path | None) -> None:
-    """Raise unless a directory could be written to, or made; nothing is created."""
+    """Raise an error unless a directory can be written or created. Nothing is created."""
     if path is None:
         return
     existing = next((own for own in (path, *path.absolute().parents) if own.exists()), path)
@@ -369,7 +369,7 @@ def require_creatable(path: Path | None) -> None:
 
 
 def require_export(forms: list[str], directory: Path | None) -> None:
-    """As `require_directory`, and raise unless the export can be saved in these forms there."""
+    """As `require_directory`. Also raise an error unless the export can be saved in these forms."""
     if forms and directory is None:
         raise UpscaleError("--format needs a place to write to; add --export DIR")
     require_forms(forms)

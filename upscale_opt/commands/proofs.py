@@ -1,6 +1,7 @@
-"""What ``--proof`` prints and ``--save-proof`` writes: per segment the strongest proof, in words and as files.
+"""Output of ``--proof`` and ``--save-proof``: the strongest proof of each segment, in words and as files.
 
-A directory gets, per segment, everything that ``python -m problems.checking`` asks for. Knows no torch.
+For each segment, a directory gets all files that ``python -m problems.checking`` needs. This module does not import
+torch.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _MOST_LINES = 12
 
 
 def proof_text(problems: Mapping[str, Problem], solutions: Solutions, solvers: Sequence[str]) -> str:
-    """What was proven about every segment with at least two accesses, and how it compares with the best order found."""
+    """The proofs of all segments with at least two accesses, in words, compared with the best orders found."""
     lines = []
     for segment in solutions:
         proof, best = strongest_proof(solutions[segment], solvers), best_result(solutions[segment], solvers)
@@ -35,7 +36,7 @@ def proof_text(problems: Mapping[str, Problem], solutions: Solutions, solvers: S
 
 
 def without_proofs(problems: Mapping[str, Problem]) -> tuple[str, ...]:
-    """What has to be said of the segments of a model that there are no proofs of."""
+    """A message about the segments of a model that have no proofs."""
     arranged = [segment for segment, problem in problems.items() if problem.bundles]
     if not arranged:
         return ()
@@ -47,23 +48,23 @@ def without_proofs(problems: Mapping[str, Problem]) -> tuple[str, ...]:
 
 
 def strongest_proof(results: Mapping[str, Result], solvers: Sequence[str]) -> Proof | None:
-    """The proof of the highest bound, of the first solver on ties; None without any."""
+    """The proof with the highest bound. On ties, of the first solver. None if there is no proof."""
     proofs = [proof for name in solvers if (proof := results[name].proof) is not None]
     return max(proofs, key=lambda proof: proof.bound, default=None)
 
 
 def best_result(results: Mapping[str, Result], solvers: Sequence[str]) -> Result:
-    """The result of least value, of the first solver on ties."""
+    """The result with the least objective. On ties, of the first solver."""
     return min((results[name] for name in solvers), key=lambda result: result.objective)
 
 
 def require_proof_path(path: Path | None, *, single: bool) -> None:
-    """Raise unless proofs can be written: to a file ``*.json`` if there is a `single` one, or into a directory.
+    """Raise an error unless proofs can be written. A ``*.json`` file is for a `single` proof, a directory for many.
 
     Raises
     ------
     UpscaleError
-        If they cannot.
+        If proofs cannot be written.
     """
     if path is None or not _is_file(path):
         options.require_directory(path)
@@ -74,9 +75,10 @@ def require_proof_path(path: Path | None, *, single: bool) -> None:
 
 
 def save_proofs(problems: Mapping[str, Problem], solutions: Solutions, solvers: Sequence[str], path: Path) -> int:
-    """Write the proof of a single segment to a file, or of all segments, each with instance and order, to a directory.
+    """Write the proof of one segment to a file, or the proofs of all segments to a directory.
 
-    Returns how many there were: segments without a proof are left out.
+    The directory also gets the instance and the order of each segment. Returns the number of proofs. Segments without a
+    proof are left out.
 
     Raises
     ------

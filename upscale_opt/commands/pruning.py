@@ -1,4 +1,4 @@
-"""The command `prune`: masks by any importance, and the weights that go with them."""
+"""The command `prune`: makes masks by any importance, and writes the masked weights."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ DEFAULT_SHAPE = "1,3,224,224"
 
 @dataclass(frozen=True)
 class Ranking:
-    """The options on which channels go; each field is the option of its name.
+    """The options on which channels to drop. Each field is the option with its name.
 
     Raises
     ------
     UpscaleError
-        If a value makes no sense, alone or beside the others.
+        If a value is invalid, or does not go with the others.
     """
 
     importance: options.ImportanceName = "l2"
@@ -53,11 +53,11 @@ class Ranking:
             raise MaskError(f"there is no mode {self.mode!r} for prune; choose {INPUT}, {CONSTRAINED} or {OUTPUT}")
 
     def amounts(self) -> dict[str, float | str]:
-        """Layers to amounts of their own: those of the profile, then those given one by one."""
+        """Layer patterns to amounts: first those of the profile, then those of --layer-amount."""
         return options.layer_amounts(self.layer_amount, self.profile)
 
     def to_dict(self) -> dict[str, Any]:
-        """What the JSON document says of it."""
+        """The options, for the JSON document."""
         values = {name: value for name, value in vars(self).items() if name != "profile"}
         return {**values, "ignore": list(self.ignore), "layer_amount": self.amounts()}
 
@@ -85,7 +85,7 @@ def prune(
     export: options.ExportDirectory = None,
     json: options.JsonPath = None,
 ) -> None:
-    """Choose masks by an importance; write them with the masked weights, and the pruned model with --export."""
+    """Choose masks by an importance; write them and the masked weights, and with --export the pruned model."""
     if out is None:
         raise UpscaleError("give --out, a directory for masks and weights")
     if export is None:
@@ -117,7 +117,7 @@ def prune(
     graph = trace(network, x)
     masks = _ranked(graph, ranking, amounts, images, seed)
     options.require_directory(out)
-    is_output = ranking.mode == OUTPUT  # masked behind normalisation and activation: no weight is zero for that
+    is_output = ranking.mode == OUTPUT  # masks apply after normalisation, so no weight is zero
     axes = {} if is_output else {name: graph.consumers[name].input_axis for name in masks}
     masked = masked_copy(network, {} if is_output else masks, axes)
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in masked.state_dict().items()}
@@ -143,9 +143,9 @@ def _loaded(data: str, workers: int) -> Dataset:
 
 
 def _require_data(importance: str, images: Dataset | None, network: Any) -> None:
-    """Raise if the importance looks at images and there are none, or if they do not fit; the model is loaded first.
+    """Raise an error if the importance needs images and there are none, or if the images do not fit the model.
 
-    Its file may register the importance.
+    The model must be loaded first, because its file may register the importance.
     """
     from upscale_opt.importance.registry import importance_named
 
@@ -159,7 +159,7 @@ def _require_data(importance: str, images: Dataset | None, network: Any) -> None
 def _ranked(
     graph: Graph, ranking: Ranking, amounts: Mapping[str, float | str], images: Dataset | None, seed: int
 ) -> dict[str, np.ndarray]:
-    """The masks, exactly as many channels as asked for."""
+    """The masks. They drop exactly as many channels as asked for."""
     from tqdm import tqdm
 
     from upscale_opt.importance.criteria import GLOBAL
@@ -194,7 +194,7 @@ def _ranked(
 
 
 def _export(setting: Setting, search: Search, directory: Path, verify: bool) -> dict[str, float]:
-    """The pruned model, its channels in the best order found."""
+    """Export the pruned model, with its channels in the best order found."""
     from upscale_opt.planning.solutions import best_solver
 
     run = Run(setting, search, None)

@@ -1,6 +1,6 @@
-"""One run of the command line: a setting, a search, and the stages of a model, with what is left by an interrupt.
+"""One run of the command line: its settings, its search, and its stages. An interrupt keeps the results so far.
 
-torch is imported inside the functions that need it, so that ``solve --instance`` does without.
+Functions import torch only where they need it, so ``solve --instance`` runs without torch.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Search:
-    """How segments are solved."""
+    """Settings of solving segments."""
 
     solvers: list[str]
     objective: str
@@ -41,7 +41,7 @@ class Search:
     proof: bool = False
 
     def run(self, problems: Any) -> Any:
-        """Yield (segment, solver, result)."""
+        """Solve the problems. Yields (segment, solver, result)."""
         return each_solution(
             problems,
             self.solvers,
@@ -55,7 +55,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Setting:
-    """Which model, with which masks, where."""
+    """The model, its masks, and its device."""
 
     model: str
     weights: str | None
@@ -67,7 +67,7 @@ class Setting:
 
 
 class Run:
-    """One model through the stages; an interrupt leaves in the JSON what is solved and the best orders so far."""
+    """All stages of one model. After an interrupt, the JSON file has the solved segments and the best orders so far."""
 
     def __init__(self, setting: Setting, search: Search, json: Path | None) -> None:
         self.setting, self.search, self.json = setting, search, json
@@ -76,7 +76,7 @@ class Run:
         remark(self.prepared.messages)
 
     def solve(self) -> None:
-        """Every segment, every solver."""
+        """Solve every segment with every solver."""
         try:
             for segment, name, result in self.search.run(self.prepared.problems):
                 self.solutions.setdefault(segment, {})[name] = result
@@ -85,7 +85,7 @@ class Run:
             raise
 
     def export(self, *, verify: bool, baseline: bool = False, only: str | None = None) -> dict[str, Exported]:
-        """Every solver's plan carried out and verified."""
+        """Export and verify the plan of every solver."""
         from upscale_opt.comparing.comparison import export_all
 
         solvers = [only] if only is not None else self.search.solvers
@@ -104,7 +104,7 @@ class Run:
             raise
 
     def report(self, exports: dict[str, Exported], **extra: Any) -> None:
-        """Table, what was verified, what is pinned, and the JSON document."""
+        """Print the table, the verification results and the pinned channels; write the JSON document."""
         setting, objective = self.setting, self.search.objective
         title = f"{setting.model}, {setting.masks}, objective {objective}"
         costs = self.prepared.costs
@@ -124,7 +124,7 @@ class Run:
         say(padding_summary(self.prepared))
         for pin in self.prepared.graph.unsupported:
             if not pin.num_channels:
-                continue  # a layer that is skipped
+                continue  # a skipped layer
             say(f"pinned: {pin.num_channels} channels at {pin.node} ({pin.reason})")
         for name in self.prepared.graph.used:
             say(f"fixed: the value of {name} has become part of the code")
@@ -136,7 +136,7 @@ class Run:
         self.write(exports, **extra)
 
     def masks_summary(self) -> str:
-        """What was asked of the masks and what was done, in one line."""
+        """Asked and kept channels of the masks, in one line."""
         from upscale_opt.masking.rounding import summary
 
         choice = self.setting.masks
@@ -147,7 +147,7 @@ class Run:
         return f"{text}; {sum(int(own.sum()) for own in outputs)} of {sum(map(len, outputs))} output channels kept"
 
     def write(self, exports: dict[str, Exported], **extra: Any) -> None:
-        """The JSON document, if it was asked for."""
+        """Write the JSON document, if there is a path for it."""
         from upscale_opt.rewriting.exports import gradients_of
 
         options.write_json(self._document(self._errors(exports), gradients_of(exports), **extra), self.json)
@@ -197,7 +197,7 @@ class Run:
 
 
 def solve_instance(problem: Problem, search: Search, json: Path | None) -> Solutions:
-    """Solve one problem, print the table and write the document; returns the results under the problem's name."""
+    """Solve one problem, print the table and write the document. Returns the results under the problem's name."""
     problems = {problem.name: problem}
     solutions: Solutions = {problem.name: {}}
     costs = "instance" if objective_named(search.objective).uses_tables else None
@@ -238,7 +238,7 @@ def padding_summary(prepared: MaskedModel) -> str:
 
 
 def prepare_model(setting: Setting, objective: str) -> tuple[MaskedModel, ModelReference]:
-    """Build, trace and mask the model of a setting; its problems have what the objective needs."""
+    """Build, trace and mask the model of a setting. Its problems have the cost tables that the objective needs."""
     from upscale_opt.comparing.pruning import prepare
     from upscale_opt.latency.backends import require_backend
     from upscale_opt.masking.output_masks import normalise_output_masks
@@ -267,10 +267,11 @@ def prepare_model(setting: Setting, objective: str) -> tuple[MaskedModel, ModelR
 def load_model_and_input(
     reference: ModelReference, device: str, memory_format: str = "contiguous", precision: str | None = None
 ) -> tuple[Any, Any, tuple[str, ...]]:
-    """The model and a random input, on the device and in a memory format, and what has to be said about the model.
+    """Load the model and make a random input, on the device and in a memory format. Also returns notes on the model.
 
-    In a precision (`upscale_opt.models.precisions`), or in float32 as torch computes with it on the device by default.
-    What `torch.nn.utils.prune` dropped is made permanent, and weights that are computed at every call become plain.
+    Both are in the given precision (`upscale_opt.models.precisions`). Default: float32, as torch computes it on the
+    device by default. Pruning by `torch.nn.utils.prune` is made permanent. Weights that are computed at every call
+    become plain weights.
     """
     import torch
 
@@ -314,7 +315,7 @@ def load_model_and_input(
 def reference_of(
     plan: Plan | None, model: str | None, weights: str | None, input_shape: str, seed: int
 ) -> ModelReference:
-    """What a plan says of its model, unless the command line names another model or other weights."""
+    """The model reference of a plan. The command line may name another model or other weights."""
     from upscale_opt.models.references import ModelReference
 
     stored = plan.model if plan is not None else None
@@ -324,7 +325,7 @@ def reference_of(
 
 
 def refuse_beside(plan: Plan, *names: str) -> None:
-    """Raise `UpscaleError` if one of these options was typed, though a plan says which seed and shape its model has."""
+    """Raise `UpscaleError` if the user typed one of these options although the plan sets seed and input shape."""
     if plan.model is not None:
         shape = ",".join(map(str, plan.model.input_shape))
         spreading.refuse(names, f"the plan is of a model with seed {plan.model.seed} and input shape {shape}")
@@ -333,7 +334,7 @@ def refuse_beside(plan: Plan, *names: str) -> None:
 def export_by_plan(
     path: Path, model: str | None, weights: str | None, input_shape: str, seed: int, device: str, *, verify: bool
 ) -> Exported:
-    """Export by a plan file; the plan says which model, unless the command line does."""
+    """Export by a plan file. The plan names the model, unless the command line does."""
     from upscale_opt.exporting.exporter import export as run_export
     from upscale_opt.planning.plan_files import read_plan
 
@@ -345,18 +346,18 @@ def export_by_plan(
 
 
 def required_model(model: str | None) -> str:
-    """The model's name, which must have been given."""
+    """The name of the model. It is an error if it is missing."""
     if model is None:
         raise UpscaleError("give --model: a torchvision name, timm:NAME, or path/to/file.py:factory")
     return model
 
 
 def remark(messages: Iterable[str]) -> None:
-    """Print what has to be said to standard error."""
+    """Print notes to standard error."""
     for message in messages:
         print(f"note: {message}", file=sys.stderr)
 
 
 def say(text: str) -> None:
-    """Print to standard output at once."""
+    """Print to standard output, without buffering."""
     print(text, flush=True)

@@ -1,7 +1,7 @@
-"""Commands as typer sees them: groups of options spread out, and what was typed kept apart from what is the default.
+"""Makes typer commands: replaces groups of options by single options, and distinguishes typed options from defaults.
 
-An option that says nothing beside another one is refused by name (`refuse`, `alone`): silence would be taken for
-consent.
+If an option has no effect beside another one, it is refused by name (`refuse`, `alone`). If it were silently ignored,
+users would think that it has an effect.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _TYPED: ContextVar[Mapping[str, str]] = ContextVar("typed", default=MappingProxy
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with the fields of its dataclass parameters, all options, in place of the parameters themselves.
+    """Replace the dataclass parameters of a command by their fields, which are options.
 
-    While it runs, `refuse` knows which options were typed. A group that has a method ``check_typed`` is asked first
-    whether they go together.
+    While the command runs, `refuse` knows which options were typed. If a group has a method ``check_typed``, it is
+    called first, to check that these options go together.
     """
     signature = inspect.signature(command)
     hints = get_type_hints(command, include_extras=True)
@@ -68,16 +68,16 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def alone(name: str, others: Collection[str], reason: str) -> Callable[[_Command], _Command]:
-    """Mark a command, for `spread`: beside one option only some others have an effect, the rest is refused.
+    """Mark a command for `spread`: beside the option `name`, only the options `others` are allowed.
 
     Parameters
     ----------
     name
         Name of the option's parameter.
     others
-        Those of the options that may go with it.
+        Names of the options that may go with it.
     reason
-        As of `refuse`.
+        As for `refuse`.
     """
 
     def mark(command: _Command) -> _Command:
@@ -88,7 +88,7 @@ def alone(name: str, others: Collection[str], reason: str) -> Callable[[_Command
 
 
 def _flags(context: typer.Context) -> dict[str, str]:
-    """Names of parameters that were typed, to their options."""
+    """Names of typed parameters to their options."""
     typed = {}
     for parameter in context.command.params:
         name = str(parameter.name)
@@ -100,19 +100,19 @@ def _flags(context: typer.Context) -> dict[str, str]:
 
 
 def refuse(names: Collection[str], reason: str) -> None:
-    """Raise if one of these options was typed.
+    """Raise an error if one of these options was typed.
 
     Parameters
     ----------
     names
         Names of parameters.
     reason
-        A clause that says why they have no effect.
+        A clause that says why these options have no effect.
 
     Raises
     ------
     UpscaleError
-        If one was typed; it is named.
+        If one of them was typed. The message names it.
     """
     found = [option for name, option in _TYPED.get().items() if name in names]
     if found:

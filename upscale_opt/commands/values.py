@@ -1,4 +1,4 @@
-"""Numbers, paths and names that options take: callbacks, so that odd values are sentences that name their option."""
+"""Callbacks that check the numbers, paths and names of options. Their error messages name the option."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from solvers import SolverError
 from upscale_opt.errors import UpscaleError
 
 MOST = 2**31 - 1
-"""No count is higher: what counts channels, images and processes holds 32 bits."""
+"""Upper limit of all counts: channels, images and processes are counted in 32 bits."""
 MOST_SEED = 2**32 - 1
 MOST_SECONDS = 1e9
 
@@ -21,7 +21,7 @@ Check = Callable[[typer.CallbackParam, Any], Any]
 
 
 def whole(least: int, most: int = MOST) -> Check:
-    """A callback for an option that takes whole numbers from `least` to `most`; what is not given passes."""
+    """A callback for an option that takes whole numbers from `least` to `most`. It accepts a missing value."""
     range_ = f"of at least {least}" if most == MOST else f"from {least} to {most}"
 
     def check(param: typer.CallbackParam, value: Any) -> Any:
@@ -33,7 +33,7 @@ def whole(least: int, most: int = MOST) -> Check:
 
 
 def real(*, least: float | None = None, above: float | None = None, below: float = math.inf) -> Check:
-    """A callback for an option that takes numbers from `least` on, or above a limit, and below another one."""
+    """A callback for an option that takes numbers of at least `least` or above `above`, and below `below`."""
     first = f"from {least:g} on" if least is not None else f"above {above:g}"
     range_ = first if math.isinf(below) else f"{first} and below {below:g}"
 
@@ -49,7 +49,7 @@ def real(*, least: float | None = None, above: float | None = None, below: float
 
 
 def nameable(param: typer.CallbackParam, value: Any) -> Any:
-    """A callback for an option that takes a path: the system can look for it, whether it is there or not."""
+    """A callback for an option that takes a path. The path must be valid on this system, but need not exist."""
     if value is not None:
         try:
             Path(value).exists()
@@ -62,19 +62,19 @@ def nameable(param: typer.CallbackParam, value: Any) -> Any:
 
 
 def _short(value: int) -> str:
-    """A number as it was typed, unless it has more digits than a line."""
+    """A number as text. If it has too many digits for a line, it is rounded."""
     return str(value) if abs(value) < 10**20 else f"about {float(min(abs(value), 10**300)):.0e}"
 
 
 def chosen_solvers(names: list[str]) -> list[str]:
-    """The solvers to run: greedy first, each once.
+    """The solvers to run: greedy first, and each solver once.
 
     Raises
     ------
     SolverError
         If a name is not registered.
     """
-    from solvers import solver_names  # loads every solver
+    from solvers import solver_names  # this import loads every solver
 
     chosen = list(dict.fromkeys(["greedy", *names]))
     for name in chosen:

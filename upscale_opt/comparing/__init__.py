@@ -1,5 +1,9 @@
-"""Several orders of one network side by side: solved, exported, verified, measured, and shown.
+"""Compares several orders of one network: solved, exported, verified, measured, and shown side by side.
 
-`comparison` is the whole road in one call, `order_checks` compares predictions with measurements, `floors` is what no
-order can beat; `reports`, `pictures` and `scatter` show them.
+- `pruning` makes masked models: `prune` and `prepare`. `masked_model` is the result, with everything that can be done
+  with it.
+- `comparison` does the whole comparison of solvers in one call.
+- `order_checks` compares predictions with measurements.
+- `floors` makes the network that no order can beat.
+- `reports`, `pictures` and `scatter` show the results.
 """

@@ -1,4 +1,4 @@
-"""Several solvers compared on one masked model: solved, exported, verified and measured, and shown side by side."""
+"""Compares several solvers on one masked model: solves, exports, verifies, measures, and shows them side by side."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Masked(Protocol):
 
     @property
     def model(self) -> nn.Module:
-        """As given."""
+        """The original model, unchanged."""
         ...
 
     @property
     def example_inputs(self) -> Any:
-        """As given."""
+        """The example inputs, unchanged."""
         ...
 
     @property
@@ -57,7 +57,7 @@ class Masked(Protocol):
 
     @property
     def messages(self) -> tuple[str, ...]:
-        """What had to be said about the masks."""
+        """Messages about the masks."""
         ...
 
     @property
@@ -72,7 +72,7 @@ class Masked(Protocol):
 
     @property
     def costs(self) -> CostModel | None:
-        """Where the problems' cost tables come from."""
+        """The source of the problems' cost tables."""
         ...
 
     @property
@@ -86,7 +86,7 @@ class Masked(Protocol):
         ...
 
     def read_cheaply(self, chosen: Plan) -> Plan:
-        """The plan with the cheapest ways to read."""
+        """Change a plan to the cheapest readings."""
         ...
 
     def floor(self) -> nn.Module:
@@ -94,7 +94,7 @@ class Masked(Protocol):
         ...
 
     def verifier(self) -> Verifier:
-        """What exports are verified by."""
+        """The verifier for exports of this model."""
         ...
 
 
@@ -112,7 +112,7 @@ class Comparison:
         Variant (``baseline`` or a solver's name) to verified export.
     latencies
         ``unpruned``, ``baseline``, every solver's name and ``floor`` (`upscale_opt.comparing.floors`) to the measured
-        latency; empty if it was not measured.
+        latency. Empty if nothing was measured.
     objective
         Name of the objective.
     """
@@ -129,7 +129,7 @@ class Comparison:
         return tuple(name for name in self.exports if name != "baseline")
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON document of docs/formats.md, latencies included: every figure of every segment and solver."""
+        """The JSON document of docs/formats.md, with latencies: all figures of all segments and solvers."""
         verified = {name: e.verification.relative_error for name, e in self.exports.items() if e.verification}
         return reports.document(
             self.masked.problems,
@@ -166,7 +166,7 @@ def export_all(
     verify: bool = True,
     progress: bool = False,
 ) -> dict[str, Exported]:
-    """Export every solver's plan, and the baseline if asked, each verified against the same masked model.
+    """Export every solver's plan, and the baseline if wanted. All are verified against the same masked model.
 
     Raises
     ------
@@ -211,7 +211,7 @@ def compare_solvers(
     repeats: int | None = None,
     progress: bool = False,
 ) -> Comparison:
-    """What `upscale_opt.MaskedModel.compare` returns; the masked model's problems have what the objective needs."""
+    """Compare solvers, for `upscale_opt.MaskedModel.compare`. The problems must have what the objective needs."""
     solutions: Solutions = {}
     for segment, name, result in each_solution(
         masked.problems, solvers, objective=objective, time_limit=time_limit, seed=seed, progress=progress
@@ -232,7 +232,7 @@ def measure_all(
     backend: str | None = None,
     progress: bool = False,
 ) -> dict[str, Profile]:
-    """Latency of the unpruned model, of every export, and of the floor, which no order can beat; interleaved."""
+    """Interleaved latencies of the unpruned model, of every export, and of the floor (which no order can beat)."""
     models = {"unpruned": masked.model, **{name: exported.module for name, exported in exports.items()}}
     models[reports.FLOOR] = masked.floor()
     with unchanged(masked.model):

@@ -1,4 +1,4 @@
-"""The floor: the pruned network with every selection deleted, what no order can beat. Wrong numbers, right shapes."""
+"""The floor: the pruned network without selections. No order can beat it. Its shapes are right, its outputs wrong."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from upscale_opt.tracing.trace import as_tuple, trace
 
 @dataclass(frozen=True)
 class _MemoryLayout:
-    """How a tensor lies in memory.
+    """The shape and the strides of a tensor in memory.
 
     Attributes
     ----------
     shape, strides
-        As of the tensor.
+        Of the tensor.
     """
 
     shape: tuple[int, ...]
@@ -36,12 +36,12 @@ class _MemoryLayout:
 
     @classmethod
     def of(cls, x: torch.Tensor) -> _MemoryLayout:
-        """That of a tensor."""
+        """The memory layout of a tensor."""
         return cls(tuple(x.shape), x.stride())
 
     @property
     def extent(self) -> int:
-        """How many places in memory there are from its first entry to its last; less than entries if they overlap."""
+        """Number of memory positions from the first entry to the last. If entries overlap, there are more entries."""
         return 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
 
 
@@ -53,21 +53,21 @@ def floor_of(
     *,
     kernels: Mapping[str, str] | None = None,
 ) -> nn.Module:
-    """A network of the export's shapes whose consumers find just the channels they keep, contiguous.
+    """Make a network with the export's shapes where every consumer finds exactly its kept channels, contiguous.
 
-    What they read is the beginning of the memory of the tensor they would have selected from: it has just been
-    computed, while tensors of their own would lie in slow memory. Where a consumer reads a concat of its own, the
-    concat remains, of as many channels of every operand, in one range.
+    Instead of a selection, a consumer reads the beginning of the memory of the source tensor. This tensor was just
+    computed. A separate tensor would lie in slow memory. If only this consumer reads a concat, the concat remains, with
+    as many channels of every operand as the consumer keeps, in one range.
 
     Parameters
     ----------
     model, example_inputs
-        As for `upscale_opt.export`; the floor only works for inputs of these shapes.
+        As for `upscale_opt.export`. The floor works only for inputs of these shapes.
     masked, problems
-        The trace and its masks, and the problems made of them.
+        The trace with its masks, and the problems made from them.
     kernels
-        Access name to what computes it in place of the consumer's own operator, as in `Reading.kernel`: the fastest,
-        or an export that uses them may be faster than the floor. Default: nothing.
+        Access name to the kernel that replaces the consumer's own operator, as in `Reading.kernel`. Give the fastest
+        kernels. Otherwise an export that uses them may be faster than the floor. Default: no replacements.
     """
     inputs = as_tuple(example_inputs)
     odd = [kernel for kernel in (kernels or {}).values() if kernel not in KERNELS]
@@ -100,14 +100,14 @@ def floor_of(
 
 
 def floor_of_plan(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any], plan: Plan) -> nn.Module:
-    """The floor of a plan's masks; consumers that the plan computes as matrix products are computed so here, too."""
+    """The floor of a plan's masks. Consumers that the plan computes as matrix products are matrix products here too."""
     masked = MaskedGraph(trace(model, example_inputs), plan.masks, plan.output_masks, plan.padding)
     kernels = {name: MATMUL for name, reading in plan.readings.items() if reading.kernel == MATMUL}
     return floor_of(model, example_inputs, masked, problems_of(masked), kernels=kernels)
 
 
 def _delete(node: fx.Node, gather: Gather, given: _MemoryLayout, selected: _MemoryLayout) -> None:
-    """Put the beginning of what it selects from in the place of a selection."""
+    """Replace a selection by the beginning of its source tensor."""
     graph, source = node.graph, node.args[0]
     with graph.inserting_before(node):
         if all(user.target in CONCATS for user in node.users) or selected.extent > given.extent:

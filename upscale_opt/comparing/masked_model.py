@@ -1,4 +1,4 @@
-"""A masked model, and everything that can be done with one: solve, plan, export, verify, compare."""
+"""A masked model with all its operations: solve, plan, export, verify, compare."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ from upscale_opt.verifying.verification import Verifier
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class MaskedModel(MaskedGraph):
-    """A traced model, its masks and its ordering problems; what `upscale_opt.prune` returns.
+    """A traced model, its masks and its ordering problems. `upscale_opt.prune` returns it.
 
     Attributes
     ----------
     model, example_inputs
-        As given; the model is not changed.
+        The original model and its inputs. The model is not changed.
     graph, masks, output_masks, padding, messages, report
-        As of a `upscale_opt.MaskedGraph`; there is a mask for every consumer.
+        As in `upscale_opt.MaskedGraph`. There is a mask for every consumer.
     problems
         Segment name to ordering problem.
     trace_seconds
         Seconds for trace, masks and extraction.
     costs
-        Where the problems' cost tables come from; None if they have none.
+        Source of the problems' cost tables. None if they have no tables.
 
     Examples
     --------
@@ -83,7 +83,7 @@ class MaskedModel(MaskedGraph):
         )
 
     def priced(self, costs: CostModel) -> MaskedModel:
-        """The same with cost tables from another model, such as one that was calibrated since."""
+        """A copy with cost tables from another cost model, for example after a calibration."""
         return replace(self, problems=problems_of(self, costs=costs), costs=costs)
 
     @entrance()
@@ -95,18 +95,18 @@ class MaskedModel(MaskedGraph):
         effort: Effort | None = None,
         progress: bool = False,
     ) -> MaskedModel:
-        """The same with cost tables measured on this machine; see `upscale_opt.calibrate`.
+        """A copy with cost tables that are measured on this machine; see `upscale_opt.calibrate`.
 
         Parameters
         ----------
         backend
-            One of `upscale_opt.latency.backends.BACKENDS`. Default: the one that `upscale_opt.profile` takes.
+            One of `upscale_opt.latency.backends.BACKENDS`. Default: the same as in `upscale_opt.profile`.
         directory
-            Where tables are kept, and found again.
+            Directory where tables are stored and looked up.
         effort
-            How much is timed.
+            How much to measure.
         progress
-            Show a progress bar with the time left on standard error.
+            Show a progress bar with the remaining time on standard error.
         """
         inputs, kind = as_tuple(self.example_inputs), device_kind(self.example_inputs)
         backend = backend or default_backend(torch.device(kind))
@@ -114,7 +114,7 @@ class MaskedModel(MaskedGraph):
         return self.priced(MeasuredCosts(tables, AnalyticCosts.for_device(kind)))
 
     def for_objective(self, objective: str | Objective, costs: CostModel | None = None) -> MaskedModel:
-        """The same with the cost tables that an objective needs: those given, else those it has, else analytic ones."""
+        """A copy with the cost tables that an objective needs: the given ones, else its own, else analytic ones."""
         if not objective_named(objective).uses_tables or (costs is None and self.costs is not None):
             return self
         return self.priced(costs if costs is not None else AnalyticCosts.for_device(device_kind(self.example_inputs)))
@@ -175,15 +175,15 @@ class MaskedModel(MaskedGraph):
         Parameters
         ----------
         solver
-            A registered name.
+            Name of a registered solver.
         objective
-            Name or `problems.Objective`.
+            Name of an objective, or a `problems.Objective`.
         costs
-            Where cost tables come from if the objective uses them. Default: the model's own, else `AnalyticCosts`.
+            Source of the cost tables, if the objective uses them. Default: the model's own, else `AnalyticCosts`.
         time_limit
             Seconds per segment.
         seed
-            Of the solver.
+            Seed of the solver.
         progress
             Show a progress bar on standard error.
 
@@ -195,7 +195,7 @@ class MaskedModel(MaskedGraph):
         Raises
         ------
         SolverError
-            If there is no such solver, or it cannot solve such a problem.
+            If the solver does not exist, or cannot solve such a problem.
         """
         problems = self.for_objective(objective, costs).problems
         solutions = each_solution(
@@ -205,47 +205,47 @@ class MaskedModel(MaskedGraph):
 
     @entrance()
     def plan(self, results: Mapping[str, Result] | None = None, *, model: ModelReference | None = None) -> Plan:
-        """The plan of an export: masks, orders, and how every access is read.
+        """Make the plan of an export: masks, orders, and how every access is read.
 
         Parameters
         ----------
         results
-            What `solve` returned. Default: that of ``solve()``.
+            The results of `solve`. Default: those of ``solve()``.
         model
-            How to build the model again, if a plan file is to say so.
+            How to build the model again. The plan file stores it.
         """
         chosen = self.solve() if results is None else results
         return self.read_cheaply(plan(self.problems, self.masks, chosen, model=model, output_masks=self.output_masks))
 
     def baseline_plan(self) -> Plan:
-        """The plan that reorders nothing and gathers in front of every consumer: the paper's naive export."""
+        """The plan that keeps the original order and gathers before every consumer: the paper's naive export."""
         return baseline_plan(self.problems, self.masks, output_masks=self.output_masks)
 
     def read_cheaply(self, chosen: Plan) -> Plan:
-        """A plan whose accesses are read in the ways that measured tables find cheapest; the same plan without any."""
+        """A plan with the readings that are cheapest in measured tables. Without such tables, the plan is unchanged."""
         if not isinstance(self.costs, MeasuredCosts):
             return chosen
         return cheapest_readings(chosen, self.problems, self.tables)[0]
 
     @cached_property
     def tables(self) -> Mapping[str, MeasuredTable]:
-        """Access name to measured table, for those that have one."""
+        """Access name to measured table, for the accesses that have one."""
         if not isinstance(self.costs, MeasuredCosts):
             return {}
         return tables_of(self, self.costs)
 
     def verifier(self) -> Verifier:
-        """What exports of this model are verified by; several exports may share one."""
+        """The verifier for exports of this model. Several exports may share one."""
         return Verifier(self.model, self.example_inputs, self)
 
     @entrance(plan=either(PLAN, results_by_segment))
     def export(self, plan: Plan | Mapping[str, Result] | None = None, *, verify: bool = True) -> Exported:
-        """Carry a plan out: a new, smaller model that computes what the masked model computes.
+        """Carry out a plan: make a new, smaller model that computes the same as the masked model.
 
         Parameters
         ----------
         plan
-            A plan, or what `solve` returned. Default: what ``solve()`` finds.
+            A plan, or the results of `solve`. Default: the results of ``solve()``.
         verify
             Compare outputs and gradients with the masked model in float64.
 
@@ -260,11 +260,11 @@ class MaskedModel(MaskedGraph):
         return export(self.model, self.example_inputs, chosen, verify=verify, graph=self.graph)
 
     def floor(self) -> nn.Module:
-        """The network that no order can beat: right shapes, wrong numbers (`upscale_opt.comparing.floors`)."""
+        """The network that no order can beat: right shapes, wrong outputs (`upscale_opt.comparing.floors`)."""
         return floor_of(self.model, self.example_inputs, self, self.problems, kernels=fastest_kernels(self.tables))
 
     def masked_copy(self) -> nn.Module:
-        """A copy of the model with the input channels zero that masks drop; output masks are not in it."""
+        """A copy of the model where dropped input channels have zero weights. It has no output masks."""
         copied: nn.Module = masked_copy(
             self.model, self.masks, {weight: read.input_axis for weight, read in self.graph.consumers.items()}
         )
@@ -299,5 +299,5 @@ class MaskedModel(MaskedGraph):
 
 
 def device_kind(example_inputs: torch.Tensor | Sequence[Any]) -> str:
-    """``torch.device.type`` of the first tensor among the inputs; ``cpu`` without any."""
+    """``torch.device.type`` of the first tensor among the inputs. Without a tensor, ``cpu``."""
     return next((x.device.type for x in as_tuple(example_inputs) if isinstance(x, torch.Tensor)), "cpu")

@@ -1,6 +1,7 @@
-"""Does the objective tell the truth? Several orders of one masked model, predicted by tables and measured side by side.
+"""Checks whether the objective predicts latency: several orders of one masked model, predicted and measured.
 
-Predicted = measured floor + what the tables expect every access to cost beyond it (`upscale_opt.latency.readings`).
+Predicted latency = measured floor + the expected extra cost of every access in the tables
+(`upscale_opt.latency.readings`).
 """
 
 from __future__ import annotations
@@ -48,28 +49,29 @@ class OrderCheck:
     Attributes
     ----------
     names
-        Of the orders.
+        Names of the orders.
     predicted, measured
-        Seconds per pass of every order; measured ones are medians over the rounds, less what slowed a whole round down
-        (`upscale_opt.latency.profiling.without_drift`), and means over copies of the export. Orders whose plans are the
-        same are one export, and have the same figures.
+        Seconds per pass of every order. Measured values are medians over the rounds, means over copies of the export,
+        and without drift, the slow-down of whole rounds (`upscale_opt.latency.profiling.without_drift`). Orders with
+        the same plan share one export and have the same values.
     noise
-        Of a figure, in seconds: half the distance between the quartiles of an order's figures, the median over the
-        orders; or the standard deviation between the medians of copies of the same export, if that is more.
+        Noise of one value, in seconds. It is the larger of two numbers. The first is half the interquartile range of an
+        order's values, as a median over the orders. The second is the standard deviation between the medians of copies
+        of the same export.
     floor
         Measured latency of the floor.
     expected
-        Order to access to what the tables expect.
+        Order to access to the cost that the tables predict.
     profiles
-        Order (and ``floor``) to its raw figures, one copy's after the other's.
+        Order (and ``floor``) to its raw measurements, with all copies joined one after the other.
     plans
         Order to plan.
     accesses
-        Order to access to its measured seconds; empty if they were not asked for.
+        Order to access to its measured seconds. Empty if accesses were not measured.
     same_as
-        Order to an earlier one whose plan is the same: it was not exported again, and its figures are that one's.
+        Order to an earlier order with the same plan. It was not exported again and has the values of the earlier order.
     beside
-        Name to measured seconds of the other models that were measured in turn with the orders.
+        Name to measured seconds of other models that were measured in turn with the orders.
     """
 
     names: tuple[str, ...]
@@ -86,12 +88,12 @@ class OrderCheck:
 
     @property
     def stolen(self) -> float | None:
-        """Share of the processors' time that the host of a virtual machine gave to others meanwhile."""
+        """Share of processor time that the host of a virtual machine gave to other guests during the measurement."""
         return next(iter(self.profiles.values())).stolen
 
     @property
     def agreement(self) -> Agreement:
-        """Over the orders; those within twice the noise count as alike."""
+        """The agreement over the orders. Orders within twice the noise count as equal."""
         return agreement(self.predicted, self.measured, tolerance=2 * self.noise)
 
     def __str__(self) -> str:
@@ -118,17 +120,17 @@ class OrderCheck:
 
     @property
     def access_agreement(self) -> Agreement | None:
-        """Over all accesses of all orders; None if they were not measured."""
+        """The agreement over all accesses of all orders. None if they were not measured."""
         pairs = self._distinct_pairs()
         return agreement([p[2] for p in pairs], [p[3] for p in pairs]) if len(pairs) > 1 else None
 
     def worst_accesses(self, most: int = 10) -> list[tuple[str, str, float, float]]:
-        """Order, access, expected and measured seconds of those that are furthest apart, in seconds."""
+        """Order, access, expected and measured seconds of the accesses with the largest differences, in seconds."""
         return sorted(self._distinct_pairs(), key=lambda own: -abs(own[2] - own[3]))[:most]
 
     @property
     def misranking(self) -> Misranking | None:
-        """The two orders whose rank is furthest off; None if there are none, or their accesses were not measured."""
+        """The two orders with the worst ranking error. None if there are none, or their accesses were not measured."""
         pair = worst_ranked_pair(self.predicted, self.measured, tolerance=2 * self.noise)
         if pair is None or not all(self.names[i] in self.accesses for i in pair):
             return None
@@ -147,7 +149,7 @@ class OrderCheck:
         )
 
     def _distinct_pairs(self) -> list[tuple[str, str, float, float]]:
-        """Those of one order per plan."""
+        """The pairs of one order per plan."""
         of_plans = {self.same_as.get(order, order): order for order in reversed(list(self.accesses))}
         return [own for own in self._access_pairs() if own[0] in of_plans.values()]
 
@@ -161,7 +163,7 @@ class OrderCheck:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, raw figures included."""
+        """Plain values for JSON, with raw measurements."""
         found = self.agreement
         return {
             "floor": self.floor,
@@ -215,38 +217,39 @@ def check_orders(
     beside: Mapping[str, nn.Module] | None = None,
     progress: bool = False,
 ) -> OrderCheck:
-    """Predict and measure eleven orders: identity, three random ones, the baseline, greedy, and every objective's best.
+    """Predict and measure eleven orders: identity, three random ones, the baseline, greedy, and the best per objective.
 
-    All are read in the cheapest ways the tables know, but the baseline, which gathers in front of every consumer.
+    The baseline gathers before every consumer. All other orders use the readings that are cheapest in the tables.
 
     Parameters
     ----------
     masked
         The masked model, with measured costs (`upscale_opt.prepare` with `MeasuredCosts`).
     time_limit
-        Seconds per segment, of the solvers.
+        Seconds per segment for the solvers.
     seed
-        Of the random orders and the solvers.
+        Seed of the random orders and the solvers.
     repeats, backend
         As for `upscale_opt.profile_interleaved`.
     copies
-        How many copies of every export are measured, and twice as many of the floor. Where its tensors happen to lie
-        makes one several per cent slower than another that is the same; the mean of four is half as far off as one is.
+        How many copies of every export are measured. Twice as many of the floor are measured. The addresses of its
+        tensors can make one copy several per cent slower than an equal copy. The mean of four copies has half the error
+        of one.
     verify
         Check every export in float64.
     accesses
-        Measure every access, too (`upscale_opt.profile_accesses`, the orders in turn): of every order, or of those
-        named, of the one whose prediction is furthest off, and of the two whose rank is.
+        Also measure every access (`upscale_opt.profile_accesses`, the orders in turn). True: of every order. Names: of
+        these orders, of the order with the worst prediction, and of the two orders with the worst ranking error.
     beside
-        Name to other models that are measured in turn with the orders, such as the unpruned one; not predicted.
+        Name to other models, such as the unpruned one. They are measured in turn with the orders, but not predicted.
     progress
         Show progress bars on standard error.
 
     Raises
     ------
     UpscaleError
-        If an export is wrong, the backend does not fit the device, there are no copies to measure, or another model has
-        the name of an order.
+        If an export is wrong, the backend does not fit the device, the number of copies is below 1, or another model
+        has the name of an order.
     """
     require_copies(copies)
     problems, masks, tables = masked.problems, masked.masks, masked.tables
@@ -277,7 +280,7 @@ def check_orders(
     backend = backend or default_backend(device)
     require_backend(backend, device)
     every = {**models, **others}
-    if backend == TORCHSCRIPT:  # once per model, and not once per copy
+    if backend == TORCHSCRIPT:  # once per model, not once per copy
         every = {name: scripted(own, inputs) for name, own in every.items()}
     timed = copied(every, copies, twice=[FLOOR])
     figures = measured_in_turn(timed, inputs, repeats=repeats, backend=backend, progress=progress)
@@ -313,7 +316,7 @@ def check_orders(
 
 
 def _others(beside: Mapping[str, nn.Module] | None, taken: Collection[str]) -> dict[str, nn.Module]:
-    """The other models, none of which may have the name of an order or of the floor."""
+    """The other models. An order or the floor must not have the same name."""
     others = dict(beside or {})
     double = [name for name in others if name in taken]
     if double:
@@ -335,7 +338,7 @@ def _explaining(
 
 
 def _medians(steady: Mapping[str, np.ndarray], names: Iterable[str]) -> tuple[dict[str, float], float]:
-    """Seconds of every model, a mean over its copies, and the noise of these figures."""
+    """Seconds of every model as a mean over its copies, and the noise of these values."""
     figures = by_model(steady, names)
     medians = {name: np.median(own, axis=1) for name, own in figures.items()}
     orders = [own for name, own in figures.items() if name != FLOOR]

@@ -29,7 +29,7 @@ COLOURS = {
 
 @entrance(orders=ORDERS)
 def save_picture(problem: Problem, orders: dict[str, Order], path: str | Path, *, objective: str = "copies") -> None:
-    """Draw one panel per order: rows are accesses, columns stored channels, colours read modes.
+    """Draw one panel per order. Rows are accesses, columns are stored channels, and colours are read modes.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ def save_picture(problem: Problem, orders: dict[str, Order], path: str | Path, *
     orders
         Panel title to order, such as ``{"original": Order.identity(problem), "auto": result.order}``.
     path
-        Where the PNG goes.
+        The PNG file to write.
     objective
-        Whose read modes and value are shown.
+        The objective whose read modes and value are shown.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def save_picture(problem: Problem, orders: dict[str, Order], path: str | Path, *
 
 
 def _matrix(problem: Problem, order: Order, evaluation: Evaluation) -> np.ndarray:
-    """Colour index per access and stored position; int, shape (num_accesses, num_stored)."""
+    """Colour index of every access and stored position; int, shape (num_accesses, num_stored)."""
     names = list(COLOURS)
     starts = _starts(problem, order)
     matrix = np.zeros((len(problem.accesses), problem.num_stored), dtype=int)
@@ -87,7 +87,7 @@ def _matrix(problem: Problem, order: Order, evaluation: Evaluation) -> np.ndarra
 
 
 def _starts(problem: Problem, order: Order) -> list[int]:
-    """The first column of every block: side by side, each in the place that it takes."""
+    """The first column of every block. Blocks stand side by side, each in its place in the order."""
     occupant = occupants(len(problem.blocks), problem.bundles, order.arrangement)
     widths = np.array([len(order[b]) for b in occupant])
     starts = np.empty(len(occupant), dtype=np.int64)

@@ -1,9 +1,9 @@
-"""From a network to a masked model: traced, and its masks chosen or given.
+"""From a network to a masked model: trace it, and choose its masks or use given ones.
 
     masked = upscale_opt.prune(model, x, 0.5)
     exported = masked.export()
 
-`prune` is the way in. `prepare` takes masks that are settled, `compare` goes the whole road in one call.
+Start with `prune`. `prepare` takes finished masks. `compare` does everything in one call.
 """
 
 from __future__ import annotations
@@ -58,33 +58,33 @@ def prune(
     min_channels: int = 1,
     graph: Graph | None = None,
 ) -> MaskedModel:
-    """Trace a network and choose its masks; everything else hangs on what this returns.
+    """Trace a network and choose its masks. The result can be solved, exported and compared.
 
     Parameters
     ----------
     model
-        In eval mode; it is not changed.
+        The model in eval mode. It is not changed.
     example_inputs
         A tensor or the tuple of positional inputs.
     amount
         Share of channels to remove, in [0, 1). Default: 0.5, unless masks are given.
     importance, scope, amounts, ignore, data, loss, seed, round_to, min_channels
-        How channels are chosen; see `upscale_opt.importance_masks`.
+        How to choose channels; see `upscale_opt.importance_masks`.
     mode
-        ``input``: every consumer drops input channels of its own. ``output``: every producer drops output channels of
-        its own. ``both``: both. ``constrained``: all consumers of a channel agree.
+        ``input``: every consumer drops its own input channels. ``output``: every producer drops its own output
+        channels. ``both``: both of these. ``constrained``: all consumers of a channel agree.
     masks, output_masks
-        Masks instead of an amount, in any form that `upscale_opt.normalise_masks` and
+        Masks instead of an amount, in any format that `upscale_opt.normalise_masks` and
         `upscale_opt.normalise_output_masks` accept.
     graph
-        The model's trace, if it is at hand already.
+        The model's trace, if you already have one.
 
     Raises
     ------
     ModelError
         If the model cannot be traced.
     MaskError
-        If a value makes no sense, masks do not fit the model, or an amount is given beside masks.
+        If a value is invalid, masks do not fit the model, or both masks and an amount are given.
     """
     given = masks is not None or output_masks is not None
     if given and amount is not None:
@@ -132,25 +132,25 @@ def prepare(
     costs: CostModel | None = None,
     output_masks: Mapping[str, np.ndarray] | None = None,
 ) -> MaskedModel:
-    """Trace a model, settle its masks and extract its ordering problems.
+    """Trace a model, complete its masks and extract its ordering problems.
 
     Parameters
     ----------
     model
-        In eval mode.
+        The model in eval mode.
     example_inputs
         A tensor or the tuple of positional inputs.
     masks
-        As `upscale_opt.normalise_masks` accepts them, less what is zero in the weights; those of a
-        `upscale_opt.MaskedGraph` are taken as they are. Default: only what is zero in the weights is dropped.
+        Masks in a format that `upscale_opt.normalise_masks` accepts. Channels with zero weights are dropped too. Masks
+        of a `upscale_opt.MaskedGraph` are used unchanged. Default: drop only channels with zero weights.
     graph
-        The model's trace, if it is at hand already.
+        The model's trace, if you already have one.
     started
-        ``time.perf_counter()`` at the start of tracing, if that was earlier.
+        ``time.perf_counter()`` at the start of tracing, if tracing started earlier.
     objective
-        What the problems are for: one that uses tables gets them.
+        The objective of the problems. If it uses cost tables, the problems get them.
     costs
-        Where the tables come from. Default: `AnalyticCosts` for the device of the example inputs.
+        Source of the cost tables. Default: `AnalyticCosts` for the device of the example inputs.
     output_masks
         Masks of producers' output channels (`upscale_opt.normalise_output_masks`). Default: those of a `MaskedGraph`.
 
@@ -213,28 +213,28 @@ def compare(
     Parameters
     ----------
     model
-        In eval mode; it is not changed.
+        The model in eval mode. It is not changed.
     example_inputs
-        A tensor or the tuple of positional inputs; latencies are measured with them, on their device.
+        A tensor or the tuple of positional inputs. Latencies are measured with them, on their device.
     masks
-        As `upscale_opt.normalise_masks` accepts them, less what is zero in the weights; those of a
-        `upscale_opt.MaskedGraph` are taken as they are. Default: only what is zero in the weights is dropped.
+        Masks in a format that `upscale_opt.normalise_masks` accepts. Channels with zero weights are dropped too. Masks
+        of a `upscale_opt.MaskedGraph` are used unchanged. Default: drop only channels with zero weights.
     solvers
-        Registered names.
+        Names of registered solvers.
     objective
-        Name or `problems.Objective`.
+        Name of an objective, or a `problems.Objective`.
     costs
-        Where cost tables come from if the objective uses them. Default: `AnalyticCosts` for the device.
+        Source of the cost tables, if the objective uses them. Default: `AnalyticCosts` for the device.
     time_limit
         Seconds per segment and solver.
     seed
-        Of the solvers.
+        Seed of the solvers.
     verify
         Check every export in float64.
     measure
         Measure the latency of the unpruned model, the baseline, every export and the floor, interleaved.
     repeats
-        Figures per variant; see `upscale_opt.profile_interleaved`.
+        Number of measurements per variant; see `upscale_opt.profile_interleaved`.
     progress
         Show progress bars on standard error.
 

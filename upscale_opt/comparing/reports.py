@@ -1,4 +1,4 @@
-"""What users read: the table on standard output and the JSON document; knows no torch."""
+"""Reports for users: the table on standard output and the JSON document. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HEURISTICS = ("identity", "greedy")
 MODES = ("views", "over_reads", "pieces", "copies")
 FLOOR = "floor"
-"""What the floor (`upscale_opt.comparing.floors`) is called beside other variants."""
+"""Name of the floor (`upscale_opt.comparing.floors`) among the variants."""
 ACCESS_LINES = 15
 
 
@@ -49,13 +49,13 @@ def document(
     stopped: KeyboardInterrupt | None = None,
     **extra: Any,
 ) -> dict[str, Any]:
-    """The JSON document of a run; segments without a result from every solver are left out.
+    """The JSON document of a run. Segments without a result from every solver are left out.
 
-    After an interrupt (`stopped`) it has all results there are, with their orders, and that of the solve which was
-    stopped says so; totals are still of the segments that every solver has a result for.
+    After an interrupt (`stopped`), it has all results so far, with their orders. The result of the interrupted solve is
+    marked. Totals still include only segments with a result from every solver.
 
-    Objectives and bounds are in units of the objective: nanoseconds where `costs`, which name the source of the
-    tables, are not None.
+    Objectives and bounds are in units of the objective. `costs` names the source of the cost tables. If it is not None,
+    the unit is nanoseconds.
     """
     solved = complete(solutions, solvers)
     shown = solved if stopped is None else solutions
@@ -91,7 +91,7 @@ def document(
 
 
 def cost_name(costs: CostModel | str | None) -> str | None:
-    """The source of cost tables in one word; None without any."""
+    """The source of cost tables in one word. None if there are no tables."""
     return costs if costs is None or isinstance(costs, str) else costs.name
 
 
@@ -103,9 +103,9 @@ def table(
     title: str,
     costs: CostModel | str | None = None,
 ) -> str:
-    """Solvers side by side, one row per segment with at least two accesses, totals over all segments.
+    """A table of solvers side by side. One row per segment with at least two accesses, and totals over all segments.
 
-    With `costs`, the source of cost tables, objectives are nanoseconds and every read mode is counted.
+    `costs` is the source of cost tables. If it is given, objectives are in nanoseconds and every read mode is counted.
     """
     if costs is not None:
         title = f"{title} in nanoseconds, costs: {cost_name(costs)}"
@@ -141,10 +141,10 @@ def table(
 
 
 def latency_table(latencies: Mapping[str, Profile]) -> str:
-    """Measured latency of every variant, with its spread and the ratios to the first one and, if given, to the floor.
+    """A table of measured latencies: the spread of every variant, and its ratios to the first variant and to the floor.
 
-    A line below it says where the host of a virtual machine disturbed them
-    (`upscale_opt.latency.environment.stolen_note`).
+    The ratio to the floor is shown if the floor was measured. If the host of a virtual machine disturbed the
+    measurement, a line below says so (`upscale_opt.latency.environment.stolen_note`).
     """
     grid = Table(title="latency", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     first = next(iter(latencies.values()))
@@ -161,9 +161,9 @@ def latency_table(latencies: Mapping[str, Profile]) -> str:
 
 @entrance()
 def access_table(profiles: Sequence[AccessProfile]) -> str:
-    """The accesses of an export, worst first: those with hidden copies, then by time spent on copies and selection.
+    """A table of the accesses of an export, worst first: hidden copies, then by time spent on copies and selection.
 
-    At most 15 lines, and a line that counts all of them.
+    It has at most 15 rows, and a last line that counts all accesses.
     """
     grid = Table(title="accesses", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("access", "mode", "kept", "read us", "select us", "prologue us", "copy us", "copies"):
@@ -187,7 +187,7 @@ def access_table(profiles: Sequence[AccessProfile]) -> str:
 
 
 def render(grid: Table) -> str:
-    """A rich table as plain text of its natural width, so that nothing is cut off in a pipe."""
+    """A rich table as plain text in its natural width. A pipe therefore cuts nothing off."""
     console = Console(file=io.StringIO(), width=1000, color_system=None)
     console.print(grid)
     text = console.file.getvalue()  # type: ignore[attr-defined]
@@ -215,7 +215,7 @@ def _solver_entry(result: Result) -> dict[str, Any]:
 
 
 def _interrupted_entry(problem: Problem, result: Result, stopped: KeyboardInterrupt) -> dict[str, Any]:
-    """What a document of an interrupted run has in addition: the order, and whether its search was stopped."""
+    """Additional fields of an interrupted run: the order, and whether its search was stopped."""
     was_stopped = isinstance(stopped, SolveInterrupted) and stopped.result is result
     return order_to_dict(problem, result.order) | ({"interrupted": True} if was_stopped else {})
 

@@ -12,16 +12,16 @@ from upscale_opt.errors import UpscaleError
 
 
 def save_scatter(check: OrderCheck, path: str | Path, *, title: str) -> None:
-    """Draw predicted against measured seconds, whole model, with measurement noise as bars.
+    """Draw predicted against measured seconds of the whole model. Bars show the measurement noise.
 
     Parameters
     ----------
     check
-        What was found.
+        The check to draw.
     path
-        Of the PNG.
+        The PNG file to write.
     title
-        Of the picture.
+        Title of the picture.
 
     Raises
     ------

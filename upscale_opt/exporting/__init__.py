@@ -1,1 +1,1 @@
-"""From a plan to an export that is verified and trains as the masked network does; and from a saved plan back to it."""
+"""Makes verified exports from plans, which train as the masked network does, and rebuilds exports from saved plans."""

@@ -1,4 +1,4 @@
-"""From a plan to a verified, pruned model, and from a saved plan back to it."""
+"""From a plan to a verified, pruned model, and from a saved plan back to the model."""
 
 from __future__ import annotations
 
@@ -47,31 +47,31 @@ def export(
     verify: bool | Verifier = True,
     graph: Graph | None = None,
 ) -> Exported:
-    """Carry out a plan: a new, smaller model that computes what the masked model computes.
+    """Carry out a plan: make a new, smaller model that computes the same as the masked model.
 
-    The export trains as the masked model does, dropped columns held at zero; it can be traced and exported again. Its
-    forward is that of eval mode: dropout follows ``module.train()``, but parts that only run in training, such as
-    auxiliary heads, are not in it (`Exported.unused`).
+    The export trains as the masked model does, with dropped columns held at zero. It can be traced and exported again.
+    Its forward is that of eval mode. Dropout follows ``module.train()``. Parts that only run in training, such as
+    auxiliary heads, are not in the export (`Exported.unused`).
 
     Parameters
     ----------
     model
-        The original model in eval mode; it is not changed.
+        The original model in eval mode. It is not changed.
     example_inputs
         A tensor or the tuple of positional inputs.
     plan
-        Masks, orders and read modes (`upscale_opt.plan`). May be left out with ``baseline=True`` and `masks`.
+        Masks, orders and read modes (`upscale_opt.plan`). Not needed with ``baseline=True`` and `masks`.
     masks
-        Only with ``baseline=True`` and no plan: the masks, for every consumer or some.
+        Only with ``baseline=True`` and no plan: the masks, for all or some consumers.
     output_masks
         Only with ``baseline=True`` and no plan: masks of producers' output channels.
     baseline
-        Use the masks only: original order, a gather in front of every consumer (the paper's naive export).
+        Use the masks only: original order, and a gather before every consumer (the paper's naive export).
     verify
-        Compare with the masked model in float64 (`upscale_opt.verify`). Default True. Exports of the same masked
-        model may share one `Verifier`.
+        Compare with the masked model in float64 (`upscale_opt.verify`). Default True. Exports of the same masked model
+        may share one `Verifier`.
     graph
-        The model's trace, if it is at hand already.
+        The model's trace, if you already have one.
 
     Raises
     ------
@@ -80,12 +80,12 @@ def export(
     PlanError
         If the plan does not fit the model.
     VerificationError
-        If the export differs from the masked model; the message names the first module that does.
+        If the export differs from the masked model. The message names the first module that differs.
 
     Warns
     -----
     UpscaleWarning
-        If nothing is removed; the message says why.
+        If nothing is removed. The message says why.
     """
     exported = carry_out(
         model, example_inputs, plan, masks=masks, output_masks=output_masks, baseline=baseline, graph=graph
@@ -111,7 +111,7 @@ def carry_out(
     baseline: bool = False,
     graph: Graph | None = None,
 ) -> Exported:
-    """As `export`, but nothing is verified, and nothing said if nothing is removed."""
+    """As `export`, but without verification, and without a warning if nothing is removed."""
     require_values(model)
     if graph is None:
         graph = trace(model, example_inputs)
@@ -155,29 +155,29 @@ def load(
     *,
     pruned: bool | None = None,
 ) -> Exported:
-    """Re-create an export from its plan, the original architecture, and a state_dict.
+    """Rebuild an export from its plan, the original architecture, and a state_dict.
 
     Parameters
     ----------
     plan
         The plan.
     model
-        The original architecture in eval mode; its weights do not matter and it is not changed.
+        The original architecture in eval mode. Its weights have no effect, and it is not changed.
     state_dict
-        Of the original model, or of the export (fine-tuned or not). Columns that a mask drops become zero. Names may
-        have the prefixes of wrappers (``module.``, ``_orig_mod.``).
+        The state_dict of the original model, or of the export (fine-tuned or not). Columns that a mask drops become
+        zero. Names may have the prefixes of wrappers (``module.``, ``_orig_mod.``).
     example_inputs
-        For tracing. Default: zeros of the plan's input shape.
+        Inputs for tracing. Default: zeros of the plan's input shape.
     pruned
-        Whether the state_dict is the export's. Default: the shapes tell; needed only where the plan removes nothing
-        but changes the order.
+        Whether the state_dict is the export's. Default: decided by the shapes. It is needed only if the plan removes
+        nothing but changes the order.
 
     Raises
     ------
     PlanError
-        If the plan does not fit the model, or the state_dict is neither the original's nor the export's; the message
-        names the first mismatch. Or if the code depends on values (`Graph.fixed`) that the model at hand does not
-        have: of buffers that Python looks at, of tensors that are no buffers.
+        If the plan does not fit the model, or if the state_dict is neither the original's nor the export's. The message
+        names the first mismatch. Also if the code depends on values (`Graph.fixed`) that differ in the given model.
+        These are values of buffers that Python reads, or of tensors that are not buffers.
     """
     if example_inputs is None:
         if plan.model is None:
@@ -207,7 +207,7 @@ def load(
 
 
 def _require_same_values(wanted: Mapping[str, Fingerprint], found: Mapping[str, Fingerprint], whence: str) -> None:
-    """Refuse a model whose code holds for other values, if it is known for which."""
+    """Refuse a model that differs in the values that the traced code depends on, if these values are known."""
     for name in {**wanted, **found} if wanted else ():
         if name not in found or name not in wanted or not wanted[name].matches(found[name]):
             raise PlanError(
@@ -218,7 +218,7 @@ def _require_same_values(wanted: Mapping[str, Fingerprint], found: Mapping[str, 
 
 
 def unused_parts(model: nn.Module, module: nn.Module) -> tuple[str, ...]:
-    """Paths of the parts of a model that hold parameters, none of which a trace of it uses; the outermost ones."""
+    """Paths of the parts of a model whose parameters its trace does not use. Only the outermost parts are listed."""
     names = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     parameters = dict(model.named_parameters(remove_duplicate=False))
     used = {id(parameter) for name, parameter in parameters.items() if name in names}
@@ -258,7 +258,7 @@ def _require_state(
     known: Set[str],
     whose: str,
 ) -> None:
-    """Refuse a state_dict that lacks an entry, has one that the model has not, or one of another shape."""
+    """Refuse a state_dict with a missing entry, an entry that the model does not have, or a wrong shape."""
     for name, tensor in expected.items():
         wanted = f"{whose} has {name!r} of shape {tuple(tensor.shape)}"
         if name not in state_dict:

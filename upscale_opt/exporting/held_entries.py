@@ -1,13 +1,13 @@
-"""Entries of parameters that stay zero while an export learns: what masks drop, but the export reads or computes.
+"""Holds entries of parameters at zero during training: channels that masks drop, but that the export reads or computes.
 
-An over-read hands a consumer channels that its mask drops, an over-write computes some that a producer's mask drops;
-their entries of the parameters are zero, and a gradient would change that. No gradient gets through to them: whatever
-an optimiser makes of a zero value with a zero gradient, a zero momentum and weight decay, it is zero again.
+An over-read gives a consumer channels that its mask drops. An over-write computes channels that a producer's mask
+drops. Their entries in the parameters are zero, but training would change them. So these entries always get a zero
+gradient. From a zero value, a zero gradient, a zero momentum and weight decay, an optimiser makes zero again.
 
-Two things see to it. A gradient hook on the parameter costs nothing and changes no output (`HeldEntries`). But a hook
-belongs to one tensor, and `torch.func.functional_call` runs a network with others. For them the entries are zero in the
-forward, too: by a pair of forward hooks where a module owns the parameter, which do nothing while that parameter is in
-its place, and by a node in the graph where code does (`held`).
+Two mechanisms do this. A gradient hook on the parameter costs nothing and changes no output (`HeldEntries`). But a hook
+belongs to one tensor, and `torch.func.functional_call` runs a network with other tensors. For these, the entries are
+also set to zero in the forward pass. If a module owns the parameter, a pair of forward hooks does this. The hooks do
+nothing while the original parameter is in its place. If code uses the parameter, a node in the graph does it (`held`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MASK = "dropped_of_"
 def hold_dropped_channels(
     module: fx.GraphModule, slices: Mapping[str, ParameterSlice], model: nn.Module | None = None
 ) -> None:
-    """Hold what masks drop but the export reads or computes at zero, in place.
+    """Hold channels at zero that masks drop but that the export reads or computes, in place.
 
     The names of the state_dict do not change, and copies of the module hold it too.
 
@@ -39,9 +39,9 @@ def hold_dropped_channels(
     module
         The export's module.
     slices
-        Which part of each original parameter it holds.
+        The part of each original parameter that the module holds.
     model
-        What it was made from: what is held there stays held. Default: nothing is.
+        The model that the export was made from. Entries that are held there stay held. Default: no such entries.
     """
     inherited = {} if model is None else dict(_held_in(model))
     for name in dict.fromkeys((*slices, *inherited)):
@@ -61,10 +61,10 @@ def hold_dropped_channels(
 
 
 class HeldEntries:
-    """Entries of a parameter that stay zero: a gradient hook that is copied along with the parameter.
+    """Entries of a parameter that stay zero: a gradient hook that is copied together with the parameter.
 
-    A tensor's hooks are lost when it is copied. This object is an attribute of the module that owns the parameter; a
-    deep copy (or pickle) of the module copies it too, and the copy registers the hook on the copied parameter.
+    A copy of a tensor loses its hooks. This object is therefore an attribute of the module that owns the parameter. A
+    deep copy (or pickle) of the module copies this object too, and the copy registers the hook on the copied parameter.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class HeldEntries:
         self.weight = weight
         self.zero = zero
         trained = weight.requires_grad
-        weight.requires_grad_(True).register_hook(_ZeroedEntries(zero))  # a frozen weight takes no hook
+        weight.requires_grad_(True).register_hook(_ZeroedEntries(zero))  # a frozen weight accepts no hook
         weight.requires_grad_(trained)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> HeldEntries:
@@ -89,17 +89,17 @@ class HeldEntries:
 
 
 def held(weight: Any, zero: Any) -> Any:
-    """A weight whose entries are zero where `zero` is True, and stay so whatever tensor is in its place.
+    """A weight whose entries are zero where `zero` is True, also if another tensor takes the weight's place.
 
-    Without gradients it is the weight itself: its own entries are zero. Tracers of torch.fx see one operator;
-    `upscale_opt.trace` sees the weight, and an export of the export holds it again.
+    Without gradients, the result is the weight itself, because its own entries are already zero. Tracers of torch.fx
+    see one operator. `upscale_opt.trace` sees the weight, and an export of the export holds the entries again.
 
     Parameters
     ----------
     weight
         The weight.
     zero
-        bool, broadcasts to it.
+        bool, broadcasts to the weight.
     """
     if isinstance(weight, fx.Proxy):
         if getattr(weight.tracer, "looks_behind", False):
@@ -109,7 +109,7 @@ def held(weight: Any, zero: Any) -> Any:
 
 
 def _held_in(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Names of the parameters that are held in a model, by module or by code, and what of them."""
+    """Names of the parameters with held entries in a model (by module or by code), and these entries."""
     for path, module in model.named_modules(remove_duplicate=False):
         prefix = f"{path}." if path else ""
         for name, entries in _entries(module):
@@ -120,7 +120,7 @@ def _held_in(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _held_by_code(module: fx.GraphModule) -> list[tuple[str, str]]:
-    """Names of the parameters that the graph of a module holds, and of the masks."""
+    """Names of the parameters that the graph of a module holds, and of their masks."""
     return [
         (str(node.args[0].target), str(node.args[1].target))
         for node in module.graph.nodes
@@ -131,7 +131,7 @@ def _held_by_code(module: fx.GraphModule) -> list[tuple[str, str]]:
 def _hold(
     module: fx.GraphModule, owner: nn.Module, attribute: str, parameter: nn.Parameter, zero: torch.Tensor
 ) -> None:
-    """Hold one parameter, wherever the graph uses it."""
+    """Hold the entries of one parameter, in all its uses in the graph."""
     setattr(owner, _PREFIX + attribute, HeldEntries(parameter, zero))
     if _zero_what_is_loaded not in owner._load_state_dict_post_hooks.values():
         owner.register_load_state_dict_post_hook(_zero_what_is_loaded)
@@ -157,19 +157,19 @@ def _hold(
 
 @own_hook
 def _put_in_place(module: nn.Module, _inputs: Any) -> None:
-    """Before a module runs: another tensor in a parameter's place is held in this run."""
+    """Before a module runs: if another tensor is in a parameter's place, hold its entries in this run."""
     if not torch.is_grad_enabled():
         return
     for name, entries in _entries(module):
         current = module._parameters.get(name)
         if current is not None and current is not entries.weight:
-            # An attribute of the object goes before the parameter, which stays where whoever put it there finds it.
+            # Python finds an attribute of the object before the parameter. The parameter itself stays in its place.
             module.__dict__[name] = held(current, entries.zero)
 
 
 @own_hook
 def _take_away(module: nn.Module, _inputs: Any, _output: Any) -> None:
-    """Afterwards, whether it succeeded or not."""
+    """After a module has run, also after an error: remove the held tensors."""
     for name, _ in _entries(module):
         if name in module._parameters:
             module.__dict__.pop(name, None)
@@ -189,7 +189,7 @@ def _parameter(module: nn.Module, name: str) -> nn.Parameter | None:
 
 
 class _ZeroedEntries:
-    """A gradient hook: the gradient of some entries is zero (even where it would be infinite)."""
+    """A gradient hook: the gradient of the held entries is zero, even if it would be infinite."""
 
     def __init__(self, zero: torch.Tensor) -> None:
         self.zero = zero
@@ -200,7 +200,7 @@ class _ZeroedEntries:
 
 
 def _zero_what_is_loaded(module: Any, _incompatible: Any) -> None:
-    """After load_state_dict: a parameter that was replaced (``assign=True``) is held too; what is held is zero."""
+    """After load_state_dict: set held entries to zero. A parameter that was replaced (``assign=True``) is held too."""
     for name, entries in _entries(module):
         parameter = getattr(module, name)
         if entries.weight is not parameter:

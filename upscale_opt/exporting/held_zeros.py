@@ -1,4 +1,4 @@
-"""What makes an export train as the masked model does: dropped channels held at zero, modes that are switched."""
+"""Makes an export train as the masked model does: holds dropped channels at zero, and switches training modes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def prepare_training(
     module
         The export's module.
     slices
-        Which part of each original parameter it holds.
+        The part of each original parameter that the module holds.
     model
-        What it was made from.
+        The model that the export was made from.
     mode
-        What the model does otherwise in training.
+        How the model differs in training.
     """
     hold_dropped_channels(module, slices, model)
     follow_training_mode(module, mode)

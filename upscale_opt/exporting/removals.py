@@ -1,4 +1,4 @@
-"""Whether an export removes anything, and what to say if it does not."""
+"""Checks whether an export removes anything, and warns if it does not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from upscale_opt.tracing.skipped import grouped
 
 
 def nothing_removed(exported: Exported) -> str | None:
-    """Why an export holds all the parameters of its model, in one sentence; None if it holds fewer."""
+    """Why an export still has all the parameters of its model, in one sentence. None if it has fewer."""
     before = sum(parameter.numel() for parameter in exported.graph.module.parameters())
     after = sum(parameter.numel() for parameter in exported.module.parameters())
     if after < before:

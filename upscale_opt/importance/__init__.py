@@ -1,12 +1,15 @@
-"""How much channels matter: scores by many methods, the registry that names them, and who is dropped by a score.
+"""How much channels matter: importance scores, their registry, and the choice of the channels to drop.
 
-`norms` are those of the slices of a weight, `registry` says what an `Importance` is, and `scores` has the methods.
-`evidence` is what they look at, collected in one pass over the data if they need any, and `scales` are those of
-BatchNorms. A `criteria.Criterion` is a method with its amounts, and `ranking` makes masks by it. `masks` is the door to
-all of that: `upscale_opt.importance_masks`.
+- `registry` defines an `Importance` and holds all of them by name. `scores` has the methods.
+- `evidence` is the data that the methods read. `observation` collects it in one pass over the calibration data, if a
+  method needs data.
+- `norms` computes the norms of weight slices, and `scales` the BatchNorm scales.
+- `criteria.Criterion` is a method with its amounts. `ranking` makes masks by a criterion.
+
+The public function is `upscale_opt.importance_masks` (in `masking`). It uses all of these.
 """
 
-from upscale_opt.importance import scores  # they register themselves
+from upscale_opt.importance import scores  # its import registers the importances
 from upscale_opt.importance.norms import LARGEST, column_norms, num_inputs
 from upscale_opt.importance.registry import IMPORTANCES, Importance, register_importance
 

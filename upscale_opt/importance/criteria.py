@@ -1,4 +1,4 @@
-"""What is dropped: an importance, how much of it, and what it needs to know."""
+"""A pruning criterion: an importance, the amount to drop, and the data that the importance needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOCAL, GLOBAL = "local", "global"
 
 @dataclass(frozen=True, eq=False)
 class Criterion:
-    """Which channels go, whoever has them.
+    """Which channels to drop, for any set of layers.
 
     Attributes
     ----------
@@ -29,19 +29,19 @@ class Criterion:
     amount
         Share of channels to remove, in [0, 1); see `upscale_opt.arguments.amounts.num_removed`.
     scope
-        ``local``: of every layer. ``global``: of all layers together, with one threshold.
+        ``local``: the amount holds for each layer. ``global``: it holds for all layers together, with one threshold.
     amounts
-        Names of weights or modules, wildcards allowed, to amounts of their own; the last that matches a layer counts.
-        These layers stand outside a global threshold.
+        Names of weights or modules (wildcards allowed) to amounts for these layers. If several names match a layer, the
+        last one counts. A global threshold does not include these layers.
     data, loss, seed
         See `upscale_opt.importance.observation.collect`.
     round_to, min_channels
-        Kept counts are rounded up, see `upscale_opt.arguments.amounts.round_up`.
+        The numbers of kept channels are rounded up, see `upscale_opt.arguments.amounts.round_up`.
 
     Raises
     ------
     MaskError
-        If a value makes no sense.
+        If a value is invalid.
     """
 
     importance: str | Importance = "l2"
@@ -65,7 +65,7 @@ class Criterion:
         whole(0, MaskError)(self.seed, "seed")
 
     def evidence(self, graph: Graph, weights: list[str], side: str) -> Evidence:
-        """What the importance needs to know of these weights."""
+        """Collect the evidence that the importance needs for these weights."""
         return collect(
             graph,
             importance_named(self.importance),
@@ -77,7 +77,7 @@ class Criterion:
         )
 
     def own_amounts(self, graph: Graph, masked: frozenset[str]) -> dict[str, float | str]:
-        """Weight names to amounts of their own, among the weights that are masked.
+        """Weight names to the amounts given by name, for masked weights only.
 
         Raises
         ------

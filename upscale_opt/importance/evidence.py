@@ -1,4 +1,4 @@
-"""What scores are made from: the weights, and what one pass over calibration data showed (`observation`)."""
+"""The input of importance scores: the weights, and the results of one pass over calibration data (`observation`)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from upscale_opt.tracing.writes import writes_of
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What the function of an importance may look at.
+    """The data that the function of an importance may read.
 
     Attributes
     ----------
@@ -28,15 +28,16 @@ class Evidence:
     side
         ``input`` if the channels are those that consumers read, ``output`` if they are those that producers compute.
     seed
-        For scores that are drawn.
+        Seed for random scores.
     statistics
-        Weight name to the mean of the importance's statistic over the images and the calls of the layer, float64 of
-        shape (channels,). On the input side it is that of the tensor that enters the layer, on the output side that
-        of the tensor that an output mask multiplies, behind normalisation and activation
-        (`upscale_opt.tracing.writes`). For a convolution with several groups, summed over them. Empty if the importance
-        has no statistic.
+        Weight name to the mean of the importance's statistic over the images and over the calls of the layer, float64
+        of shape (channels,). On the input side, the statistic is of the tensor that enters the layer. On the output
+        side, it is of the tensor that an output mask multiplies, after normalisation and activation
+        (`upscale_opt.tracing.writes`). For a convolution with several groups, it is summed over the groups. Empty if
+        the importance has no statistic.
     gradients
-        Weight name to the gradient of the mean loss over the data, of the weight's shape. Empty if not asked for.
+        Weight name to the gradient of the mean loss over the data, in the weight's shape. Empty if the importance needs
+        no gradients.
     """
 
     graph: Graph
@@ -46,20 +47,20 @@ class Evidence:
     gradients: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def slices(self, weight: str) -> torch.Tensor:
-        """The part of a weight that belongs to each channel, one a row; float64."""
+        """The slices of a weight, one row per channel; float64."""
         return slices_of(self.graph, weight, self.side)
 
     def gradient_slices(self, weight: str) -> torch.Tensor:
-        """The same of the gradient; float64."""
+        """The slices of the weight's gradient, one row per channel; float64."""
         return slices_of(self.graph, weight, self.side, self.gradients[weight])
 
     def scales(self, weight: str) -> np.ndarray:
-        """Magnitudes of the BatchNorm scales of a layer's channels, summed over its calls and groups; float64.
+        """Absolute BatchNorm scales of a layer's channels, summed over its calls and groups; float64.
 
         Raises
         ------
         MaskError
-            If a channel comes from no BatchNorm.
+            If a channel does not come from a BatchNorm.
         """
         total = 0.0
         for point in points_of(self.graph, weight, self.side):
@@ -81,7 +82,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Point:
-    """Where the channels of a layer are seen: a tensor, just before or just after a node is run."""
+    """Where the channels of a layer are observed: a tensor, just before or just after a node runs."""
 
     weight: str
     node: str
@@ -91,7 +92,7 @@ class Point:
 
 
 def points_of(graph: Graph, weight: str, side: str) -> list[Point]:
-    """Where the channels of a layer are seen: once per call on the input side, once on the output side."""
+    """Where the channels of a layer are observed: once per call on the input side, once in all on the output side."""
     if side == INPUT:
         calls = [read for read in (*graph.reads, *graph.grouped) if read.weight == weight]
         return [Point(weight, read.node, read.source, read.input, read.groups) for read in calls]

@@ -1,4 +1,4 @@
-"""The slices of a weight that belong to one channel each, and their norms."""
+"""The slices of a weight, one per channel, and their norms."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def column_norms(graph: Graph, weight: str, *, order: float = 2) -> np.ndarray:
     weight
         Name of a consumer's weight.
     order
-        Of the norm. `LARGEST`, the largest magnitude, tells what is zero: a sum of squares of tiny weights is, too.
+        Order of the norm. Use `LARGEST` (the largest magnitude) to find zero slices: for tiny weights, a sum of squares
+        can be zero too.
 
     Returns
     -------
@@ -33,7 +34,7 @@ def column_norms(graph: Graph, weight: str, *, order: float = 2) -> np.ndarray:
 
 
 def slice_norms(graph: Graph, weight: str, side: str, *, order: float = 2) -> np.ndarray:
-    """Norm of every slice of a weight, computed in float32, or in its own type if that is wider.
+    """Norm of every slice of a weight, computed in float32, or in the weight's type if that is wider.
 
     Parameters
     ----------
@@ -42,9 +43,9 @@ def slice_norms(graph: Graph, weight: str, side: str, *, order: float = 2) -> np
     weight
         Name of a consumer's weight.
     side
-        ``input``: a slice is what multiplies one input channel. ``output``: what computes one output channel.
+        ``input``: a slice multiplies one input channel. ``output``: a slice computes one output channel.
     order
-        Of the norm.
+        Order of the norm.
 
     Returns
     -------
@@ -69,7 +70,7 @@ def slices_of(graph: Graph, weight: str, side: str, tensor: torch.Tensor | None 
     side
         ``input`` or ``output``.
     tensor
-        Of the weight's shape. Default: the weight.
+        A tensor of the weight's shape. Default: the weight.
 
     Returns
     -------
@@ -81,13 +82,13 @@ def slices_of(graph: Graph, weight: str, side: str, tensor: torch.Tensor | None 
 
 
 def channel_axis(graph: Graph, weight: str, side: str) -> int:
-    """The dimension of a weight that its input or output channels are on."""
+    """The dimension of a weight that holds its input or output channels."""
     axis = graph.consumers[weight].input_axis
     return axis if side == INPUT else 1 - axis
 
 
 def num_channels(graph: Graph, weight: str, side: str) -> int:
-    """How many channels a weight has on a side."""
+    """Number of channels of a weight on a side."""
     return attribute_of(graph.module, weight).shape[channel_axis(graph, weight, side)]
 
 

@@ -1,4 +1,4 @@
-"""One pass over calibration data: what it shows of features and loss, for all layers at once."""
+"""One pass over calibration data that collects statistics of features and gradients of the loss, for all layers."""
 
 from __future__ import annotations
 
@@ -34,31 +34,31 @@ def collect(
     loss: Loss | None = None,
     seed: int = 0,
 ) -> Evidence:
-    """What an importance needs to know, from one pass over the data. The model is left as it is.
+    """Collect the evidence that an importance needs, in one pass over the data. The model is unchanged afterwards.
 
     Parameters
     ----------
     graph
-        The traced model. It is run in eval mode; its modes, gradients and statistics stay what they are.
+        The traced model. It runs in eval mode. Its modes, gradients and statistics do not change.
     importance
-        Says what is needed; without need of data, the data is not looked at.
+        Says which evidence is needed. If it needs no data, the data is not read.
     weights
-        Names of the weights to be scored.
+        Names of the weights to score.
     side
         ``input`` or ``output``.
     data
-        Batches: an iterable of tensors, of tuples of the network's inputs, or of such tuples with labels behind them
-        (a DataLoader of images and labels). A tensor is one batch of inputs.
+        Batches, as an iterable. A batch is a tensor, a tuple of the network's inputs, or such a tuple with labels at
+        the end (a DataLoader of images and labels). A single tensor is one batch of inputs.
     loss
-        ``loss(outputs, labels)``, a mean over the images of a batch; the labels are None if the data has none.
+        ``loss(outputs, labels)``, a mean over the images of a batch. The labels are None if the data has none.
         Default: cross-entropy, which needs labels.
     seed
-        For scores that are drawn.
+        Seed for random scores.
 
     Raises
     ------
     MaskError
-        If data or labels are needed and missing, or do not fit the network.
+        If the importance needs data or labels and they are missing, or if they do not fit the network.
     """
     if not importance.needs_data:
         return Evidence(graph, side, seed)
@@ -94,7 +94,7 @@ def collect(
 
 
 class _Watch(fx.Interpreter):
-    """Runs a traced model and adds up a statistic of the tensors that its layers see."""
+    """Runs a traced model and sums a statistic of the tensors that its layers read or write."""
 
     def __init__(self, graph: Graph, weights: list[str], side: str, statistic: Statistic | None) -> None:
         super().__init__(graph.module)
@@ -111,7 +111,7 @@ class _Watch(fx.Interpreter):
                 self._points.setdefault(point.node, []).append(point)
 
     def run_node(self, n: fx.Node) -> Any:
-        """Run a node; what it reads is looked at before, since it may be changed in place later."""
+        """Run a node. Tensors that it reads are observed before it runs: a later node may change them in place."""
         points = self._points.get(n.name, ())
         for point in points:
             if point.source != n.name:
@@ -132,7 +132,7 @@ class _Watch(fx.Interpreter):
         return {weight: total / (images * self._calls[weight]) for weight, total in self._sums.items()}
 
     def _look(self, point: Point, tensor: torch.Tensor) -> None:
-        key = (point.source, tensor._version)  # tensors that several layers read are measured once
+        key = (point.source, tensor._version)  # measure a tensor once, even if several layers read it
         if key not in self._known:
             assert self._statistic is not None
             axis = point.layout.axis % tensor.ndim
@@ -145,7 +145,7 @@ class _Watch(fx.Interpreter):
 
 
 def _batches(graph: Graph, data: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """The batches as pairs of inputs and labels, on the model's device; labels are None where there are none."""
+    """The batches as pairs of inputs and labels, on the model's device. Labels are None if the data has none."""
     number = sum(node.op == "placeholder" and not node.args for node in graph.module.graph.nodes)
     device = device_of(graph.module)
     for batch in [data] if isinstance(data, torch.Tensor) else data:
@@ -159,20 +159,20 @@ def _batches(graph: Graph, data: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
 
 
 def _usable(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A tensor on a device; one of inference mode as one that gradients can pass."""
+    """A tensor on a device. A copy if it is an inference-mode tensor, because gradients cannot pass such a tensor."""
     moved = tensor.to(device)
     return moved.clone() if moved.is_inference() else moved
 
 
 @contextmanager
 def _evaluated(module: nn.Module, tensors: list[torch.Tensor]) -> Iterator[None]:
-    """A module in eval mode; if there are tensors, they and all its parameters have gradients. Afterwards as it was."""
+    """Put a module in eval mode. With tensors, enable gradients for them and all parameters. Restore all at the end."""
     training = [own for own in module.modules() if own.training]
     changed = [own for own in (*module.parameters(), *tensors) if own.is_floating_point()] if tensors else []
     wanted = [(own, own.requires_grad) for own in changed]
     try:
         module.eval()
-        for own in changed:  # of all: a network may change a tensor in place only if its producer has gradients, too
+        for own in changed:  # all: an in-place change of a tensor may need a producer with gradients
             own.requires_grad_(True)
         with torch.inference_mode(False), torch.set_grad_enabled(bool(tensors)):
             yield

@@ -1,4 +1,4 @@
-"""Masks by a criterion: the scores of every layer, and the weakest channels dropped, layer by layer or in all."""
+"""Masks by a criterion: score every layer, then drop the weakest channels, per layer or over all layers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from upscale_opt.tracing.graphs import Graph
 
 
 def scores_of(graph: Graph, weights: Iterable[str], side: str, criterion: Criterion) -> dict[str, np.ndarray]:
-    """The scores of the channels of these weights: float64, shape (channels,), the weakest lowest.
+    """The scores of the channels of these weights: float64, shape (channels,). The weakest channel scores lowest.
 
     Raises
     ------
     MaskError
-        If the importance lacks data, cannot score a layer, or does not return one number per channel.
+        If the importance has no data, cannot score a layer, or does not return one number per channel.
     ModelError
         If a weight is NaN or infinite.
     """
@@ -56,27 +56,29 @@ def ranked_masks(
     *,
     first: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Masks that drop the weakest channels of these weights, each layer its own.
+    """Masks that drop the weakest channels of these weights. Each layer has its own mask.
 
     Parameters
     ----------
     graph
         The traced model.
     weights
-        Names of the weights, in the order in which equal channels of several layers go.
+        Names of the weights. If channels of several layers have equal scores, those of earlier layers are dropped
+        first.
     side
         ``input`` or ``output``.
     criterion
-        Which channels go.
+        Which channels to drop.
     first
-        Weight name to Boolean array: what goes before everything else. Default: nothing.
+        Weight name to Boolean array: channels to drop before all others. Default: none.
 
     Returns
     -------
     dict
-        Weight name to Boolean array, True = kept. Exactly so many channels go as the amount says of every layer, or
-        of all those that share the global threshold; every layer keeps its strongest channel, and where that leaves
-        fewer to go than a global amount asks for, all of these go. Rounding brings back the strongest that go.
+        Weight name to Boolean array, True = kept. With a local amount, the number dropped from every layer is exactly
+        what the amount says. With a global amount, this holds for all layers that share the threshold together. Every
+        layer keeps its strongest channel. If a global amount then asks for more channels than there are candidates, all
+        candidates are dropped. Rounding brings back the strongest dropped channels.
     """
     scores = scores_of(graph, weights, side, criterion)
     for weight, columns in (first or {}).items():
@@ -95,23 +97,23 @@ def ranked_masks(
 def require_reached(
     graph: Graph, masks: Mapping[str, np.ndarray], amount: float | str, own: Mapping[str, float | str]
 ) -> None:
-    """Raise unless a global amount is met: because every layer keeps a channel, it may be out of reach.
+    """Raise an error if a global amount is not reached. Every layer keeps one channel, so it may be unreachable.
 
     Parameters
     ----------
     graph
         The traced model.
     masks
-        Weight name to Boolean array, of the layers that were masked.
+        Weight name to Boolean array, of the masked layers.
     amount
-        Share of channels that were to go of all layers together.
+        Share of channels to drop from all layers together.
     own
-        Names of weights or modules, wildcards allowed, with amounts of their own: they do not count.
+        Names of weights or modules (wildcards allowed) that have their own amounts. They do not count.
 
     Raises
     ------
     MaskError
-        If fewer channels go.
+        If the masks drop fewer channels.
     """
     outside = consumers_matching(graph, own)
     pooled = [mask for name, mask in masks.items() if name not in outside]
@@ -127,13 +129,13 @@ def require_reached(
 def _numbers(
     graph: Graph, scores: Mapping[str, np.ndarray], orders: Mapping[str, np.ndarray], criterion: Criterion
 ) -> dict[str, int]:
-    """How many channels every layer loses."""
+    """Number of channels to drop from every layer."""
     own = criterion.own_amounts(graph, frozenset(scores))
     numbers = {weight: num_removed(own.get(weight, criterion.amount), len(score)) for weight, score in scores.items()}
     pooled = [weight for weight in scores if weight not in own]
     if criterion.scope == GLOBAL and pooled:
         total = num_removed(criterion.amount, sum(len(scores[weight]) for weight in pooled))
-        # Of every layer the strongest channel is no candidate; layers and indices ascend, so that a stable sort is due.
+        # The strongest channel of every layer is no candidate. Layers and indices ascend, so the sort must be stable.
         candidates = [np.sort(orders[weight][:-1]) for weight in pooled]
         layer = np.repeat(np.arange(len(pooled)), [len(own) for own in candidates])
         values = np.concatenate([scores[weight][own] for weight, own in zip(pooled, candidates, strict=True)])

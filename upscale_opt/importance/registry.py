@@ -1,4 +1,4 @@
-"""The registry of importances: the methods by name, and how users add their own."""
+"""The registry of importances: the methods by name, and how users add more."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ Statistic = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Importance:
-    """A way to say how much the channels of a layer matter.
+    """A method that scores how much the channels of a layer matter.
 
     Attributes
     ----------
     name
-        What users type.
+        The name that users type.
     function
-        ``function(evidence, weight)`` to the scores of the channels of that weight on ``evidence.side``: shape
-        (channels,), the weakest lowest. See `upscale_opt.importance.evidence.Evidence`. NaN is refused; infinite is
-        the strongest.
+        ``function(evidence, weight)`` returns the scores of the channels of that weight on ``evidence.side``: shape
+        (channels,), the weakest channel lowest. See `upscale_opt.importance.evidence.Evidence`. NaN raises an error. An
+        infinite score is the strongest.
     source
-        The paper, or where else the method is from.
+        The paper, or another source of the method.
     statistic
-        What to measure of the data, if anything: a feature map, float of shape (images, channels, *positions), to
-        numbers of shape (images, channels). Their means are ``evidence.statistics``.
+        What to measure on the data, if anything. Takes a feature map, float of shape (images, channels, *positions),
+        and returns numbers of shape (images, channels). Their means are ``evidence.statistics``.
     needs_gradients
-        Whether the function looks at ``evidence.gradients``, those of a loss on the data.
+        Whether the function reads ``evidence.gradients``, the gradients of a loss on the data.
     exponent
-        Where consumers share a channel, its score is the sum of their scores to this power: 2 for L2 makes the group
-        norm of DepGraph (Fang et al., CVPR 2023).
+        If several consumers share a channel, the channel's score is the sum of their scores to this power. With L2
+        scores, 2 gives the group norm of DepGraph (Fang et al., CVPR 2023).
     """
 
     name: str
@@ -66,7 +66,7 @@ class Importance:
 
     @property
     def needs_labels(self) -> bool:
-        """Whether the data needs labels, unless a loss is given that does without."""
+        """Whether the data needs labels. A loss that ignores labels removes this need."""
         return self.needs_gradients
 
 
@@ -76,12 +76,12 @@ IMPORTANCES: dict[str, Importance] = {}
 
 @entrance(importance=AN_IMPORTANCE)
 def register_importance(importance: Importance) -> Importance:
-    """Make an importance known under its name; it is returned. A module that is loaded again replaces its own.
+    """Register an importance under its name, and return it. A reloaded module replaces its importance.
 
     Raises
     ------
     MaskError
-        If the name is taken by another importance.
+        If another importance has the name.
     """
     known = IMPORTANCES.get(importance.name, importance)
     if known != importance and _home(known) != _home(importance):
@@ -97,12 +97,12 @@ def _home(importance: Importance) -> tuple[str, str]:
 
 
 def importance_named(importance: str | Importance) -> Importance:
-    """The importance of a name; an importance is returned as it is.
+    """Find an importance by name. An `Importance` is returned unchanged.
 
     Raises
     ------
     MaskError
-        If there is none of that name.
+        If no importance has that name.
     """
     if isinstance(importance, Importance):
         return importance

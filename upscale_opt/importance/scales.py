@@ -1,10 +1,13 @@
-"""The BatchNorm scales that channels come from, by node: what network slimming ranks by.
+"""The BatchNorm scales that channels come from, by node. Network slimming ranks channels by these scales.
 
-A channel has the magnitude of the scale of the BatchNorm that it left, through everything that treats channels one by
-one without parameters of its own (activations, pooling, flattening), and through slices, concatenations and selections.
-Two tensors that are added, as in residual networks, have the sum of their scales, if both have one. A product has the
-scale of the only factor that has one, as behind squeeze-and-excitation. Everything else ends it: a convolution, a
-depthwise one too, or another normalisation.
+The scale of a channel is the absolute scale of the last BatchNorm before it. The scale passes through:
+
+- operations that treat each channel alone and have no parameters (activations, pooling, flattening);
+- slices, concatenations and selections of channels;
+- an addition of two tensors, as in residual networks: the scales are summed, if both tensors have one;
+- a product where only one factor has a scale, as in squeeze-and-excitation.
+
+Every other operation ends it: a convolution (also a depthwise one) or another normalisation.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from upscale_opt.tracing.writes import ADDITIONS, PRODUCTS, SUBTRACTIONS
 
 
 def scales_of(graph: Graph) -> dict[str, np.ndarray]:
-    """Magnitudes of the BatchNorm scales that the channels of every tensor come from.
+    """Absolute BatchNorm scales of the channels of every tensor.
 
     Parameters
     ----------
@@ -36,8 +39,8 @@ def scales_of(graph: Graph) -> dict[str, np.ndarray]:
     Returns
     -------
     dict
-        Node name to float64 of shape (channels of its layout,), NaN where a channel has no scale; nodes without any
-        are not listed. Without affine parameters a BatchNorm has scale 1.
+        Node name to float64 of shape (channels of its layout,), NaN for channels without a scale. Nodes where no
+        channel has a scale are not listed. A BatchNorm without affine parameters has scale 1.
     """
     rearranged: dict[str, Callable[[Mapping[str, np.ndarray]], np.ndarray | None]] = {}
     for part in graph.slices:
@@ -57,7 +60,7 @@ def scales_of(graph: Graph) -> dict[str, np.ndarray]:
 
 
 def _scale(graph: Graph, node: fx.Node, found: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """The scales of one node's channels; None if there are none."""
+    """The scales of one node's channels, or None."""
     kind, blocks = kind_of(node), graph.layouts[node.name].blocks
     if kind in CONCATS:
         return _joined(graph, node, found)
@@ -90,7 +93,7 @@ def _joined(graph: Graph, node: fx.Node, found: Mapping[str, np.ndarray]) -> np.
 
 
 def _sliced(graph: Graph, part: Any, found: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """The scales of some of a tensor's channels."""
+    """The scales of a slice of a tensor's channels."""
     if part.source not in found:
         return None
     entries = found[part.source].repeat(graph.layouts[part.source].size)[part.start : part.stop]
@@ -98,7 +101,7 @@ def _sliced(graph: Graph, part: Any, found: Mapping[str, np.ndarray]) -> np.ndar
 
 
 def _own_gamma(graph: Graph, node: fx.Node) -> tuple[bool, torch.Tensor | None]:
-    """Whether a node is a BatchNorm, and its scale; None if it has none."""
+    """Whether a node is a BatchNorm, and its scale. The scale is None if the BatchNorm has no affine parameters."""
     if node.op == "call_module":
         module = graph.module.get_submodule(str(node.target))
         own = isinstance(module, nn.modules.batchnorm._BatchNorm)
@@ -113,7 +116,7 @@ def _own_gamma(graph: Graph, node: fx.Node) -> tuple[bool, torch.Tensor | None]:
 
 
 def _has_parameters(graph: Graph, node: fx.Node) -> bool:
-    """Whether a node may treat channels by numbers of their own."""
+    """Whether a node may have one parameter per channel."""
     if node.op == "call_module":
         module = graph.module.get_submodule(str(node.target))
         return not isinstance(module, nn.PReLU) and next(module.parameters(), None) is not None

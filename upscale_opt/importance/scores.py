@@ -1,7 +1,7 @@
-"""The importances that come with the library: UPSCALE's set and the usual ones, one function each.
+"""The importances of the library: those of UPSCALE and other common ones, one function each.
 
-Every function takes the `Evidence` and the name of a weight, and returns float64 scores of shape (channels,) for the
-side that the evidence is about: the input channels of the weight, or the output channels.
+Every function takes the `Evidence` and the name of a weight. It returns float64 scores of shape (channels,) for one
+side of the weight, as ``evidence.side`` says: its input channels or its output channels.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ def l2(evidence: Evidence, weight: str) -> np.ndarray:
 
 
 def lamp(evidence: Evidence, weight: str) -> np.ndarray:
-    """A channel's squared norm by the sum of those that are not weaker (Lee et al., ICLR 2021, equation 4).
+    """A channel's squared norm divided by the sum of squares of all channels that are at least as strong.
 
-    The paper's score of single weights, with slices in their place. Of equal channels the first is the weakest. The
-    strongest channel of every layer has score 1, so that a global threshold never takes a layer away.
+    This is the score of Lee et al. (ICLR 2021, equation 4), with slices in place of single weights. Of equal channels,
+    the first is the weakest. The strongest channel of every layer has score 1, so a global threshold never removes a
+    whole layer.
     """
     squares = evidence.slices(weight).square().sum(1).cpu().numpy()
     order = np.argsort(squares, kind="stable")
@@ -43,8 +44,9 @@ def lamp(evidence: Evidence, weight: str) -> np.ndarray:
 def fpgm(evidence: Evidence, weight: str) -> np.ndarray:
     """Sum of the distances from a channel's slice to the others (He et al., CVPR 2019, equation 4).
 
-    Low near the geometric median of the slices: what the others can replace. Distances are roots of differences of
-    products in float64, so that those of nearly equal slices are right to about 1e-8 of their norms.
+    The score is low near the geometric median of the slices: the other channels can replace such a channel. A distance
+    is the square root of a difference of products in float64. For nearly equal slices it is accurate to about 1e-8 of
+    the slices' norms.
     """
     slices = evidence.slices(weight)
     centred = slices - slices.mean(0)
@@ -58,34 +60,36 @@ def hrank(evidence: Evidence, weight: str) -> np.ndarray:
 
 
 def batch_norm_scale(evidence: Evidence, weight: str) -> np.ndarray:
-    """Magnitude of the scale of the BatchNorm that a channel comes from (Liu et al., ICCV 2017).
+    """Absolute scale of the BatchNorm that a channel comes from (Liu et al., ICCV 2017).
 
-    `upscale_opt.importance.scales` says which that is. A layer with a channel that comes from none is an error.
+    See `upscale_opt.importance.scales` for which BatchNorm that is. If a channel comes from none, an error is raised.
     """
     return evidence.scales(weight)
 
 
 def taylor(evidence: Evidence, weight: str) -> np.ndarray:
-    """Squared first-order change of the loss without a channel's slice (Molchanov et al., CVPR 2019, equation 8).
+    """Squared first-order change of the loss if a channel's slice is removed (Molchanov et al., CVPR 2019, equation 8).
 
-    The sum of weight times gradient over the slice, squared. The gradient is that of the mean loss over all the data.
+    It is the square of the sum over the slice of weight times gradient. The gradient is of the mean loss over all the
+    data.
     """
     return (evidence.slices(weight) * evidence.gradient_slices(weight)).sum(1).square().cpu().numpy()
 
 
 def random(evidence: Evidence, weight: str) -> np.ndarray:
-    """Uniform numbers in [0, 1), from the seed, the name of the weight and the side alone."""
+    """Uniform random numbers in [0, 1). They depend only on the seed, the name of the weight and the side."""
     name = zlib.crc32(f"{evidence.side} {weight}".encode())
     return np.random.default_rng([evidence.seed, name]).random(num_channels(evidence.graph, weight, evidence.side))
 
 
 def feature_ranks(maps: torch.Tensor) -> torch.Tensor:
-    """Rank of every channel of every image; behind a linear layer or a global pooling, whether it is not zero.
+    """Rank of every channel of every image. After a linear layer or a global pooling, the rank is 1 if nonzero, else 0.
 
     Parameters
     ----------
     maps
-        float, shape (images, channels, *positions). The last of several positions are columns, the others rows.
+        float, shape (images, channels, *positions). If there are several positions, the last are columns, the others
+        rows.
 
     Returns
     -------

@@ -1,7 +1,14 @@
-"""How long things take: profiles, measured cost tables, and the ways to read that they find cheapest.
+"""Latency: profiles, measured cost tables, and the readings that are cheapest in these tables.
 
-`calibration` times `specimens` of every consumer into `cost_tables`; `measured_costs` makes of them what solvers see;
-`readings` looks up how each access is read; `profiling` times whole models and `access_profiles` single accesses;
-`agreement` compares predictions with measurements. The checks of whole orders are in
-`upscale_opt.comparing.order_checks`.
+- `profiling` measures whole models. `access_profiles` measures single accesses, with `access_nodes` and
+  `access_traces`.
+- `calibration` times `specimens` of every consumer and writes the times to `cost_tables`. `measured_costs` converts
+  them to the cost tables of solvers.
+- `readings` finds the cheapest reading of each access.
+- `agreement` and `misranking` compare predictions with measurements. `drift` removes the slow-down of whole rounds.
+  `copies` makes copies of models to measure.
+- `backends` prepares models for timing. `environment`, `retained_memory` and `stack_room` are about the conditions of a
+  measurement.
+
+The comparison of whole orders is in `upscale_opt.comparing.order_checks`.
 """

@@ -1,4 +1,4 @@
-"""Which nodes of an export belong to which access: its consumer, the selection in front, and work done for it alone."""
+"""The nodes of an export that belong to each access: its consumer, its selection, and the operators only it uses."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class AccessNodes:
     Attributes
     ----------
     name, mode
-        Of the access, and how the plan has it read.
+        Name of the access, and its read mode in the plan.
     kept, stored
-        Channels that it keeps, and that its input stores.
+        Number of channels that it keeps, and that its input stores.
     consumer
         The node of the convolution or linear layer.
     selection
-        The nodes that select its channels, in front of its prologue if the plan says so; with the concat that it
-        alone reads. Empty if it reads all that is stored of another tensor.
+        The nodes that select its channels, with the concat if only this access reads it. The plan says whether they
+        come before or after the prologue. Empty if the access reads a whole stored tensor that is not such a concat.
     prologue
-        Elementwise operators and normalisations in front whose results only this access uses, and the concat they read
-        if it is read by nothing else.
+        The elementwise operators and normalisations before the consumer whose results only this access uses. Also the
+        concat that they read, if nothing else reads it.
     """
 
     name: str
@@ -51,7 +51,7 @@ class AccessNodes:
 
 
 def nodes_of_accesses(exported: Exported) -> tuple[AccessNodes, ...]:
-    """Of every read of an export, in execution order; grouped convolutions are no accesses."""
+    """The nodes of all reads of an export, in execution order. Grouped convolutions are not accesses."""
     graph, plan = exported.graph, exported.plan
     masked = MaskedGraph(graph, plan.masks, plan.output_masks, plan.padding)
     pointwise = _pointwise(exported)
@@ -90,7 +90,7 @@ def nodes_of_accesses(exported: Exported) -> tuple[AccessNodes, ...]:
 
 
 def _selection(first: fx.Node) -> list[fx.Node]:
-    """What an export inserts in front of a node: a gather, a slice, or a concatenation of such things and others."""
+    """The nodes that an export inserts before a node: a gather, a slice, or a concat with such parts."""
     root = _input(first)
     inside = [x for x in root.all_input_nodes if set(x.users) == {root}] if root.target is torch.cat else []
     return [root, *(x for x in inside if x.target == "narrow" or str(x.target).rpartition("_gather")[1])]
@@ -103,7 +103,7 @@ def _input(consumer: fx.Node) -> fx.Node:
 
 
 def _prologue(consumer: fx.Node, selection: list[fx.Node], pointwise: frozenset[str]) -> list[fx.Node]:
-    """The nodes in front that compute entry by entry and that nobody else uses."""
+    """The pointwise nodes before a consumer that only this consumer uses."""
     inside, prologue = {consumer, *selection}, list[fx.Node]()
     waiting = [source for node in selection for source in node.all_input_nodes] or [_input(consumer)]
     while waiting:

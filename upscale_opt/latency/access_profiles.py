@@ -1,7 +1,7 @@
-"""What every access of an export costs, and the copies that hide in it: the export run node by node under a profiler.
+"""The time of every access of an export, and its hidden copies. The export runs node by node under a profiler.
 
-A read mode that is meant to be free may copy all the same: a convolution makes its input contiguous if that is a slice
-of the channels of several samples, or of a channels_last tensor. docs/latency.md says what is seen and what is not.
+A read mode that should be free may still copy. For example, a convolution makes its input contiguous if it is a channel
+slice of several samples or of a channels_last tensor. docs/latency.md says what the profile shows and what it does not.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from upscale_opt.rewriting.exports import Exported
 from upscale_opt.tracing.trace import as_tuple
 
 FULL = "full"
-"""The mode of an access that reads all channels that its input stores."""
+"""The mode of an access that reads all stored channels of its input."""
 FREE_MODES = (FULL, VIEW, OVER_READ)
 """Modes that read their input in place."""
 
@@ -36,19 +36,19 @@ DEFAULT_REPEATS = 10
 
 @dataclass(frozen=True)
 class CopyFound:
-    """Copies of one kind inside one access.
+    """Copies of one type in one access.
 
     Attributes
     ----------
     operator
-        The operator that copies, as the profiler names it; the outermost one (``aten::contiguous``, not the
-        ``aten::copy_`` inside).
+        The outermost operator that copies, with its name in the profiler (``aten::contiguous``, not the inner
+        ``aten::copy_``).
     count
-        How many a pass.
+        Number of copies per pass.
     seconds
-        Time of all of them a pass: median over repeats; device time on CUDA.
+        Time of all these copies per pass, as a median over repeats. Device time on CUDA.
     bytes
-        What each of them writes.
+        Bytes that each copy writes.
     """
 
     operator: str
@@ -59,26 +59,26 @@ class CopyFound:
 
 @dataclass(frozen=True)
 class AccessProfile:
-    """Where the time of one access goes.
+    """The time of one access, by parts.
 
     Attributes
     ----------
     name
-        Of the access: the key in the plan's `reads`.
+        Name of the access: its key in the plan's `reads`.
     mode
-        The plan's read mode; ``full`` where all that is stored is read in place.
+        The plan's read mode, or ``full`` if all stored channels are read in place.
     kept, stored
-        Channels that the access keeps, and that its input stores.
+        Number of channels that the access keeps, and that its input stores.
     input_bytes
-        Size of what the consumer is handed.
+        Size of the consumer's input.
     seconds
-        Time of the consumer, its hidden copies included: the median over repeats of the time inside its operators.
+        Time of the consumer with its hidden copies: the median over repeats of the time inside its operators.
     selection_seconds
-        Time of the selection in front of it (slices, gather or concatenation).
+        Time of the selection before the consumer (slices, gather or concat).
     prologue_seconds
-        Time of the elementwise operators and normalisations in front that only this access uses.
+        Time of the elementwise operators and normalisations before the consumer that only this access uses.
     copies
-        Copies inside selection and consumer, without those that the consumer makes for a contiguous input as well.
+        Copies in selection and consumer, without copies that the consumer also makes for a contiguous input.
     """
 
     name: str
@@ -97,17 +97,17 @@ class AccessProfile:
 
     @property
     def is_hidden_copy(self) -> bool:
-        """Whether the mode is meant to be free, and yet something at least as large as the input is copied."""
+        """Whether the mode should be free, but something at least as large as the input is copied."""
         return self.mode in FREE_MODES and any(own.bytes >= self.input_bytes for own in self.copies)
 
     @property
     def copied_bytes(self) -> int:
-        """What all copies write in a pass."""
+        """Bytes that all copies write per pass."""
         return sum(own.count * own.bytes for own in self.copies)
 
     @property
     def copy_seconds(self) -> float:
-        """Time of all copies in a pass."""
+        """Time of all copies per pass."""
         return sum(own.seconds for own in self.copies)
 
     def __str__(self) -> str:
@@ -130,31 +130,33 @@ def profile_accesses(
     repeats: int = DEFAULT_REPEATS,
     progress: bool = False,
 ) -> tuple[AccessProfile, ...]:
-    """Time and copies of every read access of an export, in execution order.
+    """Measure time and copies of every read access of an export, in execution order.
 
-    The export is run node by node under `torch.profiler`, in inference mode. Times are those inside operators, with the
-    profiler's own overhead (about a microsecond each): they compare accesses, and `profile` measures the whole.
+    The export runs node by node under `torch.profiler`, in inference mode. Times are inside operators and include the
+    profiler's overhead (about a microsecond per operator). Use them to compare accesses, and `profile` to measure the
+    whole model.
 
     Parameters
     ----------
     exported
         The export.
     example_inputs
-        A tensor or the tuple of positional inputs, on the export's device. Batch size and memory format matter.
+        A tensor or the tuple of positional inputs, on the export's device. Batch size and memory format affect the
+        result.
     repeats
-        Passes that are timed, after one that looks for copies.
+        Number of timed passes. One pass before them looks for copies.
     progress
         Show a progress bar on standard error.
 
     Returns
     -------
     tuple of AccessProfile
-        One per call of a consumer with one group. Writes of masked producers are not profiled.
+        One profile per call of a consumer with one group. Writes of masked producers are not profiled.
 
     Raises
     ------
     ModelError
-        If there is no run, or the export does not run on these inputs.
+        If the number of repeats is below 1, or the export does not run on these inputs.
     """
     require_values(exported.module)
     given = as_tuple(with_values(example_inputs, exported.module))
@@ -170,7 +172,7 @@ def profile_accesses_interleaved(
     repeats: int = DEFAULT_REPEATS,
     progress: bool = False,
 ) -> dict[str, tuple[AccessProfile, ...]]:
-    """The same of several exports, whose passes take turns (A B C A B C ...), so that drift hits all alike.
+    """Profile several exports. Their passes take turns (A B C A B C ...), so drift affects all of them equally.
 
     Parameters
     ----------
@@ -182,7 +184,7 @@ def profile_accesses_interleaved(
     Raises
     ------
     ModelError
-        If there is no run, or an export does not run on these inputs.
+        If the number of repeats is below 1, or an export does not run on these inputs.
     """
     if repeats < 1:
         raise ModelError(f"profiling needs at least 1 repeat, not {repeats}")
@@ -205,7 +207,7 @@ def profile_accesses_interleaved(
 
 
 def _own_copies(access: AccessNodes, found: Mapping[str, Range]) -> list[tuple[str, int, Copy]]:
-    """(node, place among its copies, copy) of selection and consumer, but what a contiguous input costs as well."""
+    """(node, index of the copy, copy) of selection and consumer, without copies that a contiguous input also needs."""
     own = [(name, i, copy) for name in access.selection for i, copy in enumerate(found[NODE + name].copies)]
     usual = Counter((copy.path, copy.entries) for copy in found[REFERENCE + access.consumer].copies)
     for i, copy in enumerate(found[NODE + access.consumer].copies):
@@ -242,7 +244,7 @@ def _profile(
 
 
 def _copy_seconds(node: str, place: int, copy: Copy, rounds: Sequence[Mapping[str, Range]]) -> float:
-    """Median time of one copy; rounds in which the node ran otherwise are left out."""
+    """Median time of one copy. Rounds in which the node made other copies are left out."""
     copies = [own[NODE + node].copies for own in rounds]
     times = [own[place].seconds for own in copies if place < len(own) and own[place].path == copy.path]
     return float(np.median(times)) if times else copy.seconds

@@ -1,4 +1,4 @@
-"""An export run node by node under the profiler: the time inside every node's operators, and the copies among them."""
+"""Runs an export node by node under the profiler: the time in every node's operators, and their copies."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from upscale_opt.latency.stack_room import with_stack_room
 MOVING = frozenset(
     ("aten::copy_", "aten::index_select", "aten::index", "aten::gather", "aten::take", "aten::cat", "aten::to_mkldnn")
 )
-"""Operators that move data: a copy is one of these."""
+"""Operators that move data. Every copy is one of these."""
 WRAPPING = frozenset(
     (
         *("aten::contiguous", "aten::clone", "aten::to", "aten::_to_copy", "aten::reshape", "aten::_reshape_copy"),
         *("aten::flatten", "aten::narrow_copy", "aten::to_dense"),
     )
 )
-"""Operators that copy by calling one of these, if they do: the copy goes by their name."""
+"""Operators that may copy by calling one of the above. The copy then gets their name."""
 NODE, REFERENCE = "upscale_opt.node ", "upscale_opt.reference "
-"""What the names of ranges begin with: a node's own, and a consumer's on a contiguous input."""
+"""Prefixes of range names: for a node, and for a consumer on a contiguous input."""
 
 
 @dataclass(frozen=True)
 class Copy:
-    """One copy in a trace: the operators from the node down to it, and how many entries it writes (None: unknown)."""
+    """One copy in a trace: the operators from the node to the copy, and the entries written (None: unknown)."""
 
     path: tuple[str, ...]
     seconds: float
@@ -43,16 +43,16 @@ class Copy:
 
 @dataclass(frozen=True)
 class Range:
-    """What the profiler saw of one node in one pass."""
+    """The profiler's results for one node in one pass."""
 
     seconds: float
     copies: tuple[Copy, ...]
 
 
 class NodeRunner(fx.Interpreter):
-    """Runs a module node by node, every node in a range of its own.
+    """Runs a module node by node, each node in a separate profiler range.
 
-    With `references`, every consumer runs a second time on a contiguous copy of its input, and sizes are noted.
+    With `references`, every consumer also runs on a contiguous copy of its input, and sizes are recorded.
     """
 
     def __init__(self, module: fx.GraphModule, consumers: frozenset[str]) -> None:
@@ -82,8 +82,8 @@ class NodeRunner(fx.Interpreter):
 
 @with_stack_room
 def profiled_pass(runner: NodeRunner, inputs: tuple[Any, ...], *, references: bool = False) -> dict[str, Range]:
-    """One pass under the profiler: what it saw, by name of the range."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # or every start and stop is a line on standard error
+    """Run one pass under the profiler. Returns the results by name of the range."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # silences a log line per start and stop
     device = next((x.device for x in inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
     on_cuda = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
@@ -112,7 +112,7 @@ def _warm_up(runner: NodeRunner, inputs: tuple[Any, ...]) -> None:
 
 
 def _seconds(event: Any, on_cuda: bool) -> float:
-    """Time of an operator with everything it calls: on the device, or on the CPU."""
+    """Time of an operator, including all operators that it calls: on the device, or on the CPU."""
     if not on_cuda:
         return float(event.cpu_time_total) / 1e6
     return float(event.self_device_time_total) / 1e6 + sum(_seconds(child, True) for child in event.cpu_children)

@@ -1,4 +1,4 @@
-"""How well predictions agree with measurements: rank correlations that respect noise, and percentage errors."""
+"""Agreement of predictions with measurements: rank correlations that respect noise, and percentage errors."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ INDISTINGUISHABLE = "orders indistinguishable"
 
 @dataclass(frozen=True)
 class Agreement:
-    """Predicted against measured.
+    """Agreement of predicted and measured values.
 
     Attributes
     ----------
     spearman, kendall
-        Rank correlations (Spearman's rho; Kendall's tau-b) of all values as they are; None if either side is constant.
+        Rank correlations of all values (Spearman's rho, Kendall's tau-b), without regard to noise. None if either side
+        is constant.
     concordance
-        Kendall's tau over the pairs whose measurements differ by at least the tolerance: concordant less discordant
-        pairs over all such pairs. None if there are none.
+        Kendall's tau over the pairs whose measurements differ by at least the tolerance: concordant minus discordant
+        pairs, divided by the number of such pairs. None if there are no such pairs.
     spearman_of_groups
-        Spearman's rho after measurements that cannot be told apart share their mean rank, and so do their
-        predictions; equal values share theirs before. None if all are alike on either side.
+        Spearman's rho with groups. Measurements that cannot be distinguished share their mean rank, and so do their
+        predictions. Before this, equal values share their rank. None if all values are equal on either side.
     percentage_error
         Mean of |predicted - measured| / measured, in per cent.
     num_pairs, num_distinct
-        Pairs, and those that can be told apart.
+        Number of pairs, and of pairs that can be distinguished.
     """
 
     spearman: float | None
@@ -42,7 +43,7 @@ class Agreement:
 
     @property
     def verdict(self) -> str:
-        """Whether the orders can be told apart at all."""
+        """Whether the orders can be distinguished at all."""
         return INDISTINGUISHABLE if self.num_distinct == 0 else f"{self.num_distinct} of {self.num_pairs} pairs differ"
 
     def __str__(self) -> str:
@@ -61,9 +62,9 @@ def agreement(predicted: Sequence[float], measured: Sequence[float], *, toleranc
     Parameters
     ----------
     predicted, measured
-        Same length, at least 2; measured values above 0.
+        Of equal length, at least 2. Measured values must be above 0.
     tolerance
-        Measurements that differ by less than this cannot be told apart.
+        Measurements that differ by less than this cannot be distinguished.
 
     Raises
     ------
@@ -97,10 +98,10 @@ def agreement(predicted: Sequence[float], measured: Sequence[float], *, toleranc
 def worst_ranked_pair(
     predicted: Sequence[float], measured: Sequence[float], *, tolerance: float = 0.0
 ) -> tuple[int, int] | None:
-    """The two values whose rank is furthest off: the faster and the slower one, as measured.
+    """The two values with the worst ranking error: first the faster one, then the slower one, as measured.
 
-    Of the pairs in different groups (`groups_of`) that are predicted to be alike or the other way round, the one whose
-    measured difference exceeds the predicted one by most; None if there are none.
+    It considers pairs in different groups (`groups_of`) that are predicted as equal or in the wrong order. Of these, it
+    takes the pair whose measured difference exceeds the predicted one the most. None if there are no such pairs.
 
     Parameters
     ----------
@@ -119,7 +120,7 @@ def worst_ranked_pair(
 
 
 def groups_of(measured: np.ndarray, tolerance: float) -> np.ndarray:
-    """Group of every value: from the smallest on, all that lie within the tolerance of their group's first.
+    """Group of every value. From the smallest value on, a group has all values within the tolerance of its first value.
 
     Examples
     --------

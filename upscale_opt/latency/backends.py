@@ -1,4 +1,4 @@
-"""How a module is run when it is timed: as it is, as TorchScript, as a CUDA graph, or through torch.compile."""
+"""Backends: how a module runs when it is timed (eager, as TorchScript, as a CUDA graph, or through torch.compile)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from upscale_opt.errors import ModelError
 
 EAGER, TORCHSCRIPT, CUDA_GRAPH, COMPILE = "eager", "torchscript", "cuda-graph", "compile"
 BACKENDS = (EAGER, TORCHSCRIPT, CUDA_GRAPH, COMPILE)
-"""Names of backends: `torchscript` is the UPSCALE paper's protocol."""
+"""Names of backends. `torchscript` is the protocol of the UPSCALE paper."""
 WARM_UPS = 3
 SCRIPT_WARM_UPS = 10
-"""TorchScript specialises and compiles in its first calls."""
+"""More warm-up calls, because TorchScript specialises and compiles in its first calls."""
 
 
 def require_backend(name: str, device: torch.device) -> None:
-    """Raise unless the backend exists and works on the device.
+    """Raise an error unless the backend exists and works on the device.
 
     Raises
     ------
     ModelError
-        With what to choose instead.
+        If it does not. The message says what to choose instead.
     """
     if name not in BACKENDS:
         raise ModelError(f"there is no backend {name!r}; choose one of {', '.join(BACKENDS)}")
@@ -36,25 +36,26 @@ def require_backend(name: str, device: torch.device) -> None:
 
 
 def shared_pool(backend: str) -> Any:
-    """Memory that several recordings may share, none of which needs its results; None for other backends."""
+    """Memory that several CUDA graphs may share if their results are not needed. None for other backends."""
     return torch.cuda.graph_pool_handle() if backend == CUDA_GRAPH else None
 
 
 def prepared(module: nn.Module, inputs: Sequence[Any], backend: str = EAGER, pool: Any = None) -> Callable[[], Any]:
-    """A call of a module on fixed inputs, ready to be timed: compiled if the backend does, and warmed up.
+    """Prepare a call of a module on fixed inputs for timing: compiled if the backend compiles, and warmed up.
 
-    It holds the module and the inputs. A CUDA graph leaves no result.
+    The call holds the module and the inputs. With a CUDA graph, it returns no result.
 
     Parameters
     ----------
     module
-        In eval mode, on the device of the inputs. It is not changed. TorchScript stays TorchScript.
+        The module in eval mode, on the device of the inputs. It is not changed. A TorchScript module stays TorchScript.
     inputs
         Its positional inputs.
     backend
         One of `BACKENDS`.
     pool
-        Of `shared_pool`, for calls that are all held until the last one is made, and are not made at the same time.
+        A pool from `shared_pool`. All calls that share it must be held until the last one is made, and must not run at
+        the same time.
 
     Raises
     ------
@@ -77,33 +78,33 @@ def prepared(module: nn.Module, inputs: Sequence[Any], backend: str = EAGER, poo
 
 
 def scripted(module: nn.Module, inputs: Sequence[Any]) -> nn.Module:
-    """A module as TorchScript, traced; copies of a script need no trace of their own. TorchScript stays as it is.
+    """Trace a module to TorchScript. Copies of the result need no new trace. A TorchScript module is unchanged.
 
     Parameters
     ----------
     module
-        In eval mode, on the device of the inputs. It is not changed.
+        The module in eval mode, on the device of the inputs. It is not changed.
     inputs
         Its positional inputs.
     """
     if is_script(module):
         return module
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore", DeprecationWarning)  # it is the paper's protocol
+        warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is deprecated, but the paper's protocol
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         traced: nn.Module = torch.jit.trace(copy.deepcopy(module), tuple(inputs), check_trace=False)
     return traced
 
 
 def is_script(module: Any) -> bool:
-    """Whether a module is TorchScript already."""
+    """Whether a module is already TorchScript."""
     return isinstance(module, torch.jit.ScriptModule)
 
 
 def _graphed(run: Callable[..., Any], inputs: tuple[Any, ...], device: torch.device, pool: Any) -> Callable[[], Any]:
-    """Replays a recording of one call; whoever holds it holds the module and the inputs, too.
+    """A call that replays a recording of one run. It also holds the module and the inputs.
 
-    A recording knows addresses and no tensors: without them it would read memory that belongs to others by then.
+    A recording has only addresses, no tensors. Without these references, it could read memory that is already reused.
     """
     stream = torch.cuda.Stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
@@ -118,11 +119,11 @@ def _graphed(run: Callable[..., Any], inputs: tuple[Any, ...], device: torch.dev
 
 @dataclass(frozen=True, eq=False)
 class _Recording:
-    """A CUDA graph, and what its addresses belong to."""
+    """A CUDA graph, with the owners of the memory that it uses."""
 
     graph: Any
     owners: tuple[Any, ...]
 
     def replay(self) -> None:
-        """Run it once."""
+        """Run the graph once."""
         self.graph.replay()

@@ -1,8 +1,8 @@
-"""Calibration: times the ways in which every access of a pruned model could read, once per distinct shape.
+"""Calibration: times all possible readings of every access of a pruned model, once per distinct shape.
 
-Each shape is timed alone, all its ways in turn (A B C A B C ...), in sweeps over all shapes: what slows the machine
-down for minutes would otherwise make one shape look more expensive than another. The processor's caches are in the
-state they are in inside a network: weights come from memory, the input was just written.
+Each shape is timed alone, with all its readings in turn (A B C A B C ...), in several sweeps over all shapes.
+Otherwise, a slow phase of the machine could make one shape look more expensive than another. The processor's caches are
+in the same state as in a network: weights come from memory, and the input was just written.
 """
 
 from __future__ import annotations
@@ -42,20 +42,21 @@ MOST_RUNS = 128
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is timed.
+    """How much to measure.
 
     Parameters
     ----------
     spans
-        Most spans per shape between the kept and the stored number, multiples of 8; both ends come in addition.
+        Largest number of spans per shape between the kept and the stored number. They are multiples of 8. Both ends are
+        timed too.
     rounds
-        Figures per way to read.
+        Number of measurements per reading.
     sweeps
-        Over all shapes, in which these are spread.
+        Number of sweeps over all shapes. The rounds are distributed over them.
     seconds
-        Least time per figure: short calls are repeated.
+        Minimum time per measurement. Short calls are repeated.
     copies
-        Copies of a consumer that are called in turn, so that its weights are not in the cache.
+        Copies of a consumer that are called in turn, so its weights are not in the cache.
     """
 
     spans: int = 6
@@ -69,17 +70,17 @@ class Effort:
 
     @property
     def detail(self) -> Detail:
-        """All of it but rounds and sweeps."""
+        """All settings except rounds and sweeps."""
         return Detail(self.spans, self.seconds, self.copies)
 
     @property
     def rounds_per_sweep(self) -> int:
-        """Figures per way to read in one sweep."""
+        """Measurements per reading in one sweep."""
         return -(-self.rounds // self.sweeps)
 
 
 def conditions_of(example_inputs: Sequence[Any], *, backend: str = EAGER) -> Conditions:
-    """What the latencies of a model on these inputs depend on, besides shapes.
+    """The conditions, besides shapes, on which the latencies of a model on these inputs depend.
 
     Raises
     ------
@@ -111,24 +112,24 @@ def calibrate(
     effort: Effort | None = None,
     progress: bool = False,
 ) -> CostTables:
-    """Measure what is missing of a masked model's cost tables; saved after every shape, so that it can be resumed.
+    """Measure the missing cost tables of a masked model. They are saved after every shape, so a run can resume.
 
-    What was timed less carefully (`Effort.detail`) is missing, too.
+    Tables that were measured with less effort (`Effort.detail`) are measured again.
 
     Parameters
     ----------
     masked
-        What `upscale_opt.prune` or `upscale_opt.effective_masks` returned.
+        A result of `upscale_opt.prune` or `upscale_opt.effective_masks`.
     example_inputs
-        The tuple of inputs it was traced with: device, dtype, memory format and batch are theirs.
+        The tuple of inputs that it was traced with. They determine device, dtype, memory format and batch size.
     backend
         One of `upscale_opt.latency.backends.BACKENDS`.
     directory
-        Where tables are kept. Default: `default_directory`.
+        Directory of the tables. Default: `default_directory`.
     effort
-        How much is timed.
+        How much to measure.
     progress
-        Show a progress bar with the time left on standard error.
+        Show a progress bar with the remaining time on standard error.
 
     Raises
     ------
@@ -147,8 +148,8 @@ def calibrate(
     with retained_memory():
         for key in shapes:
             known = _known(tables, key, device, effort)
-            detail = effort.detail.with_all_care_of(tables.details.get(key))  # known ones were made just so
-            alike = replace(effort, **detail._asdict())  # all figures of a table are made alike
+            detail = effort.detail.with_all_care_of(tables.details.get(key))  # known timings were made with this effort
+            alike = replace(effort, **detail._asdict())  # same effort for all timings of a table
             tables.entries[key] = measure(key, conditions, device, alike, known)
             tables.details[key] = detail
             tables.save(directory)
@@ -156,20 +157,20 @@ def calibrate(
 
 
 def _cases(key: Key, device: torch.device, effort: Effort) -> list[Case]:
-    """The ways to read that are timed."""
+    """The readings to time."""
     spans = spans_between(key.kept, key.stored, effort.spans)
     return forms_of(key.layer, key.kept, key.stored, spans, _runs(key), gathering=is_fused_on(device))
 
 
 def _known(tables: CostTables, key: Key, device: torch.device, effort: Effort) -> tuple[Timing, ...]:
-    """What was timed at least as carefully, in all ways; layers timed for SPDY were read in one only."""
+    """Stored timings of a shape, if complete and of enough effort. Layers timed for SPDY have one reading only."""
     timings = tables.known(key, effort.detail)
     known = {timing.case.reading for timing in timings}
     return timings if known >= {case.reading for case in _cases(key, device, effort)} else ()
 
 
 def _sweeps(tables: CostTables, keys: Sequence[Key], device: torch.device, effort: Effort) -> list[Key]:
-    """The shapes to time, one sweep after the other: those that have fewer figures than they should by then."""
+    """The shapes to time, sweep after sweep. A sweep has the shapes with fewer measurements than required by then."""
     known = {key: _known(tables, key, device, effort) for key in keys}
     figures = {key: len(timings[0].nanoseconds) if timings else 0 for key, timings in known.items()}
     wanted = [min(effort.rounds, (i + 1) * effort.rounds_per_sweep) for i in range(effort.sweeps)]
@@ -183,7 +184,7 @@ def _sweeps(tables: CostTables, keys: Sequence[Key], device: torch.device, effor
 
 
 def keys_of(masked: MaskedGraph) -> list[Key]:
-    """The distinct shapes of a masked model's accesses, in execution order; those that cannot be measured left out."""
+    """The distinct shapes of a masked model's accesses, in execution order, without shapes that cannot be measured."""
     requests = _Requests()
     problems_of(masked, costs=requests)
     return list(dict.fromkeys(requests.keys))
@@ -192,12 +193,12 @@ def keys_of(masked: MaskedGraph) -> list[Key]:
 def measure(
     key: Key, conditions: Conditions, device: torch.device, effort: Effort, known: Sequence[Timing] = ()
 ) -> tuple[Timing, ...]:
-    """Time the ways to read one shape, interleaved, for one sweep: those known from earlier ones, or all.
+    """Time the readings of one shape, interleaved, for one sweep: the readings of earlier sweeps, or else all.
 
     Returns
     -------
     tuple of Timing
-        The figures of earlier sweeps included.
+        The timings, with the measurements of earlier sweeps.
     """
     rng = np.random.default_rng(0)
     dtype = getattr(torch, conditions.dtype)
@@ -234,12 +235,12 @@ def measure(
 def interleaved(
     calls: Sequence[Sequence[Callable[[], Any]]], device: torch.device, effort: Effort
 ) -> list[tuple[int, ...]]:
-    """Nanoseconds per call of several things, each a list of calls made in turn; measured A B C A B C ...
+    """Nanoseconds per call of several objects, measured in turn (A B C ...). Each object is a list of calls in turn.
 
     Returns
     -------
     list
-        Per thing one figure a round.
+        For each object, one measurement per round.
     """
     timer = _cuda_seconds if device.type == "cuda" else _cpu_seconds
     repeats = [_repeats(timer, own, effort) for own in calls]
@@ -251,7 +252,7 @@ def interleaved(
 
 
 def spans_between(kept: int, stored: int, most: int) -> list[int]:
-    """The spans of a table: both ends, and at most so many multiples of 8 between them, about evenly spread.
+    """The spans of a table: both ends, and at most `most` multiples of 8 between them, about evenly distributed.
 
     Examples
     --------
@@ -265,7 +266,7 @@ def spans_between(kept: int, stored: int, most: int) -> list[int]:
 
 
 class _Requests:
-    """A cost model that notes what it is asked for."""
+    """A cost model that records which tables are requested."""
 
     name = "requests"
 
@@ -286,7 +287,7 @@ def _runs(key: Key) -> list[int]:
 def placed(
     module: nn.Module, device: torch.device, dtype: torch.dtype, memory_format: torch.memory_format
 ) -> nn.Module:
-    """A module in eval mode, on a device, in a dtype and a memory format; the module itself."""
+    """Put a module in eval mode, on a device, in a dtype and a memory format. Returns the module itself."""
     module = module.to(device=device, dtype=dtype).eval()
     if memory_format is torch.channels_last:
         module.to(memory_format=memory_format)  # type: ignore[call-overload]
@@ -294,7 +295,7 @@ def placed(
 
 
 def _repeats(timer: Callable[..., float], calls: Sequence[Callable[[], Any]], effort: Effort) -> int:
-    """How many calls make a figure; those that do are made once before."""
+    """Number of calls per measurement. All calls that will be used run once before."""
     timer(calls, 1)
     once = timer(calls, 1)
     number = max(1, math.ceil(effort.seconds / max(once, 1e-7)))

@@ -1,7 +1,7 @@
-"""Copies of models that are measured beside each other: what a latency is worth.
+"""Copies of models that are measured beside each other, to estimate the error of a latency.
 
-Where its tensors happen to lie makes one copy of an export several per cent slower than another that is the same, round
-after round, and no spread over rounds shows that.
+The addresses of its tensors can make one copy of an export several per cent slower than an equal copy, in every round.
+The spread over rounds does not show this.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ Measured = TypeVar("Measured")
 
 
 def copied(models: Mapping[str, nn.Module], copies: int, *, twice: Container[str] = ()) -> dict[str, nn.Module]:
-    """Copies of all models, every model once before any a second time; the first are the models themselves.
+    """Copies of all models. Every model comes once before any comes again. The first ones are the models themselves.
 
     Parameters
     ----------
     models
         Name to model.
     copies
-        How many, the models themselves included.
+        Number of copies, including the models themselves.
     twice
-        Models of which there are twice as many: those that all others are compared with.
+        Models with twice as many copies: those that all others are compared with.
 
     Examples
     --------
@@ -43,7 +43,7 @@ def copied(models: Mapping[str, nn.Module], copies: int, *, twice: Container[str
 
 
 def require_copies(copies: int) -> None:
-    """Raise if there are none to measure.
+    """Raise an error if there are no copies to measure.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def require_copies(copies: int) -> None:
 
 
 def by_model(measured: Mapping[str, Measured], names: Iterable[str]) -> dict[str, list[Measured]]:
-    """What was measured of the copies, by the name of the model.
+    """Group measurements of copies by the name of the model.
 
     Examples
     --------

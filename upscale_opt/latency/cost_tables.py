@@ -1,7 +1,8 @@
-"""Measured cost tables: what a calibration found, as plain data with a file format; no torch.
+"""Measured cost tables: the results of a calibration, as plain data with a file format. Does not import torch.
 
-One file holds what was measured under the same conditions (device, dtype, memory format, backend, threads, version).
-Raw figures are kept; what solvers see is made of them: isotonic curves of whole nanoseconds. Format: docs/formats.md.
+One file has all measurements under the same conditions (device, dtype, memory format, backend, threads, version). It
+stores raw measurements. Solvers see isotonic curves of whole nanoseconds, which are made from them. Format:
+docs/formats.md.
 """
 
 from __future__ import annotations
@@ -26,34 +27,35 @@ from upscale_opt.planning.reading import CONTIGUOUS, KERNELS, Reading
 
 FORMAT = "upscale_opt.cost_tables"
 VERSION = 5
-"""What is measured has changed with every version, so tables of older ones are measured again."""
+"""Every version measures differently, so tables of older versions are measured again."""
 FORMS = (CONTIGUOUS, OVER_READ, PIECES, COPY)
 CACHE_VARIABLE = "UPSCALE_OPT_CACHE"
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What latencies depend on besides shapes.
+    """The conditions, besides shapes, on which latencies depend.
 
     Attributes
     ----------
     device
         Name of the processor.
     dtype
-        Of inputs and weights: ``float32``.
+        Type of inputs and weights, such as ``float32``.
     memory_format
         ``contiguous`` or ``channels_last``.
     backend
         One of `upscale_opt.latency.backends.BACKENDS`.
     threads
-        Of torch, on a CPU; 0 on a GPU.
+        Number of torch threads on a CPU. 0 on a GPU.
     torch
-        Its version.
+        Version of torch.
     memory
-        ``retained`` if memory that is freed stays with the process (`upscale_opt.latency.retained_memory`), else empty.
+        ``retained`` if the process keeps freed memory (`upscale_opt.latency.retained_memory`), else empty.
     tf32
         Where float32 is rounded to TF32 on a GPU (`upscale_opt.models.precisions.tf32_setting`): ``on``, ``off``,
-        ``convolutions`` or ``products``; empty for other dtypes, on a CPU, and in older tables, which do not say.
+        ``convolutions`` or ``products``. Empty for other dtypes, on a CPU, and in older tables, which have no such
+        field.
     """
 
     device: str
@@ -72,13 +74,13 @@ class Conditions:
         return f"{self.device}, {dtype}, {self.memory_format}, {self.backend}{threads}{memory}, torch {self.torch}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; without a setting of TF32 where there is none, as in older files."""
+        """Plain values for JSON. An empty TF32 setting is left out, as in older files."""
         values = asdict(self)
         return values if self.tf32 else {name: value for name, value in values.items() if name != "tf32"}
 
     @property
     def file_name(self) -> str:
-        """A name for the file of these conditions."""
+        """The file name for these conditions."""
         text = json.dumps(self.to_dict(), sort_keys=True)
         words = re.sub(r"[^A-Za-z0-9]+", "-", f"{self.device}-{self.dtype}-{self.memory_format}-{self.backend}")
         return f"{words.strip('-').lower()}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
@@ -86,7 +88,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Key:
-    """What one table is of: a consumer's shape, the channels it keeps, and the channels its input stores."""
+    """The key of a table: a consumer's shape, the channels it keeps, and the channels its input stores."""
 
     layer: Layer
     kept: int
@@ -98,17 +100,17 @@ class Key:
 
 @dataclass(frozen=True)
 class Case:
-    """One way to read some channels, to be timed.
+    """One way to read channels, to be timed.
 
     Attributes
     ----------
     reading
-        Its mode is ``contiguous``; ``over-read`` of a range (of all that is stored, at full width); ``pieces``; or
-        ``copy``. It has no width: that is `channels`.
+        Its mode is ``contiguous``, ``over-read`` of a range (at full width: of all stored channels), ``pieces``, or
+        ``copy``. It has no width, because `channels` is the width.
     channels
-        Channels the consumer reads.
+        Number of channels that the consumer reads.
     runs
-        Contiguous runs of them, for ``pieces``; otherwise 1.
+        Number of contiguous runs of these channels, for ``pieces``. Otherwise 1.
     """
 
     reading: Reading
@@ -122,12 +124,12 @@ class Case:
 
 
 class Detail(NamedTuple):
-    """How carefully a shape was timed, besides the number of rounds.
+    """The effort of timing a shape, without the number of rounds.
 
     Attributes
     ----------
     spans, seconds, copies
-        As of a calibration's effort (`upscale_opt.latency.calibration.Effort`).
+        As in a calibration's effort (`upscale_opt.latency.calibration.Effort`).
     """
 
     spans: int
@@ -135,7 +137,7 @@ class Detail(NamedTuple):
     copies: int
 
     def with_all_care_of(self, other: Detail | None) -> Detail:
-        """As careful as either in every respect."""
+        """The larger effort of both, in every respect."""
         if other is None:
             return self
         return Detail(max(self.spans, other.spans), max(self.seconds, other.seconds), max(self.copies, other.copies))
@@ -143,14 +145,14 @@ class Detail(NamedTuple):
 
 @dataclass(frozen=True)
 class Timing:
-    """A case, timed.
+    """The timing of a case.
 
     Attributes
     ----------
     case
-        What was timed.
+        The timed case.
     nanoseconds
-        Per call; one figure per round, the rounds of all cases interleaved.
+        Nanoseconds per call, one value per round. The rounds of all cases are interleaved.
     """
 
     case: Case
@@ -158,7 +160,7 @@ class Timing:
 
     @property
     def median(self) -> float:
-        """Nanoseconds."""
+        """Median nanoseconds."""
         return float(np.median(self.nanoseconds))
 
 
@@ -172,11 +174,11 @@ class CostTables:
     Attributes
     ----------
     conditions
-        Where they hold.
+        The conditions of the measurements.
     entries
         Key to timings.
     details
-        Key to how carefully they were made, where that is known.
+        Key to the effort of its timings, if known.
     """
 
     conditions: Conditions
@@ -188,22 +190,23 @@ class CostTables:
         return f"{len(self.entries)} tables measured on {self.conditions}"
 
     def known(self, key: Key, detail: Detail) -> tuple[Timing, ...]:
-        """The timings of a shape, if they were made at least that carefully; none otherwise."""
+        """The timings of a shape, if they were made with at least this effort. Otherwise none."""
         own = self.details.get(key)
         careful = own is not None and all(had >= wanted for had, wanted in zip(own, detail, strict=True))
         return self.entries.get(key, ()) if careful else ()
 
     def save(self, directory: str | Path) -> Path:
-        """Write the file of these conditions into a directory, made if needed; atomically. Returns its path.
+        """Write the file of these conditions to a directory, atomically. Returns its path.
 
-        What others have written there since this was read or written stays, and is taken in: of two new measurements of
-        one shape the fuller one (more ways to read, then more care, then more rounds; on ties this one). Nobody else
-        writes between reading and writing.
+        The directory is created if necessary. Other processes may have changed the file since it was last read or
+        written here. Their changes are kept and also taken in. If both sides measured a shape, the fuller table is
+        kept: more readings, then more effort, then more rounds. On ties, it is this one. The file is locked during the
+        update.
 
         Raises
         ------
         UpscaleError
-            If it cannot be written, or what is there cannot be read.
+            If the file cannot be written, or the existing file cannot be read.
         """
         path = Path(directory) / self.conditions.file_name
         try:
@@ -217,7 +220,7 @@ class CostTables:
         return path
 
     def _take_in(self, others: CostTables) -> None:
-        """Merge what is in the file: what others have changed since this was read from it, or written to it."""
+        """Merge the changes that other processes have made to the file since it was last read or written here."""
         for key in {**self._known, **others.entries}:
             known, theirs, own = self._known.get(key), others._measured(key), self._measured(key)
             both = theirs != known and own != known
@@ -226,11 +229,11 @@ class CostTables:
                 self._set(key, theirs)
 
     def _measured(self, key: Key) -> _Measured | None:
-        """Timings and care of one shape; None if it was not measured."""
+        """Timings and effort of one shape. None if it was not measured."""
         return (self.entries[key], self.details.get(key)) if key in self.entries else None
 
     def _set(self, key: Key, measured: _Measured | None) -> None:
-        """Replace what is known of one shape."""
+        """Replace the measurement of one shape."""
         self.entries.pop(key, None)
         self.details.pop(key, None)
         if measured is not None:
@@ -239,19 +242,19 @@ class CostTables:
                 self.details[key] = measured[1]
 
     def _remember(self) -> None:
-        """What is known now is what the file holds."""
+        """Record the current state as the state of the file."""
         self._known.clear()
         self._known.update({key: (timings, self.details.get(key)) for key, timings in self.entries.items()})
 
     def _fullness(self, key: Key) -> tuple[int, Detail, int]:
-        """Ways to read, care, and rounds of a table; nothing of one that is not there."""
+        """Number of readings, effort, and number of rounds of a table. All zero for a missing table."""
         timings = self.entries.get(key, ())
         ways = {own.case.reading for own in timings}
         rounds = max((len(own.nanoseconds) for own in timings), default=0)
         return len(ways), self.details.get(key, Detail(0, 0.0, 0)), rounds
 
     def _text(self) -> str:
-        """The file."""
+        """The text of the file."""
         rows = [
             {
                 "layer": key.layer.to_dict(),
@@ -267,12 +270,12 @@ class CostTables:
 
     @classmethod
     def load(cls, directory: str | Path, conditions: Conditions) -> CostTables:
-        """The tables of these conditions in a directory; empty if there are none, or if they are of an older version.
+        """Load the tables of these conditions. Empty if there is no file, or if it is of an older version.
 
         Raises
         ------
         UpscaleError
-            If there is a file but it cannot be read; the message names the field that is wrong.
+            If the file exists but cannot be read. The message names the wrong field.
         """
         path = Path(directory) / conditions.file_name
         if not path.exists():
@@ -299,7 +302,7 @@ class CostTables:
 
 
 def default_directory() -> Path:
-    """Where cost tables are kept: ``$UPSCALE_OPT_CACHE``, or ``upscale_opt`` in the user's cache directory."""
+    """The directory of cost tables: ``$UPSCALE_OPT_CACHE``, or ``upscale_opt`` in the user's cache directory."""
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
         return Path(chosen)
@@ -371,7 +374,7 @@ def _timing(raw: Any, stored: int) -> Timing:
 
 
 def by_reading(timings: Iterable[Timing]) -> Mapping[Reading, list[Timing]]:
-    """Timings by how they read, ascending in channels and runs."""
+    """Group timings by their reading, in ascending order of channels and runs."""
     found: dict[Reading, list[Timing]] = {}
     for timing in sorted(timings, key=lambda own: (own.case.channels, own.case.runs)):
         found.setdefault(timing.case.reading, []).append(timing)

@@ -1,4 +1,4 @@
-"""What is left of figures that were measured in turn once what slowed whole rounds down is taken out; no torch."""
+"""Removes drift from interleaved measurements: the slow-down of whole rounds. Does not import torch."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import numpy as np
 
 
 def slowness(figures: np.ndarray) -> np.ndarray:
-    """How slow every round was: 1 for a usual one.
+    """The slowness of every round. 1 is a normal round.
 
-    Every figure is divided by the median of its row; the median of these ratios over the rows is how slow a round was
-    (a step of Tukey's median polish on a logarithmic scale).
+    Every value is divided by the median of its row. The slowness of a round is the median of these ratios over the
+    rows. (This is a step of Tukey's median polish on a logarithmic scale.)
 
     Parameters
     ----------
     figures
-        What was measured in turn times rounds, above 0.
+        Measurements above 0: one row per object measured in turn, one column per round.
 
     Examples
     --------
@@ -28,13 +28,13 @@ def slowness(figures: np.ndarray) -> np.ndarray:
 def quiet_medians(figures: np.ndarray) -> np.ndarray:
     """Medians of the rows in a quiet round: without drift, at the speed of the quieter half of the rounds.
 
-    All rounds say how the rows compare; the quieter half says how fast they are, since others slow a machine down and
-    never make it faster.
+    All rounds are used to compare the rows. Only the quieter half is used for the speed, because other processes make a
+    machine slower but never faster.
 
     Parameters
     ----------
     figures
-        What was measured in turn times rounds, above 0.
+        Measurements above 0: one row per object measured in turn, one column per round.
 
     Examples
     --------

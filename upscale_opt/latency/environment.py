@@ -1,4 +1,4 @@
-"""Where a figure was measured: machine, threads, versions, disturbances; without importing what is not loaded yet."""
+"""The environment of a measurement: machine, threads, versions, disturbances. Imports only what is already loaded."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 
 PACKAGES = ("upscale-opt", "torch", "torchvision", "ortools", "numpy", "scipy")
 COUNTERS = Path("/proc/stat")
-"""Where Linux counts what processors did."""
+"""The file where Linux counts processor times."""
 NOTICED = 0.02
-"""Share of the processors' time from which on it is said that the host took it."""
+"""Share of processor time taken by the host from which on it is reported."""
 
 
 def environment() -> dict[str, Any]:
-    """Python, package versions, machine, processor, cores; torch's threads and GPU only if torch is loaded."""
+    """Python, package versions, machine, processor, cores. Also torch's threads and GPU, if torch is already loaded."""
     found: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -39,7 +39,7 @@ def environment() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The CPU's model name, as far as the system tells."""
+    """Name of the CPU model, as far as the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -48,17 +48,17 @@ def processor() -> str:
 
 
 class StolenTime:
-    """How much of the processors' time the host of a virtual machine gave to others, from now on.
+    """Measures the share of processor time that the host of a virtual machine gives to other guests, from now on.
 
-    The system counts it where the machine was ready to run (``steal`` in proc(5)). Figures taken meanwhile are too
-    long, and medians only hide that as long as most of them are not.
+    The system counts this time if the machine was ready to run (``steal`` in proc(5)). Latencies measured during it are
+    too long. Medians hide this only as long as most measurements are undisturbed.
     """
 
     def __init__(self) -> None:
         self._seconds, self._started = _stolen_seconds(), time.monotonic()
 
     def share(self) -> float | None:
-        """Between 0 and 1; None where the system does not tell, or no time has passed."""
+        """The share, between 0 and 1. None if the system does not report it, or no time has passed."""
         seconds, elapsed = _stolen_seconds(), time.monotonic() - self._started
         if seconds is None or self._seconds is None or elapsed <= 0:
             return None
@@ -66,7 +66,7 @@ class StolenTime:
 
 
 def stolen_note(share: float | None) -> str:
-    """A line about what the host of a virtual machine took; empty where it is not worth one, or not known.
+    """A line about processor time taken by the host of a virtual machine. Empty if the share is small or unknown.
 
     Examples
     --------
@@ -82,7 +82,7 @@ def stolen_note(share: float | None) -> str:
 
 
 def _stolen_seconds() -> float | None:
-    """Since the machine started, summed over its processors."""
+    """Stolen seconds since the machine started, summed over its processors."""
     try:
         fields = COUNTERS.read_text().partition("\n")[0].split()
         return int(fields[8]) / os.sysconf("SC_CLK_TCK")

@@ -1,7 +1,7 @@
-"""Measured costs: the curves that solvers see, and the cheapest way to read, both made of one table of timings.
+"""Measured costs: the curves for solvers, and the cheapest reading. Both are made from one table of timings.
 
-No torch. `MeasuredCosts` is a `upscale_opt.planning.cost_model.CostModel`; where nothing was measured it asks another
-one.
+This module does not import torch. `MeasuredCosts` is a `upscale_opt.planning.cost_model.CostModel`. For shapes that
+were not measured, it uses another cost model.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from upscale_opt.planning.cost_model import CostModel, Workload
 from upscale_opt.planning.reading import ALIGNMENT, CONTIGUOUS, GATHERING, MATMUL, Reading
 
 OWN, OWN_COPY = Reading(OVER_READ), Reading(COPY)
-"""A range and a copy by the module's own operator, channels selected in front of all that serves it alone."""
+"""A range and a copy, both by the module's own operator, with channels selected before the whole prologue."""
 WORTH_ALIGNING = 0.98
-"""Time at the next multiple over the time at an odd width, below which widths are rounded up."""
+"""Widths are rounded up if the time at the next multiple is below this share of the time at the unrounded width."""
 
 
 class TimedReading(NamedTuple):
-    """How an access is read, and the nanoseconds that its table expects of it."""
+    """A reading of an access, and its expected nanoseconds in the table."""
 
     reading: Reading
     nanoseconds: float
@@ -37,20 +37,20 @@ class TimedReading(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class MeasuredTable:
-    """What one access costs in each way to read, from its timings.
+    """The cost of each reading of one access, from its timings.
 
     Parameters
     ----------
     key
-        What it is of.
+        The key of the table.
     timings
-        Of a calibration, each with a figure per round: at least one ``contiguous``, and, where fewer channels are kept
-        than stored, one of a range and one of everything by the module's own operator.
+        Timings of a calibration, each with one value per round. At least one is ``contiguous``. If fewer channels are
+        kept than stored, there is also a range and a read of all channels, both by the module's own operator.
 
     Raises
     ------
     UpscaleError
-        If one of these is missing.
+            If a required timing is missing.
     """
 
     key: Key
@@ -66,7 +66,7 @@ class MeasuredTable:
 
     @cached_property
     def quiet(self) -> tuple[Timing, ...]:
-        """The timings with one figure each, of a quiet round (`upscale_opt.latency.drift.quiet_medians`)."""
+        """The timings with one value each, for a quiet round (`upscale_opt.latency.drift.quiet_medians`)."""
         figures = np.maximum([timing.nanoseconds for timing in self.timings], 1)
         return tuple(
             replace(timing, nanoseconds=(round(found),))
@@ -75,12 +75,12 @@ class MeasuredTable:
 
     @cached_property
     def contiguous(self) -> float:
-        """Nanoseconds of the consumer on an input that holds just what it keeps."""
+        """Nanoseconds of the consumer on an input that has exactly the kept channels."""
         return next(timing.median for timing in self.quiet if timing.case.reading.mode == CONTIGUOUS)
 
     @cached_property
     def least(self) -> TimedReading:
-        """The fastest way to read just what is kept: by the module's own operator, or by a matrix product."""
+        """The fastest reading of exactly the kept channels: by the module's own operator, or by a matrix product."""
         product, view = Reading(OVER_READ, kernel=MATMUL), Reading(VIEW, kernel=MATMUL)
         found = [TimedReading(Reading(VIEW), self.contiguous)]
         if product in self.ranges:
@@ -91,7 +91,7 @@ class MeasuredTable:
 
     @cached_property
     def ranges(self) -> Mapping[Reading, tuple[np.ndarray, np.ndarray]]:
-        """Over-reads, without widths, to spans below the stored number and their nanoseconds, isotonic in the span."""
+        """Over-reads (without widths) to spans below the stored number and their nanoseconds, isotonic in the span."""
         return {
             reading: _isotonic([t.case.channels for t in part], [t.median for t in part])
             for reading, timings in self._by_reading.items()
@@ -100,7 +100,7 @@ class MeasuredTable:
 
     @cached_property
     def whole(self) -> Mapping[Reading, float]:
-        """Over-reads to the nanoseconds of reading everything that is stored."""
+        """Over-reads to the nanoseconds of reading all stored channels."""
         return {
             reading: timing.median
             for reading, timings in self._by_reading.items()
@@ -110,15 +110,15 @@ class MeasuredTable:
 
     @cached_property
     def pieces(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Numbers of runs and the nanoseconds of joining and reading them, isotonic; None if not measured."""
+        """Numbers of runs, and the nanoseconds to join and read them, isotonic. None if not measured."""
         timings = self._by_reading.get(Reading(PIECES))
         return _isotonic([t.case.runs for t in timings], [t.median for t in timings]) if timings else None
 
     @cached_property
     def copies(self) -> Mapping[Reading, float]:
-        """Copies to the nanoseconds of gathering the kept channels and reading them.
+        """Copies to the nanoseconds to gather and read the kept channels.
 
-        With a matrix product they are not timed, but follow from the times of both.
+        Copies with a matrix product are not timed. Their times are computed from the times of copy and matrix product.
         """
         copies = {own: timings[0].median for own, timings in self._by_reading.items() if own.mode == COPY}
         if self._fastest_kernel:
@@ -128,17 +128,17 @@ class MeasuredTable:
 
     @property
     def _fastest_kernel(self) -> str:
-        """What computes the consumer fastest, once its channels are there."""
+        """The kernel that computes the consumer fastest on its selected channels."""
         return self.least.reading.kernel
 
     @property
     def _saved(self) -> float:
-        """What the fastest kernel adds to the time of the module's own operator: not above 0."""
+        """The time of the fastest kernel minus the time of the module's own operator. It is never above 0."""
         return self.least.nanoseconds - self.contiguous
 
     @cached_property
     def aligned(self) -> frozenset[Reading]:
-        """The over-reads in which a multiple of 8 channels is faster than an odd number that is smaller."""
+        """The over-reads that are faster if the number of channels is rounded up to a multiple of 8."""
         kept, widened = self.key.kept, -(-self.key.kept // ALIGNMENT) * ALIGNMENT
         found = set()
         for reading, timings in self._by_reading.items():
@@ -149,9 +149,9 @@ class MeasuredTable:
         return frozenset(found)
 
     def cheapest(self, span: int, runs: int, *, called_once: bool = True) -> TimedReading:
-        """The cheapest way to read channels that lie within a span, in so many contiguous runs.
+        """The cheapest reading of channels that lie within a span, in a number of contiguous runs.
 
-        A consumer that is called several times cannot gather by itself: its calls may read in different ways.
+        A consumer that is called several times cannot use the gathering kernel, because its calls may read differently.
         """
         kept, stored = self.key.kept, self.key.stored
         if kept == stored:
@@ -160,7 +160,7 @@ class MeasuredTable:
         found = [TimedReading(replace(own, width=stored), time) for own, time in self.whole.items()]
         for own in self.ranges if span < stored else ():
             width = -(-span // ALIGNMENT) * ALIGNMENT if own in self.aligned else span
-            width = width if width < stored else span  # all that is stored has a time of its own
+            width = width if width < stored else span  # the full width has a separate time
             given = None if width == span else width
             found.append(TimedReading(replace(own, mode=mode, width=given), self._range_time(own, width)))
         if self.pieces is not None and 2 <= runs <= self.pieces[0][-1]:
@@ -172,20 +172,21 @@ class MeasuredTable:
         return min(found, key=lambda own: own.nanoseconds)
 
     def time_of(self, reading: Reading, *, width: int, runs: int) -> float:
-        """Nanoseconds of reading in a given way, cheapest or not.
+        """Nanoseconds of a given reading, which need not be the cheapest.
 
         Parameters
         ----------
         reading
-            Mode, kernel, and where channels are selected. What was not timed counts as the module's own operator,
-            channels selected early.
+            Mode, kernel, and where channels are selected. If it was not timed, the time of the module's own operator
+            with early selection is used.
         width
-            Channels read, for a view or an over-read.
+            Number of channels read, for a view or an over-read.
         runs
-            Contiguous runs of the kept channels, for pieces. More than were timed count as the most that were.
+            Number of contiguous runs of the kept channels, for pieces. Numbers above the largest timed number count as
+            that number.
         """
         kernel = reading.kernel
-        everywhere = Reading(OVER_READ, kernel=kernel)  # what reads everything selects nowhere
+        everywhere = Reading(OVER_READ, kernel=kernel)  # a read of everything has no selection
         if self.key.kept == self.key.stored:
             return self.whole.get(everywhere, self.contiguous)
         if reading.mode == PIECES and self.pieces is not None:
@@ -199,13 +200,13 @@ class MeasuredTable:
         return self._range_time(way if way in self.ranges else OWN, width)
 
     def _range_time(self, way: Reading, width: int) -> float:
-        """Nanoseconds of a range in a way that was timed; towards all that is stored it costs no less."""
+        """Nanoseconds of a range with a timed reading. Between the timed ranges and the full width, it never falls."""
         spans, times = self.ranges[way]
         whole = self.whole.get(replace(way, late=False), self.whole[OWN])
         return float(np.interp(width, [*spans, self.key.stored], [*times, max(times[-1], whole)]))
 
     def to_cost_table(self) -> CostTable:
-        """The curves that solvers see: whole nanoseconds, a whole number of them per channel between two spans."""
+        """The curves for solvers, in whole nanoseconds. Between two spans, the cost per channel is whole too."""
         kept, stored = self.key.kept, self.key.stored
         if kept == stored:
             return CostTable(Curve((kept,), (round(self.least.nanoseconds),)))
@@ -219,7 +220,7 @@ class MeasuredTable:
         return CostTable(read, copy, self._pieces_over(read.costs[0], copy))
 
     def _pieces_over(self, contiguous: int, copy: int | None) -> Curve | None:
-        """What joining costs beyond a view, as far as that is less than a copy."""
+        """The cost of joining beyond a view, only where it is less than a copy."""
         if self.pieces is None:
             return None
         runs, times = self.pieces
@@ -236,14 +237,14 @@ class MeasuredTable:
 
 @dataclass(eq=False)
 class MeasuredCosts:
-    """Cost tables of a calibration, and of another model where there are none.
+    """The cost tables of a calibration. For shapes without a table, another cost model is used.
 
     Parameters
     ----------
     tables
         The measurements.
     fallback
-        Asked for what was not measured.
+        The cost model for shapes that were not measured.
     """
 
     tables: CostTables
@@ -256,7 +257,7 @@ class MeasuredCosts:
 
     @property
     def name(self) -> str:
-        """``measured``, with a count if some are not, or the other model's name if none is."""
+        """``measured``, with a count if some shapes were not measured, or the other model's name if none were."""
         if not self.missing:
             return "measured"
         if not self.found:
@@ -266,7 +267,7 @@ class MeasuredCosts:
         )
 
     def measured(self, layer: object, *, kept: int, stored: int) -> MeasuredTable | None:
-        """The table of a shape; None if it was not measured."""
+        """The table of a shape. None if it was not measured."""
         key = Key(layer, kept, stored)  # type: ignore[arg-type]
         timings = self.tables.entries.get(key)
         return MeasuredTable(key, timings) if timings else None
@@ -283,12 +284,12 @@ class MeasuredCosts:
 
 
 def _isotonic(points: list[int], times: list[float]) -> tuple[np.ndarray, np.ndarray]:
-    """The non-decreasing curve nearest to some timings (least squares; Barlow et al., 1972)."""
+    """The non-decreasing curve that is nearest to some timings (least squares; Barlow et al., 1972)."""
     return np.array(points), np.asarray(isotonic_regression(times).x)
 
 
 def _whole_curve(points: np.ndarray, times: np.ndarray) -> Curve:
-    """A curve through about these times whose slopes are whole, so that one tick is one nanosecond."""
+    """A curve near these times with whole slopes, so one tick is one nanosecond."""
     points, times = points.astype(np.int64), np.maximum.accumulate(times)
     costs = [round(float(times[0]))]
     for left, right, time in zip(points[:-1], points[1:], times[1:], strict=True):

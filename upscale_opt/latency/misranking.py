@@ -1,7 +1,7 @@
-"""Two orders whose predictions rank them wrongly, compared access by access.
+"""Compares two orders that the predictions rank wrongly, access by access.
 
-Accesses that are further from their tables than others may be so in all orders alike, and then rank none wrongly. What
-does is a *difference* between two orders that the tables do not expect.
+An access may be far from its table, but by the same amount in all orders. Then it causes no wrong ranking. The cause is
+a *difference* between two orders that the tables do not predict.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Difference:
-    """How much longer something takes in the slower of two orders.
+    """How much longer an access takes in the slower of two orders.
 
     Attributes
     ----------
     name
-        An access.
+        Name of the access.
     expected, measured
-        Seconds: in the slower order, less those in the faster one.
+        Seconds in the slower order minus seconds in the faster one.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Difference:
 
     @property
     def unexpected(self) -> float:
-        """Seconds that the tables do not account for."""
+        """Seconds of the difference that the tables do not predict."""
         return self.measured - self.expected
 
     def __str__(self) -> str:
@@ -37,16 +37,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class Misranking:
-    """The two orders whose rank is furthest off (`upscale_opt.latency.agreement.worst_ranked_pair`).
+    """The two orders with the worst ranking error (`upscale_opt.latency.agreement.worst_ranked_pair`).
 
     Attributes
     ----------
     faster, slower
-        As measured.
+        Names of the orders, as measured.
     model
-        The difference between whole passes.
+        The difference between passes of the whole model.
     accesses
-        The differences between accesses, those that are least expected first.
+        The differences between accesses, the least expected ones first.
     """
 
     faster: str
@@ -56,12 +56,12 @@ class Misranking:
 
     @property
     def all_accesses(self) -> Difference:
-        """The sum over the accesses: what is left of the model's difference is outside of them."""
+        """The sum over the accesses. The rest of the model's difference is outside the accesses."""
         expected = sum(own.expected for own in self.accesses)
         return Difference("all accesses", expected, sum(own.measured for own in self.accesses))
 
     def lines(self, most: int = 10) -> list[str]:
-        """As text, with so many accesses at most."""
+        """The comparison as text, with at most `most` accesses."""
         listed = (self.model, self.all_accesses, *self.accesses[:most])
         what = f"{self.slower} is slower than {self.faster}, which was predicted to be no faster"
         return [f"rank furthest off: {what}", *(f"  {own}" for own in listed)]

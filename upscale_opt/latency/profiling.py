@@ -1,7 +1,8 @@
-"""How long a model takes: interleaved repeats, medians and spread, with the environment they were measured in.
+"""Measures the latency of models: interleaved repeats, medians and spread, and the environment of the measurement.
 
-CPU: `torch.utils.benchmark`, with memory that stays (`retained_memory`). CUDA, as in the UPSCALE paper (Wan et al.,
-ICML 2023, section 5): a TorchScript trace, 100 runs, device time from the profiler; CUDA events are recorded beside it.
+On a CPU, it uses `torch.utils.benchmark` with retained memory (`retained_memory`). On CUDA, it follows the UPSCALE
+paper (Wan et al., ICML 2023, section 5): a TorchScript trace, 100 runs, and device time from the profiler. CUDA events
+are also recorded.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from upscale_opt.tracing.trace import as_tuple
 
 MINIMUM_BLOCK_SECONDS = 0.02
 PROFILED_REPEATS = 10
-"""Passes that the profiler looks at, at most: what it sees of them takes longer to read than they take."""
+"""Largest number of profiled passes. Reading the profiler's results takes longer than the passes."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,18 @@ class Profile:
     Attributes
     ----------
     seconds
-        Seconds per forward pass, one figure per run (on CPU, a run is a block of passes long enough to time).
+        Seconds per forward pass, one value per run. On a CPU, a run is a block of passes that is long enough to time.
     device
         ``cpu`` or the CUDA device.
     backend
-        One of `upscale_opt.latency.backends.BACKENDS`; of a model that is TorchScript already, that.
+        One of `upscale_opt.latency.backends.BACKENDS`. For a TorchScript module, ``torchscript``.
     device_seconds
-        Mean device time per pass from the profiler, on CUDA; None on CPU, or if it was not asked for.
+        Mean device time per pass from the profiler, on CUDA. None on a CPU, or if it was not requested.
     environment
         Machine and versions.
     stolen
-        Share of the processors' time that the host of a virtual machine gave to others while this was measured; None
-        where the system does not tell.
+        Share of processor time that the host of a virtual machine gave to other guests during the measurement. None if
+        the system does not report it.
     """
 
     seconds: tuple[float, ...]
@@ -67,7 +68,7 @@ class Profile:
 
     @property
     def iqr(self) -> float:
-        """Distance between the quartiles, in seconds."""
+        """Interquartile range, in seconds."""
         low, high = np.percentile(self.seconds, (25, 75))
         return float(high - low)
 
@@ -86,7 +87,7 @@ class Profile:
         return f"median {1e3 * self.median:.2f} ms, IQR {1e3 * self.iqr:.2f} ms ({repeats})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, raw figures included."""
+        """Plain values for JSON, with raw measurements."""
         return {
             "median": self.median,
             "iqr": self.iqr,
@@ -109,7 +110,7 @@ def profile(
     backend: str | None = None,
     progress: bool = False,
 ) -> Profile:
-    """Latency of one model, on the device of its inputs; see `profile_interleaved`."""
+    """Measure the latency of one model on the device of its inputs; see `profile_interleaved`."""
     models = {"model": model}
     return profile_interleaved(models, example_inputs, repeats=repeats, backend=backend, progress=progress)["model"]
 
@@ -123,20 +124,20 @@ def profile_interleaved(
     backend: str | None = None,
     progress: bool = False,
 ) -> dict[str, Profile]:
-    """Latency of several models measured in turn (A B C A B C ...), so that drift hits all alike.
+    """Measure the latency of several models in turn (A B C A B C ...), so drift affects all of them equally.
 
     Parameters
     ----------
     models
-        Name to model, in eval mode, on the device of the inputs. A `torch.jit.ScriptModule` is measured as it is; on
-        CUDA others are traced first.
+        Name to model, in eval mode, on the device of the inputs. A `torch.jit.ScriptModule` is measured unchanged. On
+        CUDA, other models are traced first.
     example_inputs
         A tensor or the tuple of positional inputs.
     repeats
-        Figures per model. Default: 10 on CPU, 100 on CUDA.
+        Number of measurements per model. Default: 10 on CPU, 100 on CUDA.
     backend
-        One of `upscale_opt.latency.backends.BACKENDS`. Default: ``eager`` on CPU; ``torchscript`` on CUDA, as in the
-        paper.
+        One of `upscale_opt.latency.backends.BACKENDS`. Default: ``eager`` on CPU, ``torchscript`` on CUDA (as in the
+        paper).
     progress
         Show a progress bar on standard error.
 
@@ -151,7 +152,7 @@ def profile_interleaved(
 
 
 def default_backend(device: torch.device) -> str:
-    """How models run on a device where nobody says it."""
+    """The default backend of a device."""
     return TORCHSCRIPT if device.type == "cuda" else EAGER
 
 
@@ -165,7 +166,7 @@ def measured_in_turn(
     progress: bool = False,
     device_time: bool = False,
 ) -> dict[str, Profile]:
-    """As `profile_interleaved`; on CUDA the profiler is asked for device times only with `device_time`."""
+    """As `profile_interleaved`. On CUDA, the profiler measures device times only with `device_time`."""
     inputs = as_tuple(with_values(example_inputs, next(iter(models.values()))))
     device = next((x.device for x in inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
     on_gpu = device.type == "cuda"
@@ -196,15 +197,15 @@ def measured_in_turn(
 
 
 def without_drift(profiles: Mapping[str, Profile]) -> dict[str, np.ndarray]:
-    """Figures of models that were measured in turn, in seconds, less what slowed a whole round down.
+    """Measurements in seconds of models that were measured in turn, without the slow-down of whole rounds.
 
-    Its figures are divided by how slow the round was (`upscale_opt.latency.drift.slowness`). On a machine whose speed
-    changes by a factor of two within minutes, figures of one round still compare.
+    The measurements of a round are divided by its slowness (`upscale_opt.latency.drift.slowness`). The speed of a
+    machine may change by a factor of two within minutes. Measurements of one round are comparable even then.
 
     Parameters
     ----------
     profiles
-        Of one call of `profile_interleaved`.
+        The result of one call of `profile_interleaved`.
 
     Examples
     --------
@@ -217,12 +218,12 @@ def without_drift(profiles: Mapping[str, Profile]) -> dict[str, np.ndarray]:
 
 
 def joined(profiles: Sequence[Profile]) -> Profile:
-    """The figures of several copies of a model, one copy's after the other's, as those of one."""
+    """Join the measurements of several copies of a model, one copy after the other, into one profile."""
     return replace(profiles[0], seconds=tuple(chain(*(own.seconds for own in profiles))))
 
 
 def _timer(call: Callable[[], Any], device: torch.device) -> Callable[[], float]:
-    """Measures seconds per pass: of a block of passes long enough to time on CPU, of one pass on CUDA."""
+    """A function that measures seconds per pass. On a CPU it times a block of passes, on CUDA one pass."""
     if device.type == "cuda":
         return lambda: _cuda_seconds(call, device)
     timer = benchmark.Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
@@ -242,7 +243,7 @@ def _cuda_seconds(call: Callable[[], Any], device: torch.device) -> float:
 
 
 def _device_seconds(call: Callable[[], Any], device: torch.device, repeats: int) -> float:
-    """Mean device time per pass as the profiler counts it, over `PROFILED_REPEATS` at most."""
+    """Mean device time per pass by the profiler, over at most `PROFILED_REPEATS` passes."""
     repeats = min(repeats, PROFILED_REPEATS)
     activities = [torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities) as profiler:

@@ -1,7 +1,7 @@
-"""Which way every access of a plan is read: the cheapest by measured tables, once the orders are known.
+"""Chooses how every access of a plan is read: the cheapest reading in measured tables, once the orders are known.
 
-Solvers choose orders; what an order costs depends on span and runs alone. How a consumer then reads is looked up here:
-kernel, width and mode together.
+Solvers choose orders by costs that depend only on span and runs. This module then chooses kernel, width and mode
+together.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from upscale_opt.tracing.prologues import prologues_of
 
 @dataclass(frozen=True)
 class Expected:
-    """What the tables expect of one access under a plan.
+    """The expected time of one access under a plan.
 
     Attributes
     ----------
     name
-        The access.
+        Name of the access.
     reading
-        How it is read.
+        How the access is read.
     nanoseconds
-        How long that takes.
+        Expected nanoseconds.
     least
-        Nanoseconds on an input that holds just what it keeps, by the fastest kernel.
+        Nanoseconds on an input that has exactly the kept channels, by the fastest kernel.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Expected:
 
     @property
     def excess(self) -> float:
-        """Nanoseconds beyond what no order can beat."""
+        """Nanoseconds above the least time, which no order can beat."""
         return self.nanoseconds - self.least
 
 
 def tables_of(masked: MaskedGraph, costs: MeasuredCosts) -> dict[str, MeasuredTable]:
-    """The measured table of every access that has one, by name."""
+    """Access name to measured table, for every access that has one."""
     graph = masked.graph
     prologues = prologues_of(graph)
     found = {}
@@ -66,9 +66,9 @@ def tables_of(masked: MaskedGraph, costs: MeasuredCosts) -> dict[str, MeasuredTa
 def cheapest_readings(
     plan: Plan, problems: Mapping[str, Problem], tables: Mapping[str, MeasuredTable]
 ) -> tuple[Plan, dict[str, Expected]]:
-    """A plan with the same orders whose accesses are read in the cheapest way, and what the tables expect of each.
+    """A plan with the same orders and the cheapest reading of every access, and the expected times.
 
-    Accesses that were not measured are read as before and are not in the second result.
+    Accesses without a table keep their reading, and are not in the second result.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def cheapest_readings(
 def expected_as_planned(
     plan: Plan, problems: Mapping[str, Problem], tables: Mapping[str, MeasuredTable]
 ) -> dict[str, Expected]:
-    """What the tables expect of every access in the modes that a plan says, whether they are the cheapest or not."""
+    """Expected times of all accesses with the readings of the plan, which need not be the cheapest."""
     expected = {}
     for access in _accesses(plan, problems):
         if access.name not in tables:
@@ -109,12 +109,12 @@ def expected_as_planned(
 
 
 def _accesses(plan: Plan, problems: Mapping[str, Problem]) -> Iterator[AccessCost]:
-    """The accesses of all problems under a plan's orders: their spans and runs."""
+    """The accesses of all problems under a plan's orders, with their spans and runs."""
     for problem in problems.values():
         order = order_by_names(problem, plan.orders, plan.places)
         yield from evaluate(problem, order, "span").accesses
 
 
 def fastest_kernels(tables: Mapping[str, MeasuredTable]) -> dict[str, str]:
-    """What computes accesses fastest if their channels are there, contiguous: for `upscale_opt.comparing.floors`."""
+    """The fastest kernel of accesses whose channels are already contiguous, for `upscale_opt.comparing.floors`."""
     return {name: kernel for name, table in tables.items() if (kernel := table.least.reading.kernel)}

@@ -1,9 +1,9 @@
-"""Memory that a pass frees stays with the process while latencies are measured on a CPU, as it does in a server.
+"""Keeps freed memory in the process while latencies are measured on a CPU, as a server does.
 
-glibc hands large blocks back to the system when they are freed and fetches them again, page by page, in the next pass.
-That may take longer than the arithmetic (docs/latency.md has a command that shows it), and how often it happens depends
-on what was allocated before: neither a consumer alone nor a network has a time of its own. Allocators of servers
-(jemalloc, tcmalloc), and that of CUDA, keep memory.
+Without this, glibc returns large blocks to the system when they are freed. The next pass fetches them again, page by
+page. This may take longer than the arithmetic (docs/latency.md has a command that shows it). How often it happens
+depends on earlier allocations, so neither a consumer nor a network would have a well-defined latency. The allocators of
+servers (jemalloc, tcmalloc) and of CUDA keep memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 RETAINED = "retained"
 
-# Parameters of mallopt(3), and what glibc's own adjusting may come to.
+# Parameters of mallopt(3), and the largest values that glibc's own adjustment reaches.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _NEVER_TRIM = 2**31 - 1
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20
@@ -27,15 +27,16 @@ _depth = 0
 
 
 def memory_kind(device_type: str) -> str:
-    """``retained`` where `retained_memory` has an effect on what runs on such a device, else empty."""
+    """``retained`` if `retained_memory` has an effect on this type of device, else empty."""
     return RETAINED if device_type == "cpu" and _glibc() is not None else ""
 
 
 @contextmanager
 def retained_memory() -> Iterator[None]:
-    """Keep freed memory in the process; what is left over goes back to the system in the end. Only with glibc.
+    """Keep freed memory in the process. At the end, free memory returns to the system. This works only with glibc.
 
-    Afterwards blocks of 32 MiB and more are fetched from the system again, as glibc's own adjusting has it at most.
+    Afterwards, blocks of 32 MiB and more come from the system again. That is the largest threshold of glibc's own
+    adjustment.
     """
     global _depth
     libc = _glibc()
@@ -59,7 +60,7 @@ def retained_memory() -> Iterator[None]:
 
 @cache
 def _glibc() -> Any:
-    """The C library; None if it is another one."""
+    """The C library. None if it is not glibc."""
     if platform.libc_ver()[0] != "glibc":
         return None
     libc = ctypes.CDLL(None)

@@ -1,6 +1,7 @@
-"""What a calibration times: one consumer by itself, reading some channels of a random tensor in one way.
+"""Specimens: what a calibration times. One consumer alone reads channels of a random tensor in one way.
 
-A specimen does what an export does at that place: select, the work that serves the consumer alone, the consumer.
+A specimen does the same as an export: the selection, the prologue (operators that only this consumer uses), and the
+consumer.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from upscale_opt.rewriting.stored_layouts import entries
 PROLOGUE_FUNCTIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
 """Functions and methods that may stand in front of a consumer, with the modules of the same meaning."""
 BEHIND = "behind"
-"""Name of the gather behind a prologue; others are named by the operand they select from."""
+"""Name of the gather after a prologue. Other gathers are named by the number of their operand."""
 
 
 def positions_of(case: Case, stored: int, rng: np.random.Generator) -> np.ndarray:
-    """Which stored channels a specimen reads, ascending: a range in the middle, runs spread evenly, or any."""
+    """Stored channels that a specimen reads, ascending: a middle range, evenly distributed runs, or random channels."""
     if case.reading.mode == COPY:
         return np.sort(rng.choice(stored, case.channels, replace=False))
     if case.reading.mode == PIECES:
@@ -42,18 +43,18 @@ def positions_of(case: Case, stored: int, rng: np.random.Generator) -> np.ndarra
 
 
 class Specimen(nn.Module):
-    """A consumer reading in one way; called with what `inputs_of` makes.
+    """A consumer that reads in one way. Its inputs come from `inputs_of`.
 
     Parameters
     ----------
     layer
         The consumer.
     case
-        How it reads.
+        How the consumer reads.
     stored
-        Channels of its input.
+        Number of stored channels of its input.
     rng
-        For the channels of a copy.
+        Random generator for the channels of a copy.
     """
 
     def __init__(self, layer: Layer, case: Case, stored: int, rng: np.random.Generator) -> None:
@@ -67,7 +68,7 @@ class Specimen(nn.Module):
         self.behind: tuple[int, int] | None = None
         chosen = positions
         if case.reading.late:
-            if case.reading.kernel != GATHERING:  # which selects by itself
+            if case.reading.kernel != GATHERING:  # this kernel selects channels itself
                 self._select_behind(layer, case, positions)
             positions = np.arange(stored)
         for i, width in enumerate(widths):
@@ -106,7 +107,7 @@ class Specimen(nn.Module):
         return result
 
     def _select_behind(self, layer: Layer, case: Case, positions: np.ndarray) -> None:
-        """Select these channels in front of the consumer."""
+        """Select these channels directly before the consumer."""
         if case.reading.mode == COPY:
             self.gathers[BEHIND] = Gather(torch.from_numpy(entries(positions, layer.channel_size)), layer.axis)
         else:
@@ -122,7 +123,7 @@ def inputs_of(
     device: torch.device,
     memory_format: torch.memory_format,
 ) -> tuple[torch.Tensor, ...]:
-    """Random tensors: the input, or the operands of the concat that the consumer alone reads."""
+    """Random inputs of a specimen: the input, or the operands of the concat that only this consumer reads."""
     made = []
     for width in _widths(layer, case, stored):
         shape = list(layer.input_shape)
@@ -133,7 +134,7 @@ def inputs_of(
 
 
 def consumer(layer: Layer, case: Case, positions: np.ndarray) -> nn.Module:
-    """The consumer with random weights; `positions` are those it reads, in case it gathers them itself."""
+    """The consumer with random weights. `positions` are the channels that it reads, for a gathering kernel."""
     features = case.channels * layer.channel_size
     if layer.kind == LINEAR:
         return nn.Linear(features, layer.outputs, bias=layer.bias)
@@ -159,10 +160,10 @@ def _gathering(convolution: nn.Conv2d, positions: np.ndarray) -> nn.Module:
 def forms_of(
     layer: Layer, kept: int, stored: int, spans: Sequence[int], runs: Sequence[int], *, gathering: bool = False
 ) -> list[Case]:
-    """All ways to read that are worth timing: ranges of the given spans, pieces of the given runs, a copy.
+    """All readings to time: ranges of the given spans, pieces with the given runs, and a copy.
 
-    Ranges and copies behind the work that serves the consumer alone, too, if there is any; 1x1 convolutions as matrix
-    products, too; with `gathering`, a copy by the consumer itself, if it is one that can.
+    If there is a prologue, ranges and copies after it are timed too. 1x1 convolutions are also timed as matrix
+    products. With `gathering`, a copy by the consumer itself is timed, if the consumer supports it.
     """
     kernels = ("", MATMUL) if layer.is_pointwise else ("",)
     contiguous = Case(Reading(CONTIGUOUS), kept)
@@ -187,16 +188,16 @@ def forms_of(
 
 
 def _widths(layer: Layer, case: Case, stored: int) -> list[int]:
-    """Channels of every input of a specimen."""
+    """Number of channels of every input of a specimen."""
     if case.reading.mode == CONTIGUOUS and layer.operands:
-        # As if the others had never been stored: every operand shrinks alike.
+        # As if dropped channels had never been stored: every operand shrinks in proportion.
         bounds = np.cumsum([0, *layer.operands]) * case.channels // max(1, sum(layer.operands))
         return [int(width) for width in np.diff(bounds) if width]
     return list(layer.operands) if layer.operands else [case.channels if case.reading.mode == CONTIGUOUS else stored]
 
 
 def channelwise_module(name: str, channels: int) -> nn.Module:
-    """The module of a prologue's operator; functions and methods become the module of the same meaning."""
+    """The module of a prologue's operator; functions and methods become the equivalent module."""
     if name.startswith("BatchNorm"):
         made: nn.Module = getattr(nn, name)(channels)
         return made

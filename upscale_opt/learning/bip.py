@@ -1,10 +1,11 @@
-"""BiP: masks and weights learnt together, as the two levels of a bi-level problem (Zhang et al., NeurIPS 2022).
+"""BiP: learns masks and weights together, as the two levels of a bi-level problem (Zhang et al., NeurIPS 2022).
 
-The upper level chooses the mask, the lower one the weights that go with it:
+The upper level chooses the mask. The lower level chooses the weights for this mask:
 
     minimise over m    l(m * theta(m))    where    theta(m) = argmin over theta of l(m * theta) + gamma / 2 |theta|^2
 
-Here a mask entry belongs to one input channel of one weight. Pruned channels keep their gradient, and may come back.
+Here, a mask entry belongs to one input channel of one weight. Pruned channels keep their gradient, so they may come
+back.
 """
 
 from __future__ import annotations
@@ -34,24 +35,25 @@ from upscale_opt.tracing.trace import trace
 
 @dataclass(frozen=True)
 class Bip:
-    """How the mask is learnt.
+    """Settings for learning the mask.
 
     Attributes
     ----------
     gamma
-        Weight of the lower level's regularisation. The smaller, the more counts what the weights do about the mask.
+        Weight of the lower level's regularisation. With a smaller gamma, the response of the weights to the mask counts
+        more.
     lr, momentum
-        Of the stochastic gradient descent on the scores.
+        Learning rate and momentum of the stochastic gradient descent on the scores.
     implicit
-        Whether the upper gradient has its implicit term; without it, it is that of the mask alone.
+        Whether the upper gradient includes the implicit term. Without it, it is the gradient of the mask alone.
     frozen
-        Share of the epochs, at the end, in which the mask stays what it is. It must settle: with a mask that changes
-        up to the end, accuracy is much lower.
+        Share of the epochs, at the end, in which the mask is fixed. This is needed: if the mask changes until the end,
+        accuracy is much lower.
 
     Raises
     ------
     LearningError
-        If a value makes no sense.
+        If a value is invalid.
     """
 
     gamma: float = 1.0
@@ -72,20 +74,20 @@ class Bip:
             raise LearningError(f"the share of epochs with a frozen mask is {self.frozen:g}; give one in [0, 1]")
 
     def num_learning(self, epochs: int) -> int:
-        """In how many of so many epochs the mask is learnt: the first ones."""
+        """Number of epochs in which the mask is learned. They are the first epochs."""
         return epochs - math.floor(self.frozen * epochs)
 
 
 @dataclass(frozen=True)
 class MaskEpoch:
-    """What happened to the masks in an epoch in which they were learnt.
+    """Changes of the masks in an epoch that learned them.
 
     Attributes
     ----------
     epoch
-        Its index.
+        Index of the epoch.
     left, returned
-        How many channels were dropped, and how many came back, summed over the steps.
+        Number of dropped channels, and of channels that came back, summed over the steps.
     kept
         Weight name to the number of channels kept at the end.
     """
@@ -111,10 +113,10 @@ def bip(
     checkpoint: str | Path | None = None,
     progress: bool = False,
 ) -> Learned:
-    """Prune a trained model by BiP, in place, to a preset number of channels at once.
+    """Prune a trained model by BiP, in place. It reaches the target number of channels from the first step.
 
-    Every step is two: the weights take one on one batch, then the scores of the channels take one on another. A mask
-    keeps the channels of highest score, exactly as many as the target says.
+    Every step has two parts. First the weights take a step on one batch. Then the scores of the channels take a step on
+    another batch. A mask keeps the channels with the highest scores, exactly as many as the target says.
 
     Parameters
     ----------
@@ -123,31 +125,33 @@ def bip(
     data, checkpoint, progress
         See `upscale_opt.learning.loop.fit`.
     recipe
-        For weights and masks.
+        The recipe for weights and masks.
     target
-        How much is dropped: per layer, of some layers differently, or of all together. Default: half of every layer.
+        How many channels to drop: per layer, with other amounts for some layers, or over all layers. Default: half of
+        every layer.
     settings
-        How the mask is learnt. Default: `Bip()`.
+        Settings for learning the mask. Default: `Bip()`.
     finetuning
-        A recipe to go on with after that, with fixed masks. Default: none.
+        A recipe for further training with fixed masks. Default: none.
 
     Returns
     -------
     Learned
-        Its log has a `MaskEpoch` for every epoch in which masks were learnt.
+        Its log has one `MaskEpoch` per epoch that learned masks.
 
     Raises
     ------
     MaskError
         If the target cannot be reached.
     LearningError
-        As `fit` does.
+        In the same cases as `fit`.
 
     Notes
     -----
-    The cost of an epoch in which masks are learnt is that of two. Source: Zhang et al., Advancing Model Pruning via
-    Bi-level Optimization, NeurIPS 2022, in its structured form, for input channels. Unlike the released code, scores
-    and weights have an optimiser each and share no memory, and the implicit term is that of the formula.
+    An epoch that learns masks costs as much as two epochs. Source: Zhang et al., Advancing Model Pruning via Bi-level
+    Optimization, NeurIPS 2022, in its structured form, for input channels. There are two differences to the released
+    code. Scores and weights have separate optimisers and share no memory. The implicit term follows the formula of the
+    paper.
     """
     graph = trace(model, torch.zeros(1, *data.input_shape, device=device_of(model)))
     target, settings = target or Target(), settings or Bip()
@@ -161,21 +165,21 @@ def bip(
 def element_gradient(
     theta: torch.Tensor, gradient: torch.Tensor, mask: torch.Tensor, *, gamma: float = 1.0, implicit: bool = True
 ) -> torch.Tensor:
-    """The gradient of the upper level with respect to a mask entry per weight.
+    """The gradient of the upper level with respect to one mask entry per weight.
 
-    With z = m * theta and g = dl/dz, the implicit function theorem, where the loss is taken to be linear in z, gives
-    d theta / dm = - diag(g) / gamma, and so
+    Let z = m * theta and g = dl/dz, and assume that the loss is linear in z. Then the implicit function theorem gives d
+    theta / dm = - diag(g) / gamma, and so
 
         dl/dm = (theta - m * g / gamma) * g.
 
     Parameters
     ----------
     theta, gradient, mask
-        The weights, g, and the mask; of one shape.
+        The weights, g, and the mask, all of the same shape.
     gamma
         Weight of the lower level's regularisation.
     implicit
-        Whether to have the second term.
+        Whether to include the second term.
     """
     first = theta * gradient
     return first - mask * gradient.square() / gamma if implicit else first
@@ -184,7 +188,7 @@ def element_gradient(
 def channel_gradient(
     theta: np.ndarray, squares: np.ndarray, mask: np.ndarray, *, gamma: float = 1.0, implicit: bool = True
 ) -> np.ndarray:
-    """The same for one mask entry per input channel: the sum of `element_gradient` over its column.
+    """The gradient with respect to one mask entry per input channel: `element_gradient` summed over the column.
 
     Parameters
     ----------
@@ -201,10 +205,10 @@ def channel_gradient(
 
 
 class _LearntMasks(HeldColumns):
-    """BiP's hooks: after every step on the weights, one on the scores.
+    """BiP's hooks. After every step on the weights, they do one step on the scores.
 
-    The model holds m * theta at all times; the dropped columns of theta are kept aside, so that they come back with the
-    weights they left with. They do not decay, and have no momentum.
+    The model always holds m * theta. The dropped columns of theta are stored separately. When such a column returns, it
+    has its old weights. Stored columns have no weight decay and no momentum.
     """
 
     def __init__(self, columns: Columns, target: Target, bip: Bip, seed: int) -> None:
@@ -219,7 +223,7 @@ class _LearntMasks(HeldColumns):
         self._left = self._returned = 0
 
     def begin(self, training: Training) -> None:
-        """The scores are the norms of the columns, relative to the largest of the layer."""
+        """Initialise the scores: the norms of the columns, relative to the largest norm of the layer."""
         if training.phase > 0:
             return
         for name, norms in self.columns.norms().items():
@@ -228,7 +232,7 @@ class _LearntMasks(HeldColumns):
         self._left = self._returned = 0
 
     def after_step(self, training: Training) -> None:
-        """One step on the scores, on a batch of its own, and new masks."""
+        """Do one step on the scores, on a separate batch, and set new masks."""
         super().after_step(training)
         if training.phase > 0 or training.epoch >= self.bip.num_learning(training.recipe.epochs):
             return
@@ -250,7 +254,7 @@ class _LearntMasks(HeldColumns):
         self.columns.hold(training.optimiser)
 
     def after_epoch(self, training: Training) -> None:
-        """Note what happened to the masks."""
+        """Log the changes of the masks."""
         self._batches = None
         if training.phase == 0 and training.epoch < self.bip.num_learning(training.recipe.epochs):
             kept = {name: int(mask.sum()) for name, mask in self.columns.masks.items()}
@@ -258,12 +262,12 @@ class _LearntMasks(HeldColumns):
         self._left = self._returned = 0
 
     def settings(self) -> dict[str, str]:
-        """Target and settings."""
+        """The target and the settings."""
         own = {f"mask {name}": str(value) for name, value in asdict(self.bip).items()}
         return {**super().settings(), "method": "bip", "target": str(self.target), **own}
 
     def state(self) -> dict[str, Any]:
-        """Masks, scores with their momentum, what is kept aside, and the order of the images."""
+        """The masks, the scores with their momentum, the stored columns, and the order of the images."""
         return {
             **super().state(),
             "scores": self.scores,
@@ -274,7 +278,7 @@ class _LearntMasks(HeldColumns):
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a stored state."""
         super().restore(state)
         for own, stored in ((self.scores, state["scores"]), (self.aside, state["aside"])):
             for name, tensor in own.items():
@@ -292,7 +296,7 @@ class _LearntMasks(HeldColumns):
         return next(self._batches)
 
     def _apply(self, masks: Mapping[str, np.ndarray]) -> None:
-        """New masks: what they drop is put aside, what they keep again is fetched from there."""
+        """Set new masks. Store the columns that they drop, and restore the columns that they keep again."""
         before = self.columns.masks
         changed = {name: mask for name, mask in masks.items() if not np.array_equal(mask, before[name])}
         self._left += sum(int((before[name] & ~mask).sum()) for name, mask in changed.items())

@@ -1,4 +1,4 @@
-"""Checkpoints: all that a training needs to go on as if it had never stopped, in one file without arbitrary pickles."""
+"""Checkpoints: the complete state of a training run, so it can resume exactly. One file, without arbitrary pickles."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ _KEYS = {"settings", "phase", "epoch", "model", "optimiser", "method", "log", "r
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training at the end of an epoch.
+    """A training run at the end of an epoch.
 
     Attributes
     ----------
     settings
-        What was asked for, as text by name; a training goes on only with the same.
+        The settings of the run, as text by name. A run resumes only with the same settings.
     phase, epoch
-        Index of the recipe, and how many of its epochs are done.
+        Index of the recipe, and the number of its finished epochs.
     model, optimiser, method
-        State dictionaries; `method` is what the pruning method remembers.
+        State dictionaries. `method` is the state of the pruning method.
     log
         One dictionary per epoch so far.
     random
-        States of the random number generators (`random_state`), and of the order of the images (``images``).
+        States of the random number generators (`random_state`), and of the generator for the order of the images
+        (``images``).
     """
 
     settings: Mapping[str, str]
@@ -49,7 +50,7 @@ class Checkpoint:
     random: Mapping[str, Any]
 
     def write(self, path: str | Path) -> None:
-        """Write it in one step: whenever the program is killed, the old file or the new one is there, whole.
+        """Write the checkpoint atomically. If the program is killed, either the old or the new file exists, complete.
 
         Raises
         ------
@@ -60,19 +61,19 @@ class Checkpoint:
 
 
 def require_same(stored: Mapping[str, str], settings: Mapping[str, str], directory: str | Path) -> None:
-    """Raise unless the training that goes on is the one that stopped.
+    """Raise an error unless the resumed run has the same settings as the stopped one.
 
     Parameters
     ----------
     stored, settings
-        What was asked for then, and now.
+        The settings of the stopped run, and the current ones.
     directory
-        Where the checkpoint is.
+        The directory of the checkpoint.
 
     Raises
     ------
     LearningError
-        If something else is asked for; the message names the first difference.
+        If the settings differ. The message names the first difference.
     """
     for name in sorted({*stored, *settings}):
         before, now = stored.get(name), settings.get(name)
@@ -84,12 +85,12 @@ def require_same(stored: Mapping[str, str], settings: Mapping[str, str], directo
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint; nothing in it is executed (``weights_only=True``).
+    """Read a checkpoint. Nothing in it is executed (``weights_only=True``).
 
     Raises
     ------
     LearningError
-        If it cannot be read or is something else.
+        If the file cannot be read or is not a checkpoint.
     """
     document = read_state(path)
     if set(document) != _KEYS:
@@ -98,7 +99,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def write_state(document: Mapping[str, Any], path: str | Path) -> None:
-    """Write tensors and plain values to a file in one step.
+    """Write tensors and plain values to a file. The write is atomic.
 
     Raises
     ------
@@ -114,18 +115,18 @@ def write_state(document: Mapping[str, Any], path: str | Path) -> None:
 
 
 def read_state(path: str | Path) -> dict[str, Any]:
-    """What `write_state` wrote, on the CPU.
+    """Read the output of `write_state`, on the CPU.
 
     Raises
     ------
     LearningError
-        If it cannot be read or is something else.
+        If the file cannot be read or is not a checkpoint.
     """
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise LearningError(f"cannot read {path}: {error.strerror}; start without resuming") from error
-    except Exception as error:  # torch.load raises whatever the broken content leads to
+    except Exception as error:  # torch.load raises many types of errors for broken content
         raise LearningError(f"{path} is no checkpoint of a training; choose another directory") from error
     if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
         raise LearningError(f"{path} is no checkpoint of this version; choose another directory")
@@ -164,7 +165,7 @@ def seed_everything(seed: int) -> None:
 
 @contextmanager
 def own_random_state() -> Iterator[None]:
-    """Within, the global generators may be seeded; afterwards they go on as before."""
+    """A context in which the global generators may be seeded. Their states are restored at the end."""
     before = random_state()
     try:
         yield

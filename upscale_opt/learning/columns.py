@@ -1,4 +1,4 @@
-"""The columns of a model's weights while it is trained under masks: what is dropped is held at zero, bit for bit."""
+"""The columns of a model's weights during training with masks. Dropped columns are held at exactly zero."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Masks = dict[str, np.ndarray]
 
 
 class Columns:
-    """Masks of a model that is trained, and what keeps its weights to them.
+    """The masks of a model in training. Holds its dropped weights at zero.
 
     Parameters
     ----------
     model
-        The model; `set` changes it.
+        The model. `set` changes it.
     graph
-        Its trace, or that of a copy.
+        The trace of the model, or of a copy.
     weights
         Names of the weights that may be masked.
 
@@ -52,12 +52,12 @@ class Columns:
         return self.weights[name].shape[self.axes[name]]
 
     def set(self, masks: Mapping[str, np.ndarray]) -> None:
-        """Mask these weights, in place: what is dropped is zero from now on, what is kept anew stays as it is: zero.
+        """Mask weights, in place. Newly dropped columns become zero. Newly kept columns start at zero.
 
         Parameters
         ----------
         masks
-            Weight name to Boolean array, True = kept; weights that are not named keep their masks.
+            Weight name to Boolean array, True = kept. Other weights keep their masks.
         """
         changed = [name for name, mask in masks.items() if not np.array_equal(mask, self.masks[name])]
         self.masks |= {name: np.asarray(masks[name], dtype=bool).copy() for name in masks}
@@ -67,13 +67,13 @@ class Columns:
                 self.weights[name].masked_fill_(self._dropped[name], 0)
 
     def hold_gradients(self) -> None:
-        """No gradient reaches what is dropped; in place."""
+        """Set the gradients of dropped columns to zero, in place."""
         for name, weight in self.weights.items():
             if weight.grad is not None:
                 weight.grad.masked_fill_(self._dropped[name], 0)
 
     def hold(self, optimiser: torch.optim.Optimizer) -> None:
-        """What is dropped is zero, and so is its momentum; in place."""
+        """Set dropped columns and their momentum to zero, in place."""
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.masked_fill_(self._dropped[name], 0)
@@ -82,7 +82,7 @@ class Columns:
                         value.masked_fill_(self._dropped[name], 0)
 
     def dead(self) -> list[tuple[nn.Parameter, torch.Tensor]]:
-        """Parameters that compute channels nobody reads, and which of their entries do: bool, broadcasts to them."""
+        """Parameters of channels that no consumer reads, each with a bool mask of these entries that broadcasts."""
         return self._dead
 
     def norms(self, weights: Iterable[str] | None = None) -> dict[str, np.ndarray]:
@@ -90,11 +90,11 @@ class Columns:
         return {name: np.sqrt(self.sums(name, self.weights[name].detach().square())) for name in weights or self.masks}
 
     def sums(self, name: str, tensor: torch.Tensor) -> np.ndarray:
-        """A tensor of a weight's shape summed over everything but the input channels; float64, shape (channels,)."""
+        """Sum a tensor of a weight's shape over all dimensions but the input channels; float64, shape (channels,)."""
         return tensor.detach().double().movedim(self.axes[name], 0).flatten(1).sum(1).cpu().numpy()
 
     def entries(self, name: str, mask: np.ndarray) -> torch.Tensor:
-        """A mask of channels as one that broadcasts to the weight, on its device."""
+        """A mask of channels as a tensor that broadcasts to the weight, on the weight's device."""
         weight = self.weights[name]
         shape = [-1 if d == self.axes[name] else 1 for d in range(weight.ndim)]
         return torch.from_numpy(np.asarray(mask)).to(weight.device).reshape(shape)
@@ -109,16 +109,16 @@ class Columns:
 def dead_entries(
     model: nn.Module, graph: Graph, masks: Mapping[str, np.ndarray]
 ) -> list[tuple[nn.Parameter, torch.Tensor]]:
-    """Parameters that compute channels which no consumer reads, and which of their entries do; bool, broadcast.
+    """Parameters of channels that no consumer reads, each with a bool mask of such entries that broadcasts to it.
 
     Parameters
     ----------
     model
         The model.
     graph
-        Its trace, or that of a copy.
+        The trace of the model, or of a copy.
     masks
-        Weight name to Boolean array; consumers without one read everything.
+        Weight name to Boolean array. Consumers without a mask read everything.
     """
     stored = MaskedGraph(graph, masks).stored
     found = []
@@ -137,10 +137,10 @@ def dead_entries(
 
 
 class HeldColumns(Method):
-    """Trains under masks: dropped columns stay zero, and filters that nobody reads do not decay.
+    """Trains with masks: dropped columns stay zero, and filters that no consumer reads do not decay.
 
-    A filter whose channel all its consumers drop has no gradient; weight decay alone would take it to zero, and a
-    column that reads it again later would have no gradient either.
+    If all consumers drop a filter's channel, the filter has no gradient. Weight decay alone would then shrink it to
+    zero. A column that reads it again later would then have no gradient either.
 
     Parameters
     ----------
@@ -153,12 +153,12 @@ class HeldColumns(Method):
         self._kept: list[torch.Tensor] = []
 
     def before_step(self, training: Training) -> None:
-        """No gradient for dropped columns; dead filters are remembered."""
+        """Set the gradients of dropped columns to zero, and store the filters that no consumer reads."""
         self.columns.hold_gradients()
         self._kept = [parameter.detach().clone() for parameter, _ in self.columns.dead()]
 
     def after_step(self, training: Training) -> None:
-        """Dropped columns are zero, dead filters are what they were; neither has momentum."""
+        """Set dropped columns to zero, and restore the filters that no consumer reads. Neither has momentum."""
         with torch.no_grad():
             for (parameter, dead), before in zip(self.columns.dead(), self._kept, strict=True):
                 parameter.copy_(torch.where(dead, before, parameter))
@@ -169,7 +169,7 @@ class HeldColumns(Method):
         self.columns.hold(training.optimiser)
 
     def settings(self) -> dict[str, str]:
-        """How many weights may be masked."""
+        """The number of weights that may be masked."""
         return {"masked layers": str(len(self.columns.weights))}
 
     def state(self) -> dict[str, Any]:
@@ -177,5 +177,5 @@ class HeldColumns(Method):
         return {"masks": {name: torch.from_numpy(mask) for name, mask in self.columns.masks.items()}}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Mask the weights as they were."""
+        """Set the stored masks."""
         self.columns.set({name: mask.numpy() for name, mask in state["masks"].items()})

@@ -1,4 +1,4 @@
-"""Copies of a model, trained at the same time in processes of their own."""
+"""Copies of a model that are trained in parallel, each in a separate process."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ Factory = Callable[[], nn.Module]
 
 @dataclass(frozen=True, eq=False)
 class Copy:
-    """A training of a copy of a model, under fixed masks.
+    """The training of one copy of a model with fixed masks.
 
     Attributes
     ----------
     state
-        The weights it starts with, on the CPU.
+        The initial weights, on the CPU.
     masks
         Weight name to Boolean array.
     recipe
-        How it is trained.
+        The training recipe.
     checkpoint
-        Where its checkpoint is, and in the end its outcome.
+        The file of its checkpoint. At the end, it holds the result.
     """
 
     state: Mapping[str, torch.Tensor]
@@ -62,36 +62,36 @@ def train_copies(
     processes: int | None = None,
     progress: bool = False,
 ) -> list[Checkpoint]:
-    """Train copies of a model in parallel; the same as one after the other, bit for bit.
+    """Train copies of a model in parallel. The result equals sequential training, bit for bit.
 
     Parameters
     ----------
     copies
-        What to train. One whose checkpoint exists goes on from there.
+        The copies to train. If a checkpoint exists, the copy resumes from it.
     factory
-        What makes the model in another process: a model, or a function; both must be picklable.
+        A model, or a function that makes it in another process. It must be picklable, and so must the data.
     data
-        Images to learn from and to test on.
+        Images for training and for testing.
     device
-        Where to.
+        The device to train on.
     processes
-        How many at a time. 0: none, they are trained one after the other by the calling process. Default: as many as
-        there are copies or processors.
+        Number of processes at a time. 0: the calling process trains the copies one after the other. Default: the number
+        of copies or of processors, whichever is less.
     progress
         Show a progress bar, if standard error is a terminal.
 
     Returns
     -------
     list
-        The checkpoints at the end.
+        The checkpoints at the end of training.
 
     Raises
     ------
     LearningError
-        If the model cannot be sent to another process, or a training fails.
+        If the model cannot be sent to another process, or if a training run fails.
     """
     before = torch.get_num_threads()
-    threads = max(1, before // len(copies))  # however many at a time: sums depend on it in their last bits
+    threads = max(1, before // len(copies))  # for any `processes`: the number of threads changes the last bits of sums
     if processes == 0:
         try:
             torch.set_num_threads(threads)
@@ -150,7 +150,7 @@ def _require_success(index: int, process: Any, receiver: Any) -> None:
 
 
 def _train(model: nn.Module, data: Dataset, copy: Copy, device: str) -> None:
-    """Train a copy, in place; the outcome is its checkpoint."""
+    """Train a copy, in place. Its checkpoint is the result."""
     model = model.to(device).eval()
     model.load_state_dict(copy.state)
     graph = trace(model, torch.zeros(1, *data.input_shape, device=device))
@@ -159,7 +159,7 @@ def _train(model: nn.Module, data: Dataset, copy: Copy, device: str) -> None:
 
 
 def _run(job: bytes, sender: Any) -> None:
-    """What a process does."""
+    """The main function of a process."""
     try:
         factory, data, copy, device, threads = pickle.loads(job)
         torch.set_num_threads(threads)
@@ -172,10 +172,10 @@ def _run(job: bytes, sender: Any) -> None:
 
 
 class _Orphanable(FixedMasks):
-    """Stops after an epoch if the process that waits for the outcome is gone."""
+    """Stops after an epoch if the parent process has ended."""
 
     def after_epoch(self, training: Training) -> None:
-        """Look whether it is."""
+        """Stop if the parent process has ended."""
         parent = multiprocessing.parent_process()
         if parent is not None and not parent.is_alive():
             sys.exit(1)

@@ -1,4 +1,4 @@
-"""Images to learn from, to calibrate with and to test on: scikit-learn's digits, or a folder in ImageNet's layout."""
+"""Images for training, calibration and testing: scikit-learn's digits, or a folder in ImageNet's layout."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ _RESIZE, _CROP = 256, 224
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images, split into those to learn from and those to test on.
+    """Labelled images, split into training images and test images.
 
     Attributes
     ----------
     name
-        What it was asked for as.
+        The name that was passed to `load_data`.
     train, test
-        Indexable pairs of an image, float32 of shape `input_shape`, and the number of its class. `train` is None
-        where there are only images to test on.
+        Indexable pairs of an image (float32 of shape `input_shape`) and its class number. `train` is None if there are
+        only test images.
     num_classes
-        How many classes there are.
+        Number of classes.
     input_shape
-        Of one image: channels, height, width.
+        Shape of one image: channels, height, width.
     workers
-        Processes that load images; 0 = the calling one.
+        Number of processes that load images. 0: the calling process.
     unaugmented
-        The images of `train` as they are tested, for calibration. Default: `train` itself.
+        The images of `train` with the test transform, for calibration. Default: `train` itself.
     """
 
     name: str
@@ -57,15 +57,15 @@ class Dataset:
         return f"{self.name}: {learned} images to learn from, {len(self.test)} to test, {self.num_classes} classes"
 
     def train_batches(self, batch_size: int, generator: torch.Generator) -> DataLoader[Any]:
-        """The images to learn from in batches, in a new order each time they are gone through.
+        """The training images in batches, in a new order for each pass.
 
-        The order is drawn from the generator and from nothing else, so that its state is all that is needed to go on
-        at the start of an epoch. A last batch that is not full is left out.
+        Only the generator determines the order. Its state is enough to resume at the start of an epoch. If the last
+        batch is not full, it is left out.
 
         Raises
         ------
         LearningError
-            If there are none.
+            If there are no training images.
         """
         self._require_train()
         full = len(self.train) >= batch_size
@@ -74,29 +74,29 @@ class Dataset:
         )
 
     def test_batches(self, batch_size: int = 256) -> DataLoader[Any]:
-        """The images to test on, in batches, in order. It draws nothing from torch's global generator."""
+        """The test images in batches, in order. This uses no numbers of torch's global generator."""
         return DataLoader(self.test, batch_size, num_workers=self.workers, generator=torch.Generator())
 
     def sampled(
         self, number: int, *, test: bool = False, seed: int = 0, batch_size: int = 32
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Some of the images, in memory, in batches of images and labels: for calibration, and to look at its outcome.
+        """A sample of the images in memory, as batches of images and labels, for calibration and for checks of it.
 
         Parameters
         ----------
         number
-            How many; all of them if there are fewer.
+            How many images. If there are fewer, all of them.
         test
-            Take images to test on. Default: images to learn from, without augmentation.
+            Sample test images. Default: training images, without augmentation.
         seed
-            Which; drawn without replacement.
+            Seed of the sample. Images are drawn without replacement.
         batch_size
             Images per batch.
 
         Raises
         ------
         LearningError
-            If the number is not positive, or there are no images to learn from.
+            If the number is not positive, or there are no training images.
         """
         if number < 1:
             raise LearningError(f"the number of images is {number}; give a whole number of at least 1")
@@ -114,18 +114,18 @@ class Dataset:
             raise LearningError(f"{self.name} has no images to learn from; put class folders into {self.name}/train")
 
     def require_fitting(self, model: nn.Module) -> None:
-        """Raise unless the model takes these images and has an output for every class. It is left as it is.
+        """Raise an error unless the model accepts these images and has one output per class. The model is unchanged.
 
         Raises
         ------
         LearningError
-            If it does not.
+            If the model does not fit.
         """
         shape = "x".join(map(str, self.input_shape))
         try:
             with in_modes(model, training=False), torch.no_grad():
                 outputs = model(self.test[0][0][None].to(device_of(model)))
-        except Exception as error:  # whatever an architecture makes of images it is not meant for
+        except Exception as error:  # any error: an architecture may fail on images of another shape
             raise LearningError(
                 f"the model cannot take the images of {self.name}, of shape {shape} ({first_line(error)}); choose a "
                 "model made for that shape"
@@ -141,26 +141,28 @@ class Dataset:
 
 @entrance(name=a_path, workers=whole(0, LearningError))
 def load_data(name: str | Path, *, workers: int = 0) -> Dataset:
-    """Images by name.
+    """Load images by name.
 
     Parameters
     ----------
     name
-        ``digits``: scikit-learn's 1797 images of 8 x 8, of which 500 are for testing, always the same ones. Otherwise
-        a folder with class folders in ``train`` and in ``val`` (or ``test``); or with class folders only, which are
-        to test on. Classes are numbered in the order of their names.
+        ``digits``: scikit-learn's 1797 images of 8 x 8 pixels. 500 of them are for testing, always the same ones. Any
+        other name is a folder with class folders in ``train`` and in ``val`` (or ``test``). If it has class folders
+        only, these are test images. Classes are numbered in the order of their names.
     workers
         Processes that load the images of a folder.
 
     Raises
     ------
     LearningError
-        If there is no such folder, it has no images, its parts have other classes, or scikit-learn is missing.
+        If the folder does not exist, has no images, or has different classes in its parts, or if scikit-learn is
+        missing.
 
     Notes
     -----
-    Images of folders are tested as in UPSCALE and elsewhere: the shorter side resized to 256, the central 224 x 224,
-    ImageNet's mean and deviation. In training they are cropped and flipped at random (`RandomResizedCrop`).
+    The test transform for folders is the one of UPSCALE and others. The shorter side is resized to 256, then the
+    central 224 x 224 pixels are taken. ImageNet's mean and deviation are used. Training images are cropped and flipped
+    at random (`RandomResizedCrop`).
     """
     if workers < 0:
         raise LearningError(f"--workers is {workers}; give a number of processes from 0 on")
@@ -209,7 +211,7 @@ def _folder(path: Path, transform: Callable[..., Any]) -> Any:
 
 
 def _image(path: str) -> Any:
-    """An image of a file, in colours."""
+    """Read an image from a file, in colour."""
     try:
         return _torchvision("datasets.folder").default_loader(path)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""How often a model is right, top-1 and top-5."""
+"""The accuracy of a model, top-1 and top-5."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from upscale_opt.models.running import device_of, in_modes
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What an evaluation finds.
+    """The result of an evaluation.
 
     Attributes
     ----------
     top1, top5
-        Shares of images whose class is the first, or among the first five, of the model's outputs; `top5` is None
-        where there are fewer than six classes.
+        Shares of images whose class is the first output, or among the first five outputs. `top5` is None if there are
+        fewer than six classes.
     loss
         Mean cross-entropy.
     images
-        How many were looked at.
+        Number of images.
     """
 
     top1: float
@@ -43,19 +43,19 @@ class Accuracy:
 
 @entrance(model=RUNNABLE, batches=a_series)
 def accuracy(model: nn.Module, batches: Iterable[Any]) -> Accuracy:
-    """Evaluate a model in eval mode. It keeps its modes and statistics.
+    """Evaluate a model in eval mode. Its modes and statistics do not change.
 
     Parameters
     ----------
     model
-        Maps images to outputs of shape (images, classes).
+        A model that maps images to outputs of shape (images, classes).
     batches
         Pairs of images and class numbers.
 
     Raises
     ------
     LearningError
-        If there are no images, or the model returns something else.
+        If there are no images, or if the outputs have another form.
     """
     first = fifth = images = 0
     loss, classes = 0.0, 0

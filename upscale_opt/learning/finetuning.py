@@ -1,4 +1,4 @@
-"""Fine-tuning under fixed masks: the conventional way, prune once by magnitude and train on."""
+"""Fine-tuning with fixed masks, the conventional method: prune once by magnitude, then continue training."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ def finetune(
     checkpoint: str | Path | None = None,
     progress: bool = False,
 ) -> Learned:
-    """Mask a model and train it, in place, with its masks fixed.
+    """Mask a model and train it in place, with fixed masks.
 
-    An export is fine-tuned by `upscale_opt.learning.loop.fit` alone: it holds its dropped channels itself.
+    To fine-tune an export, use `upscale_opt.learning.loop.fit` directly. An export holds its dropped channels at zero
+    itself.
 
     Parameters
     ----------
@@ -44,16 +45,16 @@ def finetune(
     data, recipe, checkpoint, progress
         See `upscale_opt.learning.loop.fit`.
     target
-        Without masks: how much is dropped, by L2 norm of the columns. Default: half of every layer.
+        Without masks: how many channels to drop, by L2 norm of the columns. Default: half of every layer.
     masks
-        The masks, as `upscale_opt.normalise_masks` takes them. Default: those of the target.
+        Masks in the formats of `upscale_opt.normalise_masks`. Default: the masks of the target.
 
     Raises
     ------
     MaskError
         If the target cannot be reached, or a mask does not fit.
     LearningError
-        As `fit` does.
+        In the same cases as `fit`.
     """
     graph = trace(model, torch.zeros(1, *data.input_shape, device=device_of(model)))
     target = target or Target()
@@ -65,7 +66,7 @@ def finetune(
 
 
 class FixedMasks(HeldColumns):
-    """Hooks for fixed masks, which are set before the first epoch.
+    """Hooks for fixed masks. They set the masks before the first epoch.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ class FixedMasks(HeldColumns):
         self.columns.set(self.masks)
 
     def settings(self) -> dict[str, str]:
-        """How many channels the weights keep, and which."""
+        """The number of channels that the weights keep, and a digest of the masks."""
         kept = ", ".join(str(int(mask.sum())) for mask in self.masks.values())
         digest = hashlib.sha256()
         for name, mask in self.masks.items():

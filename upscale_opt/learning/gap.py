@@ -1,7 +1,8 @@
-"""GaP: a sparse model trained from scratch, one partition at a time dense (Ma et al., ICLR 2022).
+"""GaP: trains a sparse model from scratch, with one partition at a time dense (Ma et al., ICLR 2022).
 
-The network is cut into partitions. One of them is grown to its full width, trained, and pruned back by magnitude, then
-the next: on one machine in a cycle (C-GaP), or with a copy of the model for every partition, in parallel (P-GaP).
+The network is cut into partitions. One partition is grown to its full width, trained, and pruned by magnitude. Then the
+next one follows. C-GaP does this in a cycle on one machine. P-GaP trains one copy of the model per partition, in
+parallel.
 """
 
 from __future__ import annotations
@@ -37,22 +38,22 @@ from upscale_opt.tracing.trace import trace
 
 @dataclass(frozen=True)
 class Gap:
-    """How a model is grown and pruned.
+    """Settings of growing and pruning.
 
     Attributes
     ----------
     partitions
-        How many; see `upscale_opt.learning.partitions`.
+        Number of partitions; see `upscale_opt.learning.partitions`.
     rounds
-        How often each of them is dense.
+        How often each partition is dense.
     processes
-        P-GaP: how many copies are trained at a time; 0 = one after the other, in this process. Default: all, or as
-        many as there are processors.
+        P-GaP: how many copies are trained at a time. 0: one after the other, in this process. Default: the number of
+        copies or of processors, whichever is less.
 
     Raises
     ------
     LearningError
-        If a number makes no sense.
+        If a number is invalid.
     """
 
     partitions: int = 4
@@ -84,7 +85,7 @@ def cgap(
     checkpoint: str | Path | None = None,
     progress: bool = False,
 ) -> Learned:
-    """Train a sparse model by C-GaP, in place: the partitions are dense in turn.
+    """Train a sparse model by C-GaP, in place. The partitions are dense in turn.
 
     Parameters
     ----------
@@ -93,30 +94,31 @@ def cgap(
     data, checkpoint, progress
         See `upscale_opt.learning.loop.fit`.
     recipe
-        For every step, each with a fresh optimiser and the seed ``recipe.seed + step``.
+        The recipe for every step. Each step has a fresh optimiser and the seed ``recipe.seed + step``.
     target
-        How much is dropped. A global one is for the layers of each partition together. Default: half of every layer.
+        How many channels to drop. A global target holds for the layers of each partition together. Default: half of
+        every layer.
     settings
-        Partitions and rounds. Default: `Gap()`.
+        Number of partitions and rounds. Default: `Gap()`.
     finetuning
-        A recipe to go on with after the last step, with all masks fixed. Default: none.
+        A recipe for further training after the last step, with fixed masks. Default: none.
 
     Returns
     -------
     Learned
-        Its log has one `Step` for every step, and one for what was left at the end.
+        Its log has one `Step` for every step, and one for the final masks.
 
     Raises
     ------
     MaskError
         If the target cannot be reached.
     LearningError
-        If the network cannot be cut into so many partitions, or as `fit` does.
+        If the network cannot be cut into so many partitions, and in the same cases as `fit`.
 
     Notes
     -----
-    Source: Ma et al., Effective Model Sparsification by Scheduled Grow-and-Prune Methods, ICLR 2022, for input
-    channels: pruned by the L2 norm of the column, to exact numbers. Grown columns start at zero.
+    Source: Ma et al., Effective Model Sparsification by Scheduled Grow-and-Prune Methods, ICLR 2022, here for input
+    channels. They are pruned by the L2 norm of the column, to exact numbers. Grown columns start at zero.
     """
     target, settings = target or Target(), settings or Gap()
     columns, partitions = _prepared(model, data, target, settings)
@@ -146,37 +148,39 @@ def pgap(
     progress: bool = False,
     factory: Factory | None = None,
 ) -> Learned:
-    """Train a sparse model by P-GaP, in place: in every round one copy per partition, where that one is dense.
+    """Train a sparse model by P-GaP, in place. Every round trains one copy per partition, where that partition is
+    dense.
 
-    After a round the model is put together: each partition owns the tensors that it uses first, and they are those of
-    its copy. Then all layers are pruned, and BatchNorm statistics estimated anew.
+    After a round, the copies are combined into one model. A partition owns the tensors that it uses first, and the
+    model takes these from the partition's copy. Then all layers are pruned, and BatchNorm statistics are estimated
+    again.
 
     Parameters
     ----------
     model, data, target, settings, finetuning, progress
-        As for `cgap`; a global target is for all layers together.
+        As for `cgap`. A global target holds for all layers together.
     recipe
-        For every copy in every round; copy i of round r has the seed ``recipe.seed + r * partitions + i``.
+        The recipe for every copy in every round. Copy i of round r has the seed ``recipe.seed + r * partitions + i``.
     checkpoint
-        As for `cgap`; rounds and copies have files of their own beside it. Default: none is kept.
+        As for `cgap`. Rounds and copies have separate files beside it. Default: no checkpoint.
     factory
-        What makes the model in another process, picklable. Default: the model itself is sent there.
+        A picklable function that makes the model in another process. Default: the model itself is sent to the process.
 
     Returns
     -------
     Learned
-        Its log has one `Step` for every copy of every round, and one for what was left at the end.
+        Its log has one `Step` for every copy of every round, and one for the final masks.
 
     Raises
     ------
     MaskError, LearningError
-        As `cgap` does, and if the model cannot be sent to another process.
+        In the same cases as `cgap`, and if the model cannot be sent to another process.
 
     Notes
     -----
-    Source: as for `cgap`. There, tensors that belong to no partition stay what they are by chance; here every tensor
-    has an owner. The first round starts from the model with everything pruned but the copy's own partition, which has
-    its initial weights, as in the first step of `cgap`.
+    Source: as for `cgap`. In the original, tensors that belong to no partition get arbitrary values. Here every tensor
+    has an owner. In the first round, each copy starts from the model where all but its own partition is pruned. Its own
+    partition has its initial weights, as in the first step of `cgap`.
     """
     target, settings = target or Target(), settings or Gap()
     columns, partitions = _prepared(model, data, target, settings)
@@ -191,7 +195,7 @@ def pgap(
             method = FixedMasks(columns, dict(columns.masks))
             last = fit(model, data, [finetuning], method=method, checkpoint=path, progress=progress)
             epochs += [replace(own, phase=len(rounds.log)) for own in last]
-    final = accuracy(model, data.test_batches()) if finetuning is None else None  # put together after its last epoch
+    final = accuracy(model, data.test_batches()) if finetuning is None else None  # combined after the last epoch
     return Learned(model.eval(), columns.masks, tuple(epochs), tuple(log), final)
 
 
@@ -199,7 +203,7 @@ def _prepared(model: nn.Module, data: Dataset, target: Target, settings: Gap) ->
     graph = trace(model, torch.zeros(1, *data.input_shape, device=device_of(model)))
     weights = target.weights(graph)
     columns = Columns(model, graph, weights)
-    target.masks(graph, columns.norms())  # can it be reached?
+    target.masks(graph, columns.norms())  # raises an error if the target cannot be reached
     return columns, partitions_of(graph, weights, settings.partitions)
 
 
@@ -212,7 +216,7 @@ def _dense(columns: Columns, weights: Iterable[str]) -> dict[str, np.ndarray]:
 
 
 def _reestimate(model: nn.Module, data: Dataset, recipe: Recipe) -> None:
-    """BatchNorm statistics from one pass over the images, always in the same order."""
+    """Estimate BatchNorm statistics in one pass over the images, always in the same order."""
     with own_random_state():
         seed_everything(recipe.seed)
         images = data.train_batches(recipe.batch_size, torch.Generator().manual_seed(recipe.seed))
@@ -220,7 +224,7 @@ def _reestimate(model: nn.Module, data: Dataset, recipe: Recipe) -> None:
 
 
 class _Cycle(HeldColumns):
-    """C-GaP's hooks: a step is a phase; it begins with a partition grown, and ends with it pruned."""
+    """C-GaP's hooks. A step is a phase. A partition is grown at its beginning and pruned at its end."""
 
     def __init__(
         self, columns: Columns, target: Target, partitions: tuple[Partition, ...], rounds: int, *, final: bool
@@ -233,11 +237,11 @@ class _Cycle(HeldColumns):
 
     @property
     def num_steps(self) -> int:
-        """Phases before the fine-tuning."""
+        """Number of phases before the fine-tuning."""
         return len(self.dense)
 
     def begin(self, training: Training) -> None:
-        """Grow the partition of the step; before the first one, prune the others."""
+        """Grow the partition of the step. Before the first step, prune all other partitions."""
         if training.phase >= self.num_steps:
             return
         dense = self.dense[training.phase]
@@ -249,7 +253,7 @@ class _Cycle(HeldColumns):
         self._note(training.phase, dense)
 
     def end(self, training: Training) -> None:
-        """Prune the partition of the step; after the last one nothing is dense."""
+        """Prune the partition of the step. After the last step, no partition is dense."""
         if training.phase >= self.num_steps:
             return
         self._prune(self.dense[training.phase])
@@ -259,16 +263,16 @@ class _Cycle(HeldColumns):
                 _reestimate(training.model, training.data, training.recipe)
 
     def settings(self) -> dict[str, str]:
-        """Target and schedule."""
+        """The target and the schedule."""
         schedule = {"partitions": str(len(self.partitions)), "steps": str(self.num_steps)}
         return {**super().settings(), "method": "cgap", "target": str(self.target), **schedule}
 
     def state(self) -> dict[str, Any]:
-        """Masks and schedule log."""
+        """The masks and the log of the schedule."""
         return {**super().state(), "log": [own.to_dict() for own in self.log]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a stored state."""
         super().restore(state)
         self.log = [Step(**own) for own in state["log"]]
 
@@ -281,7 +285,7 @@ class _Cycle(HeldColumns):
 
 
 class _Rounds:
-    """The rounds of P-GaP: what was done is in a file after each of them."""
+    """The rounds of P-GaP. Their progress is written to a file after each round."""
 
     def __init__(
         self,
@@ -304,18 +308,18 @@ class _Rounds:
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The file with the progress."""
         return self.checkpoint.with_name(f"{self.checkpoint.stem}.rounds.pt")
 
     def run(self, progress: bool) -> None:
-        """All rounds that are not done yet."""
+        """Run all rounds that are not finished."""
         if self.path.exists():
             self._restore()
         while self.done < self.gap.rounds:
             self._round(progress)
 
     def _round(self, progress: bool) -> None:
-        """Train the copies, put the model together, prune it."""
+        """Train the copies, combine them into one model, and prune it."""
         columns, model = self.columns, self.columns.model
         first = self.done * len(self.partitions)
         sparse = dict(columns.masks) if self.done else self.target.masks(columns.graph, columns.norms())

@@ -1,4 +1,4 @@
-"""What every method returns: a model whose dropped columns are exactly zero, its masks, and a log."""
+"""The result of every method: a model whose dropped columns are exactly zero, its masks, and a log."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class Learned:
     Attributes
     ----------
     model
-        In eval mode. The columns that its masks drop are zero, bit for bit.
+        The model in eval mode. Columns that its masks drop are exactly zero.
     masks
-        Weight name to Boolean array, True = kept, for the weights that were masked: what `upscale_opt.effective_masks`
-        and `upscale_opt.plan` take.
+        Weight name to Boolean array, True = kept, for the masked weights. `upscale_opt.effective_masks` and
+        `upscale_opt.plan` accept them.
     epochs
-        What every epoch came to.
+        The result of every epoch.
     log
-        What the method did, in order; each method says what its entries are.
+        The steps of the method, in order. Each method documents its entries.
     final
-        Accuracy in the end, where something happened to the model after its last epoch.
+        Final accuracy, if the model was changed after its last epoch.
     """
 
     model: nn.Module
@@ -43,7 +43,7 @@ class Learned:
 
     @property
     def test(self) -> Accuracy:
-        """Accuracy of the model as it is now, on the images to test on."""
+        """Accuracy of the current model on the test images."""
         return self.final if self.final is not None else self.epochs[-1].test
 
     def __str__(self) -> str:
@@ -52,12 +52,12 @@ class Learned:
         return f"{kept} of {total} input channels kept in {len(self.masks)} layers; test {self.test}"
 
     def require_zero(self, graph: Graph) -> None:
-        """Raise unless every dropped column is zero.
+        """Raise an error unless every dropped column is zero.
 
         Raises
         ------
         LearningError
-            If one is not.
+            If a dropped column is not zero.
         """
         for name, mask in self.masks.items():
             columns = attribute_of(self.model, name).detach().movedim(graph.consumers[name].input_axis, 0)

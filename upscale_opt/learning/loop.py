@@ -1,7 +1,7 @@
-"""The training loop: every method and every fine-tuning runs through `fit`.
+"""The training loop. Every method and every fine-tuning uses `fit`.
 
-A training is a sequence of phases, each a `Recipe` with an optimiser, a schedule and a seed of its own. What a method
-does beside plain training is in the hooks of a `Method`.
+A training run is a sequence of phases. Each phase is a `Recipe` with a separate optimiser, schedule and seed. A
+`Method` has hooks for everything that a method does besides plain training.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from upscale_opt.models.wrappers import unwrapped, without_prefixes
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to.
+    """The result of one epoch.
 
     Attributes
     ----------
     phase, epoch
-        Index of the recipe, and of the epoch in it; both from 0 on.
+        Index of the recipe, and of the epoch in it. Both start at 0.
     loss, top1
-        Means over the training images, while the weights changed.
+        Means over the training images during the epoch, while the weights changed.
     test
-        Accuracy on the images to test on, after the epoch.
+        Accuracy on the test images after the epoch.
     """
 
     phase: int
@@ -60,14 +60,14 @@ class Epoch:
 
 @dataclass(eq=False)
 class Training:
-    """One phase of a training, as the hooks of a method see it.
+    """One phase of a training run. The hooks of a method get this object.
 
     Attributes
     ----------
     model, data, recipe, optimiser
-        What is trained, on what, and how.
+        The model, its data, and how it is trained.
     phase, epoch
-        Where it is: index of the recipe, and of the epoch in it.
+        Index of the current recipe, and of the current epoch in it.
     """
 
     model: nn.Module
@@ -82,38 +82,38 @@ class Training:
         device = device_of(self.model)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.mixed_precision):
             outputs = self.model(images.to(device))
-            outputs = getattr(outputs, "logits", outputs)  # those that have auxiliary heads in training
+            outputs = getattr(outputs, "logits", outputs)  # for models with auxiliary heads in training
             return functional.cross_entropy(outputs, labels.to(device)), outputs
 
 
 class Method:
-    """What a method does beside plain training, at the places where it may; by default nothing."""
+    """The hooks of a method, for everything besides plain training. By default, they do nothing."""
 
     def begin(self, training: Training) -> None:
-        """Before the first epoch of a phase; not when it is resumed."""
+        """Called before the first epoch of a phase, but not when the phase is resumed."""
 
     def before_step(self, training: Training) -> None:
-        """Before each step of the optimiser, when the gradients are there."""
+        """Called before each step of the optimiser, after the gradients are computed."""
 
     def after_step(self, training: Training) -> None:
-        """After each step of the optimiser."""
+        """Called after each step of the optimiser."""
 
     def after_epoch(self, training: Training) -> None:
-        """After each epoch, before the model is tested."""
+        """Called after each epoch, before the model is tested."""
 
     def end(self, training: Training) -> None:
-        """After the last epoch of a phase has been tested."""
+        """Called after the test of the last epoch of a phase."""
 
     def settings(self) -> Mapping[str, str]:
-        """What was asked for; a training is resumed only with the same."""
+        """The settings of the method. A run is resumed only with the same settings."""
         return {}
 
     def state(self) -> dict[str, Any]:
-        """What it remembers, as tensors and plain values."""
+        """The state of the method, as tensors and plain values."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` returned. The model has its weights already."""
+        """Continue from the result of `state`. The model already has its weights."""
 
 
 @entrance(model=RUNNABLE, data=DATASET)
@@ -126,37 +126,38 @@ def fit(
     checkpoint: str | Path | None = None,
     progress: bool = False,
 ) -> tuple[Epoch, ...]:
-    """Train a model, in place; it is in eval mode afterwards.
+    """Train a model in place. Afterwards it is in eval mode.
 
-    On one machine, with one number of threads, the same arguments lead to the same weights, bit for bit (on CUDA as
-    far as its kernels allow), however often the training was stopped and resumed. The global random generators are as
-    before afterwards.
+    On one machine with a fixed number of threads, the same arguments give the same weights, bit for bit. This holds
+    however often the run was stopped and resumed (on CUDA as far as its kernels allow). The states of the global random
+    generators are restored at the end.
 
     Parameters
     ----------
     model
-        Maps images to outputs of shape (images, classes); an original or an export. Stays on its device.
+        A model that maps images to outputs of shape (images, classes): an original or an export. It stays on its
+        device.
     data
-        Images to learn from and to test on.
+        Images for training and for testing.
     recipes
-        The phases, one after the other. Each starts with a fresh optimiser and its own seed.
+        The phases, in order. Each starts with a fresh optimiser and its own seed.
     method
-        Its hooks. Default: plain training.
+        The hooks of a method. Default: plain training.
     checkpoint
-        A file that is written after every epoch. If it exists, the training goes on from there; killed or interrupted
-        at any moment, it loses one epoch at most. Default: none.
+        A file that is written after every epoch. If it exists, the run resumes from it. If the run is killed or
+        interrupted at any time, it loses at most one epoch. Default: none.
     progress
         Show a progress bar, if standard error is a terminal.
 
     Returns
     -------
     tuple
-        One `Epoch` for every epoch, resumed ones included.
+        One `Epoch` for every epoch, including those before a resume.
 
     Raises
     ------
     LearningError
-        If data and model do not fit, the checkpoint is of another training, or the loss is no longer finite.
+        If data and model do not fit, if the checkpoint is of another run, or if the loss is not finite.
     """
     method = method or Method()
     data.require_fitting(model)
@@ -208,7 +209,7 @@ def fit(
 
 
 def _epoch(training: Training, method: Method, images: torch.Generator, bar: Any) -> tuple[float, float]:
-    """One pass over the images; mean loss and top-1."""
+    """One pass over the images. Returns the mean loss and top-1 accuracy."""
     batches = training.data.train_batches(training.recipe.batch_size, images)
     total = torch.zeros((), dtype=torch.float64, device=device_of(training.model))
     right = torch.zeros_like(total)
@@ -235,9 +236,9 @@ def _epoch(training: Training, method: Method, images: torch.Generator, bar: Any
 
 
 def _restore(stored: Checkpoint, training: Training, method: Method, images: torch.Generator) -> None:
-    """Put everything into the state at the end of the epoch that a checkpoint is of."""
+    """Restore the complete state at the end of a checkpoint's epoch."""
     try:
-        network = unwrapped(training.model)  # its parameters are the model's own
+        network = unwrapped(training.model)  # it shares its parameters with the model
         network.load_state_dict(without_prefixes(stored.model, network.state_dict().keys()))
         training.optimiser.load_state_dict(dict(stored.optimiser))
     except (RuntimeError, ValueError) as error:
@@ -248,7 +249,7 @@ def _restore(stored: Checkpoint, training: Training, method: Method, images: tor
 
 
 def _settings(data: Dataset, recipes: Sequence[Recipe], method: Method) -> dict[str, str]:
-    """What a training is asked for, as text; the model is known by its weights."""
+    """The settings of a training run, as text. The model is not included: its weights identify it."""
     settings = {"data": str(data), "method": "none", "phases": str(len(recipes))}
     for name in asdict(recipes[0]):
         values = [getattr(recipe, name) for recipe in recipes]

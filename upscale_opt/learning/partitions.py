@@ -1,7 +1,7 @@
-"""Partitions: a network cut into consecutive parts of about the same size, and who owns which tensor.
+"""Partitions: a network cut into consecutive parts of about equal size, and the owner of every tensor.
 
-A cut lies where one tensor carries everything that follows, so that parallel branches, such as a residual block and its
-downsampling convolution, stay together.
+A cut is only at a place where everything that follows depends on one tensor. Parallel branches, such as a residual
+block and its downsampling convolution, therefore stay together.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Partition:
     Attributes
     ----------
     weights
-        Names of its weights that are masked, in execution order.
+        Names of its masked weights, in execution order.
     last
-        Name of the last fx node that belongs to it.
+        Name of its last fx node.
     num_parameters
-        Of these weights.
+        Number of parameters of these weights.
     """
 
     weights: tuple[str, ...]
@@ -40,21 +40,21 @@ class Partition:
 
 
 def partitions_of(graph: Graph, weights: Iterable[str], number: int) -> tuple[Partition, ...]:
-    """Cut a network into so many parts, the largest as small as possible by the parameters of the masked weights.
+    """Cut a network into parts, so that the largest part has as few parameters of masked weights as possible.
 
     Parameters
     ----------
     graph
         The traced model.
     weights
-        Names of the weights that are masked, in execution order.
+        Names of the masked weights, in execution order.
     number
-        Of partitions.
+        Number of partitions.
 
     Raises
     ------
     LearningError
-        If the network cannot be cut into so many.
+        If the network cannot be cut into so many partitions.
     """
     groups = _groups(graph, list(weights))
     if not isinstance(number, int) or number < 1:
@@ -77,16 +77,17 @@ def partitions_of(graph: Graph, weights: Iterable[str], number: int) -> tuple[Pa
 
 
 def owners(graph: Graph, names: Iterable[str], partitions: Sequence[Partition]) -> dict[str, int]:
-    """Which partition every parameter and buffer belongs to: the one that uses it first.
+    """The partition that owns each parameter and buffer: the first partition that uses it.
 
     Parameters
     ----------
     graph
         The traced model.
     names
-        Of all tensors in the model's state_dict. What the traced network does not use belongs to the first partition.
+        Names of all tensors in the model's state_dict. Tensors that the traced network does not use belong to the first
+        partition.
     partitions
-        As `partitions_of` returns them.
+        The result of `partitions_of`.
     """
     place = {node.name: i for i, node in enumerate(graph.module.graph.nodes)}
     ends = [place[own.last] for own in partitions[:-1]]
@@ -105,13 +106,13 @@ def owners(graph: Graph, names: Iterable[str], partitions: Sequence[Partition]) 
 
 
 def combined(states: Sequence[Mapping[str, torch.Tensor]], owned: Mapping[str, int]) -> dict[str, torch.Tensor]:
-    """One state_dict from several: every tensor is that of its owner, bit for bit."""
+    """Combine several state_dicts into one. Every tensor comes from its owner, bit for bit."""
     return {name: states[owner][name].clone() for name, owner in owned.items()}
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Weights that no cut comes between, and the last node before the next group."""
+    """Weights without a cut between them, and the last node before the next group."""
 
     weights: tuple[str, ...]
     last: str
@@ -137,7 +138,7 @@ def _groups(graph: Graph, weights: list[str]) -> list[_Group]:
 
 
 def _num_live(graph: Graph) -> list[int]:
-    """After every node, how many tensors are there that later nodes use; parameters do not count."""
+    """For every node, the number of tensors after it that later nodes use. Parameters do not count."""
     nodes = list(graph.module.graph.nodes)
     place = {node.name: i for i, node in enumerate(nodes)}
     changes = [0] * (len(nodes) + 1)
@@ -154,7 +155,7 @@ def _num_live(graph: Graph) -> list[int]:
 
 
 def _balanced(sizes: list[int], number: int) -> list[int]:
-    """Ends of the consecutive, non-empty parts whose largest sum is smallest; of equals, the earliest cuts."""
+    """Ends of consecutive, non-empty parts that minimise the largest sum. Of equal solutions, the earliest cuts."""
     total = len(sizes)
     sums = [0]
     for size in sizes:

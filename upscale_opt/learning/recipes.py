@@ -1,4 +1,4 @@
-"""Recipes: how long to train, how fast, and in which batches."""
+"""Training recipes: number of epochs, learning rate, and batch size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COSINE, CONSTANT = "cosine", "constant"
 
 @dataclass(frozen=True)
 class Recipe:
-    """One run of stochastic gradient descent, from fresh momentum on.
+    """One run of stochastic gradient descent. It starts without momentum.
 
     Attributes
     ----------
@@ -23,22 +23,22 @@ class Recipe:
     lr
         Highest learning rate.
     momentum, weight_decay
-        Of `torch.optim.SGD`; the decay is on every parameter.
+        Arguments of `torch.optim.SGD`. Weight decay applies to every parameter.
     batch_size
         Images per step.
     schedule
-        ``cosine``: from `lr` to 0 along half a cosine. ``constant``: `lr` all along.
+        ``cosine``: from `lr` to 0, along half a cosine. ``constant``: always `lr`.
     warmup
-        Epochs, at first, in which the rate grows linearly up to the schedule's.
+        Number of warm-up epochs at the start. In them, the rate grows linearly from 0 to the rate of the schedule.
     seed
-        Of the order of the images and of whatever else is random.
+        Seed of the order of the images and of everything else that is random.
     mixed_precision
-        Run the model in bfloat16 where that is safe (`torch.autocast`). Weights stay as they are.
+        Run the model in bfloat16 where that is safe (`torch.autocast`). The weights keep their type.
 
     Raises
     ------
     LearningError
-        If a value makes no sense.
+        If a value is invalid.
 
     Examples
     --------
@@ -76,6 +76,6 @@ class Recipe:
             raise LearningError(f"there is no schedule {described(self.schedule)}; choose {COSINE} or {CONSTANT}")
 
     def rate(self, epoch: float) -> float:
-        """The learning rate after so many epochs, which may be fractions."""
+        """The learning rate after a number of epochs, which may be fractional."""
         share = (1 + math.cos(math.pi * min(1, epoch / self.epochs))) / 2 if self.schedule == COSINE else 1
         return self.lr * share * (min(1, epoch / self.warmup) if self.warmup else 1)

@@ -1,4 +1,4 @@
-"""The schedule of GaP: which partition is dense when, and the record of what was."""
+"""The schedule of GaP: which partition is dense in each step, and a log of the steps."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a schedule: what is dense while the network, or a copy of it, is trained.
+    """One step of a schedule: the partition that is dense while the network (or a copy of it) is trained.
 
     Attributes
     ----------
     index, round
-        Of the step, and of the round it is in; from 0 on.
+        Index of the step, and of its round. Both start at 0.
     dense
-        Index of the partition that is dense; None in the fine-tuning, where none is.
+        Index of the dense partition. None in the fine-tuning, where no partition is dense.
     kept
-        Weight name to the number of input channels it keeps during the step.
+        Weight name to the number of input channels that it keeps during the step.
     """
 
     index: int
@@ -27,12 +27,12 @@ class Step:
     kept: Mapping[str, int]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values."""
+        """The step as plain values."""
         return asdict(self)
 
 
 def dense_partitions(num_partitions: int, rounds: int) -> tuple[int, ...]:
-    """The partition that is dense in each step: one after the other, round after round.
+    """The dense partition of each step: all partitions in order, repeated for every round.
 
     Examples
     --------

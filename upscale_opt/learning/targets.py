@@ -1,4 +1,4 @@
-"""Targets: how many input channels each layer keeps, and masks that keep exactly so many."""
+"""Targets: how many input channels each layer keeps, and masks that keep exactly this number."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from upscale_opt.tracing.graphs import Graph
 
 @dataclass(frozen=True)
 class Target:
-    """How much is dropped; the counts are those of `upscale_opt.importance_masks`.
+    """How many channels to drop. Numbers are counted as in `upscale_opt.importance_masks`.
 
     Attributes
     ----------
     amount
         Share of channels to remove, in [0, 1); see `upscale_opt.arguments.amounts.num_removed`.
     scope
-        ``local``: of every layer. ``global``: of all layers together; each keeps its strongest channel.
+        ``local``: the amount holds for every layer. ``global``: for all layers together, where each keeps its strongest
+        channel.
     amounts
-        Names of weights or modules, wildcards allowed, to amounts of their own; these layers stand outside a global
-        threshold.
+        Names of weights or modules (wildcards allowed) to amounts for these layers. A global threshold does not include
+        these layers.
     ignore
-        Names of weights or modules to be left alone, wildcards allowed.
+        Names of weights or modules that are not masked, wildcards allowed.
 
     Raises
     ------
     MaskError
-        If a value makes no sense.
+        If a value is invalid.
     """
 
     amount: float | str = 0.5
@@ -55,12 +56,12 @@ class Target:
         return f"amount {self.amount} {self.scope}{own}{left}"
 
     def weights(self, graph: Graph) -> list[str]:
-        """Names of the weights that are masked, in execution order: convolutions that do not read the network input.
+        """Names of the masked weights, in execution order: convolutions that do not read the network input.
 
         Raises
         ------
         MaskError
-            If there is none, or a name to ignore or with an amount matches nothing.
+            If there are none, or if a name to ignore or a name with an amount matches nothing.
         """
         names = maskable(graph, INPUT, ignore=self.ignore)
         if not names:
@@ -71,7 +72,7 @@ class Target:
     def masks(
         self, graph: Graph, scores: Mapping[str, np.ndarray], weights: Iterable[str] | None = None
     ) -> dict[str, np.ndarray]:
-        """Masks that keep the channels of highest score, exactly as many as asked for.
+        """Masks that keep the channels with the highest scores, exactly as many as the target says.
 
         Parameters
         ----------
@@ -80,12 +81,12 @@ class Target:
         scores
             Weight name to float64, shape (channels,).
         weights
-            Whom to mask; a global threshold is theirs. Default: all that have scores.
+            Names of the weights to mask. A global threshold holds for these. Default: all weights that have scores.
 
         Raises
         ------
         MaskError
-            If so many channels cannot go, because every layer keeps one.
+            If so many channels cannot be dropped, because every layer keeps one.
         """
         names = list(scores) if weights is None else list(weights)
         own = self._criterion({}).own_amounts(graph, frozenset(scores))

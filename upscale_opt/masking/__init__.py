@@ -1,5 +1,6 @@
-"""Which channels are kept: masks of consumers, masks of producers, masks that all consumers share.
+"""Which channels are kept: masks of consumers, masks of producers, and masks that all consumers share.
 
-`input_masks` and `output_masks` check and complete what is given, `importance_masks` and `constrained` choose, and
-`masked_graph` says what is left of a network with its masks.
+- `importance_masks` and `constrained` choose masks.
+- `input_masks` and `output_masks` check and complete given masks.
+- `masked_graph` says which channels a network with masks keeps, stores and writes.
 """

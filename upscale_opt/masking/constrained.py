@@ -1,7 +1,7 @@
-"""Constrained masks: all consumers of a channel keep it or none does, as conventional pruners have it.
+"""Constrained masks: for every channel, either all its consumers keep it or none does, as in conventional pruning.
 
-Every block then has one set of kept channels, all of them stored, so that every read is a view and nothing is copied,
-whatever the order. What this costs against masks of every consumer's own is what UPSCALE is about.
+Every block then has one set of kept channels, and all of them are stored. Every read is a view, and nothing is copied
+in any order. UPSCALE is about what this constraint costs, compared with a separate mask for every consumer.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ def constrained_masks(
     round_to: int = 1,
     min_channels: int = 1,
 ) -> dict[str, np.ndarray]:
-    """Masks that agree: of every block the same channels are kept by all its consumers, linear layers included.
+    """Masks that agree: all consumers of a block, linear layers included, keep the same channels of it.
 
-    The channels of smallest group norm are removed from every block: the squared L2 norms of the weights that read a
-    channel, summed over its consumers (the group norm of DepGraph, Fang et al., CVPR 2023, section 3.4, without the
-    producers' weights, so that masks of every consumer's own rank by the same weights). Channels that all their
-    consumers multiply by zero are removed even if the amount asks for fewer.
+    From every block, the channels with the smallest group norm are removed. The group norm of a channel is the sum over
+    its consumers of the squared L2 norms of the weights that read it. This is the group norm of DepGraph (Fang et al.,
+    CVPR 2023, section 3.4) without the producers' weights. Per-consumer masks then rank by the same weights. Channels
+    that all consumers multiply by zero are always removed, even if the amount asks for fewer.
 
-    Nothing is removed from a block that is pinned or not removable, that holds channels of a network input, or that an
-    ignored consumer reads. A convolution with several groups drops the same channels of every group, which are ranked
-    and counted together. A channel stays if a selection (a channel shuffle) needs it for one that is kept behind it;
-    fewer than asked are removed then.
+    Nothing is removed from these blocks: blocks that are pinned or not removable, that hold channels of a network
+    input, or that an ignored consumer reads. A convolution with several groups drops the same channels of every group.
+    These channels are ranked and counted together. A channel stays if a selection (a channel shuffle) needs it for a
+    later channel that is kept. Then fewer channels are removed than the amount asks for.
 
     Parameters
     ----------
@@ -53,15 +53,16 @@ def constrained_masks(
     amount
         Share of channels to remove from every block, in [0, 1); see `upscale_opt.arguments.amounts.num_removed`.
     ignore
-        Names of weights or modules, wildcards allowed (``layer4.*``): what they read is kept.
+        Names of weights or modules, wildcards allowed (``layer4.*``). All channels that they read are kept.
     round_to, min_channels
-        Every block keeps a multiple of `round_to` channels and at least `min_channels`, or all it has if that is less.
+        Every block keeps a multiple of `round_to` channels and at least `min_channels`. A smaller block keeps all
+        channels.
 
     Returns
     -------
     dict
-        Weight name to Boolean array, True = kept, for every consumer. Use them as they are: `effective_masks` would
-        drop channels that only one of several consumers multiplies by zero.
+        Weight name to Boolean array, True = kept, for every consumer. Use them unchanged. `effective_masks` would drop
+        channels that only one of several consumers multiplies by zero.
 
     Raises
     ------
@@ -74,20 +75,21 @@ def constrained_masks(
 
 
 def shared_masks(graph: Graph, criterion: Criterion, *, ignore: Iterable[str] = ()) -> dict[str, np.ndarray]:
-    """Masks that agree, as `constrained_masks` makes them, by any criterion.
+    """Masks that agree, as in `constrained_masks`, but by any criterion.
 
-    The score of a channel is the sum of its consumers' scores, each to the power that the importance says (behind a
-    flatten, of all its features). Blocks take the place of layers: a global threshold ranks the channels of all blocks
-    that may lose some, counts them all, and leaves every block its strongest.
+    The score of a channel is the sum of its consumers' scores, each to the importance's exponent. After a flatten, the
+    scores of all features of the channel are summed. Amounts hold for blocks instead of layers. A global threshold
+    ranks the channels of all blocks that may lose some. All their channels count in the total, and every block keeps
+    its strongest channel.
 
     Parameters
     ----------
     graph
         The traced model.
     criterion
-        Which channels go. A block goes by the smallest amount that is given for its consumers by name.
+        Which channels to drop. If amounts are given by name for consumers of a block, the smallest one counts.
     ignore
-        Names of weights or modules, wildcards allowed: what they read is kept.
+        Names of weights or modules, wildcards allowed. All channels that they read are kept.
 
     Raises
     ------
@@ -109,10 +111,11 @@ def shared_masks(graph: Graph, criterion: Criterion, *, ignore: Iterable[str] = 
 
 
 class _SharedSets:
-    """The channels of a network in sets: classes that are kept or removed together, in units that are counted.
+    """The channels of a network in classes and units.
 
-    A class is a channel or, where convolutions have several groups, the channels at one position of them all. A unit
-    is the classes that have channels of the same blocks: a block, mostly.
+    All channels of a class are kept or removed together. A class is one channel. If convolutions have several groups,
+    it is the channels at one position of all groups. Amounts are counted per unit. A unit is all classes whose channels
+    lie in the same blocks, mostly one block.
     """
 
     def __init__(self, graph: Graph, criterion: Criterion, ignored: frozenset[str]) -> None:
@@ -135,10 +138,10 @@ class _SharedSets:
         self.rank[np.argsort(score, kind="stable")] = np.arange(num_classes)
 
     def kept(self, forced: np.ndarray) -> np.ndarray:
-        """Channels kept if those of `forced` are; bool, shape (channels of the network,)."""
+        """The channels that are kept if at least those of `forced` are; bool, shape (channels of the network,)."""
         stays = self.fixed.copy()
         stays[self.classes[forced]] = True
-        # Within a unit: unused ones go first, then the weakest, and those that stay last.
+        # Order within a unit: unused classes go first, then the weakest ones. Classes that must stay come last.
         order = np.lexsort((self.rank, self.used, stays, self.units))
         sizes = np.bincount(self.units)
         unused = np.bincount(self.units, weights=~self.used & ~stays).astype(np.int64)
@@ -156,13 +159,13 @@ class _SharedSets:
         return result[self.classes]
 
     def _numbers(self, order: np.ndarray, sizes: np.ndarray, stays: np.ndarray) -> np.ndarray:
-        """How many classes every unit loses if it can; `order` has its weakest first, and what stays last."""
+        """Number of classes that every unit should lose. `order` lists the weakest first, and those that stay last."""
         amount = self.criterion.amount
         numbers = np.array([num_removed(self.own.get(u, amount), size) for u, size in enumerate(sizes.tolist())])
         if self.criterion.scope == GLOBAL:
             pooled = np.bincount(self.units, weights=self.fixed) == 0
             pooled[list(self.own)] = False
-            last = order[np.cumsum(sizes) - 1]  # of every unit: it stays
+            last = order[np.cumsum(sizes) - 1]  # the strongest class of every unit stays
             candidate = pooled[self.units] & ~stays
             candidate[last] = False
             ranked = np.lexsort((self.rank, self.used))
@@ -172,7 +175,7 @@ class _SharedSets:
         return numbers
 
     def _own_amounts(self) -> dict[int, float | str]:
-        """Units to amounts of their own: the smallest given for a consumer of their channels."""
+        """Units to amounts given by name: the smallest amount of any consumer of their channels."""
         free = self.fixed[self.classes] == 0
         reads = [read for read in (*self.graph.reads, *self.graph.grouped) if free[_entries(self.graph, read)].any()]
         given = self.criterion.own_amounts(self.graph, frozenset(read.weight for read in reads))
@@ -184,7 +187,9 @@ class _SharedSets:
         return own
 
     def _classes(self, reads: set[Read]) -> np.ndarray:
-        """Class of every channel: tied are equal positions of groups, and what one weight reads in several calls."""
+        """Class of every channel. Equal positions of groups are tied, and channels that one weight reads in several
+        calls.
+        """
         first, other = [], []
         by_weight: dict[str, np.ndarray] = {}
         for read in reads:
@@ -200,8 +205,8 @@ class _SharedSets:
         return connected_components(ties, directed=False)[1].astype(np.int64)
 
     def _units(self) -> np.ndarray:
-        """Unit of every class: that of the classes with channels of the same blocks."""
-        order = np.argsort(self.classes, kind="stable")  # channels ascend within a class, and so do their blocks
+        """Unit of every class. Classes with channels of the same blocks have the same unit."""
+        order = np.argsort(self.classes, kind="stable")  # channels ascend within a class, and so do blocks
         blocks = np.repeat(np.arange(len(self.graph.blocks)), np.diff(self.graph.offsets))[order]
         sizes = np.bincount(self.classes)
         starts = np.cumsum(sizes) - sizes
@@ -210,16 +215,16 @@ class _SharedSets:
         return np.unique(table, axis=0, return_inverse=True)[1].reshape(-1)
 
     def _scores(self, fixed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Summed score of what reads each channel, directly or through selections, and whether that is not zero.
+        """Summed score of each channel's consumers, direct or through selections, and whether any weight is nonzero.
 
-        Consumers of fixed channels alone are not scored.
+        A consumer that reads only fixed channels is not scored.
         """
         graph, exponent = self.graph, importance_named(self.criterion.importance).exponent
         needed = [weight for weight, read in graph.consumers.items() if not fixed[_entries(graph, read)].all()]
         scores = scores_of(graph, needed, INPUT, self.criterion)
         score, used = np.zeros(graph.offsets[-1]), np.zeros(graph.offsets[-1], dtype=bool)
         for weight, read in graph.consumers.items():
-            channels = _entries(graph, read)[0]  # of the first group: a class is scored as a whole
+            channels = _entries(graph, read)[0]  # of the first group: a class has one score
             if weight in scores:
                 np.add.at(score, channels, scores[weight] ** exponent)
             used[channels[column_norms(graph, weight, order=LARGEST) != 0]] = True
@@ -231,7 +236,7 @@ class _SharedSets:
         return score, used
 
     def _fixed(self, ignored: frozenset[str]) -> np.ndarray:
-        """Channels of which none is removed."""
+        """Channels that are never removed."""
         graph = self.graph
         whole = [block.pinned or not block.removable for block in graph.blocks]
         for read in (*graph.reads, *graph.grouped):
@@ -242,5 +247,5 @@ class _SharedSets:
 
 
 def _entries(graph: Graph, read: Read) -> np.ndarray:
-    """The channel of every entry that a consumer reads, int64, shape (groups, length of its mask)."""
+    """The channel number of every entry that a consumer reads; int64, shape (groups, length of its mask)."""
     return graph.numbers(read.input).reshape(read.groups, -1)

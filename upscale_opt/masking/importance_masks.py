@@ -1,4 +1,4 @@
-"""Masks by any importance: which channels each layer keeps, chosen by one of many scores."""
+"""Masks by any importance: choose which channels each layer keeps, by one of many scores."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def importance_masks(
     round_to: int = 1,
     min_channels: int = 1,
 ) -> dict[str, np.ndarray]:
-    """Masks that drop the channels that matter least by some importance.
+    """Masks that drop the channels with the lowest importance.
 
     Parameters
     ----------
@@ -51,42 +51,44 @@ def importance_masks(
     amount
         Share of channels to remove, in [0, 1); see `upscale_opt.arguments.amounts.num_removed`.
     scope
-        ``local``: every layer removes ``num_removed(amount, n)`` of its n channels, the weakest first, of equals the
-        first. ``global``: the weakest go of all layers together, ``num_removed(amount, total)`` in all, of equals the
-        first in the first layer. The strongest channel of every layer stays and is no candidate, but counts in the
-        total; if fewer candidates are left than are to go, all of them go. LAMP is made for this; the scores of other
-        importances are compared across layers as they are.
+        ``local``: every layer removes ``num_removed(amount, n)`` of its n channels, the weakest first. Of channels with
+        equal scores, the first is removed first. ``global``: the weakest channels of all layers together are removed,
+        ``num_removed(amount, total)`` in all. Of equal channels, the first in the first layer is removed first. The
+        strongest channel of every layer always stays, but counts in the total. If there are fewer candidates than
+        channels to remove, all candidates are removed. LAMP is made for this scope. Scores of other importances are
+        compared across layers without rescaling.
     mode
-        ``input``: every convolution that does not read the network input drops input channels, each its own
-        (`upscale_opt.l2_masks`). ``output``: producers drop output channels, each its own
-        (`upscale_opt.l2_output_masks`). ``constrained``: consumers of a channel agree, blocks take the place of layers
-        (`upscale_opt.constrained_masks`).
+        ``input``: every convolution that does not read the network input drops its own input channels
+        (`upscale_opt.l2_masks`). ``output``: every producer drops its own output channels
+        (`upscale_opt.l2_output_masks`). ``constrained``: all consumers of a channel agree, and amounts hold for blocks
+        instead of layers (`upscale_opt.constrained_masks`).
     amounts
-        Names of weights or modules, wildcards allowed (``layer4.*``), to amounts of their own; the last that matches a
-        layer counts. These layers stand outside a global threshold. In constrained mode a block goes by the smallest
-        that is given for its consumers.
+        Names of weights or modules, wildcards allowed (``layer4.*``), to amounts for these layers. If several names
+        match a layer, the last one counts. A global threshold does not include these layers. In constrained mode, the
+        smallest amount of a block's consumers counts.
     ignore
-        Names of weights or modules to be left alone, wildcards allowed.
+        Names of weights or modules that are not masked, wildcards allowed.
     output_masks
-        In input mode, masks of producers' output channels: what they make zero is removed first. Default: none.
+        In input mode: masks of producers' output channels. Channels that these masks make zero are removed first.
+        Default: none.
     data, loss
-        For ``hrank`` and ``taylor``: batches of inputs, with labels behind them, and the loss (cross-entropy);
-        see `upscale_opt.importance.observation.collect`. One pass is made over them; the model is left as it is.
+        For ``hrank`` and ``taylor``: batches of inputs, with labels at the end, and the loss (default: cross-entropy);
+        see `upscale_opt.importance.observation.collect`. There is one pass over the data. The model does not change.
     seed
-        Of ``random``; at least 0.
+        Seed of ``random``; at least 0.
     round_to, min_channels
-        Kept counts are rounded up, see `upscale_opt.arguments.amounts.round_up`: the strongest of what goes comes
-        back.
+        The numbers of kept channels are rounded up, see `upscale_opt.arguments.amounts.round_up`. The strongest removed
+        channels come back.
 
     Returns
     -------
     dict
-        Weight name to Boolean array, True = kept; producers' weights in output mode.
+        Weight name to Boolean array, True = kept. In output mode, the names are of producers' weights.
 
     Raises
     ------
     MaskError
-        If a value makes no sense, a name matches nothing, data is missing, or a layer cannot be scored.
+        If a value is invalid, a name matches nothing, data is missing, or a layer cannot be scored.
     """
     require_values(graph.module)
     criterion = Criterion(importance, amount, scope, amounts or {}, data, loss, seed, round_to, min_channels)
@@ -121,12 +123,12 @@ def importance_scores(
     Returns
     -------
     dict
-        Weight name to float64 of shape (channels,), the weakest lowest.
+        Weight name to float64 of shape (channels,). The weakest channel scores lowest.
 
     Raises
     ------
     MaskError
-        As `importance_masks` does.
+        In the same cases as `importance_masks`.
     """
     require_values(graph.module)
     criterion = Criterion(importance, data=data, loss=loss, seed=seed)
@@ -139,7 +141,7 @@ def maskable(graph: Graph, mode: str, *, ignore: Iterable[str] = ()) -> list[str
     Raises
     ------
     MaskError
-        If there is no such mode, or a name to ignore matches nothing.
+        If the mode does not exist, or a name to ignore matches nothing.
     """
     ignored = consumers_matching(graph, ignore)
     if mode == INPUT:

@@ -1,8 +1,9 @@
 """Masks: which input channels each consumer keeps, as Boolean arrays keyed by weight name.
 
 ``masks["layer1.0.conv1.weight"]`` has one entry per input channel (input feature for a linear layer), True = kept.
-`l2_masks` makes the paper's masks (`upscale_opt.importance` those by other scores), `normalise_masks` accepts
-what people have, and `effective_masks` settles both: channels that are already zero, rounding. See docs/masks.md.
+`l2_masks` makes the masks of the paper, and `importance_masks` makes masks by other scores. `normalise_masks` accepts
+other formats. `effective_masks` completes the masks: it drops channels whose weights are already zero, and rounds. See
+docs/masks.md.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ def l2_masks(
 ) -> Masks:
     """Per-consumer L2 masks: the unconstrained input-side pruning of UPSCALE (Wan et al., ICML 2023, section 4).
 
-    Every convolution that does not read the network input removes its input channels of smallest L2 norm; depthwise
-    ones and linear layers are left alone. One with several groups removes the same channels of every group.
+    Every convolution that does not read the network input removes its input channels with the smallest L2 norm.
+    Depthwise convolutions and linear layers are not masked. A convolution with several groups removes the same channels
+    of every group.
 
     Parameters
     ----------
@@ -46,9 +48,9 @@ def l2_masks(
     amount
         Share of channels to remove, in [0, 1); see `upscale_opt.arguments.amounts.num_removed`.
     ignore
-        Names of weights or modules to be left alone, wildcards allowed (``layer4.*``).
+        Names of weights or modules that are not masked, wildcards allowed (``layer4.*``).
     output_masks
-        Masks of producers' output channels: what they make zero is removed first. Default: none.
+        Masks of producers' output channels. Channels that these masks make zero are removed first. Default: none.
 
     Raises
     ------
@@ -60,27 +62,27 @@ def l2_masks(
 
 @entrance()
 def normalise_masks(graph: Graph, masks: Mapping[str, Any] | Iterable[tuple[str, int]]) -> Masks:
-    """Masks in the house's form from what people have.
+    """Convert masks from other formats to Boolean arrays by weight name.
 
     Parameters
     ----------
     graph
         The traced model.
     masks
-        A mapping from weight names or module names to Boolean arrays or tensors, or to lists of *kept* indices; or
-        UPSCALE's iterable of (parameter name, *pruned* channel) pairs; or `upscale_opt.PruningMasks` that drop input
-        channels only.
+        One of three formats: a mapping from weight names or module names to Boolean arrays or tensors, or to lists of
+        *kept* indices; UPSCALE's iterable of (parameter name, *pruned* channel) pairs; or `upscale_opt.PruningMasks`
+        that drop input channels only.
 
     Returns
     -------
     dict
-        Weight name to Boolean array, for the consumers named only.
+        Weight name to Boolean array, only for the consumers that the masks name.
 
     Raises
     ------
     MaskError
-        If a name is no consumer of the network (the message has near matches), a length or index is wrong, or two
-        names of one weight have different masks.
+        If a name is not a consumer of the network; the message lists near matches. Also if a length or index is wrong,
+        or if two names of one weight have different masks.
     """
 
     def of_name(name: str) -> tuple[str, int]:
@@ -98,26 +100,27 @@ def effective_masks(
     round_to: int = 1,
     min_channels: int = 1,
 ) -> MaskedGraph:
-    """A mask for every consumer: the given ones, less input channels whose weights are all zero, and rounded.
+    """Complete the masks: one mask for every consumer, without input channels whose weights are all zero, and rounded.
 
-    A consumer that would keep nothing keeps its channel of largest L2 norm (the first on ties), and a message
-    says so.
+    If a mask would keep nothing, the consumer keeps its channel with the largest L2 norm (the first on ties). A message
+    reports it.
 
     Parameters
     ----------
     graph
         The traced model.
     masks
-        As `normalise_masks` takes them. Default: none given.
+        In the formats of `normalise_masks`. Default: none.
     round_to, min_channels
-        Every consumer keeps a multiple of `round_to` channels and at least `min_channels`, or everything it reads if
-        that is less: as many more of its strongest channels (`upscale_opt.masking.rounding.rounded_mask`). Masks of
-        `upscale_opt.constrained_masks` are to be rounded there, because consumers would be rounded apart here.
+        Every consumer keeps a multiple of `round_to` channels and at least `min_channels`. If it reads fewer, it keeps
+        all. Its strongest dropped channels come back (`upscale_opt.masking.rounding.rounded_mask`). To round
+        constrained masks, use the arguments of `upscale_opt.constrained_masks`. Here every consumer is rounded alone,
+        and the masks would no longer agree.
 
     Raises
     ------
     MaskError
-        If `round_to` or `min_channels` is below 1, or `normalise_masks` says so.
+        If `round_to` or `min_channels` is below 1, or if `normalise_masks` rejects the masks.
     ModelError
         If a weight is NaN or infinite.
     """

@@ -1,7 +1,7 @@
-"""A traced model with its masks: which channels every consumer keeps, which are stored, what producers write.
+"""A traced model with its masks: the channels that each consumer keeps, that are stored, and that producers write.
 
-Consumers keep what their own masks keep and producers' masks do not make zero. What nobody keeps is not stored. Of what
-is left, a masked producer writes its own rows.
+A consumer keeps the channels that its own mask keeps, without those that producers' masks make zero. Channels that no
+consumer keeps are not stored. A masked producer writes those stored channels that its own mask keeps.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ class MaskedGraph(MaskHolder):
     graph
         The traced model.
     masks
-        Weight name to the mask of a consumer's input channels, True = kept; a consumer without one keeps everything.
+        Weight name to the mask of a consumer's input channels, True = kept. A consumer without a mask keeps all
+        channels.
     output_masks
-        Weight name to the mask of a producer's output channels, True = kept; a producer without one computes
-        everything.
+        Weight name to the mask of a producer's output channels, True = kept. A producer without a mask computes all
+        channels.
     padding
         Block name to channels that are stored although no consumer keeps them, int64, so that stored widths suit the
         device (`upscale_opt.planning.padding`). Default: none.
     messages
-        One sentence per mask that had to be changed (a consumer keeps at least one channel).
+        One sentence per changed mask (a consumer keeps at least one channel).
     report
-        How many channels each consumer was to keep, and how many it keeps.
+        How many channels each consumer should keep by its given mask, and how many it keeps.
 
     Raises
     ------
@@ -76,8 +77,8 @@ class MaskedGraph(MaskHolder):
     def writes(self) -> dict[str, Write]:
         """The masked producers by the name of their weight, in execution order.
 
-        If both operands of an addition are masked, the later one is written into the earlier one, which is computed
-        whole.
+        If both operands of an addition are masked, the later one is written into the earlier one. The earlier one is
+        computed whole.
         """
         own = {weight: write for weight, write in writes_of(self.graph).items() if weight in self.output_masks}
         last = {write.addition: weight for weight, write in own.items()}
@@ -92,9 +93,10 @@ class MaskedGraph(MaskHolder):
         return zero_channels(self.graph, self.output_masks) if self.output_masks else {}
 
     def kept(self, read: Read) -> np.ndarray:
-        """The channels a read keeps, bool, in original positions; behind a flatten, those with any kept feature.
+        """The channels that a read keeps, bool, in original positions. At least one channel is kept.
 
-        The mask of a convolution with several groups holds for each of them. At least one channel is kept.
+        After a flatten, a channel is kept if any of its features is. In a convolution with several groups, the mask
+        holds for each group.
         """
         width = sum(self.graph.blocks[b].size for b in read.input.blocks)
         mask = self.masks.get(read.weight)
@@ -110,14 +112,14 @@ class MaskedGraph(MaskHolder):
         return kept_at_last if kept_at_last.any() else kept
 
     def written(self, write: Write) -> np.ndarray:
-        """The stored channels that a producer's mask keeps, bool, in original positions."""
+        """The channels that are stored and that a producer's mask keeps, bool, in original positions."""
         stored = self.stored[self.graph.numbers(write.layout)]
         result: np.ndarray = stored & self.output_masks[write.weight]
         return result
 
     @cached_property
     def stored(self) -> np.ndarray:
-        """The channels of the network that are stored; bool, numbered as in `Graph.offsets`."""
+        """The stored channels of the network; bool, numbered as in `Graph.offsets`."""
         stored = self._always | self.required
         empty = np.flatnonzero(np.add.reduceat(stored, self.graph.offsets[:-1]) == 0)
         stored[self.graph.offsets[empty]] = True
@@ -125,7 +127,7 @@ class MaskedGraph(MaskHolder):
 
     @cached_property
     def _always(self) -> np.ndarray:
-        """What reads keep, and what cannot be removed."""
+        """Channels that reads keep, and channels that cannot be removed."""
         offsets = self.graph.offsets
         always = np.zeros(offsets[-1], dtype=bool)
         for b, block in enumerate(self.graph.blocks):
@@ -146,11 +148,11 @@ class MaskedGraph(MaskHolder):
 
     @cached_property
     def required(self) -> np.ndarray:
-        """Channels that are stored whatever the reads keep; bool, numbered as in `Graph.offsets`.
+        """Channels that are stored even if no read keeps them; bool, numbered as in `Graph.offsets`.
 
-        Selections require the channels that their outputs store, convolutions with several groups those that their
-        masks keep, and as many of every group as of the others: a group with fewer keeps its first channels, too.
-        Padding is required as it is.
+        A selection requires the source channels of its stored outputs. A convolution with several groups requires the
+        channels that its mask keeps, and equally many in every group. A group with fewer also keeps its first channels.
+        All channels of the padding are required.
         """
         graph, offsets = self.graph, self.graph.offsets
         required = self._padded

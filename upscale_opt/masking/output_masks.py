@@ -34,10 +34,10 @@ def l2_output_masks(
 ) -> dict[str, np.ndarray]:
     """Per-producer L2 masks: unconstrained output-side pruning (Wan et al., ICML 2023, section 4).
 
-    Every convolution whose outputs are not pinned removes its output channels of smallest L2 norm, each its own; their
-    masks multiply the output of the last module of its chain (normalisation, activation), see
-    `upscale_opt.tracing.writes`. Linear layers, grouped convolutions and modules that are called more than once are
-    left alone.
+    Every convolution whose outputs are not pinned removes its own output channels with the smallest L2 norm. A mask
+    multiplies the output of the last module of the convolution's chain (normalisation, activation), see
+    `upscale_opt.tracing.writes`. Linear layers, grouped convolutions and modules that are called more than once are not
+    masked.
 
     Parameters
     ----------
@@ -46,9 +46,9 @@ def l2_output_masks(
     amount
         Share of channels to remove, in [0, 1); see `upscale_opt.arguments.amounts.num_removed`.
     ignore
-        Names of weights or modules to be left alone, wildcards allowed (``layer4.*``).
+        Names of weights or modules that are not masked, wildcards allowed (``layer4.*``).
     round_to, min_channels
-        Kept counts are rounded up, see `upscale_opt.arguments.amounts.round_up`.
+        The numbers of kept channels are rounded up, see `upscale_opt.arguments.amounts.round_up`.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def l2_output_masks(
 
 
 def maskable_producers(graph: Graph) -> dict[str, Write]:
-    """The convolutions whose output channels are masked by default: those with no pinned output channel."""
+    """The convolutions whose output channels are masked by default: those without pinned output channels."""
     convolutions = {read.weight for read in graph.reads if read.is_convolution}
     return {
         weight: write
@@ -73,10 +73,9 @@ def maskable_producers(graph: Graph) -> dict[str, Write]:
 
 
 def zero_row_messages(graph: Graph, output_masks: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """What to say of output channels whose weights are all zero, and that no output mask drops.
+    """A message about output channels whose weights are all zero and that no output mask drops.
 
-    ``ln_structured(dim=0)`` leaves such rows. They are not gone: what a bias or a normalisation makes of them goes on.
-
+    ``ln_structured(dim=0)`` leaves such rows. The export keeps them: a bias or a normalisation may make them nonzero.
     Parameters
     ----------
     graph
@@ -87,7 +86,7 @@ def zero_row_messages(graph: Graph, output_masks: Mapping[str, np.ndarray]) -> t
     Returns
     -------
     tuple
-        One sentence; none where there are no such channels. Weights that are zero as a whole are left out.
+        One sentence, or nothing if there are no such channels. Weights that are completely zero are not counted.
     """
     found: dict[str, int] = {}
     for weight in graph.consumers:
@@ -107,7 +106,7 @@ def zero_row_messages(graph: Graph, output_masks: Mapping[str, np.ndarray]) -> t
 
 
 def zero_columns(graph: Graph, output_masks: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Input channels of consumers that output masks make zero, in all calls and in all groups.
+    """Input channels of consumers that output masks make zero in all calls and in all groups.
 
     Parameters
     ----------
@@ -119,7 +118,7 @@ def zero_columns(graph: Graph, output_masks: Mapping[str, np.ndarray]) -> dict[s
     Returns
     -------
     dict
-        Weight name to a Boolean array as long as its mask; consumers without such channels are not listed.
+        Weight name to a Boolean array of the mask's length. Consumers without such channels are not listed.
     """
     zeros = zero_channels(graph, output_masks)
     found: dict[str, np.ndarray] = {}
@@ -133,7 +132,7 @@ def zero_columns(graph: Graph, output_masks: Mapping[str, np.ndarray]) -> dict[s
 
 @entrance(masks=OUTPUTS)
 def normalise_output_masks(graph: Graph, masks: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Output masks in the house's form.
+    """Convert output masks to Boolean arrays by weight name.
 
     Parameters
     ----------
@@ -141,13 +140,13 @@ def normalise_output_masks(graph: Graph, masks: Mapping[str, Any]) -> dict[str, 
         The traced model.
     masks
         Weight or module names to Boolean arrays or tensors over output channels, True = kept, or to lists of *kept*
-        indices; or `upscale_opt.PruningMasks`, of which the rows are taken.
+        indices. Or `upscale_opt.PruningMasks`, of which only the output masks (rows) are used.
 
     Raises
     ------
     MaskError
-        If a name is no producer that can be masked (the message has near matches), a length or index is wrong, or two
-        names of one weight have different masks.
+        If a name is not a producer that can be masked; the message lists near matches. Also if a length or index is
+        wrong, or if two names of one weight have different masks.
     """
     writes = writes_of(graph)
 

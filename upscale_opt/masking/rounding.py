@@ -1,4 +1,4 @@
-"""Kept counts that suit the hardware: multiples of a number, a minimum, and what was asked beside what was done."""
+"""Rounding of kept counts to suit the hardware (multiples, a minimum), and the report of asked and kept channels."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from upscale_opt.tracing.graphs import Graph
 
 @dataclass(frozen=True)
 class KeptChannels:
-    """How many input channels a consumer was to keep, and how many it keeps.
+    """How many input channels a consumer should keep by its given mask, and how many it keeps.
 
     Attributes
     ----------
     weight
         Name of its weight.
     inputs
-        Channels it reads; behind a flatten a channel is several input features. Of one group, if it has several.
+        Number of channels it reads, per group. After a flatten, a channel is several input features.
     asked
-        Channels that the amount or the given mask keeps.
+        Number of channels that the amount or the given mask keeps.
     kept
-        Channels kept in the end: without those whose weights are all zero, and rounded.
+        Number of channels kept in the end: without channels whose weights are all zero, and rounded.
     """
 
     weight: str
@@ -39,8 +39,8 @@ def rounded_mask(
 ) -> np.ndarray:
     """A mask that keeps a rounded number of channels (`upscale_opt.arguments.amounts.round_up`).
 
-    The strongest of the removed channels come back, by L2 norm and then by index. Behind a flatten whole channels are
-    counted and come back; in a convolution with several groups, the channels of one group.
+    The strongest removed channels come back, by L2 norm and then by index. After a flatten, whole channels are counted
+    and come back. In a convolution with several groups, the channels of one group are counted.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def rounded_mask(
     weight
         Name of the consumer's weight.
     mask
-        bool, as long as the weight has inputs.
+        bool, of the length of the weight's input dimension.
     round_to, min_channels
         At least 1.
     """
@@ -74,7 +74,7 @@ def channels_of(graph: Graph, weight: str, mask: np.ndarray) -> np.ndarray:
 
 
 def _features(graph: Graph, weight: str, mask: np.ndarray) -> int:
-    """Entries of a mask per channel; 1 where a channel is in several groups of a convolution."""
+    """Entries of a mask per channel. It is 1 if a channel lies in several groups of a convolution."""
     size = graph.consumers[weight].input.size
     return size if len(mask) % size == 0 else 1
 
@@ -82,7 +82,7 @@ def _features(graph: Graph, weight: str, mask: np.ndarray) -> int:
 def kept_channels_report(
     graph: Graph, asked: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray]
 ) -> tuple[KeptChannels, ...]:
-    """What was asked and what is done, consumer by consumer; one without a mask was to keep everything."""
+    """Asked and kept channels of every consumer. A consumer without a given mask should keep everything."""
     report = []
     for weight, mask in masks.items():
         kept = channels_of(graph, weight, mask)
@@ -92,7 +92,7 @@ def kept_channels_report(
 
 
 def summary(report: Sequence[KeptChannels], *, round_to: int = 1, min_channels: int = 1) -> str:
-    """One line on what was asked and what was done.
+    """One line that compares the kept channels with the asked ones.
 
     Examples
     --------

@@ -1,5 +1,6 @@
-"""Networks as people have them: found by name, unwrapped, run, and put back as they were.
+"""User networks: load them by name, unwrap them, run them, and restore them afterwards.
 
-`loading` builds them from a `references.ModelReference`; `network_checks` says what is no network for this package;
-`preservation` and `snapshots` keep a network bit for bit; `outputs` compares what two networks compute.
+`loading` builds networks from a `references.ModelReference`. `network_checks` refuses networks that this package does
+not support. `preservation` and `snapshots` restore a network bit for bit. `outputs` compares the outputs of two
+networks.
 """

@@ -1,4 +1,4 @@
-"""Parameters, buffers and other tensors of a module by their qualified names."""
+"""Parameters, buffers and other tensors of a module, by qualified name; copies of modules with other tensors."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def copy_with(module: Module, tensor_of: Callable[[str, torch.Tensor], torch.Tensor]) -> Module:
-    """A deep copy of a module that holds other tensors; its own are not copied on the way.
+    """Return a deep copy of a module in which all parameters and buffers are replaced. The old ones are not copied.
 
     Parameters
     ----------
     module
         Any module; it is not changed.
     tensor_of
-        Qualified name and parameter or buffer to what takes its place. Called once per tensor: what modules share they
-        share in the copy, too.
+        Called with the qualified name of a parameter or buffer and the tensor itself. It returns the tensor for the
+        copy. It is called once per tensor, so modules that share a tensor also share it in the copy.
     """
     memo: dict[int, Any] = {}
     for name, tensor in named_tensors(module):
@@ -35,17 +35,17 @@ def copy_with(module: Module, tensor_of: Callable[[str, torch.Tensor], torch.Ten
 
 
 def copied(module: Module, memo: dict[int, Any] | None = None) -> Module:
-    """A deep copy of a module, also where it keeps what it has computed, which torch refuses to copy.
+    """Return a deep copy of a module, also if the module stores computed tensors.
 
-    ``torch.nn.utils.weight_norm`` and its kind, for instance, compute a weight at every call; it is an attribute with a
-    gradient.
+    torch refuses to copy tensors that are part of an autograd graph. A module may store such a tensor:
+    ``torch.nn.utils.weight_norm`` and similar hooks compute a weight at every call and store it as an attribute.
 
     Parameters
     ----------
     module
         Any module; it is not changed.
     memo
-        Identities of objects to what takes their places in the copy.
+        Maps identities of objects to their replacements in the copy.
     """
     memo = {} if memo is None else memo
     for tensor in Snapshot([module]).tensors:
@@ -55,11 +55,11 @@ def copied(module: Module, memo: dict[int, Any] | None = None) -> Module:
 
 
 def named_tensors(module: nn.Module) -> list[tuple[str, Any]]:
-    """All parameters and buffers under all their names."""
+    """Return all parameters and buffers. A tensor with several names is listed once for each name."""
     return [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
 
 
 def attribute_of(module: nn.Module, name: str) -> Any:
-    """A parameter, buffer or other attribute by its qualified name."""
+    """Return a parameter, buffer or other attribute by its qualified name."""
     path, _, attribute = name.rpartition(".")
     return getattr(module.get_submodule(path), attribute)

@@ -1,4 +1,4 @@
-"""The base of this package's dispatch modes: operators under it do all that they do without one."""
+"""The base class of this package's dispatch modes. Operators behave under it as they do without a mode."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class TransparentMode(TorchDispatchMode):
-    """A dispatch mode whose operators count what they write into, those on lists of tensors (``_foreach_add_``), too.
+    """A dispatch mode that keeps the version counters of tensors correct.
 
-    Autograd compares a tensor's version with that of the moment it was saved for the backward pass. Operators on lists
-    raise it inside, where torch no longer counts under a dispatch mode (seen with torch 2.13): a backward pass that is
-    an error without a mode would silently use changed values under one.
+    Autograd saves the version of a tensor with it for the backward pass, and later compares the two. Without a mode,
+    operators on lists of tensors (``_foreach_add_``) increase the version themselves. Under a dispatch mode torch does
+    not count these writes (seen with torch 2.13). A backward pass that raises an error without a mode would then
+    silently use changed values. This class increases the version itself.
     """
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call an operator; subclasses end their ``__torch_dispatch__`` with it."""
+        """Call an operator. Subclasses call this at the end of their ``__torch_dispatch__``."""
         if func is torch.ops.aten.native_group_norm_backward.default and not args[-1][0]:
-            # torch 2.13 crashes where the input in channels_last has no gradient: ask for it, and drop it.
+            # torch 2.13 crashes if the input is in channels_last and its gradient is not requested. Request it and
+            # drop it.
             _, *others = func(*args[:-1], [True, *args[-1][1:]])
             return (None, *others)
         result = func(*args, **kwargs)
@@ -33,7 +35,7 @@ _known: dict[Any, tuple[tuple[int, str], ...]] = {}
 
 
 def _lists_written(func: Any) -> tuple[tuple[int, str], ...]:
-    """Positions and names of an operator's arguments that are lists of tensors it writes into."""
+    """Return positions and names of those arguments of an operator that are lists of tensors it writes into."""
     if func not in _known:
         schema = func._schema
         _known[func] = tuple(

@@ -1,4 +1,4 @@
-"""How a network that was written for float32 runs in float64, in which exports are compared with it."""
+"""Runs a network that was written for float32 in float64. Exports are compared with the network in float64."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ _SHORTER = (torch.float32, torch.float16, torch.bfloat16)
 
 @contextmanager
 def in_double_precision() -> Iterator[None]:
-    """A context in which a network in float64 computes in float64 throughout.
+    """A context manager in which a float64 network computes in float64 throughout.
 
-    It may convert values to a shorter type, or make values in one (``torch.arange(6.0)``).
+    This also holds if the network converts values to a shorter type, or creates values of one
+    (``torch.arange(6.0)``).
     """
     with _MixedTypes(), _NoShorterTypes():
         yield
 
 
 class _NoShorterTypes(TransparentMode):
-    """Computes in float64 what a network converts to a shorter type (``x.float()``)."""
+    """Keeps float64 where a network converts values to a shorter type (``x.float()``)."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -37,9 +38,10 @@ class _NoShorterTypes(TransparentMode):
 
 
 class _MixedTypes(TorchFunctionMode):
-    """Calls functions that refuse float64 beside a shorter type with the values in float64.
+    """Converts all arguments to float64 if a function refuses float64 together with a shorter type.
 
-    What a network makes in its forward is of the type that it was written for, and only some functions mix types.
+    A network may create tensors in its forward. They have the type for which it was written, and only some functions
+    accept mixed types.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:

@@ -1,4 +1,7 @@
-"""Models by name: torchvision's, timm's, or a factory in a Python file, with random, default or loaded weights."""
+"""Builds models by name: from torchvision, from timm, or by a factory function in a Python file.
+
+The weights are random, the library's default, or loaded from a checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,9 @@ from upscale_opt.models.torch_prune import permanent_state
 from upscale_opt.models.wrappers import unwrapped, without_prefixes
 
 TIMM = "timm:"
-"""How the names of timm's models begin."""
+"""Prefix of the names of timm's models."""
 
-_libraries: list[torch.library.Library] = []  # a Library's registrations live as long as it does
+_libraries: list[torch.library.Library] = []  # keeps the libraries alive: torch removes registrations of deleted ones
 
 
 @entrance()
@@ -35,13 +38,13 @@ def load_model(reference: ModelReference) -> nn.Module:
     Parameters
     ----------
     reference
-        Its name (torchvision's, ``timm:NAME``, or ``path/to/file.py:factory``), weights and seed. Random weights are
-        those of ``torch.manual_seed(seed)`` just before the model is built.
+        The model's name (torchvision's, ``timm:NAME``, or ``path/to/file.py:factory``), weights and seed.
+        ``torch.manual_seed(seed)`` is called just before the model is built, and so determines random weights.
 
     Raises
     ------
     ModelError
-        If there is no such model (the message has near matches), or its weights cannot be loaded.
+        If there is no such model (the message has similar names), or its weights cannot be loaded.
     """
     torch.manual_seed(reference.seed)
     default = reference.weights == "DEFAULT"
@@ -60,12 +63,12 @@ def load_model(reference: ModelReference) -> nn.Module:
 
 
 def has_random_weights(reference: ModelReference) -> bool:
-    """Whether the weights of a model are known to be random; those of a factory in a file may be anything."""
+    """Whether the weights of a model are known to be random. A factory in a file may set any weights."""
     return reference.weights is None and not reference.name.rpartition(":")[0].endswith(".py")
 
 
 def in_memory_format(name: str, x: torch.Tensor, *models: nn.Module) -> torch.Tensor:
-    """An input in a memory format (``contiguous`` or ``channels_last``); models are converted in place."""
+    """Return an input in a memory format (``contiguous`` or ``channels_last``). Convert the models in place."""
     if name == "contiguous":
         return x
     for model in models:
@@ -74,16 +77,17 @@ def in_memory_format(name: str, x: torch.Tensor, *models: nn.Module) -> torch.Te
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Load a checkpoint, in place: a ``.safetensors`` file, or a state_dict saved by torch (``weights_only=True``).
+    """Load a checkpoint into a model, in place.
 
-    A checkpoint that holds the state_dict under ``state_dict`` or ``model`` is understood, and so is that of a model
-    pruned with `torch.nn.utils.prune`, whose masks are applied, and that of a wrapped one (``module.``,
-    ``_orig_mod.``, see `upscale_opt.models.wrappers.without_prefixes`).
+    The file is a ``.safetensors`` file, or a state_dict saved by torch (loaded with ``weights_only=True``). Three
+    further forms are supported. The state_dict may be stored under the key ``state_dict`` or ``model``. It may come
+    from a model that was pruned with `torch.nn.utils.prune`; its masks are then applied. It may come from a wrapped
+    model (``module.``, ``_orig_mod.``, see `upscale_opt.models.wrappers.without_prefixes`).
 
     Raises
     ------
     ModelError
-        If the file cannot be read or does not fit the model.
+        If the file cannot be read, or does not fit the model.
     """
     model = unwrapped(model)
     names = model.state_dict().keys()
@@ -96,12 +100,12 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
 
 def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
-    """The state_dict in a checkpoint file; see `load_weights`.
+    """Return the state_dict in a checkpoint file; see `load_weights` for the formats.
 
     Raises
     ------
     ModelError
-        If the file cannot be read or holds no state_dict.
+        If the file cannot be read, or has no state_dict.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -114,7 +118,7 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
         raise ModelError(f"cannot read the checkpoint {path}: {error.strerror or error}") from error
     except SafetensorError as error:
         raise ModelError(f"the checkpoint {path} is no safetensors file ({error})") from error
-    except Exception as error:  # torch.load raises whatever the broken content leads to
+    except Exception as error:  # broken content can make torch.load raise any exception
         raise ModelError(
             f"the checkpoint {path} cannot be loaded with weights_only=True; save a plain state_dict with torch.save"
         ) from error
@@ -129,10 +133,10 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def import_torchvision() -> ModuleType:
-    """`torchvision`, also where torch is a CPU-only wheel and torchvision one built for CUDA.
+    """Import `torchvision`, also if torch is a CPU-only wheel and torchvision was built for CUDA.
 
-    Its operators cannot load then, and the import stops because ``torchvision::nms`` does not exist. The models need
-    none of them, so registering the bare schemas is enough.
+    In that case torchvision's operators cannot load, and its import fails because ``torchvision::nms`` does not exist.
+    The models do not use these operators, so it is enough to register their schemas without any implementation.
     """
     try:
         return importlib.import_module("torchvision")
@@ -162,7 +166,7 @@ def _from_torchvision(name: str, weights: str | None) -> nn.Module:
         raise ModelError(f"there is no model {name!r}; {hint}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # googlenet and inception_v3 announce another initialisation
+            warnings.simplefilter("ignore", FutureWarning)  # googlenet, inception_v3: their initialisation will change
             return models.get_model(name.lower(), weights=weights, **_without_backbone_weights(models, name.lower()))
     except (urllib.error.URLError, OSError) as error:
         raise ModelError(
@@ -171,7 +175,7 @@ def _from_torchvision(name: str, weights: str | None) -> nn.Module:
 
 
 def _from_timm(name: str, *, pretrained: bool) -> nn.Module:
-    import_torchvision()  # timm imports it, too
+    import_torchvision()  # timm imports torchvision
     try:
         timm = importlib.import_module("timm")
     except ModuleNotFoundError as error:
@@ -182,7 +186,7 @@ def _from_timm(name: str, *, pretrained: bool) -> nn.Module:
         raise ModelError(f"there is no model {TIMM + name!r}; {hint}")
     try:
         return timm.create_model(name, pretrained=pretrained)
-    except Exception as error:  # what the hub raises depends on how it is reached
+    except Exception as error:  # the type of the hub's exception depends on the connection
         if not pretrained:
             raise
         raise ModelError(
@@ -192,7 +196,7 @@ def _from_timm(name: str, *, pretrained: bool) -> nn.Module:
 
 
 def _without_backbone_weights(models: ModuleType, name: str) -> dict[str, None]:
-    """Segmentation and detection models would download trained weights of their backbone unless told otherwise."""
+    """Return the argument that stops segmentation and detection models from downloading backbone weights."""
     parameters = inspect.signature(models.get_model_builder(name)).parameters
     return {"weights_backbone": None} if "weights_backbone" in parameters else {}
 
@@ -204,7 +208,7 @@ def _from_file(path: Path, factory: str) -> nn.Module:
     if spec is None or spec.loader is None:
         raise ModelError(f"{path} is no Python file; give path/to/file.py:factory")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickle look their module up there
+    sys.modules[spec.name] = module  # dataclasses and pickle look modules up there
     try:
         spec.loader.exec_module(module)
     except Exception as error:

@@ -1,4 +1,7 @@
-"""Memory formats of tensors, told by their strides: a tensor of one channel is contiguous in either format."""
+"""Memory formats of tensors, found from their strides.
+
+`torch.Tensor.is_contiguous` does not suffice: a tensor of one channel is contiguous in both formats.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ import torch
 
 
 def is_channels_last(x: torch.Tensor) -> bool:
-    """Whether a tensor is stored pixel by pixel: in channels_last, and not in the usual format as well.
+    """Whether a tensor is stored pixel by pixel, in channels_last and not in the usual format.
 
-    ``x.is_contiguous(memory_format=torch.channels_last)`` also holds for every contiguous tensor of one channel or one
-    pixel; their strides say what they are meant to be.
+    ``x.is_contiguous(memory_format=torch.channels_last)`` is also true for every contiguous tensor of one channel or
+    one pixel. For these tensors the strides show which format is meant.
 
     Examples
     --------
@@ -26,12 +29,14 @@ def is_channels_last(x: torch.Tensor) -> bool:
 
 
 def memory_format_of(x: torch.Tensor) -> torch.memory_format:
-    """``torch.channels_last`` if a tensor is in that format, else ``torch.contiguous_format``."""
+    """Return ``torch.channels_last`` if a tensor is in that format, else ``torch.contiguous_format``."""
     return torch.channels_last if is_channels_last(x) else torch.contiguous_format
 
 
 def is_stored_by_pixel(x: torch.Tensor) -> bool:
-    """Whether the channels of a pixel lie closer together than the pixels: channels_last tensors and slices of them.
+    """Whether the channels of a pixel lie closer together than the pixels.
+
+    This holds for channels_last tensors and for slices of them.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""What networks, their inputs, masks and state_dicts must be, at the entrance of the package (`entrance`).
+"""Argument checks of networks, their inputs, masks and state_dicts. `upscale_opt.arguments.entrance` calls them.
 
-What depends on a trace is in `upscale_opt.tracing.network_fits`.
+Checks that need a traced network are in `upscale_opt.tracing.network_fits`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ORIGINAL = "give the original nn.Module that it was made from"
 
 
 def a_model(value: Any, name: str) -> nn.Module:
-    """A network that can be looked into, without what it is wrapped in (`upscale_opt.unwrapped`)."""
+    """Require a network that can be traced, and return it without its wrappers (`upscale_opt.unwrapped`)."""
     if isinstance(value, torch.export.ExportedProgram):
         raise ModelError(f"{name} is a program of torch.export; {_ORIGINAL}")
     model = unwrapped(_a_module(value, name))
@@ -47,14 +47,14 @@ def a_model(value: Any, name: str) -> nn.Module:
 
 
 def runnable(value: Any, name: str) -> nn.Module:
-    """A network that is measured as it is: wrapped, compiled or scripted as may be."""
+    """Require a network that can be run and measured. It may be wrapped, compiled or scripted."""
     module = _a_module(value, name)
     require_values(module, name)
     return module
 
 
 def learner(value: Any, name: str) -> nn.Module:
-    """A network that is trained by one process, on one device."""
+    """Require a network that one process can train on one device, and return it without its wrappers."""
     if isinstance(value, nn.parallel.DistributedDataParallel):
         raise LearningError(
             f"{name} is wrapped in DistributedDataParallel, and a training here is one process; give {name}.module to "
@@ -66,7 +66,7 @@ def learner(value: Any, name: str) -> nn.Module:
 
 
 def runnables(value: Any, name: str) -> Mapping[str, nn.Module]:
-    """Several of them, by name."""
+    """Require a non-empty mapping from names to networks that `runnable` accepts."""
     if not isinstance(value, Mapping) or not value:
         raise refused(value, name, "a mapping of names to models, at least one", ModelError)
     return {own: runnable(model, f"{name}[{own!r}]") for own, model in value.items()}
@@ -88,14 +88,14 @@ def _a_module(value: Any, name: str) -> nn.Module:
 
 
 def _is_exported_program(model: nn.Module) -> bool:
-    """Whether a module is what ``torch.export.export(...).module()`` returns: nodes that call aten's operators."""
+    """Whether a module is the result of ``torch.export.export(...).module()``: its nodes call operators of aten."""
     return isinstance(model, fx.GraphModule) and any(
         isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == "aten" for node in model.graph.nodes
     )
 
 
 def _is_quantised(module: nn.Module) -> bool:
-    """Whether a module quantises, pretends to, or looks what there is to quantise."""
+    """Whether a module quantises values, simulates quantisation, or observes values for a later quantisation."""
     homes = {"fake_quantize": "FakeQuantizeBase", "observer": "ObserverBase"}
     kinds = [getattr(sys.modules.get(f"torch.ao.quantization.{home}"), name, None) for home, name in homes.items()]
     known = any(isinstance(kind, type) and isinstance(module, kind) for kind in kinds)
@@ -103,12 +103,12 @@ def _is_quantised(module: nn.Module) -> bool:
 
 
 def require_values(model: nn.Module, name: str = "the model") -> None:
-    """Raise unless all parameters and buffers have values.
+    """Check that all parameters and buffers have values.
 
     Raises
     ------
     ModelError
-        If one is on the meta device.
+        If one of them is on the meta device.
     """
     empty = next((own for own, tensor in named_tensors(model) if tensor.is_meta), None)
     if empty is not None:
@@ -122,7 +122,7 @@ def require_values(model: nn.Module, name: str = "the model") -> None:
 
 
 def inputs(value: Any, name: str) -> torch.Tensor | tuple[Any, ...]:
-    """A tensor, or the positional inputs as a tuple with at least one tensor in it."""
+    """Require a tensor, or the positional inputs as a tuple or list with at least one tensor in it."""
     remedy = "a tensor or the tuple of positional inputs, such as torch.zeros(1, 3, 224, 224)"
     if isinstance(value, torch.Tensor):
         return value
@@ -137,12 +137,12 @@ def inputs(value: Any, name: str) -> torch.Tensor | tuple[Any, ...]:
 
 
 def require_call(model: nn.Module, given: torch.Tensor | Sequence[Any]) -> None:
-    """Raise unless a model's forward takes so many positional inputs.
+    """Check that a model's forward accepts the given number of positional inputs.
 
     Raises
     ------
     ModelError
-        If it takes more or fewer.
+        If it needs more inputs, or accepts fewer.
     """
     values = (given,) if isinstance(given, torch.Tensor) else given
     try:
@@ -155,28 +155,28 @@ def require_call(model: nn.Module, given: torch.Tensor | Sequence[Any]) -> None:
 
 
 def require_run(model: nn.Module, given: Sequence[Any], name: str) -> None:
-    """Raise unless a model runs on these inputs.
+    """Check that a model runs on these inputs.
 
     Raises
     ------
     ModelError
-        If it raises anything; the message has the first line of that.
+        If the model raises any exception. The message has the first line of the original message.
     """
     try:
         model(*given)
-    except Exception as error:  # whatever a network makes of inputs that it is not meant for
+    except Exception as error:  # a network may raise anything on inputs that do not fit it
         raise ModelError(
             f"{name} does not run on the example inputs ({first_line(error)}); give those that it takes, on its device"
         ) from error
 
 
 def with_values(given: torch.Tensor | Sequence[Any], model: nn.Module) -> torch.Tensor | tuple[Any, ...]:
-    """Inputs with values: zeros on the model's device where a floating-point tensor is on the meta device.
+    """Replace floating-point inputs on the meta device by zeros on the model's device.
 
     Raises
     ------
     ModelError
-        If another tensor is there: which whole numbers a network takes is not known.
+        If a tensor of another dtype is on the meta device: which integers the network accepts is not known.
     """
     if isinstance(given, torch.Tensor):
         return _with_values(given, model)
@@ -196,13 +196,16 @@ def _with_values(x: torch.Tensor, model: nn.Module) -> torch.Tensor:
 
 
 def masks(value: Any, name: str) -> Any:
-    """Masks of consumers as `upscale_opt.normalise_masks` takes them; effective ones by name."""
+    """Require masks of consumers in a form that `upscale_opt.normalise_masks` accepts.
+
+    A `MaskHolder` is replaced by its masks by name.
+    """
     found = settled_masks(value, name)
     return found.of_inputs() if isinstance(found, MaskHolder) else found
 
 
 def settled_masks(value: Any, name: str) -> Any:
-    """The same; effective masks stay what they are."""
+    """Require masks as `masks` does, but return a `MaskHolder` with final masks (``is_settled``) unchanged."""
     if isinstance(value, MaskHolder):
         return value if value.is_settled else value.of_inputs()
     if not isinstance(value, Mapping) and not is_listed(value):
@@ -211,7 +214,7 @@ def settled_masks(value: Any, name: str) -> Any:
 
 
 def output_masks(value: Any, name: str) -> Any:
-    """Masks of producers' outputs by weight or module name; of `upscale_opt.PruningMasks` the rows."""
+    """Require masks of producers' outputs by weight or module name. Of `upscale_opt.PruningMasks`, take the rows."""
     if isinstance(value, MaskHolder) and not value.is_settled:
         return value.of_outputs()
     if not isinstance(value, Mapping):
@@ -220,21 +223,21 @@ def output_masks(value: Any, name: str) -> Any:
 
 
 def masks_by_weight(model: nn.Module, given: Any, axes: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """Masks of the weights of a model that is not traced, by the names of its parameters.
+    """Return Boolean masks by the names of weights, for a model that is not traced.
 
     Parameters
     ----------
     model
         The model.
     given
-        Masks as `upscale_opt.normalise_masks` takes them.
+        Masks in a form that `upscale_opt.normalise_masks` accepts.
     axes
-        Weight name to the dimension its input channels are on, where that is known.
+        Weight name to the dimension of its input channels. A weight that is missing here gets `input_axis`.
 
     Raises
     ------
     MaskError
-        If a name is no weight of the model, or a mask does not fit.
+        If a name is not a weight of the model, or a mask does not fit its weight.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
 
@@ -254,12 +257,12 @@ def masks_by_weight(model: nn.Module, given: Any, axes: Mapping[str, int]) -> di
 
 
 def input_axis(model: nn.Module, weight: str) -> int:
-    """The dimension of a weight that input channels are on, by the module it belongs to."""
+    """Return the dimension of a weight's input channels: 0 in transposed convolutions, otherwise 1."""
     return 0 if getattr(model.get_submodule(weight.rpartition(".")[0]), "transposed", False) is True else 1
 
 
 def state_dict(value: Any, name: str) -> dict[str, torch.Tensor]:
-    """Tensors by name, all with values; arrays become tensors."""
+    """Require a mapping from names to tensors with values. Convert NumPy arrays to tensors."""
     if isinstance(value, nn.Module):
         raise refused(value, name, "its state_dict()", PlanError)
     if not isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Comparing what two modules compute: the tensors of their outputs, and how far they are apart."""
+"""Comparison of the outputs of two modules: the tensors in an output, and the error between two tensors."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from torch import nn
 from torch.utils._pytree import SUPPORTED_NODES, tree_leaves
 
 NO_TENSOR = "there is no tensor in the network's output, so nothing can be compared; return the tensors that count"
-"""What is said of a network whose output holds no tensor."""
+"""Message about a network whose output has no tensor."""
 
 _ATOMS = (str, bytes, int, float, complex, type(None), torch.dtype, torch.device, torch.Size, range, set, frozenset)
 _CODE = (type, FunctionType, MethodType, ModuleType, nn.Module, torch.Generator)
 
 
 def tensors(outputs: Any) -> list[torch.Tensor]:
-    """All tensors in a network's outputs, however nested, in a fixed order.
+    """Return all tensors in a network's outputs, at any depth, in a fixed order.
 
-    Looked into are lists, tuples (named ones, too), mappings (HuggingFace's ModelOutput, too), dataclasses, what is
-    registered with torch's pytree, and the attributes of other objects, such as distributions; not sets, which have no
-    order. What is met again by another way counts again; a circle is followed once.
+    The search covers lists, tuples (also named ones), mappings (also HuggingFace's ModelOutput), dataclasses, and types
+    registered with torch's pytree. Of other objects, such as distributions, it covers the attributes. It skips sets,
+    because they have no order. A tensor that is reachable in two ways counts twice. A cyclic reference is followed
+    once.
 
     Examples
     --------
@@ -50,14 +51,14 @@ def _tensors(value: Any, above: frozenset[int]) -> Iterator[torch.Tensor]:
 
 
 def _parts(value: Any) -> list[Any]:
-    """What an object is made of, in a fixed order."""
+    """Return the parts of an object, in a fixed order."""
     if isinstance(value, Mapping):
         return list(value.values())
     if isinstance(value, (list, tuple)):
         return list(value)
     if type(value) in SUPPORTED_NODES:
         return tree_leaves(value)
-    # Slots come from the classes, all else from the object itself; dataclasses and attrs have one or the other.
+    # Slots come from the classes, other attributes from the object itself. Dataclasses and attrs use one of the two.
     slots = [name for kind in reversed(type(value).__mro__) for name in _slots(kind)]
     own = [getattr(value, name) for name in slots if hasattr(value, name)]
     return [*own, *getattr(value, "__dict__", {}).values()]
@@ -70,14 +71,16 @@ def _slots(kind: type) -> tuple[str, ...]:
 
 
 def clones(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Copies of the tensors among the inputs: a network may change its input in place."""
+    """Copy the tensors among the inputs, because a network may change its input in place."""
     return tuple(x.clone() if isinstance(x, torch.Tensor) else x for x in inputs)
 
 
 def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
-    """max |a - b| / max |b|; infinite if the shapes differ, or an entry is no number, or infinite in one of them only.
+    """Return max |a - b| / max |b|.
 
-    Never NaN, which the maximum over several outputs would lose. Infinite entries that are equal count as equal.
+    The result is infinite in three cases: the shapes differ, an entry is NaN, or an entry is infinite in only one of
+    the tensors. Equal infinite entries count as equal. The result is never NaN, because the maximum over several
+    outputs would lose a NaN.
 
     Examples
     --------

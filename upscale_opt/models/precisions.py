@@ -1,7 +1,8 @@
-"""What networks compute in: a dtype, and whether CUDA devices may round float32 to TF32; random weights that fit it.
+"""Precisions in which networks compute: the dtype, and whether CUDA devices may round float32 to TF32.
 
-The dtype is the model's own. TF32 is a setting of torch, for the whole process: by default cuDNN's convolutions use it
-and matrix products do not, so that the two ways to compute a 1x1 convolution differ in more than their kernels.
+This module also rescales random weights so that values fit float16. The dtype belongs to the model. TF32 is a setting
+of torch for the whole process. By default cuDNN's convolutions use TF32 and matrix products do not. The two ways to
+compute a 1x1 convolution then differ in precision, and not only in their kernels.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from upscale_opt.models.outputs import tensors
 
 FLOAT32, TF32, FLOAT16, BFLOAT16 = "float32", "tf32", "float16", "bfloat16"
 PRECISIONS = (FLOAT32, TF32, FLOAT16, BFLOAT16)
-"""Names of precisions: `float32` is without TF32 on a GPU, in convolutions and in matrix products; `tf32` with it."""
+"""Names of precisions. On a GPU, `float32` switches TF32 off in convolutions and matrix products, `tf32` on."""
 TENSOR_CORES = (8, 0)
-"""Compute capability from which on there are TF32 and bfloat16."""
+"""Lowest compute capability with TF32 and bfloat16."""
 SMALLEST, LARGEST = 2.0**-4, 2.0**8
-"""Where the largest value of a layer's output may lie before its random weights are rescaled for float16."""
+"""Allowed range of the largest value of a layer's output. Outside of it, random weights are rescaled for float16."""
 MOST_PASSES = 8
 _SETTINGS = {(False, False): "off", (True, False): "convolutions", (False, True): "products", (True, True): "on"}
 
 
 def dtype_of(precision: str) -> torch.dtype:
-    """The dtype of a precision.
+    """Return the dtype of a precision.
 
     Raises
     ------
@@ -41,12 +42,12 @@ def dtype_of(precision: str) -> torch.dtype:
 
 
 def settle(precision: str, device: torch.device) -> torch.dtype:
-    """The dtype of a precision on a device; on CUDA, TF32 is switched on or off for the whole process.
+    """Return the dtype of a precision on a device. On CUDA, also switch TF32 on or off for the whole process.
 
     Raises
     ------
     ModelError
-        If the device does not have it, or a general setting of torch stands against it.
+        If the device does not support the precision, or another setting of torch overrides the choice of TF32.
     """
     dtype = dtype_of(precision)
     if device.type != "cuda":
@@ -65,7 +66,10 @@ def settle(precision: str, device: torch.device) -> torch.dtype:
 
 
 def tf32_setting(device: torch.device, dtype: torch.dtype) -> str:
-    """Where float32 is rounded to TF32: `on`, `off`, `convolutions` or `products`; empty where the question is idle."""
+    """Say where float32 is rounded to TF32: `on`, `off`, `convolutions` or `products`.
+
+    The result is empty for other dtypes and for devices without CUDA.
+    """
     if device.type != "cuda" or dtype is not torch.float32:
         return ""
     backends: Any = torch.backends
@@ -77,9 +81,9 @@ def tf32_setting(device: torch.device, dtype: torch.dtype) -> str:
 def in_precision(
     model: nn.Module, x: torch.Tensor, precision: str, *, random_weights: bool
 ) -> tuple[nn.Module, torch.Tensor, tuple[str, ...]]:
-    """A float32 model and its input in a precision, the model in place, and what has to be said about that.
+    """Convert a float32 model (in place) and its input to a precision. Return both, and notes for the user.
 
-    Random weights under which a layer's values would leave the range of float16 are rescaled first, layer by layer.
+    For float16, random weights are first rescaled layer by layer if the values of a layer would not fit float16.
 
     Parameters
     ----------
@@ -90,12 +94,12 @@ def in_precision(
     precision
         One of `PRECISIONS`.
     random_weights
-        Whether the weights mean nothing, so that they may be rescaled.
+        Whether the weights are random. Only then may they be rescaled.
 
     Raises
     ------
     ModelError
-        If the device does not have the precision, or the model does not run in it.
+        If the device does not support the precision, or the model does not run in it.
     """
     dtype = settle(precision, x.device)
     if dtype is torch.float32:
@@ -113,11 +117,11 @@ def in_precision(
 
 
 def rescale(model: nn.Module, example_inputs: Sequence[Any]) -> int:
-    """Rescale weights, in place, so that the values of every layer fit float16; returns how many layers it took.
+    """Rescale weights in place so that the values of every layer fit float16. Return the number of rescaled layers.
 
-    A layer whose largest value lies outside `SMALLEST` to `LARGEST` is divided by that value, weight and bias; what
-    follows sees that already. Values that vanish are as bad as those that overflow: an output of zeros compares with
-    nothing.
+    If the largest value of a layer's output lies outside `SMALLEST` to `LARGEST`, the layer's weight and bias are
+    divided by that value. In the same pass, later layers already get the divided output. Values that are too small
+    are rescaled as well: a comparison of outputs that are all zero says nothing.
 
     Parameters
     ----------
@@ -140,7 +144,7 @@ def rescale(model: nn.Module, example_inputs: Sequence[Any]) -> int:
                 if tensor is not None:
                     tensor.data.div_(top)  # type: ignore[operator]
             changed.add(name)
-            done.add(name)  # once a pass
+            done.add(name)  # at most once in a pass
             return output / top
 
         return hook
@@ -161,7 +165,7 @@ def rescale(model: nn.Module, example_inputs: Sequence[Any]) -> int:
 
 
 def _rescaled(model: nn.Module, example_inputs: Sequence[Any]) -> int:
-    """As `rescale`; nothing of a model that does not run, which is said afterwards."""
+    """Call `rescale`. A model that does not run gives 0; `_runs_finitely` reports its error afterwards."""
     try:
         return rescale(model, example_inputs)
     except Exception:  # a network may raise anything
@@ -189,5 +193,5 @@ def _runs_finitely(model: nn.Module, example_inputs: Sequence[Any], precision: s
 
 
 def _is_tf32(*settings: str) -> bool:
-    """Whether the first setting that says something says so."""
+    """Whether the first setting other than ``none`` is ``tf32``."""
     return next((own for own in settings if own != "none"), "ieee") == "tf32"

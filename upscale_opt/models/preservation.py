@@ -1,7 +1,7 @@
-"""A network as it was: whatever running or tracing its forward changes in it is put back.
+"""Restores a network after its forward was run or traced.
 
-A forward may do more than compute: it fills caches, counts its calls, makes submodules, draws random numbers. What it
-changes is remembered by a `Snapshot`; the values of tensors are copied when somebody is about to write into them.
+A forward can do more than compute: it can fill caches, count its calls, create submodules, or draw random numbers.
+A `Snapshot` remembers the state before. The values of a tensor are copied just before an operator writes into it.
 """
 
 from __future__ import annotations
@@ -19,15 +19,19 @@ from upscale_opt.models.dispatching import TransparentMode
 from upscale_opt.models.snapshots import Snapshot, storage_of
 
 _WRITES_UNSAID = ("batch_norm", "instance_norm")
-"""Operators of torch that write into arguments (running statistics) although their schemas do not say so."""
+"""Operators of torch that write into arguments (running statistics), while their schemas do not declare it."""
 
 
 class Preservation(TransparentMode):
-    """A context in which a network may be run or traced; afterwards, however that ended, it is bit for bit as it was.
+    """A context manager that restores a network bit for bit at its end, also after an error.
 
-    That is: attributes of all modules, of the helper objects they hold and of their classes, buffers and parameters
-    (their values, gradients, ``requires_grad``), hooks, training flags, and the states of random generators. Variables
-    of Python modules are not looked after, nor is what numpy writes into the memory of a tensor.
+    Inside of it the network may be run or traced. Restored are:
+
+    - attributes of all modules, of the helper objects that modules hold, and of their classes;
+    - buffers and parameters: values, gradients and ``requires_grad``;
+    - hooks, training flags, and the states of random generators.
+
+    Two things are not restored: variables of Python modules, and what numpy writes into the memory of a tensor.
 
     Parameters
     ----------
@@ -47,20 +51,20 @@ class Preservation(TransparentMode):
         self._randomness = _Randomness()
 
     def changed(self) -> bool:
-        """Whether anything is not as it was; random generators do not count."""
+        """Whether anything has changed. The states of random generators do not count."""
         return bool(self._overwritten) or self._snapshot.changed()
 
     @property
     def num_overwritten(self) -> int:
-        """In how many tensors' memory somebody has written."""
+        """Number of memory regions of tensors that an operator has written into."""
         return len(self._overwritten)
 
     def restore(self) -> None:
-        """Put everything back now."""
+        """Restore everything now."""
         overwritten, self._overwritten = self._overwritten, {}
         for pointer, values in overwritten.items():
             self._memory[pointer].copy_(values)
-        self._overwritten.clear()  # copying is writing, too
+        self._overwritten.clear()  # the copies above were recorded as writes, too
         self._snapshot.restore()
         self._randomness.restore()
 
@@ -82,14 +86,15 @@ class Preservation(TransparentMode):
 
 
 _writing: dict[Any, bool] = {}
-"""Operators to whether they write into an argument."""
+"""For each operator: whether it writes into an argument."""
 
 
 @contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
-    """As `Preservation`, for a network that is run while time is measured: no operator is slowed down.
+    """Restore a network after timed runs. Like `Preservation`, but without any cost per operator.
 
-    Buffers and other tensors are copied beforehand; the values of parameters are trusted to stay.
+    Buffers and other tensors are copied before the runs. The values of parameters are not copied: the forward is
+    assumed to leave them unchanged.
 
     Parameters
     ----------
@@ -110,7 +115,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[torch.Tensor]:
-    """The tensors that an operator writes into."""
+    """Yield the tensors that an operator writes into."""
     schema = func._schema
     unsaid = not schema.is_mutable
     for i, argument in enumerate(schema.arguments):
@@ -123,7 +128,7 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterat
 
 
 class _Randomness:
-    """The states of the random generators that everybody shares, and whether gradients are recorded."""
+    """The states of the global random generators, and whether gradients are recorded."""
 
     def __init__(self) -> None:
         self.torch = torch.get_rng_state()
@@ -133,7 +138,7 @@ class _Randomness:
         self.gradients = torch.is_grad_enabled()
 
     def restore(self) -> None:
-        """Put them back."""
+        """Restore these states."""
         torch.set_rng_state(self.torch)
         if self.cuda is not None:
             torch.cuda.set_rng_state_all(self.cuda)

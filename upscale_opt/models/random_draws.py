@@ -1,4 +1,4 @@
-"""Networks that draw random numbers when they are run: the same draws for every run, and who draws."""
+"""Networks that draw random numbers in their forward: repeat the same draws, and find out which operators draw."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 SEED = 20230
-"""What every run starts from; any number does."""
+"""The seed of every run. Any number would do."""
 
 
 @contextmanager
 def same_draws(seed: int = SEED) -> Iterator[None]:
-    """Start the generators of torch (all devices), Python and NumPy from a seed; afterwards they are as they were."""
-    # Not `torch.manual_seed` and `fork_rng`, which look for every kind of accelerator: this is done for every run.
+    """Seed the generators of torch (all devices), Python and NumPy. Restore their states at the end of the context."""
+    # `torch.manual_seed` and `fork_rng` look for every kind of accelerator. That is too slow for every run.
     generators = _generators()
     states = [own.get_state() for own in generators]
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
@@ -37,14 +37,16 @@ def same_draws(seed: int = SEED) -> Iterator[None]:
 
 
 def draws_of(module: nn.Module, inputs: tuple[Any, ...]) -> list[str]:
-    """Who draws random numbers when a module is run, each once, in order: ``randn_like in layer1.0``.
+    """Return which operators draw random numbers in which module, such as ``randn_like in layer1.0``.
+
+    Each pair is listed once, in order of execution.
 
     Parameters
     ----------
     module
-        Run once, with hooks that are removed again.
+        The module. It is run once, with temporary hooks.
     inputs
-        Positional inputs; a network may change them.
+        Positional inputs. The network may change them.
     """
     found: dict[str, None] = {}
     stack: list[str] = []
@@ -76,12 +78,12 @@ def draws_of(module: nn.Module, inputs: tuple[Any, ...]) -> list[str]:
 
 
 def _generators() -> list[torch.Generator]:
-    """torch's own, of the CPU and of the GPUs in use."""
+    """Return torch's default generators of the CPU and of the GPUs in use."""
     return [torch.default_generator, *(torch.cuda.default_generators if torch.cuda.is_initialized() else ())]
 
 
 def _states() -> tuple[Any, ...]:
-    """The states of all generators, to be compared."""
+    """Return the states of all generators, in a form that can be compared."""
     numpy: Any = np.random.get_state()  # noqa: NPY002
     states = [own.get_state().numpy().tobytes() for own in _generators()]
     return (*states, random.getstate(), numpy[1].tobytes(), numpy[2:])

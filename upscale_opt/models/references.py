@@ -1,4 +1,4 @@
-"""How a model is built again: its name, its weights and the shape of its input, as plain data. No torch."""
+"""References to models: name, weights and input shape as plain data. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from upscale_opt.errors import ModelError
 
 @dataclass(frozen=True)
 class ModelReference:
-    """How to build the model again.
+    """All data that is needed to build a model again.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class ModelReference:
     Raises
     ------
     UpscaleError
-        If a value makes no sense.
+        If a value is not valid.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""How models are run: on which device, in which mode, and with BatchNorm statistics estimated anew."""
+"""Helpers to run models: their device, training and eval mode, and new estimates of BatchNorm statistics."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import nn
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where a model's parameters are; the CPU if it has none."""
+    """Return the device of a model's parameters, or the CPU if it has none."""
     parameter = next(model.parameters(), None)
     return parameter.device if parameter is not None else torch.device("cpu")
 
 
 @contextmanager
 def in_modes(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """A model in one mode; afterwards every module is in its own again."""
+    """Put a model into training or eval mode. At the end of the context, every module gets its own mode back."""
     modes = [(own, own.training) for own in model.modules()]
     try:
         model.train(training)
@@ -30,15 +30,15 @@ def in_modes(model: nn.Module, *, training: bool) -> Iterator[None]:
 def reestimate_batch_norm(model: nn.Module, batches: Iterable[tuple[torch.Tensor, ...]]) -> None:
     """Replace the running statistics of every BatchNorm by means over the batches, in place.
 
-    Everything else is left as it is and runs in eval mode. Needed where weights were changed without training:
-    combined, or pruned.
+    Nothing else is changed, and all other modules run in eval mode. Use this after weights were changed without
+    training, for example combined or pruned.
 
     Parameters
     ----------
     model
         The model.
     batches
-        Tuples of the network's inputs, on any device; all batches count alike.
+        Tuples of the network's inputs, on any device. All batches have the same weight in the mean.
     """
     norms = [own for own in model.modules() if isinstance(own, nn.modules.batchnorm._BatchNorm)]
     norms = [own for own in norms if own.track_running_stats]

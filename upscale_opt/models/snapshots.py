@@ -1,6 +1,6 @@
-"""What can be reached from a network, remembered without a copy of any tensor, and put back.
+"""Snapshots of all objects that are reachable from a network. They detect changes and undo them.
 
-Every kind of object has an entry that knows how to tell whether it has changed, and how to undo that.
+No tensor is copied. Each kind of object has its own subclass of `_Entry`, which detects and undoes changes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch import fx, nn
 
 _FOREIGN = frozenset({*sys.stdlib_module_names, "torch", "numpy", "scipy"})
-"""Packages whose own objects and classes are not looked into, modules of torch.nn apart."""
+"""Packages whose objects and classes are not inspected, except modules of torch.nn."""
 _NAMESPACES = (types.SimpleNamespace, argparse.Namespace)
 _ATOMS = (
     *(int, float, complex, str, bytes, type(None), type(Ellipsis), types.ModuleType, torch.dtype, torch.device),
@@ -29,15 +29,16 @@ _PLAIN = frozenset({int, float, bool, str, type(None), fx.Proxy})
 
 
 class Snapshot:
-    """What can be reached from some objects, as it is now.
+    """The current state of all objects that are reachable from some root objects.
 
-    Containers, attributes of modules, of helper objects and of their classes, closures and default arguments are
-    remembered, and of tensors which memory they have, their gradients and hooks; not the values in that memory.
+    A snapshot remembers containers, attributes of modules, of helper objects and of their classes, closures and
+    default arguments. Of a tensor it remembers which memory it uses, its gradient and its hooks, but not the values in
+    that memory.
 
     Parameters
     ----------
     roots
-        Where to begin.
+        The root objects.
     """
 
     def __init__(self, roots: Iterable[Any]) -> None:
@@ -49,23 +50,23 @@ class Snapshot:
                 own = waiting.pop()
                 if type(own) in _PLAIN or id(own) in seen or isinstance(own, _ATOMS):
                     continue
-                seen[id(own)] = own  # alive, so that no other object takes its identity
+                seen[id(own)] = own  # keeps the object alive, so that no other object can get its identity
                 waiting += self._remember(own)
 
     def changed(self) -> bool:
-        """Whether anything is not as it was; random generators do not count."""
+        """Whether anything has changed. The states of random generators do not count."""
         with torch._C.DisableTorchFunction():
             return any(entry.changed() for entry in self._entries)
 
     def restore(self) -> None:
-        """Put everything back that is not as it was."""
+        """Restore everything that has changed."""
         with torch._C.DisableTorchFunction():
             for entry in self._entries:
                 if entry.changed() or isinstance(entry, _Generator):
                     entry.restore()
 
     def _remember(self, own: Any) -> Iterable[Any]:
-        """Remember one object; returns those it leads to."""
+        """Remember one object, and yield the objects that it refers to."""
         entry = next((made(own) for kind, made in _ENTRIES.items() if isinstance(own, kind)), None)
         if isinstance(own, torch.Tensor):
             self.tensors.append(own)
@@ -94,7 +95,7 @@ class Snapshot:
 
 
 def _is_looked_into(own: Any) -> bool:
-    """Whether an object may be one whose attributes a forward changes."""
+    """Whether a forward may change attributes of an object, so that they must be remembered."""
     if isinstance(own, torch.jit.ScriptModule):
         return False
     return isinstance(own, (nn.Module, *_NAMESPACES)) or not _is_foreign(type(own))
@@ -108,20 +109,20 @@ class _Entry:
     """One remembered object."""
 
     def changed(self) -> bool:
-        """Whether it is not as it was."""
+        """Whether the object has changed."""
         raise NotImplementedError
 
     def restore(self) -> None:
-        """Put it back."""
+        """Undo all changes of the object."""
         raise NotImplementedError
 
     def children(self) -> Iterable[Any]:
-        """What it leads to."""
+        """Return the objects that it refers to."""
         return ()
 
 
 class _Dict(_Entry):
-    """A dictionary, such as that of an object's attributes: the same keys in the same order, the same values."""
+    """A dictionary, such as an object's ``__dict__``: the same keys in the same order, with the same values."""
 
     def __init__(self, own: dict[Any, Any]) -> None:
         self.own = own
@@ -146,7 +147,7 @@ class _Dict(_Entry):
 
 
 class _Sequence(_Entry):
-    """A list or a deque: the same entries."""
+    """A list or a deque: the same entries in the same order."""
 
     def __init__(self, own: Any) -> None:
         self.own = own
@@ -183,7 +184,7 @@ class _Set(_Entry):
 
 
 class _Array(_Entry):
-    """An array of numpy, by its values."""
+    """A NumPy array, compared by its values."""
 
     def __init__(self, own: np.ndarray) -> None:
         self.own = own
@@ -225,7 +226,7 @@ def _content_of(cell: types.CellType) -> list[Any]:
 
 
 class _Slots(_Entry):
-    """Attributes of an object that are no entries of a dictionary."""
+    """Attributes of an object that are stored in ``__slots__``."""
 
     def __init__(self, own: Any) -> None:
         self.own = own
@@ -253,7 +254,7 @@ class _Slots(_Entry):
 
 
 class _Class(_Entry):
-    """Attributes of a class and of those it inherits from."""
+    """Attributes of a class. Its base classes are children."""
 
     def __init__(self, own: type) -> None:
         self.own = own
@@ -278,17 +279,17 @@ class _Class(_Entry):
 
 
 def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage | None:
-    """The memory of a tensor; None where there is none to speak of (meta, sparse and the like)."""
+    """Return the storage of a tensor, or None if it has no accessible one (meta, sparse and similar tensors)."""
     if tensor.layout is not torch.strided or tensor.is_meta:
         return None
     try:
         return tensor.untyped_storage()
-    except (NotImplementedError, RuntimeError):  # wrappers of other tensors have no memory of their own
+    except (NotImplementedError, RuntimeError):  # a subclass that wraps other tensors has no storage
         return None
 
 
 class _Tensor(_Entry):
-    """Which memory a tensor has, how it takes part in training, and its hooks; not its values."""
+    """The memory that a tensor uses, its gradient and ``requires_grad``, and its hooks, but not its values."""
 
     def __init__(self, own: torch.Tensor) -> None:
         self.own = own
@@ -326,7 +327,7 @@ class _Tensor(_Entry):
 
 
 class _Generator(_Entry):
-    """A random generator, of torch, of numpy or of Python; it is put back in any case."""
+    """A random generator of torch, NumPy or Python. It never counts as changed, and its state is always restored."""
 
     def __init__(self, own: Any) -> None:
         self.own = own
@@ -359,4 +360,4 @@ _ENTRIES: dict[Any, Any] = {
     torch.Tensor: _Tensor,
     (torch.Generator, random.Random, np.random.RandomState, np.random.Generator): _Generator,
 }
-"""Kinds of objects to how they are remembered."""
+"""Types of objects to the entry class that remembers them."""

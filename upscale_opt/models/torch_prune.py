@@ -1,7 +1,8 @@
-"""Models pruned with `torch.nn.utils.prune`: what their masks say, and a copy in which the pruning is permanent.
+"""Models pruned with `torch.nn.utils.prune`: their masks, and a copy in which the pruning is permanent.
 
-Such a module computes its weight from ``weight_orig`` and ``weight_mask`` in a hook, whenever it is called. Hooks can
-do anything, so that `upscale_opt.trace` pins what they touch; a copy without them has plain weights with zeros.
+A pruned module computes its weight from ``weight_orig`` and ``weight_mask`` in a hook, at every call. A hook can do
+anything, so `upscale_opt.trace` pins all channels that the module touches. A permanently pruned copy has no such hooks,
+but plain weights with zeros.
 """
 
 from __future__ import annotations
@@ -26,27 +27,29 @@ Model = TypeVar("Model", bound=nn.Module)
 
 @dataclass(frozen=True, eq=False)
 class PruningMasks(MaskHolder):
-    """What the masks of `torch.nn.utils.prune` drop as a whole; scattered zeros count for nothing.
+    """The whole input and output channels that masks of `torch.nn.utils.prune` drop. Scattered zeros are ignored.
 
     Attributes
     ----------
     columns
-        Weight name to Boolean array, False for input channels whose mask is all zero: masks as
-        `upscale_opt.normalise_masks` accepts them. Depthwise convolutions, whose inputs are not masked, are left out.
+        Weight name to Boolean array. An entry is False if the mask of that input channel is all zero.
+        `upscale_opt.normalise_masks` accepts these masks. Depthwise convolutions are left out, because their inputs
+        are not masked.
     rows
-        Weight name to Boolean array, False for output channels whose mask is all zero. They still put out their bias.
+        Weight name to Boolean array. An entry is False if the mask of that output channel is all zero. The value of
+        such a channel is its bias.
     """
 
     columns: dict[str, np.ndarray]
     rows: dict[str, np.ndarray]
 
     def of_inputs(self) -> dict[str, np.ndarray]:
-        """The columns, where they say all.
+        """Return the columns, if they describe the whole pruning.
 
         Raises
         ------
         MaskError
-            If output channels are dropped, too: nothing that consumers keep says so.
+            If output channels are dropped, too: masks of input channels cannot express this.
         """
         dropped = list(self.of_outputs())
         if dropped:
@@ -59,26 +62,27 @@ class PruningMasks(MaskHolder):
         return self.columns
 
     def of_outputs(self) -> dict[str, np.ndarray]:
-        """The rows of the weights that lose some: masks as `upscale_opt.normalise_output_masks` accepts them."""
+        """Return the rows of all weights that lose channels. `upscale_opt.normalise_output_masks` accepts them."""
         return {weight: mask for weight, mask in self.rows.items() if not mask.all()}
 
 
 def is_pruned(model: nn.Module) -> bool:
-    """Whether any module of a model is pruned with `torch.nn.utils.prune`, not yet permanently."""
+    """Whether any module of a model has masks of `torch.nn.utils.prune` that are not permanent yet."""
     return any(True for _ in _pruned_tensors(model))
 
 
 @entrance()
 def masks_from_pruning(model: nn.Module) -> PruningMasks:
-    """The masks of the convolutions and linear layers that were pruned with `torch.nn.utils.prune`.
+    """Return the masks of convolutions and linear layers that were pruned with `torch.nn.utils.prune`.
 
-    An export needs none of this: zero columns of a model made permanent (`permanently_pruned`) are found anyway. Use it
-    to look at the masks, or to apply them to another model of the same architecture.
+    An export does not need this function: it finds the zero columns of a permanently pruned model
+    (`permanently_pruned`) by itself. Use it to look at the masks, or to apply them to another model of the same
+    architecture.
 
     Parameters
     ----------
     model
-        Pruned by ``ln_structured``, ``random_structured`` or any other method, as often as you like.
+        Pruned by ``ln_structured``, ``random_structured`` or any other method, one or several times.
 
     Examples
     --------
@@ -98,7 +102,7 @@ def masks_from_pruning(model: nn.Module) -> PruningMasks:
         columns[name] = _any(mask, 1)
         rows[name] = _any(mask, 0)
         if getattr(module, "transposed", False):
-            # Groups are along the input axis: the outputs are those of every group, one after the other.
+            # The groups divide the input axis. The output channels of the groups follow one after the other.
             columns[name] = _any(mask, 0)
             rows[name] = np.concatenate([_any(part, 1) for part in mask.chunk(groups)])
         if 1 < groups == getattr(module, "in_channels", 1):
@@ -108,10 +112,11 @@ def masks_from_pruning(model: nn.Module) -> PruningMasks:
 
 @entrance()
 def permanently_pruned(model: Model) -> Model:
-    """A copy of a model in which what `torch.nn.utils.prune` dropped is zero for good: no masks and no hooks.
+    """Return a copy of a model in which the pruning by `torch.nn.utils.prune` is permanent.
 
-    As ``torch.nn.utils.prune.remove`` on every pruned tensor, but the model itself is not changed, and tensors that
-    modules share are only changed where they are pruned.
+    The copy has zeros in its weights, and no masks and no hooks of the pruning. The result is as after
+    ``torch.nn.utils.prune.remove`` on every pruned tensor, with two differences. The model itself is not changed.
+    A tensor that several modules share gets zeros only in those modules in which it is pruned.
 
     Parameters
     ----------
@@ -128,7 +133,7 @@ def permanently_pruned(model: Model) -> Model:
             del module._forward_pre_hooks[key]
         if name in vars(module):
             delattr(module, name)
-        # Modules that share a tensor and its mask go on sharing.
+        # Modules that share both a tensor and its mask share the new parameter.
         shared = made.setdefault(id(original), [])
         parameter = next((own for other, own in shared if torch.equal(other, mask)), None)
         if parameter is None:
@@ -140,14 +145,16 @@ def permanently_pruned(model: Model) -> Model:
 
 
 def permanent_state(state: Mapping[str, torch.Tensor], names: Container[str]) -> dict[str, torch.Tensor]:
-    """A state_dict of a pruned model for one that is not: ``X_orig`` and ``X_mask`` become their product ``X``.
+    """Convert a state_dict of a pruned model to one of a model without masks.
+
+    ``X_orig`` and ``X_mask`` become their product ``X``.
 
     Parameters
     ----------
     state
         The state_dict.
     names
-        Names in the state_dict of the model it is for; what is among them stays.
+        Names in the state_dict of the model that will load it. An entry with such a name is not converted.
     """
     result = dict(state)
     for name in state:
@@ -159,7 +166,7 @@ def permanent_state(state: Mapping[str, torch.Tensor], names: Container[str]) ->
 
 
 def _pruned_tensors(model: nn.Module) -> Iterator[tuple[str, nn.Module, BasePruningMethod]]:
-    """Every pruned tensor: the path of its module, the module, and the hook that knows the tensor's name."""
+    """Yield every pruned tensor: the path of its module, the module, and the hook, which holds the tensor's name."""
     for path, module in model.named_modules():
         for hook in module._forward_pre_hooks.values():
             if isinstance(hook, BasePruningMethod):
@@ -167,5 +174,5 @@ def _pruned_tensors(model: nn.Module) -> Iterator[tuple[str, nn.Module, BasePrun
 
 
 def _any(mask: torch.Tensor, axis: int) -> np.ndarray:
-    """Whether any entry along the other axes is kept; bool, shape (length of the axis,)."""
+    """Whether any entry along the other axes is kept: bool, shape (length of the axis,)."""
     return mask.transpose(0, axis).flatten(1).any(dim=1).cpu().numpy()

@@ -1,7 +1,7 @@
-"""Weights that are computed whenever their layer is called, made plain: parametrisations, weight_norm and its kind.
+"""Replaces weights that are computed at every call of their layer by plain parameters.
 
-Such a layer has no weight whose channels could be removed: `upscale_opt.trace` knows nothing of it. A copy with plain
-weights computes the same, and can be pruned.
+Examples are parametrisations, weight_norm and spectral_norm. `upscale_opt.trace` finds no weight in such a layer, so
+its channels cannot be removed. A copy with plain weights computes the same and can be pruned.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ PRUNE = "torch.nn.utils.prune"
 
 @entrance()
 def plain_weights(model: Model) -> Model:
-    """A copy of a model in eval mode whose weights are plain parameters, and which computes the same.
+    """Return a copy of a model in eval mode whose weights are plain parameters. The copy computes the same.
 
-    Undone are parametrisations (``torch.nn.utils.parametrize``, such as ``parametrizations.weight_norm``), the hooks of
-    ``torch.nn.utils.weight_norm`` and ``spectral_norm``, and masks of ``torch.nn.utils.prune``
-    (`upscale_opt.permanently_pruned`). A fine-tuning of the copy, or of its export, trains the plain weights.
+    Removed are parametrisations (``torch.nn.utils.parametrize``, such as ``parametrizations.weight_norm``), the hooks
+    of ``torch.nn.utils.weight_norm`` and ``spectral_norm``, and masks of ``torch.nn.utils.prune``
+    (`upscale_opt.permanently_pruned`). Fine-tuning the copy, or its export, trains the plain weights.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def plain_weights(model: Model) -> Model:
 
 
 def computed_weights(model: nn.Module) -> tuple[str, ...]:
-    """What computes weights of a model whenever a layer is called, each kind once; empty if all are plain."""
+    """Name the mechanisms that compute weights at every call of a layer, each once. Empty if all weights are plain."""
     found = [PRUNE] if is_pruned(model) else []
     for module in model.modules():
         found += [type(hook).__name__ for hook, _ in _hooks(module)]
@@ -62,17 +62,21 @@ def computed_weights(model: nn.Module) -> tuple[str, ...]:
 
 
 def _give_class_of_its_own(module: nn.Module) -> None:
-    """A copy shares the class of the parametrised module, from which torch would take the weight away."""
+    """Give a copied module its own class.
+
+    A copy shares the class of the original parametrised module. When torch removes a parametrisation, it deletes the
+    weight's property from that class, and this would break the original.
+    """
     kind = type(module)
     members = {name: own for name, own in vars(kind).items() if name not in ("__dict__", "__weakref__")}
     module.__class__ = type(kind.__name__, kind.__bases__, members)
 
 
 def _hooks(module: nn.Module) -> Iterator[tuple[Any, Callable[[nn.Module, str], Any]]]:
-    """The hooks of a module that compute a weight, and what removes each."""
+    """Yield the hooks of a module that compute a weight, each with the function that removes it."""
     kinds = {"weight_norm": ("WeightNorm", remove_weight_norm), "spectral_norm": ("SpectralNorm", remove_spectral_norm)}
     for hook in module._forward_pre_hooks.values():
         for home, (kind, remove) in kinds.items():
-            # The functions have the names of their modules and hide them.
+            # In torch.nn.utils the functions hide the modules of the same names, so look in sys.modules.
             if isinstance(hook, getattr(sys.modules[f"torch.nn.utils.{home}"], kind)):
                 yield hook, remove

@@ -1,4 +1,4 @@
-"""What other tools wrap networks in: the network inside, and the names of its tensors without the prefixes."""
+"""Unwraps networks that other tools have wrapped, and removes the wrappers' prefixes from tensor names."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from upscale_opt.arguments.checks import refused
 from upscale_opt.errors import ModelError
 
 PREFIXES = ("module", "_orig_mod")
-"""What wrappers call the network they hold: `DataParallel` and its kind, and `torch.compile`."""
-_COUNTER = "n_averaged"  # `AveragedModel` counts there; it is the only one with a tensor of its own
+"""Attribute names under which wrappers hold the network: `DataParallel` and similar ones, and `torch.compile`."""
+_COUNTER = "n_averaged"  # counter of `AveragedModel`, the only wrapper that adds a tensor
 Value = TypeVar("Value")
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside what `torch.nn.DataParallel`, `torch.compile` and the like made of it.
+    """Return the network inside wrappers such as `torch.nn.DataParallel` and `torch.compile`.
 
-    Understood are ``DataParallel``, ``DistributedDataParallel``, ``AveragedModel`` (their ``.module``) and compiled
-    modules (``._orig_mod``), around the whole network, around each other, and around parts of it. They compute what the
-    network inside computes, whose tensors are theirs.
+    Supported are ``DataParallel``, ``DistributedDataParallel`` and ``AveragedModel`` (their ``.module``) and compiled
+    modules (``._orig_mod``). They may be around the whole network, around parts of it, and nested. These wrappers
+    compute the same as the network inside and share its tensors.
 
     Parameters
     ----------
@@ -33,14 +33,14 @@ def unwrapped(model: nn.Module) -> nn.Module:
     Returns
     -------
     nn.Module
-        The network itself where the whole is wrapped. Where parts are, a new module of the same class for every part
-        that holds one: all other modules, and all parameters and buffers, are the model's own. A network without
-        wrappers is returned as it is.
+        The network itself if only the whole network is wrapped, or nothing. If parts are wrapped, every module that
+        contains such a part is replaced by a shallow copy of the same class. All other modules, and all parameters
+        and buffers, are the model's own.
 
     Raises
     ------
     ModelError
-        If it is no module, or a wrapper has taken the parameters apart (``FullyShardedDataParallel``).
+        If `model` is not a module, or if a wrapper has split the parameters (``FullyShardedDataParallel``).
 
     Examples
     --------
@@ -60,7 +60,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def plain_name(name: str) -> str:
-    """A qualified name without the parts that wrappers put into it.
+    """Return a qualified name without the parts that wrappers add to it.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def _unwrapped(module: nn.Module, known: dict[int, nn.Module]) -> nn.Module:
     inside = module
     while (name := _held_under(inside)) is not None:
         inside = getattr(inside, name)
-    known[id(module)] = known[id(inside)] = inside  # a module may hold itself
+    known[id(module)] = known[id(inside)] = inside  # set before the recursion, since a module may contain itself
     children = {name: _unwrapped(child, known) for name, child in inside._modules.items() if child is not None}
     if any(child is not inside._modules[name] for name, child in children.items()):
         result = copy.copy(inside)
@@ -86,7 +86,7 @@ def _unwrapped(module: nn.Module, known: dict[int, nn.Module]) -> nn.Module:
 
 
 def _held_under(module: nn.Module) -> str | None:
-    """Under which name a wrapper holds its network; None if the module is none."""
+    """Return the attribute name under which a wrapper holds its network, or None if the module is not a wrapper."""
     if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         return "module"
     if _is(module, "torch.optim.swa_utils", "AveragedModel"):
@@ -102,23 +102,28 @@ def _held_under(module: nn.Module) -> str | None:
 
 
 def _is(module: nn.Module, home: str, name: str) -> bool:
-    """Whether a module is of a class whose home nobody may have imported: then it is none."""
+    """Whether a module is an instance of a class, without importing the class's module `home`.
+
+    If `home` has not been imported, the result is False.
+    """
     kind: Any = getattr(sys.modules.get(home), name, None)
     return isinstance(kind, type) and isinstance(module, kind)
 
 
 def without_prefixes(state: Mapping[str, Value], names: Collection[str]) -> dict[str, Value]:
-    """A state_dict, or anything else by the names of tensors, without what wrappers put into the names.
+    """Return a state_dict, or another mapping by tensor names, with the wrappers' prefixes removed from the names.
 
-    ``module.`` and ``_orig_mod.`` are taken from the beginning while every name has one and none of them is known.
-    Inside of a name they are left out if that makes a known one of an unknown one (``features.module.0.weight``).
+    If no name is known and all names have the same prefix, ``module.`` or ``_orig_mod.``, this prefix is removed. The
+    step is repeated for nested wrappers. Inside a name (``features.module.0.weight``) these parts are removed if the
+    name is unknown and the shorter name belongs to a known module.
 
     Parameters
     ----------
     state
-        By name.
+        Mapping by name.
     names
-        The names that are known: those of the network without wrappers. What it calls so itself stays.
+        The known names: those of the network without wrappers. Names among them are never changed, even if they
+        contain ``module`` or ``_orig_mod``.
 
     Examples
     --------

@@ -1,1 +1,1 @@
-"""The modules that an export is built with: selections of channels, and convolutions that read them in place."""
+"""The modules of which exports consist: selections of channels, and convolutions that read slices without a copy."""

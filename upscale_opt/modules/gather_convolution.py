@@ -1,7 +1,8 @@
-"""A pointwise convolution that reads chosen channels of its input without a copy of them, where a GPU can do that.
+"""A pointwise convolution that reads selected channels of its input. On a GPU it can do so without a copy of them.
 
-`GatherConv2d` stands for a `Gather` followed by a 1 x 1 convolution. On CUDA devices, with Triton installed and no
-gradient wanted, both are one kernel (`upscale_opt.modules.triton_kernels`); everywhere else they are just that.
+`GatherConv2d` replaces a `Gather` followed by a 1 x 1 convolution. On CUDA devices, with Triton installed and no
+gradient recorded, one kernel does both (`upscale_opt.modules.triton_kernels`). In all other cases the module runs a
+gather and then a convolution.
 """
 
 from __future__ import annotations
@@ -20,34 +21,37 @@ from upscale_opt.modules.matrix_convolution import is_pointwise
 from upscale_opt.modules.selections import Gather
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-_COMPUTE_CAPABILITY = (8, 0)  # what Triton supports, https://github.com/triton-lang/triton#compatibility
+_COMPUTE_CAPABILITY = (8, 0)  # lowest one that Triton supports, https://github.com/triton-lang/triton#compatibility
 _HAS_TRITON = importlib.util.find_spec("triton") is not None
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 class GatherConv2d(nn.Conv2d):
-    """``convolution(x.index_select(1, index))`` for a pointwise convolution, with no copy in between on CUDA.
+    """``convolution(x.index_select(1, index))`` for a pointwise convolution, without the intermediate copy on CUDA.
 
-    The kernel sums in float32 and keeps the memory format of the input; float32 is multiplied in float32 unless
-    ``torch.backends.cuda.matmul`` allows TF32 (unlike in cuDNN's convolutions, which use TF32 by default). The first
-    call of a shape tunes the kernel on the device, so a CUDA graph is captured after a warm-up, as always. It runs
-    for 4-dimensional float32, float16 and bfloat16 tensors on CUDA devices of compute capability 8.0 and above, where
-    no gradient is recorded (call the module under ``torch.no_grad`` or ``torch.inference_mode``) and autocast is off.
+    The kernel runs for 4-dimensional float32, float16 and bfloat16 tensors on CUDA devices of compute capability 8.0
+    and above. No gradient may be recorded (call the module under ``torch.no_grad`` or ``torch.inference_mode``), and
+    autocast must be off. The kernel sums in float32 and keeps the memory format of the input. It multiplies float32 in
+    float32, unless ``torch.backends.cuda.matmul`` allows TF32. (cuDNN's convolutions use TF32 by default.)
 
-    Otherwise, and while torch.jit, torch.fx, torch.export or ONNX record the module, it is a `Gather` and a
-    convolution, so that what they record needs no Triton. torch.compile sees the kernel as an operator.
+    The first call with a shape tunes the kernel on the device. Run a warm-up before you capture a CUDA graph, as
+    always.
+
+    In all other cases the module runs a `Gather` and a convolution. It also does so while torch.jit, torch.fx,
+    torch.export or ONNX record it, so that the recorded program needs no Triton. torch.compile sees the kernel as an
+    operator.
 
     Parameters
     ----------
     index
-        int64, shape (number of selected channels,): which channels of the input, in any order, also repeated. It moves
-        with the module but is not part of its state_dict.
+        int64, shape (number of selected channels,): the selected channels of the input, in any order. Channels may
+        repeat. The index moves with the module, but is not part of its state_dict.
     out_channels
         Number of output channels.
     bias
-        Whether there is one.
+        Whether there is a bias.
     device, dtype
-        Of the parameters, as in ``nn.Conv2d``.
+        Device and dtype of the parameters, as in ``nn.Conv2d``.
 
     Raises
     ------
@@ -80,7 +84,7 @@ class GatherConv2d(nn.Conv2d):
 
     @classmethod
     def from_convolution(cls, convolution: nn.Conv2d, index: torch.Tensor) -> GatherConv2d:
-        """The same parameters (shared, not copied) behind a selection.
+        """Build the module from a convolution. The parameters are shared, not copied.
 
         Parameters
         ----------
@@ -111,11 +115,11 @@ class GatherConv2d(nn.Conv2d):
 
     @property
     def index(self) -> torch.Tensor:
-        """int64, shape (in_channels,): the channels of the input that are read."""
+        """Channels of the input that the module reads: int64, shape (in_channels,)."""
         return self.selection.index
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Shape (batch, out_channels, height, width), of an `input` with all channels."""
+        """Return a tensor of shape (batch, out_channels, height, width). `input` has all channels."""
         kernels = _kernels() if self._fuses(input) else None
         if kernels is None:
             return self._conv_forward(self.selection(input), self.weight, self.bias)
@@ -126,7 +130,10 @@ class GatherConv2d(nn.Conv2d):
             return kernels.convolve(*arguments)
 
     def _fuses(self, x: torch.Tensor) -> bool:
-        """Whether the kernel could read this input, were it there, and nobody needs to see what it does."""
+        """Whether the kernel supports this input, and no tool is recording the operators.
+
+        Whether Triton is installed is checked elsewhere (`_kernels`).
+        """
         if isinstance(x, fx.Proxy) or not (x.is_cuda or _INTERPRETED) or _is_recording():
             return False
         tensors = (x, self.weight, self.index) if self.bias is None else (x, self.weight, self.index, self.bias)
@@ -144,17 +151,17 @@ class GatherConv2d(nn.Conv2d):
         )
 
     def extra_repr(self) -> str:
-        """What `print` shows."""
+        """Return the text that `print` shows."""
         return f"{super().extra_repr()}, num_selected={len(self.index)}"
 
 
 def is_fused_on(device: torch.device) -> bool:
-    """Whether gather and convolution are one kernel on a device."""
+    """Whether gather and convolution run as one kernel on a device."""
     return device.type == "cuda" and _HAS_TRITON and torch.cuda.get_device_capability(device) >= _COMPUTE_CAPABILITY
 
 
 def _kernels() -> ModuleType | None:
-    """The module of the kernels, or None without Triton."""
+    """Return the module with the kernels, or None without Triton."""
     if not _HAS_TRITON:
         return None
     try:
@@ -170,7 +177,7 @@ def _is_capable(device: torch.device) -> bool:
 
 
 def _is_recording() -> bool:
-    """Whether somebody follows the operators one by one, to write them down, transform or count them."""
+    """Whether a tool is following the single operators, to record, transform or count them."""
     if torch.compiler.is_compiling():
         return torch.compiler.is_exporting() or _INTERPRETED
     return (

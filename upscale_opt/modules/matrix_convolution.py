@@ -1,7 +1,7 @@
-"""A 1x1 convolution as a matrix product: it reads a slice of channels in place, in every batch and memory format.
+"""A 1x1 convolution as a matrix product. It reads a slice of channels without a copy, for all batch sizes and formats.
 
-PyTorch's own convolution first makes a slice of channels contiguous if there are several samples, or if the tensor is
-stored channels_last: a hidden copy.
+PyTorch's convolution first makes a slice of channels contiguous if there are several samples, or if the tensor is in
+channels_last. This is a hidden copy.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from upscale_opt.errors import ModelError
 
 
 def is_pointwise(module: nn.Module) -> bool:
-    """Whether a module is a convolution over single pixels, of one group: `MatrixConv2d` can take its place."""
+    """Whether a module is a 1x1 convolution with one group and no padding, so that `MatrixConv2d` can replace it."""
     if not isinstance(module, nn.Conv2d) or type(module) not in (nn.Conv2d, MatrixConv2d):
         return False
     return module.kernel_size == (1, 1) and module.groups == 1 and module.padding in ((0, 0), "valid", "same")
 
 
 class MatrixConv2d(nn.Conv2d):
-    """What `torch.nn.Conv2d` computes with a 1x1 kernel, one group and no padding, as a matrix product.
+    """A `torch.nn.Conv2d` with a 1x1 kernel, one group and no padding, computed as a matrix product.
 
-    The output has the memory format of the input. With a stride the pixels are picked first, which copies them (a
-    quarter of the input at stride 2). Inputs without a batch axis are left to `torch.nn.Conv2d`.
+    The output has the memory format of the input. With a stride, the module first selects the pixels, which copies
+    them (a quarter of the input at stride 2). For inputs without a batch axis it calls `torch.nn.Conv2d`.
     """
 
     @classmethod
     def of(cls, convolution: nn.Conv2d) -> MatrixConv2d:
-        """The same convolution; parameters, hooks and training mode are those of the given one.
+        """Build the module from a convolution. Both share parameters and hooks and have the same training mode.
 
         Raises
         ------
         ModelError
-            If it is not pointwise (`is_pointwise`).
+            If the convolution is not pointwise (`is_pointwise`).
         """
         if not is_pointwise(convolution):
             raise ModelError(f"{described(convolution)} is no 1x1 convolution of one group; give one (is_pointwise)")
@@ -46,7 +46,10 @@ class MatrixConv2d(nn.Conv2d):
         return made
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Shape (batch, out_channels, height, width) for (batch, in_channels, height, width), strides applied."""
+        """Map shape (batch, in_channels, height, width) to (batch, out_channels, height, width).
+
+        A stride reduces height and width.
+        """
         if input.ndim != 4:
             return super().forward(input)
         x: Any = input
@@ -57,7 +60,7 @@ class MatrixConv2d(nn.Conv2d):
         if x.stride(1) == 1 and x.shape[1] > 1:
             return nn.functional.linear(x.permute(0, 2, 3, 1), matrix, self.bias).permute(0, 3, 1, 2)
         batch, _, height, width = x.shape
-        # `matmul` would copy the slice to fold the batch into the pixels.
+        # `matmul` would merge the batch with the pixels, and copy the slice for this.
         matrices = matrix.expand(batch, -1, -1)
         if self.bias is None:
             return torch.bmm(matrices, x.flatten(2)).unflatten(2, (height, width))

@@ -1,7 +1,7 @@
-"""Selections: what an export puts in front of a consumer to hand it its channels.
+"""Selections: the modules that an export puts in front of a consumer to select its channels.
 
-A view or an over-read is a ``narrow``, pieces are a ``torch.cat`` of some; a copy is a `Gather`, which keeps
-the memory format.
+A view or an over-read is a ``narrow``. Pieces are a ``torch.cat`` of several ``narrow``. A copy is a `Gather`, which
+keeps the memory format.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from upscale_opt.models.memory_formats import is_stored_by_pixel
 
 
 class Gather(nn.Module):
-    """Selects channels along one axis, by the fastest gather that keeps the memory format.
+    """Selects channels along one axis, with the fastest gather that keeps the memory format.
 
-    A channels_last tensor, or a slice of one, is gathered as a matrix of pixels by channels: ``index_select(1, ...)``
-    on it is many times slower and silently returns a contiguous tensor, which spoils the format for everything that
-    follows.
+    A channels_last tensor, or a slice of one, is gathered as a matrix of pixels by channels. ``index_select(1, ...)``
+    is many times slower on such a tensor. It also returns a contiguous tensor without warning, so that all following
+    operators lose the channels_last format.
 
     Parameters
     ----------
     index
-        int64, shape (number of entries,): which entries of the axis, in order. A buffer that moves with the module
-        but is not part of its state_dict, since the plan holds it.
+        int64, shape (number of entries,): the selected entries of the axis, in order. A buffer that moves with the
+        module. It is not part of the state_dict, because the plan holds it.
     axis
-        Which axis.
+        The axis of the channels.
     """
 
     index: torch.Tensor
@@ -38,7 +38,7 @@ class Gather(nn.Module):
         self.register_buffer("index", index, persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Shape (..., len(index), ...) with `axis` selected."""
+        """Return the selected entries: `axis` has length len(index), and other axes are unchanged."""
         if isinstance(x, fx.Proxy):
             return self._joined(x)
         if self.axis == 1 and x.ndim == 4 and is_stored_by_pixel(x):
@@ -48,26 +48,27 @@ class Gather(nn.Module):
         return x.index_select(self.axis, self.index)
 
     def _joined(self, x: Any) -> torch.Tensor:
-        """The same selection in operators that can be traced, so that an export can be exported again."""
+        """Make the same selection of operators that torch.fx can trace, so that an export can be exported again."""
         index = self.index.cpu()
         runs = torch.tensor_split(index, (torch.nonzero(index.diff() != 1).flatten() + 1).tolist())
         pieces = [torch.narrow(x, self.axis, int(run[0]), len(run)) for run in runs]
         return torch.cat(pieces, self.axis)
 
     def extra_repr(self) -> str:
-        """What `print` shows."""
+        """Return the text that `print` shows."""
         return f"num_selected={len(self.index)}, axis={self.axis}"
 
 
 class ScatterAdd(nn.Module):
-    """Adds some channels to those of another tensor that they belong to: a write that is not contiguous.
+    """Adds the channels of one tensor to the given channels of another tensor. This is a write that is not contiguous.
 
     Parameters
     ----------
     index
-        int64, shape (number of entries written,): their places along the axis. A buffer outside the state_dict.
+        int64, shape (number of written entries,): positions of these entries along the axis. A buffer that is not
+        part of the state_dict.
     axis
-        Which axis.
+        The axis of the channels.
     """
 
     index: torch.Tensor
@@ -78,19 +79,19 @@ class ScatterAdd(nn.Module):
         self.register_buffer("index", index, persistent=False)
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Shape of `x`; `y` has len(index) entries along `axis`."""
+        """Return a tensor of the shape of `x`. `y` has len(index) entries along `axis`."""
         return x.index_add(self.axis, self.index, y)
 
 
 class Factor(nn.Module):
-    """Makes channels zero that a mask drops, where parameters cannot.
+    """Sets the channels that a mask drops to zero, in cases where zeros in parameters do not have this effect.
 
-    They become +0: a product with zero would leave -0 of negative values, whose reciprocal is another one.
+    These channels become +0. A product with zero would turn negative values into -0, whose reciprocal is different.
 
     Parameters
     ----------
     kept
-        bool per channel, in a shape that broadcasts. A buffer outside the state_dict.
+        bool per channel, in a shape that broadcasts. A buffer that is not part of the state_dict.
     """
 
     kept: torch.Tensor
@@ -100,5 +101,5 @@ class Factor(nn.Module):
         self.register_buffer("kept", kept, persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Shape of `x`."""
+        """Return a tensor of the shape of `x`."""
         return torch.where(self.kept, x, 0)

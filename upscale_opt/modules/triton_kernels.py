@@ -1,6 +1,6 @@
-"""A pointwise convolution that picks its input channels itself, as a Triton kernel: no gathered tensor is written.
+"""A Triton kernel of a pointwise convolution that selects its input channels. It writes no gathered tensor to memory.
 
-Imported on first use only, since Triton is optional; `upscale_opt.modules.gather_convolution` decides when that is.
+Triton is optional, so `upscale_opt.modules.gather_convolution` imports this module only when it needs the kernel.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from triton.testing import do_bench
 def convolve(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, index: torch.Tensor, channels_last: bool
 ) -> torch.Tensor:
-    """``conv2d(x.index_select(1, index), weight, bias)`` in one launch, summed in float32.
+    """Compute ``conv2d(x.index_select(1, index), weight, bias)`` in one kernel launch, with sums in float32.
 
-    Nothing is checked: an index outside the channels of `x` reads foreign memory.
+    Arguments are not checked. An index outside the channels of `x` reads memory outside the tensor.
 
     Parameters
     ----------
     x
-        float32, float16 or bfloat16, shape (batch, channels, height, width), of any strides, not empty.
+        float32, float16 or bfloat16, shape (batch, channels, height, width), any strides, not empty.
     weight
         The same dtype, shape (output channels, len(index), 1, 1).
     bias
         The same dtype, shape (output channels,), or None.
     index
-        int64, shape (input channels of the convolution,): channels of `x`, in any order, also repeated.
+        int64, shape (input channels of the convolution,): channels of `x`, in any order. Channels may repeat.
     channels_last
-        Memory format of the result, shape (batch, output channels, height, width).
+        Whether the result, of shape (batch, output channels, height, width), is in channels_last.
     """
     out, grid, arguments, constants = _launch(x, weight, bias, index, channels_last)
     _tuned_kernel[grid](*arguments, **constants)
@@ -45,7 +45,7 @@ def convolve(
 def gather_convolution(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, index: torch.Tensor, channels_last: bool
 ) -> torch.Tensor:
-    """`convolve` as an operator that torch.compile sees through."""
+    """Run `convolve` as an operator whose Triton kernel is visible to torch.compile."""
     out, grid, arguments, constants = _launch(x, weight, bias, index, channels_last)
     wrap_triton(_tuned_kernel)[grid](*arguments, **constants)
     return out
@@ -54,10 +54,10 @@ def gather_convolution(
 def _launch(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, index: torch.Tensor, channels_last: bool
 ) -> tuple[torch.Tensor, Callable[[dict[str, int]], tuple[int]], tuple[Any, ...], dict[str, Any]]:
-    """The output, the grid, and the arguments of the kernel.
+    """Return the output tensor, the grid, the arguments of the kernel and its constants.
 
-    Pixels are numbered (outer, inner, pixel) by as few numbers as the strides of both tensors allow: a block of
-    pixels lies within one (outer, inner), so one axis for everything leaves no block half empty.
+    Pixels have up to three indices: (outer, inner, pixel). The strides of both tensors decide which axes can be merged.
+    A block of pixels lies within one pair (outer, inner), so fewer axes mean fewer partly empty blocks.
     """
     batch, _, height, width = x.shape
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -97,7 +97,7 @@ def _kernel(  # type: ignore[no-untyped-def]
     num_channels,
     num_inner,
     num_pixels,
-    size,  # the number of bits of the number of pixels: one choice of blocks per power of two
+    size,  # bit length of the total number of pixels, so that the tuning runs once per power of two
     x_outer,
     x_inner,
     x_channel,
@@ -114,7 +114,7 @@ def _kernel(  # type: ignore[no-untyped-def]
     BLOCK_PIXELS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
 ):
-    """One block of outputs by pixels; neighbours in the grid share their pixels, which stay in the cache."""
+    """Compute one block of outputs by pixels. Neighbours in the grid read the same pixels, which stay in the cache."""
     program = tl.program_id(0)
     num_output_blocks = tl.cdiv(num_outputs, BLOCK_OUTPUTS)
     num_pixel_blocks = tl.cdiv(num_pixels, BLOCK_PIXELS)
@@ -167,11 +167,11 @@ _CONFIGS = [
 
 
 def _milliseconds(call: Callable[[], Any], quantiles: Sequence[float]) -> list[float]:
-    """Times of a configuration: shorter than Triton's own, since a network has many shapes."""
+    """Time one configuration. The measurement is shorter than Triton's default, because a network has many shapes."""
     return do_bench(call, warmup=5, rep=20, quantiles=quantiles)
 
 
-# Triton's interpreter runs where there is nothing to time: it must have no choice.
+# Triton's interpreter has nothing to time, so it gets only one configuration.
 _tuned_kernel = triton.autotune(
     configs=_CONFIGS if isinstance(_kernel, JITFunction) else _CONFIGS[:1],
     key=["num_outputs", "num_channels", "size", "x_pixel"],

@@ -1,4 +1,4 @@
-"""Rules of attention: what enters and leaves may be permuted, what happens inside is left alone."""
+"""Rules of attention. The channels of inputs and outputs may move; the channels inside keep their positions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from upscale_opt.channels.table import Layout
 
 
 def multi_head_attention(flow: Flow, node: fx.Node) -> Value:
-    """``nn.MultiheadAttention``: reads all channels of its inputs, in any order, and computes new ones."""
+    """``nn.MultiheadAttention`` needs all channels of its inputs, in any order, and computes new channels."""
     module = flow.module(node)
     inputs = [flow.argument(node, name) for name in ("query", "key", "value")]
     if not all(flow.is_tensor(x) for x in inputs) or module.bias_k is not None:
@@ -37,7 +37,7 @@ def multi_head_attention(flow: Flow, node: fx.Node) -> Value:
 
 
 def shifted_window_attention(flow: Flow, node: fx.Node) -> Value:
-    """torchvision's function of that name (Swin), with its weights as arguments."""
+    """torchvision's ``shifted_window_attention`` (Swin), a function that gets its weights as arguments."""
     names = ("input", "qkv_weight", "proj_weight")
     source, qkv, projection = (flow.argument(node, name) for name in names)
     bias = flow.argument(node, "proj_bias")
@@ -62,7 +62,7 @@ def shifted_window_attention(flow: Flow, node: fx.Node) -> Value:
 
 
 def patch_merging(flow: Flow, node: fx.Node) -> Value:
-    """torchvision's ``_patch_merging_pad`` (Swin): four neighbouring pixels' channels, one after the other."""
+    """torchvision's ``_patch_merging_pad`` (Swin) concatenates the channels of four neighbouring pixels."""
     source = flow.source(node)
     x = flow.layout(source)
     if x is None:

@@ -1,4 +1,4 @@
-"""Rules of operators that treat every entry, or every pixel, of every channel alike."""
+"""Rules of operators that compute entry by entry or channel by channel, such as activations, pooling, reductions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from upscale_opt.channels.table import Layout
 
 
 def elementwise(flow: Flow, node: fx.Node) -> Value:
-    """Operands with channels at the same broadcast position are tied; parameters there follow."""
+    """Elementwise operators tie the channels of operands at the same broadcast position. Parameters there follow."""
     if not flow.is_tensor(node):
         return computed(flow, node)
     operands = [operand for operand in node.all_input_nodes if flow.is_tensor(operand)]
@@ -42,19 +42,19 @@ def elementwise(flow: Flow, node: fx.Node) -> Value:
         if len(channels) == width:
             flow.table.tie(result, channels)
         else:
-            # One channel, broadcast over all: it must stay.
+            # A single channel is broadcast over all others, so it must not be removed.
             flow.table.need(channels)
     return Layout(ndim - position, result)
 
 
 def same(flow: Flow, node: fx.Node) -> Value:
-    """The output is the input, stored differently perhaps."""
+    """The output has the values of the input. Only memory layout, dtype or device may differ."""
     value = flow.value(flow.source(node))
     return flow.opaque(node, reads=()) if value is None else value
 
 
 def pooling(num_spatial: int) -> Callable[[Flow, fx.Node], Value]:
-    """Spatial operators over the last `num_spatial` axes leave the channels alone."""
+    """Spatial operators over the last `num_spatial` axes: the channels pass unchanged."""
 
     def rule(flow: Flow, node: fx.Node) -> Value:
         return _spatial(flow, node, num_spatial)
@@ -64,13 +64,13 @@ def pooling(num_spatial: int) -> Callable[[Flow, fx.Node], Value]:
 
 
 def resize(flow: Flow, node: fx.Node) -> Value:
-    """``interpolate`` and ``Upsample`` work on all axes from the third on."""
+    """``interpolate`` and ``Upsample`` change the third and all later axes. The channels pass unchanged."""
     source = flow.source(node)
     return _spatial(flow, node, len(flow.shape(source)) - 2) if flow.is_tensor(source) else flow.unknown(node)
 
 
 def pad(flow: Flow, node: fx.Node) -> Value:
-    """Padding of other axes leaves the channels alone."""
+    """Padding of axes other than the channel axis: the channels pass unchanged."""
     if node.op == "call_module":
         padding = flow.module(node).padding
         amounts = padding if isinstance(padding, tuple) else (padding,) * 2
@@ -97,17 +97,17 @@ def _spatial(flow: Flow, node: fx.Node, num_spatial: int) -> Value:
 
 
 def reduction(flow: Flow, node: fx.Node) -> Value:
-    """Over other axes the channels stay; over the channel axis all of them are needed, in any order."""
+    """A reduction over the channel axis needs all channels, in any order. Over other axes the channels pass."""
     return _reduce(flow, node, flow.argument(node, "dim"), flow.argument(node, "keepdim", False))
 
 
 def norm(flow: Flow, node: fx.Node) -> Value:
-    """As `reduction`; the order of the norm does not matter."""
+    """Same as `reduction`. The order ``p`` of the norm does not matter."""
     return _reduce(flow, node, flow.argument(node, "dim"), flow.argument(node, "keepdim", False))
 
 
 def deviation(flow: Flow, node: fx.Node) -> Value:
-    """``var`` and ``std``: as `reduction`, if the axes are named."""
+    """``var`` and ``std``: same as `reduction`."""
     return _reduce(flow, node, flow.argument(node, "dim"), flow.argument(node, "keepdim", False))
 
 
@@ -119,7 +119,7 @@ def _reduce(flow: Flow, node: fx.Node, dims: Any, keep: Any) -> Value:
     if x is None:
         return flow.unknown(node)
     ndim = len(flow.shape(source))
-    listed = [dims] if type(dims) is int else dims or range(ndim)  # no axes mean all of them
+    listed = [dims] if type(dims) is int else dims or range(ndim)  # without axes, the operator reduces all
     if type(keep) is not bool or isinstance(listed, fx.Node) or not all(type(d) is int for d in listed):
         return flow.unknown(node)
     axes = {d % ndim for d in listed}
@@ -130,7 +130,7 @@ def _reduce(flow: Flow, node: fx.Node, dims: Any, keep: Any) -> Value:
 
 
 def extremum(flow: Flow, node: fx.Node) -> Value:
-    """``max`` and ``min``: of two tensors, of everything, or values and indices along a dimension."""
+    """``max`` and ``min``: of two tensors, of all entries of a tensor, or values and indices along a dimension."""
     others = [operand for operand in node.all_input_nodes[1:] if flow.is_tensor(operand)]
     if others:
         return elementwise(flow, node)
@@ -141,7 +141,7 @@ def extremum(flow: Flow, node: fx.Node) -> Value:
         return flow.unknown(node)
     ndim = len(flow.shape(flow.source(node)))
     if type(dim) is not int or dim % ndim == x.axis:
-        # The index of the largest channel depends on their order.
+        # The index of the largest channel depends on the order of the channels.
         return flow.unknown(node)
     keep = flow.argument(node, "keepdim", False)
     result = Layout(x.axis if keep else x.axis - (dim % ndim < x.axis), x.channels)

@@ -1,4 +1,4 @@
-"""Rules of normalisations and other operators whose parameters follow the channels they work on."""
+"""Rules of normalisations and of other operators whose parameters follow the channels of the input."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from upscale_opt.channels.flow import Flow
 
 
 def batch_norm(flow: Flow, node: fx.Node) -> Value:
-    """Batch and instance normalisation: statistics and affine parameters follow the channels."""
+    """Batch and instance normalisation: statistics and affine parameters follow the channels of the input."""
     x = flow.channels(node, flow.source(node), 1)
     if x is None or len(x) != flow.module(node).num_features:
         return flow.unknown(node)
@@ -24,7 +24,7 @@ def batch_norm(flow: Flow, node: fx.Node) -> Value:
 
 
 def functional_batch_norm(flow: Flow, node: fx.Node) -> Value:
-    """As a module in eval mode, if statistics, weight and bias are those of the network."""
+    """Same as `batch_norm` in eval mode, if statistics, weight and bias are tensors of the network."""
     names = ("running_mean", "running_var", "weight", "bias")
     given = [flow.argument(node, name) for name in names]
     parameters = [tensor for tensor in given if tensor is not None]
@@ -40,7 +40,7 @@ def functional_batch_norm(flow: Flow, node: fx.Node) -> Value:
 
 
 def layer_norm(flow: Flow, node: fx.Node) -> Value:
-    """Over the last axes: all channels are needed, in any order; parameters follow."""
+    """Layer normalisation over the last axes: no channel may be removed, any order is fine, parameters follow."""
     module = flow.module(node)
     names = {"weight": f"{node.target}.weight", "bias": f"{node.target}.bias"}
     names = {kind: name for kind, name in names.items() if getattr(module, kind, None) is not None}
@@ -48,7 +48,7 @@ def layer_norm(flow: Flow, node: fx.Node) -> Value:
 
 
 def functional_layer_norm(flow: Flow, node: fx.Node) -> Value:
-    """As a module, if weight and bias are parameters of the network."""
+    """Same as `layer_norm`, if weight and bias are parameters of the network."""
     shape = flow.argument(node, "normalized_shape")
     given = [flow.argument(node, name) for name in ("weight", "bias")]
     parameters = [tensor for tensor in given if tensor is not None]
@@ -81,7 +81,7 @@ def _layer_norm(flow: Flow, node: fx.Node, num_axes: int, parameters: list[str])
 
 
 def group_norm(flow: Flow, node: fx.Node) -> Value:
-    """Groups stay where they are, and none of their channels is removed; within them channels may move."""
+    """Group normalisation: channels may move only within their group, and none may be removed."""
     module = flow.module(node)
     x = flow.channels(node, flow.source(node), 1)
     if x is None or len(x) != module.num_channels:
@@ -93,7 +93,7 @@ def group_norm(flow: Flow, node: fx.Node) -> Value:
 
 
 def functional_group_norm(flow: Flow, node: fx.Node) -> Value:
-    """As a module, if weight and bias are parameters of the network."""
+    """Same as `group_norm`, if weight and bias are parameters of the network."""
     groups = flow.argument(node, "num_groups")
     given = [flow.argument(node, name) for name in ("weight", "bias")]
     parameters = [tensor for tensor in given if tensor is not None]
@@ -109,12 +109,12 @@ def functional_group_norm(flow: Flow, node: fx.Node) -> Value:
 
 
 def local_response_norm(flow: Flow, node: fx.Node) -> Value:
-    """Looks at neighbouring channels: they stay where they are."""
+    """Local response normalisation reads neighbouring channels, so all of them are pinned."""
     return flow.unknown(node, "local response normalisation looks at neighbouring channels")
 
 
 def prelu(flow: Flow, node: fx.Node) -> Value:
-    """One slope for all channels, or one each, which follows."""
+    """PReLU has one slope for all channels, or one slope per channel. In the second case the slopes follow channels."""
     if node.op == "call_module":
         name = f"{node.target}.weight"
     else:
@@ -135,7 +135,7 @@ def prelu(flow: Flow, node: fx.Node) -> Value:
 
 
 def softmax(flow: Flow, node: fx.Node) -> Value:
-    """Over the channels all of them are needed, in any order; over other axes they pass."""
+    """Softmax over the channel axis needs all channels, in any order. Over other axes the channels pass unchanged."""
     source = flow.source(node)
     layout = flow.layout(source)
     dim: Any = flow.module(node).dim if node.op == "call_module" else flow.argument(node, "dim")
@@ -149,7 +149,7 @@ def softmax(flow: Flow, node: fx.Node) -> Value:
 
 
 def normalize(flow: Flow, node: fx.Node) -> Value:
-    """``normalize``: as softmax, but along axis 1 by default."""
+    """``normalize`` has the rule of softmax, but axis 1 is the default."""
     source = flow.source(node)
     layout = flow.layout(source)
     dim = flow.argument(node, "dim", 1)
@@ -163,7 +163,7 @@ def normalize(flow: Flow, node: fx.Node) -> Value:
 
 
 def _separate(flow: Flow, x: np.ndarray, groups: int) -> bool:
-    """Keep groups apart and whole; False if one ends within a channel."""
+    """Forbid moves between groups and removals of channels. Return False if a group ends within a channel."""
     borders = [g * len(x) // groups for g in range(1, groups)]
     if any(through_channel(x, border) for border in borders):
         return False

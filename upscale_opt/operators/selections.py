@@ -1,4 +1,4 @@
-"""Rules of operators that cut tensors up and put them together: slices, chunk, split, unbind, cat, stack."""
+"""Rules of operators that split tensors or join them: slices, chunk, split, unbind, cat, stack."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from upscale_opt.operators.sizes import take_size
 
 
 def concat(flow: Flow, node: fx.Node) -> Value:
-    """Along the channel axis the channels are concatenated; along another axis they are tied."""
+    """A concat along the channel axis concatenates the channels. A concat along another axis ties them."""
     tensors, dim = flow.argument(node, "tensors", ()), flow.argument(node, "dim", 0)
     if not isinstance(tensors, (tuple, list)) or type(dim) is not int or not all(map(flow.is_tensor, tensors)):
         return flow.unknown(node)
@@ -34,7 +34,7 @@ def concat(flow: Flow, node: fx.Node) -> Value:
 
 
 def stack(flow: Flow, node: fx.Node) -> Value:
-    """The tensors lie along a new axis: their channels are tied."""
+    """A stack puts tensors along a new axis and ties their channels."""
     tensors, dim = flow.argument(node, "tensors", ()), flow.argument(node, "dim", 0)
     if not isinstance(tensors, (tuple, list)) or type(dim) is not int or not all(map(flow.is_tensor, tensors)):
         return flow.unknown(node)
@@ -48,7 +48,7 @@ def stack(flow: Flow, node: fx.Node) -> Value:
 
 
 def _common_axis(flow: Flow, tensors: Any) -> int | None:
-    """The axis that all known layouts are on."""
+    """Return the axis of all known layouts. None if they have different axes, or if there are none."""
     if any(not isinstance(flow.value(tensor), (Layout, type(None))) for tensor in tensors):
         return None
     axes = {layout.axis for tensor in tensors if (layout := flow.layout(tensor)) is not None}
@@ -71,7 +71,7 @@ def _entries_per_channel(channels: np.ndarray) -> int:
 
 
 def get_item(flow: Flow, node: fx.Node) -> Value:
-    """One of several tensors, a length, or a slice; slices with constant bounds cut the channels."""
+    """``x[index]`` takes one of several tensors, a length, or a slice. Slices with constant bounds cut the channels."""
     source, index = flow.source(node), node.args[1]
     if source.name in flow.sizes:
         return take_size(flow, node, source, index)
@@ -99,7 +99,7 @@ def _slice(flow: Flow, node: fx.Node, source: fx.Node, x: Layout, index: Any) ->
         entries[dots : dots + 1] = [slice(None)] * (ndim - given + 1)
     if not all(isinstance(entry, slice) or entry is None or type(entry) is int for entry in entries):
         return flow.unknown(node)
-    # Which entry indexes the channel axis, and where that axis is in the result.
+    # Find the entry that indexes the channel axis, and the position of this axis in the result.
     places = [i for i, entry in enumerate(entries) if entry is not None]
     at: int | None = places[x.axis] if x.axis < len(places) else None
     ahead = entries[: len(entries) if at is None else at]
@@ -127,7 +127,7 @@ def _slice(flow: Flow, node: fx.Node, source: fx.Node, x: Layout, index: Any) ->
 
 
 def narrow(flow: Flow, node: fx.Node) -> Value:
-    """As a slice with constant bounds."""
+    """Same as a slice with constant bounds."""
     source = flow.source(node)
     dim, start, length = (flow.argument(node, name) for name in ("dim", "start", "length"))
     if flow.value(source) is None:
@@ -145,7 +145,7 @@ def narrow(flow: Flow, node: fx.Node) -> Value:
 
 
 def split(flow: Flow, node: fx.Node) -> Value:
-    """``chunk``, ``split``, ``tensor_split``: along the channel axis they cut, along others the channels pass."""
+    """``chunk``, ``split`` and ``tensor_split`` cut the channels along their axis. Along other axes channels pass."""
     source, dim = flow.source(node), flow.argument(node, "dim", 0)
     x = flow.layout(source)
     if x is None:
@@ -161,7 +161,7 @@ def split(flow: Flow, node: fx.Node) -> Value:
 
 
 def unbind(flow: Flow, node: fx.Node) -> Value:
-    """Takes an axis apart: not that of the channels."""
+    """``unbind`` splits a tensor along an axis. Along the channel axis it is not supported, and pins the channels."""
     source, dim = flow.source(node), flow.argument(node, "dim", 0)
     x = flow.layout(source)
     if x is None:

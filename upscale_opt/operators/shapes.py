@@ -1,4 +1,4 @@
-"""Rules of operators that rearrange a tensor: permute, transpose, reshape and their kin, and the channel shuffle."""
+"""Rules of operators that rearrange a tensor, such as permute, transpose and reshape, and of the channel shuffle."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from upscale_opt.channels.lengths import with_lengths
 from upscale_opt.channels.table import Layout, Scattered
 
 MOST_FOLLOWED = 2**25
-"""A tensor with more elements whose channel axis is split is not followed any further."""
+"""If the channel axis is split, a tensor with more elements is not followed any further."""
 
 
 def permute(flow: Flow, node: fx.Node) -> Value:
-    """The channel axis moves."""
+    """``permute`` moves the channel axis."""
     given: Any = flow.module(node).dims if node.op == "call_module" else node.args[1:]
     dims = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
     return _transpose(flow, node, dims)
 
 
 def transpose(flow: Flow, node: fx.Node) -> Value:
-    """Two axes change places."""
+    """``transpose`` swaps two axes."""
     first, second = flow.argument(node, "dim0"), flow.argument(node, "dim1")
     source = flow.source(node)
     if type(first) is not int or type(second) is not int or not flow.is_tensor(source):
@@ -37,7 +37,7 @@ def transpose(flow: Flow, node: fx.Node) -> Value:
 
 
 def transpose_matrix(flow: Flow, node: fx.Node) -> Value:
-    """``t`` and ``T``: of a matrix."""
+    """``t`` transposes a matrix."""
     source = flow.source(node)
     if not flow.is_tensor(source) or len(flow.shape(source)) != 2:
         return flow.unknown(node)
@@ -59,7 +59,7 @@ def _transpose(flow: Flow, node: fx.Node, dims: Sequence[Any]) -> Value:
 
 
 def reshape(flow: Flow, node: fx.Node) -> Value:
-    """``view`` and ``reshape``: lengths that count channels are found again in an export."""
+    """``view`` and ``reshape``: lengths that count channels are registered, so that an export can adapt them."""
     result = _reshape(flow, node)
     if isinstance(result, Layout):
         return with_lengths(flow, node, result, node.args[1:])
@@ -67,12 +67,12 @@ def reshape(flow: Flow, node: fx.Node) -> Value:
 
 
 def flatten(flow: Flow, node: fx.Node) -> Value:
-    """A flatten from the channel axis on gives every channel the size of what follows."""
+    """``flatten``: if it merges the channel axis with later axes, every channel gets several entries."""
     return _reshape(flow, node)
 
 
 def unflatten(flow: Flow, node: fx.Node) -> Value:
-    """Splits an axis: if it is that of the channels, they are followed until they are merged again."""
+    """``unflatten`` splits an axis. If it splits the channel axis, the channels are followed until they are merged."""
     result = _reshape(flow, node)
     if isinstance(result, Layout):
         source = flow.layout(flow.source(node))
@@ -83,7 +83,7 @@ def unflatten(flow: Flow, node: fx.Node) -> Value:
 
 
 def squeeze(flow: Flow, node: fx.Node) -> Value:
-    """Axes of length 1 vanish; the channels must not become one of them."""
+    """``squeeze`` removes axes of length 1. No channel may be removed, so that the channel axis keeps its length."""
     for layout in [flow.layout(flow.source(node))]:
         if layout is not None:
             flow.table.need(layout.channels)
@@ -91,12 +91,12 @@ def squeeze(flow: Flow, node: fx.Node) -> Value:
 
 
 def unsqueeze(flow: Flow, node: fx.Node) -> Value:
-    """A new axis of length 1."""
+    """``unsqueeze`` adds an axis of length 1."""
     return _reshape(flow, node)
 
 
 def channel_shuffle(flow: Flow, node: fx.Node) -> Value:
-    """Interleaves groups of channels: an export selects them in whatever order suits its readers."""
+    """A channel shuffle interleaves groups of channels. An export replaces it by a selection, in any order."""
     source = flow.source(node)
     groups = flow.module(node).groups if node.op == "call_module" else flow.argument(node, "groups")
     if flow.value(source) is None:
@@ -109,12 +109,12 @@ def channel_shuffle(flow: Flow, node: fx.Node) -> Value:
 
 
 def pixel_shuffle(flow: Flow, node: fx.Node) -> Value:
-    """Spreads groups of neighbouring channels over pixels, or gathers them: they stay where they are."""
+    """``pixel_shuffle`` and ``pixel_unshuffle`` combine neighbouring channels and pixels, so channels are pinned."""
     return flow.unknown(node, f"{flow.operator(node)} groups neighbouring channels")
 
 
 def gather(flow: Flow, node: fx.Node) -> Value:
-    """A selection in the input of a model that is an export itself: it may select in any order."""
+    """A `Gather` in a model that is an export itself. A new export may select its channels in any order."""
     source, module = flow.source(node), flow.module(node)
     if flow.value(source) is None:
         return flow.opaque(node)
@@ -125,7 +125,7 @@ def gather(flow: Flow, node: fx.Node) -> Value:
 
 
 def expand(flow: Flow, node: fx.Node) -> Value:
-    """Other axes are repeated; a channel axis keeps its length."""
+    """``expand`` repeats axes other than the channel axis, which keeps its length."""
     source = flow.source(node)
     if flow.value(source) is None:
         return flow.opaque(node)
@@ -140,7 +140,7 @@ def expand(flow: Flow, node: fx.Node) -> Value:
 
 
 def expand_as(flow: Flow, node: fx.Node) -> Value:
-    """The channels of both tensors are tied; a tensor without their axis is repeated for as many as there are."""
+    """``expand_as`` ties the channels of both tensors. A tensor without a channel axis is repeated for all channels."""
     source, other = flow.source(node), flow.argument(node, "other")
     layouts = [flow.layout(x) for x in (source, other)]
     missing = len(flow.shape(node)) - len(flow.shape(source))
@@ -161,7 +161,7 @@ def expand_as(flow: Flow, node: fx.Node) -> Value:
 
 
 def repeat(flow: Flow, node: fx.Node) -> Value:
-    """Along the channel axis: the channels one time after the other."""
+    """``repeat``: along the channel axis, the whole list of channels is repeated."""
     source = flow.source(node)
     if flow.value(source) is None:
         return flow.opaque(node)
@@ -200,10 +200,10 @@ def _reshape(flow: Flow, node: fx.Node) -> Value:
 
 
 def merged_axis(before: Sequence[int], after: Sequence[int], axis: int) -> tuple[int, int, int] | None:
-    """Where the channel axis is after a reshape: (axis, outer, inner), None if it is split.
+    """Return (axis, outer, inner): the position of the channel axis after a reshape. None if the axis is split.
 
-    Each entry is then repeated `inner` times, and all of them `outer` times. The first axis, the batch, is never merged
-    into others, since its length changes.
+    Along this axis each channel is repeated `inner` times, and the whole list of channels `outer` times. The first
+    axis, the batch, is never merged into other axes, because its length changes.
 
     Examples
     --------
@@ -231,7 +231,7 @@ def merged_axis(before: Sequence[int], after: Sequence[int], axis: int) -> tuple
 
 
 def _moved(flow: Flow, node: fx.Node, value: Scattered, places: np.ndarray) -> Value:
-    """A further rearrangement; if it is one of the channels only, an export can select them."""
+    """Return the value after a further rearrangement. If only channels were rearranged, register a selection."""
     axis, shape = value.layout.axis, flow.shapes[value.origin]
     if places.shape == shape:
         step = math.prod(shape[axis + 1 :])
@@ -245,7 +245,7 @@ def _moved(flow: Flow, node: fx.Node, value: Scattered, places: np.ndarray) -> V
 
 
 def _is_only_use(flow: Flow, node: fx.Node, origin: str) -> bool:
-    """Whether what lies between a tensor and a rearrangement of it is used for nothing else (lengths do not count)."""
+    """Whether the nodes between a tensor and its rearrangement have no other users. Uses of lengths do not count."""
     between = flow.source(node)
     while between.name != origin:
         others = [user for user in between.users if user is not node and user.name not in flow.sizes]

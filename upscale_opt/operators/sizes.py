@@ -1,7 +1,7 @@
-"""Rules of lengths: ``x.shape`` and what is computed from it.
+"""Rules of lengths: ``x.shape`` and values computed from it.
 
-A length that counts channels may be used where an export keeps it right (as the length of the very axis it was taken
-from); anything else pins the channels, which `pin_counted` does once the whole network has been seen.
+A length that counts channels may be used where it stays correct in an export: as the length of the same axis. Any
+other use pins the channels. `pin_counted` does this after the pass over the whole network.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HARMLESS = ("dtype", "device", "ndim", "requires_grad", "is_cuda", "layout", "is
 
 
 def get_attribute(flow: Flow, node: fx.Node) -> Value:
-    """``x.shape``, ``x.T`` and attributes that do not depend on the channels."""
+    """``getattr``: ``x.shape``, and attributes that do not depend on the channels. All others are unknown."""
     name = node.args[1]
     if name in HARMLESS:
         return None
@@ -29,7 +29,7 @@ def get_attribute(flow: Flow, node: fx.Node) -> Value:
 
 
 def shape_of(flow: Flow, node: fx.Node) -> Value:
-    """``x.shape``, ``x.size()``, ``x.size(dim)``: remembers which length counts which channels."""
+    """``x.shape``, ``x.size()`` and ``x.size(dim)``: remember which length counts which channels."""
     source = flow.source(node)
     value = flow.value(source)
     if not flow.is_tensor(source):
@@ -48,7 +48,7 @@ def shape_of(flow: Flow, node: fx.Node) -> Value:
 
 
 def take_size(flow: Flow, node: fx.Node, source: fx.Node, index: Any) -> Value:
-    """One length, or some of them, out of several."""
+    """Take one length, or a slice of lengths, out of a tuple of lengths."""
     sizes = flow.sizes[source.name]
     if not isinstance(sizes, tuple) or not isinstance(index, (int, slice)):
         return flow.unknown(node)
@@ -60,18 +60,18 @@ def take_size(flow: Flow, node: fx.Node, source: fx.Node, index: Any) -> Value:
 
 
 def counted_by(sizes: Any) -> np.ndarray:
-    """All channels that a length, or a tuple of lengths, counts."""
+    """Return all channels that a length, or a tuple of lengths, counts."""
     parts = [own for own in (sizes if isinstance(sizes, tuple) else (sizes,)) if own is not None]
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
 
 def pin_counted(flow: Flow) -> None:
-    """Pin channels whose number is used in a way that an export would not keep right."""
+    """Pin channels whose number is used in a way that would be wrong in an export."""
     rearranged = {selection.node for selection in flow.selections}
     dead: dict[str, bool] = {}
 
     def is_dead(node: fx.Node) -> bool:
-        """Whether an export does without the node, because a selection replaces what it leads to."""
+        """Whether an export does not need the node, because selections replace all nodes that use it."""
         if node.name not in dead:
             follows = isinstance(flow.values.get(node.name), Scattered)
             dead[node.name] = follows and all(user.name in rearranged or is_dead(user) for user in node.users)

@@ -1,4 +1,4 @@
-"""The table: operator -> rule. One entry teaches the tracer an operator."""
+"""The table from operators to rules. One new entry adds an operator."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _POOLING_FUNCTIONS = {
     2: (functional.max_pool2d, functional.avg_pool2d, functional.adaptive_avg_pool2d, functional.adaptive_max_pool2d),
     3: (functional.max_pool3d, functional.avg_pool3d, functional.adaptive_avg_pool3d, functional.adaptive_max_pool3d),
 }
-ELEMENTWISE_MODULES = (  # which treat every element by itself
+ELEMENTWISE_MODULES = (  # modules that compute every element independently
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.RReLU),
     *(nn.Sigmoid, nn.LogSigmoid, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.Hardshrink, nn.Softshrink),
     *(nn.Tanh, nn.Tanhshrink, nn.Softplus, nn.Softsign, nn.Threshold, nn.Identity),
@@ -98,7 +98,7 @@ MODULE_RULES: dict[type[nn.Module], Rule] = {
     Gather: shapes.gather,
     nn.MultiheadAttention: attention.multi_head_attention,
 }
-"""Exact module types (a subclass may do anything) to rules."""
+"""Module classes to rules. A subclass does not use its parent's rule, because it may do anything."""
 
 FUNCTION_RULES: dict[Callable[..., Any], Rule] = {
     **dict.fromkeys((functional.conv1d, functional.conv2d, functional.conv3d), weights.functional_convolution),
@@ -173,24 +173,25 @@ NAMED_RULES: dict[str, Rule] = {
     "torchvision.models.swin_transformer.shifted_window_attention": attention.shifted_window_attention,
     "torchvision.models.swin_transformer._patch_merging_pad": attention.patch_merging,
 }
-"""Functions of other packages to rules, by qualified name, so that these packages need not be imported."""
+"""Qualified names of functions of other packages to rules. These packages need not be imported."""
 
 
 def register(target: type[nn.Module] | Callable[..., Any] | str, rule: Rule) -> None:
-    """Teach the tracer an operator, or replace the rule it has.
+    """Add the rule of an operator, or replace its existing rule.
 
     Parameters
     ----------
     target
-        A module class (exactly this one, which torch.fx must treat as a leaf: those of torch.nn are), a function
-        (marked with `torch.fx.wrap`, or one of torch's), an autograd function, or the name of a tensor method.
+        One of four kinds of operators. A module class: the rule does not apply to subclasses. torch.fx must treat the
+        class as a leaf module, as it does for classes of torch.nn. A function that is marked with `torch.fx.wrap` or
+        belongs to torch. An autograd function. The name of a tensor method.
     rule
         The rule; see `upscale_opt.operators`.
 
     Raises
     ------
     ModelError
-        If the target is none of these.
+        If the target is of another kind.
     """
     if isinstance(target, str):
         METHOD_RULES[target] = rule
@@ -203,7 +204,7 @@ def register(target: type[nn.Module] | Callable[..., Any] | str, rule: Rule) -> 
 
 
 def rule_of(flow: Flow, node: fx.Node) -> Rule | None:
-    """The rule of the operator of a node; None if there is none."""
+    """Return the rule of a node's operator, or None if it has no rule."""
     if node.op == "call_module":
         module = flow.module(node)
         if isinstance(module, CustomFunction):

@@ -1,4 +1,4 @@
-"""Rules of convolutions and linear layers, as modules and as functions with parameters of the network."""
+"""Rules of convolutions and linear layers. They may be modules, or functions with parameters of the network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from upscale_opt.channels.flow import Flow
 
 
 def convolution(flow: Flow, node: fx.Node) -> Value:
-    """Reads its input and computes new channels; a depthwise one lets its channels pass."""
+    """A convolution reads its input and computes new channels. Through a depthwise one the channels pass unchanged."""
     module = flow.module(node)
     bias = None if module.bias is None else f"{node.target}.bias"
     if module.padding_mode != "zeros" and module.transposed:
@@ -20,7 +20,7 @@ def convolution(flow: Flow, node: fx.Node) -> Value:
 
 
 def functional_convolution(flow: Flow, node: fx.Node) -> Value:
-    """As a module, if weight and bias are parameters of the network."""
+    """Same as `convolution`, if weight and bias are parameters of the network."""
     transposed = "transpose" in flow.operator(node)
     groups = flow.argument(node, "groups", 1)
     given = [flow.argument(node, "weight"), flow.argument(node, "bias")]
@@ -37,7 +37,10 @@ def functional_convolution(flow: Flow, node: fx.Node) -> Value:
 
 
 def _filter(flow: Flow, node: fx.Node, given: list[Any], groups: int) -> Value:
-    """A depthwise convolution by weights that do not depend on the input, such as a blur: channels pass."""
+    """A depthwise convolution with fixed weights, such as a blur: the channels pass, and none may be removed.
+
+    Fixed weights do not depend on the network's input.
+    """
     source, weight = flow.source(node), given[0]
     if not flow.is_tensor(source) or not all(tensor is None or flow.is_fixed(tensor) for tensor in given):
         return flow.unknown(node)
@@ -51,7 +54,7 @@ def _filter(flow: Flow, node: fx.Node, given: list[Any], groups: int) -> Value:
         if own is None or len(own) != len(x):
             return flow.unknown(node)
         flow.table.tie(x, own)
-    flow.table.need(x)  # the number of groups is a constant of the code
+    flow.table.need(x)  # the number of groups is a constant in the code, so it cannot change
     return flow.passes(node, x, 1)
 
 
@@ -77,7 +80,7 @@ def _convolve(flow: Flow, node: fx.Node, weight: str, bias: str | None, groups: 
         if bias is not None:
             flow.follow(bias, 0, x)
         if node.op == "call_function":
-            # The number of groups is a constant of the code.
+            # The number of groups is a constant in the code, so it cannot change.
             flow.table.need(x)
         return flow.passes(node, x, axis)
     if groups > 1 and transposed:
@@ -88,13 +91,13 @@ def _convolve(flow: Flow, node: fx.Node, weight: str, bias: str | None, groups: 
 
 
 def linear(flow: Flow, node: fx.Node) -> Value:
-    """Reads its input along the last axis and computes new channels there."""
+    """A linear layer reads its input along the last axis and computes new channels on this axis."""
     bias = None if flow.module(node).bias is None else f"{node.target}.bias"
     return _multiply(flow, node, f"{node.target}.weight", bias)
 
 
 def functional_linear(flow: Flow, node: fx.Node) -> Value:
-    """As a module, if weight and bias are parameters of the network."""
+    """Same as `linear`, if weight and bias are parameters of the network."""
     given = [flow.argument(node, "weight"), flow.argument(node, "bias")]
     if not all(tensor is None or _is_attribute(tensor) for tensor in given) or given[0] is None:
         return flow.unknown(node)
@@ -111,7 +114,7 @@ def _multiply(flow: Flow, node: fx.Node, weight: str, bias: str | None) -> Value
     last = len(flow.shape(source)) - 1
     layout = flow.layout(source)
     if layout is not None and layout.axis != last:
-        # The same map for every channel.
+        # The layer applies the same linear map to every channel.
         flow.hold(weight, bias)
         return layout
     x = flow.channels(node, source, last)

@@ -1,7 +1,8 @@
-"""Cost tables without a measurement: an affine model of what a consumer does, for the objective `latency`.
+"""Cost tables without measurements: an affine model of a consumer's time, for the objective `latency`.
 
-`CostModel` is what `upscale_opt.extract` asks for a table per access; `AnalyticCosts` computes one from the consumer's
-shapes. It stands in where nothing was measured, and reports say "analytic". Knows no torch.
+`upscale_opt.extract` asks a `CostModel` for one table per access. `AnalyticCosts` computes the table from the
+consumer's shapes. It is used where nothing was measured, and reports call its tables "analytic". This module does not
+import torch.
 """
 
 from __future__ import annotations
@@ -17,27 +18,27 @@ from upscale_opt.errors import UpscaleError
 from upscale_opt.planning.layer_shapes import Layer
 
 GRID = 8
-"""Channels between two spans of a table. On such a grid a tick is at least an eighth of a nanosecond."""
+"""Step of a table in channels. With this step, a tick is at least an eighth of a nanosecond."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What a consumer does per call, apart from the number of channels it reads.
+    """The work of a consumer per call, independent of the number of channels that it reads.
 
     Attributes
     ----------
     input_elements
         Elements of the input per channel: batch times pixels.
     weight_elements
-        Elements of the weight per input channel: stored outputs times kernel (times features behind a flatten).
+        Elements of the weight per input channel: stored outputs times kernel (times features after a flatten).
     output_elements
         Elements of the output: batch times stored outputs times pixels.
     flops
-        Floating-point operations per input channel; a multiplication and an addition are two.
+        Floating-point operations per input channel. A multiplication and an addition count as two.
     element_bytes
         Size of one element.
     layer
-        The consumer's shape, for cost models that measure; None where nothing can be measured.
+        The consumer's shape, for cost models that measure. None if it cannot be measured.
 
     Raises
     ------
@@ -59,11 +60,11 @@ class Workload:
 
 
 class CostModel(Protocol):
-    """Where cost tables come from."""
+    """The source of cost tables."""
 
     @property
     def name(self) -> str:
-        """What reports say of the tables: ``analytic``."""
+        """Name of the tables in reports: ``analytic``."""
 
     def table(self, workload: Workload, *, kept: int, stored: int) -> CostTable:
         """The table of an access that keeps `kept` of the `stored` channels of its input."""
@@ -71,27 +72,29 @@ class CostModel(Protocol):
 
 @dataclass(frozen=True)
 class AnalyticCosts:
-    """Time as launch + bytes / bandwidth + operations / throughput: a stand-in for measured tables.
+    """Time as launch + bytes / bandwidth + operations / throughput. Used if there are no measured tables.
 
-    - Reading a span: one launch, the traffic of inputs, weights and outputs, and the operations. Affine in the span.
-    - A copy: one launch, and every kept channel read and written, at the bandwidth of a gather.
-    - Pieces: one launch, `piece_ns` per run, and the same traffic at full bandwidth. Offered up to the number of runs
-      from which the copy is no dearer.
+    - Reading a span: one launch, the traffic of inputs, weights and outputs, and the operations. The time is affine in
+      the span.
+    - A copy: one launch, and every kept channel is read and written, at the bandwidth of a gather.
+    - Pieces: one launch, `piece_ns` per run, and the same traffic at full bandwidth. The table has pieces only up to
+      the number of runs where they are still cheaper than the copy.
 
-    The defaults are round figures of one CPU core (PyTorch 2.13, float32, contiguous NCHW, batch size 1); `for_device`
-    chooses. Not modelled: the hidden copy of a channel slice in batches and in channels_last, caches, thread counts,
-    and what is special about a kernel (Winograd, a 1x1 convolution as a matrix product). Tables are concave.
+    The defaults are round figures of one CPU core (PyTorch 2.13, float32, contiguous NCHW, batch size 1). `for_device`
+    gives figures for other devices. The model leaves out the hidden copy of a channel slice in batches and in
+    channels_last. It also leaves out caches, thread counts, and special kernels (Winograd, a 1x1 convolution as a
+    matrix product). The tables are concave.
 
     Parameters
     ----------
     launch_ns
-        Nanoseconds to start one operator, whatever its size.
+        Nanoseconds to start one operator of any size.
     piece_ns
-        Further nanoseconds per run that is joined.
+        Additional nanoseconds per joined run.
     bytes_per_ns
         Memory bandwidth, bytes per nanosecond (= GB/s).
     gather_bytes_per_ns
-        The same for gathering channels by index.
+        Memory bandwidth of gathering channels by index, bytes per nanosecond.
     flops_per_ns
         Throughput, floating-point operations per nanosecond (= GFLOP/s).
 
@@ -128,12 +131,12 @@ class AnalyticCosts:
 
     @classmethod
     def for_device(cls, kind: str) -> AnalyticCosts:
-        """The defaults, or for ``cuda`` the order of magnitude of a data-centre GPU's data sheet.
+        """The default costs. For ``cuda``, figures of the order of magnitude of a data-centre GPU's data sheet.
 
         Parameters
         ----------
         kind
-            ``torch.device.type``; what is not known counts as a CPU.
+            ``torch.device.type``. An unknown type counts as a CPU.
         """
         return _GPU if kind == "cuda" else cls()
 
@@ -144,7 +147,7 @@ class AnalyticCosts:
         )
 
     def table(self, workload: Workload, *, kept: int, stored: int) -> CostTable:
-        """The table of an access, on multiples of 8 from the last one below `kept` to the first above `stored`.
+        """The table of an access, at the multiples of 8 from the last one <= `kept` to the first one >= `stored`.
 
         Parameters
         ----------
@@ -158,13 +161,13 @@ class AnalyticCosts:
         Returns
         -------
         CostTable
-            Whole nanoseconds, rounded up: the fixed part once, the part per channel once per 8 channels, so that
-            the costs lie on a line.
+            Whole nanoseconds, rounded up. The fixed part and the part per 8 channels are rounded separately, so all
+            costs lie on a line.
 
         Raises
         ------
         UpscaleError
-            If not 1 <= kept <= stored.
+            Unless 1 <= kept <= stored.
         """
         if not 1 <= kept <= stored:
             raise UpscaleError(f"an access keeps {kept} of {stored} channels; keep at least 1 and at most all")
@@ -179,7 +182,7 @@ class AnalyticCosts:
         return CostTable(read, copy, self._pieces(moved_bytes, copy, most=min(kept, stored - kept + 1)))
 
     def _pieces(self, moved_bytes: int, copy: int, *, most: int) -> Curve | None:
-        """The time to join 2 to at most `most` runs, as far as that is cheaper than the copy; None if it never is."""
+        """The time to join 2 to at most `most` runs, as long as it is below the copy's time. None if it never is."""
         fixed = self.launch_ns + ceil(Fraction(moved_bytes, self.bytes_per_ns))
         if self.piece_ns > 0:
             most = min(most, (copy - 1 - fixed) // self.piece_ns)

@@ -1,7 +1,7 @@
 """From a traced model and its masks to one ordering problem per segment.
 
-A segment is a connected component of blocks, of the consumers that read them, and of the groups of convolutions that
-may change places; it is named after its first producer in execution order.
+A segment is a connected component. It connects blocks, the consumers that read them, and groups of convolutions that
+may change places. It has the name of its first producer in execution order.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ def extract(
     padding: Mapping[str, np.ndarray] | None = None,
     costs: CostModel | None = None,
 ) -> Problems:
-    """The ordering problem of every segment.
+    """Extract the ordering problem of every segment.
 
     Parameters
     ----------
     graph
         The traced model.
     masks
-        A mask for every consumer (`upscale_opt.masking.input_masks.effective_masks`); one that is missing keeps
+        A mask for every consumer (`upscale_opt.masking.input_masks.effective_masks`). A consumer without a mask keeps
         everything.
     output_masks
         Masks of producers' output channels, by the name of their weight. Default: none.
     padding
         Block name to channels that are stored although no consumer keeps them. Default: none.
     costs
-        Where cost tables come from, for objectives that need them. Default: no tables.
+        Source of the cost tables, for objectives that need them. Default: no tables.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def extract(
     MaskError
         If a mask does not fit.
     ModelError
-        If a weight is NaN or infinite: no order of such a network can be verified.
+        If a weight is NaN or infinite. No order of such a network can be verified.
     """
     require_finite(graph)
     found = normalise_masks(graph, masks), normalise_output_masks(graph, output_masks or {})
@@ -70,7 +70,7 @@ def extract(
 
 
 def problems_of(masked: MaskedGraph, *, costs: CostModel | None = None) -> Problems:
-    """As `extract`, of a traced model with its masks."""
+    """Extract the problems, as `extract` does, from a `MaskedGraph`."""
     graph = masked.graph
     bundles = _bundles(masked)
     segments = _segments(masked, bundles)
@@ -123,7 +123,7 @@ def _of_read(masked: MaskedGraph, costs: CostModel | None) -> Callable[[Read], _
 
 
 def _of_write(masked: MaskedGraph, costs: CostModel | None) -> Callable[[Write], _Entry]:
-    """The access of a masked producer that is added to something, and the blocks it writes; None if it writes none."""
+    """The access of a masked producer whose output is added to a tensor, and its blocks. None if it writes nothing."""
     reads = {read.weight: read for read in masked.graph.reads}
 
     def entry(write: Write) -> _Entry:
@@ -152,7 +152,7 @@ def _numbers_in_segments(segments: np.ndarray) -> np.ndarray:
 
 
 def _requiring(graph: Graph, b: int, required: np.ndarray) -> Block:
-    """A block with the channels of it that are required; one that is pinned or not removable stores all anyway."""
+    """A block with its required channels. A block that is pinned or not removable stores all channels anyway."""
     block = graph.blocks[b]
     if block.pinned or not block.removable:
         return block
@@ -161,7 +161,7 @@ def _requiring(graph: Graph, b: int, required: np.ndarray) -> Block:
 
 
 def _bundles(masked: MaskedGraph) -> list[Bundle]:
-    """The bundles whose places matter to somebody, and whose groups store equally many channels."""
+    """The bundles whose places affect an access and whose groups all store equally many channels."""
     graph = masked.graph
     read = {b for blocks in _sequences(masked) for b in blocks}
     stored = np.add.reduceat(masked.stored, graph.offsets[:-1], dtype=np.int64) if graph.blocks else np.zeros(0)

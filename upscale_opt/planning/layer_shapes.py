@@ -1,4 +1,6 @@
-"""The shape of one call of a consumer, as plain data: what cost tables are measured for and looked up by. No torch."""
+"""The shape of one call of a consumer, as plain data: the key of measured cost tables. This module does not import
+torch.
+"""
 
 from __future__ import annotations
 
@@ -14,28 +16,29 @@ LINEAR = "Linear"
 
 @dataclass(frozen=True)
 class Layer:
-    """One call of a consumer with one group, and what stands in front of it and serves it alone.
+    """One call of a consumer with one group, with the operators before it that only this consumer uses.
 
     Attributes
     ----------
     kind
         ``Conv1d``, ``Conv2d``, ``Conv3d`` or ``Linear``.
     input_shape
-        Shape of the tensor it reads; the length of its channel axis is what the example had and does not matter.
+        Shape of the tensor it reads. The length of the channel axis is the length in the example and has no effect.
     axis
         The channel axis of that tensor.
     channel_size
-        Entries of that axis per channel: 1, or the spatial size behind a flatten.
+        Entries of that axis per channel: 1, or the spatial size after a flatten.
     outputs
         Number of output channels it computes.
     kernel, stride, padding, dilation
-        Of a convolution; empty for a linear layer.
+        Of a convolution. Empty for a linear layer.
     bias
-        Whether it has one.
+        Whether the layer has a bias.
     prologue
-        Class names of the modules, or names of the functions, that select nothing and serve it alone, in order.
+        The operators before the layer that only this layer uses, in order, without selections: class names of modules,
+        or names of functions.
     operands
-        Stored channels of every operand of the concat that it alone reads; empty without one.
+        Stored channels of every operand of the concat, if only this layer reads that concat. Otherwise empty.
     """
 
     kind: str
@@ -53,12 +56,12 @@ class Layer:
 
     @property
     def is_pointwise(self) -> bool:
-        """Whether it is a 1x1 convolution of images, which a matrix product can compute."""
+        """Whether it is a 1x1 convolution of images. A matrix product can compute it."""
         return self.kind == "Conv2d" and self.kernel == (1, 1) and self.padding == (0, 0) and len(self.input_shape) == 4
 
     @property
     def has_prologue(self) -> bool:
-        """Whether anything serves it alone, so that channels may be selected in front of that, or behind it."""
+        """Whether some operators serve this layer alone. Channels may then be selected before or after them."""
         return bool(self.prologue or self.operands)
 
     def __str__(self) -> str:
@@ -74,7 +77,7 @@ class Layer:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any], *, channelwise: bool = False) -> Layer:
-        """What `to_dict` made.
+        """Read a layer from the output of `to_dict`.
 
         Parameters
         ----------
@@ -86,7 +89,7 @@ class Layer:
         Raises
         ------
         ProblemError
-            If a field is missing, unknown or of another kind.
+            If a field is missing, unknown or of a wrong type.
         """
         reject_unknown_fields(raw, {field.name for field in fields(cls)}, "a layer")
         values: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Masks as files: JSON or safetensors, or the masks of a plan. No pickles, and no torch."""
+"""Mask files: JSON or safetensors, or the masks of a plan. This module reads no pickles and does not import torch."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".npy", ".npz")
 
 @entrance()
 def read_masks(path: str | Path) -> dict[str, Any]:
-    """Masks from a file, as `upscale_opt.normalise_masks` accepts them.
+    """Read masks from a file, in a form that `upscale_opt.normalise_masks` accepts.
 
-    A ``.safetensors`` file holds a Boolean tensor per weight. Any other file is JSON: an object of weight or module
-    names to lists of kept channels, or of Booleans, or a plan. Formats: docs/masks.md.
+    A ``.safetensors`` file has one Boolean tensor per weight. Any other file is JSON: a plan, or an object of weight or
+    module names to lists of kept channels or of Booleans. Formats: docs/masks.md.
 
     Raises
     ------
     MaskError
-        If the file cannot be read or holds something else. Pickles are refused: reading one may run any program.
+        If the file cannot be read or has no masks. Pickles are refused, because reading one may run any program.
     """
     path = Path(path)
     if path.suffix.lower() in PICKLES:
@@ -42,14 +42,16 @@ def read_masks(path: str | Path) -> dict[str, Any]:
 
 @entrance(masks=arrays_by_name)
 def write_masks(masks: Mapping[str, np.ndarray], path: str | Path) -> None:
-    """Write masks to a file: Boolean tensors if its name ends in ``.safetensors``, else JSON with lists of Booleans.
+    """Write masks to a file. The format is safetensors if the name ends in ``.safetensors``, else JSON.
+
+    A safetensors file has Boolean tensors. JSON has lists of Booleans.
 
     Parameters
     ----------
     masks
         Weight name to Boolean array.
     path
-        Where to.
+        The file to write.
     """
     path = Path(path)
     arrays = {name: np.ascontiguousarray(mask, dtype=bool) for name, mask in masks.items()}
@@ -97,7 +99,7 @@ def _from_json(content: bytes, path: Path) -> dict[str, Any]:
 
 
 def _require_mask(mask: Any, where: str) -> None:
-    """Raise unless a mask is a list of Booleans, or of channels, each once."""
+    """Raise an error unless a mask is a list of Booleans, or a list of different channels."""
     kinds = {type(own) for own in mask} if isinstance(mask, list) else {type(mask)}
     if not (kinds <= {bool} or kinds <= {int}):
         raise MaskError(f"{where} must be a list of kept channels, or one of Booleans")

@@ -1,4 +1,4 @@
-"""What the fields of a plan must be, checked when a `upscale_opt.Plan` is made."""
+"""Checks of the fields of a plan. They run when a `upscale_opt.Plan` is made."""
 
 from __future__ import annotations
 
@@ -33,4 +33,4 @@ PLAN_FIELDS: dict[str, Check] = {
     "places": named_values(a_text, "the block in its place", "block", PlanError),
     "model": optional(REFERENCE),
 }
-"""Field to check."""
+"""Field name to its check."""

@@ -24,7 +24,7 @@ from upscale_opt.tracing.fingerprints import fingerprints_from_dict, fingerprint
 
 @entrance()
 def write_plan(plan: Plan, path: str | Path) -> None:
-    """Write a plan to a file, atomically.
+    """Write a plan to a file. The write is atomic.
 
     Raises
     ------
@@ -52,7 +52,8 @@ def read_plan(path: str | Path) -> Plan:
     Raises
     ------
     PlanError
-        If the file cannot be read, is newer than this program, or a field is wrong; the message names the field.
+        If the file cannot be read, if it is newer than this program, or if a field is wrong. The message names the
+        field.
     """
     try:
         document = read_json(path, file_format=PLAN_FORMAT, version=PLAN_VERSION)
@@ -65,7 +66,7 @@ def read_plan(path: str | Path) -> Plan:
 
 
 def plan_to_dict(plan: Plan) -> dict[str, Any]:
-    """The JSON object of a plan, with plain Python values only."""
+    """Convert a plan to a JSON object, with plain Python values only."""
     model = None
     if plan.model is not None:
         model = {
@@ -89,7 +90,7 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
 
 
 def _readings_to_dict(readings: Mapping[str, Reading]) -> dict[str, Any]:
-    """Four fields, since they came one after the other: what readings add to their modes."""
+    """The readings as four fields. Later format versions added the three fields after the modes."""
     late = any(own.late for own in readings.values())
     return {
         "reads": {name: own.mode for name, own in readings.items()},
@@ -104,12 +105,12 @@ def _masks_to_dict(masks: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def plan_from_dict(document: dict[str, Any]) -> Plan:
-    """The plan of a JSON object.
+    """Read a plan from a JSON object.
 
     Raises
     ------
     ProblemError
-        If a field is missing or wrong; the message names it.
+        If a field is missing or wrong. The message names it.
     """
     require_plan_fields(document, "the plan")
     raw_model = require_field(document, "model", (dict, type(None)), "the plan")
@@ -152,7 +153,7 @@ def plan_from_dict(document: dict[str, Any]) -> Plan:
 
 
 def _readings_from_dict(document: dict[str, Any]) -> tuple[dict[str, int], dict[str, str], frozenset[str] | None]:
-    """What version 4 added: widths, kernels and slices."""
+    """The fields that version 4 added: widths, kernels and slices."""
     widths = require_field(document, "widths", dict, "the plan")
     for name, width in widths.items():
         if type(width) is not int or not 1 <= width <= MAX_SIZE:

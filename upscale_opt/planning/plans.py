@@ -1,7 +1,7 @@
 """The plan: the orders, read modes and masks of one model, as plain data with a file format.
 
-A plan is what an export needs besides the model, and what re-creates a pruned model from its architecture and a
-state_dict. It can be computed on one machine and used on another that has no OR-Tools. Format: docs/formats.md.
+An export needs a model and a plan. With a plan, a pruned model can be rebuilt from its architecture and a state_dict. A
+plan can be computed on one machine and used on another machine without OR-Tools. Format: docs/formats.md.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ class Plan:
     masks
         Weight name to Boolean array, True = kept, for every consumer.
     orders
-        Block name to int64 array: the channels stored, in order.
+        Block name to int64 array: the stored channels, in order.
     readings
-        Access name to how it is read, or to its read mode alone. All calls of one consumer read the same columns of
-        its weight: if one of them over-reads, all do, and the widest range is read by all.
+        Access name to `Reading`, or to its read mode alone. All calls of one consumer read the same columns of its
+        weight. If one call over-reads, all calls over-read, with the widest range.
     model
-        How to build the model, if that is known.
+        How to build the model, if known.
     output_masks
         Weight name to Boolean array, True = kept, for every producer whose output channels are masked.
     places
-        Block name to the name of the block that takes its place, where groups of convolutions have changed places.
+        Block name to the name of the block that takes its place, if groups of convolutions have changed places.
     fixed
         Name to fingerprint of the values that the traced code holds for (`Graph.fixed`), which no state_dict brings
         along; `upscale_opt.load` wants them to be the same. Empty if they are not known.
@@ -58,7 +58,7 @@ class Plan:
     Raises
     ------
     PlanError
-        If a field is no mapping of names, or a mask no Boolean array.
+        If a field is not a mapping of names, or a mask is not a Boolean array.
     """
 
     masks: Mapping[str, np.ndarray]
@@ -79,19 +79,19 @@ class Plan:
         object.__setattr__(self, "readings", agreed)
 
     def with_readings(self, names: Iterable[str] | None = None, **changes: Any) -> Plan:
-        """The same with some accesses read otherwise.
+        """A copy of the plan where some accesses have changed readings.
 
         Parameters
         ----------
         names
-            Of accesses. Default: all.
+            Names of accesses. Default: all.
         changes
             Fields of `Reading` and their new values.
 
         Raises
         ------
         PlanError
-            If the plan has no such access, or a value is none of the field's.
+            If the plan has no such access, or a value is invalid for its field.
 
         Examples
         --------
@@ -108,7 +108,7 @@ class Plan:
         return replace(self, readings={**self.readings, **changed})
 
     def count(self, mode: str) -> int:
-        """How many accesses have a read mode."""
+        """Number of accesses with this read mode."""
         return sum(reading.mode == mode for reading in self.readings.values())
 
     def __str__(self) -> str:
@@ -123,14 +123,14 @@ class Plan:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    """Whether two fields of plans say the same; arrays may be among them."""
+    """Whether two fields of plans are equal. Fields may contain arrays."""
     if isinstance(a, Mapping):
         return isinstance(b, Mapping) and a.keys() == b.keys() and all(_equal(a[name], b[name]) for name in a)
     return np.array_equal(a, b) if isinstance(a, np.ndarray) else bool(a == b)
 
 
 def _agreed(calls: list[Reading], own: Reading) -> Reading:
-    """How one of several calls of a consumer reads, once they agree on what is the consumer's."""
+    """The reading of one of several calls of a consumer, with the width and mode that all its calls must share."""
     width = max((call.width for call in calls if call.width is not None), default=None)
     wide = width is not None or any(call.mode == OVER_READ for call in calls)
     mode = OVER_READ if wide and own.mode in (COPY, PIECES) else own.mode
@@ -138,7 +138,7 @@ def _agreed(calls: list[Reading], own: Reading) -> Reading:
 
 
 def consumer_of(access: str) -> str:
-    """The consumer's name of an access: ``head`` of its second call ``head#2``."""
+    """The name of an access's consumer. For the second call ``head#2`` it is ``head``."""
     return access.partition("#")[0]
 
 
@@ -151,20 +151,20 @@ def plan(
     model: ModelReference | None = None,
     output_masks: Mapping[str, np.ndarray] | None = None,
 ) -> Plan:
-    """The plan that carries out a solver's results.
+    """Make the plan that carries out a solver's results.
 
     Parameters
     ----------
     problems
         Segment name to problem (`upscale_opt.extract`).
     masks
-        The masks the problems were made from.
+        The masks that the problems were made from.
     results
-        Segment name to result (`solvers.solve`); read modes are those its objective chooses.
+        Segment name to result (`solvers.solve`). The objective of a result chooses the read modes.
     model
-        How to build the model, to be stored along.
+        How to build the model. The plan stores it.
     output_masks
-        The output masks the problems were made from. Default: none.
+        The output masks that the problems were made from. Default: none.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def plan_of_orders(
     model: ModelReference | None = None,
     output_masks: Mapping[str, np.ndarray] | None = None,
 ) -> Plan:
-    """A plan of any orders, in the read modes that an objective chooses.
+    """Make a plan from any orders. An objective chooses the read modes.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def plan_of_orders(
     orders
         Segment name to order.
     objective
-        Which chooses the read modes.
+        The objective that chooses the read modes.
     """
     evaluations = {name: evaluate(problem, orders[name], objective) for name, problem in problems.items()}
     return _assemble(problems, masks, orders, evaluations, model, output_masks)
@@ -212,10 +212,10 @@ def baseline_plan(
     model: ModelReference | None = None,
     output_masks: Mapping[str, np.ndarray] | None = None,
 ) -> Plan:
-    """The paper's naive export (Wan et al., ICML 2023): nothing reordered, channels gathered in front of consumers.
+    """The paper's naive export (Wan et al., ICML 2023): original order, and channels are gathered before each consumer.
 
-    A consumer that keeps the whole stored input needs no selection and gets none; every other one gathers, even
-    where its channels happen to be contiguous.
+    A consumer that keeps the whole stored input needs no selection. Every other consumer gathers, even if its channels
+    are contiguous.
     """
     orders = {name: Order.identity(problem) for name, problem in problems.items()}
     evaluations = {name: evaluate(problem, orders[name]) for name, problem in problems.items()}
@@ -235,7 +235,8 @@ def require_fitting(plan: Plan, problems: Mapping[str, Problem]) -> None:
     Raises
     ------
     PlanError
-        If a block or access is missing, an order is no permutation of the stored channels, or a `view` is none.
+        If a block or access is missing, if an order is not a permutation of the stored channels, or if a `view` is not
+        contiguous.
     """
     known = {block.name for problem in problems.values() for block in problem.blocks}
     for name in (*plan.places, *plan.places.values()):

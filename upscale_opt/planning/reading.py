@@ -1,4 +1,4 @@
-"""How one access is read: a mode that its order allows, and what a device finds fastest within that mode. No torch."""
+"""How one access is read: a mode that its order allows, and the fastest variant on a device. Does not import torch."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from upscale_opt.errors import PlanError
 
 READ_MODES = (VIEW, OVER_READ, PIECES, COPY)
 CONTIGUOUS = "contiguous"
-"""Mode of an input that holds just the channels that are kept, which no order can beat. Calibrations time it; no plan
-has it."""
+"""Mode of an input that contains exactly the kept channels. No order can be faster. Only calibrations time it, and no
+plan has it.
+"""
 ALIGNMENT = 8
-"""Channels: widths are rounded up to a multiple of this where that is faster; wide ranges begin at one if they can."""
+"""In channels. Widths are rounded up to a multiple of it where that is faster. Wide ranges start at one if possible."""
 MATMUL, GATHERING = "matmul", "gathering"
 KERNELS = (MATMUL, GATHERING)
-"""What may take the place of a 1x1 convolution: a matrix product, which reads slices in place, and one that gathers."""
+"""Replacements of a 1x1 convolution: a matrix product that reads slices in place, and a matrix product that gathers."""
 
 
 @dataclass(frozen=True)
@@ -26,23 +27,23 @@ class Reading:
     Attributes
     ----------
     mode
-        ``view``, ``over-read``, ``pieces`` or ``copy``; in calibrations also ``contiguous``.
+        ``view``, ``over-read``, ``pieces`` or ``copy``. In calibrations also ``contiguous``.
     width
-        Channels of a view or an over-read, where that is more than the smallest range: a multiple that suits the
-        device, or all there are. None: the smallest range.
+        Number of channels of a view or an over-read, if it is more than the smallest range: a multiple that suits the
+        device, or all stored channels. None: the smallest range.
     kernel
-        What the consumer's module is replaced by: ``matmul`` (`upscale_opt.MatrixConv2d`), for all calls of the
-        module, or ``gathering`` (`upscale_opt.modules.gather_convolution.GatherConv2d`, with mode ``copy``), for a
-        module that is called once. Empty for the module's own operator.
+        The replacement of the consumer's module. ``matmul`` (`upscale_opt.MatrixConv2d`) is for all calls of the
+        module. ``gathering`` (`upscale_opt.modules.gather_convolution.GatherConv2d`) needs mode ``copy`` and a module
+        that is called once. Empty: the module's own operator.
     late
-        Whether channels are selected right in front of the consumer. Otherwise they are selected in front of everything
-        that serves the consumer alone: elementwise work, normalisation, and the concat it reads
-        (`upscale_opt.tracing.prologues`). Makes no difference where nothing does.
+        Whether channels are selected directly before the consumer. Otherwise they are selected earlier: before all
+        operators that serve the consumer alone (elementwise operators, normalisation, and the concat that it reads;
+        `upscale_opt.tracing.prologues`). Without such operators there is no difference.
 
     Raises
     ------
     PlanError
-        If a field has another value.
+        If a field has an invalid value.
 
     Examples
     --------

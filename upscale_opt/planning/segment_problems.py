@@ -1,4 +1,4 @@
-"""The problems of a network's segments, with what the trace they were made from holds for."""
+"""The problems of a network's segments, with fingerprints of the values that the trace depends on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from upscale_opt.tracing.fingerprints import Fingerprint
 
 
 class Problems(dict[str, Problem]):
-    """Segment name to problem: a dictionary that hands a plan what it is to remember of the network.
+    """Segment name to problem: a dictionary that also carries what a plan must store about the network.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Solving every segment of a network with every solver; knows no torch."""
+"""Solves every segment of a network with every solver. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def each_solution(
     progress: bool = False,
     proof: bool = False,
 ) -> Iterator[tuple[str, str, Result]]:
-    """Yield (segment, solver, result) one by one, so that an interrupted run keeps what it has.
+    """Yield (segment, solver, result) one by one, so an interrupted run keeps its finished results.
 
-    On Ctrl-C the best so far of the solve that was running is yielded, then the interrupt is raised
+    On Ctrl-C, the running solve yields its best result so far. Then the interrupt is raised
     (`solvers.SolveInterrupted`).
 
     Parameters
@@ -34,19 +34,19 @@ def each_solution(
     problems
         Segment name to problem.
     solvers
-        Registered names.
+        Names of registered solvers.
     objective
-        Name or `Objective`.
+        Name of an objective, or an `Objective`.
     time_limit
         Seconds per segment and solver.
     seed
-        Of the solvers.
+        Seed of the solvers.
     progress
         Show a progress bar on standard error.
     proof
-        Let the results say why their bounds hold; not those of segments with bundles, which have no proofs.
+        Let the results explain why their bounds hold. Segments with bundles have no such proofs.
     """
-    from solvers import solve  # loads every solver, SciPy and more
+    from solvers import solve  # this import loads every solver, SciPy and more
 
     jobs = [(segment, name) for segment in problems for name in solvers]
     with tqdm(jobs, desc="solve", unit="run", disable=None if progress else True, leave=False) as bar:
@@ -68,11 +68,11 @@ def each_solution(
 
 
 def total_in_units(results: Sequence[Result]) -> Fraction:
-    """Sum of the objectives in units (nanoseconds for tables): segments may count in different ticks."""
+    """Sum of the objectives in units (nanoseconds for tables), because segments may count in different ticks."""
     return sum((Fraction(result.objective, result.evaluation.ticks) for result in results), Fraction(0))
 
 
 def best_solver(solutions: Solutions, solvers: Sequence[str]) -> str:
-    """The solver of smallest total objective; the last one on ties (exact solvers are listed after greedy)."""
+    """The solver with the smallest total objective. On ties, the last one, because exact solvers come after greedy."""
     totals = {name: total_in_units([results[name] for results in solutions.values()]) for name in solvers}
     return min(reversed(solvers), key=totals.__getitem__)

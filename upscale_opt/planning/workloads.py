@@ -1,4 +1,4 @@
-"""What consumers do per call, read off a traced model: for cost models that compute and for those that measure."""
+"""The work of consumers per call, from a traced model. Analytic and measuring cost models use it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MEASURED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 def workload(graph: Graph, read: Read, num_outputs: int, layer: Layer | None = None) -> Workload:
-    """What a consumer that stores `num_outputs` of its outputs does per call, by the shapes of the trace."""
+    """The work per call of a consumer that stores `num_outputs` of its outputs, by the shapes of the trace."""
     weight = attribute_of(graph.module, read.weight)
     width = sum(graph.blocks[b].size for b in read.input.blocks)
     original = weight.shape[1 - read.input_axis]
@@ -36,9 +36,10 @@ def workload(graph: Graph, read: Read, num_outputs: int, layer: Layer | None = N
 
 
 def writing_workload(graph: Graph, read: Read) -> Workload:
-    """What a producer does per call that adds its rows to another tensor, per channel it writes.
+    """The work per call of a producer that adds its rows to another tensor, per channel that it writes.
 
-    Each channel is computed, and read, added to and written again in the other tensor; what is read is fixed.
+    Each channel is computed. In the other tensor, it is read, added to, and written again. The input of the producer is
+    fixed.
     """
     weight = attribute_of(graph.module, read.weight)
     pixels = math.prod(read.output_shape) // weight.shape[1 - read.input_axis]
@@ -53,7 +54,7 @@ def writing_workload(graph: Graph, read: Read) -> Workload:
 
 
 def layer_of(masked: MaskedGraph, read: Read, num_outputs: int, prologues: Mapping[str, Prologue]) -> Layer | None:
-    """The shape of a call, with its prologue; None for what is not measured: functions, transposed convolutions."""
+    """The shape of a call, with its prologue. None if it is not measured: functions and transposed convolutions."""
     graph = masked.graph
     nodes = {node.name: node for node in graph.module.graph.nodes}
     node = nodes[read.node]

@@ -1,4 +1,4 @@
-"""Carrying a plan out: a new module that stores the kept channels in the plan's order, and reads them as it says.
+"""Carries out a plan: makes a new module that stores the kept channels in the plan's order and reads them as planned.
 
-`exports` is what comes out: module, plan, and which part of every parameter the module holds.
+`exports` defines the result: the module, the plan, and the part of every parameter that the module holds.
 """

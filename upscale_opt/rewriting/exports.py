@@ -1,7 +1,7 @@
-"""What an export is: a new module, the plan it carries out, and which part of every parameter it holds.
+"""The export: a new module, the plan that it carries out, and the part of every parameter that it holds.
 
-Keeping the parameters' slices as data (`ParameterSlice`) means that the same export can be filled from another
-state_dict of the original model: a verification's random one, or a trained one.
+The parameters' slices are kept as data (`ParameterSlice`). The same export can therefore be filled from another
+state_dict of the original model, for example random values for a verification, or trained values.
 """
 
 from __future__ import annotations
@@ -41,23 +41,25 @@ class Verification:
     relative_error
         max |export - masked| / max |masked| over all outputs, in float64.
     variation
-        max |difference between the outputs of two random inputs| / max |output|; above `SENSITIVITY`, or the
-        comparison would prove nothing.
+        max |difference between the outputs of two random inputs| / max |output|. It must be above `SENSITIVITY`.
+        Otherwise the comparison would prove nothing.
     negative_control
-        Relative error after two kept columns of one consumer are swapped; above `SENSITIVITY`. None where no
-        consumer keeps two columns that differ.
+        Relative error after two kept columns of one consumer are swapped. It must be above `SENSITIVITY`. None if no
+        consumer keeps two different columns.
     first_difference
-        Path of the first module whose output differs, or the parameter, input or output whose gradient does; or None.
+        Path of the first module whose output differs, or the parameter, input or output whose gradient differs. Or
+        None.
     message
-        What is wrong, in one sentence; None if the export is right.
+        What is wrong, in one sentence. None if the export is correct.
     gradients
-        Largest relative error of the gradients of one random loss, by all parameters and floating-point inputs, in
-        float64 (`upscale_opt.verifying.gradients`); None if they were not compared.
+        Largest relative error of the gradients of one random loss, over all parameters and floating-point inputs, in
+        float64 (`upscale_opt.verifying.gradients`). None if they were not compared.
     gradients_reason
-        Why gradients were not compared, or prove nothing: the network has no backward pass, say. None if they agree.
+        Why gradients were not compared or prove nothing, for example because the network has no backward pass. None if
+        they agree.
     gradient_control
-        Relative error after two columns of one gradient are swapped; above `SENSITIVITY`. None as for
-        `negative_control`.
+        Relative error after two columns of one gradient are swapped. It must be above `SENSITIVITY`. None in the same
+        cases as `negative_control`.
     """
 
     relative_error: float
@@ -71,7 +73,7 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether the export is right."""
+        """Whether the export is correct."""
         return self.message is None
 
     def __str__(self) -> str:
@@ -81,7 +83,7 @@ class Verification:
 
     @property
     def learning(self) -> str:
-        """What was found of the gradients, in words."""
+        """The result of the gradient comparison, in words."""
         if self.gradients is not None:
             return f"gradients {self.gradients:.1e}"
         return f"gradients not verified: {self.gradients_reason or 'not asked for'}"
@@ -89,18 +91,18 @@ class Verification:
 
 @dataclass(frozen=True, eq=False)
 class ParameterSlice:
-    """Which part of an original parameter an export holds.
+    """The part of an original parameter that an export holds.
 
     Attributes
     ----------
     indices
-        Dimension to int64 indices along it; dimensions that are not listed are whole.
+        Dimension to int64 indices along it. Dimensions that are not listed are complete.
     masks
-        Dimension to a Boolean array over the original length of it: entries that are not kept are zero (over-read or
-        over-written channels, or partly masked ones behind a flatten).
+        Dimension to a Boolean array over its original length. Entries that are not kept are zero: over-read or
+        over-written channels, or partly masked channels after a flatten.
     columns
-        For convolutions with several groups: int64, shape (groups, stored inputs per group), the indices along
-        dimension 1 that the rows of each group hold.
+        For convolutions with several groups: int64, shape (groups, stored inputs per group). For each group, the
+        indices along dimension 1 that its rows hold.
     """
 
     indices: Mapping[int, np.ndarray] = field(default_factory=dict)
@@ -108,7 +110,7 @@ class ParameterSlice:
     columns: np.ndarray | None = None
 
     def held(self, shape: tuple[int, ...]) -> torch.Tensor | None:
-        """Which entries of the slice are zero because of a mask; bool, broadcasts to its `shape`. None if none is."""
+        """Entries of the slice that a mask makes zero; bool, broadcasts to its `shape`. None if there are none."""
         zero = torch.zeros([1] * len(shape), dtype=torch.bool)
         for dimension, mask in self.masks.items():
             dropped = torch.from_numpy(~mask)
@@ -122,12 +124,12 @@ class ParameterSlice:
         return zero if bool(zero.any()) else None
 
     def reorders(self) -> bool:
-        """Whether the kept rows or columns are in another order than the original ones."""
+        """Whether the kept rows or columns have a different order than in the original."""
         columns = [] if self.columns is None else list(self.columns)
         return any(bool((np.diff(part) < 0).any()) for part in (*self.indices.values(), *columns))
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The slice of a tensor of the original shape; a new tensor in the same memory format."""
+        """Slice a tensor of the original shape. The result is a new tensor in the same memory format."""
         result, memory_format = tensor.detach(), memory_format_of(tensor)
         for dimension, index in self.indices.items():
             if not np.array_equal(index, np.arange(tensor.shape[dimension])):
@@ -158,24 +160,25 @@ class Exported:
     module
         The new GraphModule, with the original module names.
     plan
-        What it was made from.
+        The plan that the module was made from.
     graph
         The trace of the original model.
     slices
-        Parameter or buffer name to the part of the original it holds; names not listed are unchanged.
+        Parameter or buffer name to the part of the original that it holds. Names that are not listed are unchanged.
     verification
-        What `upscale_opt.verify` found, or None if it was not asked.
+        The result of `upscale_opt.verify`, or None if the export was not verified.
     example_inputs
-        The inputs it was made for, tensors on the meta device: shapes, dtypes and memory formats. None if unknown.
+        The inputs that the export was made for, as tensors on the meta device: shapes, dtypes and memory formats. None
+        if unknown.
     unused
-        Paths of the parts of the model that hold parameters but that the traced forward does not use, such as
-        auxiliary heads, which only run in training. They are not in the export, and neither is their loss.
+        Paths of parts of the model that have parameters but that the traced forward does not use. Examples are
+        auxiliary heads that run only in training. They and their loss are not in the export.
     training_only
-        Paths of other parts that run operators in training that the traced forward does not, such as stochastic depth
-        written as ``if self.training``; ``""`` is the model itself. These operators are not in the export.
+        Paths of other parts that run additional operators in training, such as stochastic depth written as ``if
+        self.training``. ``""`` is the model itself. These operators are not in the export.
     training_unknown
-        Why it is not known what the model does otherwise in training; arguments are those of eval mode then, in
-        training, too. None if it is known.
+        Why it is unknown what the model does differently in training. The export then uses the arguments of eval mode
+        in training too. None if it is known.
     """
 
     module: fx.GraphModule
@@ -202,7 +205,7 @@ class Exported:
 
     @property
     def training_notes(self) -> tuple[str, ...]:
-        """What the export does not do in training as the model does, in words."""
+        """How the export differs from the model in training, in words."""
         notes = []
         if self.training_only:
             first = ", ".join(path or "the model itself" for path in self.training_only[:3])
@@ -214,7 +217,7 @@ class Exported:
 
     @entrance()
     def state_of(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The export's state_dict that corresponds to a state_dict of the original model.
+        """Convert a state_dict of the original model to the export's state_dict.
 
         Raises
         ------
@@ -224,9 +227,9 @@ class Exported:
         return dict(self.slices_of(state_dict))
 
     def slices_of(self, state_dict: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
-        """The entries of `state_of`, one after the other: large models need not be held twice.
+        """The entries of `state_of`, one after the other, so that two copies of a large model are not needed.
 
-        Buffers that are not part of a state_dict are among them if they are given.
+        Buffers that are not part of a state_dict are included if they are given.
 
         Raises
         ------
@@ -247,14 +250,14 @@ class Exported:
 
     @entrance(forms=names)
     def save(self, directory: str | Path, forms: Iterable[str] = ()) -> None:
-        """Write ``plan.json`` and ``model.safetensors`` (the pruned state_dict) into a directory, made if needed.
+        """Write ``plan.json`` and ``model.safetensors`` (the pruned state_dict). The directory is created if necessary.
 
         Parameters
         ----------
         directory
-            Where to.
+            The directory to write to.
         forms
-            What to write besides (`upscale_opt.save_as`): ``pt2``, ``torchscript``, ``onnx``. The files are
+            Additional forms to write (`upscale_opt.save_as`): ``pt2``, ``torchscript``, ``onnx``. The files are
             ``model.pt2``, ``model.ts`` and ``model.onnx``.
 
         Raises
@@ -262,7 +265,7 @@ class Exported:
         PlanError
             If the directory cannot be written.
         UpscaleError
-            If a form cannot be made; nothing is written then.
+            If a form cannot be made. Then no file is written.
         """
         forms = list(dict.fromkeys([forms] if isinstance(forms, str) else forms))
         require_forms(forms)
@@ -283,13 +286,13 @@ class Exported:
 
 
 def gradients_of(exports: Mapping[str, Exported]) -> dict[str, float | str]:
-    """Per name the relative error of the gradients, or why there is none, of the exports that were verified."""
+    """For each verified export, by name: the relative error of the gradients, or why there is none."""
     found = {name: exported.verification for name, exported in exports.items() if exported.verification is not None}
     return {name: own.learning if own.gradients is None else own.gradients for name, own in found.items()}
 
 
 def _unshared(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copies of tensors that share memory: safetensors stores each on its own."""
+    """Clone tensors that share memory, because safetensors stores each tensor separately."""
     seen: set[int] = set()
     result = {}
     for name, tensor in state.items():

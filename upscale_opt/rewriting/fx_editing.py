@@ -1,4 +1,4 @@
-"""Editing an fx module: the few things that all parts of a rewriting do to it."""
+"""Edits of an fx module that all parts of a rewriting need."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Editor:
     Parameters
     ----------
     module
-        Edited in place.
+        The module to edit. It is changed in place.
 
     Attributes
     ----------
     nodes
-        What the tensor of each of the original nodes is computed by now, by the original name.
+        Original node name to the node that computes its tensor now.
     """
 
     def __init__(self, module: fx.GraphModule) -> None:
@@ -32,9 +32,9 @@ class Editor:
         self._gathers: dict[tuple[fx.Node, int, bytes], fx.Node] = {}
 
     def add(self, path: str, submodule: nn.Module) -> str:
-        """Add a module under a path like the given one that is free; returns the path.
+        """Add a module under the given path, or a similar path if that is taken. Returns the path.
 
-        An export that is exported again has such modules already.
+        It is taken if an export is exported again: it already has such modules.
         """
         taken = {name for name, _ in self.module.named_modules()}
         free = next(own for i in itertools.count(1) if (own := path if i == 1 else f"{path}_{i}") not in taken)
@@ -42,29 +42,29 @@ class Editor:
         return free
 
     def index(self, numbers: np.ndarray) -> torch.Tensor:
-        """Numbers as a tensor on the module's device."""
+        """Convert numbers to a tensor on the module's device."""
         return torch.from_numpy(numbers).to(next(self.module.parameters(), torch.empty(0)).device)
 
     def narrow(self, source: Any, axis: int, start: int, length: int) -> fx.Node:
-        """A range of a tensor: a view. The method, since `torch.narrow` takes twice as long to be called."""
+        """A range of a tensor, as a view. It uses the method, because a call of `torch.narrow` takes twice as long."""
         return self.module.graph.call_method("narrow", (source, axis, start, length))
 
     def gather(self, source: fx.Node, path: str, index: np.ndarray, axis: int, *, shared: bool = False) -> fx.Node:
-        """A copy of some entries of an axis.
+        """A copy of selected entries of an axis.
 
         Parameters
         ----------
         source
             The tensor.
         path
-            Of the module, if one has to be made.
+            Path of the module, if a new one is needed.
         index
-            int64: which entries.
+            int64: the entries to copy.
         axis
-            Of the tensor.
+            The axis of the tensor.
         shared
-            Make it where the tensor is made, for all who want the same entries of it. Nothing may write into the tensor
-            in the meantime.
+            Make the copy directly after the tensor, once for all users of the same entries. Nothing may write into the
+            tensor before the last of these users.
         """
         key = (source, axis, index.tobytes())
         if shared and key in self._gathers:
@@ -80,18 +80,18 @@ class Editor:
         return self._gathers[key]
 
     def concat(self, pieces: list[fx.Node], axis: int) -> fx.Node:
-        """Several tensors, one after the other; a single one is itself."""
+        """Concatenate tensors. A single tensor is returned unchanged."""
         return pieces[0] if len(pieces) == 1 else self.module.graph.call_function(torch.cat, (pieces, axis))
 
     def substitute(self, node: fx.Node, other: fx.Node, kept: Any) -> None:
-        """Let another node take a node's place, and drop what nobody needs any more.
+        """Replace a node by another node, and erase nodes without users.
 
         Parameters
         ----------
         node, other
-            The node that goes and the one that comes.
+            The old node and the new node.
         kept
-            Names of nodes that are not dropped.
+            Names of nodes that are not erased.
         """
         node.replace_all_uses_with(other)
         self.nodes[node.name] = other
@@ -106,5 +106,5 @@ class Editor:
 
 
 def runs_of(positions: np.ndarray) -> list[np.ndarray]:
-    """The contiguous runs of ascending positions, none of them empty."""
+    """Split ascending positions into contiguous runs. No run is empty."""
     return np.split(positions, np.flatnonzero(np.diff(positions) != 1) + 1) if len(positions) else []

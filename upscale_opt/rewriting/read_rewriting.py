@@ -1,7 +1,7 @@
-"""How an export hands a consumer its channels: selections in front of it, and the weights to match.
+"""How an export gives a consumer its channels: it inserts a selection before the consumer, and slices the weight.
 
-Where nobody else uses what stands in front of the consumer (`upscale_opt.tracing.prologues`), the selection is made at
-the far end of that: inside the concat, if there is one.
+If only this consumer uses the operators before it (`upscale_opt.tracing.prologues`), the selection is inserted before
+these operators. If they start with a concat, the selection is inserted inside the concat.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from upscale_opt.tracing.prologues import Prologue, prologues_of
 
 
 def positions_read(plan: Plan, access: str, kept: np.ndarray) -> np.ndarray:
-    """Which stored channels an access reads: those it keeps, or a range around them, as wide as the plan says.
+    """The stored channels that an access reads: those it keeps, or a range around them, with the width of the plan.
 
     Parameters
     ----------
     plan
-        What is carried out.
+        The plan to carry out.
     access
-        Its name.
+        Name of the access.
     kept
-        bool per stored channel, in their order; at least one is True.
+        bool per stored channel, in stored order. At least one is True.
 
     Returns
     -------
@@ -62,20 +62,20 @@ class ReadRewriter:
     Parameters
     ----------
     graph, plan, masked
-        What is carried out.
+        The traced model, the plan to carry out, and the masks.
     editor
         The module under construction.
     slices
-        Parameter name to slice; completed in place.
+        Parameter name to slice. Completed in place.
 
     Attributes
     ----------
     selectable
-        Read name to what its channels can be selected in front of, besides the consumer itself.
+        Read name to the prologue before which its channels can be selected (instead of directly before the consumer).
     prologues
-        Read name to what its channels are selected in front of, for the reads that the plan says so.
+        Read name to the prologue before which its channels are selected, for the reads where the plan chooses this.
     widths
-        Module path to number of channels, for normalisations that read fewer than their tensor stores.
+        Module path to number of channels, for normalisations that read fewer channels than their tensor stores.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class ReadRewriter:
         self._original = {node.name: node for node in graph.module.graph.nodes}
 
     def insert(self, read: Read) -> None:
-        """Hand a consumer its channels, and slice its weight to match."""
+        """Give a consumer its channels, and slice its weight accordingly."""
         original = stored_channels(self.graph, self.plan, read.input)
         kept = self.masked.kept(read)[original]
         positions = positions_read(self.plan, read.name, kept)
@@ -101,7 +101,7 @@ class ReadRewriter:
         self._slice_weight(read, entries(original[positions], read.input.size))
 
     def _slice_weight(self, read: Read, columns: np.ndarray) -> None:
-        """The input channels of a weight; its other dimension is sliced as any parameter's."""
+        """Slice the input channels of a weight. Its other dimension is sliced like that of any parameter."""
         own: dict[int, np.ndarray] = {
             dim: entries(stored_channels(self.graph, self.plan, layout), layout.size)
             for dim, layout in self.graph.parameters.get(read.weight, {}).items()
@@ -109,11 +109,11 @@ class ReadRewriter:
         self.slices[read.weight] = ParameterSlice({**own, read.input_axis: columns}, self.input_mask(read))
 
     def input_mask(self, read: Read) -> dict[int, np.ndarray]:
-        """What is zero in a consumer's weight, by dimension."""
+        """Dimension to mask of a consumer's weight. Dropped channels are zero."""
         return {read.input_axis: self.plan.masks[read.weight]} if read.weight in self.plan.masks else {}
 
     def _select(self, read: Read, positions: np.ndarray) -> None:
-        """Put the selection in front of the consumer, or of its prologue."""
+        """Insert the selection before the consumer, or before its prologue."""
         node, prologue = self.editor.nodes[read.node], self.prologues.get(read.name, Prologue((), None))
         first = self.editor.nodes[prologue.nodes[0]] if prologue.nodes else node
         source: Any = first.args[0]
@@ -130,28 +130,28 @@ class ReadRewriter:
     def _selected(
         self, read: Read, source: Any, original: fx.Node, layout: TensorLayout, positions: np.ndarray
     ) -> fx.Node:
-        """Some channels of a tensor: gathered, or the runs of them one after the other.
+        """Select channels of a tensor: by a gather, or as a concat of contiguous runs.
 
-        `source` is what computes the tensor now, `original` the node that did.
+        `source` is the node that computes the tensor now, and `original` is the node that originally computed it.
         """
         if self.plan.readings[read.name].mode == COPY:
             path = f"{read.name.replace('#', '_')}_gather"
             index = entries(positions, layout.size)
             written = self.memory.is_overwritten_after(original, original)
-            # Without gradients where the tensor is made, there are none where it is read.
+            # A copy made in a region without gradients has none, and a read in another region may need them.
             inside = self.graph.regions[original.name] == self.graph.regions[read.node]
             return self.editor.gather(source, path, index, layout.axis, shared=inside and not written)
         return self.editor.concat(self._runs(source, layout, positions), layout.axis)
 
     def _runs(self, source: Any, layout: TensorLayout, positions: np.ndarray) -> list[fx.Node]:
-        """The runs of some channels of a tensor, as slices."""
+        """The contiguous runs of the chosen channels of a tensor, as slices."""
         return [
             self.editor.narrow(source, layout.axis, int(run[0]) * layout.size, len(run) * layout.size)
             for run in runs_of(positions)
         ]
 
     def _pieces_of_operands(self, read: Read, concat: str, positions: np.ndarray) -> list[fx.Node]:
-        """What a concat's operands contribute to the chosen channels, whole operands as they are."""
+        """The chosen channels of each operand of a concat. Operands with all channels chosen are unchanged."""
         original = self._original[concat]
         pieces: list[fx.Node] = []
         start = 0
@@ -167,12 +167,12 @@ class ReadRewriter:
             else:
                 pieces += self._runs(now, layout, own)
             if len(own) == len(positions) and len(pieces) == 1 and self.memory.is_overwritten_after(operand, original):
-                # What is left of the concat is a view, and a concat is a copy.
+                # The rest of the concat is a view, but a concat makes a copy. So clone it.
                 pieces = [self.editor.module.graph.call_method("clone", (pieces[0],))]
         return pieces
 
     def _slice_prologue(self, read: Read, channels: np.ndarray) -> None:
-        """Normalisations in front of the consumer see the chosen channels only."""
+        """Slice the normalisations in the prologue, because they now see only the chosen channels."""
         for name in self.prologues.get(read.name, Prologue((), None)).nodes:
             node = self.editor.nodes[name]
             if node.op != "call_module":
@@ -186,7 +186,7 @@ class ReadRewriter:
                     self.slices[parameter] = replace(self.slices[parameter], indices=chosen)
 
     def fuse(self) -> None:
-        """Let the consumers that the plan says so gather by themselves; their weights are sliced by now."""
+        """Replace consumers by modules that gather, where the plan says so. Their weights are already sliced."""
         for read in self.graph.reads:
             if self.plan.readings[read.name].kernel != GATHERING:
                 continue

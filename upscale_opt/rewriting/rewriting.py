@@ -1,4 +1,4 @@
-"""Carrying a plan out on a traced model: selections inserted, slices rewritten, parameters reordered and shrunk."""
+"""Carries out a plan on a traced model: inserts selections, rewrites slices, reorders and shrinks parameters."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from upscale_opt.tracing.writes import Write
 
 
 def rewrite(graph: Graph, plan: Plan) -> Exported:
-    """The export of a traced model. Trusts the plan to fit (`upscale_opt.planning.plans.require_fitting`)."""
+    """Export a traced model. The plan must fit; this is not checked (`upscale_opt.planning.plans.require_fitting`)."""
     return _Rewriter(graph, plan).run()
 
 
 class _Rewriter:
-    """Builds one export; the methods are the steps, in order."""
+    """Builds one export. The methods are the steps, in order."""
 
     def __init__(self, graph: Graph, plan: Plan) -> None:
         self.graph = graph
         self.plan = plan
         self.masked = MaskedGraph(graph, plan.masks, plan.output_masks, plan.padding)
         self.slices: dict[str, ParameterSlice] = {}
-        # Parameters are the graph's own until `_fill`, so that none is copied whole to be cut down afterwards.
+        # Until `_fill`, parameters are the graph's own, so no parameter is copied whole and then cut down.
         self.module = copy_with(graph.module, lambda _, tensor: tensor.detach())
         self.editor = Editor(self.module)
         self.nodes = self.editor.nodes
@@ -47,7 +47,7 @@ class _Rewriter:
         self.readings = ReadRewriter(graph, plan, self.masked, self.editor, self.slices)
 
     def run(self) -> Exported:
-        """All steps."""
+        """Run all steps."""
         for name, dimensions in self.graph.parameters.items():
             self.slices[name] = ParameterSlice({dim: self._entries(layout) for dim, layout in dimensions.items()})
         for pick in self.graph.picks:
@@ -80,7 +80,7 @@ class _Rewriter:
         return {dim: self._entries(layout) for dim, layout in self.graph.parameters.get(name, {}).items()}
 
     def _insert_pick(self, pick: Pick) -> None:
-        """Hand a user the channels that are stored of a tensor that does not depend on the network's input."""
+        """Give a user the stored channels of a tensor that does not depend on the network's input."""
         user, source, index = self.nodes[pick.user], self.nodes[pick.node], self._entries(pick.layout)
         if np.array_equal(index, np.arange(self.graph.shapes[pick.node][pick.layout.axis])):
             return
@@ -91,14 +91,14 @@ class _Rewriter:
         user.replace_input_with(source, selected)
 
     def _slice_groups(self, read: Read) -> None:
-        """A convolution with several groups reads all that is stored, the same number of channels of each group."""
+        """Slice a convolution with several groups. It reads all stored channels, equally many of each group."""
         width = sum(self.graph.blocks[b].size for b in read.input.blocks) * read.input.size // read.groups
         columns = self._entries(read.input).reshape(read.groups, -1) % width
         rows = self._parameter_indices(read.weight)
         self.slices[read.weight] = ParameterSlice(rows, self.readings.input_mask(read), columns)
 
     def _insert_write(self, write: Write) -> None:
-        """Let a masked producer compute the rows it keeps, and add them to the channels they belong to."""
+        """Let a masked producer compute only the rows that it keeps, and add them to the channels they belong to."""
         original = self._entries(write.layout)
         kept = self.plan.output_masks[write.weight][original]
         if kept.all():
@@ -135,7 +135,7 @@ class _Rewriter:
         self.editor.substitute(addition, total, self.graph.layouts)
 
     def _drop_addition(self, write: Write) -> None:
-        """Nothing that the producer writes is stored: the sum is the other operand."""
+        """Replace the sum by the other operand, because no channel that the producer writes is stored."""
         assert write.addition is not None and write.other is not None
         addition = self.nodes[write.addition]
         with self.module.graph.inserting_before(addition):
@@ -146,7 +146,7 @@ class _Rewriter:
                 self.module.graph.erase_node(self.nodes[name])
 
     def _rows_of_chain(self, write: Write) -> list[str]:
-        """Parameters and buffers of the chain whose rows follow the producer's output."""
+        """Parameters and buffers of the chain that have one row per output channel of the producer."""
         modules = {str(node.target) for name in write.chain if (node := self._original[name]).op == "call_module"}
         return [
             name
@@ -160,7 +160,7 @@ class _Rewriter:
         return next(dim for dim, own in dimensions.items() if own.blocks == write.layout.blocks)
 
     def _zero_rows(self, write: Write, mask: np.ndarray, end: fx.Node, original: np.ndarray) -> None:
-        """Make the channels zero that the producer computes but its mask drops: by its parameters, or by a factor."""
+        """Set channels to zero that the producer computes but its mask drops. Uses its parameters, or else a factor."""
         if mask[original].all():
             return
         if write.keeps_zero:
@@ -178,10 +178,10 @@ class _Rewriter:
         self.nodes[end.name] = product
 
     def _rewrite_slice(self, channel_slice: ChannelSlice) -> None:
-        """Move the bounds of a channel slice to where its blocks are stored now."""
+        """Move the bounds of a channel slice to the new positions of its blocks."""
         node, source = self.nodes[channel_slice.node], self.nodes[channel_slice.source]
         layout = self.graph.layouts[channel_slice.source]
-        # Cuts are borders of blocks, so that as many entries are stored ahead as originally were among those stored.
+        # Bounds are borders of blocks. So the new bound is the number of stored entries that were originally before it.
         entries = self._entries(layout)
         first, last = (int((entries < bound).sum()) for bound in (channel_slice.start, channel_slice.stop))
         if channel_slice.entry is not None:
@@ -195,7 +195,7 @@ class _Rewriter:
         self.editor.substitute(node, piece, self.graph.layouts)
 
     def _rewrite_length(self, name: str, position: int) -> None:
-        """The length that a reshape is given for the channel axis."""
+        """Rewrite the length that a reshape has for the channel axis."""
         node = self.nodes[name]
         given = list(node.args[1:])
         nested = len(given) == 1 and isinstance(given[0], (tuple, list))
@@ -206,7 +206,7 @@ class _Rewriter:
         node.args = (node.args[0], tuple(lengths)) if nested else (node.args[0], *lengths)
 
     def _replace(self, selection: Selection) -> None:
-        """Select the channels in the order in which the selection's own readers want them."""
+        """Select the channels in the order that the consumers of the selection need."""
         node, source = self.nodes[selection.node], self.nodes[selection.source]
         stored = self._entries(selection.input)
         place = np.full(int(stored.max()) + 1, -1)
@@ -216,7 +216,7 @@ class _Rewriter:
             if np.array_equal(index, np.arange(len(stored))):
                 own = self._original[selection.source], self._original[selection.node]
                 written = self.readings.memory.is_overwritten_after(*own)
-                # In a region the node's tensor may have no gradient, and its source one.
+                # In a region, the node's tensor may have no gradient although its source has one.
                 copied = written or self.graph.regions[selection.node]
                 selected = self.module.graph.call_method("clone", (source,)) if copied else source
             else:
@@ -224,7 +224,7 @@ class _Rewriter:
         self.editor.substitute(node, selected, self.graph.layouts)
 
     def _fill(self) -> None:
-        """Replace parameters and buffers by their slices or copies; what two modules share stays shared."""
+        """Replace parameters and buffers by their slices or copies. Tensors that two modules share stay shared."""
         names: dict[int, list[str]] = {}
         tensors = named_tensors(self.module)
         for name, tensor in tensors:
@@ -243,7 +243,7 @@ class _Rewriter:
                     self.slices[name] = piece
 
     def _resize(self) -> None:
-        """Modules know their sizes, too: say what they are now."""
+        """Update the sizes that modules store as attributes."""
         for path, layout in self.graph.features.items():
             module: Any = self.module.get_submodule(path)
             module.num_features = self.readings.widths.get(path, len(self._entries(layout)))

@@ -1,4 +1,4 @@
-"""Which channels an export stores of a tensor, by the orders of a plan."""
+"""The channels of a tensor that an export stores, by the orders of a plan."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from upscale_opt.tracing.graphs import Graph, TensorLayout
 
 
 def stored_positions(graph: Graph, plan: Plan, layout: TensorLayout) -> np.ndarray:
-    """Which entries of a tensor's channel axis an export stores, in stored order; int64, in entries."""
+    """The entries of a tensor's channel axis that an export stores, in stored order; int64, in entries."""
     return entries(stored_channels(graph, plan, layout), layout.size)
 
 
 def stored_channels(graph: Graph, plan: Plan, layout: TensorLayout) -> np.ndarray:
-    """Which channels of a tensor an export stores, in stored order; int64, in original positions."""
+    """The channels of a tensor that an export stores, in stored order; int64, in original positions."""
     sizes = [graph.blocks[b].size for b in layout.blocks]
     offsets = np.cumsum(sizes) - sizes
     names = [graph.blocks[b].name for b in layout.blocks]
@@ -30,7 +30,7 @@ def stored_channels(graph: Graph, plan: Plan, layout: TensorLayout) -> np.ndarra
 
 
 def entries(channels: np.ndarray, size: int) -> np.ndarray:
-    """Entries of an axis that belong to some channels, `size` consecutive ones each.
+    """The entries of an axis that belong to the given channels: `size` consecutive entries per channel.
 
     Examples
     --------

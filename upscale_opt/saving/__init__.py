@@ -1,1 +1,1 @@
-"""Exports as files for those who do not have this package: torch.export, TorchScript and ONNX."""
+"""Writes exports to files that can be used without this package: torch.export, TorchScript and ONNX."""

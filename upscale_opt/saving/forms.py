@@ -1,6 +1,6 @@
-"""The forms an export can be saved in besides plan and weights: names, files, and what each needs installed.
+"""The additional forms of a saved export: their names, files and required packages.
 
-No torch here, so that the command line can check its options before any work starts.
+This module does not import torch, so the command line can check its options before any work starts.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Form:
     file
         Name of the file in an export's directory.
     packages
-        What must be installed to write it, besides what upscale-opt needs anyway.
+        Packages that must be installed to write this form, besides the requirements of upscale-opt.
     extra
-        Which extra of upscale-opt installs that.
+        The extra of upscale-opt that installs these packages.
     """
 
     file: str
@@ -39,12 +39,12 @@ FORMS = {
 
 
 def require_forms(names: Iterable[str]) -> None:
-    """Raise unless every form exists and what it needs is installed.
+    """Raise an error unless every form exists and its packages are installed.
 
     Raises
     ------
     UpscaleError
-        If a name is no form, or a package is missing.
+        If a form does not exist, or a package is missing.
 
     Examples
     --------

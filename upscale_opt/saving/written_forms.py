@@ -1,7 +1,7 @@
-"""Saving an export for those who do not have this package: ``torch.export``, TorchScript and ONNX files.
+"""Saves an export in forms that can be used without this package: ``torch.export``, TorchScript and ONNX files.
 
-Every form is made from the module alone, in eval mode, with a dynamic batch; what was made is loaded again and run
-at other batch sizes before anything is written.
+Every form is made from the module alone, in eval mode, with a dynamic batch. Before anything is written, the saved form
+is loaded again and run at other batch sizes.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from upscale_opt.models.running import device_of
 from upscale_opt.saving.forms import require_forms
 
 TOLERANCES = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 1e-1}
-"""Largest relative error of what a saved form computes, by the dtype of the module."""
+"""Largest allowed relative error of a saved form's outputs, by the dtype of the module."""
 
-_ONNX_RUNS = (torch.float32, torch.float64)  # onnxruntime lacks operators on the CPU for half precision
-_BATCH = 2  # not 1, which torch.export would take for a constant
+_ONNX_RUNS = (torch.float32, torch.float64)  # on the CPU, onnxruntime lacks operators for half precision
+_BATCH = 2  # not 1, because torch.export treats 1 as a constant
 _BATCHES = (_BATCH, 1, 3)
 
 
 class Savable(Protocol):
-    """What is saved: an `upscale_opt.rewriting.exports.Exported`."""
+    """The object to save: an `upscale_opt.rewriting.exports.Exported`."""
 
     @property
     def module(self) -> fx.GraphModule:
@@ -43,7 +43,7 @@ class Savable(Protocol):
 
     @property
     def example_inputs(self) -> tuple[Any, ...] | None:
-        """The inputs it was made for, if they are known."""
+        """The inputs that the export was made for, if known."""
 
 
 @entrance()
@@ -56,32 +56,32 @@ def save_as(
     dynamic_batch: bool = True,
     verify: bool = True,
 ) -> None:
-    """Write an export's module to a file that needs no upscale_opt to be loaded, in one step.
+    """Write an export's module to a file that can be loaded without upscale_opt. The write is atomic.
 
     Parameters
     ----------
     exported
-        The export. It is saved as it is in eval mode, with its dtype and on its device.
+        The export. It is saved in eval mode, with its dtype and on its device.
     path
         The file.
     form
         ``pt2`` (`torch.export.load`), ``torchscript`` (`torch.jit.load`) or ``onnx`` (onnxruntime).
     example_inputs
-        A tensor or the tuple of positional inputs. Default: those of the export, of the module's dtype.
+        A tensor or the tuple of positional inputs. Default: the export's inputs, in the module's dtype.
     dynamic_batch
-        Keep the first dimension open, of every input with as many samples as the first one. Otherwise the file
-        takes the shapes of the example inputs only (TorchScript does not check that).
+        Keep the first dimension variable, for every input with as many samples as the first input. Otherwise the file
+        accepts only the shapes of the example inputs (TorchScript does not check this).
     verify
-        Load what was made and compare its outputs with the module's, at batch sizes 2, 1 and 3. ONNX in half
-        precision is not compared, since onnxruntime lacks operators for it.
+        Load the saved form and compare its outputs with the module's, at batch sizes 2, 1 and 3. ONNX in half precision
+        is not compared, because onnxruntime lacks operators for it.
 
     Raises
     ------
     UpscaleError
-        If there is no such form, a package is missing, torch cannot bring the module into this form, or the path
+        If the form does not exist, a package is missing, torch cannot convert the module to this form, or the path
         cannot be written.
     VerificationError
-        If what was made computes something else.
+        If the outputs of the saved form differ.
     """
     content = to_bytes(exported, form, example_inputs, dynamic_batch=dynamic_batch, verify=verify)
     try:
@@ -98,7 +98,7 @@ def to_bytes(
     dynamic_batch: bool = True,
     verify: bool = True,
 ) -> bytes:
-    """What `save_as` writes."""
+    """The bytes that `save_as` writes."""
     require_forms([form])
     module = exported.module
     samples = _Samples(_example(exported, example_inputs), dynamic_batch)
@@ -108,7 +108,7 @@ def to_bytes(
             checks = _checks(module, samples) if verify else []
         try:
             with warnings.catch_warnings():
-                # TorchScript is deprecated, and both tracers remark on what torch.fx leaves as constants.
+                # TorchScript is deprecated. Both tracers warn about values that torch.fx leaves as constants.
                 warnings.simplefilter("ignore")
                 content = make(module, samples)
                 loaded = load(content) if verify and (form != "onnx" or _dtype(module) in _ONNX_RUNS) else None
@@ -125,7 +125,7 @@ def to_bytes(
 
 @dataclass(frozen=True, eq=False)
 class _Check:
-    """Inputs at a batch size, and the outputs they must give."""
+    """Inputs at a batch size, and their expected outputs."""
 
     size: int
     inputs: tuple[Any, ...]
@@ -133,7 +133,7 @@ class _Check:
 
 
 class _Samples:
-    """Inputs of a module at any batch size, by an example; the values are random where they are floating point."""
+    """Inputs of a module at any batch size, made from an example. Floating-point values are random."""
 
     def __init__(self, example: tuple[Any, ...], dynamic_batch: bool) -> None:
         self.example = example
@@ -152,7 +152,7 @@ class _Samples:
         return tuple(self._sized(x, size) if isinstance(x, torch.Tensor) else x for x in self.example)
 
     def dynamic_shapes(self) -> tuple[Any, ...] | None:
-        """What `torch.export` wants to know of the batch."""
+        """The dynamic dimensions for `torch.export`."""
         if not self.dynamic_batch:
             return None
         batch = torch.export.Dim("batch")
@@ -170,7 +170,7 @@ class _Samples:
 
 
 def _example(exported: Savable, given: torch.Tensor | Sequence[Any] | None) -> tuple[Any, ...]:
-    """Example inputs on the module's device and of its dtype."""
+    """Example inputs on the module's device and in its dtype."""
     if given is None:
         given = exported.example_inputs
     if given is None:
@@ -192,7 +192,7 @@ def _dtype(module: nn.Module) -> torch.dtype:
 
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    """The module in eval mode and without gradients, and as it was afterwards."""
+    """Put the module in eval mode without gradients. Restore its modes at the end."""
     modes = {child: child.training for child in module.modules()}
     module.eval()
     try:
@@ -205,7 +205,7 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _keeping_buffers(module: nn.Module) -> Iterator[list[str]]:
-    """Afterwards buffers hold what they held, whatever forward does to them (counters, running means); names those."""
+    """Restore all buffers at the end (counters, running means). Yields a list that then names the changed buffers."""
     before = [(name, buffer, buffer.clone()) for name, buffer in module.named_buffers()]
     changed: list[str] = []
     try:
@@ -218,7 +218,7 @@ def _keeping_buffers(module: nn.Module) -> Iterator[list[str]]:
 
 
 def _program(module: nn.Module, samples: _Samples) -> torch.export.ExportedProgram:
-    """The module as `torch.export` sees it, without what would be stored besides: inputs, and paths of source files."""
+    """The module as an exported program, without the example inputs and the paths of source files."""
     inputs = samples.inputs(samples.sizes[0])
     program = torch.export.export(module, inputs, dynamic_shapes=samples.dynamic_shapes())
     program.example_inputs = None
@@ -247,7 +247,7 @@ def _make_onnx(module: nn.Module, samples: _Samples) -> bytes:
     program = torch.onnx.export(
         _program(module, samples),
         dynamo=True,
-        dynamic_shapes=samples.dynamic_shapes(),  # for the name of the batch only
+        dynamic_shapes=samples.dynamic_shapes(),  # only for the name of the batch dimension
         external_data=False,
         verbose=False,
     )
@@ -281,7 +281,7 @@ _LOADERS = {"pt2": _load_pt2, "torchscript": _load_torchscript, "onnx": _load_on
 
 
 def _checks(module: nn.Module, samples: _Samples) -> list[_Check]:
-    """Inputs of every batch size to try, and what the module computes from them."""
+    """Inputs of every batch size to try, with the module's outputs."""
     checks = []
     for size in samples.sizes:
         inputs = samples.inputs(size)

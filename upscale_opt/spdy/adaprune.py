@@ -1,6 +1,6 @@
-"""Layer-wise AdaPrune: the kept weights of every layer learn to compute what the dense layer computes.
+"""Layer-wise AdaPrune: trains the kept weights of every layer to reproduce the output of the dense layer.
 
-SPDY, Frantar and Alistarh, ICML 2022; AdaPrune itself is from Hubara et al., NeurIPS 2021.
+Source: SPDY, Frantar and Alistarh, ICML 2022. AdaPrune itself is from Hubara et al., NeurIPS 2021.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ def adaprune(
     batch_size: int = 32,
     passes: int = 10,
 ) -> dict[str, torch.Tensor]:
-    """Minimise ||layer(x; W) - y||^2 / ||y||^2 of every layer over its weight, columns that are zero staying zero.
+    """Minimise ||layer(x; W) - y||^2 / ||y||^2 of every layer over its weight W. Zero columns stay zero.
 
-    x and y are inputs and outputs of the layer in the dense model. All layers learn in the same runs of that model,
-    independently of each other, by one Adam.
+    x and y are the inputs and outputs of the layer in the dense model. All layers are trained in the same runs of that
+    model, but independently of each other, by one Adam optimiser.
 
     Parameters
     ----------
     dense
-        The dense model, frozen; it is not changed.
+        The dense model, frozen. It is not changed.
     start
-        Name of the module to the weight to start from, dropped columns (dimension 1) zero.
+        Module name to the initial weight, where dropped columns (dimension 1) are zero.
     data
-        Images; labels do not matter.
+        Calibration images. The labels are not used.
     generator
-        Shuffles them.
+        Random generator that shuffles the images.
     learning_rate, batch_size, passes
-        Of Adam, images per step, and times through the data.
+        Learning rate of Adam, images per step, and number of passes through the data.
 
     Returns
     -------
     dict
-        Name of the module to the weight found.
+        Module name to the trained weight.
     """
     with torch.inference_mode(False):
         weights = {name: weight.detach().clone().requires_grad_() for name, weight in start.items()}
@@ -73,16 +73,16 @@ def adaprune(
 def layer_errors(
     dense: nn.Module, weights: Mapping[str, tuple[torch.Tensor, ...]], data: CalibrationData, *, batch_size: int = 32
 ) -> dict[str, tuple[float, ...]]:
-    """||layer(x; W) - y||^2 / ||y||^2 over all images, for several weights of every layer.
+    """Relative errors ||layer(x; W) - y||^2 / ||y||^2 over all images, for several weights of every layer.
 
     Parameters
     ----------
     dense
         The dense model, frozen.
     weights
-        Name of the module to weights.
+        Module name to weights.
     data, batch_size
-        Images, and how many of them at a time.
+        The images, and how many are processed at a time.
     """
     wrong = {name: torch.zeros(len(own), dtype=torch.float64) for name, own in weights.items()}
     right = dict.fromkeys(weights, 0.0)
@@ -99,7 +99,7 @@ def layer_errors(
 
 
 def kept_columns(weight: torch.Tensor) -> torch.Tensor:
-    """Which columns are not zero; bool, of shape (1, columns, 1, ...), as it multiplies the weight."""
+    """The columns that are not zero; bool, of shape (1, columns, 1, ...), which broadcasts to the weight."""
     others = [d for d in range(weight.ndim) if d != 1]
     found: torch.Tensor = (weight != 0).sum(dim=others, keepdim=True) > 0
     return found

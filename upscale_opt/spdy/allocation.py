@@ -1,7 +1,7 @@
-"""From a dense model and a speedup to masks and weights: SPDY, the whole road in one call.
+"""SPDY in one call: from a dense model and a speedup to masks and weights.
 
-Frantar and Alistarh, "SPDY: Accurate Pruning with Speedup Guarantees", ICML 2022; input channels take the place of
-single weights. docs/spdy.md says what is guaranteed and what is measured.
+Source: Frantar and Alistarh, "SPDY: Accurate Pruning with Speedup Guarantees", ICML 2022. Here, input channels take the
+place of single weights. docs/spdy.md says what is guaranteed and what is measured.
 """
 
 from __future__ import annotations
@@ -62,65 +62,70 @@ def allocate(
     seed: int = 0,
     progress: bool = False,
 ) -> SpeedupAllocation:
-    """Choose a sparsity per layer for a speedup, repair the weights, and measure what comes of it.
+    """Choose a sparsity per layer for a speedup, repair the weights, and measure the result.
 
-    Times are taken from a table, errors are guessed by the rank of a level times a coefficient per layer, and a
-    dynamic programme finds the choice of least error within the budget, times rounded up to buckets. Coefficients are
-    searched for: the loss of the stitched model judges them. In every round of the outer loop the choice is exported,
-    its channels ordered, and measured beside the dense model; the next round solves with the times of that export.
-    Of the rounds whose export was measured to be fast enough, that of least loss is taken; if none was, the fastest.
+    Times come from a table. The error of a level is estimated by its rank times a coefficient per layer. A dynamic
+    programme finds the choice with the least error within the time budget, with times rounded up to buckets. The
+    coefficients are searched, and the loss of the stitched model scores them.
+
+    Every round of the outer loop orders the channels of the choice, exports it, and measures it beside the dense model.
+    The next round solves with the times of that export. Of the rounds whose measured export is fast enough, the one
+    with the least loss is taken. If none is fast enough, the fastest is taken.
 
     Parameters
     ----------
     model
-        Dense, in eval mode; it is not changed.
+        The dense model in eval mode. It is not changed.
     example_inputs
-        A tensor or the tuple of positional inputs. Times hold for their device, dtype, memory format and batch.
+        A tensor or the tuple of positional inputs. The times hold for their device, dtype, memory format and batch
+        size.
     data
-        Batches of (inputs, labels) for repair and score, as many as fit in memory; SPDY takes 1024 images.
+        Batches of (inputs, labels) for repair and score. All of them must fit in memory. SPDY uses 1024 images.
     speedup
-        Of the whole model.
+        Target speedup of the whole model.
     table
-        Times measured before, here or elsewhere (`problems.read_timing_table`); its levels are the choice. Layers that
-        it does not list, or lists but are not of `prunable_layers`, stay dense and take their time. Default: measured.
+        Times measured before, on this or another machine (`problems.read_timing_table`). Its levels are the possible
+        levels. A layer stays dense if the table does not list it, or if it is not one of `prunable_layers`. It then
+        takes its dense time. Default: the times are measured.
     grid
         Levels to measure. Default: `problems.sparsity_grid`.
     ignore
         Names of weights or modules that stay dense, wildcards allowed.
     linear
-        Take linear layers, too.
+        Also prune linear layers.
     repair
-        How weights are repaired. Default: AdaPrune with the authors' values, seeded by `seed`.
+        How weights are repaired. Default: AdaPrune with the authors' values and the seed `seed`.
     search
-        How the choice is solved, and how long coefficients are searched for. Default: as long as in SPDY, seeded by
+        How the choice is solved, and how long coefficients are searched. Default: as long as in SPDY, with the seed
         `seed`.
     tuning
-        Global AdaPrune of the choice. Default: none.
+        Settings of global AdaPrune for the chosen model. Default: no tuning.
     loss
-        The score. Default: cross-entropy.
+        The loss that scores a choice. Default: cross-entropy.
     reestimate
         Estimate BatchNorm statistics again before every score. Default no.
     rounds
-        Of the outer loop; 0 measures nothing, and the choice is that of the table alone.
+        Number of rounds of the outer loop. With 0, nothing is measured, and the choice depends on the table alone.
     how
         How choices are exported and measured. Default: solver `auto` on objective `latency`.
     held_out
-        More batches, on which losses are reported and nothing is chosen.
+        More batches. Losses on them are reported, but choices do not depend on them.
     directory
-        Where reconstructions, times and choices are kept as they are made, to go on from after an interrupt with the
-        same outcome. Another run there (another speedup, say) takes reconstructions over if they fit. Default: in
-        memory.
+        Directory where reconstructions, times and choices are stored as they are made. After an interrupt, a run
+        resumes from it with the same result. A different run (for example with another speedup) reuses its
+        reconstructions if they fit. Default: in memory.
     tables
-        Where measured layer times are kept. Default: as for `calibrate`.
+        Directory where measured layer times are stored. Default: as for `calibrate`.
     seed
-        Of the search, and of the repair if that is not given.
+        Seed of the search, and of the repair if `repair` is not given.
     progress
         Show progress bars on standard error.
 
     Raises
     ------
     UnreachableSpeedupError
-        If the fastest levels are too slow; the message has the largest speedup. Nothing was repaired or written then.
+        If the fastest levels are too slow. The message has the largest speedup. In this case, nothing was repaired or
+        written.
     MaskError
         If layers, table, data or values do not fit.
     VerificationError
@@ -134,7 +139,7 @@ def allocate(
     layers = prunable_layers(trace(model, example_inputs), linear=linear, ignore=ignore)
     if table is not None:
         layers = listed_layers(layers, table, model)
-        _problem(table, layers, speedup, model)  # out of reach? said before images are looked at
+        _problem(table, layers, speedup, model)  # fails before images are read if out of reach
     calibration = calibration_data(data, model, num_inputs=len(inputs))
     dense = frozen_copy(model)
     asked = {
@@ -158,7 +163,7 @@ def allocate(
     if times is None:
         times, notes = _times(model, example_inputs, layers, grid, journal, tables=tables, how=how, progress=progress)
     problem, layers = _problem(times, layers, speedup, model)
-    if table is None and journal.recall("table") is None:  # only now: a target out of reach leaves nothing behind
+    if table is None and journal.recall("table") is None:  # only now: an unreachable target writes nothing
         journal.note("table", {**_plain(times), "notes": notes})
     dense_score = mean_loss(dense, calibration, loss)
     found = reconstruct(
@@ -180,7 +185,7 @@ def allocate(
     if tuning is not None:
         checkpoint = None if folder is None else folder / CHECKPOINT_FILE
         if checkpoint is not None and not journal.goes_on:
-            checkpoint.unlink(missing_ok=True)  # of another run
+            checkpoint.unlink(missing_ok=True)  # from another run
         tuned = global_adaprune(stitched, dense, masks, calibration, tuning, checkpoint=checkpoint, progress=progress)
         stitched, final_score = tuned.model, mean_loss(tuned.model, calibration, loss)
         if exported is not None:
@@ -221,7 +226,7 @@ def _times(
     how: Exporting,
     progress: bool,
 ) -> tuple[TimingTable, tuple[str, ...]]:
-    """Times that are measured now, or were before; and notes."""
+    """Layer times, measured now or recalled from the journal, and notes."""
     known = journal.recall("table")
     if known is not None:
         table = TimingTable(tuple(LayerTimes(*own) for own in known["layers"]), known["base"])
@@ -243,7 +248,7 @@ def _times(
 def _problem(
     table: TimingTable, layers: Sequence[PrunableLayer], speedup: float, model: nn.Module
 ) -> tuple[AllocationProblem, tuple[PrunableLayer, ...]]:
-    """The problem of a speedup, and the layers in its order."""
+    """The allocation problem of a speedup, and the layers in the problem's order."""
     levels = levels_of(layers, table)
     problem = allocation_problem(
         table,
@@ -257,5 +262,5 @@ def _problem(
 
 
 def _plain(table: TimingTable) -> dict[str, Any]:
-    """A timing table as plain values."""
+    """Convert a timing table to plain values."""
     return {"base": table.base, "layers": [[own.name, own.sparsities, own.seconds] for own in table.layers]}

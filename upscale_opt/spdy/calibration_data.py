@@ -1,4 +1,4 @@
-"""Images for calibration, all in memory: from batches that a caller has, or random ones."""
+"""Calibration images, all in memory: from given batches, or random."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True, eq=False)
 class CalibrationData:
-    """Inputs of a network, and what is right for them.
+    """Inputs of a network, with their labels.
 
     Attributes
     ----------
     inputs
         One tensor per input of the network, images along the first dimension.
     labels
-        For the loss, images along the first dimension; None if there are none.
+        Labels for the loss, with images along the first dimension. None if there are no labels.
 
     Raises
     ------
     MaskError
-        If there are no images, or not one label each.
+        If there are no images, or the number of labels differs.
     """
 
     inputs: tuple[torch.Tensor, ...]
@@ -48,7 +48,7 @@ class CalibrationData:
 
     @property
     def num_images(self) -> int:
-        """How many there are."""
+        """Number of images."""
         return len(self.inputs[0])
 
     @property
@@ -63,7 +63,7 @@ class CalibrationData:
     def batches(
         self, size: int = BATCH_SIZE, generator: torch.Generator | None = None
     ) -> Iterator[tuple[tuple[torch.Tensor, ...], torch.Tensor | None]]:
-        """Batches of inputs and labels: in order, or shuffled by a generator; the last may be smaller."""
+        """Batches of inputs and labels, in order or shuffled by a generator. The last batch may be smaller."""
         order = torch.arange(self.num_images)
         if generator is not None:
             order = torch.randperm(self.num_images, generator=generator)
@@ -72,12 +72,12 @@ class CalibrationData:
             yield tuple(x[own] for x in self.inputs), None if self.labels is None else self.labels[own]
 
     def labelled_by(self, model: nn.Module) -> CalibrationData:
-        """The same images, labelled with the class that a model gives them.
+        """The same images, labelled with a model's predicted classes.
 
         Raises
         ------
         MaskError
-            If the model does not return logits, classes along dimension 1.
+            If the model does not return logits with classes along dimension 1.
         """
         labels = []
         with torch.no_grad():
@@ -96,22 +96,22 @@ class CalibrationData:
 def calibration_data(
     batches: Iterable[Any] | CalibrationData, model: nn.Module, *, num_inputs: int = 1
 ) -> CalibrationData:
-    """Gather batches on the device of a model.
+    """Collect batches on the device of a model.
 
     Parameters
     ----------
     batches
-        Tensors, tuples of the network's inputs, or such tuples with labels behind them (a DataLoader of images and
-        labels, say).
+        Tensors, tuples of the network's inputs, or such tuples with labels at the end (for example a DataLoader of
+        images and labels).
     model
-        Says on which device.
+        The model, whose device is used.
     num_inputs
-        How many inputs the network takes.
+        Number of inputs of the network.
 
     Raises
     ------
     MaskError
-        If there are no batches, or they have another number of parts.
+        If there are no batches, or they have a wrong number of parts.
     """
     device = device_of(model)
     if isinstance(batches, CalibrationData):
@@ -139,18 +139,18 @@ def calibration_data(
 
 
 def random_data(model: nn.Module, shape: Sequence[int], *, num_images: int = 256, seed: int = 0) -> CalibrationData:
-    """Images of independent normal noise, labelled with the class that the dense model gives them.
+    """Random images of independent normal noise, labelled with the predicted classes of the dense model.
 
     Parameters
     ----------
     model
-        Dense, in eval mode; it returns logits.
+        The dense model in eval mode. It returns logits.
     shape
-        Of its input, batch included (which does not matter).
+        Shape of its input, with batch dimension (whose length has no effect).
     num_images
-        How many.
+        Number of images.
     seed
-        Which.
+        Seed of the images.
     """
     images = torch.randn((num_images, *shape[1:]), generator=torch.Generator().manual_seed(seed))
     return calibration_data(images, model).labelled_by(model)

@@ -1,4 +1,4 @@
-"""Choices of levels by loss: the search over error coefficients, with stitched models for its score."""
+"""Chooses levels by loss: a search over error coefficients, scored by stitched models."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ from upscale_opt.spdy.stitching import Loss, Stitching, mean_loss
 
 @dataclass(frozen=True)
 class CoefficientSearch:
-    """How coefficients are searched for; see `solvers.search_allocation`.
+    """Settings of the search over coefficients; see `solvers.search_allocation`.
 
     Parameters
     ----------
     num_random, patience, share
-        Random coefficients at the start; failures in a row before fewer are drawn anew; the share of layers whose
-        coefficients are drawn anew at first. With `num_random` and `patience` 0 equal coefficients are all there is.
+        Number of random coefficient vectors at the start. Failures in a row before fewer coefficients are redrawn.
+        Share of layers whose coefficients are redrawn at first. If `num_random` and `patience` are 0, only equal
+        coefficients are used.
     method, num_buckets
         As for `solvers.allocate`.
     seed
-        Of all that is random.
+        Seed of all random numbers.
 
     Raises
     ------
     MaskError
-        If a value makes no sense.
+        If a value is invalid.
     """
 
     num_random: int = 100
@@ -55,7 +56,7 @@ class CoefficientSearch:
 
     @property
     def is_off(self) -> bool:
-        """Whether equal coefficients are all there is."""
+        """Whether only equal coefficients are used."""
         return self.num_random == 0 and self.patience == 0
 
 
@@ -70,11 +71,11 @@ class Choice:
     score
         Loss of the stitched model.
     uniform_score
-        The same of the choice under equal coefficients; never less.
+        Loss of the choice under equal coefficients. It is never less than `score`.
     coefficients
-        One per layer.
+        One coefficient per layer.
     num_scored
-        Different choices whose loss was computed for this one.
+        Number of different choices whose loss was computed for this one.
     """
 
     allocation: Allocation
@@ -85,18 +86,18 @@ class Choice:
 
 
 class ChoiceSearch:
-    """Solves problems over the same layers and levels; losses are computed once per choice.
+    """Solves problems over the same layers and levels. Computes the loss of each choice only once.
 
     Parameters
     ----------
     stitching
-        Into which levels are put.
+        The stitched model that gets the levels.
     layers
-        Those of the problems, in their order.
+        The layers of the problems, in the problems' order.
     data, loss
-        For the score.
+        Data and loss of the score.
     settings
-        How to search.
+        Settings of the search.
     progress
         Show a progress bar on standard error.
     """
@@ -116,7 +117,7 @@ class ChoiceSearch:
         self._scores: dict[tuple[tuple[str, int], ...], float] = {}
 
     def solve(self, problem: AllocationProblem) -> Choice:
-        """The choice of least loss that was found; its summed error is least under its coefficients.
+        """The choice with the least loss that was found. It has the least summed error under its coefficients.
 
         Raises
         ------
@@ -157,7 +158,7 @@ class ChoiceSearch:
         )
 
     def stitched(self, allocation: Allocation) -> tuple[nn.Module, dict[str, np.ndarray]]:
-        """A model of its own with the levels of a choice, and its masks."""
+        """A separate model with the levels of a choice, and its masks."""
         self._stitching.put(self._kept(allocation.problem, allocation.levels))
         return frozen_copy(self._stitching.model), self._stitching.masks()
 

@@ -1,4 +1,4 @@
-"""Global AdaPrune: a pruned model learns to compute, layer by layer, what the dense one computes, all of it at once."""
+"""Global AdaPrune: trains a pruned model so that all its layers together reproduce the outputs of the dense layers."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ _TINY = 1e-30
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a model is tuned as a whole: the authors' values by default.
+    """Settings of tuning the whole model. The defaults are the authors' values.
 
     Parameters
     ----------
     passes
-        Times through the data.
+        Number of passes through the data.
     learning_rate, batch_size
-        Of Adam, and images per step.
+        Learning rate of Adam, and images per step.
     seed
-        Shuffles the images.
+        Seed that shuffles the images.
 
     Raises
     ------
     MaskError
-        If a value makes no sense.
+        If a value is invalid.
     """
 
     passes: int = 100
@@ -62,14 +62,14 @@ class Tuning:
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """What came of it.
+    """The result of global AdaPrune.
 
     Attributes
     ----------
     model
-        The tuned model, in eval mode; dropped columns are exactly zero.
+        The tuned model in eval mode. Dropped columns are exactly zero.
     error_before, error_after
-        Sum over layers of ||student - teacher||^2 / ||teacher||^2, mean over batches of the data in order.
+        Sum over the layers of ||student - teacher||^2 / ||teacher||^2, as a mean over the batches of the data in order.
     """
 
     model: nn.Module
@@ -92,32 +92,32 @@ def global_adaprune(
 ) -> Tuned:
     """Minimise the sum over all convolutions and linear layers of ||student - teacher||^2 / ||teacher||^2 per batch.
 
-    All parameters of the student learn, biases and those of BatchNorms, too; statistics stay. After every step the
-    masks are applied again.
+    All parameters of the student are trained, including biases and the parameters of BatchNorms. BatchNorm statistics
+    do not change. The masks are applied again after every step.
 
     Parameters
     ----------
     student, teacher
-        The stitched and the dense model; neither is changed.
+        The stitched model and the dense model. Neither is changed.
     masks
         Weight name to Boolean array over dimension 1, True = kept.
     data
-        Images; labels do not matter.
+        Calibration images. The labels are not used.
     tuning
-        How.
+        Settings of the tuning.
     checkpoint
-        A file to go on from after an interrupt, written some ten times. Default: none.
+        A file from which an interrupted run resumes. It is written about ten times. Default: none.
     progress
-        Show a progress bar with the time left on standard error.
+        Show a progress bar with the remaining time on standard error.
 
     Raises
     ------
     MaskError
-        If the checkpoint is of something else or cannot be read.
+        If the checkpoint is of another run or cannot be read.
 
     Notes
     -----
-    SPDY, Frantar and Alistarh, ICML 2022.
+    Source: SPDY, Frantar and Alistarh, ICML 2022.
     """
     tuning = tuning or Tuning()
     dense, model = frozen_copy(teacher), frozen_copy(student)
@@ -161,19 +161,19 @@ def global_adaprune(
 
 
 class _Pair:
-    """Student and teacher, run side by side."""
+    """Student and teacher, run on the same inputs."""
 
     def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
         self._student, self._teacher = student, teacher
         self._names = [name for name, own in teacher.named_modules() if type(own) in _KINDS]
 
     def loss(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """The sum over all calls of all layers."""
+        """The loss: a sum over all calls of all layers."""
         wanted: dict[str, list[torch.Tensor]] = {}
         terms: list[torch.Tensor] = []
 
         def note(name: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
-            wanted.setdefault(name, []).append(y.clone())  # what follows may work in place
+            wanted.setdefault(name, []).append(y.clone())  # later modules may change it in place
 
         def compare(name: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
             target = wanted[name].pop(0)
@@ -195,7 +195,7 @@ class _Pair:
 def _keep(
     path: str | Path | None, fingerprint: str, done: int, parameters: list[nn.Parameter], optimiser: torch.optim.Adam
 ) -> None:
-    """Write parameters and what Adam knows, in one piece."""
+    """Write the parameters and the state of Adam, atomically."""
     if path is None:
         return
     tensors = {f"parameter.{i}": own.detach().contiguous() for i, own in enumerate(parameters)}
@@ -208,7 +208,7 @@ def _keep(
 def _resume(
     path: str | Path | None, fingerprint: str, parameters: list[nn.Parameter], optimiser: torch.optim.Adam
 ) -> int:
-    """Load a checkpoint, in place; how many passes it has seen, 0 if there is none."""
+    """Load a checkpoint in place. Returns its number of finished passes, or 0 if there is no checkpoint."""
     if path is None or not Path(path).exists():
         return 0
     try:

@@ -1,6 +1,7 @@
-"""What a run of SPDY has measured and chosen so far, in one file: a run that was killed goes on with the same numbers.
+"""Records in one file what a run of SPDY has measured and chosen. A killed run resumes with the same numbers.
 
-Times are never measured twice alike, and choices hang on them; without a record a second run would end elsewhere.
+Measured times differ from run to run, and choices depend on them. Without this record, a second run would have another
+result.
 """
 
 from __future__ import annotations
@@ -18,19 +19,20 @@ FORMAT = "upscale_opt.allocation-journal"
 
 
 class Journal:
-    """Plain values by name, written to disk as they are noted.
+    """Plain values by name. They are written to disk as soon as they are noted.
 
     Parameters
     ----------
     directory
-        Where its file is. Default: in memory only.
+        Directory of the file. Default: in memory only.
     fingerprint
-        Of all that the numbers depend on. A file of another run is not looked at, and replaced at the first note.
+        Fingerprint of all inputs that the numbers depend on. A file of another run is ignored, and replaced at the
+        first note.
 
     Raises
     ------
     MaskError
-        If there is a file that is no journal.
+        If the file exists but is not a journal.
     """
 
     def __init__(self, directory: str | Path | None, fingerprint: str) -> None:
@@ -42,11 +44,11 @@ class Journal:
         self.goes_on = bool(self._entries)
 
     def recall(self, name: str) -> Any:
-        """What was noted under a name; None if nothing was."""
+        """The value that was noted under a name, or None."""
         return self._entries.get(name)
 
     def note(self, name: str, value: Any) -> None:
-        """Keep a value of JSON's kinds under a name; None is not one that can be recalled."""
+        """Store a value of a JSON type under a name. None is not a valid value, because `recall` cannot return it."""
         self._entries[name] = value
         if self._path is None:
             return
@@ -61,7 +63,7 @@ class Journal:
 
 
 def _entries(path: Path, fingerprint: str) -> dict[str, Any]:
-    """The entries in a file, if they are of this run."""
+    """The entries of a file, if they belong to this run."""
     where = "the journal"
     try:
         document = read_any_json(path)

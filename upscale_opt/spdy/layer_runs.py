@@ -1,4 +1,4 @@
-"""Runs of the dense model in which layers are seen at work: what enters each of them and what it computes."""
+"""Runs of the dense model in which the inputs and outputs of its layers are observed."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch import nn
 from torch.nn import functional
 
 Look = Callable[[str, nn.Module, torch.Tensor, torch.Tensor], None]
-"""``look(name, module, input, output)``; called right after the module, before anything is changed in place."""
+"""``look(name, module, input, output)``. It is called directly after the module, before any in-place change."""
 
 
 def frozen_copy(model: nn.Module) -> Any:
-    """A deep copy in eval mode whose parameters need no gradients."""
+    """A deep copy in eval mode. Its parameters require no gradients."""
     own = copy.deepcopy(model).eval()
     return own.requires_grad_(False)
 
 
 @contextmanager
 def watched(model: nn.Module, names: Iterable[str], look: Look) -> Iterator[None]:
-    """While it lasts, `look` is called for every call of the modules of these names."""
+    """A context in which `look` is called for every call of the modules with these names."""
 
     def hook_of(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
         return lambda module, inputs, output: look(name, module, inputs[0], output)
@@ -38,7 +38,7 @@ def watched(model: nn.Module, names: Iterable[str], look: Look) -> Iterator[None
 
 
 def layer_output(module: nn.Module, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """What a convolution (with zeros for padding) or linear layer computes with another weight."""
+    """The output of a convolution (with zero padding) or linear layer with another weight."""
     if isinstance(module, nn.Conv2d):
         padding: Any = module.padding
         return functional.conv2d(x, weight, module.bias, module.stride, padding, module.dilation, module.groups)

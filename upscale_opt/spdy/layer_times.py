@@ -1,6 +1,6 @@
-"""How long every prunable layer takes at every level: the convolution alone, at its true shape and full output width.
+"""Times of every prunable layer at every level: the layer alone, at its true shape and full output width.
 
-A level is a number of input channels; levels with equal numbers are timed once, and so are layers of equal shape.
+A level is a number of input channels. Levels with equal numbers are timed once, and so are layers of equal shape.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from upscale_opt.tracing.trace import as_tuple
 
 @dataclass(frozen=True)
 class MeasuredTimes:
-    """A timing table that was measured here.
+    """A timing table that was measured on this machine.
 
     Attributes
     ----------
     table
-        Per layer all levels of the grid, also those that keep equally many channels.
+        For each layer, all levels of the grid, including levels that keep equally many channels.
     scale
-        By what the measured times of all layers were multiplied so that, dense, they take no longer than the whole
-        model; 1 if they did not anyway. See `guarded_table`.
+        Factor on the measured times of all layers. It keeps the sum of the dense layers' times at or below the time of
+        the whole model. 1 if the sum was not above it. See `guarded_table`.
     conditions
-        Where it was measured.
+        Conditions of the measurement.
     """
 
     table: TimingTable
@@ -68,33 +68,33 @@ def layer_times(
     repeats: int | None = None,
     progress: bool = False,
 ) -> MeasuredTimes:
-    """Measure a timing table, and the dense model beside it.
+    """Measure a timing table, and the dense model.
 
-    Each layer runs alone on random inputs of its true shape, with its full output width, at every number of channels
-    that the grid asks for, all of them in turn (A B C A B C ...); the medians count. They are kept on disk, shape by
-    shape, in the files of cost tables (docs/formats.md), and what is there is not measured again, unless with less care
-    than is asked for (`upscale_opt.latency.cost_tables.Detail`). The model itself is.
+    Each layer runs alone on random inputs of its true shape, with its full output width. It runs at every number of
+    channels in the grid, all in turn (A B C A B C ...). The medians are used. They are stored on disk by shape, in the
+    files of cost tables (docs/formats.md). Stored times are not measured again, unless they were measured with less
+    effort than now requested (`upscale_opt.latency.cost_tables.Detail`). The model itself is always measured.
 
     Parameters
     ----------
     model
-        Dense, in eval mode.
+        The dense model in eval mode.
     example_inputs
-        A tensor or the tuple of positional inputs: device, dtype, memory format and batch are theirs.
+        A tensor or the tuple of positional inputs. They determine device, dtype, memory format and batch size.
     layers
-        Of `prunable_layers`.
+        Layers from `prunable_layers`.
     grid
         Sparsities, ascending from 0. Default: `problems.sparsity_grid`.
     backend
         One of `upscale_opt.latency.backends.BACKENDS`.
     directory
-        Where measurements are kept. Default: `upscale_opt.latency.cost_tables.default_directory`.
+        Directory where measurements are stored. Default: `upscale_opt.latency.cost_tables.default_directory`.
     effort
-        How much is timed.
+        How much to measure.
     repeats
-        Figures for the whole model; see `upscale_opt.profile_interleaved`.
+        Number of measurements of the whole model; see `upscale_opt.profile_interleaved`.
     progress
-        Show a progress bar with the time left on standard error.
+        Show a progress bar with the remaining time on standard error.
 
     Raises
     ------
@@ -130,16 +130,16 @@ def layer_times(
 def guarded_table(
     seconds: Mapping[str, Sequence[float]], levels: Sequence[float], base: float
 ) -> tuple[TimingTable, float]:
-    """A timing table whose dense layers take no longer than the whole model, and by what their times were multiplied.
+    """A timing table whose dense layers take no longer than the whole model, and the factor on their times.
 
-    A layer alone may be timed slower than it is inside the network. If the dense layers sum to more than `base`, all
-    times of all layers are multiplied by ``base / sum``: the base stays what was measured, ratios between levels and
-    between layers stay, and nothing is left for the rest of the network.
+    A layer alone may be slower than in the network. If the dense layers sum to more than `base`, all times of all
+    layers are multiplied by ``base / sum``. The base stays as measured. The ratios between levels and between layers
+    stay too. No time is left for the rest of the network.
 
     Parameters
     ----------
     seconds
-        Name of the layer to seconds per level, the dense one first.
+        Layer name to seconds per level, the dense level first.
     levels
         Sparsities.
     base
@@ -160,23 +160,23 @@ def case_times(
     device: torch.device,
     effort: Effort | None = None,
 ) -> list[tuple[int, ...]]:
-    """Nanoseconds per call of one layer reading in several ways, in turn.
+    """Nanoseconds per call of one layer that reads in several ways, measured in turn.
 
     Parameters
     ----------
     shape
-        The layer; its number of outputs counts, the channels of its input do not.
+        The layer. Its number of outputs is used, but the channels of its input are not.
     cases
-        How it reads, and how many channels its input stores.
+        How the layer reads, and how many channels its input stores.
     conditions, device
-        Where.
+        Conditions and device of the measurement.
     effort
-        How much is timed.
+        How much to measure.
 
     Returns
     -------
     list
-        Per case one figure a round.
+        For each case, one measurement per round.
     """
     effort = effort or Effort()
     dtype, memory_format = getattr(torch, conditions.dtype), MEMORY_FORMATS[conditions.memory_format]
@@ -201,7 +201,7 @@ def _shape(layer: Layer, channels: int) -> list[int]:
 
 
 def _from_pool(pool: torch.Tensor, shape: Sequence[int], memory_format: torch.memory_format) -> torch.Tensor:
-    """A tensor of a shape in the memory of a pool: inputs of many widths need the memory of the widest only."""
+    """A tensor of a shape in the memory of a pool. Inputs of many widths need only the memory of the widest one."""
     own = pool[: math.prod(shape)]
     if len(shape) == 4 and memory_format is torch.channels_last:
         batch, channels, height, width = shape

@@ -15,19 +15,19 @@ from upscale_opt.spdy.calibration_data import CalibrationData
 from upscale_opt.spdy.layer_runs import watched
 
 RIDGE = 1e-4
-"""Default weight of the ridge, as a share of the mean of X'X's diagonal."""
+"""Default weight of the ridge, relative to the mean of the diagonal of X'X."""
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """What of a layer's inputs and outputs least squares need.
+    """The moments of a layer's inputs and outputs that least squares needs.
 
     Attributes
     ----------
     gram
-        X'X over all images and positions, float64 of shape (d, d) with d = columns x kernel: X has the unfolded inputs.
+        X'X over all images and positions, float64 of shape (d, d) with d = columns x kernel. X has the unfolded inputs.
     power
-        Sum of the squares of the dense outputs, bias included.
+        Sum of squares of the dense outputs, with bias.
     """
 
     gram: torch.Tensor
@@ -39,7 +39,7 @@ class Moments:
         return float(((gap @ self.gram) * gap).sum().clamp(min=0)) / max(self.power, 1e-30)
 
     def penalised_error(self, weight: torch.Tensor, dense: torch.Tensor, ridge: float = RIDGE) -> float:
-        """What `solve` minimises, divided by ||Y||^2: it never falls when channels are dropped."""
+        """The objective of `solve`, divided by ||Y||^2. It never decreases if more channels are dropped."""
         gap = float((dense - weight).double().square().sum())
         return self.error(weight, dense) + self.epsilon(ridge) * gap / max(self.power, 1e-30)
 
@@ -48,26 +48,27 @@ class Moments:
         return max(ridge * float(self.gram.diagonal().mean()), 1e-12)
 
     def solve(self, dense: torch.Tensor, kept: np.ndarray, ridge: float = RIDGE) -> torch.Tensor:
-        """The weight V, zero outside the kept columns, of least ||Y - X V||^2 + eps ||V - W||^2; W is the dense one.
+        """The weight V that minimises ||Y - X V||^2 + eps ||V - W||^2, zero outside the kept columns. W is the dense
+        weight.
 
-        The ridge draws towards the dense weight, not to zero: so V never errs more than W with its columns dropped,
-        whatever eps, and a layer whose inputs are all zero keeps its weights.
+        The ridge pulls V towards the dense weight, not towards zero. So for any eps, the error of V is at most that of
+        W with dropped columns. A layer whose inputs are all zero keeps its weights.
 
         Parameters
         ----------
         dense
             The dense weight W, shape (outputs, columns, *kernel).
         kept
-            Which columns to keep; bool of shape (columns,).
+            The columns to keep; bool of shape (columns,).
         ridge
-            eps as a share of the mean of the diagonal of X'X.
+            eps relative to the mean of the diagonal of X'X.
         """
         flat = dense.flatten(1).double().to(self.gram.device)
         entries = torch.from_numpy(np.repeat(kept, flat.shape[1] // len(kept))).to(self.gram.device)
         rows = self.gram[entries]
         inner = rows[:, entries].clone()
         inner.diagonal().add_(self.epsilon(ridge))
-        # With all of W moved to the right: (G_KK + eps) V = G_KA W + eps W_K.
+        # With all terms of W on the right side: (G_KK + eps) V = G_KA W + eps W_K.
         right = rows @ flat.T + self.epsilon(ridge) * flat[:, entries].T
         factor, failed = torch.linalg.cholesky_ex(inner)
         found = torch.cholesky_solve(right, factor) if not int(failed) else torch.linalg.lstsq(inner, right).solution
@@ -79,7 +80,7 @@ class Moments:
 def moments_of(
     dense: nn.Module, names: Iterable[str], data: CalibrationData, *, batch_size: int = 32
 ) -> dict[str, Moments]:
-    """The moments of layers, by one run of the dense model over all images.
+    """The moments of layers, from one run of the dense model over all images.
 
     Memory: 8 d^2 bytes per layer, 170 MB for a 3x3 convolution of 512 channels.
     """
@@ -98,7 +99,7 @@ def moments_of(
 
 
 def _unfolded(module: Any, x: torch.Tensor) -> torch.Tensor:
-    """One row per image and position, one column per entry of the kernel, channels outermost."""
+    """The unfolded inputs: one row per image and position, one column per kernel entry, with channels outermost."""
     if isinstance(module, nn.Linear):
         return x.reshape(-1, x.shape[-1])
     padding: Any = module.padding

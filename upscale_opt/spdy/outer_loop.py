@@ -1,6 +1,6 @@
-"""The outer loop of SPDY: export and measure a choice, solve again with the times of that export, and so on.
+"""The outer loop of SPDY: exports and measures a choice, solves again with the times of that export, and repeats.
 
-Every choice and every time is noted in a `Journal` as soon as it is known, so that a run goes on where it was stopped.
+All choices and times are noted in a `Journal` at once, so a stopped run can resume.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from upscale_opt.spdy.prunable_layers import PrunableLayer
 
 @dataclass(frozen=True, eq=False)
 class Rounds:
-    """The rounds of a run, and which of them is taken.
+    """The rounds of a run, and the choice of the best round.
 
     Attributes
     ----------
     choice
-        The one to take.
+        The choice to take.
     rounds
-        What was measured, in order; empty if nothing was.
+        The measured rounds, in order. Empty if nothing was measured.
     exported
-        The export of the choice; None if nothing was measured.
+        The export of the choice. None if nothing was measured.
     notes
-        What had to be said on the way.
+        Messages of the run.
     """
 
     choice: Choice
@@ -54,24 +54,24 @@ class Rounds:
 
 
 class OuterLoop:
-    """The loop over one model and target.
+    """The outer loop for one model and one target.
 
     Parameters
     ----------
     choices
-        Solves problems.
+        The search that solves problems.
     problem
-        The one of the table.
+        The problem with the times of the table.
     layers
-        Those of the problem, in its order.
+        The layers of the problem, in the problem's order.
     model, example_inputs
-        Dense, in eval mode; and what it is measured on.
+        The dense model in eval mode, and the inputs for measurements.
     speedup
-        The target.
+        The target speedup.
     how
         How choices are exported and measured.
     journal
-        Where everything is noted.
+        The journal of the run.
     progress
         Show progress bars on standard error.
     """
@@ -94,10 +94,10 @@ class OuterLoop:
         self._how, self._journal, self._progress = how, journal, progress
 
     def run(self, number: int) -> Rounds:
-        """So many rounds, or fewer if the times of an export leave no choice; 0: the choice of the table alone.
+        """Run the given number of rounds. Stop early if no choice meets the target with the times of an export.
 
-        Of the rounds whose export was measured to be fast enough, that of least loss is taken; if none was, the
-        fastest.
+        With 0 rounds, the result is the choice by the table alone. Of the rounds whose measured export is fast enough,
+        the one with the least loss is taken. If none is fast enough, the fastest is taken.
         """
         choice = self._choice(0, self._problem)
         if not number:
@@ -121,7 +121,7 @@ class OuterLoop:
         return Rounds(history[taken][1], tuple(own for own, _ in history), exported, (*notes, *more))
 
     def _choice(self, index: int, problem: AllocationProblem) -> Choice:
-        """The choice of a round, found now or before."""
+        """The choice of a round, solved now or recalled from the journal."""
         known = self._journal.recall(f"choice {index}")
         if known is not None:
             method = self._choices.settings.method
@@ -143,7 +143,7 @@ class OuterLoop:
         return found
 
     def _round(self, index: int, choice: Choice, exports: dict[int, SolvedExport]) -> Round:
-        """What the export of a choice takes, measured now or before."""
+        """The measured times of a round's export, measured now or recalled from the journal."""
         known = self._journal.recall(f"round {index}")
         if known is None:
             exported = self._export(index, choice.allocation, exports).exported
@@ -174,7 +174,7 @@ class OuterLoop:
         return retimed(self._problem, self._layers, last, seconds, self._speedup)
 
     def _export(self, index: int, allocation: Allocation, exports: dict[int, SolvedExport]) -> SolvedExport:
-        """The export of a round, made once."""
+        """The export of a round. It is made only once."""
         if index not in exports:
             stitched, masks = self._choices.stitched(allocation)
             exports[index] = solved_export(stitched, self._example_inputs, masks, self._how, progress=self._progress)
@@ -182,7 +182,7 @@ class OuterLoop:
 
 
 def _taken(rounds: Sequence[Round], speedup: float) -> tuple[int, tuple[str, ...]]:
-    """The index of the round to take: of those measured to be fast enough that of least loss, or the fastest."""
+    """The index of the best round: the least loss among those that are fast enough, or else the fastest."""
     fast = [i for i, own in enumerate(rounds) if own.measured_speedup >= speedup]
     if fast:
         return min(fast, key=lambda i: rounds[i].score), ()

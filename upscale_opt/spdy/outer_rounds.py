@@ -1,7 +1,8 @@
-"""The outer loop: what the export of a choice really takes, and the problem again with times taken from that export.
+"""One round of the outer loop: the measured time of a choice's export, and a new problem with times of that export.
 
-Tables time each layer by itself, at full output width, without copies. In an export producers shrink by what all their
-consumers drop, and channels are selected. Neither is known before the masks are, so it is measured afterwards.
+Tables time each layer alone, at full output width and without copies. In an export, producers shrink by the channels
+that all their consumers drop, and channels must be selected. Both are known only once the masks are known. So they are
+measured afterwards.
 """
 
 from __future__ import annotations
@@ -42,15 +43,15 @@ class Exporting:
     Attributes
     ----------
     solver, objective, time_limit, seed
-        How channels are ordered: as for `upscale_opt.compare`.
+        How channels are ordered, as for `upscale_opt.compare`.
     costs
-        Where cost tables come from if the objective uses them. Default: `upscale_opt.AnalyticCosts`.
+        Source of the cost tables, if the objective uses them. Default: `upscale_opt.AnalyticCosts`.
     backend
         One of `upscale_opt.latency.backends.BACKENDS`.
     repeats
-        Figures per latency; see `upscale_opt.profile_interleaved`.
+        Number of measurements per latency; see `upscale_opt.profile_interleaved`.
     effort
-        How much is timed where layers are timed again.
+        How much to measure when layers are timed again.
     """
 
     solver: str = "auto"
@@ -65,22 +66,22 @@ class Exporting:
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """One choice, what the times it was made with say of it, and what its export takes.
+    """One choice, its predicted time, and the measured time of its export.
 
     Attributes
     ----------
     allocation
         The choice.
     score, uniform_score
-        The loss of the stitched model, and that of the choice under equal coefficients.
+        Loss of the stitched model, and loss of the choice under equal coefficients.
     predicted
-        Seconds of the whole model by the times of this round; at most `base` by the speedup asked for.
+        Seconds of the whole model by the times of this round. At most `base` divided by the target speedup.
     base
         Seconds of the dense model in the table.
     measured, dense
         Median seconds of the export and of the dense model, measured in turn.
     error
-        Relative error of the export's verification.
+        Relative error in the verification of the export.
     """
 
     allocation: Allocation
@@ -94,12 +95,12 @@ class Round:
 
     @property
     def predicted_speedup(self) -> float:
-        """The dense model's time over the predicted one."""
+        """The dense model's time divided by the predicted time."""
         return self.base / self.predicted
 
     @property
     def measured_speedup(self) -> float:
-        """The dense model's time over the export's, measured in turn."""
+        """The dense model's time divided by the export's time, both measured in turn."""
         return self.dense / self.measured
 
     def __str__(self) -> str:
@@ -127,16 +128,16 @@ class Round:
 
 @dataclass(frozen=True, eq=False)
 class SolvedExport:
-    """A verified export with its order solved, and what is known of its reads.
+    """A verified export with solved orders, and data about its reads.
 
     Attributes
     ----------
     exported
         The export.
     graph, masks
-        The trace it is of, and a mask for every consumer.
+        The trace of the export's original model, and a mask for every consumer.
     spans
-        Name of the access to the channels from the first to the last it keeps, in the order solved.
+        Access name to the number of channels from the first to the last kept one, in the solved order.
     """
 
     exported: Exported
@@ -153,7 +154,7 @@ def solved_export(
     *,
     progress: bool = False,
 ) -> SolvedExport:
-    """Order the channels of a masked model, and export and verify it.
+    """Order the channels of a masked model, then export and verify it.
 
     Raises
     ------
@@ -204,29 +205,33 @@ def retimed(
     realised: Sequence[float],
     speedup: float,
 ) -> AllocationProblem:
-    """The problem with times that hold for an export: of its convolutions, its selections, and all the rest.
+    """The problem with times that hold for an export: of its layers, its selections, and all other operators.
 
-    Every layer was timed again as the export runs it (`realised_times`). Between its dense level, where the table
-    holds, and its level in the export the table's times are multiplied by a factor that goes from 1 to what was found,
-    in proportion to the channels dropped; it stays beyond. What the export takes besides its layers is the new fixed
-    time. What of the old one has gone (elementwise work on channels that are stored no longer), and what dense layers
-    have gained by computing fewer outputs, comes back in the same way where layers get denser: each has a share by the
-    input entries it drops. So the new times agree with what was measured at the choice of the export, and with the
-    table where all is dense; unless selections have added more than has gone, which is then paid for whatever the
-    choice.
+    Every layer was timed again as it runs in the export (`realised_times`). The table holds at the layer's dense level.
+    At its level in the export, the new time holds. Between these levels, a factor on the table's times goes from 1 to
+    the ratio of new time and table time. It changes in proportion to the dropped channels. Beyond the level of the
+    export, the factor is constant.
+
+    The export's time outside its layers is the new fixed time. It can be less than the old fixed time, because
+    elementwise operators process fewer stored channels. Dense layers also gain time, because they compute fewer
+    outputs. Both gains are lost again when layers become denser. Each layer therefore gets a share of them, in
+    proportion to the input entries that it drops.
+
+    So the new times agree with the measurement at the choice of the export, and with the table if all layers are dense.
+    There is one exception: if selections add more time than was gained, every choice has to pay for it.
 
     Parameters
     ----------
     problem
-        That of the table.
+        The problem of the table.
     layers
-        Those of the problem, in its order.
+        The layers of the problem, in the problem's order.
     last
         The round that was measured.
     realised
-        Per layer its seconds in the export.
+        Seconds in the export, for each layer.
     speedup
-        The target.
+        The target speedup.
 
     Raises
     ------
@@ -235,7 +240,7 @@ def retimed(
     """
     whole = last.measured * last.base / last.dense
     total = math.fsum(realised)
-    if total > whole:  # layers alone are timed slower than they are in the export, as in `guarded_table`
+    if total > whole:  # layers alone are slower than in the export, as in `guarded_table`
         realised = [own * whole / total for own in realised]
     fixed = max(0.0, whole - total)
     dropped = [
@@ -255,7 +260,7 @@ def retimed(
         layers, problem.layers, last.allocation.levels, realised, dropped, strict=True
     ):
         counts = np.array(own.counts(levels.sparsities), dtype=float)
-        way = (own.channels - counts) / max(1.0, own.channels - counts[level])  # 0 where dense, 1 as in the export
+        way = (own.channels - counts) / max(1.0, own.channels - counts[level])  # 0: dense, 1: as in the export
         if not entries:
             way = np.ones(len(counts))
         factor = seconds / levels.times[level] if levels.times[level] > 0 else 1.0
@@ -270,12 +275,12 @@ def realised_times(
     example_inputs: torch.Tensor | Sequence[Any],
     how: Exporting,
 ) -> list[float]:
-    """Seconds of every layer as an export runs it: with the output channels it stores, reading as it reads there.
+    """Seconds of every layer as it runs in an export: with the stored output channels, and with the export's reading.
 
     Parameters
     ----------
     layers
-        Of `prunable_layers`.
+        Layers from `prunable_layers`.
     solved
         The export.
     example_inputs, how
@@ -313,6 +318,6 @@ def _case(name: str, solved: SolvedExport, masked: MaskedGraph, read: Read) -> t
 
 
 def _stored(masked: MaskedGraph, read: Read, side: str) -> int:
-    """Channels that an export stores of what a read reads or computes."""
+    """Number of stored channels of a read's input or output in an export."""
     layout = read.input if side == "input" else read.output
     return int(masked.stored[masked.graph.numbers(replace(layout, size=1))].sum())

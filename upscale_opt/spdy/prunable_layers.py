@@ -1,4 +1,4 @@
-"""The layers whose sparsity is chosen, and how many input channels each level of a grid keeps of them."""
+"""The layers whose sparsity is chosen, and how many input channels each level of a grid keeps."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class PrunableLayer:
     Attributes
     ----------
     name
-        The path of its module, as timing tables and profiles name it.
+        The path of its module. Timing tables and profiles use this name.
     weight
-        The name of its weight, as masks name it.
+        The name of its weight. Masks use this name.
     channels
-        Input channels.
+        Number of input channels.
     shape
-        What it does per call, dense.
+        The shape of one call of the dense layer.
     """
 
     name: str
@@ -42,38 +42,38 @@ class PrunableLayer:
 
     @property
     def positions(self) -> int:
-        """Entries of its input per channel, batch included."""
+        """Entries of its input per channel, with the batch."""
         return math.prod(self.shape.input_shape) // self.channels
 
     def kept(self, sparsity: float) -> int:
-        """Channels that a level keeps: all but `upscale_opt.arguments.amounts.num_removed`."""
+        """Number of channels that a level keeps: all but `upscale_opt.arguments.amounts.num_removed`."""
         return self.channels - num_removed(sparsity, self.channels)
 
     def counts(self, sparsities: Sequence[float]) -> tuple[int, ...]:
-        """Channels that each of several levels keeps."""
+        """Number of channels that each of several levels keeps."""
         return tuple(self.kept(sparsity) for sparsity in sparsities)
 
 
 def prunable_layers(graph: Graph, *, linear: bool = False, ignore: Iterable[str] = ()) -> tuple[PrunableLayer, ...]:
     """The convolutions whose sparsity can be chosen, in execution order.
 
-    Those are modules `torch.nn.Conv2d` with one group and zeros for padding that do not read the network input.
-    Others stay dense.
+    These are `torch.nn.Conv2d` modules with one group and zero padding that do not read the network input. Other layers
+    stay dense.
 
     Parameters
     ----------
     graph
         The traced model.
     linear
-        Take linear layers, too, unless they read a flattened image. Default no.
+        Also include linear layers, unless they read a flattened image. Default no.
     ignore
         Names of weights or modules that stay dense, wildcards allowed (``layer4.*``).
 
     Raises
     ------
     MaskError
-        If one of them is called twice or shares its weight (its inputs cannot be told apart), a name to ignore matches
-        nothing, or no layer is left.
+        If a layer is called twice or shares its weight (its inputs cannot be told apart). Also if a name to ignore
+        matches nothing, or no layer is left.
     ModelError
         If a weight is NaN or infinite.
     """
@@ -100,12 +100,12 @@ def prunable_layers(graph: Graph, *, linear: bool = False, ignore: Iterable[str]
 
 
 def listed_layers(layers: Sequence[PrunableLayer], table: TimingTable, model: nn.Module) -> tuple[PrunableLayer, ...]:
-    """Those of the layers that a timing table lists; what it lists besides stays dense.
+    """The layers that a timing table lists. Other entries of the table stay dense.
 
     Raises
     ------
     MaskError
-        If the table lists something that is no layer of the network, or none of these layers.
+        If the table lists a name that is not a module of the network, or if it lists none of these layers.
     """
     modules = {name for name, _ in model.named_modules()}
     for own in table.layers:
@@ -119,13 +119,13 @@ def listed_layers(layers: Sequence[PrunableLayer], table: TimingTable, model: nn
 
 
 def levels_of(layers: Sequence[PrunableLayer], table: TimingTable) -> Mapping[str, tuple[float, ...]]:
-    """Sparsities of the levels of every layer, by its name, as a timing table lists them."""
+    """Layer name to the sparsities of its levels in a timing table."""
     listed = {own.name: own.sparsities for own in table.layers}
     return {layer.name: listed[layer.name] for layer in layers}
 
 
 def _shape_of(dense: MaskedGraph, read: Read, linear: bool) -> Layer | None:
-    """The shape of a call; None if its layer is of another kind than wanted."""
+    """The shape of a call. None if the layer is not of a wanted kind."""
     shape = layer_of(dense, read, _outputs(dense.graph, read), {})
     if shape is None or shape.channel_size != 1:
         return None
@@ -133,6 +133,6 @@ def _shape_of(dense: MaskedGraph, read: Read, linear: bool) -> Layer | None:
 
 
 def _outputs(graph: Graph, read: Read) -> int:
-    """Output channels of a consumer."""
+    """Number of output channels of a consumer."""
     weight = graph.module.get_parameter(read.weight)
     return int(weight.shape[1 - read.input_axis])

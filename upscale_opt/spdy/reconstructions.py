@@ -1,7 +1,7 @@
 """The reconstruction database: the weight of every layer at every level, repaired on the dense model's activations.
 
-Levels are made in the order of their sparsity, each from the one before, so that masks nest. Every step is kept on disk
-as it is made; a run that was killed goes on where it was and finds the same numbers.
+Levels are made in the order of their sparsity. Each starts from the previous level, so the masks are nested. Every step
+is stored on disk at once. A killed run resumes there and finds the same numbers.
 """
 
 from __future__ import annotations
@@ -33,28 +33,29 @@ from upscale_opt.spdy.prunable_layers import PrunableLayer
 ADAPRUNE, LEAST_SQUARES = "adaprune", "least-squares"
 RECONSTRUCTIONS = (ADAPRUNE, LEAST_SQUARES)
 FREE_SPACE = 64 * 2**20
-"""Bytes that a disk must have left beside a step."""
+"""Free bytes that must remain on a disk after a step is stored."""
 
 
 @dataclass(frozen=True)
 class Repair:
-    """How weights are repaired.
+    """Settings of the repair of weights.
 
     Parameters
     ----------
     method
         ``adaprune`` or ``least-squares``.
     learning_rate, batch_size, passes
-        Of AdaPrune: Adam's, images per step, times through the data per level. The authors' values.
+        For AdaPrune: learning rate of Adam, images per step, and passes through the data per level. The defaults are
+        the authors' values.
     ridge
-        Of least squares; see `upscale_opt.spdy.least_squares.Moments.solve`.
+        For least squares; see `upscale_opt.spdy.least_squares.Moments.solve`.
     seed
-        Shuffles the images for AdaPrune.
+        Seed that shuffles the images for AdaPrune.
 
     Raises
     ------
     MaskError
-        If a value makes no sense.
+        If a value is invalid.
     """
 
     method: str = ADAPRUNE
@@ -83,13 +84,14 @@ class Level:
     Attributes
     ----------
     kept
-        Which channels are kept; bool of shape (channels,).
+        The kept channels; bool of shape (channels,).
     columns
-        The weight of those, shape (outputs, kept, *kernel), on the CPU.
+        The weight of the kept channels, shape (outputs, kept, *kernel), on the CPU.
     mask_only_error
-        ||layer(x; W) - y||^2 / ||y||^2 on the calibration data with the dense weight, the others dropped.
+        ||layer(x; W) - y||^2 / ||y||^2 on the calibration data with the dense weight, where the other channels are
+        dropped.
     error
-        The same with this weight; never more.
+        The same error with this weight. It is never larger.
     """
 
     kept: np.ndarray
@@ -99,7 +101,7 @@ class Level:
 
     @property
     def weight(self) -> torch.Tensor:
-        """The whole weight, dropped columns zero."""
+        """The whole weight, where dropped columns are zero."""
         shape = list(self.columns.shape)
         shape[1] = len(self.kept)
         whole = torch.zeros(shape, dtype=self.columns.dtype)
@@ -109,21 +111,21 @@ class Level:
 
 @dataclass(frozen=True, eq=False)
 class Reconstructions:
-    """The database.
+    """The reconstruction database.
 
     Attributes
     ----------
     layers
-        The layers it is of.
+        The layers in the database.
     levels
-        Name of the layer and number of kept channels to the level; the dense one is not among them.
+        Layer name and number of kept channels to the level. The dense level is not included.
     """
 
     layers: tuple[PrunableLayer, ...]
     levels: Mapping[tuple[str, int], Level] = field(default_factory=dict)
 
     def mask(self, layer: PrunableLayer, kept: int) -> np.ndarray:
-        """Which channels a layer keeps at a level; bool of shape (channels,)."""
+        """The channels that a layer keeps at a level; bool of shape (channels,)."""
         if kept == layer.channels:
             return np.ones(kept, dtype=bool)
         return self.levels[layer.name, kept].kept
@@ -142,37 +144,38 @@ def reconstruct(
     directory: str | Path | None = None,
     progress: bool = False,
 ) -> Reconstructions:
-    """Make the database: per level drop the columns of smallest L2 norm, and repair the others.
+    """Make the database: at each level, drop the columns with the smallest L2 norm, and repair the other columns.
 
-    The norms are those of the repaired weight of the level before (warm start), so masks nest. All layers of a level
-    are repaired in the same runs of the dense model, against its own inputs and outputs. Levels of a layer that keep
-    equally many channels are one.
+    The norms are of the repaired weight of the previous level (warm start), so masks are nested. All layers of a level
+    are repaired in the same runs of the dense model, against its inputs and outputs. Levels of a layer that keep
+    equally many channels are one level.
 
     Parameters
     ----------
     model
-        Dense; it is not changed.
+        The dense model. It is not changed.
     layers
-        Of `prunable_layers`.
+        Layers from `prunable_layers`.
     levels
-        Per layer, by name, its sparsities.
+        Layer name to its sparsities.
     data
-        Images; labels do not matter.
+        Calibration images. The labels are not used.
     repair
-        How. Default: AdaPrune with the authors' values.
+        Settings of the repair. Default: AdaPrune with the authors' values.
     directory
-        Where steps are kept, made if needed; a database of anything else there is refused. Default: in memory only.
+        Directory where steps are stored. It is created if necessary. A database of another run there is an error.
+        Default: in memory only.
     progress
-        Show a progress bar with the time left on standard error.
+        Show a progress bar with the remaining time on standard error.
 
     Raises
     ------
     MaskError
-        If the directory holds something else, or cannot be written.
+        If the directory has a database of another run, or cannot be written.
 
     Notes
     -----
-    SPDY, Frantar and Alistarh, ICML 2022.
+    Source: SPDY, Frantar and Alistarh, ICML 2022.
     """
     repair = repair or Repair()
     dense = frozen_copy(model)
@@ -210,7 +213,7 @@ def _step(
     step: int,
     moments: Mapping[str, Moments],
 ) -> dict[str, Level]:
-    """One level of several layers."""
+    """Make one level of several layers."""
     start, masks = {}, {}
     for name, count in counts.items():
         warm = current[name].weight.to(weights[name]) if name in current else weights[name]
@@ -240,7 +243,7 @@ def _step(
     result = {}
     for name, mask in masks.items():
         worse, after = errors[name]
-        better = after <= worse  # Adam may overshoot, and NaN is no weight
+        better = after <= worse  # Adam may diverge or give NaN
         chosen = repaired[name] if better else mask_only[name]
         columns = chosen[:, torch.from_numpy(mask).to(chosen.device)].cpu().contiguous()
         result[name] = Level(mask, columns, worse, after if better else worse)
@@ -248,16 +251,16 @@ def _step(
 
 
 def strongest(weight: torch.Tensor, before: np.ndarray, count: int) -> np.ndarray:
-    """The `count` columns of largest L2 norm among those kept before; of equals, the first ones are dropped.
+    """The `count` kept columns with the largest L2 norm. Of equal columns, the first ones are dropped.
 
     Parameters
     ----------
     weight
         Shape (outputs, columns, *kernel).
     before
-        Which columns there are to choose from; bool of shape (columns,).
+        The columns to choose from; bool of shape (columns,).
     count
-        How many to keep.
+        Number of columns to keep.
     """
     norms = weight.detach().double().movedim(1, 0).flatten(1).norm(dim=1).cpu().numpy()
     order = np.argsort(np.where(before, norms, -1.0), kind="stable")
@@ -273,7 +276,7 @@ def _dropped(weight: torch.Tensor, mask: np.ndarray) -> torch.Tensor:
 
 
 class _Store:
-    """Steps on disk, one safetensors file each, marked with the fingerprint of what they are of."""
+    """Steps on disk, one safetensors file per step. Each file has the fingerprint of its run."""
 
     def __init__(self, directory: str | Path | None, fingerprint: str) -> None:
         self._directory = None if directory is None else Path(directory)
@@ -287,7 +290,7 @@ class _Store:
                 ) from error
 
     def load(self, step: int) -> dict[str, Level] | None:
-        """A step that was made before; None if it was not."""
+        """A step that was stored before, or None."""
         if self._directory is None or not self._path(step).exists():
             return None
         path = self._path(step)
@@ -308,7 +311,7 @@ class _Store:
         }
 
     def save(self, step: int, levels: Mapping[str, Level]) -> None:
-        """Keep a step, in one piece."""
+        """Store a step, atomically."""
         if self._directory is None:
             return
         tensors: dict[str, torch.Tensor] = {}
@@ -333,7 +336,7 @@ def _fingerprint(
     data: CalibrationData,
     repair: Repair,
 ) -> str:
-    """SHA-256 of all that the numbers depend on: model, layers and levels, data, method and seed."""
+    """SHA-256 of everything that the numbers depend on: model, layers and levels, data, method and seed."""
     about: dict[str, Any] = {own.name: list(map(float, levels[own.name])) for own in layers}
     text = json.dumps([about, asdict(repair), data.fingerprint, state_digest(dense)])
     return hashlib.sha256(text.encode()).hexdigest()

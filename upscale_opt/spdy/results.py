@@ -1,4 +1,4 @@
-"""What the road of SPDY leads to: a profile, masks, weights, and how their predicted and measured times compare."""
+"""The result of SPDY: a profile, masks, weights, and a comparison of predicted and measured times."""
 
 from __future__ import annotations
 
@@ -29,36 +29,37 @@ class SpeedupAllocation:
     Attributes
     ----------
     speedup
-        What was asked for.
+        The target speedup.
     profile
-        Sparsity by name of the layer.
+        Layer name to sparsity.
     masks
-        Weight name to Boolean array over input channels, True = kept; for the layers of the profile.
+        Weight name to Boolean array over input channels, True = kept, for the layers of the profile.
     state
-        The state_dict: columns that masks drop are exactly zero. Shapes are those of the dense model.
+        The state_dict, in the shapes of the dense model. Columns that masks drop are exactly zero.
     table
-        The times that the first round was solved with.
+        The times of the first round.
     problem
-        Of the first round: its base, fixed time, budget, and largest speedup.
+        The problem of the first round, with its base, fixed time, budget, and largest speedup.
     rounds
-        Of the outer loop, in order; empty if nothing was measured.
+        The rounds of the outer loop, in order. Empty if nothing was measured.
     allocation
         The choice.
     score, uniform_score, dense_score
-        Mean loss on the calibration data of the stitched model before any global AdaPrune, of the choice under equal
-        coefficients (never less than `score`), and of the dense model.
+        Mean losses on the calibration data. `score` is of the stitched model before any global AdaPrune.
+        `uniform_score` is of the choice under equal coefficients; it is never less than `score`. `dense_score` is of
+        the dense model.
     coefficients
-        Those found, one per layer of the problem; of the last round.
+        The coefficients that were found, one per layer of the problem, in the last round.
     final_score
-        The loss with `state`; other than `score` only after global AdaPrune.
+        The loss with `state`. It differs from `score` only after global AdaPrune.
     held_out
-        Mean losses on data held out, of the dense model and with `state`; None without any.
+        Mean losses on held-out data, of the dense model and with `state`. None if there is no such data.
     exported
-        The export of masks and weights, verified; None if nothing was measured.
+        The verified export of masks and weights. None if nothing was measured.
     tuned
-        What global AdaPrune did; None without it.
+        The result of global AdaPrune. None without it.
     notes
-        What had to be said on the way.
+        Messages of the run.
     """
 
     speedup: float
@@ -91,12 +92,12 @@ class SpeedupAllocation:
 
     @property
     def predicted(self) -> float:
-        """Seconds of the whole model by the times it was solved with; never above `target` but for rounding."""
+        """Seconds of the whole model by the times of the taken round. Never above `target`, except for rounding."""
         return self.allocation.problem.fixed + self.allocation.time
 
     @property
     def predicted_by_table(self) -> float:
-        """Seconds of the whole model by the table of the first round, whichever round was taken."""
+        """Seconds of the whole model by the table of the first round, for any taken round."""
         levels = self.problem.choice_of(self.profile)
         return self.problem.fixed + self.problem.evaluate(levels).time
 
@@ -120,7 +121,7 @@ class SpeedupAllocation:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; without masks and weights, which have files of their own."""
+        """Plain values for JSON, without masks and weights. These have separate files."""
         return {
             "speedup": self.speedup,
             "max_speedup": self.max_speedup,
@@ -143,12 +144,12 @@ class SpeedupAllocation:
     def save(self, directory: str | Path) -> None:
         """Write ``profile.txt``, ``masks.json``, ``model.safetensors`` (the state) and ``timings.txt``.
 
-        The directory is made if needed, and each file is written in one step.
+        The directory is created if necessary. Each file is written atomically.
 
         Raises
         ------
         ProblemError
-            If one cannot be written.
+            If a file cannot be written.
         """
         from safetensors.torch import save
 

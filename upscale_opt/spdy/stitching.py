@@ -1,4 +1,4 @@
-"""Stitching: the dense model with every layer's weight replaced by that of its level, and the loss of that."""
+"""Stitching: the dense model with the weights of chosen levels, and the loss of this model."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _BATCH_SIZE = 256
 
 
 class Stitching:
-    """A copy of the dense model into which levels are put.
+    """A copy of the dense model that gets the weights of levels.
 
     Parameters
     ----------
     model
-        Dense; it is not changed.
+        The dense model. It is not changed.
     reconstructions
-        The weights.
+        The weights of the levels.
     reestimate
-        Give BatchNorms the statistics of the calibration data whenever levels change; biases and all else stay dense in
-        any case. Default no, as in SPDY; at high sparsity it helps.
+        Estimate BatchNorm statistics on the calibration data when levels change. Biases and all other values always
+        stay dense. Default no, as in SPDY. It helps at high sparsity.
     data
-        For that.
+        The calibration data for `reestimate`.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Stitching:
         self._data = data if reestimate else None
 
     def put(self, kept: Mapping[str, int]) -> None:
-        """Give layers the levels that keep so many channels; layers that are not named become dense."""
+        """Set the levels by numbers of kept channels. Layers that are not named become dense."""
         changed = False
         with torch.no_grad():
             for name, layer in self._layers.items():
@@ -74,31 +74,31 @@ class Stitching:
             reestimate_batch_norm(self.model, (inputs for inputs, _ in self._data.batches(_BATCH_SIZE)))
 
     def masks(self) -> dict[str, np.ndarray]:
-        """The masks of the levels that are put in: weight name to Boolean array, True = kept; all layers."""
+        """The masks of the current levels of all layers: weight name to Boolean array, True = kept."""
         found = self.reconstructions
         return {own.weight: found.mask(own, self._levels[own.name]) for own in found.layers}
 
     def state(self) -> dict[str, torch.Tensor]:
-        """A copy of the state_dict; columns that masks drop are exactly zero."""
+        """A copy of the state_dict. Columns that masks drop are exactly zero."""
         return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
 
 
 def mean_loss(model: nn.Module, data: CalibrationData, loss: Loss | None = None) -> float:
-    """The mean loss over images; the model is taken as it is.
+    """The mean loss over images. The model is used as given.
 
     Parameters
     ----------
     model
-        In eval mode.
+        The model in eval mode.
     data
-        Images with labels, unless the loss does without.
+        Images with labels. A loss that ignores labels needs none.
     loss
         Default: cross-entropy.
 
     Raises
     ------
     MaskError
-        If labels are missing, or the loss rejects what the model returns.
+        If labels are missing, or the loss rejects the model's outputs.
     """
     if data.labels is None and loss is None:
         raise MaskError("the score of a choice is a loss, which needs labels; give batches of (inputs, labels)")

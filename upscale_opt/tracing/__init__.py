@@ -1,5 +1,6 @@
-"""From a network to a `Graph`: blocks of channels, the consumers that read them, and what must stay as it is.
+"""Traces a network to a `Graph`: blocks of channels, the consumers that read them, and the pinned channels.
 
-`trace` is the way in and `graphs` what comes out. Around it: what a trace found (`census`, `skipped`, `prologues`,
-`writes`, `movable_groups`) and what it holds for (`fixed_values`, `fingerprints`, `network_fits`).
+`trace` is the entry point, and `graphs` has its result. `census`, `skipped`, `prologues`, `writes` and
+`movable_groups` analyse a trace. `fixed_values`, `fingerprints` and `network_fits` check for which networks, values and
+inputs a trace is valid.
 """

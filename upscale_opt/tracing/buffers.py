@@ -1,4 +1,4 @@
-"""What a traced network does with its buffers, for those who run it: which change, and which are frozen statistics."""
+"""Buffers of a traced network: which ones a call may change, and which ones are frozen statistics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from upscale_opt.tracing.graphs import Graph
 
 
 def changing_buffers(graph: Graph) -> frozenset[str]:
-    """Names of the buffers that a call of the network may change."""
+    """Return the names of the buffers that a call of the network may change."""
     memory, changing = graph.memory, set[str]()
     places = {node.name: node for node in graph.module.graph.nodes}
     for node in graph.module.graph.nodes:
@@ -26,9 +26,9 @@ def changing_buffers(graph: Graph) -> frozenset[str]:
 
 
 def frozen_statistics(graph: Graph) -> tuple[str, ...]:
-    """Names of the floating-point buffers that the network itself computes with, channel by channel.
+    """Return the names of the floating-point buffers with which the network computes channel by channel.
 
-    Those whose values are part of the code (`Graph.used`) are not among them, nor are those of torch's BatchNorm.
+    Buffers whose values are part of the code (`Graph.used`) and buffers of torch's BatchNorm are not included.
     """
     names = {*graph.parameters, *_read_by_picks(graph)} - set(graph.used) - graph.constants
     buffers = dict(graph.module.named_buffers(remove_duplicate=False))
@@ -40,7 +40,7 @@ def frozen_statistics(graph: Graph) -> tuple[str, ...]:
 
 
 def _read_by_picks(graph: Graph) -> set[str]:
-    """What the tensors are computed from of which single users are handed some channels."""
+    """Return the names of the parameters and buffers from which the tensors of `Graph.picks` are computed."""
     nodes = {node.name: node for node in graph.module.graph.nodes}
     waiting: list[fx.Node] = [nodes[pick.node] for pick in graph.picks]
     seen: set[fx.Node] = set()

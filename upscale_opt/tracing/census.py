@@ -1,4 +1,4 @@
-"""How many channels of a network may move, which may not, and which operators hold them: for reports."""
+"""Counts for reports: how many channels of a network may move, how many may not, and which operators pin them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from upscale_opt.tracing.graphs import NETWORK_INPUT, NETWORK_OUTPUT, Graph
 
 @dataclass(frozen=True)
 class Census:
-    """The channels of a network, by what may be done with them.
+    """Numbers of channels of a network, by what may be done with them.
 
     Attributes
     ----------
     free
-        Those that may move and be removed.
+        Channels that may move and may be removed.
     not_removable
-        Those that may only move: a LayerNorm or a softmax reads them all.
+        Channels that may only move, for example because a LayerNorm or a softmax reads all of them.
     pinned
-        Those that keep their places.
+        Channels that keep their positions.
     by_operator
-        What pins them to how many; adds up to `pinned`, largest first. A channel that several things pin counts with
-        the network's input or output, or else with the first operator in execution order.
+        Reason for the pin to the number of channels, largest number first. The numbers add up to `pinned`. If a channel
+        has several reasons, it counts for the network's input or output, or else for the first operator in execution
+        order.
     """
 
     free: int
@@ -33,11 +34,11 @@ class Census:
 
     @property
     def total(self) -> int:
-        """All channels."""
+        """The number of all channels."""
         return self.free + self.not_removable + self.pinned
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON."""
+        """Return the numbers as a JSON object."""
         return {
             "total": self.total,
             "free": self.free,

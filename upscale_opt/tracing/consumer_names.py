@@ -1,4 +1,4 @@
-"""Consumers by the names people give them: the weight or its module, and patterns of such names."""
+"""Finds consumers by the names that users give: names of weights or modules, and patterns of such names."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from upscale_opt.tracing.graphs import Graph
 
 
 def consumer_named(graph: Graph, name: str) -> str:
-    """The weight name of the consumer of this name: its weight's, or its module's, wrapped or not (``module.conv``).
+    """Return the weight name of a consumer.
+
+    `name` is the name of its weight or its module, with or without wrappers' prefixes (``module.conv``).
 
     Raises
     ------
     MaskError
-        If the network calls no such consumer; the message has near matches.
+        If the network calls no such consumer. The message has similar names.
     """
     if not isinstance(name, str):
         raise MaskError(f"a mask is given for {described(name)}; give masks by the names of weights or modules")
@@ -30,7 +32,7 @@ def consumer_named(graph: Graph, name: str) -> str:
 
 
 def consumers_matching(graph: Graph, patterns: Iterable[str]) -> frozenset[str]:
-    """Weight names of the consumers that any of the patterns names.
+    """Return the weight names of all consumers that match any of the patterns.
 
     Parameters
     ----------
@@ -42,7 +44,7 @@ def consumers_matching(graph: Graph, patterns: Iterable[str]) -> frozenset[str]:
     Raises
     ------
     MaskError
-        If a pattern matches no consumer; the message has near matches.
+        If a pattern matches no consumer. The message has similar names.
     """
     if isinstance(patterns, str):
         patterns = [patterns]
@@ -59,7 +61,7 @@ def consumers_matching(graph: Graph, patterns: Iterable[str]) -> frozenset[str]:
 
 
 def _all_names(graph: Graph) -> dict[str, str]:
-    """Every name of every consumer to the name of its weight."""
+    """Map every name of every consumer to the name of its weight."""
     weights = {name: name for name in graph.consumers}
     weights |= {alias: first for alias, first in graph.aliases.items() if first in graph.consumers}
     return {name.removesuffix(".weight"): first for name, first in weights.items()} | weights

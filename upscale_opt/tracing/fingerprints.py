@@ -1,8 +1,8 @@
-"""What a trace holds for: values that are part of a network's code, or that its state_dict leaves out.
+"""Fingerprints of values for which a trace is valid: constants of a network's code, and values outside its state_dict.
 
-A condition on a buffer (``if self.counter > 0``), a table that is a plain attribute, a tensor made in ``forward``: an
-export keeps what the network at hand has there. A plan remembers these values by a `Fingerprint` each, so that `load`
-can tell whether another network of the same architecture has the same ones.
+Examples are a condition on a buffer (``if self.counter > 0``), a table in a plain attribute, and a tensor created in
+``forward``. An export keeps the values of the traced network. A plan stores a `Fingerprint` of each, so that `load` can
+check whether another network of the same architecture has the same values.
 """
 
 from __future__ import annotations
@@ -22,25 +22,27 @@ if TYPE_CHECKING:
     import torch
 
 MOST_LISTED = 16
-"""Values of a tensor with more elements are not listed but summed up, with weights of their own."""
+"""Values of a tensor with more elements are not listed. Weighted sums of them are stored instead."""
 TOLERANCE = 1e-5
-"""Of floating-point values, relative: what another machine, or another precision, makes of the same computation."""
+"""Relative tolerance of floating-point values. Another machine or precision may give slightly different results."""
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What is remembered of a tensor's values.
+    """A summary of a tensor's values, by which other tensors are recognised as equal.
 
     Attributes
     ----------
     shape
-        Of the tensor.
+        Shape of the tensor.
     values
-        Floating point: the elements where these are few, else `MOST_LISTED` weighted sums of them. None for others.
+        For floating-point tensors: all elements if they are few, else `MOST_LISTED` weighted sums of them. None for
+        other tensors.
     size
-        Of the largest sum of absolute values among them: what their differences are compared with. 0 for others.
+        For floating-point tensors: the largest of the same values, computed from the absolute elements. Differences
+        are relative to it. 0 for other tensors.
     digest
-        Of the elements as int64 where they are no floating-point numbers. None for others.
+        For other tensors: a hash of the elements as int64. None for floating-point tensors.
     """
 
     shape: tuple[int, ...]
@@ -49,7 +51,7 @@ class Fingerprint:
     digest: str | None
 
     def matches(self, other: Fingerprint) -> bool:
-        """Whether these are the same values, rounding apart."""
+        """Whether two fingerprints are of the same values, except for rounding."""
         if self.shape != other.shape or self.digest != other.digest or (self.values is None) != (other.values is None):
             return False
         few = math.prod(self.shape) <= MOST_LISTED
@@ -59,7 +61,7 @@ class Fingerprint:
 
 
 def fingerprint_of(tensor: torch.Tensor) -> Fingerprint:
-    """The fingerprint of a tensor's values."""
+    """Return the fingerprint of a tensor's values."""
     shape = tuple(tensor.shape)
     if tensor.is_floating_point() or tensor.is_complex():
         elements = _elements(tensor)
@@ -69,7 +71,7 @@ def fingerprint_of(tensor: torch.Tensor) -> Fingerprint:
 
 
 def fingerprints_to_dict(fingerprints: Mapping[str, Fingerprint]) -> dict[str, Any]:
-    """The JSON object of fingerprints by name."""
+    """Return fingerprints by name as a JSON object."""
     return {
         name: {
             "shape": list(own.shape),
@@ -82,12 +84,12 @@ def fingerprints_to_dict(fingerprints: Mapping[str, Fingerprint]) -> dict[str, A
 
 
 def fingerprints_from_dict(raw: dict[str, Any], where: str) -> dict[str, Fingerprint]:
-    """Fingerprints of a JSON object.
+    """Read fingerprints by name from a JSON object.
 
     Raises
     ------
     ProblemError
-        If a field is missing or wrong; the message names it.
+        If a field is missing or wrong. The message names it.
     """
     found = {}
     for name, own in raw.items():
@@ -115,14 +117,14 @@ def _length(shape: list[int]) -> int:
 
 
 def _elements(tensor: torch.Tensor) -> np.ndarray:
-    """The elements in float64, the infinite ones and those that are no numbers in a form that adds up."""
+    """Return the elements in float64. NaN and infinite elements are replaced by numbers, so that sums are finite."""
     own = tensor.detach().cpu().flatten()
     elements = (own.real.double() + 2 * own.imag.double() if own.is_complex() else own.double()).numpy()
     return np.nan_to_num(elements, nan=0.5, posinf=1.0, neginf=-1.0)
 
 
 def _sums(elements: np.ndarray) -> tuple[float, ...]:
-    """The elements, or sums of them, every one weighted by a factor between 1 and 2 that its place decides."""
+    """Return the elements if they are few, else weighted sums. The weight depends on the position, from 1 to 2."""
     if len(elements) <= MOST_LISTED:
         return tuple(elements.tolist())
     place = np.arange(len(elements))

@@ -1,6 +1,6 @@
-"""Networks whose weights are no numbers: said before anything is ranked, solved or compared.
+"""Refuses networks with NaN or infinite weights, before any ranking, solving or comparison.
 
-A NaN in a weight makes every norm of its slices NaN, every output, and every error between two outputs.
+A NaN in a weight makes norms of its slices NaN. It also makes outputs NaN, and errors between outputs.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from upscale_opt.tracing.graphs import Graph
 def require_finite(graph: Graph) -> None:
     """Refuse a network with NaN in a parameter or buffer, or with an infinite weight or statistic.
 
-    Infinite entries of tensors that are not trained and do not follow channels, such as masks in attention, are
-    fine. Tensors without values, on the meta device, are not looked at.
+    Infinite entries are allowed in tensors that are not trained and do not follow channels, such as masks in attention.
+    Tensors on the meta device have no values and are not checked.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def require_finite(graph: Graph) -> None:
     Raises
     ------
     ModelError
-        The message names the first such tensor, and how many of its entries are no finite numbers.
+        If there is such a tensor. The message names the first one, and the number of its NaN or infinite entries.
     """
     following = graph.parameters.keys() | graph.consumers.keys()
     seen: set[int] = set()
@@ -38,7 +38,7 @@ def require_finite(graph: Graph) -> None:
         seen.add(id(tensor))
         values = tensor.detach()
         if math.isfinite(_sum(values)):
-            continue  # no entry of a finite sum is infinite
+            continue  # if the sum is finite, every entry is finite
         num_nan = int(values.isnan().sum())
         num_infinite = int(values.isinf().sum()) if tensor.requires_grad or name in following else 0
         if num_nan or num_infinite:
@@ -50,12 +50,12 @@ def require_finite(graph: Graph) -> None:
 
 
 def _has_values(tensor: torch.Tensor) -> bool:
-    """Whether there is something to look at: no integers, no quantised or sparse tensors, nothing on meta."""
+    """Whether a tensor has floating-point values to check. Sparse, quantised and meta tensors have none."""
     floating = tensor.is_floating_point() or tensor.is_complex()
     return floating and not tensor.is_meta and tensor.layout is torch.strided and tensor.numel() > 0
 
 
 def _sum(values: torch.Tensor) -> float:
-    """The sum of all entries in a type that does not overflow soon; of complex ones, of both parts."""
+    """Return the sum of all entries, in at least float32 against overflow. Complex entries count with both parts."""
     parts = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
     return float(parts.sum(dtype=torch.float64 if parts.dtype is torch.float64 else torch.float32))

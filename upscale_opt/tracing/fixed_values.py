@@ -1,4 +1,4 @@
-"""The values that a trace holds for: those its code uses, and those that no state_dict brings along."""
+"""Values for which a trace is valid: values that its code uses, and values that are not in the state_dict."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ from upscale_opt.tracing.fingerprints import Fingerprint, fingerprint_of
 def fixed_values(
     model: nn.Module, tracing: Tracing, tensors: Mapping[str, torch.Tensor], later: Mapping[str, torch.Tensor]
 ) -> dict[str, Fingerprint]:
-    """The values that a trace holds for, by name: those the code uses, and those that no state_dict brings along.
+    """Return fingerprints by name of the values for which a trace is valid.
+
+    These are the values that the code uses, and tensors that are not in the state_dict.
 
     Parameters
     ----------
     model
-        The network, as it was.
+        The network, in its original state.
     tracing
-        Its trace.
+        The network's trace.
     tensors
-        Its tensors that are no parameters, by name.
+        Tensors of the network that are not parameters, by name.
     later
-        The same after its parts that are left whole have run. What they replace they do not go by.
+        The same after a run of the modules that are kept whole. If such a module replaces a tensor, its result does not
+        depend on the old value, so that tensor is not included.
     """
     found: dict[str, Any] = {}
     for name in tracing.used:

@@ -1,4 +1,4 @@
-"""What a trace is: a `Graph` of blocks, of the consumers that read them, and of the parameters that follow them."""
+"""The result of a trace: a `Graph` of blocks, of consumers that read them, and of parameters that follow them."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ NETWORK_OUTPUT = "network output"
 
 
 Read = findings.Read[TensorLayout]
-"""One call of a consumer, of whose channels the blocks are known."""
+"""One call of a consumer, with layouts of blocks."""
 Selection = findings.Selection[TensorLayout]
-"""A node that an export replaces by a selection of channels of an earlier tensor: a channel shuffle."""
+"""A node, such as a channel shuffle, that an export replaces by a selection of channels of an earlier tensor."""
 
 
 @dataclass(frozen=True)
 class Pick:
-    """A tensor that does not depend on the network's input, of which an export hands one user the channels it wants.
+    """A selection from a tensor that does not depend on the network's input. An export makes it for one user.
 
     Attributes
     ----------
     user, node
-        Names of the fx nodes.
+        Names of the fx nodes: the user, and the node of the tensor.
     layout
-        Of the tensor, as its user reads it.
+        Layout of the tensor for this user.
     """
 
     user: str
@@ -58,49 +58,50 @@ class Graph:
     Attributes
     ----------
     module
-        The fx GraphModule; its submodules are the model's own.
+        The fx GraphModule. It shares the submodules of the model.
     blocks
-        All blocks of the network, in order of production.
+        All blocks of the network, in the order of their production.
     producers
         Per block, the module path (or node) that produces its first channel.
     layouts
-        Layout per fx node name, for every tensor with channels.
+        Node name to layout, for every tensor with channels.
     reads
-        The consumers with one group, in execution order: each may select its channels.
+        Calls of consumers with one group, in execution order. Each may select its channels.
     grouped
-        Convolutions with several groups that are not depthwise, in execution order.
+        Calls of convolutions with several groups that are not depthwise, in execution order.
     selections
         Nodes that become selections.
     picks
-        Selections for single users of tensors that do not depend on the network's input.
+        Selections for single users from tensors that do not depend on the network's input.
     slices
         Channel slices, in execution order.
     lengths
-        Reshapes by node name, with the position of the channel axis among the lengths they are given.
+        Node name of a reshape to the position of the channel axis among its sizes.
     parameters
         Name of a parameter or buffer to the layout of each of its dimensions that follows channels. Input channels of
         consumers are not listed: see `reads` and `grouped`.
     features
         Module path to the layout that its ``num_features`` counts.
     pins
-        What is pinned, and by which operator. One of no channels is of a layer that reads what nothing is known of.
+        Pinned channels, with the reason and the operator. A pin of zero channels reports a layer with parameters that
+        the trace cannot use (see `skipped`).
     shapes
-        Shape of the tensor that every node computes for the example inputs, by node name; None where it computes none.
+        Node name to the shape of its tensor for the example inputs. None if the node computes no tensor.
     constants
-        Names of tensors that are part of the code (``x + torch.tensor(0.5)``): in the traced module's state_dict, but
-        not in the model's.
+        Names of tensors that are constants of the code (``x + torch.tensor(0.5)``). They are in the state_dict of the
+        traced module, but not of the model.
     fixed
-        Name to fingerprint of the values that the trace holds for: those of `constants`, of buffers that the model's
-        state_dict leaves out, and of `used`.
+        Name to fingerprint of the values for which the trace is valid: `constants`, buffers that are not in the model's
+        state_dict, and `used`.
     used
-        Names of buffers and other tensors whose values became part of the code, since Python asked for them: a
-        condition on one, a bound of a loop, what is computed from a plain attribute.
+        Names of buffers and other tensors whose values became part of the code, because Python needed them: for a
+        condition, for a bound of a loop, or for a computation with a plain attribute.
     reasons
-        Per block, why it is pinned; empty if it is not.
+        Per block, the reasons why it is pinned. Empty if the block is not pinned.
     bundles
-        Groups of convolutions that may change places, by the numbers of their blocks.
+        Groups of convolutions that may swap positions, given by the numbers of their blocks.
     skipped
-        The layers with parameters that are neither consumers nor producers, each with its reason.
+        Layers with parameters that are neither consumers nor producers, each with its reason.
     """
 
     module: fx.GraphModule
@@ -136,7 +137,7 @@ class Graph:
 
     @cached_property
     def consumers(self) -> dict[str, Read]:
-        """The first call of every consumer by weight name, in execution order."""
+        """The first call of every consumer, by weight name, in execution order."""
         place = {node.name: i for i, node in enumerate(self.module.graph.nodes)}
         consumers: dict[str, Read] = {}
         for read in sorted((*self.reads, *self.grouped), key=lambda read: place[read.node]):
@@ -145,13 +146,13 @@ class Graph:
 
     @property
     def unsupported(self) -> tuple[Pin, ...]:
-        """Pins other than those of the network's own inputs and outputs, one per node: what users may look at."""
+        """Pins that a user may want to see: one per node, without those of the network's inputs and outputs."""
         by_node = {pin.node: pin for pin in self.pins if pin.reason not in (NETWORK_INPUT, NETWORK_OUTPUT)}
         return tuple(by_node.values())
 
     @cached_property
     def aliases(self) -> dict[str, str]:
-        """Names of tensors that have several, to the first of them."""
+        """Other names of tensors with several names, to the first name."""
         first: dict[int, str] = {}
         return {
             name: first[id(tensor)]
@@ -161,22 +162,22 @@ class Graph:
 
     @cached_property
     def calls(self) -> Counter[str]:
-        """How often every module is called, by its path."""
+        """Number of calls of every module, by path."""
         return Counter(str(node.target) for node in self.module.graph.nodes if node.op == "call_module")
 
     @cached_property
     def regions(self) -> dict[str, tuple[Any, ...]]:
-        """The regions that every node is in, by its name: `upscale_opt.capture.regions.regions_of`."""
+        """The regions around every node, by node name; see `upscale_opt.capture.regions.regions_of`."""
         return regions_of(self.module)
 
     @cached_property
     def memory(self) -> Memory:
-        """Which tensors share memory, and who writes into it: consumers are known to compute tensors of their own."""
+        """Which tensors share memory, and which nodes write into it. Consumers are known to compute new tensors."""
         return Memory(self.module, {read.node for read in (*self.reads, *self.grouped)})
 
     @cached_property
     def borrowed(self) -> frozenset[str]:
-        """Names of parameters and buffers that are used outside of the module that has them, or have several names."""
+        """Names of parameters and buffers that have several names, or that are used outside of their module."""
         read = {str(node.target) for node in self.module.graph.nodes if node.op == "get_attr"}
         tensors = named_tensors(self.module)
         used = {id(tensor) for name, tensor in tensors if name in read}
@@ -184,16 +185,16 @@ class Graph:
         return frozenset(name for name, tensor in tensors if id(tensor) in used)
 
     def is_private(self, path: str) -> bool:
-        """Whether nothing but the module of this path uses its parameters and buffers."""
+        """Whether only the module at this path uses its parameters and buffers."""
         return not any(name.rpartition(".")[0] == path for name in self.borrowed)
 
     @cached_property
     def offsets(self) -> np.ndarray:
-        """Number of the first channel of every block if all channels are numbered, and how many there are."""
+        """Number of the first channel of every block, if all channels are numbered in order, and the total number."""
         return np.concatenate([[0], np.cumsum([block.size for block in self.blocks], dtype=np.int64)])
 
     def numbers(self, layout: TensorLayout) -> np.ndarray:
-        """The number (see `offsets`) of the channel of every entry of an axis; int64."""
+        """Return the number (see `offsets`) of the channel of every entry of an axis: int64."""
         channels = [np.arange(self.offsets[b], self.offsets[b + 1]) for b in layout.blocks]
         return np.concatenate(channels).repeat(layout.size)
 
@@ -205,7 +206,10 @@ def build(
     fixed: Mapping[str, Fingerprint],
     used: tuple[str, ...],
 ) -> Graph | frozenset[str]:
-    """Resolve the channels of a finished flow into blocks; the nodes to be refused if a layout is no concatenation."""
+    """Resolve the channels of a finished flow into blocks, and build the graph.
+
+    If a layout is not a concatenation of blocks, return the names of the nodes to be refused instead.
+    """
     resolution = flow.table.resolve()
     known: dict[int, TensorLayout | None] = {}
 

@@ -1,4 +1,4 @@
-"""Shapes of all tensors of a traced model, from meta tensors: nothing is computed, except what needs values itself."""
+"""Finds the shapes of all tensors of a traced model with meta tensors. Only operators that need values are computed."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Shapes = dict[str, Any]
 def shapes_of(
     traced: fx.GraphModule, inputs: tuple[Any, ...], known: KnownValues | None = None
 ) -> tuple[Shapes, Shapes]:
-    """Shape of every node's output: for the inputs as given, and for a batch of at least two.
+    """Return the shapes of all nodes' outputs: first for the given inputs, second for a batch of at least two samples.
 
-    None where a node computes no tensor. The shapes of several tensors are under the node's name with ``:parts``.
-    With two samples no axis that a batch is merged into can be taken for another one; a network that only accepts the
-    batch it is given has the same shapes twice.
+    The shape is None if a node computes no tensor. If it computes several tensors, their shapes are under the node's
+    name with ``:parts``. With one sample, an axis that is merged with the batch could not be told from another axis.
+    With two samples it can. If the network accepts only the given batch, both results are the same.
 
     Raises
     ------
@@ -79,7 +79,7 @@ class _ShapeRecorder(nn.Module):
                 try:
                     result = super().run_node(n)
                 except Exception:
-                    # What is computed from buffers may have a shape that depends on their values.
+                    # The shape of a tensor computed from buffers may depend on their values.
                     if recorder.known is None or not recorder.known.has(n):
                         raise
                     result = tree_map_only(torch.Tensor, _on_meta, recorder.known.value(n))
@@ -89,7 +89,7 @@ class _ShapeRecorder(nn.Module):
                 return result
 
             def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-                # Meta kernels of normalisations are slow, and what keeps its shape needs none.
+                # Meta kernels of normalisations are slow. A module that keeps the shape need not run.
                 module = self.fetch_attr(str(target))
                 if len(args) == 1 and not kwargs and _keeps_shape(module, args[0]):
                     return args[0]
@@ -98,7 +98,7 @@ class _ShapeRecorder(nn.Module):
                 except Exception:
                     if type(module).__module__.startswith("torch.nn"):
                         raise
-                    # What was not traced into may need values; any will do.
+                    # A module that was kept whole may need values. Any values will do.
                     return recorder.run_for_real(str(target), args, kwargs)
 
         interpreter = Recorder(self.traced)
@@ -106,7 +106,7 @@ class _ShapeRecorder(nn.Module):
         interpreter.run(*inputs)
 
     def run_for_real(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run one module on random numbers, with its own parameters and buffers, for the shapes of what it returns."""
+        """Run one module on random inputs, with its real parameters and buffers, to find the shapes of its results."""
         inside = {name: own for name, own in self.own.items() if name.startswith(f"{path}.")}
         state = {name.removeprefix(f"{path}."): own for name, own in inside.items()}
         device = next((own.device for own in self.own.values()), torch.device("cpu"))
@@ -127,7 +127,7 @@ def _on_meta(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _keeps_shape(module: nn.Module, x: Any) -> bool:
-    """Whether a module is known to return a tensor of the shape of `x`, and to accept it."""
+    """Whether a module is known to accept `x` and to return a tensor of the same shape."""
     if not isinstance(x, torch.Tensor) or module._forward_hooks or module._forward_pre_hooks:
         return False
     return MODULE_RULES.get(type(module)) is elementwise or (

@@ -1,8 +1,9 @@
-"""Which groups of convolutions may change places, found once per trace.
+"""Finds the groups of convolutions that may swap positions. This is done once per trace.
 
-The groups of a convolution change places together with what they read and what they compute, along a chain of such
-convolutions with all of it. Two of these units may do so if no tensor has one of them without the other, and nothing
-else tells them apart: no slice ends between them, no normalisation counts them into different groups of its own.
+A group of a convolution moves together with the blocks that it reads and the blocks that it computes. In a chain of
+such convolutions, all these blocks form one unit. Two units may swap positions under two conditions. First, every
+tensor has both of them, equally often, or none of them. Second, nothing else separates them: no slice ends between
+them, and no normalisation puts them into different groups.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from problems import Block, Bundle
 from upscale_opt.channels.table import Resolution, TensorLayout
 
 Convolution = tuple[TensorLayout, TensorLayout, int]
-"""What a convolution reads and computes, and its number of groups."""
+"""Layouts of the input and the output of a convolution, and its number of groups."""
 _Groups = list[tuple[tuple[int, ...], tuple[int, ...]]]
-"""Per group of a convolution the blocks it reads and those it computes."""
+"""For each group of a convolution: the blocks that it reads, and the blocks that it computes."""
 
 
 def bundles_of(
     grouped: Sequence[Convolution], resolution: Resolution, layouts: Iterable[TensorLayout | None]
 ) -> tuple[Bundle, ...]:
-    """The units that may change places.
+    """Return bundles of units. The units of a bundle may swap positions.
 
     Parameters
     ----------
@@ -32,7 +33,7 @@ def bundles_of(
     resolution
         The blocks.
     layouts
-        Those of all tensors of the network, slices and parameters included.
+        Layouts of all tensors of the network, including slices and parameters.
     """
     found = [_groups_of(own, resolution.blocks) for own in grouped]
     groups = [own for own in found if own is not None]
@@ -51,7 +52,7 @@ def bundles_of(
 
 
 def _groups_of(convolution: Convolution, blocks: Sequence[Block]) -> _Groups | None:
-    """The blocks of every group; None if a block is in several, its channels being tied to each other."""
+    """Return the blocks of every group. None if a block is in several groups, because its channels are tied."""
     *layouts, groups = convolution
     sides = []
     for layout in layouts:
@@ -65,7 +66,7 @@ def _groups_of(convolution: Convolution, blocks: Sequence[Block]) -> _Groups | N
 
 
 def _units(groups: Sequence[_Groups]) -> list[tuple[int, ...]]:
-    """What must go along with any group: blocks in the order in which the convolutions have them."""
+    """Return the sets of blocks that must move together, each in the order in which the convolutions have them."""
     unit_of: dict[int, dict[int, None]] = {}
     for reads, computes in (own for convolution in groups for own in convolution):
         blocks = dict.fromkeys((*reads, *computes))
@@ -79,7 +80,10 @@ def _units(groups: Sequence[_Groups]) -> list[tuple[int, ...]]:
 
 
 def _counts(resolution: Resolution, layouts: Iterable[TensorLayout | None], blocks: Sequence[int]) -> dict[int, bytes]:
-    """How often each block is in every tensor, and in every compartment: equal for blocks that may change places."""
+    """Count how often each block is in every tensor and in every compartment.
+
+    Blocks may swap positions only if their counts are equal.
+    """
     sequences = dict.fromkeys(own.blocks for own in layouts if own is not None)
     entries = [np.asarray(own) for own in sequences]
     entries += [resolution.block_of[channels] for channels in resolution.compartments]
@@ -88,7 +92,7 @@ def _counts(resolution: Resolution, layouts: Iterable[TensorLayout | None], bloc
 
 
 def _shapes(units: Sequence[tuple[int, ...]], groups: Sequence[_Groups]) -> list[tuple[object, ...]]:
-    """Per unit, where its blocks are in the groups it is made of, convolution by convolution."""
+    """For each unit, return the positions of its blocks in its groups, convolution by convolution."""
     place = {b: (u, k) for u, unit in enumerate(units) for k, b in enumerate(unit)}
     shapes: list[list[object]] = [[] for _ in units]
     for c, convolution in enumerate(groups):

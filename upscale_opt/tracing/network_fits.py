@@ -1,4 +1,4 @@
-"""Whether a network, and the inputs it is given, are those of a trace."""
+"""Checks that a network and its inputs fit a trace."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from upscale_opt.tracing.meta_shapes import shapes_of
 
 
 def require_same_network(model: nn.Module, graph: Graph) -> None:
-    """Raise unless a model in eval mode has the parameters of a trace, which may have been made of a copy of it.
+    """Check that a model is in eval mode and has the parameters of a trace. The trace may be of a copy of the model.
 
     Raises
     ------
     ModelError
-        If it is in training mode, or lacks one, or has one of another shape.
+        If the model is in training mode, lacks a parameter, or has a parameter of another shape. Also if the trace has
+        a tensor on the meta device.
     """
     if model.training:
         raise ModelError("the model is in training mode; call model.eval() first")
@@ -38,12 +39,12 @@ def require_same_network(model: nn.Module, graph: Graph) -> None:
 
 
 def require_fitting_inputs(model: nn.Module, graph: Graph, given: torch.Tensor | Sequence[Any]) -> None:
-    """Raise unless a model takes these inputs; those of the shapes that its trace was made with are known to be fine.
+    """Check that a model accepts inputs. Inputs with the shapes of the trace, apart from the batch, always pass.
 
     Raises
     ------
     ModelError
-        If it takes more or fewer of them, or rejects their shapes.
+        If the model needs more inputs, accepts fewer, or rejects their shapes.
     """
     require_call(model, given)
     values = (given,) if isinstance(given, torch.Tensor) else tuple(given)

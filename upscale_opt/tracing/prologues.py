@@ -1,8 +1,9 @@
-"""What stands in front of a consumer and serves it alone: elementwise work, normalisation, and the concat they read.
+"""Prologues: nodes in front of a consumer that only this consumer uses.
 
-Channels that the consumer does not keep need not pass through any of it: an export selects them at the far end, inside
-the concat where there is one (read mode `slices`; DenseNet normalises a concat of up to 32 tensors for one convolution
-each).
+A prologue has elementwise operators, normalisations, and perhaps the concat that they read. It need not compute
+channels that the consumer does not keep. An export selects the kept channels at the start of the prologue, inside the
+concat if there is one (read mode `slices`). In DenseNet, for example, each convolution has its own normalisation of a
+concat of up to 32 tensors.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ _FUNCTIONS = (torch.relu, torch.sigmoid, torch.tanh, nn.functional.relu, nn.func
 
 @dataclass(frozen=True)
 class Prologue:
-    """What only one call of one consumer uses.
+    """The nodes that only one call of one consumer uses.
 
     Attributes
     ----------
     nodes
-        Names of the nodes from the far end to the consumer, without it; each has the layout that the consumer reads.
-        May be empty if there is a concat.
+        Names of the nodes in execution order, without the consumer. Each has the layout that the consumer reads. Empty
+        is possible if there is a concat.
     concat
-        Name of the concat that the first of them (or the consumer) reads; None if they read a tensor that others
-        use too.
+        Name of the concat that the first of these nodes (or the consumer) reads. None if they read a tensor that
+        other nodes use, too.
     """
 
     nodes: tuple[str, ...]
@@ -40,11 +41,11 @@ class Prologue:
 
 
 def prologues_of(graph: Graph) -> dict[str, Prologue]:
-    """The prologue of every read that has one, by its name.
+    """Return the prologues by the names of their reads. A read without a prologue is not listed.
 
-    A prologue ends where a tensor has other users, and at the border of a region without gradients or with autocast.
-    It is left out where it ends at a tensor that is neither a concat nor used by others: what is behind that tensor
-    could be pruned, and nothing be saved.
+    The search goes from the consumer backwards. It stops at a tensor with other users, and at the border of a region
+    without gradients or with autocast. If it stops at a tensor that is neither a concat nor used by other nodes, there
+    is no prologue. The nodes before that tensor can be pruned themselves, so a selection would save nothing.
     """
     nodes = {node.name: node for node in graph.module.graph.nodes}
     found = {}
@@ -63,7 +64,7 @@ def _prologue(graph: Graph, read: Read, nodes: Mapping[str, fx.Node]) -> Prologu
         source = next(x for x in source.all_input_nodes if x.name in graph.layouts)
     is_concat = len(source.users) == 1 and _is_concat(graph, read, source)
     while chain and not _is_fresh(graph, chain[0]):
-        # What works in place must not be handed a view of a tensor that others use.
+        # An in-place node must not get a view of a tensor that other nodes use.
         chain.pop(0)
         is_concat = False
     if is_concat:
@@ -73,7 +74,7 @@ def _prologue(graph: Graph, read: Read, nodes: Mapping[str, fx.Node]) -> Prologu
 
 
 def _may_pass(graph: Graph, read: Read, node: fx.Node) -> bool:
-    """Whether a node treats every channel by itself, on the axis and in the blocks that the consumer reads."""
+    """Whether a node computes every channel independently, with the same axis and blocks as the consumer's input."""
     if graph.regions[node.name] != graph.regions[read.node]:
         return False
     tensors = [x for x in node.all_input_nodes if x.name in graph.layouts]
@@ -91,7 +92,7 @@ def _may_pass(graph: Graph, read: Read, node: fx.Node) -> bool:
 
 
 def _is_concat(graph: Graph, read: Read, node: fx.Node) -> bool:
-    """Whether a node is a concat along the channels of tensors whose channels are known."""
+    """Whether a node is a concat of tensors with known channels along their channel axes."""
     if node.op != "call_function" or node.target not in CONCATS or graph.layouts.get(node.name) != read.input:
         return False
     if not node.args or not isinstance(node.args[0], (tuple, list)) or read.input.size != 1:
@@ -105,7 +106,7 @@ def _is_concat(graph: Graph, read: Read, node: fx.Node) -> bool:
 
 
 def _is_fresh(graph: Graph, node: fx.Node) -> bool:
-    """Whether a node computes a new tensor rather than changing its input or handing it on."""
+    """Whether a node computes a new tensor. It must not change its input in place, or return its input."""
     if node.op == "call_module":
         module = graph.module.get_submodule(str(node.target))
         if isinstance(module, (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)):

@@ -1,6 +1,7 @@
-"""Layers with parameters that a trace has no way with: neither consumers nor producers, each with the reason.
+"""Layers with parameters that a trace cannot use, neither as consumers nor as producers, each with the reason.
 
-Nothing can be removed from them, and a network that has no others cannot be pruned: reports and exports say so.
+No channels of these layers can be removed. A network with only such layers cannot be pruned. Reports and exports list
+them.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from upscale_opt.operators.table import MODULE_RULES
 _PLAIN = "make its weight plain (upscale_opt.plain_weights)"
 _PARAMETRIZATIONS = ".parametrizations."
 SHOWN = 3
-"""How many layers of a reason are named in a summary."""
+"""How many layers a summary names for each reason."""
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A layer that is neither a consumer nor a producer, although it has parameters.
+    """A layer with parameters that is neither a consumer nor a producer.
 
     Attributes
     ----------
     path
         Path of the module; empty for the network itself.
     kind
-        Its class.
+        Name of the module's class.
     reason
-        Why nothing is known of it.
+        Why the trace cannot use the layer.
     remedy
-        What may be done; None where nothing can be advised.
+        What the user can do; None if there is no advice.
     """
 
     path: str
@@ -51,22 +52,22 @@ class Skipped:
 def skipped_layers(
     traced: fx.GraphModule, followed: Collection[str], reasons: Mapping[str, str]
 ) -> dict[str, tuple[Skipped, str]]:
-    """The layers none of whose parameters follows channels, and the node where each is used.
+    """Return the layers of which no parameter follows channels, and the node that uses each layer.
 
     Parameters
     ----------
     traced
         The traced model.
     followed
-        Names of parameters that follow channels, or that consumers read with.
+        Names of parameters that follow channels, and of the weights of consumers.
     reasons
-        Node name to why nothing is known of its result.
+        Node name to the reason why nothing is known about its result.
 
     Returns
     -------
     dict
-        Path to layer and node name, in the order of the modules. The node calls the layer, or the module around it,
-        or multiplies by what is computed of its weight, or reads its parameter.
+        Path to layer and node name, in the order of the modules. The node calls the layer, or a module around it, or
+        multiplies by a weight computed from its parameter, or reads its parameter.
     """
     used = {id(tensor) for name, tensor in named_tensors(traced) if name in followed}
     own: dict[str, list[tuple[str, Any]]] = {}
@@ -81,7 +82,7 @@ def skipped_layers(
         node = next((nodes[name] for name in (path, *(name for name, _ in tensors)) if name in nodes), None)
         node = node if node is not None else next((nodes[outer] for outer in _outer(path) if outer in nodes), None)
         if node is None:
-            continue  # no part of what the trace runs
+            continue  # the trace does not use the layer
         module = traced.get_submodule(path)
         node = _multiplication(node) or node
         reason, remedy = _reason(traced, module, node, reasons)
@@ -90,7 +91,7 @@ def skipped_layers(
 
 
 def grouped(skipped: Iterable[Skipped]) -> list[str]:
-    """The layers by reason, one line each with how many they are; the first ones by name.
+    """Summarise layers by reason: one line per reason, with the number of layers and the names of the first ones.
 
     Examples
     --------
@@ -112,7 +113,7 @@ def _line(reason: str, remedy: str | None, layers: list[Skipped]) -> str:
 
 
 def _nodes_of(traced: fx.GraphModule) -> dict[str, fx.Node]:
-    """The first node that calls a module, or reads an attribute, by its path."""
+    """Map paths of modules and attributes to the first node that calls or reads them."""
     nodes: dict[str, fx.Node] = {}
     for node in traced.graph.nodes:
         if node.op in ("call_module", "get_attr"):
@@ -121,16 +122,16 @@ def _nodes_of(traced: fx.GraphModule) -> dict[str, fx.Node]:
 
 
 def _outer(path: str) -> Iterator[str]:
-    """The paths of the modules around a module, from the inside out."""
+    """Yield the paths of the modules around a module, the innermost first."""
     while "." in path:
         path = path.rpartition(".")[0]
         yield path
 
 
 def _kind(path: str, module: nn.Module, node: fx.Node) -> str:
-    """The class of a module; of a parametrised one the class it was made from."""
+    """Return the class name of a module. For a parametrised module, this is the name of its original class."""
     stack = node.meta.get("nn_module_stack") or {}
-    kinds = [kind for where, kind in stack.values() if where == path]  # a trace keeps no classes of what it goes into
+    kinds = [kind for where, kind in stack.values() if where == path]  # the trace loses classes of traced modules
     name = kinds[-1].__name__ if kinds and isinstance(kinds[-1], type) else type(module).__name__
     return name.removeprefix("Parametrized")
 
@@ -168,7 +169,10 @@ def _reason(
 
 
 def _multiplication(node: fx.Node) -> fx.Node | None:
-    """The call of a convolution or a linear layer whose weight is computed from an attribute; None without one."""
+    """Find the call of a convolution or linear layer whose weight is computed from the attribute that `node` reads.
+
+    None if there is no such call.
+    """
     seen, waiting = {node}, [node] if node.op == "get_attr" else []
     while waiting:
         for user in waiting.pop().users:

@@ -1,8 +1,8 @@
-"""From a model to a `Graph`: an fx graph whose every tensor is known to be a concatenation of blocks.
+"""Traces a model to a `Graph`: an fx graph in which every tensor with channels is a concatenation of blocks.
 
-`trace` runs torch.fx, gets shapes from meta tensors (`upscale_opt.tracing.meta_shapes`, no real forward pass) and sends
-every node through the rule of its operator (`upscale_opt.operators`). An operator without a rule pins the channels it
-touches, and `Graph.pins` says so: an export is always right, at worst not faster.
+`trace` runs torch.fx, gets shapes from meta tensors (`upscale_opt.tracing.meta_shapes`, without a real forward pass),
+and applies the rule of each node's operator (`upscale_opt.operators`). An operator without a rule pins the channels
+that it touches, and `Graph.pins` reports it. An export is therefore always correct. At worst it is not faster.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
     Parameters
     ----------
     model
-        Any module torch.fx can trace, in eval mode; wrapped ones are unwrapped (`upscale_opt.unwrapped`).
+        Any module that torch.fx can trace, in eval mode. Wrapped models are unwrapped (`upscale_opt.unwrapped`).
     example_inputs
-        A tensor or the tuple of positional inputs; only shapes and dtypes matter.
+        A tensor, or the tuple of positional inputs. Only shapes and dtypes matter.
 
     Raises
     ------
@@ -93,12 +93,12 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
         graph = build(flow, shapes, constants, fixed, found.used)
         if isinstance(graph, Graph) and not unfit:
             return graph
-        # What a rule said cannot be carried out: these nodes are treated as unknown operators.
+        # The results of some rules cannot be used. Start again, and treat these nodes as unknown operators.
         refused |= unfit | (frozenset() if isinstance(graph, Graph) else graph)
 
 
 def operators_of(model: nn.Module) -> fx.Graph:
-    """The operators a model runs in the mode it is in, as a trace has them."""
+    """Return the traced graph of a model in its current mode, training or eval."""
     with Preservation(model) as state:
         found = traced(model, state)
         normalise(found.module)
@@ -107,7 +107,7 @@ def operators_of(model: nn.Module) -> fx.Graph:
 
 
 def _unused_rearrangements(flow: Flow) -> frozenset[str]:
-    """Tensors whose channels are on several axes and that nobody uses, so that nobody says what they need."""
+    """Return the names of unused tensors whose channels are on several axes. No user decides how to treat them."""
     return frozenset(
         node.name
         for node in flow.traced.graph.nodes
@@ -116,7 +116,7 @@ def _unused_rearrangements(flow: Flow) -> frozenset[str]:
 
 
 def as_tuple(example_inputs: torch.Tensor | Sequence[Any]) -> tuple[Any, ...]:
-    """Example inputs as the tuple of positional arguments."""
+    """Return example inputs as the tuple of positional arguments."""
     return (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
 
 

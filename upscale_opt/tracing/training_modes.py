@@ -1,8 +1,9 @@
-"""What a network does otherwise in training: arguments that ask ``self.training``, and parts that only run then.
+"""Differences between training and eval mode: arguments that depend on ``self.training``, and extra operators.
 
-A trace has one mode, eval: ``dropout(x, training=self.training)`` becomes ``dropout(x, training=False)``, and
-``dropout_p=self.p if self.training else 0`` becomes 0. A second trace, in training mode, tells which arguments
-these are and what they are in training; whatever is False for good stays so. In an export each becomes a `ModeSwitch`.
+A trace has only eval mode: ``dropout(x, training=self.training)`` becomes ``dropout(x, training=False)``, and
+``dropout_p=self.p if self.training else 0`` becomes 0. A second trace, in training mode, shows which arguments differ
+and their values in training. Arguments that are equal in both modes stay constants. In an export, each differing
+argument becomes a `ModeSwitch`.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ _Place = int | str
 
 
 class ModeSwitch(nn.Module):
-    """One value in training mode, another one in eval mode: an argument that asks ``self.training``.
+    """Returns one value in training mode and another one in eval mode, for an argument that uses ``self.training``.
 
-    For tracers of torch.fx it is a leaf, so that the modes can still be switched in what they make; for
-    `upscale_opt.trace` it is the value of its mode, as it was in the original network.
+    For tracers of torch.fx it is a leaf module, so that the mode can still be switched in the traced module. For
+    `upscale_opt.trace` it is the value of the current mode, as in the original network.
 
     Parameters
     ----------
     in_training, in_eval
-        The values.
+        The values in the two modes.
     """
 
     def __init__(self, in_training: Any, in_eval: Any) -> None:
@@ -41,31 +42,32 @@ class ModeSwitch(nn.Module):
         self.in_eval = in_eval
 
     def forward(self, x: Any) -> Any:
-        """The value of the mode; `x` is any tensor at hand, by which tracers are known."""
+        """Return the value of the current mode. `x` may be any tensor: a proxy shows that a tracer is running."""
         if isinstance(x, fx.Proxy) and not getattr(x.tracer, "looks_behind", False):
             tracer: Any = x.tracer
             return tracer.create_proxy("call_module", tracer.path_of_module(self), (x,), {})
         return self.in_training if self.training else self.in_eval
 
     def extra_repr(self) -> str:
-        """What `print` shows."""
+        """Return the text that `print` shows."""
         return f"in_training={self.in_training}, in_eval={self.in_eval}"
 
 
 @dataclass(frozen=True)
 class TrainingMode:
-    """What a network does otherwise in training.
+    """The differences of a network in training mode from its trace in eval mode.
 
     Attributes
     ----------
     arguments
-        Name of a node of the trace to the position or name of an argument to its value in training.
+        Node name to a mapping: position or name of an argument to its value in training.
     paths
-        Name of such a node to the path of the module whose mode it asks.
+        Name of such a node to the path of the module whose ``training`` decides the value.
     parts
-        Paths of modules that run operators in training that the trace has not; empty for the network itself.
+        Paths of modules that run operators in training that the trace does not have. The path of the network itself
+        is empty.
     reason
-        Why nothing is known: the network cannot be traced in training mode. None if it was.
+        Why the differences are unknown: the error of the trace in training mode. None if this trace succeeded.
     """
 
     arguments: Mapping[str, Mapping[_Place, Any]] = field(default_factory=dict)
@@ -78,14 +80,14 @@ _known: WeakKeyDictionary[Graph, TrainingMode] = WeakKeyDictionary()
 
 
 def training_mode_of(model: nn.Module, graph: Graph) -> TrainingMode:
-    """What a network does otherwise in training than its trace; found once for a trace.
+    """Return the differences of a network in training mode from its trace. They are computed once per trace.
 
     Parameters
     ----------
     model
-        The network; a copy of it is traced in training mode.
+        The network. A copy of it is traced in training mode.
     graph
-        Its trace in eval mode.
+        The network's trace in eval mode.
     """
     if graph not in _known:
         _known[graph] = _compared(model, graph)
@@ -93,10 +95,10 @@ def training_mode_of(model: nn.Module, graph: Graph) -> TrainingMode:
 
 
 def follow_training_mode(module: fx.GraphModule, mode: TrainingMode) -> None:
-    """Let the arguments that ask for the mode follow that of the export, in place.
+    """Make arguments that depend on the mode follow the mode of the export. The module is changed in place.
 
-    Each asks a switch that is a child of the module that it asked in the original, so that parts of a network can be
-    switched, too (``module.backbone.eval()``).
+    Each argument reads a `ModeSwitch`. The switch is a child of the module whose mode the argument used in the original
+    network. So the mode of a part of the network can be changed, too (``module.backbone.eval()``).
     """
     nodes = {node.name: node for node in module.graph.nodes}
     switches: dict[tuple[str, str, str], str] = {}
@@ -124,10 +126,10 @@ def follow_training_mode(module: fx.GraphModule, mode: TrainingMode) -> None:
 def _compared(model: nn.Module, graph: Graph) -> TrainingMode:
     here = list(graph.module.graph.nodes)
     try:
-        # Buffers are copied, since a forward may change them while it is traced.
+        # Buffers are copied, because the forward may change them during the trace.
         copied = copy_with(model, lambda _, own: own.detach() if isinstance(own, nn.Parameter) else own.clone())
         there = list(operators_of(copied.train()).nodes)
-    except Exception as error:  # whatever user code raises
+    except Exception as error:  # user code may raise anything
         return TrainingMode(reason=str(error).strip().split("\n")[0] or type(error).__name__)
     keys, others = [_key(node) for node in here], [_key(node) for node in there]
     counts, other_counts = Counter(keys), Counter(others)
@@ -140,7 +142,7 @@ def _compared(model: nn.Module, graph: Graph) -> TrainingMode:
         for node, other in zip(here[first:last], there[other_first:other_last], strict=True):
             found = _differences(node, other)
             if found and counts[_key(node)] != other_counts[_key(node)]:
-                parts[_path(node)] = None  # which of several it is cannot be told
+                parts[_path(node)] = None  # several nodes have the same key, so the right one is unknown
             elif found:
                 arguments[node.name] = found
     nodes = {node.name: node for node in here}
@@ -148,7 +150,10 @@ def _compared(model: nn.Module, graph: Graph) -> TrainingMode:
 
 
 def _differences(node: fx.Node, other: fx.Node) -> dict[_Place, Any]:
-    """Values of the arguments without nodes in them that are others in training, if all else is alike."""
+    """Return the training values of those constant arguments that differ between two nodes.
+
+    Arguments with nodes in them are not compared. The result is empty if the two calls do not have the same arguments.
+    """
     if len(node.args) != len(other.args) or node.kwargs.keys() != other.kwargs.keys() or node.op == "output":
         return {}
     places: list[_Place] = [*range(len(node.args)), *node.kwargs]
@@ -172,14 +177,14 @@ def _has_node(argument: Any) -> bool:
 
 
 def _key(node: fx.Node) -> tuple[str, str, str]:
-    """What makes a node the same operator of the same module."""
+    """Return a key that is equal for nodes with the same operator in the same module."""
     target: Any = node.target
     name = target if isinstance(target, str) else f"{target.__module__}.{getattr(target, '__qualname__', target)}"
     return node.op, name, _path(node)
 
 
 def _path(node: fx.Node) -> str:
-    """The path of the module whose forward runs a node; of the module itself where it is the node."""
+    """Return the path of the module that a node calls, or of the module whose forward runs the node."""
     if node.op == "call_module":
         return str(node.target)
     stack = node.meta.get("nn_module_stack")
@@ -187,7 +192,7 @@ def _path(node: fx.Node) -> str:
 
 
 def _free(module: nn.Module, path: str) -> str:
-    """A path like the given one that no submodule has."""
+    """Return the given path, with a number added if a submodule with this path exists."""
     taken = {name for name, _ in module.named_modules(remove_duplicate=False)}
     number = 1
     while (free := path if number == 1 else f"{path}_{number}") in taken:

@@ -1,9 +1,10 @@
-"""Producers whose output channels are pruned one by one: where their masks apply, and what that leaves to compute.
+"""Producers whose single output channels can be pruned: where their masks apply, and which channels become zero.
 
-The mask of a producer multiplies the output of the last module of its chain (normalisation, activation, depthwise
-convolution, ...), just before the tensor is added to others, concatenated or read. If that is an addition, the producer
-only has to compute the rows it keeps: an export adds them to the channels they belong to (a *write access*, which wants
-its channels in one range as a read does). What is zero behind a mask need not be read: `zero_channels` follows it.
+A producer is followed by a chain of modules (normalisation, activation, depthwise convolution, ...). Its mask
+multiplies the output of the last module, just before the tensor is added to another tensor, concatenated or read.
+Before an addition, the producer needs to compute only the rows that it keeps. An export adds them to the right channels
+of the other tensor. This is a *write access*. Like a read, it is cheapest if its channels are one contiguous range.
+Channels that are zero after a mask need not be read. `zero_channels` finds them.
 """
 
 from __future__ import annotations
@@ -45,28 +46,28 @@ PRODUCTS = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
 
 @dataclass(frozen=True)
 class Write:
-    """A producer whose output channels may be pruned one by one.
+    """A producer whose single output channels may be pruned.
 
     Attributes
     ----------
     name
-        Of the access: ``write`` and the producer's name.
+        Name of the access: ``write`` and the producer's name.
     weight
-        The producer's weight: the key of its output mask.
+        Name of the producer's weight, the key of its output mask.
     layout
-        Layout of its output.
+        Layout of the producer's output.
     chain
         Names of the nodes from the producer to the end of its chain.
     masked
-        Name of the node whose output the mask multiplies: the last of the chain that calls a module.
+        Name of the node whose output the mask multiplies: the last node of the chain that calls a module.
     module
         Path of that module.
     addition
-        Name of the node that adds the end of the chain to another tensor; None if there is none.
+        Name of the node that adds the end of the chain to another tensor. None if there is no such node.
     other
-        Name of the node of the other tensor.
+        Name of the node of the other tensor. None if there is no addition.
     keeps_zero
-        Whether a row whose parameters are zero stays zero to the end of the chain.
+        Whether a row with zero parameters stays zero until the end of the chain.
     """
 
     name: str
@@ -81,10 +82,11 @@ class Write:
 
 
 def writes_of(graph: Graph) -> dict[str, Write]:
-    """The producers that can be masked, by the name of their weight, in execution order.
+    """Return the producers that can be masked, by the names of their weights, in execution order.
 
-    A producer must be a module that is called once and has one group, its output one channel an entry, and its
-    parameters its own. Pinned producers can be masked, too: they are computed whole, with rows of zeros.
+    Such a producer is a module with one group that is called once. Each entry of its output is one channel, and no
+    other module uses its parameters. Pinned producers can be masked, too: all their rows are computed, and some are
+    zero.
     """
     nodes, memory = {node.name: node for node in graph.module.graph.nodes}, graph.memory
     reads: dict[str, list[Read]] = {read.weight: [] for read in graph.reads}
@@ -137,7 +139,7 @@ def _write(graph: Graph, read: Read, nodes: Mapping[str, fx.Node], memory: Memor
 
 
 def _follows(graph: Graph, node: fx.Node) -> bool:
-    """Whether a module computes each channel from its own parameters, so that zero ones make it zero."""
+    """Whether a module computes each channel with separate parameters, so that zero parameters make it zero."""
     if node.op != "call_module":
         return False
     module = graph.module.get_submodule(str(node.target))
@@ -145,7 +147,7 @@ def _follows(graph: Graph, node: fx.Node) -> bool:
 
 
 def _may_be_written(graph: Graph, addition: fx.Node, end: fx.Node, memory: Memory) -> bool:
-    """Whether both operands have all the channels, and nobody sees what an addition in place does to the other one."""
+    """Whether both operands have the same blocks and shapes, and no later node sees an in-place change of the other."""
     first, second = addition.args
     layouts = [graph.layouts.get(x.name) for x in (first, second) if isinstance(x, fx.Node)]
     shapes = {graph.shapes.get(x.name) for x in (first, second, addition) if isinstance(x, fx.Node)}
@@ -156,7 +158,7 @@ def _may_be_written(graph: Graph, addition: fx.Node, end: fx.Node, memory: Memor
 
 
 def zero_channels(graph: Graph, output_masks: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Channels that are zero behind the masks of producers, whatever the input.
+    """Find the channels that are zero for every input, because of the masks of producers.
 
     Parameters
     ----------
@@ -168,7 +170,8 @@ def zero_channels(graph: Graph, output_masks: Mapping[str, np.ndarray]) -> dict[
     Returns
     -------
     dict
-        Node name to a Boolean array over the channels of its layout; nodes without such channels are not listed.
+        Node name to a Boolean array over the channels of its layout, True = zero. Nodes without such channels are not
+        listed.
     """
     writes = writes_of(graph)
     masks = {writes[weight].masked: mask for weight, mask in output_masks.items()}
@@ -210,13 +213,13 @@ def zero_channels(graph: Graph, output_masks: Mapping[str, np.ndarray]) -> dict[
             if layout is not None and None not in parts and along == layout.blocks:
                 found = np.concatenate([of(x) for x in node.args[0]])
             elif None not in parts and all(_width(graph, x) == len(found) for x in node.args[0]):
-                found = np.logical_and.reduce([of(x) for x in node.args[0]])  # side by side on another axis
+                found = np.logical_and.reduce([of(x) for x in node.args[0]])  # a concat along another axis
         elif len(operands) == 1 and keeps_zero(graph, node):
             found = of(operands[0])
         if node.name in masks and len(masks[node.name]) == len(found):
             found = found | ~masks[node.name]
         for changed in overwritten:
-            # Whoever looks at the same memory sees what was added to it.
+            # Tensors that share the changed memory may not be zero any more.
             for name in [other for other in zeros if memory.share(nodes[other], changed)]:
                 del zeros[name]
         if found.any():
@@ -225,13 +228,13 @@ def zero_channels(graph: Graph, output_masks: Mapping[str, np.ndarray]) -> dict[
 
 
 def overwrites(graph: Graph, node: fx.Node) -> list[fx.Node]:
-    """The tensors that a node changes in place so that zeros in them may become something else."""
+    """Return the tensors that a node changes in place, and in which zeros may become other values."""
     quiet = node.args[0] if node.args and (keeps_zero(graph, node) or kind_of(node) in PRODUCTS) else None
     return [x for x in written_by(graph.module, node) if x is not quiet]
 
 
 def keeps_zero(graph: Graph, node: fx.Node) -> bool:
-    """Whether channels that are zero in the first argument of a node are known to be zero in its output."""
+    """Whether channels that are zero in a node's first argument are known to be zero in its output, too."""
     if node.op == "call_module":
         return type(graph.module.get_submodule(str(node.target))) in _KEEP_ZERO_MODULES
     kind = kind_of(node)

@@ -1,4 +1,4 @@
-"""Does an export compute, and learn, what the masked network does? In float64, with random statistics.
+"""Compares an export with the masked network, outputs and gradients, in float64 and with random statistics.
 
-`verification` compares outputs and is the way in, `gradients` compares backward passes.
+`verification` compares outputs; use it to verify an export. `gradients` compares backward passes.
 """

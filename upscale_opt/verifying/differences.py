@@ -1,4 +1,4 @@
-"""How outputs differ: between samples, as outputs must that say anything, and node by node, for error messages."""
+"""How outputs differ: between two samples (they must, or a comparison proves nothing), and per node, for messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from upscale_opt.models.outputs import clones
 
 
 def variation_of(outputs: list[torch.Tensor], num_draws: int) -> float:
-    """How much the outputs differ between two samples of one draw, or between two draws, relative to their size."""
+    """Difference between the outputs of two samples of one draw, or of two draws, relative to the largest output."""
     if num_draws == 2:
         half = len(outputs) // 2
         pairs = [(a, b) for a, b in zip(outputs[:half], outputs[half:], strict=True) if a.shape == b.shape]

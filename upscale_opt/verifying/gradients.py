@@ -1,8 +1,9 @@
-"""Does an export's backward pass compute what that of the masked model does? One random loss, all of its gradients.
+"""Compares the backward passes of an export and the masked model: one random loss, and all of its gradients.
 
-The loss is a sum over the output tensors of <random weights, output>. Compared are its gradients by the parameters and
-by the floating-point inputs. What a gradient is measured by matters: the bias of a key in attention, or one in front of
-a normalisation, has a gradient that is zero but for rounding, so that no tensor is measured by its own size alone.
+The loss is the sum over the output tensors of <random weights, output>. Its gradients are compared for all parameters
+and for all floating-point inputs. The scale of the relative errors matters. Some gradients are zero except for
+rounding, for example of the bias of a key in attention, or of a bias before a normalisation. So no gradient is compared
+relative to its own size alone.
 """
 
 from __future__ import annotations
@@ -28,15 +29,17 @@ from upscale_opt.verifying.multiplications import Multiplication, keeping_everyt
 TOLERANCE = 1e-9
 SENSITIVITY = 1e-6
 FLOOR = 1e-4
-"""A gradient is measured by its largest entry, or by this share of the largest entry of all gradients if that is more.
+"""An error is relative to the largest entry of its gradient, or to this share of the largest entry of all gradients.
 
-Errors of 1e-13 of the largest gradient are 300 times what float64 rounds, and a thousandth of what is allowed to a
-tensor of its size; a wrong gradient that is a hundred million times smaller than the largest still shows.
+The larger of the two counts. So the tolerance is at least 1e-13 of the largest gradient. That is several hundred times
+the rounding of float64, and a ten-thousandth of the tolerance for the largest gradient. A wrong gradient is still found
+if it is a hundred million times smaller than the largest gradient.
 """
 NUM_SHAKES = 10
 MARGIN = 1e3
-"""How far above the noise that was found an error may be and still be noise. Up to `SENSITIVITY` such gradients agree:
-as well as gradients can that rounding changes so much."""
+"""An error up to this multiple of the measured noise still counts as noise. Errors of noise up to `SENSITIVITY` pass:
+rounding changes these gradients so much that they cannot agree better.
+"""
 
 INFINITE = float("inf")
 OVERWRITTEN = "forward writes into what its own backward pass needs, unless that is copied first"
@@ -47,20 +50,20 @@ Running = Callable[[nn.Module], AbstractContextManager[Any]]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison of gradients found.
+    """The result of a comparison of gradients.
 
     Attributes
     ----------
     error
-        Largest relative error; infinite where a gradient is missing; None if nothing could be compared.
+        Largest relative error. Infinite if a gradient is missing. None if nothing could be compared.
     reason
-        Why nothing could be compared; None if something was.
+        Why nothing could be compared. None if something was compared.
     control
-        Relative error after two columns of one gradient are swapped; None where no consumer has two that differ.
+        Relative error after two columns of one gradient are swapped. None if no consumer has two different columns.
     first
         The first parameter, input or output that differs.
     message
-        What is wrong, in one sentence; None if nothing is.
+        What is wrong, in one sentence. None if nothing is wrong.
     """
 
     error: float | None = None
@@ -71,7 +74,7 @@ class Comparison:
 
 
 class Gradients:
-    """The gradients of the masked model; compares those of any number of exports with them.
+    """The gradients of the masked model. Compares the gradients of any number of exports with them.
 
     Parameters
     ----------
@@ -80,14 +83,14 @@ class Gradients:
     inputs
         Positional inputs in float64.
     running
-        Makes the context in which a module is run, forward and backward.
+        Makes the context in which a module runs, forward and backward.
     dropped
-        Name of a masked weight to the axis of its input channels, and a Boolean array, True = dropped: their gradients
-        count for nothing.
+        Name of a masked weight to the axis of its input channels, and a Boolean array, True = dropped. The gradients of
+        dropped channels are not compared.
     multiplications
-        The masks of outputs among the hooks of the masked model.
+        The output masks: hooks of the masked model.
     seed
-        Of the weights of the loss.
+        Seed of the weights of the loss.
     """
 
     def __init__(
@@ -113,7 +116,7 @@ class Gradients:
             with self._run(masked) as (leaves, outputs):
                 self.weights = [_weights_like(y, generator) for y in outputs]
                 self.expected = self._of_masked(masked, leaves, outputs)
-        except Exception as error:  # whatever user code raises: networks need not have a backward pass
+        except Exception as error:  # any error of user code: a network may have no backward pass
             self.reason = f"the masked model has no backward pass ({first_line(error)})"
             return
         if all(weight is None for weight in self.weights):
@@ -140,7 +143,7 @@ class Gradients:
         exported
             The export.
         reads
-            Its consumers, for the negative control.
+            The export's consumers, for the negative control.
         """
         if self.reason is not None:
             return Comparison(reason=self.reason)
@@ -164,7 +167,7 @@ class Gradients:
         return self._judge(found, exported, reads)
 
     def _judge(self, found: Gradient, exported: Exported, reads: Sequence[Read]) -> Comparison:
-        """The largest error, unless one is above the tolerance for a reason other than rounding."""
+        """The largest error. Fails if an error is above the tolerance and rounding does not explain it."""
         pieces = {name: exported.slices.get(name, ParameterSlice()) for name in found}
         errors: dict[str, float] = {}
         size = self.size
@@ -211,7 +214,7 @@ class Gradients:
     def _control(
         self, found: Gradient, pieces: dict[str, ParameterSlice], reads: Sequence[Read], size: float
     ) -> float | None:
-        """Largest error over swaps of two columns of one gradient, late consumers first."""
+        """Largest error over swaps of two columns of one gradient. Late consumers are tried first."""
         largest: float | None = None
         for read in reversed(reads):
             own, expected = found.get(read.weight), self.expected.get(read.weight)
@@ -232,10 +235,10 @@ class Gradients:
         return largest
 
     def _noise(self, names: Sequence[str] | dict[str, float]) -> dict[str, float]:
-        """How much some gradients of the masked model change if its parameters change in the last place.
+        """Change of the masked model's gradients if its parameters change in the last place.
 
-        A ReLU, or the largest of a window, that rounding decides sends gradients one way or the other; each try
-        changes such a decision half of the time.
+        Rounding may decide a ReLU or the largest entry of a window, and so the path of a gradient. Each try flips such
+        a decision with probability one half.
         """
         generator = torch.Generator().manual_seed(1)
         noise = dict.fromkeys(names, 0.0)
@@ -248,10 +251,11 @@ class Gradients:
         return noise
 
     def _overwrites_what_it_needs(self) -> bool:
-        """Whether the backward pass uses values that forward has overwritten, unless somebody copies them first.
+        """Whether the backward pass needs values that the forward pass overwrites (unless they are copied first).
 
-        Copies of what a layer reads, and outputs multiplied by one, change no derivative. If they change gradients, or
-        let a backward pass run that autograd refuses, then the network writes into what its backward pass needs.
+        Copies of layers' inputs, and outputs multiplied by one, change no derivative. But they may change gradients, or
+        make a backward pass run that autograd refused. Then the network writes into values that its backward pass
+        needs.
         """
         found: list[Gradient | None] = []
         for copy_first in (True, False):
@@ -259,7 +263,7 @@ class Gradients:
                 try:
                     with self._run(self.masked) as (leaves, outputs):
                         found.append(self._backward(self.masked, leaves, outputs))
-                except Exception:  # as in `__init__`
+                except Exception:  # see `__init__`
                     found.append(None)
         copied, plain = found
         if copied is None or plain is None:
@@ -267,20 +271,22 @@ class Gradients:
         return any(not _error(copied[name], own, self.size) <= TOLERANCE for name, own in plain.items())
 
     def _first_frozen(self, module: nn.Module) -> str | None:
-        """The first parameter that requires a gradient on one side only."""
+        """The first parameter that requires a gradient in only one of the two models."""
         here = {name: p.requires_grad for name, p in module.named_parameters(remove_duplicate=False)}
         there = {name: p.requires_grad for name, p in self.masked.named_parameters(remove_duplicate=False)}
         return next((name for name, own in here.items() if there.get(name, own) != own), None)
 
     @contextmanager
     def _run(self, module: nn.Module) -> Iterator[tuple[dict[str, torch.Tensor], list[torch.Tensor]]]:
-        """A forward pass: the inputs that have gradients, and the outputs; the backward pass belongs inside."""
+        """A forward pass. Yields the inputs that have gradients, and the outputs. Run the backward pass in this
+        context.
+        """
         leaves: dict[str, torch.Tensor] = {}
         given: list[Any] = []
         for i, x in enumerate(self.inputs):
             if isinstance(x, torch.Tensor) and (x.is_floating_point() or x.is_complex()):
                 leaves[f"input {i}"] = x.detach().clone().requires_grad_()
-                given.append(leaves[f"input {i}"].clone())  # no leaf, so that it may be changed in place
+                given.append(leaves[f"input {i}"].clone())  # not a leaf, so it may be changed in place
             else:
                 given.append(x.clone() if isinstance(x, torch.Tensor) else x)
         try:
@@ -291,7 +297,7 @@ class Gradients:
                 parameter.grad = None
 
     def _backward(self, module: nn.Module, leaves: dict[str, torch.Tensor], outputs: list[torch.Tensor]) -> Gradient:
-        """All gradients of the random loss. By ``.grad``: checkpoints refuse `torch.autograd.grad`."""
+        """All gradients of the random loss, by ``.grad``, because checkpointing refuses `torch.autograd.grad`."""
         pairs = [(y, weight) for y, weight in zip(outputs, self.weights, strict=True) if weight is not None]
         if pairs:
             torch.autograd.backward([y for y, _ in pairs], [weight for _, weight in pairs])
@@ -300,7 +306,7 @@ class Gradients:
         return {name: None if own is None else own.grad for name, own in gradients.items()}
 
     def _of_masked(self, module: nn.Module, leaves: dict[str, torch.Tensor], outputs: list[torch.Tensor]) -> Gradient:
-        """As `_backward`, of the masked model: zero where masks drop columns, which are not learned."""
+        """As `_backward`, for the masked model. Gradients of dropped columns are set to zero: they are not learned."""
         gradients = self._backward(module, leaves, outputs)
         for name, (axis, dropped) in self.dropped.items():
             own = gradients.get(name)
@@ -311,7 +317,7 @@ class Gradients:
 
 @contextmanager
 def _copied_inputs(module: nn.Module, wanted: bool) -> Iterator[None]:
-    """Inside, convolutions and linear layers read copies, if that is wanted."""
+    """A context where convolutions and linear layers read copies of their inputs, if `wanted`."""
 
     def copied(_layer: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(x.clone() if isinstance(x, torch.Tensor) else x for x in given)
@@ -336,7 +342,7 @@ def shaken(module: nn.Module, generator: torch.Generator) -> nn.Module:
 
 
 def _weights_like(output: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
-    """Random weights for an output, so that all outputs count alike; None where gradients do not flow back from."""
+    """Random weights for an output, scaled so that all outputs count equally. None if the output has no gradient."""
     if not output.requires_grad:
         return None
     weights = torch.randn(output.shape, generator=generator, dtype=output.dtype).to(output.device)
@@ -345,7 +351,7 @@ def _weights_like(output: torch.Tensor, generator: torch.Generator) -> torch.Ten
 
 
 def _error(found: torch.Tensor | None, expected: torch.Tensor | None, size: float) -> float:
-    """max |found - expected|, relative to the expected gradient's size; None is zero. Infinite, never NaN."""
+    """max |found - expected|, relative to the expected gradient's size. None counts as zero. Infinite, never NaN."""
     if found is None and expected is None:
         return 0.0
     if found is None or expected is None:
@@ -360,7 +366,7 @@ def _error(found: torch.Tensor | None, expected: torch.Tensor | None, size: floa
 
 
 def _is_lost(expected: torch.Tensor, kept: torch.Tensor, size: float) -> bool:
-    """Whether a part of a gradient that is more than rounding is not in what is kept of it."""
+    """Whether `kept` lacks a part of a gradient that is larger than rounding errors."""
     lost = float(expected.abs().sum()) - float(kept.abs().sum())
     return lost > SENSITIVITY * max(_largest(expected), FLOOR * size)
 

@@ -1,4 +1,4 @@
-"""The masked network: a copy with the weights zero that masks drop. What exports are compared with."""
+"""The masked network: a copy where weights dropped by masks are zero. Exports are compared with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from upscale_opt.models.network_checks import input_axis, masks_by_weight
 
 @entrance()
 def masked_copy(model: Any, masks: Mapping[str, np.ndarray], axes: Mapping[str, int] | None = None) -> Any:
-    """A copy of a model with the input channels that the masks drop set to zero: the masked model.
+    """Make the masked model: a copy of a model where the dropped input channels have zero weights.
 
     Parameters
     ----------
@@ -25,12 +25,12 @@ def masked_copy(model: Any, masks: Mapping[str, np.ndarray], axes: Mapping[str, 
     masks
         Weight or module name to Boolean array, True = kept, or to a list of kept channels.
     axes
-        Weight name to the dimension its input channels are on. Default: 0 for transposed convolutions, 1 for others.
+        Weight name to the dimension of its input channels. Default: 0 for transposed convolutions, 1 for others.
 
     Raises
     ------
     MaskError
-        If a name is no weight of the model, or a mask does not fit.
+        If a name is not a weight of the model, or a mask does not fit.
     """
     masked = copied(model)
     drop_columns(masked, masks_by_weight(masked, masks, axes or {}), axes)
@@ -39,7 +39,7 @@ def masked_copy(model: Any, masks: Mapping[str, np.ndarray], axes: Mapping[str, 
 
 @torch.no_grad()
 def drop_columns(model: nn.Module, masks: Mapping[str, np.ndarray], axes: Mapping[str, int] | None) -> None:
-    """Set the input channels that the masks drop to zero, in place."""
+    """Set the weights of dropped input channels to zero, in place."""
     for name, mask in masks.items():
         weight = attribute_of(model, name)
         axis = axes[name] if axes is not None and name in axes else input_axis(model, name)

@@ -1,4 +1,4 @@
-"""Masks of outputs in the masked model: hooks that multiply what a layer puts out."""
+"""Output masks in the masked model: hooks that multiply the output of a layer."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ import torch
 
 
 class Multiplication:
-    """A forward hook: channels that a mask drops are multiplied by zero; what is infinite there becomes zero, too.
+    """A forward hook that multiplies dropped channels by zero. Infinite values there become zero too.
 
-    A gradient that is NaN stays NaN behind a product, as it does in an export; a choice of tensors would hide it.
+    A NaN gradient stays NaN after a product, as in an export. A plain choice between the output and zero would hide it.
 
     Parameters
     ----------
     mask
         Boolean array, True = kept.
     axis
-        The dimension of the output that the channels are on.
+        The dimension of the output that holds the channels.
 
     Attributes
     ----------
     kept
-        The mask, or another one while somebody looks what the multiplication itself does. None: nothing is multiplied.
+        The mask. A check may replace it for a time: by a mask that keeps all channels, or by None for no product at
+        all.
     """
 
     def __init__(self, mask: np.ndarray, axis: int) -> None:
@@ -33,17 +34,17 @@ class Multiplication:
         self._axis = axis
 
     def __call__(self, _module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
-        """What the layer puts out, of which dropped channels are zero."""
+        """The output of the layer, with dropped channels set to zero."""
         if self.kept is None:
             return output
         shape = [-1 if d == self._axis else 1 for d in range(output.ndim)]
-        nothing = 0 * output.nan_to_num() + 0.0  # and never -0.0
+        nothing = 0 * output.nan_to_num() + 0.0  # `+ 0.0` avoids -0.0
         return torch.where(torch.from_numpy(self.kept).to(output.device).reshape(shape), output, nothing)
 
 
 @contextmanager
 def keeping_everything(multiplications: Sequence[Multiplication], *, multiply: bool) -> Iterator[None]:
-    """No channel is dropped inside: every output is multiplied by one, or by nothing."""
+    """A context where no channel is dropped: outputs are multiplied by one, or not multiplied."""
     masks = [own.kept for own in multiplications]
     try:
         for own, mask in zip(multiplications, masks, strict=True):

@@ -1,8 +1,8 @@
-"""Random networks that an error cannot hide in: statistics, affine parameters and biases that are well-conditioned.
+"""Random networks that do not hide errors: statistics, affine parameters and biases are well-conditioned.
 
-Purely random BatchNorm statistics let the signal of a deep network vanish, explode or saturate; then rounding noise
-grows until nothing can be told from it. Here each layer is randomised in execution order, on the signal that reaches
-it: the statistics are those of that signal, jittered, and weights are scaled to unit output variance.
+With purely random BatchNorm statistics, the signal of a deep network vanishes, explodes or saturates. Then rounding
+noise grows until it hides everything else. So each layer is randomised in execution order, from the signal that reaches
+it. Its statistics are those of the signal, jittered. Its weights are scaled to unit output variance.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from torch.nn.modules.conv import _ConvNd
 from upscale_opt.models.double_precision import in_double_precision
 
 ROUNDING = 1e-9
-"""What is smaller, relative to its parts, may be rounding noise."""
+"""Values below this, relative to the terms they are made of, may be rounding noise."""
 
 
 def random_inputs(inputs: tuple[Any, ...], generator: torch.Generator, *, batch: int | None = 2) -> tuple[Any, ...]:
-    """Random values for every tensor: normal float64 for floating-point ones, for integers the range they have.
+    """Random values for every tensor: normal float64 for floating-point tensors, the given range for integer tensors.
 
     Parameters
     ----------
     inputs
-        Positional inputs; other things than tensors are kept as they are.
+        Positional inputs. Inputs that are not tensors stay unchanged.
     generator
         Source of randomness, on the CPU.
     batch
-        Length of the first axis of tensors that have several; None for the lengths given.
+        Length of the first axis of tensors with several axes. None: the given lengths.
     """
     random: list[Any] = []
     for x in inputs:
@@ -55,19 +55,19 @@ def randomise(
 ) -> None:
     """Give a float64 model in eval mode random biases, affine parameters and statistics, in place.
 
-    Runs the model once. Zero weights stay zero, so a masked model stays masked.
+    This runs the model once. Zero weights stay zero, so a masked model stays masked.
 
     Parameters
     ----------
     model
-        In float64 and eval mode.
+        The model, in float64 and eval mode.
     inputs
-        As `random_inputs` makes them.
+        Inputs from `random_inputs`.
     generator
         Source of randomness, on the CPU.
     statistics
-        Buffers that the model computes with itself, such as those of a frozen normalisation: jittered, and zeros made
-        a little larger, so that what is not negative stays so.
+        Buffers that the model computes with directly, such as those of a frozen normalisation. They are jittered. Zeros
+        become slightly larger, so no buffer gets a new negative entry.
     """
     for buffer in statistics:
         jittered = buffer * _uniform(buffer, 0.5, 1.5, generator)
@@ -92,7 +92,7 @@ def randomise(
 
 
 def _set_statistics_once(generator: torch.Generator) -> Callable[[Any, Any], None]:
-    """A pre-hook: at the first call the running statistics become those of the input, jittered."""
+    """A pre-hook. At the first call, the running statistics become those of the input, jittered."""
     pending = [True]
 
     @torch.no_grad()  # the network may compute gradients on the way
@@ -112,7 +112,7 @@ def _set_statistics_once(generator: torch.Generator) -> Callable[[Any, Any], Non
 
 
 def _scale_once() -> Callable[[Any, Any, torch.Tensor], torch.Tensor]:
-    """A forward hook: at the first call the weight is scaled so that the output, bias apart, has unit variance."""
+    """A forward hook. At the first call, it scales the weight so that the output without bias has unit variance."""
     pending = [True]
 
     def hook(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""How modules run that are compared: in float64, with the same random numbers, and each time from the same state."""
+"""How compared modules run: in float64, with the same random numbers, and always from the same state."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from upscale_opt.models.random_draws import same_draws
 
 @contextmanager
 def as_compared() -> Iterator[None]:
-    """How networks are compared: in float64, and with the same random numbers."""
+    """Run networks as for a comparison: in float64, and with the same random numbers."""
     with same_draws(), in_double_precision():
         yield
 
 
 @dataclass
 class Start:
-    """How every run begins: a module that changes itself when it is run is put back afterwards.
+    """The start of every run. A module that changes itself when it runs is restored afterwards.
 
-    It knows nothing of the verifier, so that whoever keeps it keeps no masked model.
+    This object has no reference to the verifier, so an object that keeps it does not keep the masked model.
     """
 
     changes_itself: bool
 
     def same(self, module: nn.Module) -> AbstractContextManager[Preservation | None]:
-        """A context after which the module is as it was."""
+        """A context that restores the module at its end."""
         return Preservation(module) if self.changes_itself else nullcontext()
 
     @contextmanager
     def running(self, module: nn.Module) -> Iterator[None]:
-        """How the forward and backward passes of a module run."""
+        """The context of a module's forward and backward passes."""
         with self.same(module), as_compared():
             yield

@@ -1,11 +1,11 @@
-"""Does an export compute, and learn, what the masked model does? In float64, with everything random that hides errors.
+"""Compares an export with the masked model, outputs and gradients, in float64 and with random parameters.
 
-Fresh networks have BatchNorm statistics of 0 and 1, shifts of 0, and sometimes outputs of order 1e-10: comparing
-those proves nothing. A `Verifier` therefore gives a copy of the masked model random statistics, affine parameters
-and biases, sends the same values through the export's parameter slices, and compares outputs relatively. Two more
-checks keep it honest: the output must vary with the input, and swapping two kept columns must show. Then the gradients
-of a random loss are compared (`upscale_opt.verifying.gradients`). All runs start from the same state of all random
-generators.
+Fresh networks have BatchNorm statistics of 0 and 1, shifts of 0, and sometimes outputs of order 1e-10. A comparison of
+such networks proves nothing. A `Verifier` therefore gives a copy of the masked model random statistics, affine
+parameters and biases. It puts the same values through the export's parameter slices, and compares outputs relatively.
+Two more checks show that the comparison can fail: the output must vary with the input, and a swap of two kept columns
+must change it. Then the gradients of a random loss are compared (`upscale_opt.verifying.gradients`). All random
+generators start every run in the same state.
 """
 
 from __future__ import annotations
@@ -56,21 +56,21 @@ def verify(
     gradients: bool = True,
     seed: int = 0,
 ) -> Verification:
-    """Compare an export with the masked model in float64; returns the outcome, pass or fail.
+    """Compare an export with the masked model in float64. Returns the result, also if it fails.
 
     Parameters
     ----------
     model
-        The original model in eval mode; it is not changed.
+        The original model in eval mode. It is not changed.
     exported
         The export.
     example_inputs
-        A tensor or the tuple of positional inputs; random values of the same shapes are used, two samples each.
+        A tensor or the tuple of positional inputs. Random values of the same shapes are used, two samples each.
     gradients
-        Compare the gradients of a random loss, too. Default True. A network without a backward pass passes, and
+        Also compare the gradients of a random loss. Default True. A network without a backward pass passes, and
         `Verification.gradients_reason` says why nothing was compared.
     seed
-        Of the random values.
+        Seed of the random values.
     """
     require_values(model)
     require_same_network(model, exported.graph)
@@ -82,20 +82,21 @@ def verify(
 
 
 class Verifier:
-    """The masked model with random parameters, and its outputs; checks any number of exports of it.
+    """The masked model with random parameters, and its outputs. Checks any number of exports of it.
 
     Parameters
     ----------
     model
-        The original model in eval mode; it is not changed.
+        The original model in eval mode. It is not changed.
     example_inputs
         A tensor or the tuple of positional inputs.
     masked
-        Its trace and its masks. Default: traced here, and only what is zero in the weights is dropped.
+        The trace of the model and its masks. Default: the model is traced here, and only channels with zero weights are
+        dropped.
     gradients
-        Compare gradients, too. Default True: a backward pass of the masked model, and one of each export.
+        Also compare gradients. Default True: one backward pass of the masked model, and one of each export.
     seed
-        Of the random parameters and inputs.
+        Seed of the random parameters and inputs.
 
     Raises
     ------
@@ -120,14 +121,14 @@ class Verifier:
         self.graph, self.masks, self.output_masks = own.graph, dict(own.masks), dict(own.output_masks)
         generator = torch.Generator().manual_seed(seed)
         given = as_tuple(example_inputs)
-        self._start = Start(changes_itself=True)  # until it is seen not to
-        with unchanged(model):  # its copies share classes and closures with it
+        self._start = Start(changes_itself=True)  # until a run shows that it does not
+        with unchanged(model):  # copies share classes and closures with the model
             self._randomise(given, generator)
             self.state = dict(named_tensors(self.masked))
             self.outputs = self._run(self.masked)
 
     def _randomise(self, given: tuple[Any, ...], generator: torch.Generator) -> None:
-        """The masked model with random values, and inputs that it takes: of two samples, or else as they are given."""
+        """Make the masked model with random values and inputs: batches of two samples, or else the given shapes."""
         failures = (RuntimeError, ValueError, IndexError, TypeError, AssertionError)
         for batch, jitter in ((2, True), (None, True), (2, False)):
             try:
@@ -140,7 +141,7 @@ class Verifier:
         self, given: tuple[Any, ...], generator: torch.Generator, batch: int | None, *, jitter: bool
     ) -> None:
         self.masked = self._masked_model()
-        # No other batch than the given one: two draws instead of two samples.
+        # If only the given batch size works: two draws instead of two samples.
         self.inputs = [random_inputs(given, generator, batch=batch) for _ in range(1 if batch else 2)]
         tensors = dict(named_tensors(self.masked))
         names = frozen_statistics(self.graph) if jitter else ()
@@ -161,7 +162,7 @@ class Verifier:
         return masked
 
     def _fill_empty_weights(self, masked: nn.Module) -> None:
-        """Heads that are zero in a fresh network get random weights where their masks keep them."""
+        """Fill heads that are zero in a fresh network with random weights, where their masks keep them."""
         generator = torch.Generator().manual_seed(0)
         for weight, read in self.graph.consumers.items():
             tensor = attribute_of(masked, weight).detach()
@@ -171,7 +172,7 @@ class Verifier:
                     tensor.transpose(read.input_axis, 0)[torch.from_numpy(~self.masks[weight]).to(tensor.device)] = 0
 
     def check(self, exported: Exported) -> Verification:
-        """Compare one export; returns the outcome, pass or fail."""
+        """Compare one export. Returns the result, also if it fails."""
         stale = self._first_foreign_weight(exported)
         if stale is not None:
             message = f"{stale} does not hold the model's weights; export the model again"
@@ -181,12 +182,12 @@ class Verifier:
             with unchanged(self.model):
                 return self._compare(module, exported)
         finally:
-            # Graph modules refer to themselves: this one would hold its tensors until garbage is collected.
+            # Graph modules refer to themselves. This one would keep its tensors until the garbage collector runs.
             for _, tensor in named_tensors(module):
                 tensor.data = tensor.new_empty(0)
 
     def _with_random_state(self, exported: Exported) -> fx.GraphModule:
-        """A copy of an export that holds the slices of the random parameters, in float64."""
+        """A copy of an export with the slices of the random parameters, in float64."""
         state = dict(exported.slices_of(self.state))
 
         def tensor_of(name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -196,7 +197,7 @@ class Verifier:
         return copy_with(exported.module, tensor_of)
 
     def _compare(self, module: fx.GraphModule, exported: Exported) -> Verification:
-        """Outputs, variation, negative control and gradients of the module that holds the random state."""
+        """Compare outputs, variation, negative control and gradients of the module with the random state."""
         if not self.outputs:
             return Verification(float("nan"), 0.0, None, None, NO_TENSOR)
         error = self._error(module)
@@ -230,7 +231,7 @@ class Verifier:
 
     @cached_property
     def gradients(self) -> Gradients:
-        """The masked model's; computed once."""
+        """The gradients of the masked model. They are computed once."""
         axes = {weight: read.input_axis for weight, read in self.graph.consumers.items()}
         dropped = {weight: (axes[weight], ~mask) for weight, mask in self.masks.items()}
         return Gradients(
@@ -240,7 +241,7 @@ class Verifier:
         )
 
     def _irreproducible(self) -> str | None:
-        """What to say of a network that draws random numbers, or is another one in every run; None for others."""
+        """A message if the network draws random numbers or changes from run to run. None for other networks."""
         first, again = self._run_on(self.masked, 2)
         same = len(again) == len(first) and all(map(_same, again, first))
         draws = draws_of(self.masked, clones(self.inputs[0]))
@@ -257,7 +258,7 @@ class Verifier:
         return None
 
     def require(self, exported: Exported) -> Verification:
-        """As `check`, but raise if the export is wrong.
+        """As `check`, but raise an error if the export is wrong.
 
         Raises
         ------
@@ -270,7 +271,7 @@ class Verifier:
         return verification
 
     def _first_foreign_weight(self, exported: Exported) -> str | None:
-        """The first parameter of the export that is not the slice of the masked model's own."""
+        """The first parameter of the export that differs from the slice of the model's parameter."""
         found = exported.module.state_dict()
         changing = changing_buffers(self.graph)
         for name, expected in exported.slices_of(self.model.state_dict()):
@@ -281,11 +282,11 @@ class Verifier:
         return None
 
     def _rounding_noise(self) -> float:
-        """How much the masked model's output changes if its parameters change by a few units in the last place.
+        """Change of the masked model's output if its parameters change by a few units in the last place.
 
-        Where masks leave no way through a network, normalisations amplify what is left: rounding errors. The largest
-        change in ten tries, or the first above the tolerance: a single one leaves the sign of a rounding error half
-        of the time.
+        If masks leave no path through a network, normalisations amplify rounding errors. The result is the largest
+        change in ten tries, or the first change above the tolerance. One try is not enough: it keeps the sign of a
+        rounding error with probability one half.
         """
         generator = torch.Generator().manual_seed(1)
         largest = 0.0
@@ -302,7 +303,9 @@ class Verifier:
         return max((relative_error(a, b) for a, b in zip(found, self.outputs, strict=True)), default=float("nan"))
 
     def _run(self, module: nn.Module) -> list[torch.Tensor]:
-        """All output tensors, for all draws; afterwards the module is as it was, so that it always begins the same."""
+        """All output tensors, for all draws. The module is restored afterwards, so every run starts from the same
+        state.
+        """
         found: list[torch.Tensor] = []
         with torch.no_grad(), self._start.same(module) as state:
             for inputs in self.inputs:
@@ -312,7 +315,7 @@ class Verifier:
         return found
 
     def _run_on(self, module: nn.Module, times: int) -> list[list[torch.Tensor]]:
-        """The outputs of several runs on the same inputs, one after another; what a run changes the next one finds."""
+        """The outputs of several runs on the same inputs, in a row. Changes by one run stay for the next run."""
         found = []
         with torch.no_grad(), Preservation(module):
             for _ in range(times):
@@ -321,7 +324,7 @@ class Verifier:
         return found
 
     def _negative_control(self, module: fx.GraphModule) -> float | None:
-        """Largest error over a few swaps of two kept columns, late consumers first."""
+        """Largest error over a few swaps of two kept columns. Late consumers are tried first."""
         largest: float | None = None
         for read in reversed(self.graph.reads):
             weight = attribute_of(module, read.weight)
@@ -345,7 +348,7 @@ class Verifier:
         return largest
 
     def _first_difference(self, module: fx.GraphModule, exported: Exported) -> str:
-        """The first module whose output differs, channels matched through the layouts."""
+        """The first module whose output differs. The layouts say which channels to compare."""
         traced = copy.deepcopy(self.graph.module).double()
         traced.load_state_dict({name: self.state.get(name, own) for name, own in traced.state_dict().items()})
         expected = outputs_by_node(traced, self.inputs[0])
@@ -370,5 +373,5 @@ def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def _double(tensor: torch.Tensor, *, copy: bool = False) -> torch.Tensor:
-    """A tensor in float64 if it holds floating-point numbers; the same one if nothing changes and no copy is wanted."""
+    """A floating-point tensor in float64; other tensors unchanged. Without `copy`, it may be the same tensor."""
     return tensor.detach().to(torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=copy)
