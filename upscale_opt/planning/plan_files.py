@@ -1,4 +1,4 @@
-"""Plans as files: JSON, versions 1 to 7. Format: docs/formats.md."""
+"""Plan files: JSON, versions 1 to 7. Format: docs/formats.md."""
 
 from __future__ import annotations
 

@@ -49,8 +49,8 @@ class Plan:
     places
         Block name to the name of the block that takes its place, if groups of convolutions have changed places.
     fixed
-        Name to fingerprint of the values that the traced code holds for (`Graph.fixed`), which no state_dict brings
-        along; `upscale_opt.load` wants them to be the same. Empty if they are not known.
+        Name to fingerprint of the values that the traced code depends on (`Graph.fixed`). A state_dict does not contain
+        them. `upscale_opt.load` checks that they are the same. Empty if they are unknown.
     padding
         Block name to int64 array: channels that are stored although no consumer keeps them, so that the stored width
         suits the device (`upscale_opt.planning.padding`). They are in the block's order.

@@ -18,7 +18,7 @@ class Problems(dict[str, Problem]):
     problems
         Segment name to problem.
     fixed
-        The values that the network's code holds for (`upscale_opt.tracing.graphs.Graph.fixed`).
+        The values that the network's code depends on (`upscale_opt.tracing.graphs.Graph.fixed`).
     padding
         Block name to the channels that are stored although no consumer keeps them.
     """

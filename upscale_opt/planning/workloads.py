@@ -86,7 +86,7 @@ def layer_of(masked: MaskedGraph, read: Read, num_outputs: int, prologues: Mappi
 
 
 def operator_name(graph: Graph, node: Any) -> str:
-    """How a prologue's operator is written in a layer: the class of a module, the name of a function or method."""
+    """Name of a prologue's operator in a layer: the class of a module, or the name of a function or method."""
     if node.op == "call_module":
         return type(graph.module.get_submodule(str(node.target))).__name__
     return str(node.target) if node.op == "call_method" else str(node.target.__name__)
