@@ -1,1 +1,3 @@
-"""Benchmarks: each module is one command, ``python -m benchmarks.NAME``; results, losses included, in ``results/``."""
+"""Benchmarks: each module is one command, ``python -m benchmarks.NAME``. All results are kept in ``results/``.
+
+This includes results in which this package is the slower one."""

@@ -1,12 +1,16 @@
-"""How large a gap does `auto` leave on random masks, by accesses, channels and the share that is kept?
+"""How large a gap does `auto` leave on random masks, by accesses, channels and the share of kept channels?
 
-Without options two sets of cells are solved. *Promised*: 256 channels, half of them kept, 12 to 48 accesses, ten
-seconds, three seeds; the page says which promise holds. *Grid*: accesses times channels times kept shares, three
-seconds. With any of the options that name cells, their product is solved instead. Masks are correlated (0.5), every
-process has one thread.
+Without options, two sets of cells are solved:
 
-Each solve is appended to ``results/auto_gaps.csv`` at once, and solves that are there already are not repeated, so an
-interrupted run goes on where it was; ``--fresh`` begins anew. Exit code 0, 2 for bad input, 130 if interrupted.
+- *Promised*: 256 channels, half of them kept, 12 to 48 accesses, ten seconds, three seeds. Each has a largest gap that
+  is promised; the page says whether the promise holds.
+- *Grid*: accesses times channels times kept shares, three seconds.
+
+With any of the options that name cells, their product is solved instead. Masks are correlated (0.5). Every process has
+one thread.
+
+Each solve is appended to ``results/auto_gaps.csv`` at once. Solves in this file are not repeated, so an interrupted
+command continues where it stopped; ``--fresh`` begins again. Exit code 0, 2 for bad input, 130 if interrupted.
 
     python -m benchmarks.auto_gaps --processes 2
     python -m benchmarks.auto_gaps --accesses 16 24 --keep 0.25 --seeds 0 1 --time-limit 5
@@ -37,10 +41,10 @@ from solvers import SolverError, solve
 
 NAME = "auto_gaps"
 KEY = ("accesses", "channels", "keep", "correlation", "objective", "seed", "time_limit")
-"""Columns that say what a row is of."""
+"""Columns that identify a row."""
 COLUMNS = (*KEY, "status", "value", "bound", "gap", "seconds", "cpu_seconds", *MEASURED)
 PROMISED = {12: 0.0, 14: 0.0, 16: 0.03, 18: 0.03, 20: 0.03, 24: 0.03, 32: 0.08, 48: 0.08}
-"""Largest gap by number of accesses, for 256 channels of which half are kept, after ten seconds."""
+"""Promised largest gap by number of accesses, for 256 channels of which half are kept, after ten seconds."""
 _PROMISED_SECONDS, _PROMISED_SEEDS, _PROMISED_KEEP, _PROMISED_CHANNELS = 10.0, (0, 1, 2), 0.5, 256
 _GRID_SECONDS, _GRID_SEEDS = 3.0, (0,)
 _GRID_ACCESSES, _GRID_CHANNELS, _GRID_KEEP = (8, 12, 16, 24, 32, 48), (64, 256, 1024, 2048), (0.1, 0.25, 0.5, 0.75)
@@ -51,7 +55,7 @@ Row = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what is missing; write CSV and Markdown."""
+    """Measure the missing rows; write CSV and Markdown."""
     arguments = sys.argv[1:] if arguments is None else arguments
     given = _parser().parse_args(arguments)
     command = f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip()
@@ -75,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def cells_of(given: argparse.Namespace) -> Iterable[Row]:
-    """What is to be solved: one dictionary per solve, with the columns `KEY`, as text."""
+    """The solves to do: one dictionary per solve, with the columns `KEY`, as text."""
     named = (given.accesses, given.channels, given.keep, given.objectives, given.seeds, given.correlation)
     if any(own is not None for own in (*named, given.time_limit)):
         yield from _product(
@@ -108,7 +112,7 @@ def _product(
 
 
 def measure(wanted: Sequence[Row], command: str, *, processes: int) -> bool:
-    """Run the solves that the file does not have yet and append them; returns whether all are done."""
+    """Do the solves that are not in the file yet, and append them. Returns whether all are done."""
     path = results.DIRECTORY / f"{NAME}.csv"
     done = {tuple(row[name] for name in KEY) for row in read_rows()}
     waiting = [cell for cell in wanted if tuple(cell.values()) not in done]
@@ -130,7 +134,7 @@ def measure(wanted: Sequence[Row], command: str, *, processes: int) -> bool:
 
 
 def solved(cell: Row) -> Row:
-    """Solve one cell; returns it with what came out."""
+    """Solve one cell; returns it with its results."""
     problem = random_masks(
         int(cell["channels"]),
         int(cell["accesses"]),
@@ -180,7 +184,7 @@ def page(rows: Sequence[Row]) -> str:
 
 
 def promises(rows: Sequence[Row]) -> list[Row]:
-    """One row per number of accesses and objective that something was promised for, and whether it holds."""
+    """One row per promise (number of accesses and objective), and whether it holds."""
     table = []
     for accesses, limit in PROMISED.items():
         for objective in _OBJECTIVES:
@@ -225,7 +229,7 @@ def grid(rows: Sequence[Row]) -> list[Row]:
 
 
 def _numbers(row: Row) -> tuple[Any, ...]:
-    """What a row is of, apart from its seed."""
+    """The columns that identify a row, without its seed."""
     return (
         *(int(row["accesses"]), int(row["channels"]), float(row["keep"]), float(row["correlation"])),
         *(row["objective"], float(row["time_limit"])),

@@ -1,6 +1,6 @@
-"""Families of random matrices for consecutive block minimisation, of the shapes the literature compares methods on.
+"""Families of random matrices for consecutive block minimisation, with the shapes of the literature's benchmarks.
 
-They are made when they are needed and are no part of the library; only the objective `runs` is of interest.
+They are made when they are needed, and are not part of the library. They are for the objective `runs` only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Three small networks trained on scikit-learn's digits: where the library's masks of trained weights come from.
+"""Three small networks trained on scikit-learn's digits. The library's masks of trained weights come from them.
 
-A residual, a dense and an inverted-residual network for 8 x 8 images. Training is seeded and single-threaded, so it
-gives the same weights wherever the same versions of torch and scikit-learn run on the same kind of processor.
+A residual, a dense and an inverted-residual network for 8 x 8 images. Training has a seed and one thread. So it gives
+the same weights with the same versions of torch and scikit-learn on the same kind of processor.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BATCH_SIZE = 64
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network, in eval mode, and its accuracy on the images it has not seen."""
+    """A trained network, in eval mode, and its accuracy on the test images."""
 
     model: nn.Module
     accuracy: float
@@ -143,7 +143,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "digits_dense": Dense,
     "digits_inverted": Inverted,
 }
-"""Name to builder."""
+"""Per name, the function that builds the network."""
 
 
 def trained(name: str, *, seed: int = 0, epochs: int = EPOCHS) -> Trained:
@@ -155,9 +155,9 @@ def trained(name: str, *, seed: int = 0, epochs: int = EPOCHS) -> Trained:
     Parameters
     ----------
     name
-        Of the network.
+        Name of the network.
     seed
-        Of weights, batches, shifts and of the split.
+        Seed of weights, batches, shifts and of the split.
     epochs
         Passes over the images.
     """

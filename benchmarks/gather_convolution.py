@@ -1,9 +1,13 @@
-"""A pointwise convolution that reads half the channels: fused kernel, copy, reading everything, and the ideal.
+"""A 1 x 1 convolution that reads a random half of the channels, in four ways. Needs a CUDA device and Triton.
 
-Four ways to give a pruned 1 x 1 convolution its random half of a tensor's channels, on shapes of ResNet-50,
-DenseNet-121 and MobileNet-V2: `GatherConv2d` (fused), the gather of our exports followed by a convolution (gather), a
-convolution over all channels (over-read), and a convolution over a tensor of just the kept channels (floor: what a view
-costs at best). Needs a CUDA device and Triton.
+| way | what it does |
+|---|---|
+| fused | `GatherConv2d`: one kernel that gathers and convolves |
+| gather | the gather of our exports, then a convolution |
+| over-read | a convolution over all channels |
+| floor | a convolution over a tensor of just the kept channels: the least that a view can cost |
+
+The shapes are those of ResNet-50, DenseNet-121 and MobileNet-V2.
 
     python -m benchmarks.gather_convolution
 """
@@ -40,7 +44,7 @@ EAGER_CALLS = 20
 
 @dataclass(frozen=True)
 class Shape:
-    """A 1 x 1 convolution of a network: channels it reads before pruning, channels it writes, height and width."""
+    """A 1 x 1 convolution of a network: input channels before pruning, output channels, height and width."""
 
     network: str
     channels: int
@@ -64,7 +68,7 @@ SHAPES = (
 def variants(
     shape: Shape, batch: int, layout: torch.memory_format, dtype: torch.dtype, device: str, seed: int = 0
 ) -> dict[str, Callable[[], torch.Tensor]]:
-    """The four ways, as functions without arguments; all but the last give the same values."""
+    """The four ways, as functions without arguments. All but the last give the same values."""
     rng = np.random.default_rng(seed)
     index = torch.from_numpy(np.sort(rng.permutation(shape.channels)[: shape.channels // 2])).to(device)
     generator = torch.Generator(device).manual_seed(seed)
@@ -89,7 +93,7 @@ def variants(
 
 
 def measure(functions: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Microseconds on the device per call: replays of CUDA graphs of several calls each, interleaved."""
+    """Microseconds on the device per call, from interleaved replays of CUDA graphs with several calls each."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     graphs = {}

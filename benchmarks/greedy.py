@@ -1,4 +1,4 @@
-"""How good is greedy? UPSCALE's order against the best known, family by family, from the library's solution files.
+"""How good is greedy? UPSCALE's order compared with the best known, per family, from the library's solution files.
 
 For an objective, ``avoidable`` is the share of greedy's cost that a better order saves, ``(greedy - best) / greedy``
 (0 where greedy costs nothing). Where the best known is proven this is exact; elsewhere it lies between the share
@@ -42,14 +42,14 @@ COPY_PRICE = OBJECTIVES["traffic"].gamma or 0
 
 @dataclass(frozen=True)
 class Comparison:
-    """Greedy and the best known of one instance and objective.
+    """Greedy's value and the best known one, of one instance and objective.
 
     Attributes
     ----------
     greedy
         Value of greedy's order.
     value, bound
-        Of the best known; the bound is at least 0.
+        Best known value and bound; the bound is at least 0.
     """
 
     greedy: int
@@ -58,12 +58,12 @@ class Comparison:
 
     @property
     def avoidable(self) -> tuple[float, float]:
-        """Share of greedy's cost that is avoidable: at least, at most."""
+        """Share of greedy's cost that is avoidable: lower and upper limit."""
         return (self.greedy - self.value) / max(1, self.greedy), (self.greedy - self.bound) / max(1, self.greedy)
 
     @property
     def optimal(self) -> tuple[bool, bool]:
-        """Whether greedy is optimal: for certain, possibly."""
+        """Whether greedy is certainly optimal, and whether it is possibly optimal."""
         return self.greedy <= self.bound, self.greedy <= self.value
 
 
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def instance_row(name: str) -> dict[str, Any]:
-    """Greedy's values and the best known of one instance, as a row of the CSV; empty where nothing is known."""
+    """Greedy's values and the best known of one instance, as a row of the CSV; empty if nothing is known."""
     problem, known = LIBRARY.load(name), LIBRARY.solutions(name)
     order = greedy_order(problem)
     row: dict[str, Any] = {"family": LIBRARY.entry(name).family, "instance": name}
@@ -103,7 +103,7 @@ def instance_row(name: str) -> dict[str, Any]:
 
 
 def over_reads(problem: Problem, traffic: Solution) -> tuple[bool, bool]:
-    """Whether the optimal order has an over-read that is cheaper than its copy: for certain, possibly."""
+    """Whether the optimal order certainly, and possibly, has an over-read that is cheaper than its copy."""
     if not traffic.proven:
         return False, True
     found = has_cheap_over_read(problem, traffic.order)
@@ -174,7 +174,7 @@ def over_read_row(family: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]
 
 
 def comparison(row: dict[str, Any], objective: str) -> Comparison | None:
-    """What a row says of an objective; None if nothing is known."""
+    """The figures of a row for one objective; None if nothing is known."""
     values = [row[f"{objective} {what}"] for what in ("greedy", "value", "bound")]
     return None if "" in values else Comparison(*map(int, values))
 
@@ -188,7 +188,7 @@ def _of(rows: Sequence[dict[str, Any]], family: str) -> list[dict[str, Any]]:
 
 
 def _interval(low: float, high: float) -> str:
-    """Both ends in per cent, or one number where they are equal.
+    """Both ends in per cent, or one number if they are equal.
 
     Examples
     --------

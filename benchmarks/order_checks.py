@@ -1,11 +1,10 @@
-"""Does the objective tell the truth? Eleven orders per network, batch size and memory format, predicted and measured.
+"""Are predicted latencies right? Eleven orders per network, batch size and memory format, predicted and measured.
 
-Every cell is measured twice (``--repeats``), with the same tables. Cells that ``results/order_checks.csv`` has are
-not measured again, so an interrupted run goes on where it was; cost tables are measured where they are missing. The
-Markdown page beside it has a line per cell and the same figures pooled over the cells of a network. Where the error is
-above 10 %, it has the accesses that are furthest from their tables; where orders that can be told apart are ranked
-wrongly, the accesses in which the two that are furthest off differ as no table expects. Exit code 0, 2 for bad input,
-130 if interrupted.
+Every cell is measured twice (``--repeats``), with the same tables. Cells in ``results/order_checks.csv`` are not
+measured again, so an interrupted command continues where it stopped. Missing cost tables are measured. The Markdown
+page beside it has a line per cell, and the same figures for all cells of a network together. If the error is above
+10 %, it lists the accesses with the largest errors. If orders that can be told apart are ranked wrongly, it lists the
+accesses in which two such orders differ more than the tables predict. Exit code 0, 2 for bad input, 130 if interrupted.
 
     python -m benchmarks.order_checks --models resnet50 --batches 1 8
 """
@@ -36,7 +35,7 @@ WORST = "order_checks_worst"
 MISRANKED = "order_checks_misranked"
 MODELS = ("resnet50", "densenet121", "mobilenet_v2")
 RUN = (*KEY, "repeat")
-"""Columns that say which check a row is of."""
+"""Columns that identify the check of a row."""
 COLUMNS = (
     *(*RUN, "order", "predicted_ms", "measured_ms", "noise_ms", "floor_ms"),
     *("runs", "copies", "threads", "stolen", *MEASURED),
@@ -44,18 +43,18 @@ COLUMNS = (
 WORST_COLUMNS = (*RUN, "order", "access", "expected_us", "measured_us")
 MISRANKED_COLUMNS = (*RUN, "faster", "slower", "access", "expected_us", "measured_us")
 EXPLAINED = ("identity", "greedy", "exact latency")
-"""Orders whose accesses are measured one by one, beside those whose prediction or rank is furthest off."""
+"""Orders whose accesses are measured one by one. The orders with the most wrong prediction or rank are measured too."""
 NUM_WORST = 10
 TRUSTED = 10.0
-"""Mean absolute percentage error up to which no access has to explain itself."""
+"""Mean absolute percentage error above which the worst accesses are listed."""
 RANKED = 0.9
-"""Spearman's rho of groups from which on none has to, either."""
+"""Spearman's rho of groups below which they are listed too."""
 
 Row = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what is missing; write CSV and Markdown."""
+    """Measure the missing rows; write CSV and Markdown."""
     arguments = sys.argv[1:] if arguments is None else arguments
     given = _parser().parse_args(arguments)
     if given.threads:
@@ -83,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             new[NAME] = [{**row, **facts} for row in _rows(run, check, given.runs, given.copies)]
             for name, rows in new.items():
                 found[name] = replaced(found[name], rows, RUN, list(run.values()))
-            for name in (MISRANKED, WORST, NAME):  # the checks last: what is in them is not measured again
+            for name in (MISRANKED, WORST, NAME):  # the checks last: cells in this file are not measured again
                 write_text_atomically(csv_text(found[name], columns[name]), paths[name])
     except KeyboardInterrupt:
         return 130
@@ -174,11 +173,11 @@ def page(rows: Sequence[Row], worst: Sequence[Row], misranked: Sequence[Row]) ->
     Parameters
     ----------
     rows
-        Of all checks so far, at least one.
+        Rows of all checks so far, at least one.
     worst
-        The accesses that were furthest from their tables, per check.
+        Per check, the accesses with the largest errors.
     misranked
-        Those in which two orders ranked wrongly differ as no table expects, per check that has such orders.
+        Per check with wrongly ranked orders, the accesses in which two of them differ more than the tables predict.
     """
     rows, worst, misranked = (with_dtype_shown(own) for own in (rows, worst, misranked))
     checks = _grouped(rows, RUN)
@@ -213,7 +212,7 @@ def page(rows: Sequence[Row], worst: Sequence[Row], misranked: Sequence[Row]) ->
 
 
 def _explanation(check: Sequence[Row], worst: Sequence[Row], misranked: Sequence[Row]) -> list[str]:
-    """Lines that say which accesses a check failed by; none if all is well."""
+    """Lines with the accesses that explain the errors of a check; none if there are no errors."""
     run, found, lines = check[0], _agreement(check), []
     if found.percentage_error > TRUSTED:
         title = f"## Furthest from their tables: {_title(run)}"

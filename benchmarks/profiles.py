@@ -1,4 +1,4 @@
-"""Performance profiles (Dolan and More, Mathematical Programming 91, 2002): who proves how much, how fast."""
+"""Performance profiles (Dolan and More, Mathematical Programming 91, 2002): share of proven instances over time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def performance_profile(rows: Sequence[dict[str, Any]], path: Path) -> None:
     rows
         Solves with ``objective``, ``instance``, ``solver``, ``status`` and ``seconds``.
     path
-        Of the picture.
+        Path of the picture.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -47,7 +47,7 @@ def performance_profile(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def time_ratios(rows: Sequence[dict[str, Any]], solvers: Sequence[str]) -> np.ndarray:
-    """Time over the fastest solver's to prove each instance; infinite where there is no proof.
+    """Time to prove each instance, divided by the fastest solver's time; infinite if there is no proof.
 
     Returns
     -------

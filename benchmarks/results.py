@@ -1,4 +1,4 @@
-"""How benchmark results are kept: a CSV, and a Markdown table with machine, versions and commit beside it."""
+"""Files of benchmark results: a CSV file, and a Markdown table with machine, versions and commit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from upscale_opt.latency.environment import environment
 
 DIRECTORY = Path(__file__).parent / "results"
 MEASURED = ("machine", "versions", "commit", "date", "load", "command")
-"""Columns of benchmarks that go on where they were, whose rows may come from several machines and commits."""
+"""Columns of benchmarks that can be continued. Their rows may come from several machines and commits."""
 
 
 def commit() -> str:
@@ -35,7 +35,7 @@ def commit() -> str:
 
 
 def load() -> str:
-    """Processes that want to run, averaged over the last minute; empty where the system does not say."""
+    """Load average: processes that want to run, averaged over the last minute. Empty if the system does not say."""
     return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
 
 
@@ -47,7 +47,7 @@ def measured_here(device: str, command: str) -> dict[str, Any]:
     device
         ``cpu``, or a torch device name that begins with ``cuda``.
     command
-        As it was called.
+        The command line.
     """
     where = environment()
     machine = where["gpu"] if device.startswith("cuda") else f"{where['processor']}, {where['cores']} cores"
@@ -58,7 +58,7 @@ def measured_here(device: str, command: str) -> dict[str, Any]:
 def replaced(
     rows: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]], names: Sequence[str], key: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The rows without those that have this key in the columns of these names, and the new ones behind them.
+    """The rows without those that have this key in these columns, and then the new rows.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def save(name: str, rows: Sequence[dict[str, Any]], summary: str) -> str:
     Parameters
     ----------
     name
-        Of the benchmark.
+        Name of the benchmark.
     rows
         One dictionary per row, all with the same keys.
     summary
@@ -97,7 +97,7 @@ def save(name: str, rows: Sequence[dict[str, Any]], summary: str) -> str:
 
 
 def save_markdown(name: str, lines: Sequence[str]) -> str:
-    """Write ``results/NAME.md``: the first line, where and how it was measured, and the other lines; returns it all."""
+    """Write ``results/NAME.md``: the first line, where and how it was measured, the other lines. Returns the text."""
     DIRECTORY.mkdir(exist_ok=True)
     markdown = "\n".join([lines[0], "", provenance(f"python -m benchmarks.{name}"), *lines[1:], ""])
     write_text_atomically(markdown, DIRECTORY / f"{name}.md")
@@ -115,7 +115,7 @@ def provenance_of(rows: Sequence[Mapping[str, Any]]) -> str:
     Parameters
     ----------
     rows
-        Of a benchmark that goes on where it was: with the columns `MEASURED`, as far as they were noted.
+        Rows of a benchmark that can be continued. They have the columns `MEASURED`; old rows may lack them.
 
     Examples
     --------
@@ -157,7 +157,7 @@ def _versions(where: Mapping[str, Any]) -> str:
 
 
 def csv_text(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None) -> str:
-    """The rows as CSV with a header: of these columns, empty where a row lacks one, or of the first row's."""
+    """The rows as CSV with a header. Default columns: those of the first row. A missing value is empty."""
     buffer = io.StringIO()
     extra: Literal["ignore", "raise"] = "ignore" if columns else "raise"
     writer = csv.DictWriter(buffer, columns or list(rows[0]), extrasaction=extra, lineterminator="\n")

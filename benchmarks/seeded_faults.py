@@ -1,11 +1,11 @@
-"""Does the fast lane detect faults? Twenty lines are broken, one at a time, over all rooms.
+"""Do the fast tests detect faults? Twenty lines in all subpackages are broken, one at a time.
 
-    python -m benchmarks.seeded_faults                # the fast tests of the room that a fault is in
-    python -m benchmarks.seeded_faults --whole        # the whole fast lane for every fault
+    python -m benchmarks.seeded_faults                # the fast tests of the subpackage with the fault
+    python -m benchmarks.seeded_faults --whole        # all fast tests for every fault
     python -m benchmarks.seeded_faults --only masking # faults with this word in their file or description
 
-Faults are made in a copy of the last commit, which is thrown away; the checkout is not touched. Exit code 0 if every
-fault is detected, 1 if one is not, 2 if a line that is to be broken is no longer there.
+Faults are made in a copy of the last commit. The copy is deleted; the checkout is not touched. Exit code 0 if every
+fault is detected, 1 if one is not, 2 if a line to be broken no longer exists.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Fault:
-    """A line and what becomes of it.
+    """A line and its faulty replacement.
 
     Attributes
     ----------
     what
-        What is wrong then.
+        Description of the fault.
     file
-        The file, from the root.
+        Path of the file, from the root.
     before, after
-        The text that is there once, and what takes its place.
+        The text, which occurs once in the file, and its replacement.
     tests
-        The fast tests of its room, from ``tests/``.
+        Directories of the fast tests of its subpackage, from ``tests/``.
     """
 
     what: str
@@ -190,9 +190,9 @@ FAULTS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Break, test and tell; returns the exit code."""
+    """Make the faults, run the tests and print the outcomes; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.seeded_faults", description=__doc__.split("\n")[0])
-    parser.add_argument("--whole", action="store_true", help="run the whole fast lane for every fault")
+    parser.add_argument("--whole", action="store_true", help="run all fast tests for every fault")
     parser.add_argument("--only", default="", help="faults with this word in their file or description")
     given = parser.parse_args(arguments)
     chosen = [fault for fault in FAULTS if given.only in fault.file or given.only in fault.what]
@@ -202,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(copy)], check=True)
         for fault in chosen:
             if (copy / fault.file).read_text().count(fault.before) != 1:
-                print(f"error: {fault.file} no longer has the line of '{fault.what}'; mend the list", file=sys.stderr)
+                print(f"error: {fault.file} no longer has the line of '{fault.what}'; fix the list", file=sys.stderr)
                 return 2
         for fault in chosen:
             found = detected_by(fault, copy, whole=given.whole)
@@ -216,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def detected_by(fault: Fault, copy: Path, *, whole: bool) -> str | None:
-    """The first test that fails once a fault is made; None if none does. The fault is taken back."""
+    """The first test that fails with a fault; None if no test fails. The fault is then undone."""
     path = copy / fault.file
     sound = path.read_text()
     path.write_text(sound.replace(fault.before, fault.after))

@@ -1,9 +1,10 @@
 """Solvers side by side on the instance library: proofs, gaps to the best known and times, family by family.
 
-Beside the library there are the families `cbm/a` to `cbm/i` of matrices for `runs`, see `benchmarks.block_matrices`. A
-seeded sample of every family is solved by every solver for every objective that applies. Each solve is appended to
-``results/solvers.csv`` at once, and solves that are there already are not repeated, so an interrupted run goes on where
-it was; ``--fresh`` begins anew. Solvers share the time limit, greedy's start and the gate, and run one after the other.
+There are also the families `cbm/a` to `cbm/i` of matrices for `runs`, see `benchmarks.block_matrices`. Every solver
+solves a random sample of every family, for every objective that applies. Each solve is appended to
+``results/solvers.csv`` at once. Solves in this file are not repeated, so an interrupted command continues where it
+stopped; ``--fresh`` begins again. All solvers have the same time limit, greedy's order as a start, and the same gate.
+They run one after the other.
 
     python -m benchmarks.solvers --per-family 3 --time-limit 1
 """
@@ -30,20 +31,20 @@ from problems.solutions import Solution
 from solvers import SolverError, solve, solver_names
 
 SOLVERS = (*("identity", "greedy", "local-search", "pair-of-chains", "cp-sat", "auto"),)
-"""Compared by default, as far as they are registered."""
+"""Solvers that are compared by default, if they are registered."""
 
 COLUMNS = (
     *("objective", "family", "instance", "solver", "status", "value", "bound", "seconds"),
     *("time_limit", "seed", "commit", "load"),
 )
 KEY = ("objective", "instance", "solver", "time_limit", "seed")
-"""Columns that say what a row is of."""
+"""Columns that identify a row."""
 
 Row = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what is missing, print and save the tables."""
+    """Measure the missing rows, print and save the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.solvers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -88,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def families() -> tuple[str, ...]:
-    """Those of the library, and the matrices."""
+    """The families of the library, and the matrices."""
     return (*LIBRARY.families, *block_matrices.FAMILIES)
 
 
@@ -98,7 +99,7 @@ def objectives_of(name: str) -> Sequence[str]:
 
 
 def sample(family: str, number: int, *, seed: int = 0) -> list[str]:
-    """So many instances of one family (all of them if there are fewer), always the same for the same seed."""
+    """A sample of one family (all instances if there are fewer), always the same for the same seed."""
     if block_matrices.is_block_matrix(family):
         names = block_matrices.names(family)
     else:
@@ -107,7 +108,7 @@ def sample(family: str, number: int, *, seed: int = 0) -> list[str]:
 
 
 def measure(wanted: Sequence[Row], path: Path) -> bool:
-    """Run the solves that the file does not have yet and append them; returns whether all are done."""
+    """Do the solves that are not in the file yet, and append them. Returns whether all are done."""
     done = {tuple(row[column] for column in KEY) for row in read_rows(path)}
     todo = [row for row in wanted if tuple(row[column] for column in KEY) not in done]
     path.parent.mkdir(exist_ok=True)
@@ -133,15 +134,15 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def summarise(rows: Sequence[Row], known: dict[tuple[str, str], Solution | None]) -> list[Row]:
-    """One row per family and solver of the rows of one objective.
+    """One row per family and solver, from the rows of one objective.
 
-    *Wrong* are bounds above a value somebody has, see `judged`. The gap of a solve is ``(value - best known) / max(1,
-    value)``; it is negative where the library is beaten.
+    A bound is *wrong* if it is above a known value, see `judged`. The gap of a solve is ``(value - best known) / max(1,
+    value)``. It is negative if the value is better than the library's.
 
     Parameters
     ----------
     rows
-        As `read_rows` returns them, of one objective.
+        Rows of one objective, as from `read_rows`.
     known
         (instance, objective) to best-known solution.
     """
@@ -178,7 +179,7 @@ def summarise(rows: Sequence[Row], known: dict[tuple[str, str], Solution | None]
 
 
 def proven_shares(rows: Sequence[Row]) -> list[Row]:
-    """One row per family: the share of its solves, over all objectives, that every solver closed."""
+    """One row per family: per solver, the share of solves with a proof, over all objectives."""
     table = []
     for family in dict.fromkeys(row["family"] for row in rows):
         line: Row = {"family": family}
@@ -190,9 +191,9 @@ def proven_shares(rows: Sequence[Row]) -> list[Row]:
 
 
 def judged(rows: Sequence[Row], known: dict[tuple[str, str], Solution | None]) -> tuple[list[Row], list[str]]:
-    """The rows, with status ``WRONG`` where a bound lies above a value somebody has, and a sentence for each of them.
+    """The rows, with status ``WRONG`` if a bound is above a known value, and a sentence for each wrong bound.
 
-    The best-known solutions are judged in the same way, but only by a sentence.
+    The best-known solutions are checked in the same way, but only give a sentence.
 
     Parameters
     ----------
@@ -267,21 +268,21 @@ def report(rows: Sequence[Row], *, name: str, absent: Sequence[str], complete: b
 
 
 def _chosen(rows: Sequence[Row], wanted: Sequence[Row]) -> list[Row]:
-    """The rows that were asked for; the last of each kind, in the order asked for."""
+    """The requested rows: the last one of each kind, in the requested order."""
     by_key = {tuple(row[column] for column in KEY): row for row in rows}
     keys = [tuple(row[column] for column in KEY) for row in wanted]
     return [by_key[key] for key in keys if key in by_key]
 
 
 def _best_known(row: Row) -> Solution | None:
-    """What the library knows of an instance it has."""
+    """The library's best known solutions of an instance."""
     if block_matrices.is_block_matrix(row["instance"]):
         return None
     return LIBRARY.solutions(row["instance"]).get(row["objective"])
 
 
 def _solved(row: Row) -> Row:
-    """What came of one solve."""
+    """The outcome of one solve."""
     name = row["instance"]
     problem = block_matrices.load(name) if block_matrices.is_block_matrix(name) else LIBRARY.load(name)
     try:

@@ -1,8 +1,8 @@
-"""Trace + extract + greedy against apple-upscale's ``PruningManager.compute``: same masked weights, same process.
+"""Trace + extract + greedy, compared with apple-upscale's ``PruningManager.compute``: same masked weights and process.
 
-The peer comes from PyPI without its pins: ``pip install --no-deps apple-upscale==0.1.1``. Both sides start from a
-model whose weakest input channels are zero, and both are timed alternately. Copies are compared too: where our
-order moves more channels than the peer's, the row says so.
+The peer comes from PyPI without its pinned requirements: ``pip install --no-deps apple-upscale==0.1.1``. Both start
+from a model whose weakest input channels are zero. They are timed alternately. Copies are compared too: if our order
+moves more channels than the peer's, the row says so.
 
     python -m benchmarks.vs_upscale_time
 """

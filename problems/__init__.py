@@ -1,6 +1,7 @@
-"""What is to be solved: ordering problems of pruned networks, their costs, files and generators (NumPy only).
+"""The problems that `solvers` solves: ordering problems of pruned networks, with costs, files and generators.
 
-Beside them stands the choice of a sparsity per layer: `AllocationProblem`, made of a `TimingTable`.
+This package needs NumPy only. It also holds a second problem, which chooses a sparsity per layer: `AllocationProblem`,
+made from a `TimingTable`.
 """
 
 from problems.allocation.problem import AllocationProblem, LayerLevels, Totals, UnreachableSpeedupError

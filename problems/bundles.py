@@ -1,8 +1,9 @@
-"""Bundles: blocks that may change places as wholes, because they are the groups of grouped convolutions.
+"""Bundles: whole blocks that may change places, because they are groups of a grouped convolution.
 
-A grouped convolution computes every group of its outputs from one group of its inputs. If its groups change places, so
-do those of what it reads and of what it computes, in every tensor they are in: a *unit* is all the blocks that must go
-along, a `Bundle` the units among which any may take the place of any other.
+A grouped convolution computes each group of its outputs from one group of its inputs. If its groups change places,
+the blocks of its input and of its output must change places with them, in every tensor that holds them. A *unit* is
+the set of blocks that must move together. A `Bundle` is a set of units in which any unit may take the place of any
+other.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ class Bundle:
     Parameters
     ----------
     units
-        Per unit its blocks (indices into ``Problem.blocks``), corresponding ones in corresponding places: where unit j
-        takes the place of unit i, every access finds the block ``units[j][s]`` where it had ``units[i][s]``. At least
-        two units, of equally many blocks, each block once.
+        Per unit its blocks (indices into ``Problem.blocks``). All units list corresponding blocks in the same order:
+        if unit j takes the place of unit i, every access finds block ``units[j][s]`` where it had ``units[i][s]``. At
+        least two units, of equally many blocks, each block once.
 
     Raises
     ------
@@ -73,7 +74,7 @@ def occupants(num_blocks: int, bundles: Sequence[Bundle], arrangement: Sequence[
     bundles
         The bundles.
     arrangement
-        Per bundle an int array: the unit in the place of each unit. Empty if all are in their own.
+        Per bundle an int array: the unit in the place of each unit. Empty if all units are in their own places.
 
     Returns
     -------
@@ -93,16 +94,16 @@ def occupants(num_blocks: int, bundles: Sequence[Bundle], arrangement: Sequence[
 
 
 def permuted_slots(blocks: Sequence[int], occupant: np.ndarray) -> np.ndarray:
-    """Which slot of a concatenation stands in each of its slots once blocks have changed places.
+    """For each slot of a concatenation, the original slot that stands there after blocks have changed places.
 
-    Where a block occurs several times, its m-th occurrence makes room for the m-th one of the other block.
+    If a block occurs several times, its m-th occurrence changes places with the m-th occurrence of the other block.
 
     Parameters
     ----------
     blocks
         The blocks of the concatenation, slot by slot.
     occupant
-        int64, shape (num_blocks,): the block in the place of each block, which occurs as often as that one.
+        int64, shape (num_blocks,): the block in the place of each block. Both must occur equally often.
 
     Examples
     --------
@@ -131,13 +132,13 @@ def require_alike(
     names, pinned, stored
         Per block its name, whether it is pinned, and the number of channels stored.
     reads
-        Access name to its blocks.
+        The blocks of each access, by access name.
 
     Raises
     ------
     ProblemError
-        If a block does not exist, is pinned, or is in two bundles, or if corresponding blocks do not store equally many
-        channels or do not occur equally often in every access.
+        If a block does not exist, is pinned, or is in two bundles. Also if corresponding blocks do not store equally
+        many channels, or do not occur equally often in every access.
     """
     blocks = [b for bundle in bundles for b in bundle.blocks]
     if len(set(blocks)) != len(blocks):

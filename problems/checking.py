@@ -1,4 +1,4 @@
-"""The door to the checker: ``python -m problems.checking INSTANCE``; the checker itself is in `problems.checker`."""
+"""The command of the checker: ``python -m problems.checking INSTANCE``. The checker itself is in `problems.checker`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Signature classes: stored channels that the same readers keep, and that an order may treat alike."""
+"""Signature classes: stored channels that the same readers keep. An order may treat them alike."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 class Classes:
     """The signature classes of a problem: stored channels of one block that the same readers keep.
 
-    Channels of a class are interchangeable, and for the objectives of `problems.evaluation` some optimal
-    order keeps every class contiguous (docs/model.md). In a pinned block, where nothing moves, a class is a
-    maximal run of equal signature instead, and the classes are listed in their fixed order.
+    Channels of a class are interchangeable. For the objectives of `problems.evaluation`, some optimal order keeps
+    every class contiguous (docs/model.md). Nothing moves in a pinned block. There a class is a maximal run of equal
+    signature instead, and the classes are listed in their fixed order.
 
     Attributes
     ----------

@@ -31,21 +31,21 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Entry:
-    """What the index says of one instance.
+    """The entry of one instance in the index.
 
     Attributes
     ----------
     name
-        What `load` takes.
+        The name for `load`.
     family
         How the masks were made, for example ``l2`` or ``classical/random``.
     source
-        What the instance was made from: a model's builder, or a call of a generator.
+        The origin of the instance: a model's builder, or a call of a generator.
     model, amount, segment
-        The network, the share of channels removed, and the module that produces the segment's first block; None
-        for instances that come from no network.
+        The network, the share of removed channels, and the module that produces the segment's first block. None for
+        instances that do not come from a network.
     seed
-        Of the weights, the scores or the generator.
+        Seed of the weights, of the scores, or of the generator.
     hash
         `problems.signatures.content_hash`.
     blocks, channels, accesses, classes
@@ -88,18 +88,18 @@ _KINDS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Collection:
-    """A directory of instances with an index; the functions of this module use the one that comes with the package."""
+    """A directory of instances with an index. The functions of this module use the library of the package."""
 
     directory: Path
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
-        """What the index says, by name, in the order of the index.
+        """The entries of the index, by name, in the order of the index.
 
         Raises
         ------
         ProblemError
-            If the index cannot be read or a field is wrong; the message names it.
+            If the index cannot be read or a field is wrong. The message names the field.
         """
         path = self.directory / "index.json"
         document = read_json(path, file_format=FORMAT, version=VERSION)
@@ -140,31 +140,31 @@ class Collection:
         if content_hash(problem) != self.entry(name).hash:
             raise ProblemError(
                 f"{self.path(name)} is not the instance that the index lists under {name!r}: its content hash differs; "
-                "restore the file, or write the index anew"
+                "restore the file, or write the index again"
             )
         return problem
 
     def solutions(self, name: str, problem: Problem | None = None) -> dict[str, Solution]:
-        """As `problems.collection.solutions`; the problem, if it is at hand, saves reading it."""
+        """As `problems.collection.solutions`. Give the problem if you have it: then it is not read again."""
         path = self.solutions_path(name)
         return read_solutions(path, problem or self.load(name)) if path.exists() else {}
 
     def objectives(self, name: str) -> tuple[str, ...]:
-        """The objectives an instance is there for: `latency` if it has cost tables, and all the others.
+        """The objectives for which an instance is in the library: `latency` if it has cost tables, and all others.
 
-        The others are left out where the same instance is there without its tables (``NAME`` for ``NAME-steps``).
+        The others are left out if the library also has the instance without tables (``NAME`` for ``NAME-steps``).
         """
         tables, (without, _, _) = self.entry(name).tables, name.rpartition("-")
         others = not (tables and without in self.entries)
         return tuple(own.name for own in OBJECTIVES.values() if (tables if own.uses_tables else others))
 
     def entry(self, name: str) -> Entry:
-        """What the index says of one instance.
+        """The entry of one instance in the index.
 
         Raises
         ------
         ProblemError
-            If there is no instance of that name; the message has near matches.
+            If there is no instance of that name. The message lists similar names.
         """
         if text(name, "the name of an instance") not in self.entries:
             near = difflib.get_close_matches(name, self.entries, n=3)
@@ -173,15 +173,15 @@ class Collection:
         return self.entries[name]
 
     def path(self, name: str) -> Path:
-        """The instance file of a name; errors as of `entry`."""
+        """The instance file of a name; errors as in `entry`."""
         return self.directory / f"{self.entry(name).name}.json"
 
     def solutions_path(self, name: str) -> Path:
-        """The file of the best-known solutions of a name, which need not exist; errors as of `entry`."""
+        """The file of the best-known solutions of a name. It need not exist. Errors as in `entry`."""
         return self.directory / f"{self.entry(name).name}.sol.json"
 
     def write_index(self, entries: Iterable[Entry]) -> None:
-        """Write the index, atomically; the entries in use are those read before."""
+        """Write the index, atomically. This object keeps the entries that it has read before."""
         lines = ",\n".join("  " + json.dumps(asdict(entry)) for entry in entries)
         head = json.dumps({"format": FORMAT, "version": VERSION})
         write_text_atomically(f'{head[:-1]},\n "instances": [\n{lines}\n ]}}\n', self.directory / "index.json")
@@ -202,8 +202,8 @@ def load(name: str) -> Problem:
     Raises
     ------
     ProblemError
-        If there is none of that name (the message has near matches), or its file cannot be read or is not the instance
-        that the index lists.
+        If there is no instance of that name (the message lists similar names), its file cannot be read, or the file is
+        not the instance that the index lists.
 
     Examples
     --------
@@ -214,12 +214,12 @@ def load(name: str) -> Problem:
 
 
 def names(family: str | None = None) -> list[str]:
-    """The names of the library's instances; those of one family, or of a group of families such as ``classical``.
+    """The names of the library's instances: all, those of one family, or of a group of families (``classical``).
 
     Raises
     ------
     ProblemError
-        If there is no such family; the message lists those there are.
+        If there is no such family. The message lists the families.
 
     Examples
     --------
@@ -230,13 +230,13 @@ def names(family: str | None = None) -> list[str]:
 
 
 def best_known(name: str, objective: str) -> Solution | None:
-    """The best order known of an instance for an objective, its value and bound; None if nobody has solved it.
+    """The best known order of an instance for an objective, with value and bound; None if it has not been solved.
 
     Raises
     ------
     ProblemError
-        If there is no instance of that name or no such objective, or the file of the solutions is wrong: every order
-        is checked and its value computed again.
+        If there is no instance of that name, no such objective, or the file of solutions is wrong. Every order is
+        checked and its value computed again.
 
     Examples
     --------
@@ -248,5 +248,5 @@ def best_known(name: str, objective: str) -> Solution | None:
 
 
 def solutions(name: str) -> dict[str, Solution]:
-    """The best solutions known of an instance, by objective; errors as of `best_known`."""
+    """The best known solutions of an instance, by objective; errors as in `best_known`."""
     return LIBRARY.solutions(name)

@@ -1,4 +1,4 @@
-"""From what users hand over to the arrays and numbers that are kept: nothing is rounded, cut off or taken for true."""
+"""Conversion of arguments to arrays and numbers. Nothing is rounded or truncated; only Booleans count as true."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ T = TypeVar("T")
 
 
 def booleans(given: Any, what: str) -> np.ndarray:
-    """A new Boolean array of what is Boolean, or exactly 0 and 1.
+    """A new Boolean array from Booleans, or from exactly 0 and 1.
 
     Parameters
     ----------
     given
         Array or sequence, any shape.
     what
-        Names it in errors: ``access 'a': kept``.
+        The name for error messages: ``access 'a': kept``.
 
     Raises
     ------
     ProblemError
-        If it holds anything else.
+        If it holds any other value.
 
     Examples
     --------
@@ -46,21 +46,21 @@ def booleans(given: Any, what: str) -> np.ndarray:
 
 
 def whole_numbers(given: Any, what: str, numbers: str = "numbers") -> np.ndarray:
-    """A new int64 array of what are whole numbers already (of an integer type).
+    """A new int64 array from whole numbers of an integer type.
 
     Parameters
     ----------
     given
         Array or sequence, any shape.
     what
-        Names it in errors: ``block 'x': required``.
+        The name for error messages: ``block 'x': required``.
     numbers
-        What they are called there: ``channel numbers``.
+        What the numbers are called there: ``channel numbers``.
 
     Raises
     ------
     ProblemError
-        If it holds anything else, or numbers beyond int64.
+        If it holds any other value, or numbers beyond int64.
 
     Examples
     --------
@@ -87,7 +87,7 @@ def whole_number(value: Any, what: str, *, least: int | None = None, most: int |
     Raises
     ------
     ProblemError
-        If it is of another type (a Boolean or a float, say), below `least` or above `most`.
+        If it is of another type (for example a Boolean or a float), below `least` or above `most`.
 
     Examples
     --------
@@ -136,7 +136,7 @@ def objects(given: Any, kind: type, what: str) -> tuple[Any, ...]:
     Raises
     ------
     ProblemError
-        If it is no sequence, or holds anything else.
+        If it is not a sequence, or holds an object of another class.
     """
     for own in (found := items(given, what)):
         if not isinstance(own, kind):
@@ -145,7 +145,7 @@ def objects(given: Any, kind: type, what: str) -> tuple[Any, ...]:
 
 
 def items(given: Any, what: str) -> tuple[Any, ...]:
-    """A tuple of whatever a sequence or another iterable holds.
+    """A tuple of the items of a sequence or of another iterable.
 
     Raises
     ------
@@ -161,12 +161,12 @@ def items(given: Any, what: str) -> tuple[Any, ...]:
 
 
 def of_kind(value: Any, kind: type[T] | tuple[type[T], ...], what: str) -> T:
-    """An object of one class, itself.
+    """The object itself, if it is of one class.
 
     Raises
     ------
     ProblemError
-        If it is of another one.
+        If it is of another class.
 
     Examples
     --------
@@ -181,12 +181,12 @@ def of_kind(value: Any, kind: type[T] | tuple[type[T], ...], what: str) -> T:
 
 
 def real(value: Any, what: str) -> float:
-    """A number as a float; it may be infinite or no number (NaN).
+    """A number as a float. It may be infinite or NaN.
 
     Raises
     ------
     ProblemError
-        If it is of another type: a text, say, or a Boolean.
+        If it is of another type, for example a text or a Boolean.
     """
     if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
         raise ProblemError(f"{what} is {_shown(value)}; give a number")
@@ -197,17 +197,17 @@ def real(value: Any, what: str) -> float:
 
 
 def reals(given: Any, what: str) -> tuple[float, ...]:
-    """Numbers as a tuple of floats; errors as of `items` and `real`."""
+    """Numbers as a tuple of floats; errors as in `items` and `real`."""
     return tuple(real(own, what) for own in items(given, what))
 
 
 def _shown(value: Any) -> str:
-    """What to call a value in an error: in one line, cut short."""
+    """A value as text for an error message: one line, shortened."""
     return f"{' '.join(repr(value).split()):.80}"
 
 
 def _array(given: Any, what: str) -> np.ndarray:
-    """An array of any kind; what NumPy cannot make one of, or only one of objects, is refused."""
+    """An array of any numeric type. Values of which NumPy makes no array, or only one of objects, are refused."""
     try:
         array = np.asarray(given)
     except (ValueError, TypeError, OverflowError) as error:

@@ -1,7 +1,7 @@
-"""What reading costs in time: piecewise linear curves of whole nanoseconds, and the table of one access.
+"""The time that reading costs: piecewise linear curves in whole nanoseconds, and the cost table of one access.
 
-Between two grid points a curve is interpolated linearly and exactly. Costs are counted in ticks: a tick is one
-nanosecond divided by the least number that makes every interpolated cost of a problem a whole number of ticks.
+Between two grid points a curve is interpolated linearly and exactly. Costs are counted in ticks. A tick is the largest
+part of a nanosecond that makes every interpolated cost of a problem a whole number.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Curve:
     Raises
     ------
     ProblemError
-        If the numbers are not of that kind.
+        If a number is not as described.
 
     Examples
     --------
@@ -74,14 +74,14 @@ class Curve:
 
     @property
     def is_concave(self) -> bool:
-        """Whether the slopes never increase from one piece of the grid to the next."""
+        """Whether the slopes never increase from one interval of the grid to the next."""
         pieces = list(zip(np.diff(self.points).tolist(), np.diff(self.costs).tolist()))
         return all(
             rise * next_width >= next_rise * width for (width, rise), (next_width, next_rise) in pairwise(pieces)
         )
 
     def covers(self, first: int, last: int) -> bool:
-        """Whether everything from `first` to `last` lies on the grid."""
+        """Whether the grid reaches from `first` to `last`."""
         return self.points[0] <= first and last <= self.points[-1]
 
     def ticks(self, x: np.ndarray, *, per_nanosecond: int) -> np.ndarray:
@@ -90,14 +90,14 @@ class Curve:
         Parameters
         ----------
         x
-            int, any shape; each within the grid.
+            int, any shape; each within the grid's range.
         per_nanosecond
             Ticks per nanosecond, a multiple of `denominator`.
 
         Raises
         ------
         ProblemError
-            If some `x` lies outside the grid.
+            If some `x` lies outside the grid's range.
         """
         x = np.asarray(x, dtype=np.int64)
         points, costs = np.array(self.points, dtype=np.int64), np.array(self.costs, dtype=np.int64)
@@ -120,18 +120,18 @@ class CostTable:
     Parameters
     ----------
     read
-        Span to the time of the consumer when it reads so many channels in place. Its grid must reach from the
+        Maps a span to the time of the consumer when it reads that many channels in place. The grid must reach from the
         number of kept channels to the number of stored ones.
     copy
-        Time to gather the kept channels; the consumer then reads them at ``read(kept)``. None if it cannot copy.
+        Time to gather the kept channels. The consumer then reads them at ``read(kept)``. None if it cannot copy.
     pieces
-        Number of contiguous runs, 2 or more, to the time to join them into one tensor; the consumer then reads it
-        at ``read(kept)``. Beyond the grid the mode is not offered. None if it never is.
+        Maps a number of contiguous runs, 2 or more, to the time to join them into one tensor. The consumer then reads
+        it at ``read(kept)``. Beyond the grid this mode is not offered. None if it is never offered.
 
     Raises
     ------
     ProblemError
-        If a number makes no sense.
+        If a number is out of its range.
     """
 
     read: Curve
@@ -152,7 +152,7 @@ class CostTable:
 
     @property
     def denominator(self) -> int:
-        """Ticks per nanosecond the table needs."""
+        """Ticks per nanosecond that the table needs."""
         return math.lcm(self.read.denominator, self.pieces.denominator if self.pieces is not None else 1)
 
 

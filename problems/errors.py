@@ -1,5 +1,5 @@
-"""The errors of the ground floor: an ill-formed problem, order or file."""
+"""The error of this package: an invalid problem, order or file."""
 
 
 class ProblemError(ValueError):
-    """A problem, an order or an instance file that does not make sense; the message says what to do."""
+    """A problem, an order or a file is invalid. The message says what to do."""

@@ -1,7 +1,7 @@
-"""What an order costs, by any of the objectives of `problems.objectives`.
+"""The value of an order for any objective of `problems.objectives`.
 
-`evaluate` answers for one order, access by access; `evaluate_batch` gives the values of many orders at once
-and is the same arithmetic. Everything a solver claims is checked against this file.
+`evaluate` computes one order, access by access. `evaluate_batch` computes the values of many orders at once, with the
+same arithmetic. Every value that a solver reports is checked with this module.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from problems.problem import Problem
 
 @dataclass(frozen=True)
 class AccessCost:
-    """What one access does and pays under an order.
+    """Read mode, span, runs and cost of one access under an order.
 
     Attributes
     ----------
     name
-        The access.
+        Name of the access.
     mode
         `view`, `over-read`, `pieces` or `copy`.
     start, span
@@ -36,7 +36,7 @@ class AccessCost:
     runs
         Number of maximal contiguous runs of kept channels.
     cost
-        What it adds to the objective; for tables in ticks.
+        What it adds to the value; for tables in ticks.
     """
 
     name: str
@@ -50,18 +50,18 @@ class AccessCost:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The value of an order for one objective, and what each access contributes.
+    """The value of an order for one objective, and the share of each access.
 
     Attributes
     ----------
     objective
-        Its name.
+        Name of the objective.
     value
         Sum of the accesses' costs; for tables in ticks.
     accesses
-        What each access does and pays.
+        Read mode and cost of each access.
     ticks
-        Units of `value` that make one of the objective: ticks per nanosecond for tables, otherwise 1.
+        Number of units of `value` in one unit of the objective: ticks per nanosecond for tables, otherwise 1.
     """
 
     objective: str
@@ -78,27 +78,27 @@ class Evaluation:
 
     @property
     def pieces(self) -> int:
-        """Number of accesses that join their contiguous runs first."""
+        """Number of accesses that first join their contiguous runs."""
         return sum(access.mode == PIECES for access in self.accesses)
 
     @property
     def views(self) -> int:
-        """Number of accesses that read in place and nothing else."""
+        """Number of accesses that read their kept channels in place and no others."""
         return sum(access.mode == VIEW for access in self.accesses)
 
     @property
     def over_reads(self) -> int:
-        """Number of accesses that read unwanted channels along."""
+        """Number of accesses that read unwanted channels too."""
         return sum(access.mode == OVER_READ for access in self.accesses)
 
     @property
     def copies(self) -> int:
-        """Number of accesses that gather their channels first."""
+        """Number of accesses that first gather their channels."""
         return sum(access.mode == COPY for access in self.accesses)
 
     @property
     def copied_channels(self) -> int:
-        """Channels gathered, over all copies."""
+        """Number of gathered channels, over all copies."""
         return sum(access.kept for access in self.accesses if access.mode == COPY)
 
     @property
@@ -113,13 +113,13 @@ class Evaluation:
 
 
 def evaluate(problem: Problem, order: Order, objective: str | Objective = "copies") -> Evaluation:
-    """Value of an order, with the read mode, span, runs and cost of every access.
+    """The value of an order, with the read mode, span, runs and cost of every access.
 
     Raises
     ------
     ProblemError
-        If the order is not a valid one for the problem, the objective is unknown, or its prices are too high for the
-        problem (`Objective.ticks_of`).
+        If the order is not valid for the problem, the objective is unknown, or its prices are too high for the problem
+        (`Objective.ticks_of`).
 
     Examples
     --------
@@ -156,7 +156,7 @@ def evaluate(problem: Problem, order: Order, objective: str | Objective = "copie
 
 
 def evaluate_batch(problem: Problem, orders: Sequence[np.ndarray], objective: str | Objective = "copies") -> np.ndarray:
-    """Values of many orders at once, units of bundles in their own places. Does not check that they are permutations.
+    """Values of many orders at once; units of bundles stay in their places. The orders are not checked.
 
     Parameters
     ----------
@@ -175,8 +175,8 @@ def evaluate_batch(problem: Problem, orders: Sequence[np.ndarray], objective: st
     Raises
     ------
     ProblemError
-        If the objective is unknown, or its prices are too high for the problem (`Objective.ticks_of`).
-        If there is not one int array of two dimensions per block.
+        If the objective is unknown, or its prices are too high for the problem (`Objective.ticks_of`). Also if there is
+        not one two-dimensional int array per block.
     """
     chosen = objective_named(objective)
     if len(items(orders, "orders")) != len(of_kind(problem, Problem, "the problem").blocks):

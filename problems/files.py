@@ -1,4 +1,4 @@
-"""Reading and writing JSON files so that nothing is half-written and every error is one clear sentence."""
+"""Reading and writing JSON files. No file is left half-written, and every error is one clear sentence."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def write_text_atomically(text: str, path: str | Path) -> None:
 
 
 def write_bytes_atomically(content: bytes, path: str | Path) -> None:
-    """Write a file in one step: a reader sees the old content or the new, never a part.
+    """Write a file in one step: a reader sees the old content or the new, never a part of it.
 
-    A symbolic link stays, and the file it names is written. What is no regular file (a device, a pipe) cannot be
-    replaced without destroying it, and is written to directly.
+    A symbolic link stays a link: the file it names is written. A device or a pipe cannot be replaced in one step. It is
+    written to directly.
 
     Raises
     ------
@@ -56,14 +56,15 @@ def write_bytes_atomically(content: bytes, path: str | Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: str | Path) -> Iterator[None]:
-    """Hold a lock that no other process gets meanwhile: for reading a file, changing it, and writing it again.
+    """Hold an exclusive lock while a file is read, changed and written again.
 
-    The operating system holds it, on a file named ``.NAME.lock`` beside `path`, which stays; it ends with the process.
+    The operating system keeps the lock on a file ``.NAME.lock`` beside `path`. That file stays. The lock ends with the
+    process at the latest.
 
     Raises
     ------
     ProblemError
-        If there can be no such file, or no lock on it.
+        If the lock file cannot be made, or cannot be locked.
     """
     path = Path(path)
     lock = path.parent / f".{path.name}.lock"
@@ -99,7 +100,7 @@ def read_json(path: str | Path, *, file_format: str, version: int) -> dict[str, 
 
 
 def require_format(document: Any, path: str | Path, *, file_format: str, version: int) -> dict[str, Any]:
-    """A document of `read_any_json`, its ``format`` and ``version`` checked; errors as of `read_json`."""
+    """A document of `read_any_json`, its ``format`` and ``version`` checked; errors as in `read_json`."""
     if not isinstance(document, dict) or document.get("format") != file_format:
         raise ProblemError(f"{path} is no {file_format} file: its field 'format' does not say so")
     found = document.get("version")
@@ -113,13 +114,13 @@ def require_format(document: Any, path: str | Path, *, file_format: str, version
 
 
 def read_any_json(path: str | Path) -> Any:
-    """What a JSON file holds, whatever it is.
+    """The value in a JSON file, of any type.
 
     Raises
     ------
     ProblemError
-        If the file cannot be read or is not JSON as the standard has it: NaN and infinite numbers, which Python would
-        take, are refused, and so is an object that has a field twice, of which Python would keep the last.
+        If the file cannot be read or is not standard JSON. Two things that Python would accept are refused: NaN and
+        infinite numbers, and an object that has a field twice.
     """
     return json_of(read_bytes(path), path)
 
@@ -140,7 +141,7 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def _path(path: str | Path) -> Path:
-    """A path that a system can look for."""
+    """The path, if the operating system accepts it."""
     found = Path(of_kind(path, (str, os.PathLike), "the path"))  # type: ignore[arg-type]
     if "\0" in str(found):
         raise ProblemError(f"the path is {str(found)!r}, which holds a zero byte; give another")
@@ -148,13 +149,13 @@ def _path(path: str | Path) -> Path:
 
 
 def json_of(content: bytes, where: str | Path) -> Any:
-    """As `read_any_json`, of the content of a file; `where` names it in errors."""
+    """As `read_any_json`, for the content of a file; `where` names the file in errors."""
     try:
         return json.loads(
             content.decode("utf-8"), object_pairs_hook=_fields_once, parse_constant=_no_number, parse_float=_finite
         )
     except (ValueError, RecursionError) as error:
-        raise ProblemError(f"{where} is not valid JSON ({error}); write it anew") from error
+        raise ProblemError(f"{where} is not valid JSON ({error}); write it again") from error
 
 
 def _fields_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -178,7 +179,7 @@ def _finite(digits: str) -> float:
 
 
 def require_field(document: Any, field: str, kind: type | tuple[type, ...], where: str) -> Any:
-    """``document[field]``, checked to be there and of the given type; errors name the field.
+    """``document[field]``, if it is there and of the given type; errors name the field.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Seeded random instances: correlated masks, random matrices, planted intervals, nested and disjoint families, concats.
+"""Seeded random instances: correlated masks, random matrices, planted intervals, nested and disjoint sets, concats.
 
-Every function returns the same `Problem` for the same arguments. The families of one block differ in what is
-known about them: `planted_intervals`, `nested_masks` and `disjoint_masks` have an order without any copy, and
-`planted_outliers` is some channels away from one. `with_tables` adds cost tables to any of them.
+Every function returns the same `Problem` for the same arguments. `planted_intervals`, `nested_masks` and
+`disjoint_masks` have an order in which every access is a view. `planted_outliers` differs from such an instance in a
+few channels. `with_tables` adds cost tables to any problem.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ def random_masks(
 ) -> Problem:
     """One block; every access keeps the highest-scoring channels of its own score.
 
-    The scores of two accesses have the given correlation: a shared normal part and an individual one, as
-    trained weights show (a channel that matters to one consumer tends to matter to the next).
+    The scores of two accesses have the given correlation: each is the sum of a shared normal part and its own. Trained
+    weights look similar: a channel that matters to one consumer tends to matter to the next.
 
     Parameters
     ----------
     num_channels, num_accesses
         Size of the instance.
     keep
-        Share of channels each access keeps, in (0, 1]; at least one channel is kept.
+        Share of channels that each access keeps, in (0, 1]; at least one channel.
     correlation
         Between 0 (independent masks) and 1 (all masks equal).
     seed
@@ -49,8 +49,8 @@ def random_masks(
 def random_matrix(num_channels: int, num_accesses: int, *, density: float = 0.5, seed: int = 0) -> Problem:
     """One block; every access keeps every channel with the same probability, independently.
 
-    The classical random 0-1 matrix of the consecutive-ones literature, a row per access. An access that would keep
-    nothing keeps one channel.
+    This is the classical random 0-1 matrix of the consecutive-ones literature, with a row per access. An access that
+    would keep nothing keeps one channel.
 
     Parameters
     ----------
@@ -89,12 +89,13 @@ BLOCK_GROUPS = {
 
 
 def block_matrix(group: str, *, seed: int = 0) -> Problem:
-    """A random matrix of the shape that methods for consecutive block minimisation are compared on.
+    """A random matrix as in the benchmarks of consecutive block minimisation.
 
-    Those of Haddadi, Chenche, Cheraitia and Guessoum ("Polynomial-time local-improvement algorithm for Consecutive
-    Block Minimization", Inf. Process. Lett. 115, 2015), and of Soares et al. (Comput. Oper. Res. 120, 2020) after them,
-    have 100 rows and 200 (groups a to c), 500 (d to f) or 1000 columns (g to i), and about 2, 5 and 10 % of ones in
-    turn, judged by the values published for them. `problems.read_matrix` reads their files.
+    The benchmark matrices have 100 rows. They have 200 columns (groups a to c), 500 (d to f) or 1000 (g to i), and
+    about 2, 5 and 10 % of ones in turn; these shares are estimated from the published values. Sources: Haddadi,
+    Chenche, Cheraitia and Guessoum ("Polynomial-time local-improvement algorithm for Consecutive Block Minimization",
+    Inf. Process. Lett. 115, 2015); Soares et al. (Comput. Oper. Res. 120, 2020). `problems.read_matrix` reads their
+    files.
 
     Parameters
     ----------
@@ -121,14 +122,14 @@ def block_matrix(group: str, *, seed: int = 0) -> Problem:
 
 
 def planted_intervals(num_channels: int, num_accesses: int, *, seed: int = 0) -> Problem:
-    """One block; the kept sets are random intervals of a hidden line whose channels were then shuffled."""
+    """One block; the kept sets are random intervals of a line. The channels are then shuffled."""
     rng = np.random.default_rng(seed)
     kept = _intervals(rng, num_channels, num_accesses)
     return _one_block(kept[:, rng.permutation(num_channels)], f"planted-{num_channels}x{num_accesses}-s{seed}")
 
 
 def planted_outliers(num_channels: int, num_accesses: int, *, outliers: int, seed: int = 0) -> Problem:
-    """One block; random intervals of a hidden line, but some channels are kept at random instead.
+    """As `planted_intervals`, but every access keeps some channels at random, whatever its interval.
 
     An access that would keep nothing keeps one channel.
 
@@ -137,7 +138,7 @@ def planted_outliers(num_channels: int, num_accesses: int, *, outliers: int, see
     num_channels, num_accesses
         Size of the instance.
     outliers
-        Number of channels that each access keeps with probability one half, wherever its interval is.
+        Number of channels that each access keeps with probability one half.
     seed
         Of the random generator.
 
@@ -201,7 +202,7 @@ def random_concat(
     keep, correlation
         As in `random_masks`, over all positions of an access.
     pinned
-        Probability that a block is pinned; half of the other blocks' share again is not removable.
+        Probability that a block is pinned. A block is not removable with half that probability.
     seed
         Of the random generator.
 
@@ -231,17 +232,17 @@ def random_concat(
 def grouped_masks(
     num_groups: int, group_size: int, num_accesses: int, *, keep: float = 0.5, whole: float = 0.5, seed: int = 0
 ) -> Problem:
-    """What a grouped convolution reads and computes, and a block beside them: groups may change places.
+    """The input and output groups of a grouped convolution, and one more block. The groups may change places.
 
-    Accesses read the inputs, the outputs, or the outputs between the other block and the inputs. None of the groups'
-    channels is removed.
+    An access reads the inputs, the outputs, or a concatenation of the outputs, the other block and the inputs. No
+    channel of a group is removed.
 
     Parameters
     ----------
     num_groups, group_size, num_accesses
         Size of the instance; the other block has as many channels as a group.
     keep
-        Share of channels, or of groups, each access keeps.
+        Share of channels, or of groups, that each access keeps.
     whole
         Probability that an access keeps whole groups.
     seed
@@ -277,14 +278,14 @@ def grouped_masks(
 def with_tables(problem: Problem, *, concave: bool = True, points: int | None = None, seed: int = 0) -> Problem:
     """The same problem with a random cost table for every access.
 
-    Grids are multiples of 8 (all, or some of them) and the ends. Concave tables have falling slopes, and a copy that
-    costs as much as over-reading a random share of the channels. The others have the launch floor and the steps of
-    real kernels, and pieces.
+    The grid points are multiples of 8 (all, or some of them) and the two ends. Concave tables have decreasing slopes,
+    and a copy that costs as much as over-reading a random share of the channels. The others look like real kernels:
+    a least launch time, steps, and pieces.
 
     Parameters
     ----------
     problem
-        The problem; tables it has are replaced.
+        The problem. Tables that it has are replaced.
     concave
         Whether costs are concave in the span.
     points

@@ -1,15 +1,21 @@
-"""The instance file: a `Problem` as JSON, versioned, validated on load, exact on the way back.
+"""The instance file: a `Problem` as JSON. It has a version and is validated on load; writing and reading are exact.
 
     {"format": "upscale_opt.instance", "version": 2, "name": "layer1",
      "blocks": [{"name": "layer1.0", "pinned": false, "removable": true, "channels": [[12, [0, 2]], [3, []]]}],
      "accesses": [{"name": "layer1.0.conv1", "blocks": [0], "channel_size": 1}]}
 
-``channels`` lists the block's channels as runs ``[count, readers]``: `count` consecutive channels that exactly
-these readers keep. Readers number the (access, slot) pairs in file order; where a block has many, their set is
-written as a hexadecimal number whose bit i stands for the block's i-th reader. An instance whose channels are sorted
-by signature therefore has one entry per class. Since version 2 an access may have a cost table, since version 3 a block
-may list ``required`` channels, which are stored whoever keeps them, since version 4 there may be ``bundles``: lists of
-units, which are lists of blocks, that may change places. A file says the first version that knows what is in it.
+``channels`` lists the block's channels as pairs ``[count, readers]``: `count` consecutive channels that exactly these
+readers keep. Readers number the (access, slot) pairs in file order. If a block has many readers, their set is a
+hexadecimal number whose bit i stands for the block's i-th reader. So an instance whose channels are sorted by
+signature has one entry per class.
+
+| version | what it added |
+|---|---|
+| 2 | an access may have a cost table |
+| 3 | a block may list ``required`` channels, which are always stored |
+| 4 | ``bundles``: lists of units that may change places; a unit is a list of blocks |
+
+A file states the lowest version that has all its fields.
 """
 
 from __future__ import annotations
@@ -31,7 +37,7 @@ from problems.problem import MAX_SIZE, Access, Block, Problem
 FORMAT = "upscale_opt.instance"
 VERSION = 4
 _MOST_LISTED = 8
-"""A block with more readers than this has its signatures written as hexadecimal numbers."""
+"""If a block has more readers than this, its signatures are written as hexadecimal numbers."""
 
 
 def write_instance(problem: Problem, path: str | Path) -> None:
@@ -58,7 +64,7 @@ def read_instance(path: str | Path) -> Problem:
     Raises
     ------
     ProblemError
-        If the file cannot be read, is newer than this program, or a field is wrong; the message names the field.
+        If the file cannot be read, is newer than this program, or a field is wrong. The message names the field.
     """
     document = read_json(path, file_format=FORMAT, version=VERSION)
     try:
@@ -116,7 +122,7 @@ def _table_to_dict(table: CostTable) -> dict[str, Any]:
 
 
 def instance_from_dict(document: dict[str, Any]) -> Problem:
-    """The problem of a JSON object; see `read_instance` for the errors."""
+    """The problem of a JSON object; errors as in `read_instance`."""
     of_kind(document, dict, "the instance")
     reject_unknown_fields(document, {"format", "version", "name", "blocks", "bundles", "accesses"}, "the instance")
     name = require_field(document, "name", str, "the instance")
@@ -217,7 +223,7 @@ def _block_from_dict(raw: Any, readers: list[int], where: str) -> tuple[Block, d
 
 
 def _kept_by(signature: list[Any] | str, readers: list[int], field: str) -> list[bool]:
-    """Which of a block's readers a signature names."""
+    """Per reader of a block, whether a signature names it."""
     if isinstance(signature, str):
         if not re.fullmatch("[0-9a-f]+", signature) or int(signature, 16) >> len(readers):
             raise ProblemError(

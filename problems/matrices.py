@@ -1,16 +1,16 @@
-"""Binary matrices as instances: the text files in which the literature on consecutive blocks keeps its own.
+"""Binary matrices as instances: the text files of the literature on consecutive block minimisation.
 
-Rows become accesses and columns channels of one block, so that the objective `runs` is the number of blocks of
-consecutive ones (consecutive block minimisation, SR17 in Garey and Johnson). Three forms are read, all of whole numbers
-between blanks, with line breaks wherever they like:
+Rows become accesses; columns become channels of one block. The value of the objective `runs` is then the number of
+blocks of consecutive ones (SR17 in Garey and Johnson). Three forms are read. All consist of whole numbers, separated by
+blanks or line breaks:
 
-- *lists*: the numbers of rows and columns, then for every row how many ones it has and their columns, counted from 1.
-  Instances of Haddadi et al. 2015, Soares et al. 2020 and Haddadi 2021 are passed on in it (for example in
+- *lists*: the numbers of rows and columns; then per row the number of its ones, and their columns, counted from 1.
+  Instances of Haddadi et al. 2015, Soares et al. 2020 and Haddadi 2021 have this form (for example in
   github.com/pedroldm/cbm, whose experiments/README.md describes it).
-- *set covering*: as lists, but with the costs of all columns before the first row; costs play no part here. The form
-  of the OR-Library (Beasley, "OR-Library: distributing test problems by electronic mail", J. Oper. Res. Soc. 41, 1990).
-- *dense*: zeros and ones, a line per row, with blanks between them or without; the numbers of rows and columns may
-  stand before them.
+- *set covering*: as lists, but the costs of all columns come before the first row. The costs are not used. This is the
+  form of the OR-Library (Beasley, "OR-Library: distributing test problems by electronic mail", J. Oper. Res. Soc. 41,
+  1990).
+- *dense*: zeros and ones, one line per row, with or without blanks. The numbers of rows and columns may come first.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MOST_ENTRIES = 2**30
 
 
 class _NoMatrix(Exception):
-    """Numbers that do not have a form, and why."""
+    """The numbers do not have this form; the message says why."""
 
 
 def read_matrix(path: str | Path) -> Problem:
@@ -37,18 +37,18 @@ def read_matrix(path: str | Path) -> Problem:
     Parameters
     ----------
     path
-        The file; its name without the suffix is the problem's.
+        The file. Its name without the suffix becomes the problem's name.
 
     Returns
     -------
     Problem
-        One block with a channel per column, none of them removed, so that an order is a permutation of all columns. An
-        access ``row1``, ``row2``, ... per row that has ones; rows without have no runs and are left out.
+        One block with a channel per column. None is removed, so an order is a permutation of all columns. The accesses
+        are ``row1``, ``row2``, ..., one per row that has ones. Rows without ones have no runs and are left out.
 
     Raises
     ------
     ProblemError
-        If the file cannot be read, has none of the forms or two different ones, or holds no ones at all.
+        If the file cannot be read, has none of the forms, can be read in two ways, or holds no ones.
     """
     path = Path(path)
     kept = _matrix(_text(path), path)
@@ -111,7 +111,7 @@ def _matrix(text: str, path: Path) -> np.ndarray:
 
 
 def _numbers(text: str) -> np.ndarray:
-    """All numbers; int64, one-dimensional, of a text that may have a head."""
+    """All numbers of a text; int64, one-dimensional."""
     words = text.split()
     if any(len(word) > 18 for word in words):
         raise _NoMatrix("it has a number of more than 18 digits")
@@ -140,7 +140,7 @@ def _set_covering(text: str) -> np.ndarray:
 
 
 def _listed(numbers: np.ndarray, at: int) -> np.ndarray:
-    """The rows from some place on: how many ones, and where."""
+    """Read the rows from a given position: per row the number of ones, then their columns."""
     rows, columns = _head(numbers)
     if rows > len(numbers):
         raise _NoMatrix(f"it says {rows} rows, but has only {len(numbers)} numbers")

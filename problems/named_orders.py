@@ -1,4 +1,4 @@
-"""Orders by the names of blocks, as plans have them: channels per block, and the block in the place of another one."""
+"""Orders by the names of blocks, as in plans: the channels of each block, and which block takes which place."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from problems.problem import Problem
 def order_by_names(
     problem: Problem, channels: Mapping[str, Sequence[int] | np.ndarray], places: Mapping[str, str]
 ) -> Order:
-    """The order of a problem that names say.
+    """The order of a problem, given by the names of its blocks.
 
     Parameters
     ----------
     problem
-        The problem; blocks of others may be named along.
+        The problem. The mappings may also name blocks of other problems.
     channels
-        Block name to its channels in stored order.
+        Per block name, its channels in stored order.
     places
-        Block name to the name of the block that takes its place; blocks that are not named keep theirs.
+        Per block name, the name of the block that takes its place. Blocks that are not named keep their places.
 
     Raises
     ------
     ProblemError
-        If a block that takes a place is not of a unit that can, or not all blocks of a unit go along.
+        If a block cannot take the place that it is given, or not all blocks of a unit move together.
 
     Examples
     --------
@@ -64,7 +64,7 @@ def order_by_names(
 
 
 def places_of(problem: Problem, order: Order) -> dict[str, str]:
-    """Block name to the name of the block that takes its place, for those that have changed places."""
+    """Per block that has changed places: the name of the block that takes its place."""
     names = [block.name for block in of_kind(problem, Problem, "the problem").blocks]
     of_kind(order, Order, "the order")
     occupant = occupants(len(names), problem.bundles, order.arrangement).tolist()

@@ -1,6 +1,7 @@
-"""Objectives: what an access costs by its span and its runs. The only definition of every objective.
+"""Objectives: the cost of an access as a function of its span and its runs. This module is their only definition.
 
-Prices, runs, or the times of cost tables: see docs/model.md. What whole orders cost is in `problems.evaluation`.
+The cost comes from prices, from the number of runs, or from cost tables (docs/model.md). The value of a whole order is
+computed in `problems.evaluation`.
 """
 
 from __future__ import annotations
@@ -15,37 +16,39 @@ from problems.problem import Access, Problem
 VIEW, OVER_READ, PIECES, COPY = "view", "over-read", "pieces", "copy"
 
 MAX_SUM = 2**52
-"""Prices and sums of costs above it are refused: solvers scale costs and hold some of them in floating point."""
+"""Larger prices and sums of costs are refused, because solvers scale costs and compute some in floating point."""
 
 _NEVER = np.int64(2**62)
 
 
 @dataclass(frozen=True)
 class Objective:
-    """How the cost of an access follows from its span and runs: one of three kinds.
+    """The rule that gives the cost of an access from its span and runs. There are three kinds.
 
-    *Prices*: an access that keeps k channels within a span of s pays ``channel_size * min(alpha * (s - k), gamma *
-    k)``, the price of over-reading or of copying; ``None`` stands for infinity. *Runs*: it pays its number of
-    contiguous runs, whatever its channel size, and is carried out as a copy unless there is one run. *Tables*: it
-    pays the time of its cheapest read mode by its `CostTable`, in ticks (`Problem.ticks` make a nanosecond).
+    - *Prices*: an access that keeps k channels within a span of s pays ``channel_size * min(alpha * (s - k), gamma *
+      k)``: the price of over-reading or of copying, whichever is lower. ``None`` stands for infinity.
+    - *Runs*: it pays its number of contiguous runs, whatever its channel size. Its read mode is `view` if there is one
+      run, otherwise `copy`.
+    - *Tables*: it pays the time of its cheapest read mode by its `CostTable`, in ticks (a nanosecond is
+      `Problem.ticks` ticks).
 
     Parameters
     ----------
     name
-        What users type.
+        The name that users type.
     alpha
         Price of one over-read channel, a whole number from 0 to `MAX_SUM`; None if over-reading is not allowed.
     gamma
-        Price of one copied channel, likewise; None if copying is not allowed.
+        Price of one copied channel, in the same range; None if copying is not allowed.
     counts_runs
-        Count runs instead.
+        The cost is the number of runs. Default False.
     uses_tables
-        Look the costs up in the accesses' tables instead.
+        The cost comes from the accesses' tables. Default False.
 
     Raises
     ------
     ProblemError
-        If not exactly one of the kinds is given, or a price is none.
+        If not exactly one of the kinds is given, or a price is not such a number.
     """
 
     name: str
@@ -69,15 +72,16 @@ class Objective:
             object.__setattr__(self, field, int(price))
 
     def ticks_of(self, problem: Problem) -> int:
-        """Units of a problem's costs that make one of the objective: `Problem.ticks` for tables, otherwise 1.
+        """Number of units of a problem's costs in one unit of the objective: `Problem.ticks` for tables, otherwise 1.
 
-        Whoever computes costs asks here first, so that this is the place where what is not exact is refused.
+        Everything that computes costs calls this first. So this is where problems are refused whose sums would not be
+        exact.
 
         Raises
         ------
         ProblemError
-            If the prices are so high that the costs of all accesses could sum to more than `MAX_SUM`. (`Problem` itself
-            refuses such tables.)
+            If the prices are so high that the costs of all accesses could sum to more than `MAX_SUM`. (`Problem`
+            refuses tables that are too large.)
 
         Examples
         --------
@@ -106,14 +110,14 @@ class Objective:
         amount
             In units of the part (`ticks_of`).
         part
-            A problem with some of its accesses, or with others of the same tables: restricted, loosened or arranged.
+            A problem made from `whole`: restricted to some accesses, relaxed, or arranged.
         whole
-            The problem it was made of.
+            The problem from which the part was made.
 
         Raises
         ------
         ProblemError
-            If a unit of the part is no whole number of units of the other problem.
+            If a unit of the part is not a whole number of units of the whole.
         """
         scale, rest = divmod(self.ticks_of(whole), self.ticks_of(part))
         if rest:
@@ -130,7 +134,7 @@ class Objective:
         span, runs
             int, same shape.
         ticks
-            What `ticks_of` says of the problem: ticks per nanosecond, for tables.
+            The result of `ticks_of` for the problem: for tables, ticks per nanosecond.
 
         Raises
         ------
@@ -145,7 +149,7 @@ class Objective:
         return costs
 
     def mode(self, access: Access, span: int, runs: int, *, ticks: int = 1) -> str:
-        """The read mode the objective chooses: `view`, `over-read`, `pieces` or `copy`, the first of the cheapest."""
+        """The cheapest read mode: `view`, `over-read`, `pieces` or `copy`. On a tie the first of these is chosen."""
         if span == access.num_kept:
             return VIEW
         if self.counts_runs:
@@ -154,7 +158,7 @@ class Objective:
         return min(by_mode, key=lambda mode: int(by_mode[mode]))
 
     def _by_mode(self, access: Access, span: np.ndarray, runs: np.ndarray, ticks: int) -> dict[str, np.ndarray]:
-        """Cost of every mode but `view` (an over-read of nothing); a huge number where one is not offered."""
+        """Cost of every mode but `view` (an over-read of no channel); a huge number if a mode is not offered."""
         if not self.uses_tables:
             never = _NEVER // access.channel_size
             excess = span - access.num_kept
@@ -188,16 +192,16 @@ OBJECTIVES: dict[str, Objective] = {
         Objective("latency", uses_tables=True),
     )
 }
-"""The objectives by name: copied channels; contiguous runs; over-read channels; channels moved needlessly; time."""
+"""The objectives by name. They count copied channels, contiguous runs, over-read channels, moved channels, and time."""
 
 
 def objective_named(objective: str | Objective) -> Objective:
-    """Look an objective up by name; an `Objective` passes through.
+    """Look an objective up by name; an `Objective` is returned unchanged.
 
     Raises
     ------
     ProblemError
-        If no objective has that name; the message lists those there are.
+        If no objective has that name. The message lists the objectives.
     """
     if isinstance(objective, Objective):
         return objective
@@ -207,7 +211,7 @@ def objective_named(objective: str | Objective) -> Objective:
 
 
 def in_units(value: int, ticks: int) -> int | float:
-    """A value in units of its objective (nanoseconds for tables): whole if it is, otherwise rounded.
+    """A value in units of its objective (nanoseconds for tables): an int if it is whole, otherwise a rounded float.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""An order: the solution of a problem, a permutation of the stored channels per block and of the units per bundle."""
+"""An order is a solution of a problem: a permutation of the stored channels per block, and of the units per bundle."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Order:
         Per block an int array: ``channels[b][k]`` is the channel (original index) stored at position k of block
         b, as in ``weight[channels[b]]``. Kept as read-only int64 copies.
     arrangement
-        Per bundle an int array: ``arrangement[i][p]`` is the unit in the place of unit p. Default, and kept so where
-        that is all it says: every unit is in its own place.
+        Per bundle an int array: ``arrangement[i][p]`` is the unit in the place of unit p. Default: empty, which means
+        that every unit is in its own place. An arrangement that moves nothing is stored as empty.
 
     Raises
     ------
     ProblemError
-        If something is not a whole number. Whether the order fits a problem is for `require_valid`.
+        If an entry is not a whole number. `require_valid` checks whether the order fits a problem.
 
     Examples
     --------
@@ -84,7 +84,7 @@ class Order:
 
     @classmethod
     def random(cls, problem: Problem, rng: np.random.Generator) -> Order:
-        """Every block and every bundle in random order; pinned blocks as they are."""
+        """Every block and every bundle in random order; pinned blocks in their original order."""
         return cls(
             [
                 stored if block.pinned else rng.permutation(stored)

@@ -1,9 +1,9 @@
-"""The order file: one order of one problem, by the names of blocks, as JSON; the orders of a plan are read as well.
+"""The order file: one order of one problem as JSON, by the names of blocks. The orders in a plan can be read too.
 
     {"orders": {"layer1.0.conv3": [3, 0, 4]}, "places": {"a[0:4]": "a[4:8]", "a[4:8]": "a[0:4]"}}
 
-``places`` may be left out where no units have changed places. What else a plan holds is read by
-`upscale_opt.planning.plans`.
+``places`` may be left out if no units have changed places. `upscale_opt.planning.plans` reads the other fields of a
+plan.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SINCE = {"outputs": 3, "widths": 4, "kernels": 4, "slices": 4, "places": 5, "fi
 
 
 def require_plan_fields(document: dict[str, Any], where: str) -> None:
-    """Raise `ProblemError` if a plan has an unknown field, or one that says something its version cannot say."""
+    """Raise `ProblemError` if a plan has an unknown field, or uses a field that its version does not have."""
     reject_unknown_fields(document, (*_ALWAYS, *_SINCE), where)
     for field, first in _SINCE.items():
         if document["version"] < first and document.get(field):
@@ -58,14 +58,14 @@ def write_order(problem: Problem, order: Order, path: str | Path) -> None:
 
 
 def read_order(path: str | Path, problem: Problem) -> Order:
-    """The order of a problem in an order file, or in a plan, which may have those of other problems beside it.
+    """The order of a problem, read from an order file or from a plan. A plan may hold orders of other problems too.
 
-    Whether it is a valid one is for `Order.require_valid`.
+    `Order.require_valid` checks whether it is valid.
 
     Raises
     ------
     ProblemError
-        If the file cannot be read, a block is missing, or a field is missing, unknown or of the wrong kind; the message
+        If the file cannot be read, a block is missing, or a field is missing, unknown or of the wrong type. The message
         names it.
     """
     of_kind(problem, Problem, "the problem")

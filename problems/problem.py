@@ -1,7 +1,7 @@
 """The ordering problem: blocks of channels, the accesses that read them, and their signature classes.
 
-A `Problem` is one segment of a pruned network. Its decision is one permutation per block (`Order`); what an
-order costs is defined in `problems.evaluation` and nowhere else.
+A `Problem` is one segment of a pruned network. A solution is an `Order`: one permutation per block. The value of an
+order is defined in `problems.evaluation` and nowhere else. docs/glossary.md explains the words.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from problems.costs import MAX_TICKS, CostTable
 from problems.errors import ProblemError
 
 MAX_SIZE = 2**24
-"""Most channels of a block, and most elements of a channel: beyond any tensor, and safe in int64 sums."""
+"""Most channels of a block, and most elements of a channel: more than any tensor has, and safe in int64 sums."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,16 @@ class Block:
     Parameters
     ----------
     name
-        What users see; unique within a problem.
+        Name for messages; unique within a problem.
     size
         Number of channels before anything is removed, at least 1.
     pinned
-        The channels stay where they are and none is removed (identity order). Default False.
+        The channels keep their places and none is removed (identity order). Default False.
     removable
         Channels that no access keeps are not stored. Ignored for pinned blocks. Default True.
     required
-        Channels of a removable block that are stored though no access keeps them, ascending: something reads them
-        whatever their order (a channel shuffle, a grouped convolution). Default none.
+        Channels of a removable block that are always stored, ascending: something other than an access needs them (a
+        channel shuffle, a grouped convolution). Default none.
     """
 
     name: str
@@ -75,19 +75,19 @@ class Access:
     Parameters
     ----------
     name
-        What users see; unique within a problem.
+        Name for messages; unique within a problem.
     blocks
         Indices into ``Problem.blocks``, in the order of the concatenation. A block may occur more than once
         (``cat([x, x])``) and each occurrence keeps its own channels.
     kept
-        Boolean (or 0 and 1), shape (sum of the sizes of the blocks,): which input positions, in original order, are
-        kept. At least one. Stored as a read-only copy.
+        Boolean (or 0 and 1), shape (sum of the sizes of the blocks,): which input positions are kept, in original
+        order. At least one. Stored as a read-only copy.
     channel_size
-        Elements of the consumer's input per channel and pixel: 1, or the spatial size behind a flatten. It
-        multiplies every cost of the access but those of its table. Default 1.
+        Elements of the consumer's input per channel and pixel: 1, or the spatial size behind a flatten. Every cost of
+        the access except those of its table is multiplied by it. Default 1.
     table
-        What the access costs in time, for the objective `latency`; None if that is not known. Its spans count
-        channels, whatever their size.
+        The access's times, for the objective `latency`; None if they are not known. Its spans count channels, whatever
+        the channel size.
     """
 
     name: str
@@ -147,16 +147,16 @@ class Reader:
 class Problem:
     """One segment: blocks, and the accesses that read concatenations of them.
 
-    Construction validates; solvers work on `classes`, which hold the stored channels only. Where there are `bundles`,
-    the units of each may change places, too.
+    The fields are validated on construction. Solvers work on `classes`, which hold the stored channels only. If there
+    are `bundles`, the units of each bundle may change places too.
 
     Raises
     ------
     ProblemError
-        If there is no block, names repeat, a block index is out of range, a kept array has the wrong length, a cost
-        table does not reach from the kept channels of its access to the stored ones, or the units of a bundle are not
-        alike: corresponding blocks store equally many channels, occur equally often in every access, and none is
-        pinned.
+        If there is no block, names repeat, a block index is out of range, or a kept array has the wrong length. If a
+        cost table does not reach from the kept channels of its access to the stored ones. If the units of a bundle are
+        not alike: corresponding blocks must store equally many channels, occur equally often in every access, and not
+        be pinned.
 
     Examples
     --------
@@ -214,7 +214,7 @@ class Problem:
         )
 
     def _require_exact_sums(self) -> None:
-        """Raise unless a tick is a sensible fraction of a nanosecond and sums of costs in ticks fit 2^52."""
+        """Raise unless there are at most `MAX_TICKS` ticks per nanosecond and sums of costs in ticks fit 2^52."""
         tables = [access.table for access in self.accesses if access.table is not None]
         most = sum(t.read.costs[-1] + (t.copy or 0) + (t.pieces.costs[-1] if t.pieces else 0) for t in tables)
         if self.ticks > MAX_TICKS or self.ticks * most > 2**52:
@@ -244,17 +244,17 @@ class Problem:
 
     @cached_property
     def first_readers(self) -> tuple[int, ...]:
-        """Per access, the index of its first reader; its others follow."""
+        """Per access, the index of its first reader. Its other readers follow."""
         return tuple(accumulate((len(access.blocks) for access in self.accesses[:-1]), initial=0))
 
     @cached_property
     def ticks(self) -> int:
-        """Ticks per nanosecond: what makes every interpolated cost of every table a whole number (1 without tables)."""
+        """Ticks per nanosecond: the least number that makes all interpolated costs whole (1 without tables)."""
         return math.lcm(*(access.table.denominator for access in self.accesses if access.table is not None))
 
     @cached_property
     def most_elements(self) -> tuple[int, int]:
-        """Elements per pixel that all accesses together over-read at most, and that they copy if all of them do."""
+        """Most elements per pixel that all accesses over-read together, and elements if all of them copy."""
         over_read = copied = 0
         for access in self.accesses:
             width = sum(len(self.stored[b]) for b in access.blocks)
@@ -291,10 +291,10 @@ class Problem:
 
     @cached_property
     def stored(self) -> tuple[np.ndarray, ...]:
-        """Per block, the channels an order must place, ascending.
+        """Per block, the channels that an order must place, ascending.
 
-        All of them in a pinned or non-removable block, else those that some access keeps or that are required. A
-        removable block of which that is nothing stores its first channel, because a tensor never vanishes.
+        A pinned or non-removable block stores all its channels. Any other block stores those that some access keeps or
+        that are required. If there are none, it stores its first channel, because a tensor cannot be empty.
         """
         stored = []
         for b, block in enumerate(self.blocks):
@@ -311,7 +311,7 @@ class Problem:
 
     @cached_property
     def classes(self) -> Classes:
-        """The signature classes, computed vectorised; see `Classes`."""
+        """The signature classes; see `Classes`."""
         block_idx: list[int] = []
         signatures: list[np.ndarray] = []
         members: list[np.ndarray] = []
@@ -332,12 +332,12 @@ class Problem:
         return Classes(np.array(block_idx, dtype=np.int64), weight, signature, tuple(members))
 
     def arranged(self, arrangement: Sequence[np.ndarray]) -> Problem:
-        """The problem in which the units of bundles have changed places, for good: it has no bundles.
+        """The problem after the units of its bundles have changed places. The result has no bundles.
 
         Parameters
         ----------
         arrangement
-            Per bundle an int array: the unit in the place of each unit. Empty if all are in their own.
+            Per bundle an int array: the unit in the place of each unit. Empty if all units are in their own places.
         """
         units = [whole_numbers(own, "an arrangement") for own in items(arrangement, "an arrangement")]
         lengths = [len(bundle.units) for bundle in self.bundles]
@@ -356,8 +356,8 @@ class Problem:
     def restricted(self, accesses: Sequence[int]) -> Problem:
         """The same blocks, stored channels included, with only some of the accesses.
 
-        Channels that only dropped accesses keep stay stored (they still lie between the others), so the optimum
-        of a restriction bounds the sum of those accesses' costs in the full problem. Pinned blocks stay pinned.
+        Channels that only dropped accesses keep stay stored, because they still lie between the others. So the optimum
+        of a restriction is a lower bound on what these accesses cost in the full problem. Pinned blocks stay pinned.
         """
         chosen_accesses = whole_numbers(items(accesses, "accesses"), "accesses").ravel().tolist()
         if not all(0 <= a < len(self.accesses) for a in chosen_accesses):

@@ -1,10 +1,10 @@
-"""The proof file: a `Proof` as JSON, versioned, validated on load.
+"""The proof file: a `Proof` as JSON, with a version, validated on load.
 
     {"format": "upscale_opt.proof", "version": 1, "instance": "layer1", "fingerprint": "9f2c...", "solver": "cp-sat",
      "objective": "copies", "ticks": 1, "bound": 64, "claims": [
       {"kind": "conflict", "bound": 64, "accesses": ["a", "b", "c"], "views": 2}]}
 
-Of a claim, only ``kind`` and ``bound`` are required; docs/formats.md says what the fields mean.
+A claim needs only ``kind`` and ``bound``. docs/formats.md says what the fields mean.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def read_proof(path: str | Path) -> Proof:
     Raises
     ------
     ProblemError
-        If the file cannot be read, is newer than this program, or a field is wrong; the message names the field.
+        If the file cannot be read, is newer than this program, or a field is wrong. The message names the field.
     """
     document = read_json(path, file_format=FORMAT, version=VERSION)
     try:
@@ -70,7 +70,7 @@ def proof_to_dict(proof: Proof) -> dict[str, Any]:
 
 
 def proof_from_dict(document: dict[str, Any]) -> Proof:
-    """The proof of a JSON object; see `read_proof` for the errors."""
+    """The proof of a JSON object; errors as in `read_proof`."""
     where = "the proof"
     texts, numbers = ("instance", "fingerprint", "solver"), ("ticks", "bound")
     reject_unknown_fields(document, {"format", "version", "objective", "claims", *texts, *numbers}, where)
@@ -85,7 +85,7 @@ def proof_from_dict(document: dict[str, Any]) -> Proof:
 
 
 def _claim_to_dict(claim: Claim) -> dict[str, Any]:
-    """Fields that say nothing are left out."""
+    """The JSON object of a claim. Fields that have their default value are left out."""
     potentials = [{"block": own.block, "leave": list(own.leave), "enter": list(own.enter)} for own in claim.potentials]
     entry = {
         "text": claim.text or None,

@@ -1,7 +1,7 @@
-"""Proofs of bounds as plain data: claims that together show that no order costs less, in words a person can check.
+"""Proofs of bounds as plain data: claims that together show that no order costs less than the bound.
 
-A claim says what some accesses cost together at least, whatever the order. Its kind says what
-`problems.checker.checking` can do about it: compute it anew, check its witness, or take it on trust and say so.
+A claim is a lower bound on what some accesses cost together, for every order. Its kind says how
+`problems.checker.checking` treats it: it computes the claim again, checks its witness, or marks it `on trust`.
 """
 
 from __future__ import annotations
@@ -21,42 +21,43 @@ from problems.objectives import Objective, in_units
 from problems.problem import Problem
 
 MAX_BOUND = 2**62
-"""No bound is higher: costs are summed in int64."""
+"""Largest bound: costs are summed in int64."""
 
 
 class Kind(StrEnum):
-    """How a claim is known, and what is needed to check it."""
+    """How a claim was proven, and what is needed to check it."""
 
     TRIVIAL = "trivial"
-    """What each of the accesses costs alone: computed anew."""
+    """The cost of each access alone. The checker computes it again."""
     CONFLICT = "conflict"
-    """At most so many of the accesses can be views: the consecutive-ones test, repeated."""
+    """At most `views` of the accesses can be views. The checker repeats the consecutive-ones test."""
     GROUP = "group"
-    """The exact least cost of the accesses, all others left out: solved again if they are few."""
+    """The exact least cost of the accesses without all others. The checker solves it again if they are few."""
     RELAXATION = "relaxation"
-    """The optimum of an easier problem: checked by potentials if it has them, otherwise on trust."""
+    """The optimum of a relaxation. It is checked by potentials if there are any, otherwise on trust."""
     SEARCH = "search"
-    """An exhaustive search: on trust, unless the instance is small enough to solve it again."""
+    """An exhaustive search. It is on trust, unless the instance is small enough to be solved again."""
 
 
 @dataclass(frozen=True)
 class Potentials:
-    """Prices for leaving and entering the classes of a block that no succession of classes undercuts (for runs).
+    """Dual prices for leaving and entering the classes of a block (objective `runs`).
 
-    Node 0 is the border of the block, node i its i-th class (classes in order of their first stored channel). Runs
-    that begin at class j when it follows i are at least ``leave[i] + enter[j]``, so their sum bounds the block's runs.
+    Node 0 is the border of the block. Node i is its i-th class (classes in order of their first stored channel). At
+    least ``leave[i] + enter[j]`` runs begin at class j when it follows class i. So the sum of all potentials is a lower
+    bound on the block's runs.
 
     Parameters
     ----------
     block
-        Name.
+        Name of the block.
     leave, enter
         Whole numbers, one per node.
 
     Raises
     ------
     ProblemError
-        If there are not equally many of both.
+        If the two lists have different lengths.
     """
 
     block: str
@@ -76,7 +77,7 @@ class Potentials:
 
 @dataclass(frozen=True)
 class Claim:
-    """What some accesses cost together at least, whatever the order and whatever the other accesses cost.
+    """A lower bound on what some accesses cost together, for every order and whatever the other accesses cost.
 
     Parameters
     ----------
@@ -85,15 +86,15 @@ class Claim:
     bound
         At least 0; for tables in ticks.
     text
-        How it is known, as a phrase ("CP-SAT closed the order of the accesses' ends"). May be empty where the kind
-        says it all.
+        How it was proven, as a phrase ("CP-SAT proved the order of the accesses' ends optimal"). May be empty if the
+        kind says enough.
     accesses
-        Their names, each once. Default: all of the instance.
+        Names of the accesses, each once. Default: all of the instance.
     views
-        For a conflict, and only there: how many of the accesses can be views at most; fewer than all.
+        For a conflict only: how many of the accesses can be views at most; fewer than all.
     share
-        With which the claim counts when claims about several sets of accesses are added up (`implied_bound`); from
-        0 to 1. Default 1.
+        The factor of the claim when claims about several sets of accesses are added up (`implied_bound`), from 0 to 1.
+        Default 1.
     potentials
         Witness of a relaxation of `runs`.
     figures
@@ -102,7 +103,7 @@ class Claim:
     Raises
     ------
     ProblemError
-        If a field makes no sense.
+        If a field is invalid.
 
     Examples
     --------
@@ -159,7 +160,7 @@ class Claim:
                 raise ProblemError(f"figure {name!r} of a claim is {figure!r}; give a finite number")
 
     def words(self, ticks: int = 1) -> str:
-        """The claim as a sentence without a full stop; `ticks` make a unit of the bound."""
+        """The claim as a sentence without a full stop. `ticks` units of the bound make one unit of the objective."""
         least = in_units(self.bound, ticks)
         *others, last = self.accesses or ("all accesses",)
         who = f"{', '.join(others)} and {last}" if others else last
@@ -181,27 +182,27 @@ class Claim:
 
 @dataclass(frozen=True)
 class Proof:
-    """No order of an instance costs less than `bound`, because of claims.
+    """The statement that no order of an instance costs less than `bound`, with the claims that show it.
 
     Parameters
     ----------
     objective
-        What is minimised.
+        The objective.
     bound
         At least 0; for tables in ticks.
     claims
-        What is claimed; `problems.implied_bound` says how claims give a bound.
+        The claims; `problems.checker.implied_bounds` defines how claims give a bound.
     solver
-        Who proved it.
+        The solver that proved it.
     instance, fingerprint
-        Name and `fingerprint` of the instance: a proof of one instance says nothing about another.
+        Name and `fingerprint` of the instance. A proof of one instance says nothing about another.
     ticks
-        Units of the bounds that make one of the objective: ticks per nanosecond for tables, otherwise 1.
+        Number of units of the bounds in one unit of the objective: ticks per nanosecond for tables, otherwise 1.
 
     Raises
     ------
     ProblemError
-        If the bound is negative, nothing is claimed, or a field is of another kind.
+        If the bound is negative, there is no claim, or a field is of another type.
     """
 
     objective: Objective
@@ -228,12 +229,12 @@ class Proof:
     def of(
         cls, problem: Problem, objective: Objective, bound: int, claims: Iterable[Claim], *, solver: str = "nobody"
     ) -> Proof:
-        """The proof of a bound for a problem at hand.
+        """Make the proof of a bound for a problem.
 
         Raises
         ------
         ProblemError
-            If the problem has bundles (`require_provable`), or as for the class.
+            If the problem has bundles (`require_provable`), and as for the class.
 
         Examples
         --------
@@ -255,14 +256,14 @@ class Proof:
 
     @property
     def statement(self) -> str:
-        """What is proven, in words; nanoseconds for tables."""
+        """The proven statement in words; for tables in nanoseconds."""
         return f"every order has {self.objective.name} >= {in_units(self.bound, self.ticks)}"
 
 
 def fingerprint(problem: Problem) -> str:
-    """SHA-256 in hexadecimal of all that an instance file says, names included, but the problem's own name.
+    """SHA-256, in hexadecimal, of everything in an instance file except the problem's own name.
 
-    Without bundles it is that of blocks and accesses alone, as in files written before there were bundles.
+    Without bundles it covers blocks and accesses only, as in files from before there were bundles.
     """
     document = instance_to_dict(problem)
     parts = [document[part] for part in ("blocks", "accesses", "bundles") if part in document]
@@ -270,7 +271,7 @@ def fingerprint(problem: Problem) -> str:
 
 
 def require_provable(problem: Problem) -> None:
-    """Raise `ProblemError` if the problem has bundles: claims are about accesses whose blocks stay in their places."""
+    """Raise `ProblemError` if the problem has bundles: claims hold only for blocks that stay in their places."""
     if of_kind(problem, Problem, "the problem").bundles:
         raise ProblemError(
             f"{problem.name} has units of blocks that may change places, and proofs have no form for that yet; leave "

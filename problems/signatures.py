@@ -1,6 +1,6 @@
-"""Instances up to the order of their channels: the form the library stores, and a hash of what matters.
+"""Instances without the original order of their channels: the form that the library stores, and a content hash.
 
-Channels of a class are interchangeable, and where they lay originally does not matter to any objective.
+Channels of a class are interchangeable. Their original places do not matter to any objective.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from problems.problem import Access, Problem
 def signature_form(problem: Problem) -> Problem:
     """The same problem with the channels of every unpinned block sorted by signature.
 
-    Signatures are compared as binary numbers whose bit i stands for the block's i-th reader, so the channels that
-    nobody keeps come first, those that are required all the same last among them. A file of the result has one entry
-    per class.
+    Signatures are compared as binary numbers whose bit i stands for the block's i-th reader. So channels that no reader
+    keeps come first; the required ones are the last of these. A file of the result has one entry per class.
 
     Examples
     --------
@@ -46,11 +45,11 @@ def signature_form(problem: Problem) -> Problem:
 
 
 def content_hash(problem: Problem) -> str:
-    """SHA-256, in hexadecimal, of what the problem asks.
+    """SHA-256, in hexadecimal, of the problem's content.
 
-    Two problems have the same hash if they have the same blocks and accesses, in the same order, and differ only in
-    names, in the order of channels within unpinned blocks, and in channels that are not stored. Independent of the
-    file format and of its version.
+    Two problems have the same hash if they have the same blocks and accesses in the same order. They may differ in
+    names, in the order of channels within unpinned blocks, and in channels that are not stored. The hash does not
+    depend on the file format or its version.
 
     Examples
     --------
@@ -72,7 +71,7 @@ def content_hash(problem: Problem) -> str:
 
 
 def masks_differ(problem: Problem) -> bool:
-    """Whether two accesses keep different channels of one unpinned block: otherwise there is nothing to order."""
+    """Whether two accesses keep different channels of one unpinned block. Otherwise there is nothing to order."""
     for b, block in enumerate(problem.blocks):
         readers = problem.readers_of(b)
         if block.pinned or len({problem.readers[r].access for r in readers}) < 2:

@@ -1,11 +1,10 @@
-"""The file of best-known solutions as it stands: well-formed to the last field, and nothing it says believed yet.
+"""Reading the file of best-known solutions: the form of every field is checked, but not whether it is true.
 
     {"format": "upscale_opt.solutions", "version": 1, "instance": "<content hash>", "solutions": {
      "copies": {"value": 12, "bound": 12, "proven": true, "solver": "cp-sat", "bound_solver": "cp-sat",
                 "version": "0.1.0", "date": "2026-11-21", "order": [[4, [0, 3]]]}}}
 
-`problems.solutions.read_solutions` takes what is true and refuses the rest; `problems.checker.checking` says what is
-which.
+`problems.solutions.read_solutions` refuses false values. `problems.checker.checking` gives a verdict on each statement.
 """
 
 from __future__ import annotations
@@ -33,16 +32,16 @@ _NONE = type(None)
 
 @dataclass(frozen=True)
 class StatedSolution:
-    """What a file says of one objective.
+    """The entry of one objective in a file.
 
     Attributes
     ----------
     objective
         The objective.
     order
-        The order; it may be one of no problem at all.
+        The order. It has not been checked against any problem.
     value, bound, proven, solver, bound_solver, version, date
-        As in `problems.solutions.Solution`, `proven` as the file says.
+        As in `problems.solutions.Solution`; `proven` is what the file states.
     """
 
     objective: Objective
@@ -58,14 +57,14 @@ class StatedSolution:
 
 @dataclass(frozen=True)
 class StatedSolutions:
-    """What a file says.
+    """The content of a file.
 
     Attributes
     ----------
     instance
         The content hash of the instance it belongs to.
     solutions
-        By objective.
+        The entries, by objective.
     """
 
     instance: str
@@ -73,13 +72,13 @@ class StatedSolutions:
 
 
 def read_stated(path: str | Path) -> StatedSolutions:
-    """What a file of solutions says.
+    """Read a file of solutions.
 
     Raises
     ------
     ProblemError
-        If the file cannot be read or is newer than this program, or a field is missing, unknown or of the wrong kind;
-        the message names the field.
+        If the file cannot be read or is newer than this program, or a field is missing, unknown or of the wrong type.
+        The message names the field.
     """
     document = read_json(path, file_format=FORMAT, version=VERSION)
     try:
@@ -104,7 +103,7 @@ def require_date(date: str, where: str = "field 'date'") -> None:
 
 
 def runs_of(order: Order) -> list[list[Any]]:
-    """An order as it is in files: per block, single channels and runs ``[first, count]``."""
+    """An order as in files: per block, single channels and ranges ``[first, count]``."""
     blocks = []
     for channels in order.channels:
         starts = np.flatnonzero(np.diff(channels, prepend=-2) != 1)
@@ -115,12 +114,12 @@ def runs_of(order: Order) -> list[list[Any]]:
 
 
 def channels_of(runs: Any, where: str) -> np.ndarray:
-    """The channels of a block from a list of single ones and of runs ``[first, count]``; int64.
+    """The channels of a block from a list of single channels and of ranges ``[first, count]``; int64.
 
     Raises
     ------
     ProblemError
-        If it is anything else, or lists more than a block can have.
+        If it is anything else, or lists more channels than a block can have.
     """
     listed: list[Any] = runs if isinstance(runs, list) else [None]
     pairs = [[entry, 1] if type(entry) is int else entry for entry in listed]
@@ -165,7 +164,7 @@ _BOUND: tuple[tuple[str, type], ...] = (("bound", int), ("bound_solver", str))
 
 
 def _arrangement(raw: list[Any], where: str) -> list[np.ndarray]:
-    """Per bundle a list of units. Whether it fits a problem is for `Order.require_valid`."""
+    """Per bundle a list of units. `Order.require_valid` checks whether it fits a problem."""
     for units in raw:
         if not isinstance(units, list) or not all(type(unit) is int and 0 <= unit < MAX_SIZE for unit in units):
             raise ProblemError(f"{where}: field 'arrangement' must list, per bundle, the unit in each place")

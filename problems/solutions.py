@@ -1,7 +1,7 @@
-"""Best-known solutions: per objective an order with its value, its bound and who found them.
+"""Best-known solutions: per objective an order, its value, its bound, and the solvers that found them.
 
-They are kept in files (`problems.solution_files`, docs/formats.md). Nothing in a file is taken on trust but bounds:
-reading and writing check the order and compute its value again.
+They are stored in files (`problems.solution_files`, docs/formats.md). Reading and writing check the order and compute
+its value again. Only bounds are taken on trust.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from problems.solution_files import FIELDS, FORMAT, VERSION, StatedSolution, rea
 
 @dataclass(frozen=True)
 class Solution:
-    """The best that is known for one objective of one instance.
+    """The best known order and bound for one objective of one instance.
 
     Parameters
     ----------
     order
         The order.
     value
-        Its value; for `latency` in ticks (`Problem.ticks` make a nanosecond).
+        Its value; for `latency` in ticks (a nanosecond is `Problem.ticks` ticks).
     bound
-        No order has a smaller value than this; None if nothing is known.
+        No order has a smaller value than this; None if no bound is known.
     solver, bound_solver
-        Who found the order, and who proved the bound; the latter is None without one.
+        The solver that found the order, and the solver that proved the bound (None without a bound).
     version
-        Of upscale_opt, at the last improvement.
+        Version of upscale_opt at the last improvement.
     date
-        Of the last improvement, as YYYY-MM-DD.
+        Date of the last improvement, as YYYY-MM-DD.
 
     Raises
     ------
     ProblemError
-        If the bound lies above the value, or a field is of the wrong kind; the message names it.
+        If the bound lies above the value, or a field is of the wrong type. The message names the field.
     """
 
     order: Order
@@ -71,7 +71,7 @@ class Solution:
 
     @property
     def proven(self) -> bool:
-        """Whether the bound meets the value: no order is better."""
+        """Whether the bound equals the value: no order is better."""
         return self.bound == self.value
 
     @property
@@ -80,12 +80,12 @@ class Solution:
         return None if self.bound is None else (self.value - self.bound) / max(1, self.value)
 
     def joined(self, other: Solution) -> Solution:
-        """The better order of the two with the better bound of the two: `self` itself if `other` improves neither.
+        """The better of the two orders with the better of the two bounds; `self` if `other` improves neither.
 
         Raises
         ------
         ProblemError
-            If the bound of one lies above the value of the other: one of them is wrong.
+            If the bound of one lies above the value of the other. Then one of them is wrong.
         """
         order = other if other.value < self.value else self
         tighter = other.bound is not None and (self.bound is None or other.bound > self.bound)
@@ -101,7 +101,7 @@ class Solution:
         return f"{self.value} ({known}) by {self.solver}, {self.date}"
 
     def require_valid(self, problem: Problem, objective: str) -> None:
-        """Raise `ProblemError` unless the order is one of the problem and has the value for the objective."""
+        """Raise `ProblemError` unless the order is valid for the problem and has the value for the objective."""
         if objective not in OBJECTIVES:
             raise ProblemError(f"there is no objective {objective!r}; choose one of {', '.join(OBJECTIVES)}")
         value = evaluate(problem, self.order, objective).value
@@ -110,17 +110,17 @@ class Solution:
 
 
 def read_solutions(path: str | Path, problem: Problem) -> dict[str, Solution]:
-    """The solutions in a file, by objective, checked against the problem.
+    """Read the solutions in a file, by objective, and check them against the problem.
 
     Raises
     ------
     ProblemError
-        If the file cannot be read, belongs to another instance, or a field is wrong; the message names the field.
+        If the file cannot be read, belongs to another instance, or a field is wrong. The message names the field.
     """
     stated = read_stated(path)
     try:
         if stated.instance != content_hash(problem):
-            raise ProblemError("field 'instance' is the hash of another instance; solve this one anew")
+            raise ProblemError("field 'instance' is the hash of another instance; solve this one again")
         return {goal: _believed(own, problem, goal) for goal, own in stated.solutions.items()}
     except ProblemError as error:
         raise ProblemError(f"{path}: {error}") from error
@@ -150,7 +150,7 @@ def write_solutions(solutions: Mapping[str, Solution], problem: Problem, path: s
 
 
 def _believed(stated: StatedSolution, problem: Problem, objective: str) -> Solution:
-    """What a file says of one objective, if it is true as far as that can be told."""
+    """The solution of one objective in a file, after everything but the bound has been checked."""
     try:
         _require_stored(stated.order, problem)
         solution = Solution(
@@ -174,7 +174,7 @@ def _believed(stated: StatedSolution, problem: Problem, objective: str) -> Solut
 
 
 def _require_stored(order: Order, problem: Problem) -> None:
-    """Raise unless an order has as many channels as are stored, block by block."""
+    """Raise unless, for every block, the order has as many channels as are stored."""
     if len(order) != len(problem.blocks):
         raise ProblemError(f"field 'order' has {len(order)} blocks, but the instance has {len(problem.blocks)}")
     for b, (channels, stored) in enumerate(zip(order.channels, problem.stored, strict=True)):

@@ -1,5 +1,5 @@
-"""Accuracy beside latency, on digits: importances, BiP and GaP on three small networks.
+"""Accuracy and latency on digits: importances, BiP and GaP on three small networks.
 
-`cells` says what is compared, `learning` prunes and trains, `latencies` measures, `equal_latency` compares modes where
-they are equally fast, `tables` and `pictures` show it.
+`cells` lists what is compared. `learning` prunes and trains. `latencies` measures. `equal_latency` compares modes at
+equal latency. `tables` and `pictures` show the results.
 """

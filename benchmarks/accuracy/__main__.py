@@ -1,8 +1,8 @@
-"""Accuracy beside latency on digits: every importance, BiP and GaP; every mode; three networks, three seeds.
+"""Accuracy and latency on digits: every importance, BiP and GaP; every mode; three networks, three seeds.
 
-First all cells are pruned and trained (``--jobs`` processes of one thread each), then latencies are measured, one cell
-after the other: let nothing else run beside that. Cells that ``results/accuracy.csv`` has are not done again, so an
-interrupted run goes on where it was. Exit code 0, 2 for bad input, 130 if interrupted.
+First all cells are pruned and trained (``--jobs`` processes of one thread each). Then latencies are measured, one cell
+after the other; no other program should run meanwhile. Cells in ``results/accuracy.csv`` are not done again, so an
+interrupted command continues where it stopped. Exit code 0, 2 for bad input, 130 if interrupted.
 
     python -m benchmarks.accuracy --networks residual --seeds 0 --methods l2 bip
 """
@@ -35,7 +35,7 @@ COLUMNS = (*KEY, *learning.FIGURES, *latencies.FIGURES, "batch", "runs", "commit
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what is missing; write CSV, Markdown and picture."""
+    """Do the missing cells; write CSV, Markdown and picture."""
     arguments = sys.argv[1:] if arguments is None else arguments
     given = _parser().parse_args(arguments)
     cells = cells_of(given.networks, given.seeds, given.methods, given.modes, given.amounts)

@@ -1,4 +1,4 @@
-"""What is compared: networks, methods, modes and amounts; and how long everything is trained."""
+"""The cells to compare: networks, methods, modes and amounts. Also the epochs of every training."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def inverted() -> nn.Module:
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"residual": residual, "dense": dense, "inverted": inverted}
-"""Those of `benchmarks.digits`, narrower: there are hundreds of them to train."""
+"""The networks of `benchmarks.digits`, but narrower, because hundreds of them are trained."""
 
 BIP, CGAP, PGAP = LEARNT = ("bip", "cgap", "pgap")
 IMPORTANCES = ("l1", "l2", "lamp", "fpgm", "hrank", "bn-scale", "taylor", "random")
 SCOPES = {"lamp": "global"}
-"""One threshold for the whole network where an importance is made for it; all others rank layer by layer."""
+"""Importances with one threshold for the whole network. All others rank each layer by itself."""
 MODES = (INPUT, CONSTRAINED, OUTPUT)
 AMOUNTS = ("0.1", "0.3", "0.5", "0.7", "0.9")
 SEEDS = (0, 1, 2)
@@ -45,9 +45,9 @@ SEEDS = (0, 1, 2)
 DENSE = Recipe(epochs=12)
 TUNING = Recipe(epochs=6, seed=10**6)
 LEARNING = Recipe(epochs=4, seed=10**6)
-"""Of BiP, from the dense network: masks are learnt in the first two epochs, which cost those of four: six in all."""
+"""Epochs of BiP, from the dense network. The first two learn masks and cost as much as four, so six in all."""
 GROWING = Recipe(epochs=3)
-"""Of every step of GaP, from scratch: four partitions, one round, and the fine-tuning: eighteen in all."""
+"""Epochs of a step of GaP, from scratch. With four partitions, one round and the fine-tuning: eighteen in all."""
 BIP_SETTINGS, GAP_SETTINGS = Bip(), Gap(partitions=4, rounds=1, processes=0)
 NUM_IMAGES = 256
 """That importances look at."""
@@ -60,15 +60,15 @@ class Cell:
     Attributes
     ----------
     network
-        Of `NETWORKS`.
+        One of `NETWORKS`.
     seed
-        Of its weights, of the order of images, and of all that is random.
+        Seed of its weights, of the order of images, and of all other random choices.
     method
         An importance, or one of `LEARNT`.
     mode
-        Who is masked.
+        Which masks are made: of inputs, of outputs, or constrained.
     amount
-        Share of channels that go.
+        Share of channels that are removed.
     """
 
     network: str
@@ -79,7 +79,7 @@ class Cell:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """As it is in the file."""
+        """The values of all fields, as text in the file."""
         return tuple(str(getattr(self, own.name)) for own in fields(self))
 
     @property
@@ -103,7 +103,7 @@ def weights_in(work: Path, network: str, seed: int) -> Path:
 def cells_of(
     networks: Iterable[str], seeds: Iterable[int], methods: Iterable[str], modes: Iterable[str], amounts: Iterable[str]
 ) -> list[Cell]:
-    """All of them; what is learnt is learnt for inputs only. Amounts outermost, so that curves fill in alike."""
+    """All cells. Masks are learnt for inputs only. The amount is the outermost loop, so all curves grow together."""
     methods, modes, networks, seeds = list(methods), list(modes), list(networks), list(seeds)
     return [
         Cell(network, seed, method, mode, amount)

@@ -1,4 +1,4 @@
-"""Modes compared where they are equally fast: unconstrained networks against constrained ones of the same latency."""
+"""Comparison of modes at equal latency: unconstrained networks against constrained ones of the same latency."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from upscale_opt.arguments.modes import CONSTRAINED
 
 STAGES = {"reestimated": "with new BatchNorm statistics only", "tuned": "fine-tuned"}
 LEAST = 0.4
-"""Points of accuracy that count: two of 500 images."""
+"""Smallest difference in points of accuracy that counts: two of 500 images."""
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy of an unconstrained network less that of a constrained one as fast, over the seeds.
+    """Accuracy of an unconstrained network minus that of a constrained one of the same latency, over the seeds.
 
     Attributes
     ----------
     network, method, mode, amount
-        The unconstrained one.
+        The unconstrained network.
     export
-        Whose latency it has: ``greedy`` or ``exact``.
+        The export whose latency is used: ``greedy`` or ``exact``.
     stage
-        Of `STAGES`.
+        One of `STAGES`.
     points
-        Per cent of the images to test on, one figure per seed that could be compared.
+        Differences in per cent of the test images, one per seed that could be compared.
     """
 
     network: str
@@ -67,10 +67,10 @@ class Difference:
 def differences(rows: Iterable[Row]) -> list[Difference]:
     """All comparisons that can be made.
 
-    The constrained networks of the same network, importance and seed, and the dense one, make a curve of accuracy over
-    latency (their exact exports), linear in between. An unconstrained network is compared with the curve at its own
-    latency; where it is faster than all of the curve, it is not; where it is slower, with the slowest of the curve.
-    Latencies are shares of the dense network's.
+    The constrained networks of the same network, importance and seed, together with the dense one, give a curve of
+    accuracy over latency (of their exact exports), linear in between. An unconstrained network is compared with this
+    curve at its own latency. If it is faster than the whole curve, it is not compared. If it is slower, it is compared
+    with the slowest point. Latencies are shares of the dense network's.
     """
     curves: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     others: list[Row] = []
@@ -91,7 +91,7 @@ def differences(rows: Iterable[Row]) -> list[Difference]:
 
 
 def on_curve(curve: Sequence[Row], latency: float, stage: str) -> float | None:
-    """Accuracy of constrained networks at a latency; None where none of them is as fast.
+    """Accuracy of constrained networks at a latency; None if none of them is that fast.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def on_curve(curve: Sequence[Row], latency: float, stage: str) -> float | None:
 def counted(
     found: Iterable[Difference], by: Sequence[str] = ("network", "stage", "mode", "export")
 ) -> list[dict[str, Any]]:
-    """How often which verdict: one row per group of comparisons that agree in these attributes."""
+    """Number of comparisons per verdict: one row per group of comparisons that agree in these attributes."""
     groups: dict[tuple[str, ...], list[Difference]] = defaultdict(list)
     for own in found:
         groups[tuple(getattr(own, name) for name in by)].append(own)

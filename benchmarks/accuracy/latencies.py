@@ -1,4 +1,4 @@
-"""Latencies of masked networks: exported in greedy's order and in the best found, measured beside the dense network."""
+"""Latencies of masked networks, exported in greedy's order and in the best found, in turn with the dense network."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from upscale_opt.tracing.graphs import Graph
 
 Row = dict[str, Any]
 EXPORTS = {"greedy": ("greedy", "copies"), "exact": ("auto", "copies")}
-"""Name in the file to solver and objective: UPSCALE's order, and one of fewest copies.
+"""Per name in the file, solver and objective: UPSCALE's order, and an order of fewest copies.
 
-Not the objective ``latency``: its tables would have to be measured for every cell, and by analytic costs over-reads
-look cheaper than they are on tensors this small.
+The objective ``latency`` is not used, because its tables would have to be measured for every cell. Analytic costs
+underestimate over-reads on tensors this small.
 """
 FIGURES = ("dense_ms", *(f"{name}{part}" for name in EXPORTS for part in ("", "_low", "_high", "_copies")))
 """Columns: times as shares of the dense network's, with quartiles over the rounds, and how many channels are copied."""
@@ -31,18 +31,18 @@ FIGURES = ("dense_ms", *(f"{name}{part}" for name in EXPORTS for part in ("", "_
 def each_latency(
     cells: Sequence[Cell], work: Path, *, batch: int, runs: int, time_limit: float
 ) -> Iterator[tuple[Cell, Row]]:
-    """Cells with their figures, one after the other; nothing else should run beside it.
+    """Yield cells with their figures, one after the other. No other program should run meanwhile.
 
     Parameters
     ----------
     cells
-        Their masks are in files.
+        The cells. Their masks are in files.
     work
         Directory of dense weights and masks.
     batch
-        Images.
+        Number of images per pass.
     runs
-        Rounds.
+        Number of rounds.
     time_limit
         Seconds per segment and solver.
     """

@@ -1,4 +1,4 @@
-"""Accuracies: dense networks, masked ones as they are, with new BatchNorm statistics, and fine-tuned."""
+"""Accuracies of dense networks and of masked ones: only pruned, with new BatchNorm statistics, and fine-tuned."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ _BATCH = 256
 
 
 def each_row(cells: Sequence[Cell], work: Path, jobs: int) -> Iterator[tuple[Cell, Row]]:
-    """Cells with their rows, as they are done, from processes of one thread each.
+    """Yield cells with their rows as soon as they are done, from processes of one thread each.
 
     Parameters
     ----------
     cells
-        What to prune and train.
+        The cells to prune and train.
     work
         Directory for dense weights and masks.
     jobs
@@ -127,7 +127,7 @@ def _with_cell(cell: Cell, work: Path) -> tuple[Cell, Row]:
 
 
 def _ranked(cell: Cell, model: nn.Module, data: Dataset, work: Path) -> Row:
-    """Masks by an importance; accuracies are those of an export, which is verified against the masked network."""
+    """Masks by an importance. The accuracies are those of an export that is verified against the masked network."""
     x = torch.zeros(1, *data.input_shape)
     graph = trace(model, x)
     masks = _masks(cell, graph, data)
@@ -144,7 +144,7 @@ def _ranked(cell: Cell, model: nn.Module, data: Dataset, work: Path) -> Row:
 
 
 def _learnt(cell: Cell, model: nn.Module, data: Dataset, work: Path) -> Row:
-    """Masks that are learnt: from the dense network (BiP), or from scratch (GaP)."""
+    """Masks that are learnt, from the dense network (BiP) or from scratch (GaP)."""
     target = Target(cell.amount)
     found: Learned
     if cell.method == BIP:

@@ -20,7 +20,7 @@ LINES = {
     ("unconstrained outputs, exact", OUTPUT, "exact"): ("#7b68b5", "-", "s"),
     ("constrained, exact", CONSTRAINED, "exact"): ("#d1495b", "-", "^"),
 }
-"""Title, mode and export to colour, line and marker."""
+"""Per title, mode and export: colour, line and marker."""
 _MARKERS = dict(zip(LEARNT, "*PD", strict=True))
 
 
@@ -65,7 +65,7 @@ def _panel(panel: Any, rows: Sequence[Row], stage: str) -> None:
 
 
 def _points(rows: Sequence[Row], stage: str, export: str) -> dict[str, list[tuple[float, float]]]:
-    """Amount to points of latency and accuracy, one per method: means over the seeds."""
+    """Per amount, points of latency and accuracy, one per method: means over the seeds."""
     groups: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     for row in rows:
         groups[row["amount"], row["method"]].append((float(row[export]), float(row[stage])))

@@ -1,4 +1,4 @@
-"""The page of results: what is compared, the answer, means and spreads of every cell."""
+"""The page of results: what is compared, the summary, and mean and spread of every cell."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MEANS = {
     **{f"latency, {name}": (name, 2) for name in EXPORTS},
     **{f"copies, {name}": (f"{name}_copies", 0) for name in EXPORTS},
 }
-"""Title to column and digits."""
+"""Per title, column and digits."""
 CANNOT = (
     "What this cannot show: digits are 1,797 images of 8 x 8, and one image of the 500 is 0.2 points. It ranks no "
     "method for ImageNet or CIFAR, and much of the latency of networks this small is that of starting operators. What "
@@ -77,7 +77,7 @@ def answer(found: Sequence[Difference]) -> str:
 
 
 def _by_amount(found: Sequence[Difference]) -> str:
-    """Where it is better and where not: masks of inputs, exact exports."""
+    """Where unconstrained pruning is better and where not: masks of inputs, exact exports."""
     own = [one for one in found if one.mode == INPUT and one.export == "exact"]
     if not own:
         return ""

@@ -1,6 +1,6 @@
-"""Do all solvers agree with each other and with an evaluator of their own: ``python -m benchmarks.agreement``.
+"""Do all solvers agree with each other, and with an independent evaluator? ``python -m benchmarks.agreement``.
 
-Independent formulations come from `oracles`, which lies beside the tests.
+The independent formulations are in `tests/oracles`.
 """
 
 import sys

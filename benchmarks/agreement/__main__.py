@@ -1,14 +1,14 @@
-"""Random tiny instances by seed: all solvers against each other and against a brute force of their own.
+"""Random tiny instances by seed: compare all solvers with each other and with an independent brute force.
 
     python -m benchmarks.agreement --instances 20000 --seed 0 --jobs 2
     python -m benchmarks.agreement --instances 1 --seed 123
 
-Every instance (blocks pinned, not removable or with required channels, read several times, with channel sizes, cost
-tables, bundles) is solved for two objectives, the known ones or prices of its own. `auto` is always asked, each of the
-quick solvers in two cases of five, and in one of three a slow one (CP-SAT, HiGHS): which ones depends on the seed. An
-instance with a contradiction is written to a file.
+An instance may have everything that a file can hold: blocks that are pinned, not removable or with required channels,
+blocks that are read several times, channel sizes, cost tables, bundles. Each is solved for two objectives: known ones,
+or custom prices. `auto` always solves it. Each quick solver solves two instances of five, and a slow one (CP-SAT,
+HiGHS) one of three; the seed decides which. An instance with a contradiction is written to a file.
 
-Exit code 1 if there is any contradiction, 2 for bad input, 130 if interrupted (the message says how to go on).
+Exit code 1 if there is any contradiction, 2 for bad input, 130 if interrupted (the message says how to continue).
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.agreement", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--instances", type=int, default=500, help="how many [500]")
-    parser.add_argument("--seed", type=int, default=0, help="of the first one; the others follow [0]")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first instance; the others follow [0]")
     parser.add_argument("--jobs", type=int, default=1, help="processes [1]")
     parser.add_argument(
-        "--directory", type=Path, default=Path("agreement"), help="where instances with contradictions go [agreement]"
+        "--directory", type=Path, default=Path("agreement"), help="directory for contradictions [agreement]"
     )
     given = parser.parse_args(arguments)
     for name, least in (("instances", 1), ("seed", 0), ("jobs", 1)):

@@ -1,7 +1,8 @@
-"""One tiny instance, every solver, and what must be true of each answer.
+"""One tiny instance, all solvers, and the checks of every answer.
 
-The truth is the oracle's. Of each result the order, its value, the bound, the status and every claim of its proof are
-held against it. A refusal that says what to do instead is no contradiction, but for `auto`; any other error is.
+The oracle's values count as true. The checks compare with them the order, its value, the bound, the status and every
+claim of the proof. A solver may refuse a problem if it says what to do instead; that is no contradiction, except for
+`auto`. Any other error is a contradiction.
 """
 
 from __future__ import annotations
@@ -40,23 +41,23 @@ QUICK: tuple[str | Solver, ...] = (
     *("identity", "greedy", "brute-force", "pair-of-chains", "beam"),
     *(PlacedSets(), LocalSearch(patience=2), LargeNeighbourhoods(patience=3, first=LocalSearch(patience=1))),
 )
-"""Solvers of milliseconds, each of which is asked in a share of the cases; `auto` is asked in all."""
+"""Solvers that take milliseconds. Each solves a share of the cases; `auto` solves all."""
 
 SLOW: tuple[str | Solver, ...] = (
     *("cp-sat", CpSatDirect(), CpSatEvents(), Milp()),
     *(Arranging(Auto(), few=0), Arranging(CpSatDirect(), few=0)),
 )
-"""Solvers of which at most one is asked: CP-SAT and HiGHS take ten times as long."""
+"""Solvers of which at most one solves a case: CP-SAT and HiGHS take ten times as long."""
 
 QUICK_SHARE, SLOW_SHARE, PROOF_SHARE, HINT_SHARE = 0.4, 0.35, 0.3, 0.3
 NUM_GOALS = 2
 TIME_LIMIT = 2.0
-"""Seconds per answer; one that is cut off is held to the same."""
+"""Time limit in seconds per answer. An answer that was cut off must pass the same checks."""
 
 
 @dataclass(frozen=True)
 class Contradiction:
-    """Something that cannot be true: what, for which objective, and who said so."""
+    """A false statement: what, for which objective, and by which solver."""
 
     objective: str
     who: str
@@ -68,16 +69,16 @@ class Contradiction:
 
 @dataclass
 class Outcome:
-    """What became of one instance.
+    """The outcome of one instance.
 
     Attributes
     ----------
     document
         The instance.
     contradictions
-        What cannot be true; should be empty.
+        The false statements; should be empty.
     counts
-        How many answers were given, refused, proven optimal, ...
+        Number of answers that were given, refused, proven optimal, ...
     """
 
     document: dict[str, Any]
@@ -86,7 +87,7 @@ class Outcome:
 
 
 def check_seed(seed: int, *, num_goals: int = NUM_GOALS) -> Outcome:
-    """Draw the instance of a seed, ask the solvers for some objectives, and compare."""
+    """Draw the instance of a seed, solve it for some objectives, and compare."""
     document = random_document(seed)
     outcome = Outcome(document)
     oracle, rng = Oracle(document), np.random.default_rng([seed, 2])
@@ -116,7 +117,7 @@ def _flaws(
     counts: Counter[str],
     rng: np.random.Generator,
 ) -> Iterator[tuple[str, str]]:
-    """Who says what cannot be true of one objective."""
+    """The false statements about one objective, with the solver that made each."""
     hint = None
     for _ in range(3):
         orders, arrangement = orders_at_random(oracle, rng)
@@ -161,13 +162,13 @@ def _flaws(
 
 
 def _asked(rng: np.random.Generator) -> list[str | Solver]:
-    """`auto`, some of the quick solvers, and a slow one or none."""
+    """`auto`, some of the quick solvers, and at most one slow solver."""
     asked = ["auto", *(solver for solver in QUICK if rng.random() < QUICK_SHARE)]
     return [*asked, SLOW[rng.integers(len(SLOW))]] if rng.random() < SLOW_SHARE else asked
 
 
 def _misjudged(oracle: Oracle, problem: Problem, goal: Goal, objective: Objective, order: Order) -> Iterator[str]:
-    """In what `problems.evaluate` and the oracle differ."""
+    """The differences between `problems.evaluate` and the oracle."""
     found = evaluate(problem, order, objective)
     expected = oracle.costs(*_plain(order), goal)
     for a, (cost, (span, runs, price)) in enumerate(zip(found.accesses, expected)):
@@ -182,7 +183,7 @@ def _misjudged(oracle: Oracle, problem: Problem, goal: Goal, objective: Objectiv
 
 
 def _false(oracle: Oracle, goal: Goal, result: Result, truth: Fraction) -> Iterator[str]:
-    """What is false about a result."""
+    """The false statements of a result."""
     ticks = result.evaluation.ticks
     value = Fraction(result.objective, ticks)
     try:

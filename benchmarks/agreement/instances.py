@@ -1,8 +1,8 @@
-"""Random tiny instances with everything that a file can hold, as the JSON objects of their files, and objectives.
+"""Random tiny instances with everything that a file can hold, as JSON objects, and objectives for them.
 
-Blocks are pinned, not removable, or have required channels; accesses read them in any order, several times, with
-channel sizes and cost tables of every shape; units of one or two bundles have one block or two, side by side or not.
-What is drawn depends on the seed alone. The number of orders is bounded, so that all can be tried out.
+Blocks may be pinned, not removable, or have required channels. Accesses read them in any order and several times, with
+channel sizes and with cost tables of every shape. There are up to two bundles; their units have one or two blocks, side
+by side or not. Everything depends on the seed only. The number of orders is limited, so that all can be tried.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import numpy as np
 from benchmarks.agreement.oracle import GOALS, Goal, Oracle
 
 MOST_ORDERS = 30_000
-"""Orders of single channels times arrangements."""
+"""Most orders of an instance: orders of single channels times arrangements."""
 
 _FEW_ORDERS = 24
-"""Fewer than these in one instance of eight only."""
+"""Only one instance of eight has fewer orders than this."""
 
 _MANY_ACCESSES = 0.08
-"""Share of the instances with 6 to 18 accesses, which other methods solve; the others have up to 5."""
+"""Share of the instances with 6 to 18 accesses, for which other methods are used. The others have up to 5."""
 
 _EXACT = 2**52
-"""Sums of costs above it are refused (docs/model.md)."""
+"""Larger sums of costs are refused (docs/model.md)."""
 
 
 def random_document(seed: int) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def random_goals(document: dict[str, Any], seed: int, number: int) -> list[tuple
 
 
 def _random_prices(rng: np.random.Generator, document: dict[str, Any]) -> Goal:
-    """Custom prices: none, free, small, large, or as large as is exact."""
+    """Custom prices: none, 0, small, large, or the largest for which sums are exact."""
     oracle = Oracle(document)
     excess = kept = 0
     for access, slots in zip(document["accesses"], oracle.slots):
@@ -68,7 +68,7 @@ def _random_prices(rng: np.random.Generator, document: dict[str, Any]) -> Goal:
 
 
 def _drawn(rng: np.random.Generator, name: str) -> dict[str, Any] | None:
-    """A draft of an instance; None if its accesses cannot be what they were drawn to be."""
+    """A draft of an instance; None if its accesses cannot have the properties that were drawn."""
     sizes: list[int] = []
     bundles: list[list[list[int]]] = []
     for _ in range(int(rng.choice([0, 1, 2], p=[0.45, 0.45, 0.1]))):
@@ -114,7 +114,7 @@ def _drawn(rng: np.random.Generator, name: str) -> dict[str, Any] | None:
 
 
 def _random_reads(rng: np.random.Generator, bundles: list[list[list[int]]], others: list[int]) -> list[int]:
-    """A concatenation: blocks of all units of a bundle, in their order or any, and other blocks, some of them twice."""
+    """A concatenation: blocks of all units of a bundle, in any order, and other blocks, some of them twice."""
     parts: list[list[int]] = []
     for units in bundles:
         for column in zip(*units):
@@ -139,7 +139,7 @@ def _random_kept(rng: np.random.Generator, sizes: list[int]) -> np.ndarray:
 def _list_channels(
     rng: np.random.Generator, blocks: list[dict[str, Any]], reads: list[list[int]], kept: list[np.ndarray]
 ) -> None:
-    """Write the field `channels`: runs of channels that the same readers keep, as lists or in hexadecimal."""
+    """Write the field `channels`: consecutive channels that the same readers keep, as lists or in hexadecimal."""
     own: list[list[np.ndarray]] = [[] for _ in blocks]
     numbers: list[list[int]] = [[] for _ in blocks]
     reader = 0
@@ -164,7 +164,7 @@ def _list_channels(
 
 
 def _make_alike(document: dict[str, Any]) -> None:
-    """Corresponding blocks of units must store equally many channels: all of them where it is not so by chance."""
+    """Make corresponding blocks of units store equally many channels: if they do not by chance, all of them."""
     for units in document.get("bundles", []):
         for column in zip(*units):
             if len({len(Oracle(document).stored[b]) for b in column}) > 1:

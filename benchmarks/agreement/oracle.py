@@ -1,7 +1,7 @@
-"""A second opinion on every cost: an evaluator and a brute force written from docs/model.md and docs/formats.md alone.
+"""An independent evaluator and brute force, written from docs/model.md and docs/formats.md alone.
 
-It reads the JSON object of an instance file and shares no line with `problems` or `solvers`: nothing of them is
-imported. Costs are fractions, so that no number can wrap; all orders of single channels in all arrangements are priced.
+It reads the JSON object of an instance file. It imports nothing from `problems` or `solvers`, and shares no code with
+them. Costs are fractions, so no number can overflow. All orders of single channels in all arrangements are evaluated.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Goal:
-    """What is minimised: ``kind`` is `prices`, `runs` or `tables`; a price of None is infinite."""
+    """An objective: ``kind`` is `prices`, `runs` or `tables`. A price of None is infinite."""
 
     kind: str
     alpha: int | None = None
@@ -33,7 +33,7 @@ GOALS = {
     "traffic": Goal("prices", 1, 2),
     "latency": Goal("tables"),
 }
-"""The table of docs/model.md."""
+"""The objectives of docs/model.md."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Slot:
 
 
 class Oracle:
-    """An instance as the documents describe it.
+    """An instance as docs/formats.md describes it.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class Oracle:
         return channels * math.prod(math.factorial(len(units)) for units in self.bundles)
 
     def arranged(self, a: int, arrangement: Sequence[Sequence[int]]) -> list[Slot]:
-        """What access `a` reads where the m-th occurrence of a block makes room for the m-th one of another block."""
+        """The slots that access `a` reads if the m-th occurrences of blocks that change places are exchanged."""
         occupant = {}
         for units, places in zip(self.bundles, arrangement):
             for place, unit in enumerate(places):
@@ -109,7 +109,7 @@ class Oracle:
         Raises
         ------
         ValueError
-            If that is no order of the instance.
+            If the order is not valid for the instance.
         """
         self._require_valid(orders, arrangement)
         found = []
@@ -122,7 +122,7 @@ class Oracle:
         return found
 
     def cost(self, orders: Sequence[Sequence[int]], arrangement: Sequence[Sequence[int]], goal: Goal) -> Fraction:
-        """What an order costs in an arrangement; errors as of `costs`."""
+        """The value of an order in an arrangement; errors as in `costs`."""
         return sum((cost for _, _, cost in self.costs(orders, arrangement, goal)), Fraction(0))
 
     def least(self, goal: Goal) -> Fraction:
@@ -175,7 +175,7 @@ class Oracle:
 
     @cached_property
     def _sequences(self) -> list[np.ndarray]:
-        """Per block all its orders, one a row."""
+        """Per block all its orders, one per row."""
         return [
             np.array([own] if self._pinned(b) else list(permutations(own)), dtype=np.int64)
             for b, own in enumerate(self.stored)

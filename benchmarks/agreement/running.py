@@ -1,4 +1,4 @@
-"""The outcomes of seeds, in one process or in several. A module of its own: other processes cannot import a command."""
+"""The outcomes of seeds, in one process or in several. A separate module, so that other processes can import it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.agreement.checks import Outcome, check_seed
 
 
 def outcomes(seeds: range, jobs: int = 1) -> Iterator[tuple[int, Outcome]]:
-    """Seeds with their outcomes, in order.
+    """Yield seeds with their outcomes, in order.
 
     Parameters
     ----------

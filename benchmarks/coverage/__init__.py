@@ -1,1 +1,1 @@
-"""Which networks are exported exactly: every model, amount, mode and solver, verified one by one."""
+"""Which networks are exported without an error? Every model, amount, mode and solver is verified."""

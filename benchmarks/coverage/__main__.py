@@ -1,8 +1,8 @@
-"""Coverage: every network, amount, mode and solver exported and verified, one row each.
+"""Coverage: export and verify every network with every amount, mode and solver, one row each.
 
-Rows are appended to ``results/coverage.csv`` as they are measured, and rows that are there already are not measured
-again, so an interrupted run goes on where it was; ``--retry`` measures failed ones again. ``--table`` only makes
-docs/coverage.md of the file. Exit code 0 if all asked for is verified, 1 if not, 130 if interrupted.
+Rows are appended to ``results/coverage.csv`` as soon as they are measured. Rows in this file are not measured again, so
+an interrupted command continues where it stopped; ``--retry`` measures failed rows again. ``--table`` only writes
+docs/coverage.md from the file. Exit code 0 if all requested rows are verified, 1 if not, 130 if interrupted.
 
     python -m benchmarks.coverage --models resnet18 --amounts 0.5
 """
@@ -22,7 +22,7 @@ from benchmarks.results import DIRECTORY
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what is missing, or write the table."""
+    """Measure the missing rows, or write the table."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.coverage", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,6 +1,6 @@
-"""What is measured of one model: a generator of rows, to be run in a process of its own.
+"""The measurement of one model: a generator of rows, for a separate process.
 
-Memory is that of the whole process: how much its peak grows over what it holds once the model is built.
+Memory is that of the whole process: the growth of its peak after the model is built.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class Task:
     Attributes
     ----------
     model
-        As `upscale_opt.load_model` knows it.
+        Name for `upscale_opt.load_model`.
     amount, mode
-        Of the masks.
+        Amount and mode of the masks.
     solver, objective, time_limit
         How segments are ordered; seconds per segment.
     seed
-        Of weights, masks and solver.
+        Seed of weights, masks and solver.
     """
 
     model: str
@@ -65,9 +65,9 @@ class Task:
 
 
 def measure(tasks: Sequence[Task]) -> Iterator[Row]:
-    """Yield what is found for every task; all are of one model and seed, and those of equal masks follow each other.
+    """Yield the figures of every task. All tasks have one model and seed; tasks with equal masks follow each other.
 
-    What goes wrong is a row, too: its `status` is ``failed`` and its `reason` says why.
+    An error gives a row too: its `status` is ``failed``, and its `reason` says why.
     """
     try:
         subject = Subject(tasks[0].model, tasks[0].seed)
@@ -86,12 +86,12 @@ def measure(tasks: Sequence[Task]) -> Iterator[Row]:
 
 
 def failure(reason: str) -> Row:
-    """The figures of a task that could not be carried out."""
+    """The figures of a task that failed."""
     return {"status": "failed", "reason": reason}
 
 
 class Subject:
-    """One model, built and traced, and what is known of it before any mask is."""
+    """One model, built and traced, with the figures that do not depend on masks."""
 
     def __init__(self, name: str, seed: int) -> None:
         self.shape = input_shape(name)
@@ -136,7 +136,7 @@ class Masked:
 
     def solved(self, task: Task) -> Row:
         """Order, export and verify."""
-        gc.collect()  # graph modules refer to themselves: the last export, of the size of the model, is still there
+        gc.collect()  # graph modules refer to themselves, so the last export (as large as the model) is still in memory
         clock = Clock()
         results = {
             name: solve(
@@ -176,9 +176,9 @@ class Masked:
 
 @torch.no_grad()
 def fill_zeros(model: torch.nn.Module, seed: int) -> None:
-    """Give weights that are initialised with zeros, such as the head of a ViT, random values, in place.
+    """Replace weights that are initialised with zeros (such as the head of a ViT) by random values, in place.
 
-    Masks drop input channels whose weights are zero, and nothing could be proven behind them.
+    Masks drop input channels whose weights are zero. Then the output would not depend on the layers in front.
     """
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
@@ -187,26 +187,26 @@ def fill_zeros(model: torch.nn.Module, seed: int) -> None:
 
 
 class Clock:
-    """Seconds since it was made: on the wall, and of this process."""
+    """Seconds since the object was made: wall-clock time, and processor time of this process."""
 
     def __init__(self) -> None:
         self.started, self.cpu_started = time.perf_counter(), time.process_time()
 
     @property
     def seconds(self) -> float:
-        """On the wall."""
+        """Wall-clock seconds."""
         return time.perf_counter() - self.started
 
     @property
     def cpu_seconds(self) -> float:
-        """Of this process, all threads."""
+        """Processor seconds of this process, all threads."""
         return time.process_time() - self.cpu_started
 
 
 class PeakMemory:
-    """How much the peak memory of this process grows from now on, in bytes.
+    """The growth of this process's peak memory from now on, in bytes.
 
-    Linux forgets the peak so far when asked to. Elsewhere growth is that over the largest peak so far.
+    On Linux the peak is reset first. On other systems the growth is counted from the largest peak so far.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
-"""Random masks, one function per mode of pruning: (graph, amount, rng) to masks of all consumers and of producers.
+"""Random masks: one function (graph, amount, rng) per mode. Each returns the masks of all consumers and producers.
 
-Consumers' masks are independent where only consumers are masked: no two agree more than chance has it. Where producers
-are masked, all masks are drawn around a score that every channel has for all: independent ones at 0.9 leave no way
-through a network (of what a consumer keeps, nine in ten would not be computed), and nothing could be verified.
+If only consumers are masked, their masks are independent. If producers are masked too, all masks are drawn around a
+common score per channel. With independent masks at 0.9, nine in ten channels that a consumer keeps would not be
+computed. Then the output would not depend on the input, and nothing could be verified.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from upscale_opt.masking.output_masks import maskable_producers
 from upscale_opt.models.attributes import attribute_of
 
 OWN_SHARE = 0.2
-"""How much of a score is a consumer's or producer's own, relative to the common part."""
+"""Size of the individual part of a consumer's or producer's score, relative to the common part."""
 
 Sides = tuple[Masks, Masks]
 """Masks of consumers' inputs and of producers' outputs, by weight name."""
@@ -36,7 +36,7 @@ def input_side(graph: Graph, amount: float | str, rng: np.random.Generator) -> S
 
 
 def constrained(graph: Graph, amount: float | str, rng: np.random.Generator) -> Sides:
-    """All consumers of a channel keep it or none does; the ranking by norms is as random as the weights are."""
+    """All consumers of a channel keep it, or none does. Channels are ranked by norms of random weights."""
     return constrained_masks(graph, amount), {}
 
 
@@ -46,7 +46,7 @@ def output_side(graph: Graph, amount: float | str, rng: np.random.Generator) -> 
 
 
 def both_sides(graph: Graph, amount: float | str, rng: np.random.Generator) -> Sides:
-    """Consumers and producers drop channels, each its own."""
+    """Consumers and producers drop their own random channels."""
     common = _common_scores(graph, rng)
     masks = {
         weight: _random_mask(_near(common[graph.numbers(read.input)], rng), amount)
@@ -62,7 +62,7 @@ MODES: Mapping[str, Callable[[Graph, float | str, np.random.Generator], Sides]] 
     "output": output_side,
     "both": both_sides,
 }
-"""Mode of pruning to the function that makes its masks."""
+"""Per mode, the function that makes its masks."""
 
 
 def _output_masks(graph: Graph, amount: float | str, rng: np.random.Generator, common: np.ndarray) -> Masks:
@@ -81,7 +81,7 @@ def _common_scores(graph: Graph, rng: np.random.Generator) -> np.ndarray:
 
 
 def _near(scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The scores of one consumer or producer: near those that all have in common, whose best channel is everybody's."""
+    """The scores of one consumer or producer: the common scores with small changes. All have the same best channel."""
     result: np.ndarray = scores + OWN_SHARE * rng.random(len(scores))
     result[np.argmax(scores)] = np.inf
     return result

@@ -12,7 +12,7 @@ from upscale_opt.models.loading import import_torchvision
 
 FAMILIES = ("classification", "segmentation", "timm")
 SIZES = {"vit_": 224, "maxvit_": 224, "swin_": 112, "inception_v3": 160, "efficientnet_": 128}
-"""Height and width of inputs by how names begin: some networks take one size only, some need several windows."""
+"""Height and width of inputs, by the start of names. Some networks take only one size; some need several windows."""
 SMALL = 64
 
 

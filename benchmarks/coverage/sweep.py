@@ -1,4 +1,4 @@
-"""Running tasks model by model, each model in a process of its own, and appending a row after every one."""
+"""Runs the tasks model by model, each model in a separate process, and appends a row after every task."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.coverage.measurement import Row, Task, failure, measure
 from benchmarks.results import commit, csv_text, load
 
 KEY = ("model", "amount", "mode", "solver", "objective", "time_limit", "seed")
-"""Columns that say what a row is of: the fields of a `Task`."""
+"""Columns that identify a row: the fields of a `Task`."""
 COLUMNS = (
     *("family", *KEY, "status", "reason", "error", "control"),
     *("input", "parameters", "model_mb", "channels", "free", "not_removable", "pinned", "pinned_by"),
@@ -27,16 +27,16 @@ COLUMNS = (
 )
 
 LARGE_PAGES = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
-"""An environment variable for children: on Linux, memory in large pages is touched first several times as fast."""
+"""An environment variable for child processes: on Linux, the first access to memory is much faster in large pages."""
 
 
 def sweep(family: str, tasks: Sequence[Task], path: Path, *, retry: bool = False, num_threads: int = 1) -> bool:
-    """Measure the tasks that the file has no row of and append them; returns whether all are done.
+    """Measure the tasks that have no row in the file, and append their rows. Returns whether all are done.
 
     Parameters
     ----------
     family
-        Which family the models are of.
+        The family of the models.
     tasks
         In the order in which they are measured.
     path
@@ -44,7 +44,7 @@ def sweep(family: str, tasks: Sequence[Task], path: Path, *, retry: bool = False
     retry
         Forget failed rows of these tasks, so that they are measured again.
     num_threads
-        Of torch.
+        Number of torch threads.
     """
     rows = read_rows(path)
     keys = {key_of(task) for task in tasks}
@@ -74,7 +74,7 @@ def sweep(family: str, tasks: Sequence[Task], path: Path, *, retry: bool = False
 
 
 def key_of(task: Task) -> tuple[str, ...]:
-    """What says in the file which task a row is of."""
+    """The values that identify a task in the file."""
     return tuple(_texts(task)[name] for name in KEY)
 
 
@@ -87,7 +87,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _in_child(tasks: Sequence[Task], num_threads: int) -> Any:
-    """Yield the rows that a fresh process finds; if it dies, a failure takes the place of the next row."""
+    """Yield the rows of a new process. If the process dies, the next row is a failure."""
     os.environ.setdefault(*LARGE_PAGES)
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -110,7 +110,7 @@ def _in_child(tasks: Sequence[Task], num_threads: int) -> Any:
 
 
 def _report(tasks: Sequence[Task], num_threads: int, sender: Any) -> None:
-    """What the child does."""
+    """The function that the child process runs."""
     torch.set_num_threads(num_threads)
     try:
         for row in measure(tasks):

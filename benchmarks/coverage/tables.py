@@ -1,4 +1,4 @@
-"""docs/coverage.md, made of the rows of the sweep."""
+"""docs/coverage.md, made from the rows of the sweep."""
 
 from __future__ import annotations
 
@@ -14,26 +14,38 @@ from problems.files import write_text_atomically
 PATH = Path(__file__).resolve().parents[2] / "docs" / "coverage.md"
 TRACE_SECONDS = 5
 FACTOR, EXTRA_MB = 2, 300
-"""What tracing and extraction may take: seconds, and memory as a multiple of the model's plus a constant."""
+"""Limits for tracing and extraction: seconds, and memory as a multiple of the model's plus a constant."""
 
 HEAD = """\
-Every network below is traced, masked at random, ordered, exported and compared with its masked model in float64, with
-randomised normalisation statistics, affine parameters and biases; an export passes if its relative error is at most
-1e-9, the output varies with the input and the swap of two kept columns shows. Weights are random (those
-that a model initialises with zeros, too), and so are the masks. Mode *input*: every convolution and linear layer that
-does not read the network's input drops its own share of input channels; *constrained*: all consumers of a channel keep
-it or none does; *output*: every convolution whose outputs may be masked drops its own share of them; *both*: *input*
-and *output*. In the last two, masks are drawn around a score that every channel has for all (independent ones, as in
-mode *input*, leave no way through a network at 0.9: nine in ten of the channels that are kept are not computed, the
-output does not depend on the input, and nothing can be proven). On Linux the processes that measure use large pages
-(`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`), in which gigabytes of float64 are touched first several times as fast.
+This page lists networks that can be reordered and pruned, and which of their channels cannot. Every network is traced,
+masked at random, ordered and exported. The export is compared with the masked model in float64, with random weights,
+normalisation statistics, affine parameters and biases. It passes if its relative error is at most 1e-9, its output
+varies with the input, and an exchange of two kept columns changes the output.
 
-- *verified*: rows (amount, mode, solver) that passed, of those measured. *error*: the largest of them.
-- *free*: channels that may move and be removed. *not removable*: those that may only move (LayerNorm and softmax read
-  them all). *pinned by*: what keeps the others in place, with the number of channels.
-- *trace s*: seconds to trace and extract, in a fresh process, imports of torch's lazy parts included. *export s*: the
-  slowest export. *trace MB*: how much tracing and extracting add at most to the memory of the built model, of *model
-  MB*. *peak MB*: the largest size of the whole process, verification in float64 included."""
+| mode | who drops a share of channels |
+|---|---|
+| *input* | every convolution and linear layer that does not read the network's input: its own input channels |
+| *constrained* | all consumers of a channel together: all keep it, or none does |
+| *output* | every convolution whose outputs may be masked: its own output channels |
+| *both* | *input* and *output* together |
+
+In *output* and *both*, masks are drawn around a common score per channel. With independent masks at 0.9, nine in ten
+kept channels would not be computed. Then the output would not depend on the input, and nothing could be verified.
+
+On Linux the measuring processes use large pages (`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`), because gigabytes of float64
+are then allocated several times as fast.
+
+| column | meaning |
+|---|---|
+| *verified* | rows (amount, mode, solver) that passed, of the measured ones |
+| *error* | the largest relative error of these rows |
+| *free* | channels that may move and may be removed |
+| *not removable* | channels that may only move (LayerNorm and softmax read all of them) |
+| *pinned by* | the operators that keep the other channels in place, with the number of channels |
+| *trace s* | seconds to trace and extract, in a new process, with the imports of torch's lazy parts |
+| *export s* | seconds of the slowest export |
+| *model MB*, *trace MB* | memory of the built model; the most that tracing and extracting add to it |
+| *peak MB* | the largest size of the whole process, verification in float64 included |"""
 
 
 def save(rows: Sequence[Row]) -> str:
@@ -64,7 +76,7 @@ def document(rows: Sequence[Row]) -> str:
 
 
 def summary(family: str, rows: Sequence[Row]) -> str:
-    """What a family amounts to, in a few sentences."""
+    """A summary of a family in a few sentences."""
     kinds = [_listed(row[column] for row in rows) for column in ("amount", "solver", "objective")]
     limits, seeds = _listed(row["time_limit"] for row in rows), _listed(row["seed"] for row in rows)
     commits, versions = _listed(row["commit"] for row in rows), _listed(row["versions"] for row in rows)
@@ -94,7 +106,7 @@ def summary(family: str, rows: Sequence[Row]) -> str:
 
 
 def complete_models(rows: Sequence[Row]) -> dict[str, int]:
-    """Per mode, how many models are verified at every amount that any model has, with every solver."""
+    """Per mode, the number of models that are verified at every amount with every solver."""
     wanted = {(row["amount"], row["solver"]) for row in rows}
     numbers = {}
     for mode in dict.fromkeys(row["mode"] for row in rows):
@@ -107,7 +119,7 @@ def complete_models(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def within_limits(row: Row) -> bool:
-    """Whether tracing and extraction took as little time and memory as they should."""
+    """Whether tracing and extraction kept their limits of time and memory."""
     allowed = FACTOR * float(row["model_mb"]) + EXTRA_MB
     return float(row["trace_seconds"]) < TRACE_SECONDS and float(row["trace_mb"]) <= allowed
 

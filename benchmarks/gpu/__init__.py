@@ -1,1 +1,1 @@
-"""What one GPU says in under ten minutes; `python -m benchmarks.gpu --help` says how."""
+"""All measurements on one GPU in under ten minutes; see `python -m benchmarks.gpu --help`."""

@@ -1,15 +1,16 @@
-"""What one GPU says, in under ten minutes.
+"""All measurements on one GPU, in under ten minutes.
 
     python -m benchmarks.gpu run --out DIR                 # on the GPU machine: everything, most valuable cells first
-    python -m benchmarks.gpu run --out DIR --dry           # here: walk every step on the CPU, by a fake clock
-    python -m benchmarks.gpu prepare PLANS                 # here: plans, by analytic costs of a GPU
-    python -m benchmarks.gpu measure PLANS                 # there: calibrate, carry the plans out, measure
+    python -m benchmarks.gpu run --out DIR --dry           # here: run every step on the CPU, with a fake clock
+    python -m benchmarks.gpu prepare PLANS                 # here: make plans, with analytic costs of a GPU
+    python -m benchmarks.gpu measure PLANS                 # on the GPU machine: calibrate, export the plans, measure
 
-``run`` calibrates, orders (with OR-Tools: ``--wheels DIR`` installs what lies there, for a machine without an index)
-and measures in steps. Every step has a budget and is ended when that is over; its errors cost no other step anything.
-Rows are written as they are measured, each with device, versions and commit:
+``run`` calibrates, orders and measures in steps. It needs OR-Tools; on a machine without a package index,
+``--wheels DIR`` installs the wheels in DIR. Every step has a time budget, and is stopped when the budget is used up. An
+error in one step does not affect the others. Rows are written as soon as they are measured, with device, versions and
+commit:
 
-    steps.jsonl     what became of every step; errors.log has their tracebacks
+    steps.jsonl     the outcome of every step; errors.log has their tracebacks
     tests.txt       the tests that need a GPU
     orders.jsonl    eleven orders of a cell, the unpruned network, UPSCALE's own reads, and the floor; CUDA graphs
     accesses.jsonl  two of the orders access by access, expected and measured, and node by node
@@ -17,10 +18,10 @@ Rows are written as they are measured, each with device, versions and commit:
     kernels.jsonl   the kernel that gathers by itself against gather and convolution
     tables.zip      the cost tables
 
-``prepare`` and ``measure`` need no OR-Tools there; three benchmarks, each into its own file of ``benchmarks/results``:
-`benchmarks.latency`, `benchmarks.vs_upscale_latency` where apple-upscale is installed (``pip install --no-deps
-apple-upscale==0.1.1``), and `benchmarks.gather_convolution`. Exit code 2 without a CUDA device, 130 if interrupted; of
-``run`` 1 if a step failed.
+``prepare`` and ``measure`` are for a GPU machine without OR-Tools. They run three benchmarks, each with its own file in
+``benchmarks/results``: `benchmarks.latency`, `benchmarks.gather_convolution`, and `benchmarks.vs_upscale_latency` if
+apple-upscale is installed (``pip install --no-deps apple-upscale==0.1.1``). Exit code 2 without a CUDA device, 130 if
+interrupted; for ``run`` 1 if a step failed.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ BATCHES = ("8", "64", "1")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that is asked for."""
+    """Run the requested command."""
     given = _parser().parse_args(arguments)
     if given.command == "run":
         return _run(given)
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def steps() -> list[Any]:
-    """What is measured, the most valuable first."""
+    """The steps, the most valuable first."""
     from benchmarks.gpu.device_tests import run_tests
     from benchmarks.gpu.kernels import measure_kernels
     from benchmarks.gpu.networks import OrderCell
@@ -103,7 +104,7 @@ def _run(given: argparse.Namespace) -> int:
         if importlib.util.find_spec("ortools") is None:
             print("error: OR-Tools is not installed; give --wheels a folder that holds its wheel", file=sys.stderr)
             return 2
-        if not _chosen(given.only):  # only now: steps import what may have come with the wheels
+        if not _chosen(given.only):  # imported here: steps may need packages from the wheels
             names = "; ".join(step.name for step in steps())
             print(f"error: no step has {' or '.join(given.only)} in its name; there are: {names}", file=sys.stderr)
             return 2
@@ -140,7 +141,7 @@ def _measured(given: argparse.Namespace, tables: Path, budget: float) -> int:
 
 
 def _install(wheels: Path, target: Path) -> str:
-    """Install the wheels of a folder, for this process and those it starts; what went wrong, or nothing."""
+    """Install the wheels of a folder, for this process and its children. Returns the error, or nothing."""
     found = sorted(map(str, wheels.glob("*.whl")))
     if not found:
         return f"there are no wheels in {wheels}; pip download --only-binary=:all: -d {wheels} ortools puts them there"

@@ -1,4 +1,4 @@
-"""The tests that need a GPU, in a process of their own."""
+"""The tests that need a GPU, in a separate process."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ PROCESSES = 4
 
 
 def marked_files() -> list[Path]:
-    """The test files that hold such tests: others may need what is not installed there."""
+    """The test files with such tests. Other test files may need packages that the GPU machine does not have."""
     return sorted(path for path in (ROOT / "tests").rglob("test_*.py") if MARK in path.read_text())
 
 
 def run_tests(setting: Setting, deadline: Deadline) -> str:
-    """Run them, write what pytest prints to ``tests.txt``; a line with the numbers.
+    """Run the tests and write pytest's output to ``tests.txt``. Returns a line with the numbers.
 
     Raises
     ------
     RuntimeError
-        If one fails.
+        If a test fails.
     """
     files = [str(path.relative_to(ROOT)) for path in marked_files()]
     more = ["--collect-only"] if setting.device == "cpu" else []
@@ -42,7 +42,7 @@ def run_tests(setting: Setting, deadline: Deadline) -> str:
     command = [sys.executable, "-u", "-m", "pytest", *options, *files]
     out = setting.out / "tests.txt"
     with tempfile.TemporaryFile("w+") as file:
-        # The clock of a dry run is fake: what waits for a process waits by a true one.
+        # A dry run has a fake clock; waiting for a process needs the real one.
         seconds = max(1.0, deadline.left) if setting.device != "cpu" else None
         code = exit_code(command, file, seconds)
         file.seek(0)
@@ -58,7 +58,7 @@ def run_tests(setting: Setting, deadline: Deadline) -> str:
 
 
 def exit_code(command: Sequence[str], output: IO[str], seconds: float | None) -> int | None:
-    """Run a command in the root; None if it is not done by then, and ended with all processes that it started."""
+    """Run a command in the root. None if it is not done in time; then it is ended with all its child processes."""
     process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         return process.wait(seconds)

@@ -1,4 +1,4 @@
-"""The kernel that gathers by itself against gather and convolution (`benchmarks.gather_convolution`), cell by cell."""
+"""The kernel that gathers by itself, compared with gather and convolution (`benchmarks.gather_convolution`)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLACES = (("float16", "NHWC", 64), ("float16", "NHWC", 1), ("float32", "NHWC", 6
 
 
 def measure_kernels(setting: Setting, deadline: Deadline) -> str:
-    """A row per shape; a shape on which the kernel is wrong has a row that says so."""
+    """A row per shape. If the kernel is wrong on a shape, its row says so."""
     records = Records(setting.out, facts_of(setting.device, setting.commit))
     device = torch.device(setting.device)
     cells = list(itertools.product(PLACES, gather_convolution.SHAPES))

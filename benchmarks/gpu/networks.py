@@ -1,4 +1,4 @@
-"""The masked network of a cell: a model in a precision, a memory format and a batch size, and what each layer keeps."""
+"""The masked network of a cell: a model with a precision, a memory format and a batch size, and its masks."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ AMOUNT = "0.5"
 
 @dataclass(frozen=True)
 class OrderCell:
-    """What orders are compared on.
+    """The conditions under which orders are compared.
 
     Attributes
     ----------
     network, batch, dtype, memory_format
-        The network, and what it computes on.
+        The network, its input and its precision.
     aligned
-        Whether masks are changed until everything is stored (`aligned`).
+        Whether masks are changed so that all channels are stored (`aligned`).
     """
 
     network: str
@@ -50,7 +50,7 @@ class Masked:
     model, x, masked
         The network, its input, and its trace with a mask per consumer.
     notes
-        What has to be said about it.
+        Notes for the report.
     """
 
     model: nn.Module
@@ -76,14 +76,14 @@ def masked(cell: OrderCell, setting: Setting) -> Masked:
 
 
 def aligned(graph: Graph, masks: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], int, int]:
-    """Masks that keep as many channels, under which as many as possible are stored: widths stay what they were.
+    """Masks that keep equally many channels, but store as many as possible. So stored widths stay as in the network.
 
-    Where all consumers of a block drop a channel, one of them keeps it in place of one that another keeps, too.
+    If all consumers of a block drop a channel, one of them keeps it, and drops a channel that another consumer keeps.
 
     Returns
     -------
     tuple
-        The masks, how many entries were swapped, and how many channels are still dropped by everybody.
+        The masks, the number of swapped entries, and the number of channels that all consumers still drop.
     """
     masks = {name: mask.copy() for name, mask in masks.items()}
     swaps = left = 0

@@ -1,4 +1,4 @@
-"""Eleven orders of a masked network beside the unpruned one and UPSCALE's own reads; two of them node by node."""
+"""Eleven orders of a masked network, the unpruned network, and UPSCALE's own reads; two orders node by node."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from upscale_opt.tracing.trace import as_tuple
 
 Row = dict[str, Any]
 CALIBRATION_SHARE = 0.55
-"""Share of a cell's time after which no further shape is timed: costs of the others are analytic."""
+"""Share of a cell's time after which no further shape is timed. The other shapes have analytic costs."""
 EXPLAINED = ("greedy", "exact latency")
 """The orders whose nodes are timed one by one."""
 NODE_RUNS = 3
@@ -38,7 +38,7 @@ UNPRUNED, UPSCALE = "unpruned", "greedy as UPSCALE"
 
 
 def check_cell(cell: OrderCell, setting: Setting, deadline: Deadline) -> str:
-    """Calibrate, predict and measure; rows for every order, and for every node of the two orders to be explained."""
+    """Calibrate, predict and measure. Gives rows for every order, and for every node of the two explained orders."""
     records = Records(setting.out, facts_of(setting.device, setting.commit))
     _release()
     began = time.perf_counter()
@@ -90,7 +90,7 @@ def check_cell(cell: OrderCell, setting: Setting, deadline: Deadline) -> str:
 
 
 def calibrated(subject: Masked, setting: Setting, deadline: Deadline) -> tuple[CostTables, int, int]:
-    """Tables of as many shapes as there is time for, how many these are, and how many there should be.
+    """Tables of as many shapes as there is time for, the number of these shapes, and the number of all shapes.
 
     Shapes that were measured for an earlier cell are not measured again.
     """
@@ -109,7 +109,7 @@ def calibrated(subject: Masked, setting: Setting, deadline: Deadline) -> tuple[C
 
 
 def _as_upscale(prepared: MaskedModel, setting: Setting) -> nn.Module:
-    """Greedy's order with views and copies, as UPSCALE's own exports have it."""
+    """Greedy's order with views and copies, as in UPSCALE's own exports."""
     problems = extract(prepared.graph, prepared.masks)
     orders = {
         name: solve(problem, solver="greedy", objective="copies", time_limit=setting.time_limit).order
@@ -124,7 +124,7 @@ def _exported(prepared: MaskedModel, plan: Plan) -> Any:
 
 
 def _rows(found: OrderCheck) -> list[Row]:
-    """One per order, per model beside them, and for the floor."""
+    """One row per order, per other model, and for the floor."""
     rows: list[Row] = [
         {
             "kind": "order",
@@ -155,7 +155,7 @@ def _rows(found: OrderCheck) -> list[Row]:
 
 
 def _node_rows(prepared: MaskedModel, found: OrderCheck) -> list[Row]:
-    """What tables expect of the accesses of the explained orders, and what every node takes in eager mode."""
+    """Predicted times of the accesses of the explained orders, and the measured time of every node in eager mode."""
     inputs = as_tuple(prepared.example_inputs)
     exports = {name: _exported(prepared, found.plans[name]) for name in EXPLAINED}
     accesses = {name: nodes_of_accesses(exported) for name, exported in exports.items()}
@@ -248,7 +248,7 @@ def _line(found: OrderCheck) -> str:
 
 
 def _release() -> None:
-    """Give back the memory of earlier steps."""
+    """Free the memory of earlier steps."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,9 +1,9 @@
 """Plans that are made here and measured on a GPU machine without OR-Tools.
 
-Three benchmarks: `benchmarks.latency` cell by cell (half of the channels, TorchScript as in the UPSCALE paper),
-`benchmarks.vs_upscale_latency` over the same cells where apple-upscale is installed, and
-`benchmarks.gather_convolution`. Each begins no cell once its share of the budget is over, and at the end of the budget
-what still runs is interrupted; what is left out is said, and what was measured is kept.
+There are three benchmarks: `benchmarks.latency` cell by cell (half of the channels, TorchScript as in the UPSCALE
+paper), `benchmarks.vs_upscale_latency` over the same cells if apple-upscale is installed, and
+`benchmarks.gather_convolution`. Each has a share of the time budget, and begins no cell after that. At the end of the
+budget a running benchmark is interrupted. Measured rows are kept. The output names the cells that were left out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks.vs_upscale_latency import __main__ as vs_upscale_latency
 from benchmarks.vs_upscale_latency.running import PEER, version_of
 
 SHARES = {"latency": 0.45, "vs_upscale_latency": 0.7, "gather_convolution": 1.0}
-"""Benchmark to the share of the budget after which it begins no cell."""
+"""Per benchmark, the share of the budget after which it begins no further cell."""
 
 
 def prepare(given: argparse.Namespace) -> int:
@@ -40,7 +40,7 @@ def prepare(given: argparse.Namespace) -> int:
 
 
 def measure(given: argparse.Namespace) -> int:
-    """Carry the plans out, and measure."""
+    """Export the plans, and measure."""
     if not torch.cuda.is_available():
         print("error: there is no CUDA device here; carry the plans to a machine that has one", file=sys.stderr)
         return 2
@@ -48,7 +48,7 @@ def measure(given: argparse.Namespace) -> int:
 
 
 def _cells(given: argparse.Namespace) -> Iterator[list[str]]:
-    """What says which cell, for either benchmark."""
+    """The options that select a cell, for both benchmarks."""
     for batch, model, memory_format in itertools.product(given.batches, given.models, FORMATS):
         cell = ["--models", model, "--batches", batch, "--formats", memory_format, "--amounts", "0.5"]
         yield [*cell, "--image-size", given.image_size, "--plans", str(given.plans)]
@@ -71,7 +71,7 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _steps(given: argparse.Namespace, end: float) -> Iterator[tuple[str, str, Callable[[], int]]]:
-    """Benchmark, what to call a step of it, and what runs it; the last has the time until `end`."""
+    """Per step: its benchmark, its name, and the function that runs it. The last step has the time until `end`."""
     on_gpu = ["--device", "cuda", "--runs", "100", "--quick"]
     scripts = [*on_gpu, "--backends", "torchscript", "--copies", "1", "--no-verify"]
     for cell in _cells(given):
@@ -95,7 +95,7 @@ def _called(call: Callable[[], int]) -> int:
 
 @contextmanager
 def _deadline(seconds: float) -> Iterator[threading.Event]:
-    """Raise KeyboardInterrupt after so many seconds, so that benchmarks keep what they have; the event says so."""
+    """Raise KeyboardInterrupt after some seconds, so that benchmarks keep their rows. The event is set then."""
     expired = threading.Event()
 
     def interrupt(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Rows as they are measured: a line of JSON each, written at once, with what they were measured on."""
+"""Rows of measurements: one line of JSON each, written at once, with device, versions and commit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOG = "errors.log"
 
 @dataclass(frozen=True)
 class Records:
-    """Files of rows in a directory.
+    """The files with rows in a directory.
 
     Attributes
     ----------
@@ -31,11 +31,11 @@ class Records:
     facts: Mapping[str, Any]
 
     def add(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write rows behind those in ``NAME.jsonl``."""
+        """Append rows to ``NAME.jsonl``."""
         self._append(f"{name}.jsonl", "".join(json.dumps({**row, **self.facts}) + "\n" for row in rows))
 
     def log(self, title: str, text: str) -> None:
-        """Write a text behind those in the log."""
+        """Append a text to the log."""
         self._append(LOG, f"== {title}\n{text.rstrip()}\n")
 
     def _append(self, name: str, text: str) -> None:
@@ -45,7 +45,7 @@ class Records:
 
 
 def save_tables(directory: Path, out: Path) -> None:
-    """Cost tables in one file, ``tables.zip``, in place of an earlier one."""
+    """Write the cost tables to one file, ``tables.zip``. It replaces an earlier one."""
     out.mkdir(parents=True, exist_ok=True)
     partial = out / "tables.zip.partial"
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -1,6 +1,6 @@
-"""Steps with budgets: each runs in a process that is ended when its time is over; what became of it is noted at once.
+"""Steps with time budgets. Each runs in a process that is ended after its time; its outcome is written at once.
 
-A step that fails, hangs or takes its process with it (an error on a GPU does) costs no other step more than its time.
+A step may fail, hang, or kill its process (as an error on a GPU does). The other steps lose only its time.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from benchmarks.gpu.records import Records
 from benchmarks.gpu.settings import Setting
 
 GRACE = 5.0
-"""Seconds that a step may take beyond its budget before its process is ended, and that ending it may take."""
+"""Seconds that a step may exceed its budget before its process is ended, and seconds for ending it."""
 DONE, FAILED, EXPIRED, DIED, LEFT_OUT = "done", "failed", "out of time", "its process died", "left out"
 
 Clock = Callable[[], float]
 
 
 class Deadline:
-    """When a step should end."""
+    """The time at which a step should end."""
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         self._clock, self._end = clock, clock() + seconds
@@ -34,24 +34,24 @@ class Deadline:
         return self._end - self._clock()
 
     def share(self, part: float) -> Deadline:
-        """One after this part of what is left."""
+        """The deadline after this share of the remaining time."""
         return Deadline(self._clock, part * self.left)
 
 
 @dataclass(frozen=True)
 class Step:
-    """Something to measure.
+    """A step of the measurement.
 
     Attributes
     ----------
     name
-        What it is called.
+        Name of the step.
     call
-        Measures it; may return a line that says what came out.
+        The function that measures. It may return a line with the result.
     most
-        Seconds it may take.
+        Most seconds that it may take.
     least
-        Seconds without which it is not begun.
+        The step is not begun if fewer seconds than this are left.
     """
 
     name: str
@@ -62,16 +62,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a step.
+    """The outcome of a step.
 
     Attributes
     ----------
     kind
         `DONE`, `FAILED`, `EXPIRED`, `DIED` or `LEFT_OUT`.
     line
-        What came out, or what went wrong, in a line.
+        The result or the error, in one line.
     details
-        The traceback of what went wrong.
+        The traceback of the error.
     """
 
     kind: str
@@ -83,11 +83,11 @@ class Runner(Protocol):
     """Runs steps."""
 
     def run(self, step: Step, seconds: float) -> Outcome:
-        """Run one within so many seconds."""
+        """Run a step within some seconds."""
 
 
 def run_steps(steps: Sequence[Step], budget: float, runner: Runner, clock: Clock, records: Records) -> list[Outcome]:
-    """Run steps in this order as long as the budget lasts; a row for each.
+    """Run steps in this order as long as the budget lasts; write a row for each.
 
     Parameters
     ----------
@@ -96,9 +96,9 @@ def run_steps(steps: Sequence[Step], budget: float, runner: Runner, clock: Clock
     budget
         Seconds for everything.
     runner, clock
-        What runs them, and what tells the time.
+        The object that runs steps, and the function that returns the time.
     records
-        Where rows and tracebacks go.
+        The files for rows and tracebacks.
     """
     end, found = clock() + budget, []
     for step in steps:
@@ -119,7 +119,7 @@ def run_steps(steps: Sequence[Step], budget: float, runner: Runner, clock: Clock
 
 
 def outcome_of(step: Step, setting: Setting, seconds: float, clock: Clock) -> Outcome:
-    """Run a step right here; its errors become an outcome."""
+    """Run a step in this process. An error becomes its outcome."""
     try:
         return Outcome(DONE, step.call(setting, Deadline(clock, seconds)) or "")
     except (Exception, SystemExit) as error:  # a step may raise anything
@@ -128,7 +128,7 @@ def outcome_of(step: Step, setting: Setting, seconds: float, clock: Clock) -> Ou
 
 
 class Worker:
-    """Runs steps in a process of its own, one process for all as long as none of them breaks it."""
+    """Runs steps in a separate process. All steps share it, until a step breaks it."""
 
     def __init__(self, setting: Setting, grace: float = GRACE) -> None:
         self.setting, self.grace = setting, grace
@@ -136,7 +136,7 @@ class Worker:
         self._connection: Any = None
 
     def run(self, step: Step, seconds: float) -> Outcome:
-        """Run one; its process is ended if it is not done in time."""
+        """Run a step; its process is ended if the step is not done in time."""
         began = time.monotonic()
         if self._process is None:
             self._start()
@@ -156,7 +156,7 @@ class Worker:
         return outcome
 
     def close(self, patience: float = 2.0) -> None:
-        """End the process; it has so many seconds to do so by itself."""
+        """End the process; first it gets some seconds to end by itself."""
         if self._process is not None:
             self._connection.close()
             self._process.join(patience)
@@ -173,7 +173,7 @@ class Worker:
 
 
 def _serve(connection: Any) -> None:
-    """Run the steps that come, until none does."""
+    """Run all steps that arrive, until there are no more."""
     while True:
         try:
             step, setting, end = connection.recv()  # processes share the clock, and starting one takes time, too
@@ -186,7 +186,7 @@ def _serve(connection: Any) -> None:
 
 
 class FakeClock:
-    """Moves on by itself whenever somebody looks at it: with it, steps end without waiting."""
+    """A clock that advances whenever it is read, so that steps end without waiting."""
 
     def __init__(self, tick: float) -> None:
         self.now, self.tick = 0.0, tick
@@ -198,13 +198,13 @@ class FakeClock:
 
 
 class DryRun:
-    """Runs steps right here, by a fake clock, on which each takes at least a share of its budget."""
+    """Runs steps in this process with a fake clock, on which each takes at least a share of its budget."""
 
     def __init__(self, setting: Setting, clock: FakeClock, share: float) -> None:
         self.setting, self.clock, self.share = setting, clock, share
 
     def run(self, step: Step, seconds: float) -> Outcome:
-        """Run one."""
+        """Run a step."""
         began = self.clock.now
         outcome = outcome_of(step, self.setting, seconds, self.clock)
         self.clock.now = max(self.clock.now, began + self.share * seconds)

@@ -1,4 +1,4 @@
-"""Where and how carefully the steps measure: on a GPU, or on a CPU to see that they run."""
+"""Device and effort of the steps: on a GPU, or on a CPU as a test."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ SMALL = {
 
 @dataclass(frozen=True)
 class Setting:
-    """What all steps have in common.
+    """Settings for all steps.
 
     Attributes
     ----------
     out, tables
-        Directories: of what is measured, and of cost tables.
+        Directory for the results, and directory of cost tables.
     commit
-        Of the code.
+        Commit of the code.
     device, backend
         Where models run, and how.
     networks
-        What a name in a table stands for.
+        Per name in a table, the network.
     image, batch
-        Side of the images, and the largest batch that is measured whatever a step asks for; None for no limit.
+        Side of the images, and the largest batch that any step measures; None for no limit.
     runs, copies, time_limit
-        As of `upscale_opt.comparing.order_checks.check_orders`.
+        As in `upscale_opt.comparing.order_checks.check_orders`.
     effort
-        Of calibrations.
+        Effort of calibrations.
     side, channels
         The largest height, and the largest number of channels, of single layers; None for no limit.
     """
@@ -58,7 +58,7 @@ class Setting:
 
     @classmethod
     def dry(cls, out: Path, tables: Path, commit: str) -> Setting:
-        """One that needs no GPU and little time: small networks on a CPU, whose figures mean nothing."""
+        """Settings for a test without a GPU: small networks on a CPU. Their figures have no meaning."""
         return cls(
             *(out, tables, commit, "cpu", "eager", dict(SMALL)),
             image=32,
@@ -71,5 +71,5 @@ class Setting:
         )
 
     def batch_of(self, wanted: int) -> int:
-        """The batch that is measured where a step asks for this one."""
+        """The batch size that is measured if a step asks for this one."""
         return wanted if self.batch is None else min(wanted, self.batch)

@@ -1,7 +1,7 @@
-"""What a stored width costs: convolutions by their number of outputs, and elementwise work by its number of channels.
+"""The cost of a stored width: convolutions by number of outputs, elementwise operators by number of channels.
 
-Exports store what somebody keeps, 497 channels of 512, say. These figures say what such a width costs those that
-compute it and those that work on it entry by entry, and so which widths are worth storing.
+An export stores the channels that some consumer keeps, for example 497 of 512. These figures show what such a width
+costs its producer and the elementwise operators on it, and so which widths are worth storing.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Work:
     Attributes
     ----------
     network
-        Where it is from.
+        Name of the network.
     kind
         ``convolution``, `DEPTHWISE`, `ADDITION` or `NORMALISATION`.
     inputs
-        Channels that it reads, of a convolution; of others they are the width.
+        Channels that a convolution reads. For other operators they are the width.
     width
         Channels that it computes in the unpruned network.
     kernel, side
@@ -79,7 +79,7 @@ WORKS = (
 
 
 def widths_of(width: int) -> list[int]:
-    """The widths that are timed: coarse ones from the half on, multiples of 8 near the end, and all of the last 15.
+    """The timed widths: coarse steps from one half on, multiples of 8 near the end, and all of the last 15.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def widths_of(width: int) -> list[int]:
 
 
 def measure_widths(dtype: str, setting: Setting, deadline: Deadline) -> str:
-    """Time every work at its widths, a row for each; works for which there is no time are said."""
+    """Time every operator at its widths; a row for each. The returned line says how many there was time for."""
     records = Records(setting.out, facts_of(setting.device, setting.commit))
     device = torch.device(setting.device)
     settle(dtype, device)
@@ -108,7 +108,7 @@ def measure_widths(dtype: str, setting: Setting, deadline: Deadline) -> str:
 
 
 def _limited(work: Work, setting: Setting) -> Work:
-    """The same, not larger than the setting allows."""
+    """The same operators, reduced to the largest size of the settings."""
     most = setting.channels or work.width
     width = min(work.width, most)
     side = min(work.side, setting.side or work.side)
@@ -116,7 +116,7 @@ def _limited(work: Work, setting: Setting) -> Work:
 
 
 def _rows(work: Work, dtype: str, setting: Setting, device: torch.device) -> list[dict[str, Any]]:
-    """Of one work, its widths measured in turn."""
+    """The rows of one operator, its widths measured in turn."""
     own_dtype = settle(dtype, device)
     batch, memory_format = setting.batch_of(64), "channels_last"
     widths = widths_of(work.width)
@@ -185,7 +185,7 @@ class _Addition(nn.Module):
 
 
 def operator(work: Work, width: int) -> nn.Module:
-    """The module of a work at a width."""
+    """The module of an operator at a width."""
     if work.kind == ADDITION:
         return _Addition()
     if work.kind == NORMALISATION:

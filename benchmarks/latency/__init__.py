@@ -1,1 +1,1 @@
-"""How fast exports are: unpruned, baseline, greedy, exact, and the floor that no order can beat."""
+"""Latency of exports: unpruned, baseline, greedy, exact, and the floor."""

@@ -1,14 +1,14 @@
 """Latency of exports, as ratios to the floor: unpruned, baseline, greedy, exact (copies), exact (latency).
 
-Cells that ``results/latency.csv`` has are not measured again, so an interrupted run goes on where it was. Cost tables
-are measured where they are missing. ``results/latency.md`` sums up all cells so far; what is printed, those asked for.
-Exit code 0, 2 for bad input, 130 if interrupted.
+Cells in ``results/latency.csv`` are not measured again, so an interrupted command continues where it stopped. Missing
+cost tables are measured. ``results/latency.md`` sums up all cells so far; the command prints the requested cells. Exit
+code 0, 2 for bad input, 130 if interrupted.
 
     python -m benchmarks.latency --models resnet50 --batches 1 8
 
-In two steps, for a machine without OR-Tools: ``--plans DIR --plan-only`` writes the plans here, with analytic costs of
-a GPU; there, ``--plans DIR --device cuda`` carries them out, reading every access in the way that is cheapest by tables
-measured there.
+For a GPU machine without OR-Tools there are two steps. Here, ``--plans DIR --plan-only`` writes the plans, with
+analytic costs of a GPU. There, ``--plans DIR --device cuda`` exports them. Every access is read in the way that is
+cheapest by tables measured there.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ COLUMNS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what is missing; write CSV and Markdown of all cells, print the Markdown of those asked for."""
+    """Measure the missing cells; write CSV and Markdown of all cells; print the Markdown of the requested cells."""
     arguments = sys.argv[1:] if arguments is None else arguments
     given = _parser().parse_args(arguments)
     if given.threads:
@@ -97,7 +97,7 @@ def _measured(cell: Cell, given: argparse.Namespace) -> list[Row]:
 
 
 def _on_cpu(cell: Cell) -> Cell:
-    """The same cell, to be planned on a machine that lacks its device."""
+    """The same cell, for planning on a machine without its device."""
     values = {name: getattr(cell, name) for name in KEY}
     return Cell(**{**values, "device": "cpu"})
 
@@ -116,7 +116,7 @@ def _write_plans(subject: Subject, directory: Path, time_limit: float) -> None:
 
 
 def _read_plans(subject: Subject, directory: Path, tables: CostTables) -> dict[str, Plan]:
-    """The plans of a cell; all but those that say how to read are read in the cheapest ways of the tables."""
+    """The plans of a cell. A plan without its own readings is read in the cheapest ways of the tables."""
     costs = subject.costs(tables)
     problems = extract(subject.graph, subject.masks, costs=costs)
     measured = tables_of(subject.masked, costs)

@@ -1,4 +1,4 @@
-"""What is measured: one masked network at one batch size and memory format, and its variants."""
+"""The cells to measure: one masked network at one batch size and memory format, and its variants."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class Cell:
     image
         Height and width.
     batch, format, device, backend
-        Of the input, and how the models run.
+        Batch size and memory format of the input; device and backend of the models.
     dtype
-        What they compute in (`upscale_opt.models.precisions`).
+        Precision of the models (`upscale_opt.models.precisions`).
     """
 
     model: str
@@ -70,11 +70,11 @@ class Cell:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """As it is in the file."""
+        """The values of all fields, as text in the file."""
         return tuple(str(value) for value in asdict(self).values())
 
     def plan_path(self, directory: Path, variant: str) -> Path:
-        """Where the plan of a variant is."""
+        """The file of a variant's plan."""
         named = variant if self.dtype == FLOAT32 else f"{variant}-{self.dtype}"
         return plan_path(directory, self.model, self.amount, self.seed, self.image, self.batch, self.format, named)
 
@@ -83,12 +83,12 @@ KEY = tuple(Cell.__dataclass_fields__)
 
 
 def read_cells(path: Path) -> list[dict[str, Any]]:
-    """The rows of a CSV file with the columns `KEY`; those of before there was a dtype are of float32, on a CPU."""
+    """The rows of a CSV file with the columns `KEY`. Old rows without a dtype are of float32, on a CPU."""
     return [{"dtype": FLOAT32, **row} for row in read_rows(path)]
 
 
 def with_dtype_shown(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows for a page: where the dtype is not float32 it stands beside the backend, so that both are told apart.
+    """Rows for a page: a dtype other than float32 is shown beside the backend, to distinguish the rows.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def with_dtype_shown(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def plan_path(
     directory: Path, model: str, amount: str, seed: int, image: int, batch: int, memory_format: str, variant: str
 ) -> Path:
-    """Where ``--plan-only`` puts the plan of a variant: the same for all devices and backends."""
+    """The file to which ``--plan-only`` writes the plan of a variant: the same for all devices and backends."""
     parts = (model, amount, seed, image, batch, memory_format, variant)
     return directory / (re.sub(r"[^\w.-]+", "-", "-".join(map(str, parts))) + ".json")
 
@@ -136,7 +136,7 @@ class Subject:
         self.masks = self.masked.masks
 
     def calibrated(self, directory: Any = None, effort: Effort | None = None) -> CostTables:
-        """Cost tables for this cell, measured where they are missing."""
+        """Cost tables for this cell; missing ones are measured."""
         return calibrate(
             self.masked,
             (self.x,),
@@ -157,7 +157,7 @@ class Subject:
 
 
 def add_cell_options(parser: argparse.ArgumentParser, *, models: Sequence[str], amounts: Sequence[str]) -> None:
-    """The options that say which cells are measured, and how; the sequences are what is measured by default."""
+    """The options that select cells, and how they are measured. The sequences are the defaults."""
     parser.add_argument("--models", nargs="+", default=models)
     parser.add_argument("--amounts", nargs="+", default=amounts)
     parser.add_argument("--batches", nargs="+", type=int, help="[1 8 on a CPU, 1 8 64 on a GPU]")
@@ -175,7 +175,7 @@ def add_cell_options(parser: argparse.ArgumentParser, *, models: Sequence[str], 
 
 
 def cells_of(given: argparse.Namespace) -> list[Cell]:
-    """The cells that these options ask for."""
+    """The cells that these options select."""
     batches = given.batches or DEFAULT_BATCHES[given.device.partition(":")[0]]
     return [
         Cell(model, amount, given.seed, given.image_size, batch, memory_format, given.device, backend, dtype)

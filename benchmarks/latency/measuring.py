@@ -1,4 +1,4 @@
-"""Measures a cell: all variants in turn, in one process. Needs plans, but no solver."""
+"""Measures a cell: all variants in turn, in one process. It needs plans, but no solver."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ def measure(
     subject
         The masked network.
     plans
-        Variant to plan; the baseline, the unpruned model and the floor are added.
+        Per variant, its plan. The baseline, the unpruned model and the floor are added.
     runs, copies
-        Rounds; every copy of every variant is timed once in each, and of the floor there are twice as many
-        (`upscale_opt.latency.copies`).
+        Number of rounds, and of copies per variant. Every copy is timed once in each round. The floor has twice as many
+        copies (`upscale_opt.latency.copies`).
     verify
         Check every export in float64.
     kernels
-        What computes the floor's consumers fastest (`upscale_opt.latency.readings.fastest_kernels`).
+        The fastest kernels of the floor's consumers (`upscale_opt.latency.readings.fastest_kernels`).
 
     Returns
     -------
     list
-        With the median and the distance between the quartiles in milliseconds, the ratio to the floor's median (median
-        and quartiles over rounds and copies, less what slowed a whole round down), and the share of the processors'
-        time that the host took meanwhile.
+        Each row has the median and the distance between the quartiles in milliseconds, and the ratio to the floor's
+        median. The ratio has median and quartiles over rounds and copies, without the part that slows down a whole
+        round. It also has the share of the processors' time that the host took meanwhile.
     """
     cell, given = subject.cell, (subject.model, subject.x)
     plans = {"baseline": baseline_plan(subject.problems, subject.masks), **plans}
@@ -76,7 +76,7 @@ def measure(
 
 
 def figures(own: Profile, steady: np.ndarray, floor: np.ndarray) -> Row:
-    """What is told of one variant: of its figures, and of the same and the floor's without drift."""
+    """The row of one variant, from its figures, and from its figures and the floor's without drift."""
     low, middle, high = np.percentile(steady / np.median(floor), (25, 50, 75))
     return {
         "median_ms": f"{1e3 * own.median:.4g}",

@@ -10,14 +10,14 @@ from upscale_opt.latency.readings import cheapest_readings, tables_of
 
 
 def plans_of(subject: Subject, costs: MeasuredCosts, *, time_limit: float) -> dict[str, Plan]:
-    """Variant to plan, for those that have orders of their own.
+    """Per variant, its plan; only for variants with their own orders.
 
     Parameters
     ----------
     subject
         The masked network.
     costs
-        Measured, as far as they are.
+        The costs; measured ones if there are any.
     time_limit
         Seconds per segment and solver.
     """

@@ -1,4 +1,4 @@
-"""The Markdown page: how to read it, the question of each claim with its answer, and every cell."""
+"""The Markdown page: how to read it, a summary per question, and every cell."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RATIOS = (
     ("greedy", "unpruned"),
     ("exact latency", "unpruned"),
 )
-"""Pairs of variants: how many times as long as the second the first takes is summed up."""
+"""Pairs of variants. The page sums up how many times as long as the second the first takes."""
 GROUPED = {
     "device and backend": ("device", "backend"),
     "network and batch size": ("model", "batch", "device", "backend"),
@@ -24,9 +24,9 @@ GROUPED = {
     "amount and batch size": ("amount", "batch", "device", "backend"),
     "memory format": ("format", "device", "backend"),
 }
-"""Columns by whose values the cells are summed up, in a table each."""
+"""Columns by whose values the cells are summed up; a table for each."""
 NUMBERS = ("amount", "batch")
-"""Columns that are sorted by size; the others stay in the order in which their values come."""
+"""Columns that are sorted by number. The values of other columns stay in the order of the rows."""
 VERDICTS = ("faster", "tie", "slower")
 
 
@@ -36,7 +36,7 @@ def page(rows: Sequence[Row]) -> str:
     Parameters
     ----------
     rows
-        Of all cells measured so far, at least one.
+        The rows of all cells measured so far, at least one.
     """
     rows = with_dtype_shown(rows)
     cells = by_cell(rows)
@@ -77,7 +77,7 @@ def by_cell(rows: Sequence[Row]) -> list[dict[str, Row]]:
 
 
 def verdict(cell: dict[str, Row]) -> str:
-    """Whether exact latency is faster or slower than greedy beyond the noise: if their quartiles do not overlap."""
+    """Whether exact latency is faster or slower than greedy: only if their quartiles do not overlap."""
     greedy, exact = (cell[name] for name in COMPARED)
     if float(exact["to_floor_high"]) < float(greedy["to_floor_low"]):
         return "faster"

@@ -1,1 +1,1 @@
-"""How `problems/library/` is made, and its best-known solutions improved: ``python -m benchmarks.library``."""
+"""Makes `problems/library/` and improves its best-known solutions: ``python -m benchmarks.library``."""

@@ -1,6 +1,6 @@
-"""Building the library: every candidate whose content is new, as a file, and the index of them all.
+"""Builds the library: a file for every candidate whose content is new, and the index of all instances.
 
-Solutions of instances that stay are kept; those of instances that changed or went are removed with them.
+Solutions of unchanged instances are kept. Solutions of changed or removed instances are removed.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def build(
 ) -> int:
     """Write all instances and the index; returns the number of instances.
 
-    The index is written last: an interrupted build leaves the old one, which may list instances that changed.
+    The index is written last. An interrupted build leaves the old index, which may list instances that have changed.
 
     Parameters
     ----------
     collection
-        Where to.
+        The collection to write.
     models
         Names of torchvision networks.
     digits
@@ -70,7 +70,7 @@ def _candidates(models: tuple[str, ...], digits: tuple[str, ...], grouped: tuple
     shapes: set[object] = set()
     for name in tqdm(models, desc="networks", unit="network"):
         yield from torchvision_candidates(name, shapes)
-    shapes = set()  # weights are trained, so that a known shape is no reason to leave a segment out
+    shapes = set()  # weights are trained, so segments of a known shape are kept too
     for name in tqdm(digits, desc="training", unit="network"):
         yield from digits_candidates(name, shapes)
     shapes = set()
@@ -79,7 +79,7 @@ def _candidates(models: tuple[str, ...], digits: tuple[str, ...], grouped: tuple
 
 
 def _remove_stale(collection: Collection, entries: dict[str, Entry]) -> None:
-    """Remove files of instances that are no more, and solutions of those whose content changed."""
+    """Remove files of instances that no longer exist, and solutions of instances whose content has changed."""
     try:
         before = collection.entries
     except ProblemError:

@@ -13,12 +13,12 @@ from problems.generators import with_tables
 from problems.signatures import content_hash, signature_form
 
 GRID_POINTS = 12
-"""Points of the grids of cost tables: enough for their shape, few enough for DenseNet's files."""
+"""Grid points of cost tables: enough for the shape of a curve, and few enough for the size of DenseNet's files."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a problem comes from; the fields are those of `problems.collection.Entry`."""
+    """The origin of a problem; the fields are those of `problems.collection.Entry`."""
 
     family: str
     source: str
@@ -37,12 +37,12 @@ class Candidate:
 
     @classmethod
     def of(cls, problem: Problem, name: str, origin: Origin) -> Candidate:
-        """The candidate of a problem, brought into signature form and given its name in the library."""
+        """The candidate of a problem, in signature form and with its name in the library."""
         return cls(dataclasses.replace(signature_form(problem), name=name), origin)
 
     @property
     def entry(self) -> Entry:
-        """Its line in the index."""
+        """The entry of the candidate in the index."""
         problem = self.problem
         return Entry(
             name=problem.name,
@@ -65,13 +65,13 @@ def timed(candidate: Candidate, *, concave: bool) -> Candidate:
 
 
 def shape(problem: Problem) -> tuple[object, ...]:
-    """What the network decides about a segment: everything but the kept channels and the names."""
+    """The shape of a segment: everything that depends on the network only, without kept channels and names."""
     blocks = tuple((block.size, block.pinned, block.removable) for block in problem.blocks)
     return blocks, tuple((access.blocks, access.channel_size) for access in problem.accesses)
 
 
 def short_names(segments: Iterable[str]) -> dict[str, str]:
-    """File-safe names of segments: the shortest dotted prefix that no other of them shares, dots as hyphens.
+    """File-safe names of segments: the shortest dotted prefix that no other segment shares, with hyphens for dots.
 
     Examples
     --------

@@ -20,10 +20,10 @@ PLANTED = ((16, 8), (32, 12), (64, 16), (128, 24), (256, 40))
 """Channels and accesses."""
 
 OUTLIERS = ((32, 10, 1), (32, 10, 2), (32, 10, 4), (64, 16, 2), (64, 16, 4), (64, 16, 8), (128, 24, 4), (128, 24, 8))
-"""Channels, accesses, and channels that fit nobody's interval."""
+"""Channels, accesses, and channels that are outside the intervals."""
 
 SQUARE = {8: 3, 10: 3, 13: 10, 16: 10, 20: 10, 24: 5, 32: 5}
-"""Size of the square matrix to number of seeds; one half of the entries are ones."""
+"""Per size of the square matrix, the number of seeds. Half of the entries are ones."""
 
 SPARSE = ((20, 40, 0.1), (40, 40, 0.05), (40, 40, 0.1), (50, 100, 0.02), (50, 100, 0.05), (100, 100, 0.02))
 """Accesses, channels, and share of ones: for the objective `runs`."""
@@ -54,7 +54,7 @@ def classical_candidates() -> Iterator[Candidate]:
 
 
 def grouped_masks_with_tables(num_groups: int, group_size: int, num_accesses: int, *, seed: int) -> Problem:
-    """Others than the groups without tables: concave costs if the seed is even, floors and steps if it is odd."""
+    """The instances with tables: concave costs if the seed is even, least launch times and steps if it is odd."""
     problem = grouped_masks(num_groups, group_size, num_accesses, seed=100 + seed)
     return with_tables(problem, concave=seed % 2 == 0, seed=seed)
 

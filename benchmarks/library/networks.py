@@ -1,7 +1,7 @@
 """Instances from networks: torchvision's with random weights, and the small ones that `benchmarks.digits` trains.
 
-Every segment in which two accesses keep different channels is a candidate, unless an earlier segment has the same
-shape: then it differs in nothing but the draw.
+Every segment in which two accesses keep different channels is a candidate. If an earlier segment has the same shape, it
+is left out, because it differs only in the random masks.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MODELS = (
     *("resnet34", "resnet152", "mnasnet0_5", "efficientnet_b1", "efficientnet_b2", "efficientnet_b4"),
     *("regnet_x_800mf", "regnet_y_400mf"),
 )
-"""Networks that are there in all mask families and amounts, at least one size of every architecture."""
+"""Networks with all mask families and amounts: at least one size of every architecture."""
 
 LARGER = (
     *("densenet161", "densenet169", "densenet201"),
@@ -44,18 +44,18 @@ LARGER = (
     *("regnet_x_3_2gf", "regnet_x_8gf", "regnet_x_16gf", "regnet_x_32gf"),
     *("regnet_y_1_6gf", "regnet_y_8gf", "regnet_y_16gf", "regnet_y_32gf"),
 )
-"""Further sizes, with `LARGER_AMOUNTS` and `LARGER_CORRELATIONS` only; in full they would be 1100 instances more."""
+"""Further sizes, with `LARGER_AMOUNTS` and `LARGER_CORRELATIONS` only. All of them would be 1100 more instances."""
 
 GROUPED = ("resnext50_32x4d", "regnet_x_400mf", "regnet_y_400mf")
-"""Networks whose grouped convolutions make bundles: their segments are there even if a single access reads them."""
+"""Networks whose grouped convolutions make bundles. Their segments are included even if only one access reads them."""
 
 GROUPED_AMOUNTS = ("0.50", "0.75")
 
 CONCAVE = ("l2-0.50", "corr-0.70-0.50", "trained-0.50")
-"""Directories whose instances are stored with concave cost tables, too."""
+"""Directories whose instances are also stored with concave cost tables."""
 
 STEPS = ("l2-0.50",)
-"""Directories whose instances are stored with cost tables that have floors and steps, too."""
+"""Directories whose instances are also stored with cost tables that have least launch times and steps."""
 
 
 def torchvision_candidates(name: str, shapes: set[object]) -> Iterator[Candidate]:
@@ -64,9 +64,9 @@ def torchvision_candidates(name: str, shapes: set[object]) -> Iterator[Candidate
     Parameters
     ----------
     name
-        Of the network.
+        Name of the network.
     shapes
-        Shapes of segments there are already; those of the network are added.
+        Shapes of earlier segments. Those of the network are added.
     """
     graph = traced(load_model(ModelReference(name, seed=SEED)), 299 if name == "inception_v3" else 224)
     segments = new_segments(graph, shapes)
@@ -80,7 +80,7 @@ def torchvision_candidates(name: str, shapes: set[object]) -> Iterator[Candidate
 def grouped_candidates(name: str, shapes: set[object]) -> Iterator[Candidate]:
     """The candidates of one torchvision network whose groups may change places, in the family `grouped`.
 
-    One access is enough: which groups stand at the ends of what it reads makes a difference. Parameters as above.
+    One access is enough, because its cost depends on which groups are at the ends of its input. Parameters as above.
     """
     graph = traced(load_model(ModelReference(name, seed=SEED)), 224)
     segments = new_segments(graph, shapes, bundles=True)
@@ -89,7 +89,7 @@ def grouped_candidates(name: str, shapes: set[object]) -> Iterator[Candidate]:
 
 
 def digits_candidates(name: str, shapes: set[object]) -> Iterator[Candidate]:
-    """The candidates of one of the networks of `benchmarks.digits`, which is trained first; parameters as above."""
+    """The candidates of one of the networks of `benchmarks.digits`. It is trained first. Parameters as above."""
     network = trained(name, seed=SEED)
     graph = traced(network.model, 8, channels=1)
     source = f"benchmarks.digits.{NETWORKS[name].__name__}, test accuracy {network.accuracy:.3f}"
@@ -109,9 +109,9 @@ def new_segments(graph: Graph, shapes: set[object], *, bundles: bool = False) ->
     graph
         The traced network.
     shapes
-        Shapes there are already, of segments that are left out; the new ones are added.
+        Shapes of earlier segments; segments with these shapes are left out. New shapes are added.
     bundles
-        Those with bundles instead, whatever their number of accesses.
+        Take the segments with bundles instead, with any number of accesses.
     """
     segments = {
         name: problem
@@ -138,8 +138,8 @@ def graph_candidates(
 ) -> Iterator[Candidate]:
     """The candidates of a traced network in one mask family.
 
-    Two accesses of one block have a perfect order whatever they keep. Such segments are taken once, with the masks of
-    the weights and without cost tables.
+    Two accesses of one block can always both be views. Such segments are included once, with the masks of the weights
+    and without cost tables.
 
     Parameters
     ----------
@@ -148,13 +148,13 @@ def graph_candidates(
     segments
         Names of segments, and their names in the library.
     origin
-        Of the candidates, but for amount and segment; its family names the directories.
+        Origin of the candidates, without amount and segment. Its family names the directories.
     amounts
         Shares of channels to remove.
     correlation
-        Between the scores of the consumers of one block; None for the L2 norms of the weights.
+        Correlation of the scores of the consumers of one block; None: the L2 norms of the weights are the scores.
     bundles
-        The segments have units that may change places, so that accesses need not differ.
+        The segments have units that may change places. Then their accesses need not differ.
     """
     for amount in amounts:
         if correlation is None:
@@ -184,10 +184,10 @@ def correlated_masks(
 ) -> dict[str, np.ndarray]:
     """Masks from scores that the consumers of one block partly share.
 
-    The score of a channel for a consumer is ``sqrt(correlation) * shared + sqrt(1 - correlation) * own``, both normal;
-    `shared` belongs to the channel of the block, `own` to the consumer too. The lowest scores are removed, in exactly
-    the number and of exactly the consumers that `upscale_opt.l2_masks` has. Scores do not depend on the amount, so
-    that a smaller amount removes a subset.
+    The score of a channel for a consumer is ``sqrt(correlation) * shared + sqrt(1 - correlation) * own``. Both parts
+    are normal. `shared` depends on the channel of the block, `own` also on the consumer. The channels with the lowest
+    scores are removed: as many, and for the same consumers, as by `upscale_opt.l2_masks`. Scores do not depend on the
+    amount, so a smaller amount removes a subset.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def correlated_masks(
     correlation
         Between 0 and 1.
     seed
-        Of the scores.
+        Seed of the scores.
     """
     rng = np.random.default_rng(seed)
     shared = [rng.standard_normal(block.size) for block in graph.blocks]

@@ -1,9 +1,10 @@
-"""Deriving the library's bounds again: after a mend in a solver, what it proved before is worth nothing.
+"""Proves the library's bounds again. This is needed after a bug fix in a solver, because old bounds may be wrong.
 
-A solution says which version made it. `rederive` takes those of other versions than this one, keeps their orders (their
-values are computed again) and nothing of their bounds, and solves. A bound that is reached again replaces the old one.
-One that is not reached stays as it was, with its old version, and is counted: a later run tries it with more time, or
-takes the weaker bound. Every file is written in one step after each job, so an interrupted run goes on where it was.
+A solution states the version that made it. `rederive` takes the solutions of other versions and solves their instances
+again. It keeps their orders (values are computed again), but does not use their bounds. A bound that is reached again
+replaces the old one. A bound that is not reached stays, with its old version, and is counted. A later call can try it
+with more time, or accept the weaker bound. Every file is written in one step after each job, so an interrupted command
+continues where it stopped.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def rederive(
     collection
         The library.
     solvers
-        Names, tried in this order until one reaches the bound there was.
+        Names, tried in this order until one reaches the old bound.
     time_limit
         Seconds per solve.
     seed
@@ -55,13 +56,13 @@ def rederive(
     Returns
     -------
     Counter
-        How many bounds are ``derived again``, ``better``, ``weaker`` (written) and ``not reached`` (left as they were),
-        and how many orders are ``better value``; of the jobs done if Ctrl-C ended the run (``interrupted``).
+        Numbers of bounds that are ``derived again``, ``better``, ``weaker`` (written) and ``not reached`` (unchanged),
+        and number of orders with a ``better value``. After Ctrl-C (``interrupted``) they count the finished jobs.
 
     Raises
     ------
     ProblemError
-        If a file is wrong, or a solver contradicts itself or an order that is known; the message names the instance.
+        If a file is wrong, or a solver contradicts itself or a known order. The message names the instance.
     """
     counts: Counter[str] = Counter()
     todo = [
@@ -94,7 +95,7 @@ def _solved(
     seed: int,
     counts: Counter[str],
 ) -> Solution:
-    """The order there was, or a better one, with the bound that the solvers prove now."""
+    """The old order or a better one, with the bound that the solvers prove now."""
     found = dataclasses.replace(old, bound=None, bound_solver=None)
     for solver in solvers:
         if found.bound is not None and _reaches(found, old):
@@ -116,7 +117,7 @@ def _keep(
     *,
     accept_weaker: bool,
 ) -> str:
-    """Write what was derived, if it is as good as the old bound; says what came of it in the words of `rederive`."""
+    """Write the new bound if it is as good as the old one. Returns the outcome in the words of `rederive`."""
     # Read again: another process may have improved the same file meanwhile.
     everything = collection.solutions(name, problem)
     traffic = everything.get("traffic")
@@ -134,5 +135,5 @@ def _keep(
 
 
 def _reaches(found: Solution, old: Solution) -> bool:
-    """Whether a bound is as good as the old one; an old one above a value found since was wrong."""
+    """Whether a bound is as good as the old one. An old bound above a known value was wrong."""
     return old.bound is None or (found.bound is not None and found.bound >= min(old.bound, found.value))

@@ -1,7 +1,7 @@
-"""Improving the best-known solutions: a better order or a better bound replaces what is there, nothing else does.
+"""Improves the best-known solutions: only a better order or a better bound replaces the old one.
 
-Every file is written in one step after each solve, so an interrupted run loses one solve and a new one goes on:
-what nobody has solved comes first, then what is not proven, the widest gap first.
+Every file is written in one step after each solve, so an interrupted command loses one solve only. Unsolved instances
+come first, then instances without a proof, those with the largest gap first.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Known = TypeVar("Known", Solution, Solution | None)
 
 @dataclass(frozen=True)
 class Job:
-    """One objective of one instance, and how urgent it is: the gap, or 2 where nothing is known."""
+    """One objective of one instance, and its urgency: the gap, or 2 if nothing is known."""
 
     name: str
     objective: str
@@ -44,14 +44,14 @@ def update(
     objectives: Sequence[str] | None = None,
     missing: bool = False,
 ) -> Counter[str]:
-    """Solve what is not proven yet, and keep what is better.
+    """Solve the instances without a proof, and keep better orders and bounds.
 
     Parameters
     ----------
     collection
         The library.
     solvers
-        Names, tried in this order until one has a proof; each starts from the best order known.
+        Names, tried in this order until one has a proof. Each starts from the best known order.
     time_limit
         Seconds per solve.
     seed
@@ -61,18 +61,18 @@ def update(
     objectives
         Only these. Default: all that apply.
     missing
-        Only what nobody has solved yet.
+        Only instances without a solution.
 
     Returns
     -------
     Counter
-        How many jobs are ``jobs``, ``new``, ``better value``, ``better bound``, ``proven``, and how many solves a
-        solver ``refused``; of the jobs done if Ctrl-C ended the run.
+        Numbers of all ``jobs``, and of those that are ``new``, ``better value``, ``better bound`` and ``proven``; and
+        number of solves that a solver ``refused``. After Ctrl-C they count the finished jobs.
 
     Raises
     ------
     ProblemError
-        If a file is wrong, or a solver contradicts itself or what is known; the message names the instance.
+        If a file is wrong, or a solver contradicts itself or a known solution. The message names the instance.
     """
     counts: Counter[str] = Counter()
     todo = jobs(collection, only=only, objectives=objectives, missing=missing)
@@ -89,7 +89,7 @@ def update(
 def jobs(
     collection: Collection, *, only: str = "*", objectives: Sequence[str] | None = None, missing: bool = False
 ) -> list[Job]:
-    """What is not proven, the most urgent first; parameters as of `update`."""
+    """The jobs without a proof, the most urgent first; parameters as in `update`."""
     found: list[Job] = []
     for name in fnmatch.filter(collection.names(), only):
         known = collection.solutions(name) if collection.solutions_path(name).exists() else {}
@@ -105,7 +105,7 @@ def jobs(
 
 
 def _improve(collection: Collection, job: Job, solvers: Sequence[str], *, time_limit: float, seed: int) -> Counter[str]:
-    """Run the solvers on one job and write what they improve; the counts of `update`."""
+    """Run the solvers on one job and write improvements. Returns the counts of `update`."""
     problem = collection.load(job.name)
     everything = collection.solutions(job.name, problem)
     before, counts = everything.get(job.objective), Counter({"jobs": 1})
@@ -151,12 +151,12 @@ def improved(
     seed: int,
     counts: Counter[str],
 ) -> Solution | Known:
-    """What is known, joined with what a solver finds from there; what it refuses is counted as ``refused``.
+    """The known solution, merged with what a solver finds from there. A refused problem is counted as ``refused``.
 
     Raises
     ------
     ProblemError
-        If the solver contradicts itself or what is known; the message starts with `where`.
+        If the solver contradicts itself or a known solution. The message starts with `where`.
     """
     hint = None if known is None else known.order
     try:
@@ -174,7 +174,7 @@ def improved(
 
 
 def _best_start(problem: Problem, objective: str, everything: Mapping[str, Solution]) -> Solution | None:
-    """The solution known for the objective, or with the order or bound of another objective where that is better."""
+    """The known solution of the objective. If the order or bound of another objective is better, it is used."""
     known = everything.get(objective)
     for other in everything.values():
         value = evaluate(problem, other.order, objective).value
@@ -184,12 +184,12 @@ def _best_start(problem: Problem, objective: str, everything: Mapping[str, Solut
     traffic = everything.get("traffic")
     if objective != "span" or known is None or traffic is None or traffic.bound is None:
         return known
-    # An order's traffic is at most its span: reads cost the same, and there are copies besides.
+    # An order's traffic is at most its span: over-reads cost the same, and copies are possible too.
     return known.joined(dataclasses.replace(traffic, order=known.order, value=known.value))
 
 
 def _solution(result: Result) -> Solution:
-    """What a solver found, as a solution of today."""
+    """A solver's result as a solution with today's date."""
     proven_by = None if result.bound is None else result.solver
     today = datetime.date.today().isoformat()
     order = result.order

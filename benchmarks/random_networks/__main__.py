@@ -4,7 +4,7 @@
     python -m benchmarks.random_networks --seeds 20000:40000 --jobs 2
     python -m benchmarks.random_networks --seeds 123 --show
 
-Exit code 1 if any network is wrong, 130 if interrupted (the message says how far it got; go on from there).
+Exit code 1 if any network is wrong, 130 if interrupted (the message says how to continue).
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def show(seed: int, without: tuple[str, ...] = ()) -> int:
-    """Print a network, shortened if it is wrong, and what is wrong; 1 if it is."""
+    """Print a network and its errors; a wrong network is shortened first. Returns 1 if it is wrong."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program, outcome = random_network(seed, without=without), outcome_of(seed, without)

@@ -1,7 +1,7 @@
-"""Writing a random program statement by statement; every statement is run at once, on real tensors.
+"""Writes a random program statement by statement. Every statement is executed at once, on real tensors.
 
-Operators (`benchmarks.random_networks.operators`) ask the `Builder` for operands and modules and hand it
-expressions. What does not apply raises `Inapplicable` and leaves no trace.
+The operators (in this folder) get operands and modules from the `Builder`, and give it expressions. An operator that
+cannot be applied raises `Inapplicable`; the program does not change then.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ MAX_ELEMENTS, MAX_DIMS, MAX_VALUE = 6000, 6, 1e4
 CHANNELS = (4, 8, 6, 12, 3, 5, 2, 1)
 
 REFUSALS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError)
-"""What PyTorch raises where a statement does not suit its operands."""
+"""The errors of PyTorch for a statement that does not fit its operands."""
 
 
 class Inapplicable(Exception):
-    """The operator does not apply to what there is."""
+    """The operator cannot be applied to the existing tensors."""
 
 
 class Value(str):
@@ -35,7 +35,7 @@ class Value(str):
     shape: tuple[int, ...]
 
     def __new__(cls, name: str, shape: Sequence[int]) -> Value:
-        """A name that knows its shape."""
+        """A name with its shape."""
         value = super().__new__(cls, name)
         value.shape = tuple(shape)
         return value
@@ -47,12 +47,12 @@ class Value(str):
 
 
 class Builder:
-    """A program in the making.
+    """A program that is being written.
 
     Parameters
     ----------
     source
-        Where every decision comes from; 0 is the simplest answer, so that shrinking leads to simple networks.
+        Source of all random decisions. 0 is the simplest answer, so shrinking leads to simple networks.
     """
 
     def __init__(self, source: random.Random) -> None:
@@ -70,7 +70,7 @@ class Builder:
         self._count = 0
 
     def chance(self, share: float) -> bool:
-        """True in a share of cases."""
+        """True with the given probability."""
         return self.source.randint(0, 999) >= 1000 - round(1000 * share)
 
     def pick(self, options: Sequence[T]) -> T:
@@ -82,7 +82,7 @@ class Builder:
         return self.source.randint(low, high)
 
     def add_input(self, name: str, shape: tuple[int, ...], high: int | None = None) -> None:
-        """A further argument of ``forward``."""
+        """Add an argument to ``forward``."""
         given = Input(name, (self.batch, *shape), high)
         self.inputs.append(given)
         self._scope[name] = given.sample(self.batch, torch.Generator().manual_seed(len(self.inputs)))
@@ -90,7 +90,7 @@ class Builder:
             self.values.append(Value(name, given.shape))
 
     def tensor(self, *ndims: int, where: Callable[[tuple[int, ...]], bool] = lambda shape: True) -> Value:
-        """A tensor with one of some numbers of dimensions whose shape meets a condition; recent ones preferred."""
+        """A tensor whose number of dimensions and shape meet a condition. Recent tensors are preferred."""
         fitting = [v for v in reversed(self.values) if (not ndims or v.ndim in ndims) and where(v.shape)]
         if not fitting:
             raise Inapplicable
@@ -104,28 +104,28 @@ class Builder:
         return self.pick((str(x.shape[dim]), str(x.shape[dim]), *computed))
 
     def module(self, expression: str) -> str:
-        """A new submodule; returns how ``forward`` names it."""
+        """Add a submodule; returns its name in ``forward``."""
         kind = expression.split("(")[0].rpartition(".")[2].lower()
         name = f"self.{kind}{self._next()}"
         self.declare(f"{name} = {expression}")
         return name
 
     def parameter(self, *shape: int, buffer: bool = False) -> str:
-        """A new parameter, or buffer, of the network itself; returns how ``forward`` names it."""
+        """Add a parameter, or buffer, to the network itself; returns its name in ``forward``."""
         name = f"weight{self._next()}"
         values = f"torch.randn({', '.join(map(str, shape))})"
         made = f"self.register_buffer({name!r}, {values})" if buffer else f"nn.Parameter({values})"
-        # A buffer's line begins with its attribute, so that unused lines can be told.
+        # A buffer's line begins with its attribute, so that unused lines can be recognised.
         self.declare(f"self.{name} = nn.Buffer({values})" if buffer else f"self.{name} = {made}")
         return f"self.{name}"
 
     def declare(self, line: str) -> None:
-        """A further line of ``__init__``."""
+        """Add a line to ``__init__``."""
         self._run(line)
         self._pending.append(line)
 
     def emit(self, expression: str, outputs: int = 1, *, region: str = "") -> Value:
-        """The statement ``name, ... = expression``, perhaps within ``with region:``; returns its first value."""
+        """Add the statement ``name, ... = expression``, maybe in ``with region:``; returns its first value."""
         names = [f"v{self._next()}" for _ in range(outputs)]
         line = f"{region and f'with {region}: '}{', '.join(names)} = {expression}"
         self._run(line)
@@ -135,21 +135,21 @@ class Builder:
         return values[0]
 
     def bind(self, expression: str) -> str:
-        """The statement ``name = expression`` for something that is no tensor: a size, a tuple of tensors."""
+        """Add the statement ``name = expression`` for a value that is not a tensor: a size, a tuple of tensors."""
         name = f"s{self._next()}"
         self._run(f"{name} = {expression}")
         self._commit(f"{name} = {expression}", [name])
         return name
 
     def change(self, statement: str, *changed: Value) -> None:
-        """A statement that changes tensors in place."""
+        """Add a statement that changes tensors in place."""
         if any(value in {given.name for given in self.inputs} for value in changed) and not self.chance(0.2):
             raise Inapplicable
         self._run(statement)
         self._commit(statement, ())
 
     def evaluate(self, expression: str) -> Any:
-        """What an expression is just now."""
+        """The current value of an expression."""
         return eval(expression, self._scope)
 
     def attempt(self, operator: Callable[[Builder], Any]) -> bool:
@@ -204,13 +204,13 @@ class Builder:
 
 
 def _treats_samples_alike(program: Program, batch: int) -> bool:
-    """Whether three samples give what the first `batch` of them give: no batch size is part of the code.
+    """Whether no batch size is part of the code: three samples must give the same as the first `batch` of them.
 
-    That holds for all tensors on the way, used or not.
+    This must hold for all intermediate tensors, used or not.
     """
     everything = replace(program, output=f"({''.join(f'{name}, ' for step in program.steps for name in step.targets)})")
     model, inputs = everything.build(), program.example_inputs(batch=3)
-    with torch.no_grad():  # slicing, too: some views of what is written in place may be taken in the same mode only
+    with torch.no_grad():  # slicing too: views of tensors that are written in place may need the same mode
         try:
             more, fewer = (tree_leaves(model(*[x[:n].clone() for x in inputs])) for n in (3, batch))
         except REFUSALS:

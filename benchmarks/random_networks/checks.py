@@ -1,11 +1,11 @@
-"""Is every export of a random network right? Checked twice: by `upscale_opt.verify`, and by nothing it is made of.
+"""Is every export of a random network right? It is checked twice: by `upscale_opt.verify`, and by independent code.
 
-Right are its outputs, and the gradients of a random loss where autograd differentiates the network.
+An export is right if its outputs are right, and the gradients of a random loss if autograd can differentiate the
+network.
 
-The second check shares no code with `upscale_opt.verifying.verification`: the network has random parameters and
-statistics from the start, the masked model is a copy with zeroed weight columns and hooks that zero outputs, and both
-are run forward and backward in float64 on inputs that neither has seen, with another batch size
-(`benchmarks.random_networks.oracle`).
+The second check shares no code with `upscale_opt.verifying.verification` (`benchmarks.random_networks.oracle`). The
+network has random parameters and statistics from the start. The masked model is a copy with zeroed weight columns, and
+with hooks that set outputs to zero. Both run forward and backward in float64 on new inputs with another batch size.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from upscale_opt.verifying.verification import Verifier
 MODES = ("input", "input", "constrained", "output", "both")
 OBJECTIVES = ("copies", "span", "traffic", "runs", "latency")
 JOINING = AnalyticCosts(launch_ns=0, piece_ns=0, bytes_per_ns=1000, gather_bytes_per_ns=1, flops_per_ns=1)
-"""Joining runs is free and everything else is dear: `latency` reads in pieces wherever there is more than one run."""
+"""Joining runs is free and everything else is expensive. So `latency` reads in pieces if there is more than one run."""
 NOISE = "rounding alone changes the output, so nothing is proven"
 OVERWRITTEN = "forward writes into what its own backward pass needs, so the backward pass is not proven"
 GRADIENT_NOISE = "rounding alone changes a gradient, so the backward pass is not proven"
@@ -70,34 +70,34 @@ UNPROVEN = {
     "outputs agree; a gradient of the masked model is not finite": ("is not finite",),
     "outputs agree; the backward pass needs what forward overwrites": ("its own backward pass needs",),
 }
-"""Why a network is unproven, by words of the reasons: the first kind all of whose words are in it."""
+"""Kinds of reasons why a network is unproven, with their words. The first kind whose words all occur is chosen."""
 SENSITIVITY = 1e-6
-"""Gradients that differ by more prove nothing, though rounding explains it."""
+"""If gradients differ by more than this, they are unproven, even if rounding explains the difference."""
 T = TypeVar("T")
 
 
 class Verdict(Enum):
-    """How a network fared."""
+    """The verdict on a network."""
 
     RIGHT = "right"
     UNPROVEN = "unproven"
-    """Right by the second check; `verify` says that its inputs prove nothing."""
+    """Right by the second check, but `verify` says that its inputs prove nothing."""
     SKIPPED = "skipped"
     """The trace refuses the network."""
     WRONG = "wrong"
-    """An export differs from the masked model, or something raised that must not."""
+    """An export differs from the masked model, or an unexpected error was raised."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a network fared, and in one line why.
+    """The verdict on a network, and the reason in one line.
 
     Attributes
     ----------
     verdict
         The verdict.
     reason
-        Empty if all is well. The part before the first colon says what kind of failure it is.
+        Empty if there is no error. The part before the first colon is the kind of the failure.
     detail
         Masks, orders and read modes of a wrong export, or a traceback.
     channels, movable
@@ -112,7 +112,7 @@ class Outcome:
 
     @property
     def kind(self) -> str:
-        """What kind of failure it is, or why nothing is proven: without the figures and names of the network."""
+        """The kind of the failure, or of the reason why nothing is proven, without figures and names of the network."""
         if self.verdict is not Verdict.UNPROVEN:
             return self.reason.partition(":")[0]
         kinds = (kind for kind, words in UNPROVEN.items() if all(word in self.reason for word in words))
@@ -143,7 +143,7 @@ def check(
     num_plans
         Number of exports: greedy's order first, then random ones.
     modes
-        Of the masks; one is drawn.
+        Modes of the masks; one is drawn.
     """
     rng = np.random.default_rng(source.getrandbits(32) if isinstance(source, random.Random) else source)
     model, inputs = program.build(), program.example_inputs()
@@ -164,7 +164,7 @@ def check(
 def _check_exports(
     program: Program, model: nn.Module, graph: Graph, rng: np.random.Generator, num_plans: int, modes: Sequence[str]
 ) -> Iterator[str]:
-    """Check exports one by one; yields why one is unproven, or nothing."""
+    """Check exports one by one. Yields the reason if an export is unproven."""
     inputs = program.example_inputs()
     mode = modes[rng.integers(len(modes))] if len(modes) > 1 else modes[0]
     masks, outputs = _must(lambda: random_sides(graph, rng, mode), "masks")
@@ -176,7 +176,7 @@ def _check_exports(
         told = describe(masks, chosen)
         exported = _must(lambda c=chosen: export(model, inputs, c, verify=False, graph=graph), "export", told)
         verification = _must(lambda e=exported: verifier.check(e), "verify", told)
-        module = exported.module.double()  # nobody needs it as it was any more
+        module = exported.module.double()  # the original is no longer needed
         error = _must(lambda m=module: oracle.error(m), "run", told)
         if not error <= TOLERANCE:
             if oracle.noise > TOLERANCE:
@@ -230,7 +230,7 @@ def random_sides(
 
 
 def describe(masks: Mapping[str, np.ndarray], chosen: Plan) -> str:
-    """Masks, orders and read modes, for people."""
+    """Masks, orders and read modes as text."""
     lines = [f"kept by {name}: {np.flatnonzero(mask).tolist()} of {len(mask)}" for name, mask in masks.items()]
     lines += [f"order of {name}: {np.asarray(order).tolist()}" for name, order in chosen.orders.items()]
     lines += [f"computed by {name}: {np.flatnonzero(own).tolist()}" for name, own in chosen.output_masks.items()]
@@ -277,7 +277,7 @@ def _plans_of(masked: MaskedGraph, rng: np.random.Generator, number: int) -> Ite
         objective = OBJECTIVES[rng.integers(len(OBJECTIVES))]
         modes = _must(lambda o=orders, name=objective: _modes(problems, o, name), "evaluate")
         if i > 1:
-            # The calls of one weight have one mode: its columns are stored once.
+            # All calls of one weight have the same mode, because its columns are stored once.
             by_weight = {weight: str(rng.choice([OVER_READ, PIECES, COPY])) for weight in graph.consumers}
             chosen = {read.name: by_weight[read.weight] for read in graph.reads}
             modes = {name: chosen.get(name) or str(rng.choice([OVER_READ, COPY])) for name in modes}
@@ -319,7 +319,7 @@ def _modes(problems: Mapping[str, Problem], orders: Mapping[str, Order], objecti
 
 
 def _must(action: Callable[[], T], stage: str, detail: str = "", *, allowed: type[Exception] | None = None) -> T:
-    """The result of an action that must not raise, other than what is allowed."""
+    """The result of an action that may raise the allowed errors only."""
     try:
         return action()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Random operators with weights: convolutions and linear layers of every kind, their parameters used in odd ways."""
+"""Random operators with weights: convolutions and linear layers of every kind, and unusual uses of their parameters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def linear(b: Builder) -> None:
 
 
 def residual_convolution(b: Builder) -> None:
-    """``x + conv(x)``, the commonest tie."""
+    """``x + conv(x)``, the most common tie."""
     x = b.tensor(4, 4, 3, 5)
     y = b.emit(f"{b.module(conv_text(b, x, x.shape[1], same=True))}({x})")
     b.emit(b.pick((f"{x} + {y}", f"F.relu({y} + {x})", f"{y}.add({x})", f"torch.add({x}, {y}, alpha=0.5)")))
@@ -44,14 +44,14 @@ def grouped_convolution(b: Builder) -> None:
 
 
 def depthwise_convolution(b: Builder) -> None:
-    """One group per channel, with a multiplier now and then."""
+    """One group per channel, sometimes with a multiplier."""
     x = b.tensor(4, 4, 3, 5)
     channels = x.shape[1]
     b.emit(f"{b.module(conv_text(b, x, channels * b.pick((1, 1, 1, 2, 3)), groups=channels))}({x})")
 
 
 def transposed_convolution(b: Builder) -> None:
-    """With groups now and then."""
+    """A transposed convolution, sometimes with groups."""
     x = b.tensor(4, 3, 5)
     channels, dims = x.shape[1], x.ndim - 2
     groups = b.pick([g for g in (1, 1, 2, channels) if channels % g == 0])
@@ -139,7 +139,7 @@ def hooked_module(b: Builder) -> None:
 
 
 def unknown_module(b: Builder) -> None:
-    """Modules without a rule: a subclass, a module of the user's, recurrent layers, bilinear ones, attention."""
+    """Modules without a rule: a subclass, a module of a user, recurrent layers, bilinear layers, attention."""
     x = b.tensor(4, 3)
     channels, last = x.shape[1], x.shape[-1]
     if x.ndim == 4:
@@ -186,21 +186,21 @@ def conv_text(b: Builder, x: Value, out: int, *, groups: int = 1, same: bool = F
 
 
 def zero_columns(b: Builder, name: str, columns: int) -> None:
-    """Now and then, some input channels of a weight are already pruned: zero."""
+    """Sometimes set the weights of some input channels to zero, as if they were pruned."""
     if b.chance(0.15):
         zeros = sorted(b.source.sample(range(columns), b.integer(1, max(1, columns - 1))))
         b.declare(f"{name}.weight.data[:, {zeros}] = 0")
 
 
 def _modules(b: Builder) -> list[str]:
-    """Names of the submodules so far that are no containers."""
+    """Names of the submodules so far that are not containers."""
     names = [line.partition(" = ")[0] for line in b.init if line.startswith("self.") and " = nn." in line]
     containers = ("sequential", "weight")
     return [name for name in names if "." not in name[5:] and not name[5:].startswith(containers)]
 
 
 def _called_before(b: Builder) -> tuple[str, Value]:
-    """A module of one input, and a tensor that it takes (judged by its dimensions; the call may still fail)."""
+    """A module of one input, and a tensor for it (chosen by the number of dimensions; the call may still fail)."""
     names = _modules(b)
     if not names:
         raise Inapplicable
@@ -231,4 +231,4 @@ OPERATORS = {
     unknown_module: 2,
     nested_module: 3,
 }
-"""Operators and how often they are tried, against each other."""
+"""Operators with their relative frequencies."""

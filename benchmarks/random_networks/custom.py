@@ -1,4 +1,4 @@
-"""Functions that torch.fx does not look into: operators nobody has ever seen, and hooks."""
+"""Functions that torch.fx does not trace into: unknown operators, and hooks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def mix_neighbours(x: torch.Tensor) -> torch.Tensor:
 
 @fx.wrap
 def weigh_channels(x: torch.Tensor) -> torch.Tensor:
-    """Channel c times 1 + c / 8: an elementwise operator that knows its position."""
+    """Channel c times 1 + c / 8: an elementwise operator that depends on the position."""
     scale = 1 + torch.arange(x.shape[1], dtype=x.dtype, device=x.device) / 8
     return x * scale.reshape(1, -1, *[1] * (x.ndim - 2))
 
@@ -59,7 +59,7 @@ straight_through = Straight.apply
 
 
 class Reverse(nn.Module):
-    """A module of a kind nobody has seen; torch.fx looks into it."""
+    """An unknown module that torch.fx traces into."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The channels of `x` in reverse, plus `x`."""

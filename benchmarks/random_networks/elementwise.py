@@ -44,7 +44,7 @@ def parametric_relu(b: Builder) -> None:
 
 
 def scalar(b: Builder) -> None:
-    """Arithmetic with a number, written in a number of ways."""
+    """Arithmetic with a number, written in several ways."""
     x = b.tensor()
     forms = (
         *("{x} + 1", "{x} * 0.5", "2 * {x} - 1", "{x} / 3", "{x}.mul(0.7)", "torch.sub({x}, 0.2)", "3.0 - {x}"),
@@ -68,7 +68,7 @@ def binary(b: Builder) -> None:
 
 
 def in_place(b: Builder) -> None:
-    """Arithmetic that changes a tensor, and whatever shares its memory."""
+    """Arithmetic that changes a tensor in place, and all tensors that share its memory."""
     x, y = _broadcastable(b)
     forms = (
         *("{x} += {y}", "{x} *= 0.5", "{x}.add_({y})", "{x}.mul_(torch.sigmoid({y}))", "{x} -= 1", "{x}.relu_()"),
@@ -89,7 +89,7 @@ def in_place(b: Builder) -> None:
 
 
 def constant(b: Builder) -> None:
-    """A tensor that is no function of the input, added, multiplied or compared."""
+    """A tensor that does not depend on the input, added, multiplied or compared."""
     x = b.tensor(3, 4, 5)
     channels, ones = x.shape[1], ", 1" * (x.ndim - 2)
     shape = f"({channels}{ones})"
@@ -155,7 +155,7 @@ def layer_norm(b: Builder) -> None:
 
 
 def over_channels(b: Builder) -> None:
-    """Operators that mix the channels: softmax, cumulated sums, sorting, neighbours, functions nobody has seen."""
+    """Operators that mix the channels: softmax, cumulative sums, sorting, neighbours, unknown functions."""
     x = b.tensor(2, 3, 4, 5)
     dim = b.pick((1, 1, -1, "dim=1"))
     forms = (
@@ -199,4 +199,4 @@ OPERATORS = {
     layer_norm: 3,
     over_channels: 3,
 }
-"""Operators and how often they are tried, against each other."""
+"""Operators with their relative frequencies."""

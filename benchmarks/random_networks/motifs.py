@@ -1,4 +1,4 @@
-"""Random groups of statements that networks are made of: gates, groups, attention, inverted residuals, perceptrons."""
+"""Random groups of statements that networks often have: gates, groups, attention, inverted residuals, perceptrons."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def inverted_residual(b: Builder) -> None:
 
 
 def groups(b: Builder) -> None:
-    """Convolutions with several groups between others, two of which read what they compute."""
+    """Convolutions with several groups between others. Two convolutions read their output."""
     x = b.tensor(4)
     number = b.pick((2, 3, 4))
     inner, outer = number * b.integer(1, 3), number * b.integer(1, 3)
@@ -103,7 +103,7 @@ def to_sequence(b: Builder) -> None:
 
 
 def perceptron(b: Builder) -> None:
-    """Two linear layers with something between them, and a residual."""
+    """Two linear layers with an activation or a normalisation between them, and a residual."""
     x = b.tensor(2, 3, 4)
     width, hidden = x.shape[-1], b.pick(CHANNELS)
     y = b.emit(f"{b.module(f'nn.Linear({width}, {hidden})')}({x})")
@@ -114,7 +114,7 @@ def perceptron(b: Builder) -> None:
 
 
 def global_feature(b: Builder) -> None:
-    """One number per channel, spread over space again and joined: as in segmentation heads."""
+    """One number per channel, expanded over space again and concatenated, as in segmentation heads."""
     x = b.tensor(4)
     y = b.emit(f"F.adaptive_avg_pool2d({x}, 1)")
     y = b.emit(f"{b.module(f'nn.Conv2d({x.shape[1]}, {b.pick(CHANNELS)}, 1)')}({y})")
@@ -129,7 +129,7 @@ def global_feature(b: Builder) -> None:
 
 
 def region(b: Builder) -> None:
-    """Convolutions and what is between them without gradients, with them, or with autocast switched off."""
+    """Convolutions, and operators between them, without gradients, with gradients, or with autocast switched off."""
     x = b.tensor(4, 3, 2)
     contexts = (
         *("torch.no_grad()", "torch.no_grad()", "torch.enable_grad()", "torch.set_grad_enabled(False)"),
@@ -148,7 +148,7 @@ def region(b: Builder) -> None:
 
 
 def custom_gradient(b: Builder) -> None:
-    """Autograd functions with a backward of their own, between layers or not, and checkpointed layers."""
+    """Autograd functions with their own backward, between layers or not, and checkpointed layers."""
     x = b.tensor(4, 3, 2)
     forms = (
         *(f"custom.Turned.apply({x})", f"custom.straight_through({x})", f"custom.Straight.apply({x}, 2)"),
@@ -172,4 +172,4 @@ OPERATORS = {
     region: 3,
     custom_gradient: 2,
 }
-"""Operators and how often they are tried, against each other."""
+"""Operators with their relative frequencies."""

@@ -19,7 +19,7 @@ OPERATORS: dict[Operator, int] = {
     **shaping.OPERATORS,
     **motifs.OPERATORS,
 }
-"""Every operator and how often it is tried."""
+"""Every operator with its relative frequency."""
 
 MAX_OPERATORS = 12
 
@@ -32,7 +32,7 @@ def random_network(source: int | random.Random, *, without: Collection[str] = ()
     source
         A seed, or a source of randomness (``hypothesis.strategies.randoms()`` makes one that shrinks).
     without
-        Names of operators to leave out; a seed makes another network then.
+        Names of operators to leave out. Then a seed makes another network.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def random_network(source: int | random.Random, *, without: Collection[str] = ()
     """
     b = Builder(source if isinstance(source, random.Random) else random.Random(source))
     _add_inputs(b)
-    # A first convolution or linear layer, so that most of the network is behind channels that may move.
+    # Begin with a convolution or linear layer, so that most of the network is behind channels that may move.
     for value in tuple(b.values):
         if b.chance(0.9):
             b.attempt(consumers.convolution if value.ndim > 2 else consumers.linear)
@@ -80,7 +80,7 @@ def _add_inputs(b: Builder) -> None:
 
 
 def _output(b: Builder) -> str:
-    """What the network returns: what nothing else uses, most of it behind a consumer, in one of several structures."""
+    """The outputs of the network: all unused tensors, most of them behind a consumer, in one of several structures."""
     text = " ".join(step.line.partition(" = ")[2] or step.line for step in b.steps)
     sinks = [value for value in b.values if not re.search(rf"\b{value}\b", text)][-4:]
     outputs = []
@@ -99,7 +99,7 @@ def _output(b: Builder) -> str:
 
 def _head(value: Value) -> Operator:
     def head(b: Builder) -> None:
-        """A last consumer, so that what is in front of it is not pinned by being an output."""
+        """A last consumer, so that the tensor in front of it is not an output, which would pin it."""
         if value.ndim in (3, 4, 5) and b.chance(0.8):
             layer = b.module(f"nn.Conv{value.ndim - 2}d({value.shape[1]}, {b.pick(CHANNELS)}, 1)")
         else:

@@ -1,7 +1,7 @@
-"""The masked model, built and run by nothing that `upscale_opt.verifying` is made of: outputs and gradients.
+"""The masked model and its outputs and gradients, computed without any code of `upscale_opt.verifying`.
 
-Which entry of a parameter an entry of the export's stands for is found by its value: parameters are random, and an
-export copies them. An entry that is zero is held by a mask, or was zero all along.
+The entries of an export's parameters are matched with the model's by their values. This is possible because parameters
+are random, and an export copies them. An entry that is zero is kept at zero by a mask, or was always zero.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Oracle:
     program
         The network, for inputs.
     model
-        The network as the export was made from.
+        The network from which the export was made.
     masks
-        What every consumer keeps.
+        Per consumer, its mask.
     outputs
-        Path of a module to what is kept of its output channels, and the axis these are on.
+        Per path of a module, the mask of its output channels, and their axis.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class Oracle:
 
     @functools.cached_property
     def noise(self) -> float:
-        """How much the output changes, relatively, if every parameter changes by a few units in the last place.
+        """Relative change of the output if every parameter changes by a few units in the last place.
 
-        The largest change in ten tries: a sign that rounding decides stays what it is in half of them.
+        It is the largest change in ten tries: a sign that depends on rounding does not change in half of them.
         """
         generator, changes = torch.Generator().manual_seed(1), [0.0]
         for _ in range(NUM_TRIES):
@@ -82,7 +82,7 @@ class Oracle:
         Parameters
         ----------
         module
-            An export's, in float64.
+            The module of an export, in float64.
         """
         found, structure = tree_flatten(self._run(module))
         if structure != self._structure:
@@ -90,9 +90,9 @@ class Oracle:
         return max((_difference(a, b) for a, b in zip(found, self._expected, strict=True)), default=0.0)
 
     def gradient_error(self, module: nn.Module) -> tuple[float, str] | None:
-        """Largest difference of an entry of a gradient, relative to the largest one, and whose; None without any.
+        """Largest difference of gradients, relative to the largest entry, and its parameter; None without gradients.
 
-        Infinite where an entry of a parameter is none of the model's, or one that is held has a gradient.
+        Infinite if an entry of a parameter is not in the model, or an entry that is kept at zero has a gradient.
 
         Parameters
         ----------
@@ -111,7 +111,7 @@ class Oracle:
         for name in dict.fromkeys((*found, *expected)):
             own, reference = found.get(name), expected.get(name)
             if name not in values:
-                # An input, or a parameter that is not in the export: nobody may have learned it.
+                # An input, or a parameter that is not in the export: it must have no gradient.
                 errors.append((_array_difference(own, reference, size), name))
             elif name in self._values:
                 errors.append((_matched_difference(own, reference, values[name], self._values[name], size), name))
@@ -130,9 +130,9 @@ class Oracle:
 
     @functools.cached_property
     def overwrites(self) -> bool:
-        """Whether the network writes into what its own backward pass needs: copies on the way change its gradients.
+        """Whether the network writes into tensors that its own backward pass needs: then copies change its gradients.
 
-        Copied are the inputs of layers with weights, and the outputs that masks of outputs are applied to.
+        The copies are of inputs of layers with weights, and of outputs that are masked.
         """
         plain, copying = _copied(self._model).double(), _copied(self._model).double()
         for layer in copying.modules():
@@ -165,7 +165,7 @@ class Oracle:
         return max((float(np.abs(own).max()) for own in expected.values() if own is not None and own.size), default=0.0)
 
     def _gradients(self, module: nn.Module) -> Gradients | None:
-        """Gradients of a sum of all outputs with weights that stay the same; None if autograd refuses."""
+        """Gradients of a weighted sum of all outputs, always with the same weights; None if autograd refuses."""
         inputs = [x.clone().requires_grad_(x.is_floating_point()) for x in self._inputs]
         wanted = {f"input {i}": x for i, x in enumerate(inputs) if x.requires_grad}
         wanted |= {name: p for name, p in module.named_parameters(remove_duplicate=False) if p.requires_grad}
@@ -177,8 +177,8 @@ class Oracle:
                     loss = loss + (y * weights).sum() / y.detach().abs().max().clamp(min=1e-4)
             if not loss.requires_grad:
                 return None
-            loss.backward()  # not torch.autograd.grad, which finds nothing behind a reentrant checkpoint
-            # A copy, since two names may have one gradient.
+            loss.backward()  # not torch.autograd.grad, which finds no gradients behind a reentrant checkpoint
+            # A copy, because two names may share one gradient.
             return {name: None if own.grad is None else own.grad.numpy().copy() for name, own in wanted.items()}
         except RuntimeError:
             return None
@@ -210,7 +210,7 @@ def tensor_of(module: nn.Module, name: str) -> Any:
 
 
 def input_axis(module: nn.Module, weight: str) -> int:
-    """The dimension of a weight that its inputs are on."""
+    """The dimension of a weight for its input channels."""
     owner = tensor_of(module, weight.rpartition(".")[0]) if "." in weight else module
     return 0 if isinstance(owner, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d) else 1
 
@@ -232,7 +232,7 @@ def _difference(a: Any, b: Any) -> float:
         return 0.0 if a == b else float("inf")
     if a.shape != b.shape:
         return float("inf")
-    # Values are of order 1: what is far below is rounding noise, of sums that cancel.
+    # Values are of order 1: much smaller ones are rounding noise of sums that cancel.
     difference = (a - b).abs().max().item() / max(b.abs().max().item(), 1e-4)
     return difference if np.isfinite(difference) else float("inf")  # not NaN, which a maximum loses
 
@@ -261,7 +261,7 @@ def _matched_difference(
         return float("inf")
     nearest = np.where(is_zero, np.abs(a), np.inf)
     for k in range(int((last - first).max(initial=0))):
-        # Several entries may have one value: one of their gradients must be the one.
+        # Several entries may have the same value: one of their gradients must match.
         places = order[np.minimum(first + k, len(order) - 1)]
         nearest = np.where(first + k < last, np.minimum(nearest, np.abs(a - b[places])), nearest)
     return _relative(nearest, b, size)

@@ -1,7 +1,7 @@
-"""A random network as a program: lines of Python that anybody can read, copy into a test, shorten and run.
+"""A random network as a program: lines of Python that you can read, copy into a test, shorten and run.
 
 A `Program` is the text of an ``nn.Module``: the lines of its ``__init__`` and the statements of its ``forward``. The
-module that `Program.build` makes has random parameters and statistics, and zeros where the program puts them.
+module of `Program.build` has random parameters and statistics, and zeros where the program sets them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.nn.utils import prune  # noqa: F401  (programs call nn.utils.prune)
 from benchmarks.random_networks import custom
 
 NAMESPACE: dict[str, Any] = {"torch": torch, "nn": nn, "F": functional, "custom": custom, "math": math}
-"""What the lines of a program may name, besides ``self`` and tensors."""
+"""The names that the lines of a program may use, besides ``self`` and tensors."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ class Program:
     Attributes
     ----------
     inputs
-        What ``forward`` takes.
+        The arguments of ``forward``.
     init
-        Lines of ``__init__``; those whose attribute nothing uses are left out of `code`.
+        Lines of ``__init__``. Lines with an unused attribute are left out of `code`.
     steps
         Statements of ``forward``.
     output
@@ -74,9 +74,9 @@ class Program:
     fixed_batch
         Whether the network only works for that batch size.
     seed
-        Of the parameters.
+        Seed of the parameters.
     operators
-        Names of the random operators it was made with.
+        Names of the random operators in it.
     """
 
     inputs: tuple[Input, ...]
@@ -127,9 +127,9 @@ class Program:
 
 
 def randomise(model: nn.Module, generator: torch.Generator) -> None:
-    """Random parameters and statistics, in place: nothing is 0, 1 or equal to anything else by default.
+    """Set random parameters and statistics, in place, so that no value is 0 or 1 and no two values are equal.
 
-    Weights have mean square 1 / fan-in; their zeros stay zero. Statistics are moderate, variances positive.
+    Weights have mean square 1 / fan-in; their zeros stay zero. Statistics are of order 1, variances positive.
     """
     with torch.no_grad():
         for parameter in model.parameters():

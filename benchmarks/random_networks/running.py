@@ -1,4 +1,4 @@
-"""The outcomes of seeds, in one process or in several. A module of its own: other processes cannot import a command."""
+"""The outcomes of seeds, in one process or in several. A separate module, so that other processes can import it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.random_networks.checks import Outcome, Verdict, check
 from benchmarks.random_networks.networks import random_network
 
 CHUNK = 8
-"""Seeds that a process is given at once."""
+"""Number of seeds that a process gets at once."""
 
 
 def outcome_of(seed: int, without: tuple[str, ...] = ()) -> Outcome:
@@ -25,13 +25,13 @@ def outcome_of(seed: int, without: tuple[str, ...] = ()) -> Outcome:
         warnings.simplefilter("ignore")
         try:
             return check(random_network(seed, without=without), seed)
-        except Exception as error:  # a fault of the check itself: told with its seed, and the sweep goes on
+        except Exception as error:  # a fault of the check itself: it is reported with its seed, and the sweep continues
             reason = f"the check itself raises {type(error).__name__}: {error}"
             return Outcome(Verdict.WRONG, reason, traceback.format_exc())
 
 
 def outcomes(seeds: range, jobs: int = 1, without: tuple[str, ...] = ()) -> Iterator[tuple[int, Outcome]]:
-    """Seeds with their outcomes, in order.
+    """Yield seeds with their outcomes, in order.
 
     Parameters
     ----------
@@ -45,13 +45,13 @@ def outcomes(seeds: range, jobs: int = 1, without: tuple[str, ...] = ()) -> Iter
     Raises
     ------
     BrokenProcessPool
-        If a process was brought down, by torch or from outside; the seeds it had are not known.
+        If a process was killed, by torch or from outside. It is not known which seeds it had.
     """
     work = functools.partial(outcome_of, without=without)
     if jobs == 1:
         yield from zip(seeds, map(work, seeds))
         return
-    # An executor, not a pool: a pool waits for ever for a process that torch has brought down.
+    # An executor, not a pool: a pool waits forever for a process that torch has killed.
     executor = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
     try:
         yield from zip(seeds, executor.map(work, seeds, chunksize=CHUNK))

@@ -96,7 +96,7 @@ def cut_in_parts(b: Builder) -> None:
 
 
 def concatenation(b: Builder) -> None:
-    """Along channels or another axis; of a tensor with itself; with constants; stacked."""
+    """Concatenation along channels or another axis; of a tensor with itself; with constants; stacked."""
     x = b.tensor(2, 3, 4, 5)
     axis = b.pick([1, 1, 1, *range(2, x.ndim)])
     fits = [y for y in b.values if _same_but(x, y, axis) and y != x]
@@ -144,7 +144,7 @@ def channel_slice(b: Builder) -> None:
 
 
 def other_slice(b: Builder) -> None:
-    """Slices along other axes, and new ones."""
+    """Slices along other axes, and new axes."""
     x = b.tensor(3, 4, 5, where=lambda shape: shape[-1] > 1)
     forms = (
         *(f"{x}[..., 1:]", f"{x}[..., 0]", f"{x}[:, :, :1]", f"{x}[..., ::2]", f"{x}.narrow(-1, 0, 1)"),
@@ -157,7 +157,7 @@ def other_slice(b: Builder) -> None:
 
 
 def self_tie(b: Builder) -> None:
-    """Channels of a producer added to other channels of the same one."""
+    """Channels of a producer, combined with other channels of the same producer."""
     x = b.tensor(4, 3, 5, where=lambda shape: shape[1] > 1)
     width = b.integer(1, x.shape[1] - 1)
     start = b.integer(0, x.shape[1] - width)
@@ -223,7 +223,7 @@ def permutation(b: Builder) -> None:
 
 
 def reduction(b: Builder) -> None:
-    """Over space, over channels, over everything but the batch."""
+    """Reductions over space, over channels, or over everything but the batch."""
     x = b.tensor(3, 4, 5)
     space = tuple(range(2, x.ndim))
     dims = b.pick((space, space, 1, -1, (1, 2), space[0], [1]))
@@ -256,4 +256,4 @@ OPERATORS = {
     permutation: 3,
     reduction: 3,
 }
-"""Operators and how often they are tried, against each other."""
+"""Operators with their relative frequencies."""

@@ -1,4 +1,4 @@
-"""Shortening a failing program: statements are left out or replaced as long as it fails in the same way."""
+"""Shortens a failing program: statements are left out or replaced while it fails in the same way."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ CHECK_SEEDS = 3
 
 
 def shrink(program: Program, seed: int, kind: str) -> tuple[Program, int]:
-    """A shorter program that still fails in the same way, and the seed of the masks with which it does.
+    """A shorter program that still fails in the same way, and the seed of the masks for which it fails.
 
     Parameters
     ----------
     program
-        A network for which `check` finds something wrong.
+        A network for which `check` finds an error.
     seed
-        Seed of the masks, orders and modes with which it does.
+        Seed of the masks, orders and modes for which it fails.
     kind
         `Outcome.kind` of the failure.
     """
@@ -41,7 +41,7 @@ def shrink(program: Program, seed: int, kind: str) -> tuple[Program, int]:
 
 
 def _size(program: Program) -> tuple[int, int, int, int]:
-    """What must become less: statements, inputs, lines of ``__init__``, names in the output."""
+    """The size of a program, which must decrease: statements, inputs, lines of ``__init__``, names in the output."""
     return len(program.steps), len(program.inputs), len(program.init), len(program.output.split())
 
 
@@ -60,7 +60,7 @@ def _failing_seed(program: Program, seeds: tuple[int, ...], kind: str) -> int | 
 
 
 def _shorter(program: Program) -> Iterator[Program]:
-    """Programs with one statement, input or line less, or a simpler output, the most promising first."""
+    """Programs with one statement, input or line fewer, or a simpler output; the most promising first."""
     targets = [target for step in program.steps for target in step.targets]
     outputs = [replace(program, output=target) for target in reversed(targets)]
     yield from (_without_dead_code(simpler) for simpler in outputs if simpler.output != program.output)

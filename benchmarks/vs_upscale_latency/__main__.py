@@ -1,11 +1,12 @@
 """Latency of apple-upscale's export and of ours: the same masks, TorchScript files, one process, interleaved.
 
-Cells that ``results/vs_upscale_latency.csv`` has in full are not measured again, so an interrupted run goes on where
-it was. What fails or computes something else is a row, too. Exit code 0, 2 for bad input, 130 if interrupted.
+Complete cells in ``results/vs_upscale_latency.csv`` are not measured again, so an interrupted command continues where
+it stopped. An export that fails or computes something else gives a row too. Exit code 0, 2 for bad input, 130 if
+interrupted.
 
     python -m benchmarks.vs_upscale_latency --models resnet18 --batches 1 8
 
-The peer comes from PyPI without its pins: ``pip install --no-deps apple-upscale==0.1.1``.
+The peer comes from PyPI without its pinned requirements: ``pip install --no-deps apple-upscale==0.1.1``.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ RUNS = {"cpu": 20, "cuda": 100}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what is missing, write CSV and Markdown."""
+    """Measure the missing rows; write CSV and Markdown."""
     arguments = sys.argv[1:] if arguments is None else arguments
     given = _parser().parse_args(arguments)
     runs = given.runs if given.runs is not None else RUNS[given.device]
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {complaint}", file=sys.stderr)
         return 2
     if given.threads is not None:
-        torch.set_num_threads(given.threads)  # children get as many, and the page says so
+        torch.set_num_threads(given.threads)  # child processes get the same number, and the page states it
     command = f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip()
     run = Run(given.device, torch.get_num_threads(), runs, variants, given.files, command=command)
     subjects = [
@@ -85,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _complaint(given: argparse.Namespace, runs: int, variants: Sequence[str]) -> str | None:
-    """What is wrong with the arguments or the machine, and what to do; None if nothing is."""
+    """The error in the arguments or the machine, and what to do; None if there is none."""
     if runs < 2:
         return f"--runs is {runs}; a spread needs at least 2"
     if min(given.batches) < 1 or given.image_size < 1 or (given.threads is not None and given.threads < 1):

@@ -1,4 +1,4 @@
-"""What is compared: a subject (a masked network), its cells (batch size, memory format), and the variants of each."""
+"""The subjects (masked networks), their cells (batch size and memory format), and the variants of each cell."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VARIANTS = {
     "auto-latency": "our export of the order of solver `auto` for the objective `latency` (by analytic costs where "
     "time_limit is `plans`), read in the ways that the tables find cheapest",
 }
-"""Name to description; the order is that of the measurement."""
+"""Per name, the description. The order is that of the measurement."""
 
 FORMATS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -31,11 +31,11 @@ class Subject:
     Attributes
     ----------
     model
-        As `upscale_opt.load_model` knows it.
+        Name for `upscale_opt.load_model`.
     amount
         Share of input channels that every consumer loses (L2 masks).
     seed
-        Of weights, statistics, solvers and inputs.
+        Seed of weights, statistics, solvers and inputs.
     image_size
         Pixels per side of the input, which has three channels.
     device
@@ -43,7 +43,7 @@ class Subject:
     time_limit
         Seconds per segment and solver.
     plans
-        Directory of plans that ``benchmarks.latency --plan-only`` wrote, to be carried out; None to solve.
+        Directory of plans from ``benchmarks.latency --plan-only``; None to solve.
     quick
         Calibrate with less effort.
     """
@@ -72,12 +72,12 @@ class Subject:
 
 @dataclass(frozen=True)
 class Cell:
-    """Where the variants of a subject are measured side by side.
+    """The conditions under which the variants of a subject are measured in turn.
 
     Attributes
     ----------
     subject
-        What is measured.
+        The masked network.
     batch
         Number of images.
     memory_format
@@ -93,7 +93,7 @@ class Cell:
         return self.subject.images(self.batch, self.memory_format)
 
     def file(self, directory: Path, variant: str) -> Path:
-        """Where the TorchScript of a variant is."""
+        """The TorchScript file of a variant."""
         return directory / f"{variant}-{self.batch}-{self.memory_format}.ts"
 
     def __str__(self) -> str:

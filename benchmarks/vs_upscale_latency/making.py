@@ -1,6 +1,6 @@
 """Makes the files: one masked network, and every variant of it as a TorchScript trace per cell.
 
-The masked network goes to the variants through a file, so that all start from the same weights.
+The masked network is written to a file, and every variant reads it. So all start from the same weights.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from upscale_opt.verifying.randomisation import random_inputs, randomise
 WEIGHTS_FILE = "masked.pt"
 
 Maker = Callable[[Cell, torch.Tensor], nn.Module]
-"""From a cell and its input to the module that is traced with it."""
+"""A function from a cell and its input to the module that is traced."""
 
 
 def make_masked(subject: Subject, directory: Path) -> Iterator[None]:
     """Write the masked network: weights masked per consumer, random BatchNorm statistics and biases, float32.
 
-    With the statistics of a fresh network (mean 0, variance 1) a wrong export could look right.
+    With the statistics of an untrained network (mean 0, variance 1) a wrong export could look right.
     """
     model = _architecture(subject)
     images = subject.images(1, "NCHW").cpu()
@@ -65,7 +65,7 @@ def make_masked(subject: Subject, directory: Path) -> Iterator[None]:
 
 
 def make(variant: str, subject: Subject, cells: Sequence[Cell], directory: Path) -> Iterator[str | None]:
-    """Write the file of a variant for every cell; yields None where it is there, and why not where it is not."""
+    """Write the file of a variant for every cell. Yields None if the file was made, otherwise the reason."""
     content = torch.load(directory / WEIGHTS_FILE, weights_only=True)
     model = _architecture(subject)
     model.load_state_dict(content["state"])
@@ -94,9 +94,9 @@ def _masked(model: nn.Module, masks: Masks, subject: Subject) -> Maker:
 
 
 def _peers(model: nn.Module, masks: Masks, subject: Subject, *, is_not_ane: bool) -> Maker:
-    """The peer's export as its documentation shows it: it finds the zero channels itself, and prunes in place.
+    """The peer's export as in its documentation: it finds the zero channels itself, and prunes in place.
 
-    On the CPU with one image, as its tracer repeats channels per image.
+    It runs on the CPU with one image, because its tracer repeats channels per image.
     """
     from upscale import PruningManager  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
@@ -105,7 +105,7 @@ def _peers(model: nn.Module, masks: Masks, subject: Subject, *, is_not_ane: bool
 
 
 def _own(model: nn.Module, masks: Masks, subject: Subject, *, solver: str, objective: str, plan: str) -> Maker:
-    """Our export: solved, or read from a file, for every cell, since costs and selections depend on it."""
+    """Our export: solved, or read from a file, for every cell, because costs and selections depend on the cell."""
     model = model.to(subject.device)
 
     def maker(cell: Cell, images: torch.Tensor) -> nn.Module:
@@ -132,10 +132,10 @@ def _own(model: nn.Module, masks: Masks, subject: Subject, *, solver: str, objec
 
 
 def backend_of_tables(device: str) -> str:
-    """Whose cost tables the files are made by.
+    """The backend whose cost tables are used for the files.
 
-    On a CPU eager mode's: what TorchScript saves per operator it saves in all ways to read alike. On a GPU scripts have
-    no fused gathers (`upscale_opt.GatherConv2d`), so it takes tables of scripts.
+    On a CPU it is eager mode: TorchScript saves the same time per operator in all ways to read. On a GPU it is
+    TorchScript, because scripts have no fused gathers (`upscale_opt.GatherConv2d`).
     """
     return TORCHSCRIPT if device == "cuda" else EAGER
 
@@ -153,4 +153,4 @@ MAKERS: dict[str, Callable[[nn.Module, Masks, Subject], Maker]] = {
     "greedy-copies": partial(_own, solver="greedy", objective="copies", plan="greedy"),
     "auto-latency": partial(_own, solver="auto", objective="latency", plan="exact latency"),
 }
-"""Variant to what makes its module of the masked network."""
+"""Per variant, the function that makes its module from the masked network."""

@@ -1,4 +1,4 @@
-"""Measures a cell: loads its files in one process, compares what they compute, and times them in turn."""
+"""Measures a cell: loads its files in one process, compares their outputs, and times them in turn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from upscale_opt import profile_interleaved
 from upscale_opt.models.outputs import relative_error, tensors
 
 TOLERANCE = 1e-3
-"""Largest relative error, in float32, of a right export."""
+"""Largest relative error, in float32, of an export that counts as right."""
 
 
 def measure(cell: Cell, files: Mapping[str, Path], runs: int) -> Iterator[dict[str, Outcome]]:
@@ -24,17 +24,17 @@ def measure(cell: Cell, files: Mapping[str, Path], runs: int) -> Iterator[dict[s
     Parameters
     ----------
     cell
-        Whose images are the input.
+        The cell; its images are the input.
     files
-        Variant to TorchScript file, the masked network's among them.
+        Per variant, its TorchScript file; the masked network is one of them.
     runs
-        Rounds; every variant is timed once in each.
+        Number of rounds; every variant is timed once in each.
     """
     images = cell.images()
     outcomes: dict[str, Outcome] = {}
     errors: dict[str, float] = {}
     scripts: dict[str, torch.jit.ScriptModule] = {}
-    # TF32, cuDNN's default on a GPU, is less precise than the tolerance; it is on again while timing.
+    # TF32, cuDNN's default on a GPU, is less precise than the tolerance. It is switched on again for timing.
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         expected = tensors(_load(files[MASKED], cell)(images))
         for variant, file in files.items():

@@ -1,4 +1,4 @@
-"""Work in a process of its own: it may crash, and what it imports and allocates is gone afterwards."""
+"""Work in a separate process. It may crash; its imports and its memory do not affect the main process."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import torch
 
 
 class ChildError(Exception):
-    """The child raised something, or died; the message says which."""
+    """The child process raised an error, or died. The message says which."""
 
 
 def in_child(function: Callable[..., Iterable[Any]], *arguments: Any, num_threads: int = 1) -> Iterator[Any]:
-    """Yield what a function yields in a fresh process.
+    """Yield what a function yields in a new process.
 
     Parameters
     ----------
     function
-        Importable by name; what it yields can be pickled.
+        The function. It can be imported by name, and what it yields can be pickled.
     arguments
         Its positional arguments.
     num_threads
-        Of torch, in that process.
+        Number of torch threads in that process.
 
     Raises
     ------
     ChildError
-        Where the function raises or its process ends early.
+        If the function raises an error or its process ends early.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -46,7 +46,7 @@ def in_child(function: Callable[..., Iterable[Any]], *arguments: Any, num_thread
             if kind == "value":
                 yield value
                 continue
-            child.join()  # by itself, so that it can put its own things away
+            child.join()  # by itself, so that it can clean up
             if kind == "error":
                 raise ChildError(value)
             return
@@ -57,7 +57,7 @@ def in_child(function: Callable[..., Iterable[Any]], *arguments: Any, num_thread
 
 
 def reason(error: BaseException) -> str:
-    """An exception in one line, its last frame included: where another package broke."""
+    """An exception in one line, with its last frame: it shows where another package failed."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -67,9 +67,9 @@ def reason(error: BaseException) -> str:
 
 
 def _report(function: Callable[..., Iterable[Any]], arguments: tuple[Any, ...], num_threads: int, sender: Any) -> None:
-    """What the child does."""
+    """The function that the child process runs."""
     torch.set_num_threads(num_threads)
-    warnings.simplefilter("ignore")  # TorchScript is deprecated, and its tracer remarks on constants
+    warnings.simplefilter("ignore")  # TorchScript is deprecated, and its tracer warns about constants
     try:
         for value in function(*arguments):
             sender.send(("value", value))

@@ -17,7 +17,7 @@ from problems.files import write_text_atomically
 Row = dict[str, Any]
 
 CELL_KEY = ("model", "amount", "seed", "image", "batch", "format", "device", "machine", "threads", "time_limit")
-"""Columns that say which cell a row is of."""
+"""Columns that identify the cell of a row."""
 COLUMNS = (
     *(*CELL_KEY, "variant", "status", "reason", "relative_error"),
     *("runs", "median_ms", "iqr_ms", "peer", "ratio", "ratio_low", "ratio_high"),
@@ -27,18 +27,18 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a variant in a cell.
+    """The outcome of a variant in a cell.
 
     Attributes
     ----------
     status
         ``ok``, ``wrong`` (it computes something else) or ``failed`` (it cannot be made, loaded or run).
     reason
-        Why it is not ``ok``.
+        The reason if it is not ``ok``.
     relative_error
         max |its output - the masked network's| / max |the masked network's|; None if it failed.
     seconds
-        Per forward pass, one figure per round; empty if it failed.
+        Seconds per forward pass, one figure per round; empty if it failed.
     """
 
     status: str
@@ -53,7 +53,7 @@ class Outcome:
 
 
 def key_of(cell: Cell, machine: str, num_threads: int) -> tuple[str, ...]:
-    """The values of `CELL_KEY` as they are in the file; the time limit is ``plans`` where nothing is solved."""
+    """The values of `CELL_KEY` as in the file. The time limit is ``plans`` if nothing is solved."""
     own = cell.subject
     values = (own.model, own.amount, own.seed, own.image_size, cell.batch, cell.memory_format, own.device)
     limit = own.time_limit if own.plans is None else "plans"
@@ -70,9 +70,9 @@ def rows_of(
     key
         The values of `CELL_KEY`.
     outcomes
-        Variant to outcome; those that were timed, were so in the same rounds.
+        Per variant, its outcome. All timed variants were timed in the same rounds.
     runs
-        Rounds asked for.
+        Requested number of rounds.
     facts
         Further columns.
 
@@ -80,8 +80,8 @@ def rows_of(
     -------
     list
         Status and times of every variant. ``ratio`` is the median over the rounds of (time of ``peer``) / (time of
-        this variant), ``ratio_low`` and ``ratio_high`` its quartiles; ``peer`` is the peer's right export of smaller
-        median. Empty where either is not ``ok``.
+        this variant); ``ratio_low`` and ``ratio_high`` are its quartiles. ``peer`` is the peer's faster right export,
+        by the median. The ratios are empty if one of the two is not ``ok``.
     """
     peer = fastest([variant for variant in PEERS if variant in outcomes], outcomes)
     rows = []
@@ -102,7 +102,7 @@ def rows_of(
 
 
 def fastest(variants: Sequence[str], outcomes: Mapping[str, Outcome]) -> str | None:
-    """The one of smallest median among those that are ``ok``; None if none is."""
+    """The variant of smallest median among those that are ``ok``; None if there is none."""
     right = [variant for variant in variants if outcomes[variant].status == "ok"]
     return min(right, key=lambda variant: outcomes[variant].median, default=None)
 
@@ -112,7 +112,7 @@ def paired_ratio(over: Sequence[float], under: Sequence[float]) -> tuple[float, 
 
     Examples
     --------
-    Drift that hits both alike does not show:
+    Drift that affects both alike does not change the ratio:
 
     >>> paired_ratio([2.0, 4.0, 8.0], [1.0, 2.0, 4.0])
     (2.0, 2.0, 2.0)
@@ -135,11 +135,11 @@ def write_rows(rows: Sequence[Row], path: Path) -> None:
 
 
 def cell_key(row: Row) -> tuple[str, ...]:
-    """Which cell a row is of."""
+    """The values that identify the cell of a row."""
     return tuple(str(row[name]) for name in CELL_KEY)
 
 
 def is_done(rows: Sequence[Row], key: Sequence[str], variants: Sequence[str], runs: int) -> bool:
-    """Whether there is a row of every variant of the cell, measured in at least so many rounds."""
+    """Whether there is a row of every variant of the cell, measured in at least the requested number of rounds."""
     found = {row["variant"] for row in rows if cell_key(row) == tuple(key) and int(row["runs"]) >= runs}
     return found >= set(variants)

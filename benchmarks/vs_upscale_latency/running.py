@@ -1,4 +1,4 @@
-"""Goes over the cells that are missing: makes their files, measures them, and writes their rows at once."""
+"""Makes the files of the missing cells, measures them, and writes their rows at once."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ PEER = "apple-upscale"
 
 
 class Run:
-    """What all cells of a call have in common.
+    """Settings for all cells of a call.
 
     Parameters
     ----------
     device
         ``cpu`` or ``cuda``.
     num_threads
-        Of torch.
+        Number of torch threads.
     runs
         Rounds per cell, at least 2.
     variants
         Names in `cells.VARIANTS`, the masked network first.
     files
-        Where to keep the TorchScript files; None to delete them.
+        Directory for the TorchScript files; None to delete them.
     command
-        What was called, for the rows.
+        The command line, for the rows.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Run:
         }
 
     def over(self, subjects: Sequence[Subject], settings: Sequence[tuple[int, str]], *, fresh: bool) -> bool:
-        """Make and measure the cells that are missing, or all if `fresh`; returns whether all are done."""
+        """Make and measure the missing cells, or all if `fresh`. Returns whether all are done."""
         rows = [] if fresh else read_rows(self.path)
         waiting: dict[Subject, list[Cell]] = {}
         for subject in subjects:
@@ -101,7 +101,7 @@ class Run:
     def _make(
         self, subject: Subject, cells: Sequence[Cell], directory: Path, bar: Any
     ) -> dict[tuple[Cell, str], str | None]:
-        """Why the file of a cell and variant could not be made; None if it is there."""
+        """The reason why the file of a cell and variant could not be made; None if it was made."""
         made: dict[tuple[Cell, str], str | None] = {}
         try:
             list(in_child(make_masked, subject, directory, num_threads=self.num_threads))
@@ -125,7 +125,7 @@ class Run:
         if MASKED not in files:
             return outcomes | {v: Outcome("failed", "nothing to compare with") for v in files}
         found = self._together(cell, files)
-        if isinstance(found, str):  # somebody brought the process down: who does it alone?
+        if isinstance(found, str):  # some variant has killed the process: measure each alone to find out which
             for variant, file in list(files.items()):
                 alone = self._together(cell, {MASKED: files[MASKED], variant: file}, runs=2)
                 if isinstance(alone, str):
@@ -138,7 +138,7 @@ class Run:
         return {variant: outcomes[variant] for variant in self.variants}
 
     def _together(self, cell: Cell, files: Mapping[str, Path], runs: int | None = None) -> dict[str, Outcome] | str:
-        """Outcomes of the files, measured in one process; why there are none if that ended early."""
+        """Outcomes of the files, measured in one process. If it ended early: the reason."""
         try:
             (found,) = in_child(measure, cell, files, runs or self.runs, num_threads=self.num_threads)
         except ChildError as error:

@@ -1,4 +1,4 @@
-"""The Markdown page: how to read it, ratios in sum, every cell, and every failure."""
+"""The Markdown page: how to read it, a summary of the ratios, every cell, and every failure."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def page(rows: Sequence[Row]) -> str:
 
 
 def _shared(rows: Sequence[Row]) -> dict[str, str]:
-    """Columns of the key that have one value."""
+    """Columns of the key in which all rows have the same value."""
     values = {name: {str(row[name]) for row in rows} for name in (*CELL_KEY, "runs")}
     return {name: next(iter(found)) for name, found in values.items() if len(found) == 1 and name != "model"}
 

@@ -1,6 +1,6 @@
-"""The allocation problem: one sparsity level per layer, so that times meet a budget and the summed error is least.
+"""The allocation problem: choose one sparsity level per layer. Times must meet a budget; the summed error is minimised.
 
-A decision is a choice: per layer the index of a level. What it takes and errs is said by `AllocationProblem.evaluate`.
+A decision is a choice: per layer the index of a level. `AllocationProblem.evaluate` computes its time and its error.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from problems.conversions import items, objects, of_kind, real, reals
 from problems.errors import ProblemError
 
 TOLERANCE = 1e-9
-"""By how much, relatively, the time of the whole model may exceed its target: rounding of sums, no more."""
+"""Relative tolerance: how far the time of the whole model may exceed its target, because sums are rounded."""
 
 MAX_TOTAL_ERROR = 2**52
-"""Most units of error of a whole model: sums are exact even in double precision."""
+"""Most units of error of a whole model: up to here, sums are exact in double precision."""
 
 
 class UnreachableSpeedupError(ProblemError):
@@ -31,7 +31,7 @@ class UnreachableSpeedupError(ProblemError):
     Attributes
     ----------
     max_speedup
-        The largest one that can be met.
+        The largest speedup that can be met.
     """
 
     def __init__(self, speedup: float, max_speedup: float) -> None:
@@ -45,23 +45,23 @@ class UnreachableSpeedupError(ProblemError):
 
 @dataclass(frozen=True)
 class LayerLevels:
-    """What there is to choose from for one layer.
+    """The levels of one layer, of which one is chosen.
 
     Parameters
     ----------
     name
-        Of the layer, without spaces.
+        Name of the layer, without spaces.
     sparsities
         Labels of the levels: strictly ascending, in [0, 1), at least one. The first need not be 0.
     times
-        Seconds per level, finite and not negative; they need not fall.
+        Seconds per level, finite and not negative. They need not decrease.
     errors
         Units of error per level (`problems.allocation.sparsity_levels.ERROR_SCALE`): whole, from 0 to `MAX_ERROR`.
 
     Raises
     ------
     ProblemError
-        If the numbers are not of that kind.
+        If a number is not as described.
     """
 
     name: str
@@ -88,7 +88,7 @@ class LayerLevels:
 
     @property
     def fastest(self) -> int:
-        """The level of least time; of several, the one of least error, then the first."""
+        """The level of least time. Ties: the level of least error, then the first."""
         return min(range(len(self.times)), key=lambda level: (self.times[level], self.errors[level], level))
 
     def __str__(self) -> str:
@@ -97,16 +97,16 @@ class LayerLevels:
 
 @dataclass(frozen=True)
 class Totals:
-    """What a choice takes and errs.
+    """Time and error of a choice.
 
     Attributes
     ----------
     time
-        Seconds of the layers chosen for, together, without what is fixed.
+        Seconds of all layers of the problem together, without the fixed time.
     error
-        Units of error, together.
+        Units of error of all layers together.
     speedup
-        The dense model's time by the model's time under the choice.
+        The dense model's time divided by the model's time under the choice.
     """
 
     time: float
@@ -116,7 +116,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class AllocationProblem:
-    """One level is to be chosen per layer, within a budget of time, so that the summed error is least.
+    """Choose one level per layer within a budget of time, so that the summed error is least.
 
     Parameters
     ----------
@@ -127,16 +127,16 @@ class AllocationProblem:
     budget
         Seconds that the layers may take together.
     fixed
-        Seconds outside these layers, which no choice changes; layers that stay dense are among them. Default 0.
+        Seconds outside these layers, which no choice changes. Layers that stay dense count here. Default 0.
     name
-        What users see.
+        Name for messages.
 
     Raises
     ------
     UnreachableSpeedupError
         If the fastest levels exceed the budget (by more than `TOLERANCE` of the whole model's target time).
     ProblemError
-        If the numbers make no sense.
+        If a number is out of its range.
 
     Examples
     --------
@@ -185,7 +185,7 @@ class AllocationProblem:
 
     @cached_property
     def fastest_time(self) -> float:
-        """Seconds of the fastest choice."""
+        """Seconds that the fastest choice takes."""
         return math.fsum(min(layer.times) for layer in self.layers)
 
     @property
@@ -197,13 +197,13 @@ class AllocationProblem:
     def fits(self, time: float) -> bool:
         """Whether layers that take `time` seconds together keep the budget.
 
-        The whole model's time is compared, and may exceed its target by `TOLERANCE`: a largest speedup that was rounded
-        to a double stays within reach.
+        The time of the whole model is compared with its target, and may exceed it by `TOLERANCE`. So a largest speedup
+        that was rounded to a double can still be met.
         """
         return self.fixed + time <= (self.fixed + self.budget) * (1 + TOLERANCE)
 
     def evaluate(self, choice: Sequence[int]) -> Totals:
-        """What a choice takes and errs, whether it keeps the budget or not.
+        """Time and error of a choice, whether it keeps the budget or not.
 
         Raises
         ------
@@ -222,7 +222,7 @@ class AllocationProblem:
         Raises
         ------
         ProblemError
-            If it does not name one level of every layer.
+            If the choice does not name one level of every layer.
         """
         choice = items(choice, "the choice")
         if len(choice) != self.num_layers:
@@ -236,12 +236,12 @@ class AllocationProblem:
         return tuple(int(level) for level in choice)
 
     def profile(self, choice: Sequence[int]) -> dict[str, float]:
-        """Sparsities of a choice by name of the layer; see `problems.allocation.sparsity_profiles`."""
+        """Sparsities of a choice, by layer name; see `problems.allocation.sparsity_profiles`."""
         levels = self.require_choice(choice)
         return {layer.name: layer.sparsities[level] for layer, level in zip(self.layers, levels)}
 
     def choice_of(self, profile: Mapping[str, float]) -> tuple[int, ...]:
-        """The choice of a profile, whose sparsities are compared to 4 decimals; other layers' do not matter.
+        """The choice that a profile names. Sparsities are compared to 4 decimals. Layers of other problems are ignored.
 
         Raises
         ------
@@ -264,7 +264,7 @@ class AllocationProblem:
         UnreachableSpeedupError
             If the speedup is above `max_speedup`.
         ProblemError
-            If it is no number above 0.
+            If the speedup is not a number above 0.
         """
         return dataclasses.replace(self, budget=_budget(self.base, speedup, self.fixed))
 
@@ -274,7 +274,7 @@ class AllocationProblem:
         Raises
         ------
         ProblemError
-            If there is not one coefficient per layer, or one is negative or no number.
+            If there is not one coefficient per layer, or one is negative or not a number.
         """
         coefficients = reals(coefficients, "coefficients")
         if len(coefficients) != self.num_layers:
@@ -300,7 +300,7 @@ def place_of(name: str, sparsity: float, levels: Sequence[float]) -> int:
     Raises
     ------
     ProblemError
-        If it is none of them.
+        If no level has that sparsity.
     """
     real(sparsity, f"layer {name!r}: sparsity")
     labels = [round(level, DECIMALS) for level in levels]

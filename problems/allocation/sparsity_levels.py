@@ -1,6 +1,6 @@
-"""Sparsity levels: the grid of SPDY, levels that keep equally many channels, and errors by rank, in whole units.
+"""Sparsity levels of a layer: SPDY's grid, levels that keep equally many channels, and errors by rank.
 
-Everything here is for choosing one level per layer; see `problems.allocation.problem`.
+The problem that chooses one level per layer is in `problems.allocation.problem`.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from problems.conversions import items, real, reals, whole_number, whole_numbers
 from problems.errors import ProblemError
 
 ERROR_SCALE = 10**6
-"""Units of error in an error of 1: errors are counted in whole millionths, so that all methods add them exactly."""
+"""Units in an error of 1. Errors are counted in whole millionths, so that all methods add them exactly."""
 
 MAX_ERROR = 2**40
 """Most units of error a level may have."""
 
 DECIMALS = 4
-"""Digits of a sparsity behind the point, in labels and in files."""
+"""Decimals of a sparsity in labels and in files."""
 
 
 def sparsity_grid(lowest: float = 0.4, highest: float = 0.99, steps: int = 40) -> tuple[float, ...]:
-    """The levels 0 and ``1 - (1 - lowest) * delta**i`` for i = 0..steps: equal ratios of what remains.
+    """The levels 0 and ``1 - (1 - lowest) * delta**i`` for i = 0..steps: each keeps the same share of the one before.
 
-    ``delta = ((1 - highest) / (1 - lowest)) ** (1 / steps)``. Levels are rounded to 4 decimals, as files label them.
+    ``delta = ((1 - highest) / (1 - lowest)) ** (1 / steps)``. Levels are rounded to 4 decimals, as in files.
 
     Parameters
     ----------
     lowest, highest
         The first level above 0, and the last.
     steps
-        Steps from the one to the other, at least 1; the grid has ``steps + 2`` levels.
+        Steps from `lowest` to `highest`, at least 1. The grid has ``steps + 2`` levels.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def sparsity_grid(lowest: float = 0.4, highest: float = 0.99, steps: int = 40) -
     grid = (0.0, *(round(1 - (1 - lowest) * delta**i, DECIMALS) for i in range(steps + 1)))
     if len(set(grid)) < len(grid) or grid[-1] >= 1:
         raise ProblemError(
-            f"{steps} steps from {lowest} to {highest} are not told apart by {DECIMALS} decimals; take fewer steps"
+            f"{steps} steps from {lowest} to {highest} are equal with {DECIMALS} decimals; take fewer steps"
         )
     return grid
 
@@ -68,18 +68,18 @@ def distinct_levels(counts: Sequence[int]) -> tuple[int, ...]:
     Parameters
     ----------
     counts
-        Per level, sparsities ascending, how many channels it keeps; or, just as well, how many it removes
+        Per level, sparsities ascending: how many channels it keeps. The number that it removes serves as well
         (`upscale_opt.arguments.amounts.num_removed`).
 
     Returns
     -------
     tuple
-        Indices into the levels, ascending. They are also the ranks that `rank_errors` wants.
+        Indices into the levels, ascending. They are also the ranks for `rank_errors`.
 
     Raises
     ------
     ProblemError
-        If the counts are no whole numbers, or rise and fall, as no ascending sparsities do.
+        If the counts are not whole numbers, or both rise and fall: then the sparsities were not sorted.
 
     Examples
     --------
@@ -96,24 +96,24 @@ def distinct_levels(counts: Sequence[int]) -> tuple[int, ...]:
 
 
 def rank_errors(ranks: Sequence[int], num_levels: int, coefficient: float = 1.0) -> tuple[int, ...]:
-    """Errors ``coefficient * (rank / (num_levels - 1))**2`` in units of a millionth, rounded to whole ones.
+    """Errors ``coefficient * (rank / (num_levels - 1))**2`` in units of a millionth, rounded to whole units.
 
-    The error follows the rank of a level in its list, whatever its sparsity: 0 for the first, dense one,
+    The error depends on the rank of a level in its list, not on its sparsity. It is 0 for the first level (dense) and
     `coefficient` for the last.
 
     Parameters
     ----------
     ranks
-        Places of the levels in the original list, before any were dropped.
+        Indices of the levels in the original list, before any were dropped.
     num_levels
-        Levels in the original list. Where there is one only, its error is 0.
+        Number of levels in the original list. If there is only one, its error is 0.
     coefficient
-        How much the layer counts, at least 0. Default 1.
+        Weight of the layer's error, at least 0. Default 1.
 
     Raises
     ------
     ProblemError
-        If a rank lies outside the list, or the coefficient makes no sense.
+        If a rank lies outside the list, or the coefficient is out of its range.
 
     Notes
     -----
@@ -134,7 +134,7 @@ def rank_errors(ranks: Sequence[int], num_levels: int, coefficient: float = 1.0)
 
 
 def error_units(errors: Sequence[float]) -> tuple[int, ...]:
-    """Errors of any kind (measured ones, say) in units of a millionth, rounded to whole ones.
+    """Errors of any kind (for example measured ones) in units of a millionth, rounded to whole units.
 
     Raises
     ------

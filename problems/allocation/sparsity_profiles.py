@@ -13,12 +13,12 @@ from problems.files import write_text_atomically
 
 
 def read_sparsity_profile(path: str | Path) -> dict[str, float]:
-    """Sparsities by name of the layer, in the order of the file.
+    """Read sparsities by layer name, in the order of the file.
 
     Raises
     ------
     ProblemError
-        If the file cannot be read, a line is not of the format, or a layer occurs twice; the message names the line.
+        If the file cannot be read, a line has another form, or a layer occurs twice. The message names the line.
     """
     profile: dict[str, float] = {}
     for number, words in numbered_words(path):
@@ -40,12 +40,12 @@ def read_sparsity_profile(path: str | Path) -> dict[str, float]:
 
 
 def write_sparsity_profile(profile: Mapping[str, float], path: str | Path) -> None:
-    """Write sparsities by name of the layer, to 4 decimals.
+    """Write sparsities by layer name, to 4 decimals.
 
     Raises
     ------
     ProblemError
-        If a sparsity is outside [0, 1) as written, a name has spaces, there is no layer, or the path cannot be written.
+        If a rounded sparsity is outside [0, 1), a name has spaces, there is no layer, or the path cannot be written.
     """
     lines = []
     for name, sparsity in of_kind(profile, Mapping, "the profile").items():

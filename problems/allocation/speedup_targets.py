@@ -1,4 +1,4 @@
-"""Allocation problems made of timing tables: levels that differ, errors by rank, and the budget of a speedup."""
+"""Allocation problems from timing tables: distinct levels, errors by rank, and the budget of a speedup."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ def allocation_problem(
     coefficients: Mapping[str, float] | None = None,
     name: str = "allocation",
 ) -> AllocationProblem:
-    """The problem that SPDY sets: times of a table, errors by rank, a budget from a speedup.
+    """The problem of SPDY: times of a table, errors by rank, a budget from a speedup.
 
-    The fixed time is the dense model's less that of the layers which are optimised, dense: layers that are kept dense,
-    and whatever the table does not list, take their time. The budget is ``base / speedup - fixed``.
+    The fixed time is the time of the dense model minus the dense times of the optimised layers. So layers that stay
+    dense count as fixed, and so does everything that the table does not list. The budget is ``base / speedup - fixed``.
 
     Parameters
     ----------
     table
-        What was measured.
+        The measured times.
     speedup
-        The target for the whole model. Default: none, any time will do.
+        The target for the whole model. Default: no target, so any time is allowed.
     dense
-        Names of layers that stay dense (the first one, say). Default none.
+        Names of layers that stay dense (for example the first one). Default none.
     counts
-        Per layer, how many channels each level of the table keeps (or removes): of levels that keep equally many, the
+        Per layer, how many channels each level of the table keeps (or removes). Of levels that keep equally many, the
         lowest stays (`distinct_levels`). Layers that are not named keep all levels. Default none.
     grid
-        The list of levels in which ranks are counted, if the table lists some of them only. Default: per layer its
+        The list of levels in which ranks are counted, if the table lists only some of them. Default: per layer its
         own levels in the table.
     coefficients
-        Per layer how much its error counts. Default 1, also for layers that are not named.
+        Per layer, the weight of its error. Default 1, also for layers that are not named.
     name
-        What users see.
+        Name for messages.
 
     Raises
     ------
     UnreachableSpeedupError
-        If the target is beyond the largest speedup; the message says which that is.
+        If the target is above the largest possible speedup. The message names that speedup.
     ProblemError
         If names, counts or levels do not fit the table, or the layers take longer than the whole model.
 
     Notes
     -----
     Frantar and Alistarh, "SPDY: Accurate Pruning with Speedup Guarantees", ICML 2022. The authors' program counts
-    layers that it skips as free; this does not.
+    layers that it skips as free; this function does not.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def allocation_problem(
 def _layer_levels(
     layer: LayerTimes, counts: Sequence[int] | None, grid: Sequence[float] | None, coefficient: float
 ) -> LayerLevels:
-    """The levels of a layer that differ, with their errors."""
+    """The distinct levels of a layer, with their errors."""
     if counts is not None and len(counts) != len(layer.seconds):
         raise ProblemError(
             f"layer {layer.name!r} has {len(layer.seconds)} levels in the table and {len(counts)} counts; one each"

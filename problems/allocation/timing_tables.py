@@ -1,8 +1,10 @@
-"""Timing tables: how long every layer takes at every sparsity, and the text files that hold them.
+"""Timing tables: the time of every layer at every sparsity, and the text files that hold them.
 
-The format is the one of SPDY (Frantar and Alistarh, ICML 2022): a line ``base`` and one with the seconds of the whole
-dense model, a line ``prunable`` and one with the seconds of the dense layers listed, then per layer its name and one
-line ``<seconds> <sparsity>`` per level.
+The format is that of SPDY (Frantar and Alistarh, ICML 2022):
+
+1. a line ``base``, and a line with the seconds of the whole dense model;
+2. a line ``prunable``, and a line with the seconds of the listed layers, dense;
+3. per layer a line with its name, and one line ``<seconds> <sparsity>`` per level.
 """
 
 from __future__ import annotations
@@ -19,17 +21,17 @@ from problems.errors import ProblemError
 from problems.files import read_bytes, write_text_atomically
 
 Line = tuple[int, list[str]]
-"""Number of a line, and its words."""
+"""The number of a line, and its words."""
 
 
 @dataclass(frozen=True)
 class LayerTimes:
-    """How long one layer takes at each of its sparsities. Sparser may well be slower: nothing is smoothed.
+    """The time of one layer at each of its sparsities. A sparser level may be slower: nothing is smoothed.
 
     Parameters
     ----------
     name
-        Of the layer; not empty, without spaces.
+        Name of the layer; not empty, without spaces.
     sparsities
         Shares of channels or weights removed, strictly ascending, in [0, 1), at least one.
     seconds
@@ -38,7 +40,7 @@ class LayerTimes:
     Raises
     ------
     ProblemError
-        If the numbers are not of that kind.
+        If a number is not as described.
 
     Examples
     --------
@@ -58,7 +60,7 @@ class LayerTimes:
 
     @property
     def dense_seconds(self) -> float | None:
-        """Seconds at sparsity 0; None if that is not among the levels."""
+        """Seconds at sparsity 0; None if there is no such level."""
         return self.seconds[0] if self.sparsities[0] == 0 else None
 
     def __str__(self) -> str:
@@ -68,7 +70,7 @@ class LayerTimes:
 
 @dataclass(frozen=True)
 class TimingTable:
-    """What was measured of a model: itself, dense, and its layers at every sparsity.
+    """The measured times of a model: of the dense model, and of its layers at every sparsity.
 
     Parameters
     ----------
@@ -77,13 +79,14 @@ class TimingTable:
     base
         Seconds of the whole dense model.
     prunable
-        Seconds of the dense layers, as the file says. Nothing is computed from it: a budget needs the layers that
-        really are optimised (`problems.allocation.problem.allocation_problem`). None: the sum over the layers.
+        Seconds of the dense layers, as the file states them. Nothing is computed from this number: a budget counts only
+        the layers that are optimised (`problems.allocation.speedup_targets.allocation_problem`). None: the sum over
+        the layers.
 
     Raises
     ------
     ProblemError
-        If that is not so.
+        If a field is not as described.
     """
 
     layers: tuple[LayerTimes, ...]
@@ -108,7 +111,7 @@ class TimingTable:
                 raise ProblemError(f"{name} is {seconds}; give the seconds measured, more than 0")
 
     def dense_seconds(self, names: Iterable[str]) -> float:
-        """Seconds that some of the layers take when dense, together."""
+        """Seconds that some of the layers take together when they are dense."""
         wanted = set(names)
         return math.fsum(layer.dense_seconds or 0.0 for layer in self.layers if layer.name in wanted)
 
@@ -117,12 +120,12 @@ class TimingTable:
 
 
 def read_timing_table(path: str | Path) -> TimingTable:
-    """Read a timing table. Levels may come in any order and are sorted by number; empty lines do not count.
+    """Read a timing table. Levels may come in any order; they are sorted by sparsity. Empty lines are ignored.
 
     Raises
     ------
     ProblemError
-        If the file cannot be read or is not of the format; the message names the line.
+        If the file cannot be read or has another form. The message names the line.
     """
     lines = numbered_words(path)
     base, prunable = (_header(path, lines, name) for name in ("base", "prunable"))
@@ -160,7 +163,7 @@ def read_timing_table(path: str | Path) -> TimingTable:
 
 
 def write_timing_table(table: TimingTable, path: str | Path) -> None:
-    """Write a timing table; reading it gives the same one. Sparsities have 4 decimals, or more if they need them.
+    """Write a timing table; reading it gives the same one. Sparsities have 4 decimals, or more if needed.
 
     Raises
     ------
@@ -176,7 +179,7 @@ def write_timing_table(table: TimingTable, path: str | Path) -> None:
 
 
 def require_name(name: str) -> None:
-    """Raise `ProblemError` unless a name of a layer can be written to a file and read again."""
+    """Raise `ProblemError` unless a layer's name can be written to a file and read again."""
     if not isinstance(name, str) or len(name.split()) != 1 or name.strip() != name:
         raise ProblemError(f"a layer is named {name!r}; give it a name without spaces")
 
@@ -194,7 +197,7 @@ def require_levels(name: str, sparsities: tuple[float, ...], seconds: tuple[floa
 
 
 def sparsity_label(sparsity: float) -> str:
-    """A sparsity with 4 decimals, or with all it needs if those change it.
+    """A sparsity with 4 decimals, or with more if rounding to 4 would change it.
 
     Examples
     --------
@@ -211,7 +214,7 @@ def numbered_words(path: str | Path) -> Iterator[Line]:
     Raises
     ------
     ProblemError
-        If the file cannot be read or is no text.
+        If the file cannot be read or is not a text file.
     """
     content = read_bytes(path)
     try:
@@ -234,7 +237,7 @@ def _header(path: str | Path, lines: Iterator[Line], name: str) -> float:
 
 
 def _layer(path: str | Path, heading: Line, levels: list[tuple[float, float]]) -> LayerTimes:
-    """The layer of a heading; a damaged level line (one number) is taken for a heading, and found out here."""
+    """The layer of a heading. A damaged level line (one number) looks like a heading; it is detected here."""
     number, (name,) = heading
     hint = f" (or is line {number} a level that lacks its sparsity?)" if _number(name) is not None else ""
     if not levels:

@@ -1,1 +1,1 @@
-"""Checks of claims about orders: solutions, bounds and proofs, by code that knows no solver."""
+"""Checks of solutions, bounds and proofs, by code that is independent of the solvers."""

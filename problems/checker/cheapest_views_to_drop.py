@@ -1,6 +1,6 @@
-"""The cheapest accesses to give up as views, so that no conflict is left: a small branch and bound.
+"""Choose the cheapest accesses that stop being views, so that no conflict is left: a small branch and bound.
 
-Every conflict demands that of its accesses at least so many are given up. Used to check proofs from conflicts.
+Every conflict demands that a minimum number of its accesses are given up as views. Used to check proofs from conflicts.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 MAX_NODES = 20_000
-"""Nodes visited before the search gives up (some seconds)."""
+"""Nodes that the search visits before it gives up (some seconds)."""
 
 Demand = tuple[frozenset[int], int]
-"""Accesses, and how many of them must be given up at least."""
+"""A set of accesses, and the least number of them that must be given up."""
 
 
 def cheapest_to_give_up(
@@ -22,13 +22,13 @@ def cheapest_to_give_up(
     Parameters
     ----------
     demands
-        What must be given up.
+        The minimum numbers to give up.
     price
-        Of giving up each access, not negative.
+        Price of giving up each access, not negative.
     enough
-        Stop looking at sets that cost so much: nothing cheaper is known to exist then.
+        Ignore sets that cost this much or more. If all do, the answer is that no cheaper set exists.
     max_nodes
-        Limit of the search.
+        Most nodes of the search.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def cheapest_to_give_up(
 
 
 class _Search:
-    """Depth first: some accesses are given up, some are kept, the others follow from the demands or are tried."""
+    """Depth-first search: some accesses are given up, some are kept, the others are forced by the demands or tried."""
 
     def __init__(self, demands: Sequence[Demand], price: Sequence[int], enough: int, max_nodes: int) -> None:
         self._demands = demands
@@ -86,7 +86,7 @@ class _Search:
         self.visit(given | {a}, kept)
 
     def _at_least(self, unmet: list[Demand]) -> int:
-        """A bound on the price of meeting demands: each takes its share of the prices, what it leaves is for others."""
+        """A lower bound on the price of meeting the demands: each demand uses a part of the prices, others the rest."""
         rest = dict(enumerate(self._price))
         bound = 0
         for choice, need in sorted(unmet, key=lambda demand: len(demand[0]) - demand[1]):

@@ -1,9 +1,9 @@
-"""The checker: re-evaluates any order of any instance, and checks the claims of any proof; knows no solver.
+"""The checker: it evaluates any order again, and checks the claims of any proof. It uses no solver.
 
     python -m problems.checking INSTANCE [--order FILE | --solution FILE] [--proof FILE]
 
-prints a line per statement (verified, on trust, or WRONG) and ends with exit code 0 (nothing is wrong), 1 (something
-is) or 2 (bad input).
+prints one line per statement: verified, on trust, or WRONG. The exit code is 0 if nothing is wrong, 1 if something is
+wrong, and 2 for bad input.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from problems.solution_files import StatedSolution, StatedSolutions, read_stated
 def check_order(
     problem: Problem, order: Order, objective: str | Objective, value: int | None = None
 ) -> tuple[Statement, ...]:
-    """Whether an order is one of the problem and has the value claimed (in ticks for tables).
+    """Whether an order is valid for the problem and has the claimed value (for tables in ticks).
 
     Examples
     --------
@@ -58,10 +58,10 @@ def check_order(
 
 
 def check_solutions(problem: Problem, stated: StatedSolutions) -> tuple[Statement, ...]:
-    """Whether a file of best-known solutions is one of the problem, and everything it says of every objective true.
+    """Whether a file of best-known solutions belongs to the problem, and whether all its statements are true.
 
-    Bounds are refuted if an order lies below them, verified where the problem is small enough, and else on trust. Those
-    of another instance are wrong as a whole and not looked at any further.
+    A bound is wrong if an order lies below it, verified if the problem is small enough to check it, and otherwise on
+    trust. Solutions of another instance are wrong as a whole; they are not checked further.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def check_solutions(problem: Problem, stated: StatedSolutions) -> tuple[Statemen
 
 
 def _bound(problem: Problem, own: StatedSolution) -> Statement:
-    """A bound that comes without a proof, of a solution whose value is right."""
+    """Check a bound without a proof, of a solution whose value is right."""
     goal, bound = own.objective, own.bound or 0
     text = f"every order has {goal.name} >= {in_units(bound, problem.ticks if goal.uses_tables else 1)}"
     if bound > own.value:
@@ -118,8 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     orders.add_argument("--order", type=Path, help="A plan, or an order file: an object with the field 'orders'.")
     orders.add_argument("--solution", type=Path, help="A file of best-known solutions (NAME.sol.json).")
     parser.add_argument("--proof", type=Path, help="A proof file.")
-    parser.add_argument("--objective", help="Of the order. [default: the proof's, otherwise all that apply]")
-    parser.add_argument("--value", type=int, help="What the order is claimed to have; needs --objective or --proof.")
+    parser.add_argument("--objective", help="Objective of the order. [default: the proof's, otherwise all that apply]")
+    parser.add_argument("--value", type=int, help="Claimed value of the order; needs --objective or --proof.")
     try:
         statements = _statements(parser.parse_args(arguments))
     except ProblemError as error:
@@ -142,7 +142,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _statements(given: argparse.Namespace) -> list[Statement]:
-    """Everything that was asked for, checked."""
+    """Check everything that the command line asks for."""
     if given.order is None and (given.objective is not None or given.value is not None):
         raise ProblemError("--objective and --value say what --order is to be evaluated for; add it, or leave them out")
     problem = read_instance(given.instance)
@@ -165,7 +165,7 @@ def _statements(given: argparse.Namespace) -> list[Statement]:
 
 
 def _below(proof: Proof, value: int) -> list[Statement]:
-    """What an order's value says about a proof: it is refuted, or the order is optimal if it is right."""
+    """Compare an order's value with a proof: the value refutes the bound, or meets it (then the order is optimal)."""
     if value < proof.bound:
         return [Statement(f"the bound {proof.bound} is not above it", Standing.WRONG)]
     return [Statement("it meets the bound: no order is better if the proof holds", Standing.VERIFIED)][
@@ -174,7 +174,7 @@ def _below(proof: Proof, value: int) -> list[Statement]:
 
 
 def _objectives(given: argparse.Namespace, problem: Problem, proof: Proof | None) -> list[Objective]:
-    """What an order is to be evaluated for."""
+    """The objectives by which an order is evaluated."""
     if given.objective is not None:
         return [objective_named(given.objective)]
     if proof is not None:

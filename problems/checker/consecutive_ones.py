@@ -1,7 +1,7 @@
-"""Can some accesses all be views under one order? The checker's own consecutive-ones test, a search over blocks.
+"""Can some accesses all be views under one order? The checker's own consecutive-ones test, a search per block.
 
-Written for checking small sets and independently of the solvers: the classes of a block are laid out from left to
-right, and a row that has begun may not be interrupted. Every state visited is remembered.
+It is made for small sets and shares no code with the solvers. It places the classes of a block from left to right. A
+row that has begun may not be interrupted. Every visited state is remembered.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import numpy as np
 from problems.problem import Problem
 
 MAX_STATES = 50_000
-"""States visited per block before the test gives up (about a second)."""
+"""States that the test visits per block before it gives up (about a second)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What one access reads of one block that may be reordered.
+    """The part of one access that lies in one reorderable block.
 
     Attributes
     ----------
     block
-        Index.
+        Index of the block.
     kept
         bool, shape (number of stored channels,).
     from_start, to_end
-        The access reads on from the block before, or into the block behind: its range reaches that end.
+        The range of the access reaches the start, or the end, of the block: it continues in the block before or after.
     """
 
     block: int
@@ -38,12 +38,12 @@ class Part:
 
 
 def parts_of(problem: Problem, a: int) -> tuple[list[Part], int]:
-    """Take the smallest range that access `a` reads apart, block by block.
+    """Split the smallest range that access `a` reads into one part per block.
 
     Returns
     -------
     tuple
-        The parts that depend on the order, and how many unwanted channels lie in the range under every order.
+        The parts that depend on the order, and the number of unwanted channels in the range under every order.
     """
     first_reader = sum(len(access.blocks) for access in problem.accesses[:a])
     slots = [
@@ -90,7 +90,7 @@ def can_all_be_views(problem: Problem, accesses: Collection[int], *, max_states:
 
 
 def _line_up(parts: list[Part], max_states: int) -> bool | None:
-    """Whether one block's classes can be laid out so that every part is one range; None if that takes too long."""
+    """Whether one block's classes can be placed so that every part is one range; None if the test takes too long."""
     signatures = np.unique(np.stack([part.kept for part in parts]), axis=1)
     num = signatures.shape[1]
     rows = [sum(1 << int(s) for s in np.flatnonzero(row)) for row in signatures]
@@ -109,7 +109,7 @@ def _line_up(parts: list[Part], max_states: int) -> bool | None:
                 unopened |= row
             elif part.to_end or row & ~placed:
                 fitting &= row
-        choices = fitting & ~unopened or fitting  # a class that opens nothing fits here as well as anywhere later
+        choices = fitting & ~unopened or fitting  # a class that opens no row can be placed here: later is no better
         for s in range(num):
             if choices >> s & 1 and placed | 1 << s not in seen:
                 seen.add(placed | 1 << s)

@@ -1,6 +1,7 @@
-"""What claims imply together: the bound on all accesses that follows if every one of the claims is true.
+"""The bound that claims imply together: the bound on all accesses if every claim is true.
 
-Used by the checker, with the claims it has verified, and by whoever makes a proof. Three ways, the best counts.
+The checker uses it with the claims that it has verified; solvers use it to make a proof. There are three ways, and the
+largest bound counts.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from problems.proofs import Claim, Kind
 
 @dataclass(frozen=True)
 class Implied:
-    """The bound that claims imply, and whether that is all: False if conflicts were too hard to weigh."""
+    """The bound that claims imply. `complete` is False if the conflicts were too hard to combine."""
 
     bound: int
     complete: bool = True
@@ -31,11 +32,11 @@ def implied_bound(
 ) -> Implied:
     """The best bound that follows from claims in one of three ways.
 
-    1. *One claim*: its accesses cost its bound, each of the others what it costs alone.
+    1. *One claim*: its accesses cost its bound; every other access costs what it costs alone.
     2. *Sum*: claims about different sets of accesses, each times its share. For every access the shares of the claims
-       that name it must add up to at most 1; what is left counts as the cost alone. Of claims about the same set the
-       strongest counts. Trivial claims, conflicts and claims about all accesses take no part.
-    3. *Conflicts*: the cheapest accesses to give up as views so that no conflict is left; all others cost what they
+       that name it must add up to at most 1. The remaining share counts with the access's cost alone. Of claims about
+       the same set, the strongest counts. Trivial claims, conflicts and claims about all accesses are not used.
+    3. *Conflicts*: the cheapest accesses are given up as views so that no conflict is left. All others cost what they
        cost alone.
 
     Parameters
@@ -43,11 +44,11 @@ def implied_bound(
     problem, objective
         What the claims are about.
     claims
-        Taken to be true.
+        The claims; they are assumed to be true.
     enough
-        The search in 3 stops when it is clear that so much is implied.
+        The search in 3 stops when the implied bound is at least this.
     max_nodes
-        Limit of that search.
+        Most nodes of that search.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def implied_bound(
 
 
 def premiums(problem: Problem, objective: Objective, alone: Sequence[int]) -> list[int]:
-    """What each access pays at least beyond its cost alone if it is no view."""
+    """The least that each access pays beyond its cost alone if it is not a view."""
     return [max(0, cost_unless_view(problem, objective, a) - cost) for a, cost in enumerate(alone)]
 
 
@@ -91,7 +92,7 @@ def members_of(problem: Problem, claim: Claim) -> tuple[int, ...]:
     Raises
     ------
     ProblemError
-        If it names an access that the problem does not have.
+        If the claim names an access that the problem does not have.
     """
     if not claim.accesses:
         return tuple(range(len(problem.accesses)))
@@ -103,7 +104,9 @@ def members_of(problem: Problem, claim: Claim) -> tuple[int, ...]:
 
 
 def _sum(alone: list[int], claims: list[Claim], members: list[tuple[int, ...]]) -> int:
-    """Shares of the strongest claims, and what is left of each access alone; 0 if an access counts too often."""
+    """The bound from shares of the strongest claims and the remaining share of each access alone.
+
+    It is 0 if the shares of an access add up to more than 1."""
     strongest: dict[tuple[int, ...], Claim] = {}
     for claim, own in zip(claims, members):
         if claim.kind in (Kind.TRIVIAL, Kind.CONFLICT) or len(own) == len(alone):

@@ -1,7 +1,7 @@
-"""What accesses must cost at least: alone, when they are no views, and together if there are few of them.
+"""Least costs of accesses: of each alone, of each that is not a view, and of few together.
 
-The checker's own exact methods for small problems: a dynamic program over the classes laid out so far for prices, and
-trying out everything for runs and tables. They share no code with the solvers.
+These are the checker's own exact methods for small problems. For prices: a dynamic program over the sets of classes
+placed so far. For runs and tables: all orders are tried. They share no code with the solvers.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from problems.order import Order
 from problems.problem import Problem
 
 MAX_CLASSES = 16
-"""Classes per block that the dynamic program takes on."""
+"""Most classes per block for the dynamic program."""
 
 MAX_STATES = 2**22
-"""States that it may visit for one problem (some seconds)."""
+"""Most states that it may visit for one problem (some seconds)."""
 
 MAX_VIEW_STATES = 2_000
-"""States per block in which a set of accesses is tested to be views."""
+"""Most states per block for the test whether a set of accesses can be views."""
 
 MAX_ORDERS = 50_000
-"""Orders that are tried out."""
+"""Most orders that are tried."""
 
 
 @dataclass(frozen=True)
 class LeastCost:
-    """The least cost of a problem lies between `lower` and `upper`; they are equal if it is known."""
+    """The least cost of a problem lies between `lower` and `upper`. They are equal if it is known."""
 
     lower: int
     upper: int
 
 
 def costs_alone(problem: Problem, objective: Objective) -> list[int]:
-    """What each access pays at least: the cost of the smallest span it could have if it were alone."""
+    """The least that each access pays: its cost at the smallest span that it could have if it were alone."""
     costs = []
     for a, access in enumerate(problem.accesses):
         if objective.counts_runs:
@@ -54,14 +54,14 @@ def costs_alone(problem: Problem, objective: Objective) -> list[int]:
 
 
 def cost_unless_view(problem: Problem, objective: Objective, a: int) -> int:
-    """What access `a` pays at least if it is no view: then it spans one channel more and has two runs."""
+    """The least that access `a` pays if it is not a view: then it spans one more channel and has two runs."""
     access = problem.accesses[a]
     width = sum(len(problem.stored[b]) for b in access.blocks)
     return _cost(problem, objective, a, min(access.num_kept + 1, width), runs=2)
 
 
 def least_cost(problem: Problem, objective: Objective) -> LeastCost:
-    """The least cost of a problem, exactly if it is small.
+    """The least cost of a problem; exact if the problem is small.
 
     Examples
     --------
@@ -87,7 +87,7 @@ def _cost(problem: Problem, objective: Objective, a: int, span: int, *, runs: in
 
 
 def _least_price(problem: Problem, objective: Objective) -> int | None:
-    """Try every set of copied accesses, the others read in place; None if that is too much work."""
+    """Try every set of copied accesses; the others read in place. None if that is too much work."""
     accesses = problem.accesses
     taken = [parts_of(problem, a) for a in range(len(accesses))]
     copy = [(objective.gamma or 0) * access.channel_size * access.num_kept for access in accesses]
@@ -127,7 +127,7 @@ def _subsets(num: int) -> Iterator[tuple[int, ...]]:
 
 
 def _least_excess(parts: list[tuple[Part, int]]) -> tuple[int, int | None]:
-    """Number of classes of one block, and the least price of what the parts cover in vain (None if too many)."""
+    """Number of classes of one block, and the least price of its over-read channels (None if too many classes)."""
     if not parts:
         return 0, 0
     cells, weight = np.unique(np.stack([part.kept for part, _ in parts]), axis=1, return_counts=True)
@@ -141,7 +141,7 @@ def _least_excess(parts: list[tuple[Part, int]]) -> tuple[int, int | None]:
         mask = sum(1 << int(s) for s in np.flatnonzero(row))
         begun = part.from_start | (sets & mask != 0)
         unfinished = part.to_end | (~sets & mask != 0)
-        # class s after the set Z lies in vain inside a part that has begun in Z, goes on behind it, and does not want s
+        # class s, placed after Z, is over-read by a part that began in Z, continues behind s, and does not keep s
         price[~row] += slope * (begun & unfinished)
     best = np.full(1 << num, np.iinfo(np.int64).max // 2)
     best[0] = 0
@@ -188,6 +188,6 @@ def _laid_out(sequence: tuple[int, ...], members: list[np.ndarray], whole_classe
 
 
 def _all_concave(problem: Problem) -> bool:
-    """Whether every access's cost is a concave function of its span (then classes need not be split, docs/model.md)."""
+    """Whether every access's cost is a concave function of its span. Then no class must be split (docs/model.md)."""
     tables = [access.table for access in problem.accesses]
     return all(table is not None and table.read.is_concave and table.pieces is None for table in tables)

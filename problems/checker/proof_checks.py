@@ -1,7 +1,7 @@
-"""Checking a proof: every claim by itself, then whether the claims give the bound; the why is in docs/model.md.
+"""Check a proof: first every claim by itself, then whether the claims give the bound. docs/model.md explains why.
 
-Everything is computed from the problem anew: the consecutive-ones test, the least costs of groups, what giving up views
-costs. No solver is asked.
+Everything is computed again from the problem: the consecutive-ones test, the least costs of groups, and the prices of
+giving up views. No solver is used.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from problems.problem import Problem
 from problems.proofs import Claim, Kind, Potentials, Proof, fingerprint, require_provable
 
 MAX_SUBSETS = 20_000
-"""Sets of accesses that are tested for one conflict."""
+"""Most sets of accesses that are tested for one conflict."""
 
 MAX_HARD = 3
-"""Sets too hard to test (a second each) after which a conflict is given up."""
+"""The test of a conflict stops after this many sets that were too hard (a second each)."""
 
 
 class Standing(StrEnum):
-    """What the checker found out about a statement."""
+    """The checker's verdict on a statement."""
 
     VERIFIED = "verified"
     UNCHECKED = "on trust"
@@ -38,7 +38,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement, how it stands, and why (may be empty)."""
+    """One statement, its verdict, and the reason (may be empty)."""
 
     text: str
     standing: Standing
@@ -49,9 +49,9 @@ class Statement:
 
 
 def check_proof(problem: Problem, proof: Proof) -> tuple[Statement, ...]:
-    """Check every claim of a proof, and whether they give the bound; the last statement is the bound.
+    """Check every claim of a proof, and whether the claims give the bound. The last statement is the bound.
 
-    A proof of another instance is wrong as a whole and not looked at any further.
+    A proof of another instance is wrong as a whole; it is not checked further.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def check_proof(problem: Problem, proof: Proof) -> tuple[Statement, ...]:
 
 
 class _Check:
-    """One problem and one proof of it."""
+    """The checker of one proof of one problem."""
 
     def __init__(self, problem: Problem, proof: Proof) -> None:
         self._problem = problem
@@ -94,7 +94,7 @@ class _Check:
         self._least: dict[tuple[int, ...], LeastCost] = {}
 
     def claim(self, claim: Claim) -> Statement:
-        """How a claim stands, by its kind."""
+        """The verdict on a claim, by its kind."""
         try:
             accesses = members_of(self._problem, claim)
             if claim.kind is Kind.CONFLICT:
@@ -111,7 +111,7 @@ class _Check:
         return Statement(claim.words(self._proof.ticks), standing, reason)
 
     def bound(self, claims: list[Statement]) -> Statement:
-        """The claims must give the bound: the verified ones, or else those on trust as well."""
+        """The claims must give the bound: the verified claims alone, or together with those on trust."""
         proof, problem, goal = self._proof, self._problem, self._goal
         by_standing = {
             standing: [claim for claim, own in zip(proof.claims, claims) if own.standing is standing]
@@ -139,7 +139,7 @@ class _Check:
         return Statement(proof.statement, Standing.WRONG, f"the claims give {trusted.bound}")
 
     def _conflict(self, claim: Claim, accesses: tuple[int, ...]) -> tuple[Standing, str]:
-        """Every set of one access more than may be views must not be views together."""
+        """No set with one access more than the claim allows can be views together."""
         views = claim.views or 0
         needed = sorted(self._premium[a] for a in accesses)[: len(accesses) - views]
         least = sum(self._alone[a] for a in accesses) + sum(needed)
@@ -158,7 +158,7 @@ class _Check:
         return (Standing.UNCHECKED, "some sets are too hard to test") if hard else (Standing.VERIFIED, "")
 
     def _solved(self, claim: Claim, accesses: tuple[int, ...]) -> tuple[Standing, str]:
-        """The accesses, alone with all stored channels, must cost so much."""
+        """The accesses, without the others but with all stored channels, must cost at least the bound."""
         own = self._least_cost(accesses)
         if claim.bound <= own.lower:
             return Standing.VERIFIED, ""
@@ -167,7 +167,7 @@ class _Check:
         return Standing.UNCHECKED, "too large to solve here"
 
     def _potentials(self, claim: Claim) -> tuple[Standing, str]:
-        """leave[i] + enter[j] must not exceed the runs that begin at class j when it follows class i."""
+        """``leave[i] + enter[j]`` must not exceed the runs that begin at class j when it follows class i."""
         if not self._goal.counts_runs or claim.accesses:
             return Standing.WRONG, "potentials bound the runs of all accesses, nothing else"
         total = 0
@@ -186,7 +186,7 @@ class _Check:
         return _verdict(claim.bound <= total, f"the potentials add up to {total}")
 
     def _least_cost(self, accesses: tuple[int, ...]) -> LeastCost:
-        """Between which numbers the least cost of some accesses lies, in ticks of the whole problem; remembered."""
+        """Lower and upper bound of the least cost of some accesses, in ticks of the whole problem; cached."""
         if accesses not in self._least:
             part = self._problem.restricted(accesses)
             own = least_cost(part, self._goal)
@@ -200,7 +200,7 @@ class _Check:
         return self._can_be_views[accesses]
 
     def _starts(self, b: int) -> np.ndarray:
-        """Runs that begin at node j when it follows node i; int64, shape (num_classes + 1,) * 2, nodes as in proofs."""
+        """Runs that begin at node j when it follows node i; int64, shape (num_classes + 1,) * 2. Nodes as in proofs."""
         classes = self._problem.classes
         own = classes.of_block(b)
         starts = np.zeros((len(own) + 1,) * 2, dtype=np.int64)
@@ -208,7 +208,7 @@ class _Check:
             kept = np.concatenate([[False], classes.signature[own, r]])
             starts += ~kept[:, np.newaxis] & kept
             if self._problem.readers[r].slot > 0 and self._problem.reads[r - 1].any():
-                starts[0] -= kept  # its run may have begun in the block before
+                starts[0] -= kept  # the run may have begun in the block before
         return starts
 
 
@@ -217,7 +217,7 @@ def _verdict(right: bool, otherwise: str) -> tuple[Standing, str]:
 
 
 def _undercut(starts: np.ndarray, own: Potentials) -> str:
-    """What is wrong with the potentials of a block; empty if nothing is."""
+    """The error in the potentials of a block; empty if they are right."""
     if len(own.leave) != len(starts):
         return f"{len(own.leave)} potentials for {len(starts)} nodes"
     excess = np.add.outer(np.array(own.leave), np.array(own.enter)) - starts

@@ -1,1 +1,1 @@
-"""One sparsity level per layer within a budget of time: three exact methods, and the search over error coefficients."""
+"""Solvers of the allocation problem: three exact methods, and the search over error coefficients."""

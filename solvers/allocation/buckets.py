@@ -1,6 +1,6 @@
-"""The allocation problem in whole numbers: times in buckets, rounded up, so that the budget is kept in seconds, too.
+"""The allocation problem in whole numbers. Times are counted in buckets and rounded up, so the budget holds in seconds.
 
-All three methods solve these numbers, and so agree exactly.
+All three methods solve these whole numbers. So they agree exactly.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Buckets:
     ----------
     times
         Per layer, int64, shape (levels,): ``ceil(seconds / (budget / capacity))``, at most ``capacity + 1``. 0 where
-        a level takes no time.
+        a level needs no time.
     errors
         Per layer, int64, shape (levels,).
     capacity
-        Buckets of the budget.
+        Number of buckets in the budget.
     """
 
     times: tuple[np.ndarray, ...]
@@ -39,15 +39,15 @@ class Buckets:
 
     @property
     def leaves_a_choice(self) -> bool:
-        """Whether the fastest levels fit. Rounding up may say no where they just keep the budget in seconds."""
+        """Whether the fastest levels fit. Rounding up can make this false although they fit in seconds."""
         return sum(int(times.min()) for times in self.times) <= self.capacity
 
 
 def buckets_of(problem: AllocationProblem, num_buckets: int = DEFAULT_BUCKETS) -> Buckets:
-    """Count times in buckets of ``budget / num_buckets``, rounded up; exact multiples stay, to `TOLERANCE`.
+    """Count times in buckets of ``budget / num_buckets``, rounded up. Exact multiples stay exact, within `TOLERANCE`.
 
-    Rounding up loses at most a bucket per layer, and what fits in buckets fits in seconds. A larger budget never counts
-    more buckets, so that nothing that fits is lost by it.
+    Rounding up loses at most one bucket per layer. A choice that fits in buckets also fits in seconds. A larger budget
+    never needs more buckets, so a choice that fits stays feasible.
 
     Raises
     ------
@@ -56,8 +56,8 @@ def buckets_of(problem: AllocationProblem, num_buckets: int = DEFAULT_BUCKETS) -
 
     Notes
     -----
-    Buckets as in SPDY (Frantar and Alistarh, ICML 2022), whose program rounds to the nearest instead, and may exceed
-    the budget.
+    Buckets as in SPDY (Frantar and Alistarh, ICML 2022). The authors' program rounds to the nearest bucket and so may
+    exceed the budget.
     """
     if not isinstance(num_buckets, (int, np.integer)) or not problem.num_layers <= num_buckets <= MAX_BUCKETS:
         raise SolverError(
@@ -73,7 +73,7 @@ def buckets_of(problem: AllocationProblem, num_buckets: int = DEFAULT_BUCKETS) -
 
 
 def _rounded_up(seconds: np.ndarray, width: float, capacity: int) -> np.ndarray:
-    """Seconds in buckets; int64, at most one more than there are. Without any width only nothing fits."""
+    """Seconds in buckets; int64, at most one more than the capacity. If buckets have width 0, only a time of 0 fits."""
     if width <= 0:
         return np.where(seconds > 0, capacity + 1, 0)
     fitting = seconds <= width * (capacity + 1)

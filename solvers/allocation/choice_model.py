@@ -1,4 +1,4 @@
-"""The method `cp-sat`: one Boolean per layer and level, minimised by CP-SAT. Imported on use: it loads OR-Tools."""
+"""The method `cp-sat`: one Boolean per layer and level, solved by CP-SAT. Imported on use: it loads OR-Tools."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class ChoiceModel:
         self._minimise_error()
 
     def solve(self, time_limit: float = math.inf) -> tuple[int, ...]:
-        """The choice of least error, proven so.
+        """The choice of least error, with a proof.
 
         Raises
         ------
         SolverError
-            If the time limit (seconds) strikes before the proof.
+            If the time limit (seconds) is reached before the proof.
         """
         solver = cp_model.CpSolver()
         solver.parameters.num_workers = 1

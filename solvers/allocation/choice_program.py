@@ -1,4 +1,4 @@
-"""The method `milp`: one binary column per layer and level, minimised by HiGHS through SciPy. Imported on use."""
+"""The method `milp`: one binary variable per layer and level, solved by HiGHS through SciPy. Imported on use."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _UNIT_SHARE = 0.5  # share: of a unit of error by which HiGHS's bound may lie be
 class ChoiceProgram:
     """A mixed integer program: x[l][s] is 1 where layer l has level s.
 
-    HiGHS computes in floating point. Its choice is rounded to whole numbers, and everything is checked in whole
-    numbers: capacity, and that its bound leaves no room for a better choice.
+    HiGHS computes in floating point. Its choice is rounded to whole numbers. Then two things are checked in whole
+    numbers: the choice keeps the capacity, and the bound excludes a better choice.
     """
 
     def __init__(self, buckets: Buckets) -> None:
@@ -28,12 +28,12 @@ class ChoiceProgram:
         self._keep_capacity()
 
     def solve(self, time_limit: float = math.inf) -> tuple[int, ...]:
-        """The choice of least error, proven so.
+        """The choice of least error, with a proof.
 
         Raises
         ------
         SolverError
-            If the time limit (seconds) strikes before the proof, or HiGHS's tolerances blur it.
+            If the time limit (seconds) is reached before the proof, or the proof fails because of HiGHS's tolerances.
         """
         found = self._rows.minimise(time_limit)
         if found.x is None:
@@ -57,7 +57,7 @@ class ChoiceProgram:
     def _keep_capacity(self) -> None:
         """sum(time[l][s] * x[l][s] for l, s) <= capacity.
 
-        Levels that take more than the capacity on their own are among them, with ``capacity + 1`` buckets.
+        A level that needs more than the capacity by itself counts ``capacity + 1`` buckets.
         """
         columns, times = np.concatenate(self._columns), np.concatenate(self._buckets.times)
         self._rows.add_rows(columns, times, -np.inf, self._buckets.capacity)

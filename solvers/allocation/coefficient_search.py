@@ -1,6 +1,7 @@
-"""The search over error coefficients: which of many best allocations does best in truth, as the caller's score says.
+"""The search over error coefficients: it looks for the allocation with the smallest score.
 
-The summed errors are a guess of what pruning costs. Coefficients of layers vary the guess, the score judges it.
+The summed error is only an estimate of what pruning costs. Every choice of coefficients gives another allocation. The
+caller's score compares these allocations.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from solvers.common.arguments import require_problem, require_settings
 from solvers.common.errors import SolverError
 
 Score = Callable[[tuple[int, ...]], float]
-"""What a choice is worth, the less the better: the loss of the model pruned so, on data for calibration."""
+"""The score of a choice, to be minimised: for example the loss of the pruned model on calibration data."""
 
 
 @dataclass(frozen=True)
 class SearchProgress:
-    """What the search knows while it runs.
+    """The state of the search while it runs.
 
     Attributes
     ----------
     num_tried
-        Coefficients tried so far.
+        Number of coefficient vectors tried so far.
     num_scored
-        Different choices scored so far.
+        Number of different choices scored so far.
     radius
-        Coefficients that are drawn anew at a time; None among the first, random ones.
+        Number of coefficients that a trial redraws; None during the first, random trials.
     score
-        The best so far.
+        The best score so far.
     """
 
     num_tried: int
@@ -51,15 +52,15 @@ class SearchResult:
     Attributes
     ----------
     allocation
-        Of least error under the coefficients.
+        The allocation of least error under `coefficients`.
     score
-        What the caller's function says of its levels.
+        The caller's score of its levels.
     uniform_score
-        The same of the allocation under equal coefficients; never below `score`.
+        The score of the allocation under equal coefficients; never below `score`.
     coefficients
         One per layer, in [0, 1].
     num_tried, num_scored
-        Coefficients tried, and different choices scored.
+        Number of coefficient vectors tried, and of different choices scored.
     interrupted
         Whether Ctrl-C ended the search.
     """
@@ -94,40 +95,44 @@ def search_allocation(
 ) -> SearchResult:
     """Look for coefficients whose allocation has a small score.
 
-    First come equal coefficients (all 1), then random ones from U(0, 1). Then, for r = max(1, round(share * layers))
-    down to 1, r coefficients of the best (drawn with replacement) are drawn anew, until that has failed `patience`
-    times in a row. Only strictly smaller scores are taken. Ctrl-C ends the search with the best found so far.
+    1. Try equal coefficients (all 1).
+    2. Try `num_random` random vectors from U(0, 1).
+    3. For r = max(1, round(share * layers)) down to 1: redraw r coefficients of the best vector (chosen with
+       replacement), until `patience` trials in a row have failed.
+
+    Only a strictly smaller score replaces the best. Ctrl-C ends the search with the best found so far.
 
     Parameters
     ----------
     problem
-        Its errors are those under equal coefficients.
+        The problem, with its errors under equal coefficients.
     score
-        Called once for every different choice (`AllocationProblem.profile` has its sparsities). NaN counts as infinite.
+        Called once for every different choice (`AllocationProblem.profile` gives its sparsities). NaN counts as
+        infinite.
     rng
-        Source of all that is random: the same state gives the same result.
+        The random generator. The same state gives the same result.
     num_random
-        Random coefficients at the start. Default 100.
+        Number of random vectors at the start. Default 100.
     patience
-        Failures in a row before r falls. Default 100.
+        Failures in a row before r decreases. Default 100.
     share
-        Of the layers, how many coefficients are drawn anew at first. Default 0.1.
+        Share of the coefficients that is redrawn at first. Default 0.1.
     method, num_buckets
         As for `allocate`.
     progress
-        Called with a `SearchProgress` after every allocation; its exceptions pass through, but for KeyboardInterrupt,
+        Called with a `SearchProgress` after every allocation. Its exceptions are passed on, except KeyboardInterrupt,
         which ends the search.
 
     Raises
     ------
     SolverError
-        If a parameter makes no sense, or a method fails.
+        If a parameter is out of its range, or a method fails.
     KeyboardInterrupt
-        If it comes before the first score.
+        If the user interrupts before the first score.
 
     Notes
     -----
-    The search of SPDY (Frantar and Alistarh, ICML 2022), where equal coefficients are not among the first.
+    The search of SPDY (Frantar and Alistarh, ICML 2022). SPDY does not try equal coefficients first.
 
     Examples
     --------
@@ -184,7 +189,7 @@ class _Trial:
 
 
 class _Search:
-    """The best so far, and the scores that are known."""
+    """The best trial so far, and all known scores."""
 
     def __init__(
         self,
@@ -202,11 +207,11 @@ class _Search:
 
     @property
     def best(self) -> _Trial:
-        """The last of the trials that each improved on those before."""
+        """The best trial so far."""
         return self.trials[-1]
 
     def offer(self, coefficients: np.ndarray, radius: int | None = None) -> bool:
-        """Try coefficients; whether they do strictly better than all before, or are the first."""
+        """Try coefficients. Returns whether they are the first, or strictly better than all before."""
         problem = self._problem.weighted(coefficients.tolist())
         allocation = allocate(problem, self._method, num_buckets=self._num_buckets)
         score = self._score_of(allocation.levels)
@@ -219,7 +224,7 @@ class _Search:
         return improves
 
     def _score_of(self, choice: tuple[int, ...]) -> float:
-        """The score of a choice, asked for once only."""
+        """The score of a choice; the caller's function is called once per choice."""
         if choice not in self.scores:
             score = float(self._score(choice))
             self.scores[choice] = math.inf if math.isnan(score) else score

@@ -24,26 +24,26 @@ def allocate(
 ) -> Allocation:
     """The choice of least error within the budget.
 
-    Times are counted in buckets of ``budget / num_buckets``, rounded up, so that the budget is kept in seconds. All
-    methods solve the same whole numbers: they agree in the error, though of several best choices each may return
-    another. Where rounding up leaves no choice though seconds do (a budget that the fastest levels just meet), the
+    Times are counted in buckets of ``budget / num_buckets``, rounded up, so the budget is kept in seconds. All methods
+    solve the same whole numbers. They agree in the error, but if there are several best choices they may return
+    different ones. If the fastest levels just meet the budget in seconds, rounding up may leave no choice. Then the
     fastest levels are returned.
 
     Parameters
     ----------
     problem
-        What to choose from.
+        The problem.
     method
         ``"dynamic-programme"`` (the default), ``"cp-sat"`` (OR-Tools, one thread) or ``"milp"`` (HiGHS).
     num_buckets
-        Buckets of the budget; at least one per layer. Default 10 000.
+        Number of buckets in the budget; at least one per layer. Default 10 000.
     time_limit
-        Seconds for `cp-sat` and `milp`; the dynamic programme needs none. Default none.
+        Seconds for `cp-sat` and `milp`; the dynamic programme has no limit. Default: no limit.
 
     Raises
     ------
     SolverError
-        If the method is unknown, a parameter makes no sense, or a time limit strikes before the proof.
+        If the method is unknown, a parameter is out of its range, or the time limit is reached before the proof.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""The method `dynamic-programme`: least error by layers and exact numbers of buckets, all buckets at once (NumPy)."""
+"""The method `dynamic-programme`: the least error per number of layers and buckets, vectorised over the buckets."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import numpy as np
 
 from solvers.allocation.buckets import Buckets
 
-_NEVER = 2**62  # error: of what cannot be; two of them fit 64 bits
+_NEVER = 2**62  # error: of an impossible state; the sum of two fits 64 bits
 
 
 def least_error_choice(buckets: Buckets) -> tuple[int, ...]:
-    """The choice of least error; of several, one of least buckets, then lower levels from the last layer on.
+    """The choice of least error. Ties: fewest buckets, then the lower level, from the last layer to the first.
 
     ``D[l][b] = min over s with time[l][s] <= b of D[l-1][b - time[l][s]] + error[l][s]``, where D[l][b] is the least
-    error of layers 0..l that take exactly b buckets. Layers x levels x buckets steps, the last of them vectorised.
+    error of layers 0..l that take exactly b buckets. It takes layers x levels x buckets steps; NumPy does all buckets
+    at once.
 
     Parameters
     ----------
     buckets
-        Must leave a choice.
+        The problem in buckets; at least one choice must fit.
 
     Notes
     -----
@@ -40,7 +41,7 @@ def least_error_choice(buckets: Buckets) -> tuple[int, ...]:
 
 
 def _with_layer(least: np.ndarray, times: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least errors with one more layer, and its levels; -1 where a number of buckets cannot be met. Ties go low."""
+    """Least errors with one more layer, and its levels; -1 if a number of buckets is impossible. Ties: lower level."""
     extended = np.full(len(least), _NEVER, dtype=np.int64)
     levels = np.full(len(least), -1, dtype=np.int32)
     for level, (time, error) in enumerate(zip(times.tolist(), errors.tolist())):

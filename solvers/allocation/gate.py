@@ -1,6 +1,6 @@
-"""The gate for allocations: every choice becomes an `Allocation` here, or an error that names the method.
+"""The gate for allocations: it checks every choice, and makes an `Allocation` or raises an error.
 
-Nothing a method says is taken on trust: time and error are computed again from the problem, in seconds and units.
+No figure of a method is taken on trust. Time and error are computed again from the problem. An error names the method.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from solvers.common.result import Status
 def allocation_of(
     problem: AllocationProblem, choice: Sequence[int], *, method: str, status: Status = Status.OPTIMAL
 ) -> Allocation:
-    """Check a choice and make the allocation of it.
+    """Check a choice and make its allocation.
 
     Raises
     ------
     SolverError
-        If the choice does not name one level of every layer, or takes more seconds than the budget. This is an error
-        in the method, not in the problem.
+        If the choice does not name one level of every layer, or takes more seconds than the budget. Then the method is
+        wrong, not the problem.
     """
     try:
         totals = problem.evaluate(choice)

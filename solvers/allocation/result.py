@@ -1,4 +1,4 @@
-"""What an allocation is: the level of every layer, and what that takes and errs. Made by the gate (`gate`) alone."""
+"""An allocation: the level of every layer, with its time and error. Only the gate (`gate`) makes one."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from solvers.common.result import Status
 
 @dataclass(frozen=True)
 class Allocation:
-    """One level per layer, with what is known about it.
+    """One level per layer, with its figures.
 
     Attributes
     ----------
     problem
-        What was solved.
+        The solved problem.
     levels
         Per layer the index of its level.
     error
-        Units of error, together, computed anew from the problem.
+        Units of error of all layers together, computed again from the problem.
     time
-        Seconds of the layers, together, from the problem's own times; no more than the budget.
+        Seconds of all layers together, from the problem's own times; at most the budget.
     budget
         Seconds that the layers may take.
     speedup
-        The dense model's time by the model's time under these levels, fixed time included.
+        The dense model's time divided by the model's time under these levels. Both include the fixed time.
     status
-        `Status.OPTIMAL`: no choice errs less with times rounded up to buckets. `Status.FEASIBLE`: rounding up leaves
-        no choice though seconds do, and these are the fastest levels.
+        `Status.OPTIMAL`: no choice has a smaller error, with times rounded up to buckets. `Status.FEASIBLE`: no choice
+        fits after rounding up, but the fastest levels fit in seconds; these are the fastest levels.
     method
-        Which one found it.
+        The method that found it.
     """
 
     problem: AllocationProblem = field(repr=False)
@@ -44,7 +44,7 @@ class Allocation:
 
     @property
     def profile(self) -> dict[str, float]:
-        """Sparsities by name of the layer; see `problems.write_sparsity_profile`."""
+        """Sparsities by layer name; see `problems.write_sparsity_profile`."""
         return self.problem.profile(self.levels)
 
     def __str__(self) -> str:

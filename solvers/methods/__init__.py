@@ -1,1 +1,1 @@
-"""The solvers, one file each, as `solvers.registry` names them; `auto` is in `solvers.roads`."""
+"""The solvers, one file each. `solvers.registry` gives them their names. The solver `auto` is in `solvers.roads`."""

@@ -1,6 +1,6 @@
-"""The solver `beam`: orders for `span` by a beam search over pairs of chains, for blocks that many accesses read.
+"""The solver `beam`: orders for `span` by a beam search over pairs of chains. It is for blocks with many accesses.
 
-Every block by itself, with beams that get four times wider each, up to the width asked for.
+Every block is searched by itself. Each beam is four times as wide as the one before, up to the given width.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from solvers.spans.heuristics.beam import MOST_ROWS, beam_chains
 from solvers.spans.heuristics.tangent_lines import SpanCurves
 
 _WIDENING = 4  # factor: by which beams get wider: the last takes three quarters of the time; by hand
-_GREEDY_SHARE = 0.25  # share: of the time for greedy's order; by hand
+_GREEDY_SHARE = 0.25  # share: of the time, for greedy's order; by hand
 
 
 @dataclass(frozen=True)
 class Beam:
     """A heuristic with the trivial bound, for costs in proportion to spans; never worse than greedy or the hint.
 
-    A block that more than 63 rows read stays as greedy, the identity or the hint has it. A run that ends before the
-    deadline is reproducible; it makes no random choice.
+    A block with more than 63 rows keeps the order of greedy, the identity or the hint. A solve that ends before the
+    deadline is reproducible, because nothing is random.
 
     Parameters
     ----------
     width
-        Most pairs of sets kept after each row. Default 256.
+        Most pairs of sets that are kept after each row. Default 256.
 
     Raises
     ------
@@ -74,7 +74,7 @@ class Beam:
         return incumbent.finding({"width": width})
 
     def _search(self, task: Task, incumbent: Incumbent) -> int:
-        """Wider and wider beams; returns the width of the last that was done in all blocks."""
+        """Search with wider and wider beams. Returns the width of the last beam that was completed in all blocks."""
         spans, curves = span_rows(task.problem), SpanCurves(task)
         blocks = span_blocks(task.problem, spans)
         sequences = {own.block: class_sequence(task.problem, incumbent.order, own.block) for own in blocks}
@@ -95,7 +95,7 @@ class Beam:
     def _widen(
         self, task: Task, curves: SpanCurves, own: SpanBlock, sequences: dict[int, np.ndarray], width: int
     ) -> bool:
-        """Replace the sequence of a block by that of a beam if it is better; says whether there was time."""
+        """Replace the sequence of a block by that of a beam if it is better. Returns whether there was enough time."""
         slope = curves.slopes(own.access, np.zeros(len(own.access), dtype=np.int64))
         rows = replace(own.rows, slope=slope)
         if rows.num_rows > MOST_ROWS:
@@ -108,7 +108,7 @@ class Beam:
 
 
 def pays_spans(objective: Objective) -> bool:
-    """Whether every access pays in proportion to its span, so that a beam may be asked."""
+    """Whether every access pays in proportion to its span. Only then can `beam` be used."""
     straight = objective.alpha is not None and objective.gamma is None
     return straight and not (objective.counts_runs or objective.uses_tables)
 

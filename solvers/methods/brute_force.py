@@ -1,6 +1,7 @@
-"""The oracle: every distinct arrangement of every block, on single channels, priced by `evaluate_batch`.
+"""The solver `brute-force`: it evaluates every distinct order of single channels, by `evaluate_batch`.
 
-It knows nothing of classes being contiguous; only channels that the same readers keep are interchangeable.
+It is an oracle for tests. It does not assume that classes are contiguous; it only treats channels that the same
+readers keep as interchangeable.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ ARRANGEMENTS_PER_SECOND = 20_000
 
 @dataclass(frozen=True)
 class BruteForce:
-    """Tries everything; for tests and tiny problems.
+    """Tries every order; for tests and tiny problems.
 
     Parameters
     ----------
     max_arrangements
-        Larger problems are refused. Default 2 million.
+        Problems with more distinct orders are refused. Default 2 million.
     chunk
-        Arrangements priced at once; memory grows with it. Default 16 384.
+        Number of orders that are evaluated at once; memory grows with it. Default 16 384.
     """
 
     max_arrangements: int = 2_000_000
@@ -37,7 +38,7 @@ class BruteForce:
     exact: ClassVar[bool] = True
 
     def solve(self, task: Task) -> Finding:
-        """The best of all arrangements, or of those tried before the deadline.
+        """The best of all orders, or of those that were tried before the deadline.
 
         Raises
         ------
@@ -75,7 +76,7 @@ class BruteForce:
 
 
 def num_arrangements(problem: Problem) -> int:
-    """Number of distinct arrangements over all blocks, as an exact integer.
+    """Number of distinct orders of channels over all blocks, as an exact integer.
 
     Examples
     --------
@@ -92,14 +93,14 @@ def num_arrangements(problem: Problem) -> int:
 
 
 def _class_sizes(problem: Problem, block: int) -> list[int]:
-    """Class sizes of a block; a pinned block is one class, since it has one arrangement."""
+    """Class sizes of a block. A pinned block counts as one class, because it has only one order."""
     if problem.blocks[block].pinned:
         return [len(problem.stored[block])]
     return problem.classes.weight[problem.classes.of_block(block)].tolist()
 
 
 def _arrangements(sizes: list[int]) -> np.ndarray:
-    """All distinct sequences with so many of each label; int16, shape (number of them, sum of sizes)."""
+    """All distinct sequences in which label i occurs ``sizes[i]`` times; int16, shape (number, sum of sizes)."""
     left = np.array([sizes], dtype=np.int16)
     prefix = np.zeros((1, 0), dtype=np.int16)
     for _ in range(sum(sizes)):

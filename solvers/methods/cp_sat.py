@@ -1,7 +1,11 @@
-"""The solver `cp-sat`: constraint programs in OR-Tools CP-SAT, one per family of objectives, on signature classes.
+"""The solver `cp-sat`: constraint programs in OR-Tools CP-SAT, one per kind of objective, on signature classes.
 
-Which access is a view (`view_model`), where every class lies (`span_model`, also for tables), which class follows which
-(`run_stages`).
+| objective | what the program decides | module |
+|---|---|---|
+| `copies` | which accesses are views | `view_model` |
+| `span`, `traffic`, `latency` | where every class lies | `span_model` |
+| `runs` | which class follows which | `run_stages` |
+
 OR-Tools is imported when a solve starts, not before.
 """
 
@@ -17,17 +21,17 @@ from solvers.common.task import Finding, Task
 
 @dataclass(frozen=True)
 class CpSat(SearchSettings):
-    """Exact where time allows; always with a bound, never worse than greedy.
+    """Exact if there is enough time. It always gives a bound, and its order is never worse than greedy's.
 
-    With one worker, a seed and `max_deterministic_time` a run is reproducible as long as the time limit does not
-    strike first; several workers are not. Parameters and errors are those of `SearchSettings`.
+    With one worker, a seed and `max_deterministic_time`, a solve is reproducible unless the time limit is reached
+    first. With several workers it is not. Parameters and errors are those of `SearchSettings`.
     """
 
     name: ClassVar[str] = "cp-sat"
     exact: ClassVar[bool] = True
 
     def solve(self, task: Task) -> Finding:
-        """The best order found until the deadline, with the best bound proven."""
+        """The best order found until the deadline, with the best proven bound."""
         incumbent = Incumbent(task)
         stats: dict[str, int | float] = {"classes": len(task.problem.classes)}
         if not incumbent.closed and not task.expired:

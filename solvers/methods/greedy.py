@@ -1,6 +1,7 @@
-"""UPSCALE's greedy: order the accesses along heavy paths and let the channels follow.
+"""The solver `greedy`: UPSCALE's heuristic. It orders the accesses along heavy paths; the channels follow.
 
-Algorithm 1 of Wan et al., "UPSCALE: Unconstrained Channel Pruning" (ICML 2023), written anew on Boolean matrices.
+This is Algorithm 1 of Wan et al., "UPSCALE: Unconstrained Channel Pruning" (ICML 2023), implemented on Boolean
+matrices.
 """
 
 from __future__ import annotations
@@ -17,25 +18,27 @@ from solvers.common.arguments import require_problem, require_settings
 from solvers.common.task import Finding, Task
 from solvers.methods.induced_paths import OutOfTimeError, heaviest_paths
 
-MAX_EXPANSIONS = 50_000  # nodes: of a path search before it takes what it has; measured: a few tenths of a second
+MAX_EXPANSIONS = 50_000  # nodes: of a path search before it returns its best path; measured: tenths of a second
 
-_LEAST_SECONDS = 0.3  # seconds: that greedy gets however short the time is; by hand
+_LEAST_SECONDS = 0.3  # seconds: least time for greedy, even if the time limit is shorter; by hand
 
 
 @dataclass(frozen=True)
 class Greedy:
-    """The baseline of the literature; its bound is the trivial one.
+    """The heuristic of the literature, with the trivial bound.
 
-    Same choices as the authors' program (apple-upscale 0.1.1), with three differences. Theirs enumerates all induced
-    paths, which explodes on sparse graphs of many accesses: this one cuts branches that cannot win, which changes
-    nothing, and stops after `max_expansions`, which may. Ties between equally heavy paths go to the lowest access
-    index; theirs follow the iteration order of Python sets, which is the same up to eight accesses and hash order
-    beyond. A channel that an access reads twice (``cat([x, x])``) counts once.
+    It makes the same choices as the authors' program (apple-upscale 0.1.1), with three differences:
+
+    - Their program enumerates all induced paths. That takes too long on sparse graphs of many accesses. This one cuts
+      branches that cannot win, which does not change the result. It stops after `max_expansions`, which may change it.
+    - Ties between equally heavy paths go to the lowest access index. Theirs follow the iteration order of Python sets.
+      That is the same up to eight accesses, and hash order beyond.
+    - A channel that an access reads twice (``cat([x, x])``) counts once.
 
     Parameters
     ----------
     max_expansions
-        Nodes the path search may expand per graph. Default 50 000.
+        Most nodes that the path search expands per graph. Default 50 000.
     """
 
     max_expansions: int = MAX_EXPANSIONS
@@ -48,21 +51,21 @@ class Greedy:
 
 
 def greedy_in_time(task: Task, share: float) -> list[Order]:
-    """Greedy's order, if it takes no more than a share of the time that is left, or the first 0.3 seconds.
+    """Greedy's order, if it is found within a share of the remaining time, or 0.3 s after the start.
 
-    That is so for all but many hundreds of accesses.
+    It is found in time unless there are many hundreds of accesses.
 
     Parameters
     ----------
     task
-        The task of another solver that wants to begin with greedy's order.
+        The task of another solver that starts with greedy's order.
     share
-        Of the time that is left.
+        Share of the remaining time.
 
     Returns
     -------
     list of Order
-        One, or none.
+        One order, or none.
     """
     deadline = max(task.within(share).deadline, task.started + _LEAST_SECONDS)
     try:
@@ -77,9 +80,9 @@ def greedy_order(problem: Problem, *, max_expansions: int = MAX_EXPANSIONS, dead
     Parameters
     ----------
     problem
-        The problem; channel sizes and the objective play no part.
+        The problem. Channel sizes and the objective have no influence.
     max_expansions
-        Budget of the path search, see `Greedy`.
+        Limit of the path search, see `Greedy`.
     deadline
         A `time.perf_counter` reading.
 
@@ -121,7 +124,7 @@ def greedy_order(problem: Problem, *, max_expansions: int = MAX_EXPANSIONS, dead
 
 
 def _member_lists(problem: Problem, offset: np.ndarray) -> list[np.ndarray]:
-    """Per access its kept channels as columns of all stored channels, in input order, each once."""
+    """Per access, its kept channels as column indices of all stored channels, in input order, each once."""
     members: list[list[np.ndarray]] = [[] for _ in problem.accesses]
     for reader, read in zip(problem.readers, problem.reads, strict=True):
         kept = np.flatnonzero(read[problem.stored[reader.block]])
@@ -135,7 +138,7 @@ def _first_occurrences(columns: np.ndarray) -> np.ndarray:
 
 
 class _Reorderer:
-    """The recursion over sub-nodes; families of accesses already ordered are remembered."""
+    """The recursion over sub-nodes. Orders of sets of accesses are cached."""
 
     def __init__(self, members: list[np.ndarray], offset: np.ndarray, max_expansions: int, deadline: float) -> None:
         self._members, self._deadline = members, deadline
@@ -157,8 +160,9 @@ class _Reorderer:
     def _edges_from(self, a: int) -> np.ndarray:
         """Which accesses may follow access `a`; bool, shape (num_accesses,).
 
-        They share channels with it, and going backwards through its blocks, no shared block lies behind a block
-        that is not shared as a whole: only within a block can channels be moved next to those of the follower.
+        They must share channels with `a`. Going backwards through the blocks of `a`, no shared block may lie behind a
+        block that is not shared as a whole. The reason: only within a block can channels be moved next to the
+        follower's.
         """
         if time.perf_counter() >= self._deadline:
             raise OutOfTimeError
@@ -175,7 +179,7 @@ class _Reorderer:
         return follows
 
     def sequence(self, nodes: tuple[int, ...]) -> np.ndarray:
-        """Columns kept by some of the nodes, in the order the algorithm gives them."""
+        """Columns that some of the nodes keep, in the order of the algorithm."""
         if nodes not in self._known:
             self._known[nodes] = self._compute(nodes)
         return self._known[nodes]

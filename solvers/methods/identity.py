@@ -1,6 +1,6 @@
-"""The do-nothing solver: the original order of the channels, as exported without any reordering.
+"""The solver `identity`: the original order of the channels, without any reordering. Its bound is the trivial one.
 
-A baseline for comparisons; its bound is the trivial one.
+It is for comparisons.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Heuristics on problems with bundles: units stay where they are, or where the hint has put them.
+"""Heuristics on problems with bundles: units stay in their places, or in those of the hint.
 
-A heuristic orders channels. What it proves on the way holds for the places that the units have, and says nothing about
-other arrangements; so the bound is the trivial one of the whole problem.
+A heuristic orders channels only. A bound that it proves holds for these places of the units, not for other
+arrangements. So the reported bound is the trivial bound of the whole problem.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from solvers.methods.greedy import greedy_order
 
 
 def solved_in_places(solver: Solver, task: Task) -> Finding:
-    """Ask a heuristic to order the channels of a problem with bundles, its units in given places.
+    """Let a heuristic order the channels of a problem with bundles whose units have given places.
 
-    The order is no worse than greedy's, the identity, and the hint.
+    The order is never worse than greedy's, the identity and the hint.
 
     Parameters
     ----------
     solver
-        The heuristic; it is given a problem without bundles.
+        The heuristic. It gets a problem without bundles.
     task
         The problem with bundles.
     """

@@ -1,7 +1,7 @@
-"""The heaviest induced path of a small directed graph: the step UPSCALE's greedy repeats.
+"""The heaviest induced path of a small directed graph: the step that UPSCALE's greedy repeats.
 
-A path is induced in the sense of the paper's search: once it leaves a node for one successor, the node's other
-successors are out of bounds for the rest of the path. Depth-first branch and bound over bit masks.
+A path is induced as in the paper's search: after a path goes from a node to one successor, it must avoid the node's
+other successors. The search is a depth-first branch and bound on bit masks.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from solvers.common.errors import SolverError
 
 
 class OutOfTimeError(SolverError):
-    """The deadline passed while paths were searched."""
+    """The deadline passed during the search for paths."""
 
     def __init__(self) -> None:
         super().__init__("the deadline passed before the search of paths ended; give it more time")
 
 
 class PathSearch:
-    """Searches one graph repeatedly, with a common budget of expanded nodes.
+    """Repeated searches of one graph, with one limit of expanded nodes for all.
 
     Parameters
     ----------
     gain
-        int, shape (num_nodes, num_nodes): what entering node v from u adds to a path's value; at least 1 on edges.
+        int, shape (num_nodes, num_nodes): what a step from node u to v adds to a path's value; at least 1 on edges.
     edges
         bool, shape (num_nodes, num_nodes): ``edges[u, v]`` if a path may go from u to v.
     value
         int, shape (num_nodes,): value of a path of one node.
     max_expansions
-        After so many expanded nodes the search takes the best path it has.
+        After this many expanded nodes the search returns the best path so far.
     deadline
-        A `time.perf_counter` reading, after which it gives up.
+        A `time.perf_counter` reading, after which the search gives up.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class PathSearch:
     def heaviest(self, covered: int) -> tuple[int, ...]:
         """The first heaviest induced path that avoids the nodes of the bit mask `covered`.
 
-        Sources and successors are tried in ascending order and only a strictly heavier path replaces an earlier one,
-        so ties fall as in the plain enumeration. Branches that cannot beat the best path are cut: a path gains no
-        more than the best entry into each node still allowed.
+        Sources and successors are tried in ascending order, and only a strictly heavier path replaces an earlier one.
+        So ties are broken as in the plain enumeration. Branches that cannot beat the best path are cut: a path gains
+        at most the best step into each node that is still allowed.
         """
         best_value = -1
         best_path: tuple[int, ...] = ()

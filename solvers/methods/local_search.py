@@ -1,7 +1,7 @@
 """The solver `local-search`: good orders for every objective on instances that exact methods cannot finish.
 
-Spans by chains and events (`span_climb`), runs as tours through the classes (`run_climb`), copies as sets of views
-(`view_climb`). It stops at the deadline, or when it has searched in vain for long enough.
+It changes chains and events for spans (`span_climb`), tours through the classes for runs (`run_climb`), and sets of
+views for copies (`view_climb`). It stops at the deadline, or after `patience` steps without an improvement.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from solvers.common.task import Finding, Task
 from solvers.methods.greedy import greedy_in_time
 from solvers.methods.in_places import solved_in_places
 
-_GREEDY_SHARE = 0.25  # share: of the time for greedy's order; by hand
+_GREEDY_SHARE = 0.25  # share: of the time, for greedy's order; by hand
 
 
 @dataclass(frozen=True)
 class LocalSearch:
-    """A heuristic with the trivial bound (or what comes along with a start); never worse than greedy (if that ends
-    in time), the identity or the hint. Units of bundles stay in their places, or in those of the hint.
+    """A heuristic with the trivial bound, or the bound of a start. Never worse than the identity or the hint.
 
-    A run that ends before the deadline is reproducible.
+    It is also never worse than greedy, if greedy ends in time. Units of bundles stay in their places, or in those of
+    the hint. A solve that ends before the deadline is reproducible.
 
     Parameters
     ----------
     patience
-        Fruitless steps before it gives up: per row of the blocks for spans, per class for runs, per access for
-        copies. Default 100.
+        Steps without an improvement before it gives up: per row of the blocks for spans, per class for runs, per
+        access for copies. Default 100.
 
     Raises
     ------

@@ -1,7 +1,8 @@
-"""The solver `lns`: large neighbourhood search, block by block, each neighbourhood searched exactly.
+"""The solver `lns`: large neighbourhood search, block by block. Each neighbourhood is searched exactly.
 
-It starts where `local-search` arrives. For spans: several rows of a chain, or the classes of a stretch (a whole block
-if it is small); for runs: the classes of a stretch. The other blocks, and the rest of the block, are held fast.
+It starts from the order of `local-search`. For spans, a neighbourhood is several rows of a chain, or the classes of a
+window (a whole block if it is small). For runs, it is the classes of a window. The rest of the block and the other
+blocks stay fixed.
 """
 
 from __future__ import annotations
@@ -36,18 +37,18 @@ class LargeNeighbourhoods:
     Parameters
     ----------
     patience
-        Fruitless neighbourhoods per block that is worth a search before it gives up. Default 1000.
+        Neighbourhoods without an improvement, per searched block, before it gives up. Default 1000.
     max_classes
         Most classes that are ordered at once (three fewer for runs). Default 12.
     first_share
-        Share of the time for the local search it begins with. Default 0.5.
+        Share of the time for the local search at the start. Default 0.5.
     first
-        That search.
+        The local search at the start.
 
     Raises
     ------
     SolverError
-        If a parameter makes no sense.
+        If a parameter is out of its range.
     """
 
     patience: int = 1000
@@ -81,7 +82,7 @@ class LargeNeighbourhoods:
 
 
 class _SpanWindows:
-    """The search for spans; sequences are those of the incumbent or as good."""
+    """The search for spans. Its sequences are those of the incumbent, or equally good."""
 
     def __init__(self, task: Task, incumbent: Incumbent, config: LargeNeighbourhoods) -> None:
         self._task, self._incumbent, self._config = task, incumbent, config
@@ -97,7 +98,7 @@ class _SpanWindows:
         self._value = self._true_value()
 
     def run(self) -> int:
-        """Search until the deadline or in vain for long enough; returns the number of neighbourhoods."""
+        """Search until the deadline, or until `patience` searches fail. Returns the number of neighbourhoods."""
         open_blocks = [i for i, block in enumerate(self._blocks) if len(block.own) > 1]
         idle = steps = 0
         while open_blocks and idle < self._config.patience * len(open_blocks):
@@ -134,7 +135,7 @@ class _SpanWindows:
         )[::-1]
 
     def _take(self, i: int, sequence: np.ndarray) -> bool:
-        """Take a sequence of a block unless it is worse; says whether it is better."""
+        """Take a sequence of a block unless it is worse. Returns whether it is better."""
         block: SpanBlock = self._blocks[i]
         before = self._sequences[i], self._excess
         change = block.rows.covered(sequence) - block.rows.covered(self._sequences[i])
@@ -176,7 +177,7 @@ class _RunWindows:
         self._bits = {b: class_bits(problem, b, problem.readers_of(b)) for b in self._free}
 
     def run(self) -> int:
-        """Search until the deadline or in vain for long enough; returns the number of neighbourhoods."""
+        """Search until the deadline, or until `patience` searches fail. Returns the number of neighbourhoods."""
         problem, size = self._task.problem, self._config.max_classes - _FEWER_RUN_CLASSES
         value = self._task.value(self._order())
         idle = steps = 0

@@ -1,7 +1,7 @@
-"""The solver `pair-of-chains`: exact for everything that depends on spans, up to about 14 accesses of a block.
+"""The solver `pair-of-chains`: exact if costs depend on spans only, for up to about 14 accesses of a block.
 
-Branch and bound on ranges of the excess (`span_search`). What its nodes relax to is solved exactly by shortest paths
-over pairs of chains, by branching on which accesses meet, or over sets of placed classes.
+It is a branch and bound on ranges of the excess (`span_search`). The relaxation of a node is solved exactly by one of
+three methods: shortest paths over pairs of chains, branching on which accesses meet, or sets of placed classes.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from solvers.spans.branch_and_bound import SpanSearch
 
 @dataclass(frozen=True)
 class PairOfChains:
-    """The exact method for spans; its bound holds for channels one by one, not only for classes."""
+    """The exact method for spans. Its bound holds for all orders of channels, not only for orders of classes."""
 
     name: ClassVar[str] = "pair-of-chains"
     exact: ClassVar[bool] = True
 
     def solve(self, task: Task) -> Finding:
-        """The best order found until the deadline, with the best bound proven.
+        """The best order found until the deadline, with the best proven bound.
 
         Raises
         ------

@@ -1,1 +1,1 @@
-"""The roads of `auto`: which methods it asks for each kind of objective, in which order, and for how long."""
+"""The roads of `auto`. A road is a list of methods for one kind of objective, in order, with shares of the time."""

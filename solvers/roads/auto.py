@@ -1,7 +1,7 @@
-"""The solver `auto`, the default: takes a problem apart and sends every part down the road that suits it.
+"""The solver `auto`, the default: it splits a problem into parts and solves each part by a suitable road.
 
-Accesses whose cost is constant are left out, groups that do not touch are solved one by one. Which methods a part
-meets, in which order and for how long, is in `solvers.roads`.
+A road is a list of methods, each with its share of the time (`solvers.roads`). Accesses whose cost is constant are left
+out. Parts that share no block are solved one by one.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from solvers.roads.steps import Stage, merged, walk
 
 @dataclass(frozen=True)
 class Auto:
-    """Chooses the method by size and objective; never worse than greedy, always with a bound.
+    """Chooses the methods by size and objective. Never worse than greedy, always with a bound.
 
     Parameters
     ----------
     cp_sat
-        The constraint programs for copies, runs and pieces, with their own settings.
+        The constraint programs for copies, runs and pieces, with their settings.
 
     Examples
     --------
@@ -47,7 +47,7 @@ class Auto:
     exact: ClassVar[bool] = True
 
     def solve(self, task: Task) -> Finding:
-        """The best order found until the deadline, with the best bound proven."""
+        """The best order found until the deadline, with the best proven bound."""
         incumbent = Incumbent(task)
         parts = [] if incumbent.closed else parts_of(task)
         stats: dict[str, Any] = {"classes": len(task.problem.classes), "parts": len(parts)}
@@ -60,7 +60,7 @@ class Auto:
         return incumbent.finding(stats)
 
     def stage(self, task: Task) -> Stage:
-        """The road of a problem that does not fall apart, and why it is this one."""
+        """The road of a problem that is a single part, and why it is this road."""
         objective = task.objective
         if objective.counts_runs:
             return Stage("runs", "costs count runs", lambda own: runs_road(own, self.cp_sat))
@@ -72,7 +72,7 @@ class Auto:
         return Stage("spans", "costs depend on spans alone", spans_road)
 
     def _solve_parts(self, task: Task, incumbent: Incumbent, parts: list[Component]) -> dict[str, Any]:
-        """Every component with its share of the time; small ones first."""
+        """Solve every component with its share of the time, small ones first."""
         alone = {a: cost.cost for a, cost in enumerate(task.costs(task.start))}
         inside = {a for part in parts for a in part.accesses}
         bound = sum(cost for a, cost in alone.items() if a not in inside)
@@ -104,12 +104,12 @@ class Auto:
 
 
 def parts_of(task: Task) -> list[Component]:
-    """What a problem falls into; nothing where no access costs more under one order than under another."""
+    """The parts of a problem; none if every access costs the same under all orders."""
     return components(task.problem, for_runs=_runs_matter(task))
 
 
 def in_turn(parts: Sequence[Component]) -> Iterator[tuple[Component, float]]:
-    """Parts in the order in which they are solved, small ones first, each with its share of the time that is left then.
+    """Parts in the order in which they are solved, small ones first, each with its share of the remaining time.
 
     Shares grow with the square of the number of accesses.
     """
@@ -119,6 +119,6 @@ def in_turn(parts: Sequence[Component]) -> Iterator[tuple[Component, float]]:
 
 
 def _runs_matter(task: Task) -> bool:
-    """Whether an access may pay by its number of runs: then blocks in the middle of its input matter too."""
+    """Whether an access's cost may depend on its number of runs. Then blocks in the middle of its input matter too."""
     tables = (access.table for access in task.problem.accesses) if task.objective.uses_tables else ()
     return task.objective.counts_runs or any(table is not None and table.pieces is not None for table in tables)

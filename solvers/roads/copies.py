@@ -1,4 +1,4 @@
-"""The road for copies: certificates that cost little, then a local search, and OR-Tools for what is still open."""
+"""The road for copies: cheap certificates first, then a local search, then OR-Tools if a gap is left."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from solvers.spans.bounds.levels_of_problem import ends_of
 from solvers.views.consecutive import consecutive_order
 from solvers.views.view_bound import bound_by_conflicts
 
-_CONFLICT_SHARE = 0.25  # share: of the time for the covering problem; by hand
-_CLIMB_SHARE = 0.3  # share: of the time for the first local search; by hand
-_PATIENCE = 5  # rounds: of the first local search that may be in vain; by hand
+_CONFLICT_SHARE = 0.25  # share: of the time, for the covering problem; by hand
+_CLIMB_SHARE = 0.3  # share: of the time, for the first local search; by hand
+_PATIENCE = 5  # rounds: of the first local search without an improvement; by hand
 _LEAST_SECONDS = 0.3  # seconds: to load OR-Tools and build a model; loading took 0.24 on 2026-11-28
 
 
@@ -29,7 +29,7 @@ def copies_road(task: Task, cp_sat: Solver) -> Iterator[Step]:
     Parameters
     ----------
     task
-        What to minimise.
+        Problem, objective and deadline.
     cp_sat
         The constraint program over views.
     """
@@ -49,20 +49,20 @@ def views_step() -> Step:
 
 
 def conflicts_step(share: float) -> Step:
-    """The bound from accesses that cannot all be views, for a share of the time."""
+    """The step for the bound from accesses that cannot all be views."""
     why = "accesses that cannot all be views: what is no view costs something"
     return Step("conflicts", why, bound_by_conflicts, share=share)
 
 
 def _offer_all_views(task: Task, incumbent: Incumbent) -> dict[str, Any]:
-    """Offer an order in which no access covers more than it must, if there is one."""
+    """Offer an order in which no access over-reads more than it must, if there is one."""
     if (views := all_views(task.problem)) is not None:
         incumbent.offer(views)
     return {}
 
 
 def all_views(problem: Problem) -> Order | None:
-    """An order in which no access covers more than it must, if there is one: rows consecutive in every block.
+    """An order in which no access over-reads more than it must, if there is one: rows consecutive in every block.
 
     Examples
     --------

@@ -1,7 +1,8 @@
-"""The road for tables under which spans do not say everything: pieces that may be joined, or curves with steps.
+"""The road for tables whose costs are not concave functions of the span: with pieces, or with curves that have steps.
 
-There a class may have to be split, and runs count. Few arrangements are tried one by one; a constraint program that
-places single channels and counts runs takes a share of what the search over spans leaves open.
+Under such tables an optimal order may have to split a class, and the number of runs counts. If there are few orders,
+all are tried. Otherwise the search over spans comes first. Then a constraint program that places single channels and
+counts runs gets a share of the remaining time.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from solvers.methods.brute_force import ARRANGEMENTS_PER_SECOND, BruteForce, num
 from solvers.roads.spans import spans_road
 from solvers.roads.steps import Stage, Step, asking
 
-_MOST_ARRANGEMENTS = 2_000_000  # arrangements: that are all tried: 100 s at 20,000 a second, in half of the time
-_TRY_ALL_SHARE = 0.5  # share: of the time that trying all arrangements may take; by hand
-_SPAN_SHARE = 0.5  # share: of the time for the search over spans; by hand
+_MOST_ARRANGEMENTS = 2_000_000  # arrangements: up to which all are tried: 100 s at 20,000 a second, in half of the time
+_TRY_ALL_SHARE = 0.5  # share: of the time, for trying all arrangements; by hand
+_SPAN_SHARE = 0.5  # share: of the time, for the search over spans; by hand
 _LEAST_SECONDS = 0.3  # seconds: to load OR-Tools and build a model; loading took 0.24 on 2026-11-28
-_MOST_CHANNELS = 64  # channels: that are placed one by one; their pairs are literals; by hand
+_MOST_CHANNELS = 64  # channels: up to which they are placed one by one; their pairs are literals; by hand
 
 
 def spans_say_all(problem: Problem) -> bool:
@@ -40,14 +41,14 @@ def spans_say_all(problem: Problem) -> bool:
 
 
 def pieces_road(task: Task, settings: SearchSettings) -> Iterator[Step | Stage]:
-    """The steps for costs that are no concave functions of spans.
+    """The steps for costs that are not concave functions of spans.
 
     Parameters
     ----------
     task
-        What to minimise.
+        Problem, objective and deadline.
     settings
-        Of the constraint program.
+        Settings of the constraint program.
     """
     total = num_arrangements(task.problem)
     most = min(_MOST_ARRANGEMENTS, ARRANGEMENTS_PER_SECOND * task.remaining * _TRY_ALL_SHARE)
@@ -69,5 +70,5 @@ def pieces_road(task: Task, settings: SearchSettings) -> Iterator[Step | Stage]:
 
 
 def _said(number: int) -> str:
-    """A number to read: as it is, or its power of ten."""
+    """A number for messages: the number itself, or its power of ten."""
     return str(number) if number < 10**9 else f"about 10^{math.log10(number):.0f}"

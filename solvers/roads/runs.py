@@ -1,4 +1,4 @@
-"""The road for runs: tours and circuits through the classes, which also close problems of few classes at once."""
+"""The road for runs: tours and circuits through the classes. They also solve problems of few classes at once."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def runs_road(task: Task, cp_sat: Solver) -> Iterator[Step]:
     Parameters
     ----------
     task
-        What to minimise.
+        Problem, objective and deadline.
     cp_sat
-        The search over tours and circuits, whose bounds come with proofs that can be checked.
+        The search over tours and circuits. Its bounds have proofs that can be checked.
     """
     yield Step(cp_sat.name, "tours through the classes, by branch and cut; then circuits", asking(cp_sat))

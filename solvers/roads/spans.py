@@ -1,7 +1,7 @@
-"""The road for costs that depend on spans: bounds from levels and conflicts first, exact paths where they can end.
+"""The road for costs that depend on spans: bounds from levels and conflicts first, then exact paths if they can end.
 
-Orders come from a beam and a local search, then from large neighbourhoods. Where few classes are told apart the sets of
-placed classes close everything; where a block has many rows its levels bound it, and get most of the time.
+Orders come from a beam and a local search, then from large neighbourhoods. If a block has few distinct classes, the
+sets of placed classes solve it. If a block has many rows, levels bound it, and they get most of the time.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from solvers.roads.steps import Stage, Step, asking, hand_over
 from solvers.spans.branch_and_bound import SpanSearch
 from solvers.spans.linear_costs import LinearSpans
 
-_FEW_ROWS = 12  # rows: of a block up to which exact methods are asked at once; by hand
-_BEAM_ROWS = 14  # rows: of a block beyond which orders come from a beam first; by hand
-_PATH_ROWS = 15  # rows: of a block up to which a path over all pairs of sets is thought of; by hand
-_FEW_CLASSES = 16  # classes: up to which placed sets are asked; 16 took 0.04 s (2026-11-28)
-_MOST_CLASSES = 20  # classes: up to which they are asked if there is time: seconds and 1 GB
-_SECONDS_FOR_MOST = 15.0  # seconds: that count as time enough; by hand
-_FIRST_SHARE = 0.15  # share: of the time for a good order, where levels bound well; by hand
-_FIRST_SHARE_APART = 0.3  # share: of the time for a good order, where rows do not meet and levels say little; by hand
-_BEAM_SHARE = 0.5  # share: of that for the beam; the local search has the other half; by hand
-_LEVEL_SHARE = 0.95  # share: of the time that is left for levels; by hand
-_LEVEL_SHARE_APART = 0.5  # share: of the time that is left for levels of groups of rows; by hand
-_QUICK_SHARE = 0.1  # share: of the time for a first bound from levels, before a path; by hand
-_CONFLICT_SHARE = 0.1  # share: of the time for the covering problem; by hand
-_LAST_PATIENCE = 300  # rounds: of the local search before the last neighbourhoods that may be in vain; by hand
-_SEARCH_SHARE = 0.75  # share: of the time for exact search; what is left is for orders; by hand
+_FEW_ROWS = 12  # rows: of a block, up to which exact methods are used at once; by hand
+_BEAM_ROWS = 14  # rows: of a block, beyond which orders come from a beam first; by hand
+_PATH_ROWS = 15  # rows: of a block, up to which a path over all pairs of sets is considered; by hand
+_FEW_CLASSES = 16  # classes: up to which placed sets are used; 16 took 0.04 s (2026-11-28)
+_MOST_CLASSES = 20  # classes: up to which they are used if there is time: seconds and 1 GB
+_SECONDS_FOR_MOST = 15.0  # seconds: that count as enough time; by hand
+_FIRST_SHARE = 0.15  # share: of the time, for a good order, if levels bound well; by hand
+_FIRST_SHARE_APART = 0.3  # share: of the time, for a good order, if rows do not meet and levels are weak; by hand
+_BEAM_SHARE = 0.5  # share: of that, for the beam; the local search gets the other half; by hand
+_LEVEL_SHARE = 0.95  # share: of the remaining time, for levels; by hand
+_LEVEL_SHARE_APART = 0.5  # share: of the remaining time, for levels of groups of rows; by hand
+_QUICK_SHARE = 0.1  # share: of the time, for a first bound from levels, before a path; by hand
+_CONFLICT_SHARE = 0.1  # share: of the time, for the covering problem; by hand
+_LAST_PATIENCE = 300  # rounds: without an improvement, of the local search before the last neighbourhoods; by hand
+_SEARCH_SHARE = 0.75  # share: of the time, for exact search; the rest is for orders; by hand
 
 
 def spans_road(task: Task) -> Iterator[Step | Stage]:
@@ -58,7 +58,7 @@ def spans_road(task: Task) -> Iterator[Step | Stage]:
 
 
 def _steps_for_many_rows(task: Task, rows: int, apart: bool) -> Iterator[Step | Stage]:
-    """Some block has many rows: a path if it can end, a good order, and what must be paid at least."""
+    """The steps if some block has many rows: a path if it can end, a good order, and a lower bound."""
     sizes = np.array([access.channel_size for access in task.problem.accesses], dtype=np.int64)
     exact = rows <= _PATH_ROWS or not LinearSpans(task.problem, deadline=task.deadline).unsolvable(sizes)
     many = f"{rows} rows in the largest block, more than {_FEW_ROWS}"
@@ -79,14 +79,14 @@ def _steps_for_many_rows(task: Task, rows: int, apart: bool) -> Iterator[Step | 
 
 
 def _exact_blocks(task: Task) -> Step:
-    """Every block by itself, where costs are in proportion to spans and few classes are told apart."""
+    """Solve every block by itself, if costs are in proportion to spans and there are few distinct classes."""
     prices = np.array([access.channel_size for access in task.problem.accesses], dtype=np.int64)
     if not pays_spans(task.objective):
         return Step("exact-blocks", "costs are not in proportion to spans", _solve_blocks, taken=False)
     most = _MOST_CLASSES if task.remaining >= _SECONDS_FOR_MOST else _FEW_CLASSES
     spans = LinearSpans(task.problem, deadline=task.deadline)
     largest = max(spans.num_classes, default=0)
-    why = f"{largest} classes told apart in the largest block; asked up to {most}: sets of placed classes"
+    why = f"{largest} distinct classes in the largest block; used up to {most}: sets of placed classes"
     return Step("exact-blocks", why, _solve_blocks, taken=largest <= most and not spans.unsolvable(prices))
 
 
@@ -120,7 +120,7 @@ def _neighbourhoods(task: Task, incumbent: Incumbent) -> dict[str, Any]:
 
 
 def _rows_apart(task: Task) -> bool:
-    """Whether in some block two rows share no class, so that levels bound groups of rows only."""
+    """Whether two rows of some block share no class. Then levels bound only groups of rows."""
     return any(not block.rows.meet for block in span_blocks(task.problem, span_rows(task.problem)))
 
 

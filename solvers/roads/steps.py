@@ -1,7 +1,7 @@
-"""What a road is made of: steps, each of them one method with its share of the time and the reason why it is asked.
+"""The steps of a road. A step is one method, its share of the time, and the reason why it is used.
 
-A road is a function from a task to steps. They are made one by one: what a later step depends on is looked at when its
-turn comes. `walk` runs them; `solvers.explaining` only lists them. So no method runs that is not listed.
+A road is a function from a task to steps. The steps are made one by one, so a later step can depend on the result of
+an earlier one. `walk` runs the steps; `solvers.explaining` only lists them. So every method that runs is also listed.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ class Step:
     Attributes
     ----------
     method
-        Its name: the solver's, where it is one.
+        Its name; the solver's name if it is a solver.
     why
-        Why it is asked, or why not: what was measured of the instance.
+        The reason why it is used or not: figures of the instance.
     run
-        What it does.
+        The function that runs it.
     share
-        Of the time that is left when its turn comes.
+        Share of the time that is left when the step starts.
     least_seconds
-        It is left out if no more than this is left.
+        The step is skipped if no more than this is left.
     taken
-        False: it is listed, but not run.
+        False: the step is listed, but not run.
     """
 
     method: str
@@ -53,11 +53,11 @@ class Stage:
     Attributes
     ----------
     name, why
-        What they are for, and what was measured of the instance.
+        The purpose of the steps, and figures of the instance.
     road
         The steps, for a task with the stage's deadline.
     share
-        Of the time that is left when its turn comes.
+        Share of the time that is left when the stage starts.
     """
 
     name: str
@@ -70,9 +70,9 @@ Road = Callable[[Task], Iterable[Step | Stage]]
 
 
 def walk(road: Road, task: Task, incumbent: Incumbent) -> dict[str, Any]:
-    """Run a road's steps until the incumbent is closed or the time is up; returns figures for reports.
+    """Run a road's steps until the incumbent is proven optimal or the time is up. Returns figures for reports.
 
-    The figure `methods` names those that ran, in order.
+    The figure `methods` names the methods that ran, in order.
     """
     stats: dict[str, Any] = {}
     for step in road(task):
@@ -88,13 +88,13 @@ def walk(road: Road, task: Task, incumbent: Incumbent) -> dict[str, Any]:
 
 
 def merged(stats: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    """Figures of two runs, one after the other: later ones count, methods are listed one behind the other."""
+    """Figures of two steps, one after the other. Later figures replace earlier ones; lists of methods are joined."""
     methods = (*stats.get("methods", ()), *more.get("methods", ()))
     return {**stats, **more, **({"methods": methods} if methods else {})}
 
 
 def asking(solver: Solver) -> Run:
-    """A step's run that hands the task over to a solver."""
+    """The `run` function of a step that calls a solver."""
 
     def run(task: Task, incumbent: Incumbent) -> dict[str, Any]:
         return hand_over(solver, task, incumbent)
@@ -103,9 +103,9 @@ def asking(solver: Solver) -> Run:
 
 
 def hand_over(solver: Solver, task: Task, incumbent: Incumbent) -> dict[str, Any]:
-    """Let a solver improve an incumbent until the task's deadline; returns its figures for reports.
+    """Let a solver improve an incumbent until the task's deadline. Returns its figures for reports.
 
-    It starts from the best order known.
+    The solver starts from the best known order.
     """
     found = solver.solve(dataclasses.replace(task, start=incumbent.order, hint=incumbent.order))
     incumbent.offer(found.order)
