@@ -19,7 +19,7 @@ from upscale_opt.modules.gather_convolution import GatherConv2d
 from upscale_opt.modules.matrix_convolution import MatrixConv2d
 from upscale_opt.modules.selections import Gather
 from upscale_opt.planning.layer_shapes import LINEAR, Layer
-from upscale_opt.planning.reading import CONTIGUOUS, GATHERING, MATMUL, Reading
+from upscale_opt.planning.reading import ALIGNMENT, CONTIGUOUS, GATHERING, MATMUL, Reading
 from upscale_opt.rewriting.fx_editing import runs_of
 from upscale_opt.rewriting.stored_layouts import entries
 
@@ -38,7 +38,8 @@ def positions_of(case: Case, stored: int, rng: np.random.Generator) -> np.ndarra
         lengths = np.diff(np.linspace(0, case.channels, case.runs + 1).round().astype(np.int64))
         starts = np.concatenate([[0], np.cumsum(lengths[:-1] + gaps)])
         return np.concatenate([np.arange(start, start + n) for start, n in zip(starts, lengths, strict=True)])
-    first = (stored - case.channels) // 2
+    middle = (stored - case.channels) // 2
+    first = middle - middle % ALIGNMENT + case.shifted
     return np.arange(first, first + case.channels)
 
 
@@ -174,6 +175,7 @@ def forms_of(
     return [
         contiguous,
         *(Case(Reading(OVER_READ, kernel=kernel), span) for span in spans for kernel in kernels),
+        *(Case(Reading(OVER_READ, kernel=kernel), kept, shifted=True) for kernel in kernels),
         *(Case(Reading(PIECES), kept, number) for number in runs),
         Case(Reading(COPY), kept),
         *(
@@ -182,6 +184,7 @@ def forms_of(
             for kernel in kernels
             if late and span < stored
         ),
+        *(Case(Reading(OVER_READ, kernel=kernel, late=True), kept, shifted=True) for kernel in kernels if late),
         *([Case(Reading(COPY, late=True), kept)] if late else []),
         *([Case(Reading(COPY, kernel=GATHERING, late=late), kept)] if gathers else []),
     ]
