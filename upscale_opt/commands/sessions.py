@@ -20,7 +20,7 @@ from upscale_opt.commands.mask_choices import MaskChoice, settle, settle_outputs
 from upscale_opt.commands.measuring import Measuring
 from upscale_opt.comparing import reports
 from upscale_opt.errors import ModelError, UpscaleError
-from upscale_opt.planning.solutions import Solutions, each_solution
+from upscale_opt.planning.solutions import Solutions, best_solver, each_solution
 
 if TYPE_CHECKING:
     from upscale_opt.comparing.masked_model import MaskedModel
@@ -102,6 +102,30 @@ class Run:
         except KeyboardInterrupt as stopped:
             self._interrupted(stopped)
             raise
+
+    def answer(self, exports: dict[str, Exported], *, verify: bool) -> str:
+        """The name of the export to save: of the best solver, or a simpler one that the tables find faster.
+
+        A simpler one is exported here, and added to the exports.
+        """
+        asked, masked = best_solver(self.solutions, self.search.solvers), self.prepared
+        if not objective_named(self.search.objective).uses_tables or not masked.tables:
+            return asked
+        from upscale_opt.comparing.fastest import BASELINE, UPSCALE, fastest_expected, upscale_plan
+
+        plans = {name: exported.plan for name, exported in exports.items()}
+        for name in [own for own in self.search.solvers if own not in plans]:
+            results = {segment: found[name] for segment, found in self.solutions.items()}
+            plans[name] = masked.plan(results, model=self.reference)
+        plans[BASELINE] = replace(masked.baseline_plan(), model=self.reference)
+        plans[UPSCALE] = upscale_plan(
+            masked.problems, masked.masks, output_masks=masked.output_masks, model=self.reference
+        )
+        found = fastest_expected(plans, masked.problems, masked.tables, asked)
+        say(str(found))
+        if found.fastest not in exports:
+            exports[found.fastest] = masked.export(plans[found.fastest], verify=verify)
+        return found.fastest
 
     def report(self, exports: dict[str, Exported], **extra: Any) -> None:
         """Print the table, the verification results and the pinned channels; write the JSON document."""
