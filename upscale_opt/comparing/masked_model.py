@@ -15,7 +15,7 @@ from torch import nn
 from problems import Objective, Problem, objective_named
 from solvers import Result
 from upscale_opt.arguments.checks import either
-from upscale_opt.arguments.entrance import PLAN, entrance, results_by_segment
+from upscale_opt.arguments.entrance import PLAN, REFERENCE, entrance, results_by_segment
 from upscale_opt.arguments.modes import AUTO, OFF, alignment
 from upscale_opt.comparing.comparison import Comparison, compare_solvers
 from upscale_opt.comparing.floors import floor_of
@@ -203,7 +203,7 @@ class MaskedModel(MaskedGraph):
         )
         return {segment: result for segment, _, result in solutions}
 
-    @entrance()
+    @entrance(model=REFERENCE)
     def plan(self, results: Mapping[str, Result] | None = None, *, model: ModelReference | None = None) -> Plan:
         """Make the plan of an export: masks, orders, and how every access is read.
 
