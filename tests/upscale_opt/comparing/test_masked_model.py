@@ -7,10 +7,11 @@ import torch
 
 from problems import ProblemError
 from solvers import SolverError, Status
-from upscale_opt import ModelReference, (
+from upscale_opt import (
     AnalyticCosts,
     MaskedModel,
     MaskError,
+    ModelReference,
     Plan,
     constrained_masks,
     effective_masks,
