@@ -21,9 +21,9 @@ from problems.problem import Problem
 from problems.solution_files import channels_of
 
 PLAN_FORMAT = "upscale_opt.plan"
-PLAN_VERSION = 6
+PLAN_VERSION = 7
 _ALWAYS = ("format", "version", "model", "masks", "orders", "reads")
-_SINCE = {"outputs": 3, "widths": 4, "kernels": 4, "slices": 4, "places": 5, "fixed": 6}
+_SINCE = {"outputs": 3, "widths": 4, "kernels": 4, "slices": 4, "places": 5, "fixed": 6, "padding": 7}
 
 
 def require_plan_fields(document: dict[str, Any], where: str) -> None:

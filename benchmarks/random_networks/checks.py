@@ -32,12 +32,13 @@ from upscale_opt import (
     constrained_masks,
     effective_masks,
     export,
-    extract,
     plan,
     trace,
 )
 from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.modules.matrix_convolution import is_pointwise
+from upscale_opt.planning.extraction import problems_of
+from upscale_opt.planning.padding import paddable, padded
 from upscale_opt.planning.reading import MATMUL, Reading
 from upscale_opt.tracing.graphs import Graph
 from upscale_opt.tracing.prologues import prologues_of
@@ -233,6 +234,7 @@ def describe(masks: Mapping[str, np.ndarray], chosen: Plan) -> str:
     lines = [f"kept by {name}: {np.flatnonzero(mask).tolist()} of {len(mask)}" for name, mask in masks.items()]
     lines += [f"order of {name}: {np.asarray(order).tolist()}" for name, order in chosen.orders.items()]
     lines += [f"computed by {name}: {np.flatnonzero(own).tolist()}" for name, own in chosen.output_masks.items()]
+    lines += [f"padding of {name}: {own.tolist()}" for name, own in chosen.padding.items()]
     lines += [f"place of {name}: {other}" for name, other in chosen.places.items()]
     return "\n".join([*lines, *(f"{name} is read by {reading}" for name, reading in chosen.readings.items())])
 
@@ -244,8 +246,30 @@ def _plans(
     rng: np.random.Generator,
     number: int,
 ) -> Iterator[Plan]:
+    """Greedy's order; then random orders in the modes of a random objective, or in random modes; then random padding.
+
+    What is random about the padded plan comes from another stream, so that the plans before it do not depend on it.
+    """
+    yield from _plans_of(MaskedGraph(graph, masks, outputs), rng, number)
+    sequence = rng.bit_generator.seed_seq
+    assert isinstance(sequence, np.random.SeedSequence)
+    other = np.random.default_rng(sequence.spawn(1)[0])
+    masked = _must(lambda: random_padding(MaskedGraph(graph, masks, outputs), other), "padding")
+    if masked.padding:
+        *_, last = _plans_of(masked, other, 2 + int(other.integers(2)))
+        yield last
+
+
+def random_padding(masked: MaskedGraph, rng: np.random.Generator) -> MaskedGraph:
+    """The same with any number of dropped channels stored, in some of the blocks that may store more."""
+    widths = {name: int(rng.integers(*own, endpoint=True)) for name, own in paddable(masked).items()}
+    return padded(masked, {name: width for name, width in widths.items() if rng.random() < 0.7})
+
+
+def _plans_of(masked: MaskedGraph, rng: np.random.Generator, number: int) -> Iterator[Plan]:
     """Greedy's order; then random orders in the modes of a random objective, or in random modes."""
-    problems = _must(lambda: extract(graph, masks, output_masks=outputs, costs=JOINING), "extract")
+    graph, masks, outputs = masked.graph, dict(masked.masks), dict(masked.output_masks)
+    problems = _must(lambda: problems_of(masked, costs=JOINING), "extract")
     results = _must(lambda: {name: solve(problem, solver="greedy") for name, problem in problems.items()}, "solve")
     yield _must(lambda: plan(problems, masks, results, output_masks=outputs), "plan")
     for i in range(1, number):
@@ -264,7 +288,7 @@ def _plans(
             for name, other in places_of(problem, orders[segment]).items()
         }
         readings = _readings(graph, problems, modes, rng) if i > 1 else modes
-        yield Plan(masks, stored, readings, None, outputs, places)
+        yield Plan(masks, stored, readings, None, outputs, places, padding=masked.padding)
 
 
 def _readings(

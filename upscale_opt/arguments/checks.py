@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from upscale_opt.errors import MaskError, ModelError, UpscaleError
+from upscale_opt.errors import MaskError, ModelError, PlanError, UpscaleError
 
 Check = Callable[[Any, str], Any]
 """``check(value, name)`` returns the value to use, or raises an error of this package."""
@@ -175,6 +175,20 @@ def a_shape(value: Any, name: str) -> tuple[int, ...]:
     if not isinstance(value, (tuple, list)) or not value:
         raise refused(value, name, "the shape of a tensor, such as (1, 3, 224, 224)", ModelError)
     return tuple(whole(1, ModelError)(own, f"{name}[{i}]") for i, own in enumerate(value))
+
+
+def channel_numbers(value: Any, name: str) -> np.ndarray:
+    """Numbers of channels; int64, shape (channels,). Raises `PlanError` otherwise."""
+    remedy = "the numbers of channels, in order"
+    if not isinstance(value, (np.ndarray, list, tuple)):
+        raise refused(value, name, remedy, PlanError)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # parts of different lengths
+        raise refused(value, name, remedy, PlanError) from error
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise refused(value, name, remedy, PlanError)
+    return array.astype(np.int64, copy=False)
 
 
 def callable_with(arguments: str, error: type[UpscaleError] = UpscaleError) -> Check:

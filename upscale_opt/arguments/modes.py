@@ -1,7 +1,23 @@
-"""Modes of masking: inputs of consumers, with or without agreement between them, outputs of producers, or both.
+"""Modes and alignments: who is masked, and which widths are stored. The words of the library and the command line."""
 
-The library and the command line use the same names.
-"""
+from __future__ import annotations
+
+from typing import Any
+
+from upscale_opt.arguments.checks import refused, whole
+from upscale_opt.errors import PlanError
 
 INPUT, CONSTRAINED, OUTPUT, BOTH = "input", "constrained", "output", "both"
 MODES = (INPUT, CONSTRAINED, OUTPUT, BOTH)
+AUTO, OFF = "auto", "off"
+
+
+def alignment(value: Any, name: str) -> str | int:
+    """``auto``, ``off``, or a multiple of channels, as a number or as text. Raises `PlanError` otherwise."""
+    if isinstance(value, str) and value in (AUTO, OFF):
+        return value
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    if isinstance(value, str):
+        raise refused(value, name, f"{AUTO}, {OFF}, or a number of channels such as 8", PlanError)
+    return whole(1, PlanError)(value, name)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from problems import read_timing_table
 from solvers import ALLOCATION_METHODS, SolverError
+from upscale_opt.arguments.modes import AUTO
 from upscale_opt.commands import options, spreading
 from upscale_opt.commands.measuring import Measuring
 from upscale_opt.commands.sessions import load_model_and_input, remark, required_model, say
@@ -74,6 +75,8 @@ def allocate(
     search = CoefficientSearch(trials, trials, method=method, seed=seed)
     tuning = Tuning(tune, seed=seed) if tune else None
     shape = measuring.shape(options.parse_shape(input_shape))
+    if measuring.align != AUTO:
+        raise UpscaleError("allocate chooses amounts, not stored widths; leave out --align")
     if measuring.dtype != "float32":
         raise UpscaleError("weights are repaired in float32; leave out --dtype")
     network, x, notes = load_model_and_input(

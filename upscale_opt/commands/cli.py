@@ -94,7 +94,7 @@ def solve(
     run.report(exports)
     _prove(run.prepared.problems, run.solutions, solvers, proof, save_proof)
     remark(proofs.without_proofs(run.prepared.problems) if search.proof else ())
-    best = best_solver(run.solutions, solvers)
+    best = run.answer(exports, verify=verify)
     if save_plan is not None:
         from upscale_opt.planning.plan_files import write_plan
 
@@ -142,11 +142,13 @@ def compare(
     run.solve()
     exports = run.export(verify=verify, baseline=True)
     from upscale_opt.comparing.comparison import measure_all
+    from upscale_opt.comparing.fastest import fastest_measured
 
     latencies = measure_all(run.prepared, exports, repeats=repeats, backend=measuring.backend, progress=True)
     conditions = measuring.conditions(run.prepared.example_inputs).to_dict()
     run.report(exports, conditions=conditions, latency={name: profile.to_dict() for name, profile in latencies.items()})
     say(reports.latency_table(latencies))
+    say(str(fastest_measured(latencies, best_solver(run.solutions, solvers))))
 
 
 @app.command()
@@ -196,7 +198,7 @@ def export(
         run.solve()
         best = best_solver(run.solutions, solvers)
         exports = run.export(verify=verify, only=best)
-        exported = exports[best]
+        exported = exports[run.answer(exports, verify=verify)]
         run.write(exports)
         say(run.masks_summary())
     say(str(exported))

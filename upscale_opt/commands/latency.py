@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from upscale_opt.arguments.modes import AUTO
 from upscale_opt.commands import options, spreading
 from upscale_opt.commands.mask_choices import MaskChoice
 from upscale_opt.commands.measuring import Measuring
 from upscale_opt.commands.sessions import (
     Setting,
     load_model_and_input,
+    padding_summary,
     prepare_model,
     reference_of,
     refuse_beside,
@@ -20,6 +22,10 @@ from upscale_opt.commands.sessions import (
 )
 from upscale_opt.comparing import reports
 from upscale_opt.errors import UpscaleError
+
+if TYPE_CHECKING:
+    from upscale_opt.comparing.masked_model import MaskedModel
+    from upscale_opt.latency.cost_tables import CostTables
 
 DEFAULT_SHAPE = "1,3,224,224"
 DEFAULT_MASKS = MaskChoice()
@@ -105,7 +111,8 @@ def calibrate(
     setting = Setting(required_model(model), weights, masks, input_shape, seed, device, measuring)
     prepared, _ = prepare_model(setting, "latency")
     remark(prepared.messages)
-    tables = _calibrated(prepared, measuring)
+    prepared, tables = _calibrated(prepared, measuring)
+    say(padding_summary(prepared))
     say(str(tables))
     options.write_json(
         {
@@ -142,7 +149,7 @@ def check(
     remark(prepared.messages)
     from upscale_opt.comparing.order_checks import check_orders
 
-    tables = _calibrated(prepared, measuring)
+    prepared, tables = _calibrated(prepared, measuring)
     prepared = prepared.priced(measuring.costs(prepared.example_inputs))
     found = check_orders(
         prepared,
@@ -165,15 +172,12 @@ def check(
     options.write_json(document | setting.masks.to_dict() | found.to_dict(), json)
 
 
-def _calibrated(prepared: Any, measuring: Measuring) -> Any:
-    """The tables of a prepared model. Missing tables are measured."""
+def _calibrated(prepared: MaskedModel, measuring: Measuring) -> tuple[MaskedModel, CostTables]:
+    """A prepared model in the stored widths asked for, and its tables; both measured where they were missing."""
     from upscale_opt.latency.calibration import calibrate as run_calibration
 
-    inputs = prepared.example_inputs
-    return run_calibration(
-        prepared,
-        (inputs,),
-        backend=measuring.backend,
-        directory=measuring.directory,
-        progress=True,
-    )
+    where: dict[str, Any] = {"backend": measuring.backend, "directory": measuring.directory, "progress": True}
+    if measuring.align == AUTO:
+        prepared = prepared.align(AUTO, **where)
+    tables = run_calibration(prepared, (prepared.example_inputs,), **where)
+    return prepared, tables

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from upscale_opt.arguments.modes import AUTO, OFF, alignment
 from upscale_opt.commands import options
 
 if TYPE_CHECKING:
     from upscale_opt.latency.cost_tables import Conditions
+    from upscale_opt.masking.masked_graph import MaskedGraph
     from upscale_opt.planning.cost_model import CostModel
 
 
@@ -25,6 +27,10 @@ class Measuring:
     backend: options.Backend = "eager"
     dtype: options.DType = "float32"
     tables: options.Tables = None
+    align: options.Align = "auto"
+
+    def __post_init__(self) -> None:
+        alignment(self.align, "--align")
 
     def shape(self, given: tuple[int, ...]) -> tuple[int, ...]:
         """The input shape, with the batch size of --batch.
@@ -55,6 +61,30 @@ class Measuring:
         from upscale_opt.latency.calibration import conditions_of
 
         return conditions_of((x,), backend=self.backend)
+
+    def padded(self, masked: MaskedGraph, x: Any, *, measured: bool) -> MaskedGraph:
+        """A masked network with the stored widths that `--align` asks for.
+
+        Parameters
+        ----------
+        masked
+            The masked network.
+        x
+            Its input.
+        measured
+            Whether `auto` means the widths that measurements find faster; else it means none.
+        """
+        from upscale_opt.latency.stored_widths import known_faster_widths
+        from upscale_opt.planning.padding import padded, rounded_up
+
+        to = alignment(self.align, "--align")
+        if to == OFF or (to == AUTO and not measured):
+            return masked
+        if to == AUTO:
+            found = known_faster_widths(masked, (x,), backend=self.backend, directory=self.directory)
+        else:
+            found = rounded_up(masked, int(to))
+        return padded(masked, found)
 
     def costs(self, x: Any) -> CostModel:
         """The tables measured under these conditions. For other shapes, the analytic model."""

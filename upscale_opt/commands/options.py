@@ -53,6 +53,13 @@ RoundTo = Annotated[
     int,
     typer.Option(help="Round the channels that each consumer keeps up to a multiple of this."),
 ]
+Align = Annotated[
+    str,
+    typer.Option(
+        help="Store a few dropped channels where wider tensors are faster: auto (as measured by calibrate, for "
+        "--objective latency), a multiple of channels, or off."
+    ),
+]
 MinChannels = Annotated[int, typer.Option(help="Keep at least so many channels, where there are as many.")]
 InputShape = Annotated[str, typer.Option(help="Shape of the example input, batch included.")]
 Solvers = Annotated[

@@ -20,7 +20,7 @@ from upscale_opt.commands.mask_choices import MaskChoice, settle, settle_outputs
 from upscale_opt.commands.measuring import Measuring
 from upscale_opt.comparing import reports
 from upscale_opt.errors import ModelError, UpscaleError
-from upscale_opt.planning.solutions import Solutions, each_solution
+from upscale_opt.planning.solutions import Solutions, best_solver, each_solution
 
 if TYPE_CHECKING:
     from upscale_opt.comparing.masked_model import MaskedModel
@@ -103,6 +103,30 @@ class Run:
             self._interrupted(stopped)
             raise
 
+    def answer(self, exports: dict[str, Exported], *, verify: bool) -> str:
+        """The name of the export to save: of the best solver, or a simpler one that the tables find faster.
+
+        A simpler one is exported here, and added to the exports.
+        """
+        asked, masked = best_solver(self.solutions, self.search.solvers), self.prepared
+        if not objective_named(self.search.objective).uses_tables or not masked.tables:
+            return asked
+        from upscale_opt.comparing.fastest import BASELINE, UPSCALE, fastest_expected, upscale_plan
+
+        plans = {name: exported.plan for name, exported in exports.items()}
+        for name in [own for own in self.search.solvers if own not in plans]:
+            results = {segment: found[name] for segment, found in self.solutions.items()}
+            plans[name] = masked.plan(results, model=self.reference)
+        plans[BASELINE] = replace(masked.baseline_plan(), model=self.reference)
+        plans[UPSCALE] = upscale_plan(
+            masked.problems, masked.masks, output_masks=masked.output_masks, model=self.reference
+        )
+        found = fastest_expected(plans, masked.problems, masked.tables, asked)
+        say(str(found))
+        if found.fastest not in exports:
+            exports[found.fastest] = masked.export(plans[found.fastest], verify=verify)
+        return found.fastest
+
     def report(self, exports: dict[str, Exported], **extra: Any) -> None:
         """Print the table, the verification results and the pinned channels; write the JSON document."""
         setting, objective = self.setting, self.search.objective
@@ -121,6 +145,7 @@ class Run:
             say("not verified (--no-verify)")
         say(str(self._census()))
         say(self.masks_summary())
+        say(padding_summary(self.prepared))
         for pin in self.prepared.graph.unsupported:
             if not pin.num_channels:
                 continue  # a skipped layer
@@ -172,6 +197,7 @@ class Run:
             skipped=[vars(own) for own in self.prepared.graph.skipped],
             channels=self._census().to_dict(),
             masks=[vars(own) for own in self.prepared.report],
+            padding={name: len(channels) for name, channels in self.prepared.padding.items()},
             outputs=[
                 {"weight": weight, "outputs": len(own), "kept": int(own.sum())}
                 for weight, own in self.prepared.output_masks.items()
@@ -228,10 +254,18 @@ def solve_instance(problem: Problem, search: Search, json: Path | None) -> Solut
     return solutions
 
 
+def padding_summary(prepared: MaskedModel) -> str:
+    """Which channels are stored to align widths, in one line."""
+    from upscale_opt.planning.padding import summary
+
+    return summary(prepared)
+
+
 def prepare_model(setting: Setting, objective: str) -> tuple[MaskedModel, ModelReference]:
     """Build, trace and mask the model of a setting. Its problems have the cost tables that the objective needs."""
     from upscale_opt.comparing.pruning import prepare
     from upscale_opt.latency.backends import require_backend
+    from upscale_opt.masking.output_masks import normalise_output_masks
     from upscale_opt.models.references import ModelReference
     from upscale_opt.tracing.skipped import grouped
     from upscale_opt.tracing.trace import trace
@@ -245,12 +279,12 @@ def prepare_model(setting: Setting, objective: str) -> tuple[MaskedModel, ModelR
     graph = trace(network, x)
     masks = settle(graph, setting.masks)
     masks = replace(masks, messages=(*notes, *masks.messages))
-    outputs = settle_outputs(graph, setting.masks)
-    costs = measuring.costs(x) if objective_named(objective).uses_tables else None
+    outputs = normalise_output_masks(graph, settle_outputs(graph, setting.masks))
+    timed = objective_named(objective).uses_tables
+    masks = measuring.padded(replace(masks, output_masks=outputs), x, measured=timed)
+    costs = measuring.costs(x) if timed else None
     remark(f"skipped {line}" for line in grouped(graph.skipped))
-    prepared = prepare(
-        network, x, masks, graph=graph, started=started, objective=objective, output_masks=outputs, costs=costs
-    )
+    prepared = prepare(network, x, masks, graph=graph, started=started, objective=objective, costs=costs)
     return prepared, reference
 
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from problems import Objective, Problem, objective_named
 from upscale_opt.comparing import reports
+from upscale_opt.comparing.fastest import BASELINE, UPSCALE, Answer, fastest_measured, upscale_plan
 from upscale_opt.exporting.exporter import export
 from upscale_opt.latency.measured_costs import MeasuredTable
 from upscale_opt.latency.profiling import Profile, profile_interleaved
@@ -126,7 +127,12 @@ class Comparison:
     @property
     def solvers(self) -> tuple[str, ...]:
         """The solvers' names."""
-        return tuple(name for name in self.exports if name != "baseline")
+        return tuple(name for name in self.exports if name not in (BASELINE, UPSCALE))
+
+    @property
+    def answer(self) -> Answer | None:
+        """The fastest variant, beside the export of the last solver. None if no latency was measured."""
+        return fastest_measured(self.latencies, self.solvers[-1]) if self.latencies else None
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of docs/formats.md, with latencies: all figures of all segments and solvers."""
@@ -153,7 +159,9 @@ class Comparison:
     def __str__(self) -> str:
         title = f"objective {self.objective}"
         text = reports.table(self.masked.problems, self.solutions, self.solvers, title=title, costs=self.masked.costs)
-        return f"{text}\n{reports.latency_table(self.latencies)}" if self.latencies else text
+        if not self.latencies:
+            return text
+        return f"{text}\n{reports.latency_table(self.latencies)}\n{self.answer}"
 
 
 def export_all(
@@ -168,6 +176,8 @@ def export_all(
 ) -> dict[str, Exported]:
     """Export every solver's plan, and the baseline if wanted. All are verified against the same masked model.
 
+    With measured cost tables, UPSCALE's own export goes with the baseline (`upscale_opt.comparing.fastest`).
+
     Raises
     ------
     VerificationError
@@ -177,12 +187,15 @@ def export_all(
     if verify:
         verifier = masked.verifier()
     exports = {}
-    variants = (["baseline"] if baseline else []) + list(solvers)
+    simple = [BASELINE, *([UPSCALE] if masked.tables else [])] if baseline else []
+    variants = simple + list(solvers)
     for name in tqdm(
         variants, desc="export and verify", unit="export", disable=None if progress else True, leave=False
     ):
         chosen = None
-        if name != "baseline":
+        if name == UPSCALE:
+            chosen = upscale_plan(masked.problems, masked.masks, output_masks=masked.output_masks, model=reference)
+        elif name != BASELINE:
             results = {segment: solutions[segment][name] for segment in masked.problems}
             chosen = plan(masked.problems, masked.masks, results, model=reference, output_masks=masked.output_masks)
             chosen = masked.read_cheaply(chosen)

@@ -101,7 +101,7 @@ def floor_of(
 
 def floor_of_plan(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any], plan: Plan) -> nn.Module:
     """The floor of a plan's masks. Consumers that the plan computes as matrix products are matrix products here too."""
-    masked = MaskedGraph(trace(model, example_inputs), plan.masks, plan.output_masks)
+    masked = MaskedGraph(trace(model, example_inputs), plan.masks, plan.output_masks, plan.padding)
     kernels = {name: MATMUL for name, reading in plan.readings.items() if reading.kernel == MATMUL}
     return floor_of(model, example_inputs, masked, problems_of(masked), kernels=kernels)
 

@@ -15,7 +15,8 @@ from torch import nn
 from problems import Objective, Problem, objective_named
 from solvers import Result
 from upscale_opt.arguments.checks import either
-from upscale_opt.arguments.entrance import PLAN, entrance, results_by_segment
+from upscale_opt.arguments.entrance import PLAN, REFERENCE, entrance, results_by_segment
+from upscale_opt.arguments.modes import AUTO, OFF, alignment
 from upscale_opt.comparing.comparison import Comparison, compare_solvers
 from upscale_opt.comparing.floors import floor_of
 from upscale_opt.exporting.exporter import export
@@ -23,10 +24,12 @@ from upscale_opt.latency.calibration import Effort, calibrate
 from upscale_opt.latency.measured_costs import MeasuredCosts, MeasuredTable
 from upscale_opt.latency.profiling import default_backend
 from upscale_opt.latency.readings import cheapest_readings, fastest_kernels, tables_of
+from upscale_opt.latency.stored_widths import faster_widths, measure_widths
 from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.models.references import ModelReference
 from upscale_opt.planning.cost_model import AnalyticCosts, CostModel
 from upscale_opt.planning.extraction import problems_of
+from upscale_opt.planning.padding import padded, rounded_up
 from upscale_opt.planning.plans import Plan, baseline_plan, plan
 from upscale_opt.planning.solutions import each_solution
 from upscale_opt.rewriting.exports import Exported
@@ -43,7 +46,7 @@ class MaskedModel(MaskedGraph):
     ----------
     model, example_inputs
         The original model and its inputs. The model is not changed.
-    graph, masks, output_masks, messages, report
+    graph, masks, output_masks, padding, messages, report
         As in `upscale_opt.MaskedGraph`. There is a mask for every consumer.
     problems
         Segment name to ordering problem.
@@ -116,6 +119,46 @@ class MaskedModel(MaskedGraph):
             return self
         return self.priced(costs if costs is not None else AnalyticCosts.for_device(device_kind(self.example_inputs)))
 
+    @entrance(to=alignment)
+    def align(
+        self,
+        to: str | int = AUTO,
+        *,
+        backend: str | None = None,
+        directory: str | Path | None = None,
+        effort: Effort | None = None,
+        progress: bool = False,
+    ) -> MaskedModel:
+        """The same with stored widths that suit the device: a few dropped channels are stored, too.
+
+        Calibrate after it, not before: what reading costs depends on what is stored.
+
+        Parameters
+        ----------
+        to
+            ``auto``: the widths that measurements on this machine find faster
+            (`upscale_opt.latency.stored_widths`). A number: the next multiple of it. ``off``: no such channels.
+        backend, directory, effort, progress
+            Of the measurements; see `calibrate`.
+
+        Raises
+        ------
+        PlanError
+            If `to` is something else.
+        """
+        bare = replace(self, padding={})
+        if to == OFF:
+            found: Mapping[str, int] = {}
+        elif to == AUTO:
+            inputs = as_tuple(self.example_inputs)
+            own = backend or default_backend(torch.device(device_kind(self.example_inputs)))
+            tables = measure_widths(bare, inputs, backend=own, directory=directory, effort=effort, progress=progress)
+            found = faster_widths(bare, tables)
+        else:
+            found = rounded_up(bare, int(to))
+        wider = padded(bare, found)
+        return replace(self, padding=wider.padding, problems=problems_of(wider, costs=self.costs))
+
     @entrance()
     def solve(
         self,
@@ -160,7 +203,7 @@ class MaskedModel(MaskedGraph):
         )
         return {segment: result for segment, _, result in solutions}
 
-    @entrance()
+    @entrance(model=REFERENCE)
     def plan(self, results: Mapping[str, Result] | None = None, *, model: ModelReference | None = None) -> Plan:
         """Make the plan of an export: masks, orders, and how every access is read.
 

@@ -176,11 +176,12 @@ def prepare(
     if objective_named(objective).uses_tables:
         chosen = costs if costs is not None else AnalyticCosts.for_device(device_kind(example_inputs))
     rows = normalise_output_masks(graph, settled.output_masks if output_masks is None else output_masks)
-    problems = extract(graph, settled.masks, output_masks=rows, costs=chosen)
+    problems = extract(graph, settled.masks, output_masks=rows, padding=settled.padding, costs=chosen)
     return MaskedModel(
         graph,
         settled.masks,
         rows,
+        settled.padding,
         (*settled.messages, *zero_row_messages(graph, rows)),
         settled.report,
         model=model,

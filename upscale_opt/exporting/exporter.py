@@ -132,7 +132,8 @@ def carry_out(
             normalise_masks(graph, masks or {}),
             normalise_output_masks(graph, output_masks or {}),
         )
-    problems = extract(graph, chosen_masks, output_masks=output_masks)
+    padding = None if plan is None else plan.padding
+    problems = extract(graph, chosen_masks, output_masks=output_masks, padding=padding)
     if baseline or plan is None:
         plan = baseline_plan(problems, chosen_masks, model=plan.model if plan else None, output_masks=output_masks)
     require_fitting(plan, problems)

@@ -53,7 +53,7 @@ class AccessNodes:
 def nodes_of_accesses(exported: Exported) -> tuple[AccessNodes, ...]:
     """The nodes of all reads of an export, in execution order. Grouped convolutions are not accesses."""
     graph, plan = exported.graph, exported.plan
-    masked = MaskedGraph(graph, plan.masks, plan.output_masks)
+    masked = MaskedGraph(graph, plan.masks, plan.output_masks, plan.padding)
     pointwise = _pointwise(exported)
     nodes = {node.name: node for node in exported.module.graph.nodes}
     reads = {read.node: read for read in graph.reads if read.node in nodes}

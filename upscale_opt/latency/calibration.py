@@ -165,8 +165,9 @@ def _cases(key: Key, device: torch.device, effort: Effort) -> list[Case]:
 def _known(tables: CostTables, key: Key, device: torch.device, effort: Effort) -> tuple[Timing, ...]:
     """Stored timings of a shape, if complete and of enough effort. Layers timed for SPDY have one reading only."""
     timings = tables.known(key, effort.detail)
-    known = {timing.case.reading for timing in timings}
-    return timings if known >= {case.reading for case in _cases(key, device, effort)} else ()
+    known = {(timing.case.reading, timing.case.shifted) for timing in timings}
+    wanted = {(case.reading, case.shifted) for case in _cases(key, device, effort)}
+    return timings if known >= wanted else ()
 
 
 def _sweeps(tables: CostTables, keys: Sequence[Key], device: torch.device, effort: Effort) -> list[Key]:

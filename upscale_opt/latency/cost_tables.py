@@ -26,7 +26,7 @@ from upscale_opt.planning.layer_shapes import Layer
 from upscale_opt.planning.reading import CONTIGUOUS, KERNELS, Reading
 
 FORMAT = "upscale_opt.cost_tables"
-VERSION = 5
+VERSION = 6
 """Every version measures differently, so tables of older versions are measured again."""
 FORMS = (CONTIGUOUS, OVER_READ, PIECES, COPY)
 CACHE_VARIABLE = "UPSCALE_OPT_CACHE"
@@ -111,16 +111,20 @@ class Case:
         Number of channels that the consumer reads.
     runs
         Number of contiguous runs of these channels, for ``pieces``. Otherwise 1.
+    shifted
+        Whether an ``over-read`` begins between two multiples of 8 channels. Otherwise it begins at a multiple.
     """
 
     reading: Reading
     channels: int
     runs: int = 1
+    shifted: bool = False
 
     def __str__(self) -> str:
         kernel = f" {self.reading.kernel}" if self.reading.kernel else ""
         runs = f" in {self.runs} runs" if self.reading.mode == PIECES else ""
-        return f"{'late ' if self.reading.late else ''}{self.reading.mode}{kernel} {self.channels}{runs}"
+        shifted = " shifted" if self.shifted else ""
+        return f"{'late ' if self.reading.late else ''}{self.reading.mode}{kernel} {self.channels}{runs}{shifted}"
 
 
 class Detail(NamedTuple):
@@ -249,7 +253,7 @@ class CostTables:
     def _fullness(self, key: Key) -> tuple[int, Detail, int]:
         """Number of readings, effort, and number of rounds of a table. All zero for a missing table."""
         timings = self.entries.get(key, ())
-        ways = {own.case.reading for own in timings}
+        ways = {(own.case.reading, own.case.shifted) for own in timings}
         rounds = max((len(own.nanoseconds) for own in timings), default=0)
         return len(ways), self.details.get(key, Detail(0, 0.0, 0)), rounds
 
@@ -318,6 +322,7 @@ def _plain(timing: Timing) -> dict[str, Any]:
         "kernel": case.reading.kernel,
         "nanoseconds": list(timing.nanoseconds),
         "late": case.reading.late,
+        "shifted": case.shifted,
     }
 
 
@@ -356,13 +361,13 @@ def _timing(raw: Any, stored: int) -> Timing:
     where = "a timing"
     if not isinstance(raw, dict):
         raise ProblemError("a timing must be an object")
-    reject_unknown_fields(raw, ("form", "channels", "runs", "kernel", "nanoseconds", "late"), where)
+    reject_unknown_fields(raw, ("form", "channels", "runs", "kernel", "nanoseconds", "late", "shifted"), where)
     figures = require_field(raw, "nanoseconds", list, where)
     if not figures or not all(type(figure) is int and figure >= 0 for figure in figures):
         raise ProblemError(f"{where}: field 'nanoseconds' must list whole numbers, at least one")
     form, kernel = (require_field(raw, name, str, where) for name in ("form", "kernel"))
     channels, runs = (require_field(raw, name, int, where) for name in ("channels", "runs"))
-    late = require_field(raw, "late", bool, where) if "late" in raw else False
+    late, shifted = (require_field(raw, name, bool, where) if name in raw else False for name in ("late", "shifted"))
     if form not in FORMS or kernel not in ("", *KERNELS):
         raise ProblemError(
             f"{where}: fields 'form' and 'kernel' are {form!r} and {kernel!r}; forms are "
@@ -370,7 +375,7 @@ def _timing(raw: Any, stored: int) -> Timing:
         )
     if not 1 <= runs <= channels <= stored:
         raise ProblemError(f"{where}: it reads {channels} of {stored} channels in {runs} runs")
-    return Timing(Case(Reading(form, kernel=kernel, late=late), channels, runs), tuple(figures))
+    return Timing(Case(Reading(form, kernel=kernel, late=late), channels, runs, shifted), tuple(figures))
 
 
 def by_reading(timings: Iterable[Timing]) -> Mapping[Reading, list[Timing]]:

@@ -20,7 +20,15 @@ from upscale_opt.errors import UpscaleError
 from upscale_opt.latency.cost_tables import CostTables, Key, Timing, by_reading
 from upscale_opt.latency.drift import quiet_medians
 from upscale_opt.planning.cost_model import CostModel, Workload
-from upscale_opt.planning.reading import ALIGNMENT, CONTIGUOUS, GATHERING, MATMUL, Reading
+from upscale_opt.planning.reading import (
+    ALIGNMENT,
+    CONTIGUOUS,
+    GATHERING,
+    MATMUL,
+    Reading,
+    covering_width,
+    range_start,
+)
 
 OWN, OWN_COPY = Reading(OVER_READ), Reading(COPY)
 """A range and a copy, both by the module's own operator, with channels selected before the whole prologue."""
@@ -95,7 +103,8 @@ class MeasuredTable:
         return {
             reading: _isotonic([t.case.channels for t in part], [t.median for t in part])
             for reading, timings in self._by_reading.items()
-            if reading.mode == OVER_READ and (part := [t for t in timings if t.case.channels < self.key.stored])
+            if reading.mode == OVER_READ
+            and (part := [t for t in timings if t.case.channels < self.key.stored and not t.case.shifted])
         }
 
     @cached_property
@@ -142,14 +151,29 @@ class MeasuredTable:
         kept, widened = self.key.kept, -(-self.key.kept // ALIGNMENT) * ALIGNMENT
         found = set()
         for reading, timings in self._by_reading.items():
-            at = {t.case.channels: t.median for t in timings}
+            at = {t.case.channels: t.median for t in timings if not t.case.shifted}
             both = reading.mode == OVER_READ and {kept, widened} <= at.keys()
             if both and at[widened] < WORTH_ALIGNING * at[kept]:
                 found.add(reading)
         return frozenset(found)
 
-    def cheapest(self, span: int, runs: int, *, called_once: bool = True) -> TimedReading:
+    @cached_property
+    def shifts(self) -> Mapping[Reading, float]:
+        """Over-reads to how many times as long they take if they begin between two multiples of 8 channels.
+
+        At least 1, and 1 where that was not measured.
+        """
+        found = {}
+        for reading, timings in self._by_reading.items():
+            at = {t.case.shifted: t.median for t in timings if t.case.channels == self.key.kept}
+            found[reading] = max(1.0, at[True] / at[False]) if len(at) == 2 else 1.0
+        return found
+
+    def cheapest(self, span: int, runs: int, *, start: int = 0, called_once: bool = True) -> TimedReading:
         """The cheapest reading of channels that lie within a span, in a number of contiguous runs.
+
+        A range that begins between two multiples of 8 channels may take longer; then a wider one that begins at a
+        multiple is considered, too. `start` is the position of the first kept channel.
 
         A consumer that is called several times cannot use the gathering kernel, because its calls may read differently.
         """
@@ -159,10 +183,12 @@ class MeasuredTable:
         mode = VIEW if span == kept else OVER_READ
         found = [TimedReading(replace(own, width=stored), time) for own, time in self.whole.items()]
         for own in self.ranges if span < stored else ():
-            width = -(-span // ALIGNMENT) * ALIGNMENT if own in self.aligned else span
-            width = width if width < stored else span  # the full width has a separate time
-            given = None if width == span else width
-            found.append(TimedReading(replace(own, mode=mode, width=given), self._range_time(own, width)))
+            rounded = -(-span // ALIGNMENT) * ALIGNMENT if own in self.aligned else span
+            for width in dict.fromkeys((rounded, covering_width(start, span, stored))):
+                width = width if width < stored else span  # the full width has a separate time
+                given = None if width == span else width
+                time = self._placed_time(own, start, span, width)
+                found.append(TimedReading(replace(own, mode=mode, width=given), time))
         if self.pieces is not None and 2 <= runs <= self.pieces[0][-1]:
             time = float(np.interp(runs, *self.pieces)) + self._saved
             found.append(TimedReading(Reading(PIECES, kernel=self._fastest_kernel), time))
@@ -171,7 +197,7 @@ class MeasuredTable:
         ]
         return min(found, key=lambda own: own.nanoseconds)
 
-    def time_of(self, reading: Reading, *, width: int, runs: int) -> float:
+    def time_of(self, reading: Reading, *, width: int, runs: int, start: int = 0, span: int | None = None) -> float:
         """Nanoseconds of a given reading, which need not be the cheapest.
 
         Parameters
@@ -184,6 +210,9 @@ class MeasuredTable:
         runs
             Number of contiguous runs of the kept channels, for pieces. Numbers above the largest timed number count as
             that number.
+        start, span
+            Position of the first kept channel, and channels from there to the last one (default: `width`), for a view
+            or an over-read.
         """
         kernel = reading.kernel
         everywhere = Reading(OVER_READ, kernel=kernel)  # a read of everything has no selection
@@ -197,7 +226,12 @@ class MeasuredTable:
         if width == self.key.stored:
             return self.whole.get(everywhere, self.whole[OWN])
         way = Reading(OVER_READ, kernel=kernel, late=reading.late)
-        return self._range_time(way if way in self.ranges else OWN, width)
+        return self._placed_time(way if way in self.ranges else OWN, start, width if span is None else span, width)
+
+    def _placed_time(self, way: Reading, start: int, span: int, width: int) -> float:
+        """Nanoseconds of a range of this width around a span, by where it begins."""
+        begins = range_start(start, span, width, self.key.stored)
+        return self._range_time(way, width) * (self.shifts.get(way, 1.0) if begins % ALIGNMENT else 1.0)
 
     def _range_time(self, way: Reading, width: int) -> float:
         """Nanoseconds of a range with a timed reading. Between the timed ranges and the full width, it never falls."""

@@ -84,7 +84,7 @@ def cheapest_readings(
     for access in _accesses(plan, problems):
         if access.name in tables:
             table, once = tables[access.name], calls[consumer_of(access.name)] == 1
-            own = table.cheapest(access.span, access.runs, called_once=once)
+            own = table.cheapest(access.span, access.runs, start=access.start, called_once=once)
             expected[access.name] = Expected(access.name, *own, table.least.nanoseconds)
     chosen = {name: own.reading for name, own in expected.items()}
     return replace(plan, readings={**plan.readings, **chosen}), expected
@@ -102,7 +102,7 @@ def expected_as_planned(
         width = reading.width or (access.span if reading.mode in (VIEW, OVER_READ) else access.kept)
         if not table.key.layer.has_prologue:
             reading = replace(reading, late=False)
-        time = table.time_of(reading, width=width, runs=access.runs)
+        time = table.time_of(reading, width=width, runs=access.runs, start=access.start, span=access.span)
         own = replace(reading, width=width)
         expected[access.name] = Expected(access.name, own, time, table.least.nanoseconds)
     return expected

@@ -19,10 +19,12 @@ from upscale_opt.modules.gather_convolution import GatherConv2d
 from upscale_opt.modules.matrix_convolution import MatrixConv2d
 from upscale_opt.modules.selections import Gather
 from upscale_opt.planning.layer_shapes import LINEAR, Layer
-from upscale_opt.planning.reading import CONTIGUOUS, GATHERING, MATMUL, Reading
+from upscale_opt.planning.reading import ALIGNMENT, CONTIGUOUS, GATHERING, MATMUL, Reading
 from upscale_opt.rewriting.fx_editing import runs_of
 from upscale_opt.rewriting.stored_layouts import entries
 
+PROLOGUE_FUNCTIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
+"""Functions and methods that may stand in front of a consumer, with the modules of the same meaning."""
 BEHIND = "behind"
 """Name of the gather after a prologue. Other gathers are named by the number of their operand."""
 
@@ -36,7 +38,8 @@ def positions_of(case: Case, stored: int, rng: np.random.Generator) -> np.ndarra
         lengths = np.diff(np.linspace(0, case.channels, case.runs + 1).round().astype(np.int64))
         starts = np.concatenate([[0], np.cumsum(lengths[:-1] + gaps)])
         return np.concatenate([np.arange(start, start + n) for start, n in zip(starts, lengths, strict=True)])
-    first = (stored - case.channels) // 2
+    middle = (stored - case.channels) // 2
+    first = middle - middle % ALIGNMENT + case.shifted
     return np.arange(first, first + case.channels)
 
 
@@ -81,7 +84,7 @@ class Specimen(nn.Module):
                 self.gathers[str(i)] = Gather(index, layer.axis)
             self.parts.append(None if whole else runs)
         between = stored if case.reading.late else case.channels
-        self.prologue = nn.ModuleList(_prologue_module(name, between) for name in layer.prologue)
+        self.prologue = nn.ModuleList(channelwise_module(name, between) for name in layer.prologue)
         self.consumer = consumer(layer, case, chosen)
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
@@ -172,6 +175,7 @@ def forms_of(
     return [
         contiguous,
         *(Case(Reading(OVER_READ, kernel=kernel), span) for span in spans for kernel in kernels),
+        *(Case(Reading(OVER_READ, kernel=kernel), kept, shifted=True) for kernel in kernels),
         *(Case(Reading(PIECES), kept, number) for number in runs),
         Case(Reading(COPY), kept),
         *(
@@ -180,6 +184,7 @@ def forms_of(
             for kernel in kernels
             if late and span < stored
         ),
+        *(Case(Reading(OVER_READ, kernel=kernel, late=True), kept, shifted=True) for kernel in kernels if late),
         *([Case(Reading(COPY, late=True), kept)] if late else []),
         *([Case(Reading(COPY, kernel=GATHERING, late=late), kept)] if gathers else []),
     ]
@@ -194,14 +199,12 @@ def _widths(layer: Layer, case: Case, stored: int) -> list[int]:
     return list(layer.operands) if layer.operands else [case.channels if case.reading.mode == CONTIGUOUS else stored]
 
 
-def _prologue_module(name: str, channels: int) -> nn.Module:
-    """The module of a prologue's operator. Functions and methods become the equivalent module."""
+def channelwise_module(name: str, channels: int) -> nn.Module:
+    """The module of a prologue's operator; functions and methods become the equivalent module."""
     if name.startswith("BatchNorm"):
         made: nn.Module = getattr(nn, name)(channels)
         return made
-    kind: Any = getattr(nn, name, None) or {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}.get(name)
-    if kind is None:
-        kind = {"gelu": nn.GELU, "silu": nn.SiLU}[name]
+    kind: Any = PROLOGUE_FUNCTIONS.get(name) or getattr(nn, name)
     if kind is nn.Threshold:
         return nn.Threshold(0.0, 0.0)
     return kind()

@@ -138,4 +138,5 @@ def effective_masks(
             mask[best] = True
             messages.append(f"the mask of {name} keeps nothing; its strongest channel, {best}, is kept")
         result[name] = rounded_mask(graph, name, mask, round_to=round_to, min_channels=min_channels)
-    return MaskedGraph(graph, result, {}, tuple(messages), kept_channels_report(graph, given, result))
+    report = kept_channels_report(graph, given, result)
+    return MaskedGraph(graph, result, messages=tuple(messages), report=report)

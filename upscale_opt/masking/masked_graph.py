@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from upscale_opt.arguments.mask_arrays import MaskHolder
+from upscale_opt.errors import PlanError
 from upscale_opt.masking.rounding import KeptChannels
 from upscale_opt.tracing.graphs import Graph, Read
 from upscale_opt.tracing.writes import Write, writes_of, zero_channels
@@ -33,10 +34,18 @@ class MaskedGraph(MaskHolder):
     output_masks
         Weight name to the mask of a producer's output channels, True = kept. A producer without a mask computes all
         channels.
+    padding
+        Block name to channels that are stored although no consumer keeps them, int64, so that stored widths suit the
+        device (`upscale_opt.planning.padding`). Default: none.
     messages
         One sentence per changed mask (a consumer keeps at least one channel).
     report
         How many channels each consumer should keep by its given mask, and how many it keeps.
+
+    Raises
+    ------
+    PlanError
+        If the padding names a block or a channel that the graph does not have.
     """
 
     is_settled: ClassVar[bool] = True
@@ -44,8 +53,17 @@ class MaskedGraph(MaskHolder):
     graph: Graph
     masks: Mapping[str, np.ndarray]
     output_masks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    padding: Mapping[str, np.ndarray] = field(default_factory=dict)
     messages: tuple[str, ...] = ()
     report: tuple[KeptChannels, ...] = ()
+
+    def __post_init__(self) -> None:
+        sizes = {block.name: block.size for block in self.graph.blocks} if self.padding else {}
+        for name, channels in self.padding.items():
+            if name not in sizes:
+                raise PlanError(f"there is no block {name!r} to pad; the padding was made for another model")
+            if len(channels) and not 0 <= min(channels) <= max(channels) < sizes[name]:
+                raise PlanError(f"block {name!r} has {sizes[name]} channels; it cannot be padded with others")
 
     def of_inputs(self) -> Mapping[str, np.ndarray]:
         """The masks of consumers."""
@@ -119,15 +137,25 @@ class MaskedGraph(MaskHolder):
             always[channels[self.kept(read)]] = True
         return always
 
+    @property
+    def _padded(self) -> np.ndarray:
+        """The channels of the padding; bool, numbered as in `Graph.offsets`."""
+        padded = np.zeros(self.graph.offsets[-1], dtype=bool)
+        for b, block in enumerate(self.graph.blocks):
+            if block.name in self.padding:
+                padded[self.graph.offsets[b] + np.asarray(self.padding[block.name], dtype=np.int64)] = True
+        return padded
+
     @cached_property
     def required(self) -> np.ndarray:
         """Channels that are stored even if no read keeps them; bool, numbered as in `Graph.offsets`.
 
         A selection requires the source channels of its stored outputs. A convolution with several groups requires the
         channels that its mask keeps, and equally many in every group. A group with fewer also keeps its first channels.
+        All channels of the padding are required.
         """
         graph, offsets = self.graph, self.graph.offsets
-        required = np.zeros(offsets[-1], dtype=bool)
+        required = self._padded
         if not (graph.selections or graph.grouped):
             return required
         while True:

@@ -33,6 +33,7 @@ def extract(
     masks: Mapping[str, np.ndarray],
     *,
     output_masks: Mapping[str, np.ndarray] | None = None,
+    padding: Mapping[str, np.ndarray] | None = None,
     costs: CostModel | None = None,
 ) -> Problems:
     """Extract the ordering problem of every segment.
@@ -46,6 +47,8 @@ def extract(
         everything.
     output_masks
         Masks of producers' output channels, by the name of their weight. Default: none.
+    padding
+        Block name to channels that are stored although no consumer keeps them. Default: none.
     costs
         Source of the cost tables, for objectives that need them. Default: no tables.
 
@@ -63,7 +66,7 @@ def extract(
     """
     require_finite(graph)
     found = normalise_masks(graph, masks), normalise_output_masks(graph, output_masks or {})
-    return problems_of(MaskedGraph(graph, *found), costs=costs)
+    return problems_of(MaskedGraph(graph, *found, padding or {}), costs=costs)
 
 
 def problems_of(masked: MaskedGraph, *, costs: CostModel | None = None) -> Problems:
@@ -95,7 +98,7 @@ def problems_of(masked: MaskedGraph, *, costs: CostModel | None = None) -> Probl
         )
         for segment, name in enumerate(names)
     }
-    return Problems(problems, graph.fixed)
+    return Problems(problems, graph.fixed, masked.padding)
 
 
 _Entry = tuple[Access, tuple[int, ...]] | None

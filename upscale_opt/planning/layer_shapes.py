@@ -76,8 +76,15 @@ class Layer:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> Layer:
+    def from_dict(cls, raw: dict[str, Any], *, channelwise: bool = False) -> Layer:
         """Read a layer from the output of `to_dict`.
+
+        Parameters
+        ----------
+        raw
+            The JSON object.
+        channelwise
+            Whether it is of an operator that works channel by channel: its kind may be any name then.
 
         Raises
         ------
@@ -96,7 +103,7 @@ class Layer:
                 value = tuple(value)
             values[field.name] = value
         layer = cls(**values)
-        if layer.kind not in (*CONVOLUTIONS, LINEAR):
+        if not channelwise and layer.kind not in (*CONVOLUTIONS, LINEAR):
             raise ProblemError(
                 f"a layer's field 'kind' is {layer.kind!r}; it must be {', '.join(CONVOLUTIONS)} or {LINEAR}"
             )

@@ -1,4 +1,4 @@
-"""Plan files: JSON, versions 1 to 6. Format: docs/formats.md."""
+"""Plan files: JSON, versions 1 to 7. Format: docs/formats.md."""
 
 from __future__ import annotations
 
@@ -85,6 +85,7 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         **_readings_to_dict(plan.readings),
         "places": dict(plan.places),
         "fixed": fingerprints_to_dict(plan.fixed),
+        "padding": {name: np.asarray(channels).tolist() for name, channels in plan.padding.items()},
     }
 
 
@@ -135,6 +136,11 @@ def plan_from_dict(document: dict[str, Any]) -> Plan:
     if not all(isinstance(name, str) for name in places.values()):
         raise ProblemError("the plan's places must be names of blocks")
     fixed = require_field(document, "fixed", dict, "the plan") if document["version"] > 5 else {}
+    raw_padding = require_field(document, "padding", dict, "the plan") if document["version"] > 6 else {}
+    padding = {name: _indices(raw, f"the plan's padding of {name!r}") for name, raw in raw_padding.items()}
+    for name, channels in padding.items():
+        if name not in orders or not np.isin(channels, orders[name]).all():
+            raise ProblemError(f"the plan pads block {name!r} with channels that its order does not have")
     readings = {
         name: Reading(mode, widths.get(name), kernels.get(name, ""), slices is not None and name not in slices)
         for name, mode in reads.items()
@@ -142,6 +148,7 @@ def plan_from_dict(document: dict[str, Any]) -> Plan:
     return Plan(
         *(masks, orders, readings, model, output_masks, places),
         fingerprints_from_dict(fixed, "the plan's fixed values of"),
+        padding,
     )
 
 

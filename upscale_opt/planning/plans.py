@@ -51,6 +51,9 @@ class Plan:
     fixed
         Name to fingerprint of the values that the traced code depends on (`Graph.fixed`). A state_dict does not contain
         them. `upscale_opt.load` checks that they are the same. Empty if they are unknown.
+    padding
+        Block name to int64 array: channels that are stored although no consumer keeps them, so that the stored width
+        suits the device (`upscale_opt.planning.padding`). They are in the block's order.
 
     Raises
     ------
@@ -65,6 +68,7 @@ class Plan:
     output_masks: Mapping[str, np.ndarray] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, Fingerprint] = field(default_factory=dict)
+    padding: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         settle_fields(self, **PLAN_FIELDS)
@@ -276,5 +280,5 @@ def _assemble(
     places = {
         block: other for name, problem in problems.items() for block, other in places_of(problem, orders[name]).items()
     }
-    fixed = problems.fixed if isinstance(problems, Problems) else {}
-    return Plan(dict(masks), channels, readings, model, dict(output_masks or {}), places, fixed)
+    own = problems if isinstance(problems, Problems) else Problems(problems, {})
+    return Plan(dict(masks), channels, readings, model, dict(output_masks or {}), places, own.fixed, own.padding)

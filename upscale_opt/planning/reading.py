@@ -62,3 +62,38 @@ class Reading:
             raise PlanError(f"{self.mode!r} is no read mode; read modes are {', '.join(READ_MODES)}")
         if self.kernel not in ("", *KERNELS):
             raise PlanError(f"{self.kernel!r} is no kernel; kernels are {', '.join(KERNELS)}, or empty")
+
+
+def range_start(first: int, span: int, width: int, stored: int) -> int:
+    """Where a range begins that reads a given number of channels around a span.
+
+    A range that is wider than its span begins at a multiple of `ALIGNMENT` channels, if it then still holds the span.
+
+    Parameters
+    ----------
+    first, span
+        Position of the first kept channel, and the number of channels from there to the last one.
+    width
+        Channels read: from `span` to `stored`.
+    stored
+        Channels stored.
+
+    Examples
+    --------
+    >>> range_start(13, 20, 20, 64), range_start(13, 20, 32, 64), range_start(60, 4, 8, 64)
+    (13, 8, 56)
+    """
+    latest = min(first, stored - width)
+    aligned = latest - latest % ALIGNMENT
+    return aligned if width > span and aligned + width >= first + span else latest
+
+
+def covering_width(first: int, span: int, stored: int) -> int:
+    """Channels of the smallest range around a span that begins and ends at multiples of `ALIGNMENT`, or at the end.
+
+    Examples
+    --------
+    >>> covering_width(13, 20, 64), covering_width(8, 16, 64), covering_width(57, 4, 61)
+    (32, 16, 5)
+    """
+    return min(stored, -(-(first + span) // ALIGNMENT) * ALIGNMENT) - first // ALIGNMENT * ALIGNMENT

@@ -80,12 +80,12 @@ def layer_of(masked: MaskedGraph, read: Read, num_outputs: int, prologues: Mappi
         num_outputs,
         **convolution,
         bias=module.bias is not None,
-        prologue=tuple(_name(graph, nodes[name]) for name in prologue.nodes),
+        prologue=tuple(operator_name(graph, nodes[name]) for name in prologue.nodes),
         operands=operands,
     )
 
 
-def _name(graph: Graph, node: Any) -> str:
+def operator_name(graph: Graph, node: Any) -> str:
     """Name of a prologue's operator in a layer: the class of a module, or the name of a function or method."""
     if node.op == "call_module":
         return type(graph.module.get_submodule(str(node.target))).__name__

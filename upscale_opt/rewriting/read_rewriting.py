@@ -19,7 +19,7 @@ from upscale_opt.modules.gather_convolution import GatherConv2d
 from upscale_opt.modules.matrix_convolution import MatrixConv2d, is_pointwise
 from upscale_opt.modules.selections import Gather
 from upscale_opt.planning.plans import Plan
-from upscale_opt.planning.reading import ALIGNMENT, GATHERING, MATMUL
+from upscale_opt.planning.reading import GATHERING, MATMUL, range_start
 from upscale_opt.rewriting.exports import ParameterSlice
 from upscale_opt.rewriting.fx_editing import Editor, runs_of
 from upscale_opt.rewriting.stored_layouts import entries, stored_channels
@@ -50,9 +50,7 @@ def positions_read(plan: Plan, access: str, kept: np.ndarray) -> np.ndarray:
         return positions
     first, behind = int(positions[0]), int(positions[-1]) + 1
     width = min(max(behind - first, reading.width or 0), len(kept))
-    latest = min(first, len(kept) - width)
-    aligned = latest - latest % ALIGNMENT
-    start = aligned if width > behind - first and aligned + width >= behind else latest
+    start = range_start(first, behind - first, width, len(kept))
     return np.arange(start, start + width)
 
 

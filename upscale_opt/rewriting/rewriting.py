@@ -37,7 +37,7 @@ class _Rewriter:
     def __init__(self, graph: Graph, plan: Plan) -> None:
         self.graph = graph
         self.plan = plan
-        self.masked = MaskedGraph(graph, plan.masks, plan.output_masks)
+        self.masked = MaskedGraph(graph, plan.masks, plan.output_masks, plan.padding)
         self.slices: dict[str, ParameterSlice] = {}
         # Until `_fill`, parameters are the graph's own, so no parameter is copied whole and then cut down.
         self.module = copy_with(graph.module, lambda _, tensor: tensor.detach())

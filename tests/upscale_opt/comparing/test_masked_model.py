@@ -11,6 +11,7 @@ from upscale_opt import (
     AnalyticCosts,
     MaskedModel,
     MaskError,
+    ModelReference,
     Plan,
     constrained_masks,
     effective_masks,
@@ -118,3 +119,9 @@ def test_what_does_not_go_together_is_one_sentence(network, masked):
         masked.solve("gurobi")
     with pytest.raises(ProblemError, match="no objective 'time'"):
         masked.solve(objective="time")
+
+
+def test_a_plan_may_say_how_to_build_the_model_again():
+    model, inputs = networks.make(networks.Residual)
+    masked, reference = prune(model, inputs, 0.5), ModelReference("resnet18")
+    assert masked.plan(masked.solve("greedy"), model=reference).model == reference

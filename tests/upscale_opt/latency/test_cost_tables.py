@@ -52,7 +52,7 @@ def test_files_come_back_as_they_were(tmp_path):
     path = tables.save(tmp_path / "new")
     again = CostTables.load(tmp_path / "new", CONDITIONS)
     assert again.entries == tables.entries and again.conditions == CONDITIONS and again.details == tables.details
-    assert path.name == CONDITIONS.file_name and json.loads(path.read_text())["version"] == 5
+    assert path.name == CONDITIONS.file_name and json.loads(path.read_text())["version"] == 6
 
 
 def test_timings_are_known_to_those_who_ask_for_no_more_care():
@@ -82,7 +82,7 @@ DEFECTS = {
     "'nanoseconds'": lambda d: d["tables"][0]["timings"][0].update(nanoseconds=[]),
     "a layer": lambda d: d["tables"][0]["layer"].update(colour="red"),
     "must list int": lambda d: d["tables"][0]["layer"].update(kernel=["1"]),
-    "newer than the 5": lambda d: d.update(version=6),
+    "newer than the 6": lambda d: d.update(version=7),
     "'late'": lambda d: d["tables"][0]["timings"][0].update(late="no"),
     "other conditions": lambda d: d["conditions"].update(threads=7),
     "there are two": lambda d: d["tables"].append(d["tables"][0]),
@@ -402,3 +402,31 @@ def test_tables_of_linear_layers_come_back_as_they_were(tmp_path):
     key = Key(Layer("Linear", (1, 64), 1, 1, 10), 32, 64)
     CostTables(CONDITIONS, {key: TIMINGS[:4]}).save(tmp_path)
     assert CostTables.load(tmp_path, CONDITIONS).entries == {key: TIMINGS[:4]}
+
+
+def shifted(form, channels, nanoseconds, **how):
+    own = timing(form, channels, nanoseconds, **how)
+    return replace(own, case=replace(own.case, shifted=True))
+
+
+def test_ranges_that_begin_between_multiples_of_8_cost_more_where_that_was_measured():
+    """The matrix product takes five times as long there, the convolution a tenth longer; a copy is far dearer."""
+    spans = tuple(
+        timing("over-read", n, t, kernel=k)
+        for n, t, k in ((32, 1100, ""), (48, 1400, ""), (32, 1000, "matmul"), (48, 1200, "matmul"))
+    )
+    slow = (shifted("over-read", 32, 1210), shifted("over-read", 32, 5000, kernel="matmul"))
+    rest = (timing("contiguous", 32, 900), timing("over-read", 64, 9000), timing("copy", 32, 9000))
+    table = MeasuredTable(KEY, (*rest, *spans, *slow))
+    assert table.shifts[OWN] == 1.1 and table.shifts[Reading("over-read", kernel="matmul")] == 5.0
+    assert table.cheapest(32, 1, start=8) == (Reading("view", kernel="matmul"), 1000)
+    assert table.cheapest(32, 1, start=9) == (Reading("view", 40, kernel="matmul"), 1100), "from 8 to 48"
+    assert table.time_of(Reading("view", kernel="matmul"), width=32, runs=1, start=9) == 5000
+    assert table.time_of(Reading("view", 40, kernel="matmul"), width=40, runs=1, start=9, span=32) == 1100
+    assert table.time_of(Reading("view"), width=32, runs=1, start=16) == 1100
+
+
+def test_what_begins_where_was_not_measured_costs_alike_everywhere():
+    table = MeasuredTable(KEY, TIMINGS)
+    assert set(table.shifts.values()) == {1.0}
+    assert table.cheapest(32, 1, start=3) == table.cheapest(32, 1, start=8) == (Reading("view", kernel="matmul"), 1050)

@@ -24,7 +24,7 @@ DEFECTS = {
     "field 'input_shape' must list positive": lambda d: d.update(
         model={"name": "a", "weights": None, "seed": 0, "input_shape": []}
     ),
-    "newer than the 6": lambda d: d.update(version=7),
+    "newer than the 7": lambda d: d.update(version=8),
     "no upscale_opt.plan file": lambda d: d.update(format="upscale_opt.instance"),
 }
 

@@ -1,0 +1,156 @@
+"""Tables of the times of single operators over the stored width of a block, with a file format; no torch.
+
+One file holds what was measured under the same conditions, beside the cost tables of reads. Format: docs/formats.md.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from problems import ProblemError
+from problems.files import locked, read_json, reject_unknown_fields, require_field, write_text_atomically
+from upscale_opt.errors import UpscaleError
+from upscale_opt.latency.cost_tables import Conditions
+from upscale_opt.planning.layer_shapes import Layer
+
+FORMAT = "upscale_opt.width_tables"
+VERSION = 1
+PRODUCE, READ, WORK = "produce", "read", "work"
+
+
+@dataclass(frozen=True)
+class WidthWork:
+    """One operator whose time depends on the stored width of one block.
+
+    Attributes
+    ----------
+    role
+        ``produce``: it computes the block. ``read``: it reads a range of the block. ``work``: it works on the block
+        channel by channel.
+    layer
+        Its shape. The length of the channel axis in `input_shape` does not matter, nor does the number of outputs of a
+        producer. The kind of a ``work`` is the class name of a module, ``add`` or ``depthwise``.
+    channels
+        Channels that a producer or a reader reads; 0 for a ``work``.
+    others
+        Outputs of a producer that belong to other blocks.
+    """
+
+    role: str
+    layer: Layer
+    channels: int = 0
+    others: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.layer}, {self.channels} channels"
+
+
+@dataclass(frozen=True, eq=False)
+class WidthTables:
+    """All measurements of operators over widths under the same conditions.
+
+    Attributes
+    ----------
+    conditions
+        Where they hold.
+    entries
+        Operator to width to nanoseconds per call, one figure a round; all widths of an operator were timed in turn.
+    """
+
+    conditions: Conditions
+    entries: dict[WidthWork, dict[int, tuple[int, ...]]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{len(self.entries)} operators measured over widths on {self.conditions}"
+
+    def write(self, directory: str | Path) -> Path:
+        """Write the file of these conditions into a directory, atomically; returns its path.
+
+        What another process has written there meanwhile is taken in; of an operator in both, the measurement with more
+        widths stays, or this one.
+
+        Raises
+        ------
+        UpscaleError
+            If it cannot be written, or what is there cannot be read.
+        """
+        path = _path(directory, self.conditions)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with locked(path):
+                for work, own in WidthTables.load(directory, self.conditions).entries.items():
+                    if len(self.entries.get(work, {})) < len(own):
+                        self.entries[work] = own
+                write_text_atomically(self._text(), path)
+        except (OSError, ProblemError) as error:
+            raise UpscaleError(f"cannot write width tables to {path}: {error}; choose another --tables DIR") from error
+        return path
+
+    def _text(self) -> str:
+        head = json.dumps({"format": FORMAT, "version": VERSION, "conditions": self.conditions.to_dict()})[:-1]
+        rows = [
+            json.dumps(
+                {
+                    "role": work.role,
+                    "layer": work.layer.to_dict(),
+                    "channels": work.channels,
+                    "others": work.others,
+                    "timings": {str(width): list(figures) for width, figures in sorted(own.items())},
+                }
+            )
+            for work, own in self.entries.items()
+        ]
+        return f'{head}, "operators": [\n' + ",\n".join(rows) + "\n]}\n"
+
+    @classmethod
+    def load(cls, directory: str | Path, conditions: Conditions) -> WidthTables:
+        """The tables of these conditions in a directory; empty if there are none.
+
+        Raises
+        ------
+        UpscaleError
+            If there is a file but it cannot be read; the message names the field that is wrong.
+        """
+        path = _path(directory, conditions)
+        if not path.exists():
+            return cls(conditions)
+        try:
+            document = read_json(path, file_format=FORMAT, version=VERSION)
+            reject_unknown_fields(document, ("format", "version", "conditions", "operators"), "the width tables")
+            if require_field(document, "conditions", dict, "the width tables") != conditions.to_dict():
+                raise ProblemError("the width tables are of other conditions than the file's name says")
+            rows = require_field(document, "operators", list, "the width tables")
+            return cls(conditions, dict(map(_entry, rows)))
+        except ProblemError as error:
+            raise UpscaleError(f"{path}: {error}; delete the file and calibrate again") from error
+
+
+def _path(directory: str | Path, conditions: Conditions) -> Path:
+    return Path(directory) / f"widths-{conditions.file_name}"
+
+
+def _entry(raw: Any) -> tuple[WidthWork, dict[int, tuple[int, ...]]]:
+    where = "an operator of the width tables"
+    if not isinstance(raw, dict):
+        raise ProblemError(f"{where} must be an object")
+    reject_unknown_fields(raw, ("role", "layer", "channels", "others", "timings"), where)
+    role = require_field(raw, "role", str, where)
+    if role not in (PRODUCE, READ, WORK):
+        raise ProblemError(f"{where}: field 'role' is {role!r}; roles are {PRODUCE}, {READ} and {WORK}")
+    channels, others = (require_field(raw, name, int, where) for name in ("channels", "others"))
+    if channels < (role != WORK) or others < 0:
+        raise ProblemError(f"{where}: fields 'channels' and 'others' are {channels} and {others}; they count channels")
+    layer = Layer.from_dict(require_field(raw, "layer", dict, where), channelwise=role == WORK)
+    timings = require_field(raw, "timings", dict, where)
+    found = {}
+    for width, figures in timings.items():
+        whole = isinstance(figures, list) and figures and all(type(own) is int and own >= 1 for own in figures)
+        if not width.isdecimal() or int(width) < 1 or not whole:
+            raise ProblemError(f"{where}: field 'timings' must give whole nanoseconds for every width")
+        found[int(width)] = tuple(figures)
+    if not found or len({len(own) for own in found.values()}) > 1:
+        raise ProblemError(f"{where}: field 'timings' must have equally many figures for every width, at least one")
+    return WidthWork(role, layer, channels, others), found
