@@ -109,9 +109,7 @@ def test_the_hint_is_never_lost() -> None:
 def test_one_answer_and_only_improvements() -> None:
     problem = random_masks(256, 16, seed=3)
     seen: list[int] = []
-    first = solve(
-        problem, solver="beam", objective="span", time_limit=600, progress=lambda now: seen.append(now.value)
-    )
+    first = solve(problem, solver="beam", objective="span", time_limit=600, progress=lambda now: seen.append(now.value))
     second = solve(problem, solver="beam", objective="span", time_limit=600, seed=1)
     assert first.order == second.order
     assert seen == sorted(seen, reverse=True)

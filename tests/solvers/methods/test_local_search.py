@@ -75,9 +75,7 @@ def test_a_passed_deadline_gives_a_start(objective: str) -> None:
 
 def test_progress_is_reported_and_only_improves() -> None:
     seen: list[int] = []
-    result = solve(
-        random_masks(256, 10), solver=QUICK, objective="span", progress=lambda now: seen.append(now.value)
-    )
+    result = solve(random_masks(256, 10), solver=QUICK, objective="span", progress=lambda now: seen.append(now.value))
     assert seen == sorted(seen, reverse=True)
     assert seen[-1] == result.value
 
