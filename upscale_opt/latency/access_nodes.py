@@ -14,7 +14,7 @@ from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.operators import normalisations
 from upscale_opt.operators.elementwise import elementwise, same
 from upscale_opt.operators.table import rule_of
-from upscale_opt.planning.reading import GATHERING
+from upscale_opt.planning.reading import SELECTING
 from upscale_opt.rewriting.exports import Exported
 from upscale_opt.rewriting.read_rewriting import positions_read
 from upscale_opt.rewriting.stored_layouts import stored_positions
@@ -66,9 +66,9 @@ def nodes_of_accesses(exported: Exported) -> tuple[AccessNodes, ...]:
         kept = masked.kept(read)[channels]
         reading = plan.readings[read.name]
         reads_all = reading.mode != COPY and len(positions_read(plan, read.name, kept)) == len(kept)
-        selects = not reads_all and reading.kernel != GATHERING
+        selects = not reads_all and reading.kernel not in SELECTING
         if read.name in early:
-            prologue = [nodes[own] for own in early[read.name].nodes]
+            prologue = [nodes[own] for own in early[read.name].nodes if own in nodes]  # some are part of a fused kernel
             selection = _selection([*prologue, consumer][0]) if selects or early[read.name].concat else []
         else:
             selection = _selection(consumer) if selects else []

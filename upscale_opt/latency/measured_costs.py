@@ -23,8 +23,8 @@ from upscale_opt.planning.cost_model import CostModel, Workload
 from upscale_opt.planning.reading import (
     ALIGNMENT,
     CONTIGUOUS,
-    GATHERING,
     MATMUL,
+    SELECTING,
     Reading,
     covering_width,
     range_start,
@@ -175,7 +175,8 @@ class MeasuredTable:
         A range that begins between two multiples of 8 channels may take longer; then a wider one that begins at a
         multiple is considered, too. `start` is the position of the first kept channel.
 
-        A consumer that is called several times cannot use the gathering kernel, because its calls may read differently.
+        A consumer that is called several times cannot use a kernel that selects channels itself, because its calls may
+        read differently.
         """
         kept, stored = self.key.kept, self.key.stored
         if kept == stored:
@@ -193,7 +194,7 @@ class MeasuredTable:
             time = float(np.interp(runs, *self.pieces)) + self._saved
             found.append(TimedReading(Reading(PIECES, kernel=self._fastest_kernel), time))
         found += [
-            TimedReading(own, time) for own, time in self.copies.items() if called_once or own.kernel != GATHERING
+            TimedReading(own, time) for own, time in self.copies.items() if called_once or own.kernel not in SELECTING
         ]
         return min(found, key=lambda own: own.nanoseconds)
 

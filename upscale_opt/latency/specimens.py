@@ -19,12 +19,14 @@ from upscale_opt.modules.gather_convolution import GatherConv2d
 from upscale_opt.modules.matrix_convolution import MatrixConv2d
 from upscale_opt.modules.selections import Gather
 from upscale_opt.planning.layer_shapes import LINEAR, Layer
-from upscale_opt.planning.reading import ALIGNMENT, CONTIGUOUS, GATHERING, MATMUL, Reading
+from upscale_opt.planning.reading import ALIGNMENT, CONTIGUOUS, FUSED, GATHERING, MATMUL, SELECTING, Reading
 from upscale_opt.rewriting.fx_editing import runs_of
 from upscale_opt.rewriting.stored_layouts import entries
 
 PROLOGUE_FUNCTIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
 """Functions and methods that may stand in front of a consumer, with the modules of the same meaning."""
+FUSED_PROLOGUES = (("BatchNorm2d",), ("BatchNorm2d", "ReLU"), ("BatchNorm2d", "relu"))
+"""What the fused kernel can do in front of a consumer."""
 BEHIND = "behind"
 """Name of the gather after a prologue. Other gathers are named by the number of their operand."""
 
@@ -69,14 +71,14 @@ class Specimen(nn.Module):
         self.behind: tuple[int, int] | None = None
         chosen = positions
         if case.reading.late:
-            if case.reading.kernel != GATHERING:  # this kernel selects channels itself
+            if case.reading.kernel not in SELECTING:
                 self._select_behind(layer, case, positions)
             positions = np.arange(stored)
         for i, width in enumerate(widths):
             own = positions[(positions >= starts[i]) & (positions < starts[i + 1])] - starts[i]
             whole = len(own) == width
             runs = [(int(run[0]) * layer.channel_size, len(run) * layer.channel_size) for run in runs_of(own)]
-            if case.reading.kernel == GATHERING:
+            if case.reading.kernel in SELECTING:
                 self.parts.append(None)
                 continue
             if case.reading.mode == COPY and not whole and (len(runs) > 1 or not layer.operands):
@@ -84,8 +86,13 @@ class Specimen(nn.Module):
                 self.gathers[str(i)] = Gather(index, layer.axis)
             self.parts.append(None if whole else runs)
         between = stored if case.reading.late else case.channels
-        self.prologue = nn.ModuleList(channelwise_module(name, between) for name in layer.prologue)
+        prologue = [channelwise_module(name, between) for name in layer.prologue]
         self.consumer = consumer(layer, case, chosen)
+        self.fused = nn.ModuleList(prologue if case.reading.kernel == FUSED else [])
+        self.prologue = nn.ModuleList(prologue if not self.fused else [])
+        if self.fused:
+            fused: Any = self.consumer
+            fused.with_prologue(*self.fused)
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """The consumer's output."""
@@ -172,6 +179,7 @@ def forms_of(
         return [contiguous, *(Case(Reading(OVER_READ, kernel=kernel), kept) for kernel in kernels if kernel)]
     late = layer.has_prologue
     gathers = gathering and layer.is_pointwise and set(layer.stride) == {1}
+    fuses = gathers and layer.prologue in FUSED_PROLOGUES
     return [
         contiguous,
         *(Case(Reading(OVER_READ, kernel=kernel), span) for span in spans for kernel in kernels),
@@ -187,6 +195,7 @@ def forms_of(
         *(Case(Reading(OVER_READ, kernel=kernel, late=True), kept, shifted=True) for kernel in kernels if late),
         *([Case(Reading(COPY, late=True), kept)] if late else []),
         *([Case(Reading(COPY, kernel=GATHERING, late=late), kept)] if gathers else []),
+        *([Case(Reading(COPY, kernel=FUSED), kept)] if fuses else []),
     ]
 
 

@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import os
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -37,9 +38,12 @@ class GatherConv2d(nn.Conv2d):
     The first call with a shape tunes the kernel on the device. Run a warm-up before you capture a CUDA graph, as
     always.
 
-    In all other cases the module runs a `Gather` and a convolution. It also does so while torch.jit, torch.fx,
-    torch.export or ONNX record it, so that the recorded program needs no Triton. torch.compile sees the kernel as an
-    operator.
+    A BatchNorm and a ReLU may stand between the selection and the convolution (`with_prologue`). In eval mode the
+    kernel does their work, too.
+
+    In all other cases the module runs a `Gather`, these modules, and a convolution. It also does so while
+    torch.jit, torch.fx, torch.export or ONNX record it, so that the recorded program needs no Triton. torch.compile
+    sees the kernel as an operator.
 
     Parameters
     ----------
@@ -79,6 +83,8 @@ class GatherConv2d(nn.Conv2d):
         if index.dtype != torch.int64 or index.ndim != 1 or not len(index) or int(index.min()) < 0:
             raise UpscaleError("the index of a GatherConv2d must be a non-empty int64 vector of channels from 0 on")
         super().__init__(len(index), out_channels, 1, bias=bias, device=device, dtype=dtype)
+        self._prologue: tuple[nn.Module, ...] = ()
+        self._has_relu = False
         self.selection = Gather(index.to(device), axis=1)
         self._last_channel = int(index.max())
 
@@ -113,6 +119,37 @@ class GatherConv2d(nn.Conv2d):
         built.weight, built.bias = convolution.weight, convolution.bias
         return built.train(convolution.training)
 
+    def with_prologue(self, norm: nn.BatchNorm2d, relu: nn.Module | bool = False) -> GatherConv2d:
+        """Let the selected channels pass through a BatchNorm, and perhaps a ReLU, before the convolution.
+
+        The modules stay where they are registered: this module only refers to them. So their names in a state_dict do
+        not change, and whoever moves or converts this module alone does not move or convert them.
+
+        Parameters
+        ----------
+        norm
+            A BatchNorm2d with as many features as channels are selected.
+        relu
+            An nn.ReLU, True for a ReLU that is no module, or False.
+
+        Returns
+        -------
+        GatherConv2d
+            The module itself.
+
+        Raises
+        ------
+        UpscaleError
+            If the modules are others, or the numbers of channels differ.
+        """
+        if type(norm) is not nn.BatchNorm2d or norm.num_features != self.in_channels:
+            raise UpscaleError(f"give an nn.BatchNorm2d of {self.in_channels} features; this is {norm}")
+        if not isinstance(relu, bool) and type(relu) is not nn.ReLU:
+            raise UpscaleError(f"give an nn.ReLU, True or False; this is {relu}")
+        self._prologue = (norm,) if isinstance(relu, bool) else (norm, relu)
+        self._has_relu = relu is not False
+        return self
+
     @property
     def index(self) -> torch.Tensor:
         """Channels of the input that the module reads: int64, shape (in_channels,)."""
@@ -122,12 +159,39 @@ class GatherConv2d(nn.Conv2d):
         """Return a tensor of shape (batch, out_channels, height, width). `input` has all channels."""
         kernels = _kernels() if self._fuses(input) else None
         if kernels is None:
-            return self._conv_forward(self.selection(input), self.weight, self.bias)
-        arguments = (input, self.weight, self.bias, self.index, is_stored_by_pixel(input))
+            selected = self.selection(input)
+            for module in self._prologue:
+                selected = module(selected)
+            if self._has_relu and len(self._prologue) == 1:
+                selected = torch.relu(selected)
+            return self._conv_forward(selected, self.weight, self.bias)
+        norm, eps, relu = list(self._norm_tensors()), self._eps, self._has_relu
+        arguments = (input, self.weight, self.bias, self.index, is_stored_by_pixel(input), norm, eps, relu)
         if torch.compiler.is_compiling():
             return torch.ops.upscale_opt.gather_convolution(*arguments)
         with torch.cuda.device_of(input):
             return kernels.convolve(*arguments)
+
+    def _norm_tensors(self) -> tuple[torch.Tensor, ...]:
+        """Mean, variance, weight and bias of the BatchNorm, as far as it has them; empty without one."""
+        if not self._prologue:
+            return ()
+        norm: Any = self._prologue[0]
+        found = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        return tuple(tensor for tensor in found if tensor is not None)
+
+    @property
+    def _eps(self) -> float:
+        norm: Any = self._prologue[0] if self._prologue else None
+        return float(norm.eps) if norm is not None else 0.0
+
+    def _has_plain_prologue(self) -> bool:
+        """Whether the kernel can do what the modules in front of the convolution do now, without hooks on them."""
+        if not self._prologue:
+            return True
+        norm: Any = self._prologue[0]
+        hooked = any(own._forward_hooks or own._forward_pre_hooks for own in self._prologue)
+        return not norm.training and norm.running_mean is not None and not hooked
 
     def _fuses(self, x: torch.Tensor) -> bool:
         """Whether the kernel supports this input, and no tool is recording the operators.
@@ -136,14 +200,17 @@ class GatherConv2d(nn.Conv2d):
         """
         if isinstance(x, fx.Proxy) or not (x.is_cuda or _INTERPRETED) or _is_recording():
             return False
-        tensors = (x, self.weight, self.index) if self.bias is None else (x, self.weight, self.index, self.bias)
+        norm = self._norm_tensors()
+        tensors = (x, self.weight, self.index, *norm, *(() if self.bias is None else (self.bias,)))
         return (
-            type(x) in (torch.Tensor, nn.Parameter)
+            self._has_plain_prologue()
+            and type(x) in (torch.Tensor, nn.Parameter)
             and x.ndim == 4
             and x.numel() > 0
             and x.shape[1] > self._last_channel
             and x.dtype in _DTYPES
             and self.weight.dtype == x.dtype
+            and all(tensor.dtype in (x.dtype, torch.float32) for tensor in norm)
             and all(tensor.device == x.device for tensor in tensors)
             and not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
             and not torch.is_autocast_enabled(x.device.type)

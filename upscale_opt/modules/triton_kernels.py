@@ -1,4 +1,6 @@
-"""A Triton kernel of a pointwise convolution that selects its input channels. It writes no gathered tensor to memory.
+"""A Triton kernel of a pointwise convolution that selects its input channels, normalises and activates them.
+
+It writes neither a gathered nor a normalised tensor to memory.
 
 Triton is optional, so `upscale_opt.modules.gather_convolution` imports this module only when it needs the kernel.
 """
@@ -17,9 +19,18 @@ from triton.testing import do_bench
 
 
 def convolve(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, index: torch.Tensor, channels_last: bool
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    index: torch.Tensor,
+    channels_last: bool,
+    norm: Sequence[torch.Tensor] = (),
+    eps: float = 0.0,
+    relu: bool = False,
 ) -> torch.Tensor:
-    """Compute ``conv2d(x.index_select(1, index), weight, bias)`` in one kernel launch, with sums in float32.
+    """Compute ``conv2d(relu(batch_norm(x.index_select(1, index))), weight, bias)`` in one kernel launch.
+
+    Sums are in float32. What the convolution reads is rounded to the dtype of `x`, as if it were written to memory.
 
     Arguments are not checked. An index outside the channels of `x` reads memory outside the tensor.
 
@@ -35,24 +46,43 @@ def convolve(
         int64, shape (input channels of the convolution,): channels of `x`, in any order. Channels may repeat.
     channels_last
         Whether the result, of shape (batch, output channels, height, width), is in channels_last.
+    norm, eps
+        Mean and variance, or mean, variance, weight and bias of a BatchNorm in eval mode, each of shape (len(index),),
+        and what it adds to the variance. Empty: no normalisation.
+    relu
+        Whether negative values become 0 in front of the convolution.
     """
-    out, grid, arguments, constants = _launch(x, weight, bias, index, channels_last)
+    out, grid, arguments, constants = _launch(x, weight, bias, index, channels_last, norm, eps, relu)
     _tuned_kernel[grid](*arguments, **constants)
     return out
 
 
 @triton_op("upscale_opt::gather_convolution", mutates_args=())
 def gather_convolution(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, index: torch.Tensor, channels_last: bool
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    index: torch.Tensor,
+    channels_last: bool,
+    norm: Sequence[torch.Tensor],
+    eps: float,
+    relu: bool,
 ) -> torch.Tensor:
     """Run `convolve` as an operator whose Triton kernel is visible to torch.compile."""
-    out, grid, arguments, constants = _launch(x, weight, bias, index, channels_last)
+    out, grid, arguments, constants = _launch(x, weight, bias, index, channels_last, norm, eps, relu)
     wrap_triton(_tuned_kernel)[grid](*arguments, **constants)
     return out
 
 
 def _launch(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, index: torch.Tensor, channels_last: bool
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    index: torch.Tensor,
+    channels_last: bool,
+    norm: Sequence[torch.Tensor],
+    eps: float,
+    relu: bool,
 ) -> tuple[torch.Tensor, Callable[[dict[str, int]], tuple[int]], tuple[Any, ...], dict[str, Any]]:
     """Return the output tensor, the grid, the arguments of the kernel and its constants.
 
@@ -71,8 +101,11 @@ def _launch(
     else:
         outer, inner, pixels = batch, height, width
     total = batch * height * width
+    given: list[torch.Tensor | None] = [*norm, None, None, None, None]
+    mean, variance, scale, shift = given[:4]
     arguments = (
         *(x, weight, bias, index, out),
+        *(mean, variance, scale, shift, eps),
         *(len(weight), len(index), inner, pixels, 0 if isinstance(total, torch.SymInt) else total.bit_length()),
         *(stride for t in tensors for stride in (t.stride(0), t.stride(2), t.stride(1), t.stride(3))),
         *(weight.stride(0), weight.stride(1)),
@@ -83,7 +116,14 @@ def _launch(
         tiles = triton.cdiv(len(weight), meta["BLOCK_OUTPUTS"]) * triton.cdiv(pixels, meta["BLOCK_PIXELS"])
         return (tiles * outer * inner,)
 
-    return out, grid, arguments, {"HAS_BIAS": bias is not None, "PRECISION": precision}
+    constants = {
+        "HAS_BIAS": bias is not None,
+        "HAS_NORM": mean is not None,
+        "HAS_AFFINE": scale is not None,
+        "RELU": relu,
+        "PRECISION": precision,
+    }
+    return out, grid, arguments, constants
 
 
 @triton.jit(do_not_specialize=["size"])
@@ -93,6 +133,11 @@ def _kernel(  # type: ignore[no-untyped-def]
     bias,
     index,
     out,
+    mean,
+    variance,
+    scale,
+    shift,
+    eps,
     num_outputs,
     num_channels,
     num_inner,
@@ -109,6 +154,9 @@ def _kernel(  # type: ignore[no-untyped-def]
     weight_output,
     weight_channel,
     HAS_BIAS: tl.constexpr,
+    HAS_NORM: tl.constexpr,
+    HAS_AFFINE: tl.constexpr,
+    RELU: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_OUTPUTS: tl.constexpr,
     BLOCK_PIXELS: tl.constexpr,
@@ -136,6 +184,18 @@ def _kernel(  # type: ignore[no-untyped-def]
         values = tl.load(
             x_pixels + channel[:, None] * x_channel, mask=is_column[:, None] & is_pixel[None, :], other=0.0
         )
+        if HAS_NORM:
+            # Columns beyond the last one are multiplied by weights of zero, so their values only have to be finite.
+            deviation = tl.sqrt(tl.load(variance + column, mask=is_column, other=1.0).to(tl.float32) + eps)
+            centre = tl.load(mean + column, mask=is_column, other=0.0).to(tl.float32)
+            normal = (values.to(tl.float32) - centre[:, None]) / deviation[:, None]
+            if HAS_AFFINE:
+                slope = tl.load(scale + column, mask=is_column, other=0.0).to(tl.float32)
+                offset = tl.load(shift + column, mask=is_column, other=0.0).to(tl.float32)
+                normal = normal * slope[:, None] + offset[:, None]
+            values = normal.to(x.dtype.element_ty)
+        if RELU:
+            values = tl.where(values < 0, 0.0, values).to(x.dtype.element_ty)
         weights = tl.load(
             weight_rows + column[None, :] * weight_channel, mask=is_output[:, None] & is_column[None, :], other=0.0
         )
@@ -174,6 +234,6 @@ def _milliseconds(call: Callable[[], Any], quantiles: Sequence[float]) -> list[f
 # Triton's interpreter has nothing to time, so it gets only one configuration.
 _tuned_kernel = triton.autotune(
     configs=_CONFIGS if isinstance(_kernel, JITFunction) else _CONFIGS[:1],
-    key=["num_outputs", "num_channels", "size", "x_pixel"],
+    key=["num_outputs", "num_channels", "size", "x_pixel", "HAS_NORM"],
     do_bench=_milliseconds,
 )(_kernel)

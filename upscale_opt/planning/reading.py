@@ -15,9 +15,13 @@ plan has it.
 """
 ALIGNMENT = 8
 """In channels. Widths are rounded up to a multiple of it where that is faster. Wide ranges start at one if possible."""
-MATMUL, GATHERING = "matmul", "gathering"
-KERNELS = (MATMUL, GATHERING)
-"""Replacements of a 1x1 convolution: a matrix product that reads slices in place, and a matrix product that gathers."""
+MATMUL, GATHERING, FUSED = "matmul", "gathering", "fused"
+KERNELS = (MATMUL, GATHERING, FUSED)
+SELECTING = (GATHERING, FUSED)
+"""Kernels of a 1x1 convolution, instead of the module's own operator; the last two select channels themselves.
+
+A matrix product reads slices in place. The gathering kernel gathers; the fused one also normalises and activates.
+"""
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,9 @@ class Reading:
         device, or all stored channels. None: the smallest range.
     kernel
         The replacement of the consumer's module. ``matmul`` (`upscale_opt.MatrixConv2d`) is for all calls of the
-        module. ``gathering`` (`upscale_opt.modules.gather_convolution.GatherConv2d`) needs mode ``copy`` and a module
-        that is called once. Empty: the module's own operator.
+        module. The others select channels themselves, and need mode ``copy`` and a module that is called once
+        (`upscale_opt.modules.gather_convolution.GatherConv2d`). ``gathering`` does nothing else. ``fused`` also does
+        the work of the BatchNorm, and of the ReLU, that serve the consumer alone. Empty for the module's own operator.
     late
         Whether channels are selected directly before the consumer. Otherwise they are selected earlier: before all
         operators that serve the consumer alone (elementwise operators, normalisation, and the concat that it reads;

@@ -6,10 +6,12 @@ these operators. If they start with a concat, the selection is inserted inside t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import fx, nn
 
 from problems.objectives import COPY, PIECES
@@ -19,7 +21,7 @@ from upscale_opt.modules.gather_convolution import GatherConv2d
 from upscale_opt.modules.matrix_convolution import MatrixConv2d, is_pointwise
 from upscale_opt.modules.selections import Gather
 from upscale_opt.planning.plans import Plan
-from upscale_opt.planning.reading import GATHERING, MATMUL, range_start
+from upscale_opt.planning.reading import FUSED, MATMUL, SELECTING, range_start
 from upscale_opt.rewriting.exports import ParameterSlice
 from upscale_opt.rewriting.fx_editing import Editor, runs_of
 from upscale_opt.rewriting.stored_layouts import entries, stored_channels
@@ -81,7 +83,11 @@ class ReadRewriter:
     ) -> None:
         self.graph, self.plan, self.masked, self.editor, self.slices = graph, plan, masked, editor, slices
         self.selectable = prologues_of(graph)
-        self.prologues = {name: own for name, own in self.selectable.items() if not plan.readings[name].late}
+        self.prologues = {
+            name: replace(own, concat=None) if plan.readings[name].kernel == FUSED else own
+            for name, own in self.selectable.items()
+            if not plan.readings[name].late
+        }
         self.widths: dict[str, int] = {}
         self.memory = graph.memory
         self._original = {node.name: node for node in graph.module.graph.nodes}
@@ -184,25 +190,55 @@ class ReadRewriter:
                     self.slices[parameter] = replace(self.slices[parameter], indices=chosen)
 
     def fuse(self) -> None:
-        """Replace consumers by modules that gather, where the plan says so. Their weights are already sliced."""
+        """Put the kernels that select channels themselves in place of selections and convolutions.
+
+        The weights are already sliced.
+        """
         for read in self.graph.reads:
-            if self.plan.readings[read.name].kernel != GATHERING:
-                continue
-            node, module = self.editor.nodes[read.node], self.editor.module
-            gather: Any = node.args[0]
-            own = module.get_submodule(str(node.target)) if node.op == "call_module" else None
-            gathers = module.get_submodule(str(gather.target)) if gather.op == "call_module" else None
-            once = self.graph.calls[str(node.target)] == 1
-            if not isinstance(gathers, Gather) or not isinstance(own, nn.Conv2d) or not once:
-                raise PlanError(
-                    f"the plan lets {read.name!r} gather by itself, but it is no convolution module that is called "
-                    "once, with read mode 'copy'"
-                )
-            module.add_submodule(str(node.target), GatherConv2d.from_convolution(own, gathers.index))
-            node.update_arg(0, gather.args[0])
-            if not gather.users:
-                module.graph.erase_node(gather)
-                module.delete_submodule(str(gather.target))
+            kernel = self.plan.readings[read.name].kernel
+            if kernel in SELECTING:
+                self._fuse(read, with_prologue=kernel == FUSED)
+
+    def _fuse(self, read: Read, *, with_prologue: bool) -> None:
+        node, module = self.editor.nodes[read.node], self.editor.module
+        chain = [self.editor.nodes[name] for name in self._alone(read)] if with_prologue else []
+        gather: Any = (chain[0] if chain else node).args[0]
+        own, gathers = self._called(node), self._called(gather)
+        once = self.graph.calls[str(node.target)] == 1
+        if not isinstance(gathers, Gather) or not isinstance(own, nn.Conv2d) or not once:
+            raise PlanError(
+                f"the plan lets {read.name!r} gather by itself, but it is no convolution module that is called "
+                "once, with read mode 'copy'"
+            )
+        fused = GatherConv2d.from_convolution(own, gathers.index)
+        if with_prologue:
+            self._let_prologue_in(fused, read, chain)
+        module.add_submodule(str(node.target), fused)
+        node.update_arg(0, gather.args[0])
+        for erased in reversed(chain):
+            module.graph.erase_node(erased)
+        if not gather.users:
+            module.graph.erase_node(gather)
+            module.delete_submodule(str(gather.target))
+
+    def _let_prologue_in(self, fused: GatherConv2d, read: Read, chain: Sequence[fx.Node]) -> None:
+        """Let a kernel also do the work of a BatchNorm and a ReLU in front of it."""
+        modules: list[Any] = [True if _is_relu(node) else self._called(node) for node in chain]
+        last = type(modules[-1]) if modules else None
+        if len(modules) > 2 or last not in (nn.BatchNorm2d, nn.ReLU, bool) or type(modules[0]) is not nn.BatchNorm2d:
+            raise PlanError(
+                f"the plan fuses {read.name!r} with what serves it alone, but that is no BatchNorm2d module, with or "
+                "without a ReLU"
+            )
+        fused.with_prologue(*modules)
+
+    def _alone(self, read: Read) -> tuple[str, ...]:
+        """Names of the nodes in front of a consumer that serve it alone, if channels are selected in front of them."""
+        return self.prologues[read.name].nodes if read.name in self.prologues else ()
+
+    def _called(self, node: Any) -> nn.Module | None:
+        """The module that a node calls."""
+        return self.editor.module.get_submodule(str(node.target)) if node.op == "call_module" else None
 
     def _multiply(self, read: Read) -> None:
         """Compute a convolution as a matrix product."""
@@ -212,3 +248,8 @@ class ReadRewriter:
         own: Any = module.get_submodule(str(node.target))
         if type(own) is not MatrixConv2d:
             module.add_submodule(str(node.target), MatrixConv2d.of(own))
+
+
+def _is_relu(node: fx.Node) -> bool:
+    """Whether a node is a ReLU that is no module."""
+    return node.target == "relu" if node.op == "call_method" else node.target in (torch.relu, nn.functional.relu)

@@ -74,13 +74,33 @@ def laid_out(shape, layout, dtype, device="cpu"):
     return x.to(memory_format=torch.channels_last) if layout == "channels_last" else x
 
 
-def fused_error(shape, layout, index, bias, dtype, device="cpu"):
+class Fused(nn.Module):
+    """The module behind what it refers to, as an export has them: registered side by side, called as one."""
+
+    def __init__(self, index, bias, prologue=None):
+        super().__init__()
+        self.conv = GatherConv2d(torch.tensor(index), 19, bias=bias)
+        if prologue is not None:
+            self.norm = nn.BatchNorm2d(len(index), eps=1e-3, affine="affine" in prologue)
+            self.act = nn.ReLU() if "relu" in prologue else nn.Identity()
+            self.conv.with_prologue(self.norm, "function" in prologue or ("relu" in prologue and self.act))
+            with torch.no_grad():
+                for own in (self.norm.running_mean, self.norm.weight, self.norm.bias):
+                    if own is not None:
+                        own.normal_()
+                self.norm.running_var.uniform_(0.5, 2)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+def fused_error(shape, layout, index, bias, dtype, device="cpu", prologue=None):
     """Largest error of the kernel's result relative to the largest value of the reference in float64."""
     torch.manual_seed(0)
-    module = GatherConv2d(torch.tensor(INDICES[index]), 19, bias=bias, dtype=getattr(torch, dtype), device=device)
-    x = laid_out(SHAPES[shape], layout, module.weight.dtype, device)
+    module = Fused(INDICES[index], bias, prologue).eval().to(device, getattr(torch, dtype))
+    x = laid_out(SHAPES[shape], layout, module.conv.weight.dtype, device)
     with torch.no_grad():
-        assert module._fuses(x)
+        assert module.conv._fuses(x)
         y = module(x)
         expected = copy.deepcopy(module).double()(x.double())
     assert y.shape == expected.shape and y.dtype == x.dtype
@@ -92,7 +112,12 @@ def fused_error(shape, layout, index, bias, dtype, device="cpu"):
 def cases():
     options = (("sorted", True, "float32"), ("unsorted", False, "float16"), ("repeated", True, "float16"))
     options = (*options, ("long", False, "float32"))
-    return [(*place, *option) for place in itertools.product(SHAPES, LAYOUTS) for option in options]
+    plain = [(*place, *option) for place in itertools.product(SHAPES, LAYOUTS) for option in options]
+    places = (("three", "channels_last"), ("three", "narrowed"), ("one", "contiguous"), ("pixel", "channels_last"))
+    prologues = ("norm", "norm affine", "norm relu", "norm affine relu", "norm affine function")
+    return plain + [
+        (*place, "long", True, dtype, "cpu", own) for place in places for own in prologues for dtype in DTYPES
+    ]
 
 
 def script(*lines, **environment):
@@ -128,7 +153,7 @@ def interpreted_errors():
 @needs_interpreter
 @pytest.mark.parametrize("case", cases(), ids=lambda case: "-".join(map(str, case)))
 def test_interpreted_kernel_equals_reference(case, interpreted_errors):
-    assert interpreted_errors[str(case)] < DTYPES[case[-1]]
+    assert interpreted_errors[str(case)] < DTYPES[case[4]]
 
 
 @needs_triton
@@ -159,9 +184,12 @@ print('fine')
 
 
 @needs_triton
+@pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize("dtype, precision", [("fp32", "ieee"), ("fp32", "tf32"), ("fp16", "ieee"), ("bf16", "ieee")])
-def test_kernel_compiles_for_a_gpu(dtype, precision):
-    """To machine code for compute capability 8.0, with sizes of one (which Triton specialises) too.
+def test_kernel_compiles_for_a_gpu(dtype, precision, capability):
+    """To machine code for compute capabilities 8.0 and 9.0, with sizes of one (which Triton specialises) too.
+
+    With and without what stands in front of the convolution, whose tensors may be float32 beside others.
 
     The interpreter takes more than the compiler does, and it cannot multiply bfloat16.
     """
@@ -172,18 +200,72 @@ from triton.compiler import ASTSource
 from upscale_opt.modules import triton_kernels
 config = triton_kernels._CONFIGS[2]
 ones = ('num_outputs', 'num_channels', 'num_inner', 'num_pixels', 'x_channel', 'out_channel', 'weight_channel')
-for special in ({{'HAS_BIAS': True}}, {{'HAS_BIAS': False, 'bias': None, **dict.fromkeys(ones, 1)}}):
+bare = dict.fromkeys(('HAS_NORM', 'HAS_AFFINE', 'RELU'), False) | dict.fromkeys(('mean', 'variance', 'scale', 'shift'))
+norm = {{'HAS_NORM': True, 'HAS_AFFINE': True, 'RELU': True}}
+for special in (
+    {{'HAS_BIAS': True, **bare}},
+    {{'HAS_BIAS': False, 'bias': None, **bare, **dict.fromkeys(ones, 1)}},
+    {{'HAS_BIAS': True, **norm}},
+    {{'HAS_BIAS': True, **norm, 'HAS_AFFINE': False, 'scale': None, 'shift': None}},
+):
     constants = {{**config.kwargs, 'PRECISION': '{precision}', **special}}
-    pointers = {{name: '*{dtype}' for name in ('x', 'weight', 'bias', 'out')}} | {{'index': '*i64'}}
+    pointers = {{name: '*{dtype}' for name in ('x', 'weight', 'bias', 'out', 'scale', 'shift')}}
+    pointers |= {{'index': '*i64', 'mean': '*fp32', 'variance': '*fp32', 'eps': 'fp32'}}
     names = triton_kernels._kernel.arg_names
     types = {{n: 'constexpr' if n in constants else pointers.get(n, 'i32') for n in names}}
     values = {{(names.index(name),): value for name, value in constants.items()}}
     options = {{'num_warps': config.num_warps, 'num_stages': config.num_stages}}
     source = ASTSource(triton_kernels._kernel, types, values)
-    assert triton.compile(source, target=GPUTarget('cuda', 80, 32), options=options).asm['cubin']
+    assert triton.compile(source, target=GPUTarget('cuda', {capability}, 32), options=options).asm['cubin']
 print('fine')
 """
     assert script(code) == "fine"
+
+
+@needs_triton
+def test_what_stands_in_front_is_left_to_its_modules_where_they_do_more():
+    """A BatchNorm in training mode or without statistics, and modules with hooks."""
+    code = """
+import torch
+module, x = t.Fused([0, 2, 3], True, 'norm affine relu').eval(), torch.randn(2, 9, 3, 5)
+with torch.no_grad():
+    assert module.conv._fuses(x)
+    assert not module.train().conv._fuses(x)
+    before = module.norm.running_mean.clone()
+    module(x)
+    assert not torch.equal(before, module.norm.running_mean) and int(module.norm.num_batches_tracked) == 1
+    assert module.eval().conv._fuses(x)
+    handle = module.act.register_forward_hook(lambda *own: None)
+    assert not module.conv._fuses(x)
+    handle.remove()
+    module.norm.running_mean = module.norm.running_var = None
+    assert not module.conv._fuses(x)
+print('fine')
+"""
+    assert script(code, TRITON_INTERPRET="1") == "fine"
+
+
+def test_copies_and_conversions_keep_to_what_they_refer_to():
+    module, x = Fused([0, 2, 3], True, "norm affine relu").eval(), torch.randn(2, 9, 3, 5)
+    plain = nn.Sequential(Gather(torch.tensor([0, 2, 3]), 1), module.norm, module.act)
+    with torch.no_grad():
+        expected = nn.functional.conv2d(plain(x), module.conv.weight, module.conv.bias)
+        assert torch.allclose(module(x), expected)
+        twin = copy.deepcopy(module)
+        twin.norm.running_mean += 1
+        assert torch.allclose(module(x), expected) and not torch.allclose(twin(x), expected)
+        assert twin.conv._prologue[0] is twin.norm and module.double()(x.double()).dtype == torch.float64
+    assert set(module.state_dict()) == {
+        *("conv.weight", "conv.bias", "norm.weight", "norm.bias"),
+        *("norm.running_mean", "norm.running_var", "norm.num_batches_tracked"),
+    }
+
+
+def test_only_a_batchnorm_and_a_relu_may_stand_in_front():
+    module = GatherConv2d(torch.tensor([0, 1]), 4)
+    for norm, relu in ((nn.BatchNorm2d(3), False), (nn.GroupNorm(1, 2), True), (nn.BatchNorm2d(2), nn.SiLU())):
+        with pytest.raises(UpscaleError, match="give an nn"):
+            module.with_prologue(norm, relu)
 
 
 def sees_one_operator(device_is_there):

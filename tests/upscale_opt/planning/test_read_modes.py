@@ -1,5 +1,6 @@
 """Wider ranges, shared gathers, and how plan files hold them."""
 
+import copy
 import json
 
 import networks
@@ -8,11 +9,12 @@ import pytest
 import torch
 
 from problems.objectives import COPY, OVER_READ, PIECES
-from upscale_opt import PlanError, export, read_plan, write_plan
+from upscale_opt import PlanError, export, load, read_plan, save_as, write_plan
+from upscale_opt.modules.gather_convolution import GatherConv2d
 from upscale_opt.modules.selections import Gather
 from upscale_opt.planning.plan_files import plan_from_dict, plan_to_dict
 from upscale_opt.planning.plans import Plan
-from upscale_opt.planning.reading import MATMUL, Reading
+from upscale_opt.planning.reading import FUSED, MATMUL, Reading
 
 
 def stored_of(problems):
@@ -106,7 +108,6 @@ def test_wrong_fields_are_named(field, value, complaint, planned, tmp_path):
 
 def test_a_consumer_that_gathers_by_itself_computes_the_same(planned):
     """Where there is no GPU it is the gather and the convolution; names and parameters stay."""
-    from upscale_opt.modules.gather_convolution import GatherConv2d
     from upscale_opt.planning.reading import GATHERING
 
     model, inputs = networks.make(networks.Inverted)
@@ -130,3 +131,71 @@ def test_kernels_compute_behind_what_serves_a_consumer_alone(planned, kernel):
     own = plan.with_readings(late=True).with_readings(["last"], mode=COPY, kernel=kernel)
     exported = export(model, inputs, own, graph=graph)
     assert exported.verification.passed and type(exported.module.get_submodule("last")) is not torch.nn.Conv2d
+
+
+class DenseLayer(torch.nn.Module):
+    """A concat that is normalised and activated for one 1x1 convolution, as DenseNet has them."""
+
+    def __init__(self, relu=None):
+        super().__init__()
+        self.first, self.second = torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.Conv2d(8, 8, 3, padding=1)
+        self.norm, self.relu = torch.nn.BatchNorm2d(16), relu or torch.nn.ReLU(inplace=True)
+        self.last, self.head = torch.nn.Conv2d(16, 6, 1), torch.nn.Conv2d(6, 4, 1)
+
+    def forward(self, x):
+        y = self.first(x)
+        return self.head(self.last(self.relu(self.norm(torch.cat([y, self.second(y)], 1)))))
+
+
+def fused(planned, relu=None):
+    model, inputs = DenseLayer(relu).eval(), (torch.randn(2, 3, 6, 6),)
+    with torch.no_grad():
+        for own in (model.norm.weight, model.norm.bias, model.norm.running_mean):
+            own.normal_()
+    graph, _, _, plan = planned(model, inputs)
+    own = plan.with_readings(["last"], mode=COPY, kernel=FUSED, late=False)
+    return model, inputs, graph, own, export(model, inputs, own, graph=graph)
+
+
+@pytest.mark.parametrize("relu", [None, torch.relu, lambda x: x.relu()])
+def test_a_kernel_may_do_the_work_of_what_serves_a_consumer_alone(relu, planned):
+    """Without a GPU the modules do it: outputs, gradients, names and training are those of the plain export."""
+    model, inputs, graph, own, exported = fused(planned, relu)
+    assert exported.verification.passed
+    module = exported.module.get_submodule("last")
+    assert type(module) is GatherConv2d and module._prologue[0] is exported.module.norm
+    plain = export(model, inputs, own.with_readings(["last"], kernel=""), graph=graph)
+    assert exported.module.state_dict().keys() == plain.module.state_dict().keys()
+    assert len(list(exported.module.graph.nodes)) < len(list(plain.module.graph.nodes))
+    for module in (exported.module, plain.module):
+        module.train()
+        module(*(x.clone() for x in inputs))
+    after = plain.module.state_dict()
+    for name, tensor in exported.module.state_dict().items():
+        assert torch.allclose(tensor, after[name]), name
+
+
+@pytest.mark.parametrize("relu", [None, torch.relu])
+def test_fused_exports_are_saved_loaded_copied_and_exported_again(relu, planned, tmp_path):
+    model, inputs, _, _, exported = fused(planned, relu)
+    expected = exported.module(*inputs)
+    for form in ("torchscript", "pt2"):
+        save_as(exported, tmp_path / f"a.{form}", form)
+    again = load(exported.plan, model, exported.module.state_dict(), inputs)
+    assert torch.equal(again.module(*inputs), expected)
+    assert torch.equal(copy.deepcopy(exported.module)(*inputs), expected)
+    second = export(exported.module, inputs, masks={}, baseline=True)
+    assert second.verification.passed and torch.allclose(second.module(*inputs), expected, atol=1e-6)
+    write_plan(exported.plan, tmp_path / "plan.json")
+    assert read_plan(tmp_path / "plan.json") == exported.plan
+
+
+def test_only_what_the_kernel_can_do_is_fused(planned):
+    model, inputs = networks.make(networks.Inverted)
+    graph, _, _, plan = planned(model, inputs)
+    with pytest.raises(PlanError, match="BatchNorm2d"):
+        export(model, inputs, plan.with_readings(["head"], mode=COPY, kernel=FUSED), graph=graph)
+    model, inputs = networks.make(networks.Dense)
+    graph, _, _, plan = planned(model, inputs)
+    with pytest.raises(PlanError, match="BatchNorm2d"):
+        export(model, inputs, plan.with_readings(["last"], mode=COPY, kernel=FUSED, late=True), graph=graph)
