@@ -65,7 +65,7 @@ class Arranging:
     >>> reads = tuple(Access(name, (0, 1, 2), own) for name, own in zip("xy", kept))
     >>> apart = solve(Problem(blocks, reads), solver="auto")
     >>> together = solve(Problem(blocks, reads, bundles=(Bundle(((0,), (1,), (2,))),)), solver="auto")
-    >>> apart.objective, together.objective, [units.tolist() for units in together.order.arrangement]
+    >>> apart.value, together.value, [units.tolist() for units in together.order.arrangement]
     (4, 0, [[0, 2, 1]])
     """
 

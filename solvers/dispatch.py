@@ -85,7 +85,7 @@ def solve(
     --------
     >>> from problems.generators import planted_intervals
     >>> result = solve(planted_intervals(64, 5))
-    >>> result.objective, result.bound, str(result.status)
+    >>> result.value, result.bound, str(result.status)
     (0, 0, 'OPTIMAL')
     """
     started = time.perf_counter()

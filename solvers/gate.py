@@ -58,10 +58,9 @@ def result_of(
         value = evaluate(problem, finding.order, objective).value
     except ProblemError as error:
         raise SolverError(f"solver {solver!r} returned no valid order: {error}; please report this") from error
-    if finding.objective is not None and finding.objective != value:
+    if finding.value is not None and finding.value != value:
         raise SolverError(
-            f"solver {solver!r} claims {objective.name} {finding.objective}, but its order has {value}; "
-            "please report this"
+            f"solver {solver!r} claims {objective.name} {finding.value}, but its order has {value}; please report this"
         )
     bound = None if finding.bound is None else int(finding.bound)
     if bound is not None and bound > value:

@@ -118,7 +118,7 @@ class Incumbent:
             self.order,
             self.bound,
             optimal=self.closed,
-            objective=self.value,
+            value=self.value,
             stats=stats or {},
             claims=self.claims(),
         )

@@ -84,13 +84,13 @@ class Task:
         """What each access does and pays under an order."""
         return evaluate(self.problem, order, self.objective).accesses
 
-    def report(self, objective: int, bound: int | None, order: Order | None = None) -> None:
+    def report(self, value: int, bound: int | None, order: Order | None = None) -> None:
         """Say what is known by now, and the best order with it: it is what an interrupt leaves of the search.
 
         Goes to the progress callback, if there is one; its exceptions pass through.
         """
         if self.progress is not None:
-            self.progress(Progress(time.perf_counter() - self.started, int(objective), bound, order))
+            self.progress(Progress(time.perf_counter() - self.started, int(value), bound, order))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ class Finding:
         A proven lower bound; None if there is none.
     optimal
         The solver claims that no order is better.
-    objective
+    value
         The value the solver computed in its own way, to be checked by the gate; None if it computed none.
     stats
         Figures for reports.
@@ -116,7 +116,7 @@ class Finding:
     order: Order
     bound: int | None = None
     optimal: bool = False
-    objective: int | None = None
+    value: int | None = None
     stats: dict[str, Any] = field(default_factory=dict)
     claims: Sequence[Claim] = ()
 

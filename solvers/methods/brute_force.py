@@ -70,7 +70,7 @@ class BruteForce:
             best,
             bound=best_value if done else task.trivial_bound,
             optimal=done,
-            objective=best_value,
+            value=best_value,
             stats={"arrangements": total, "tried": tried},
         )
 

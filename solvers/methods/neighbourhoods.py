@@ -69,7 +69,7 @@ class LargeNeighbourhoods:
         steps = 0
         if for_spans and not incumbent.closed:
             steps = _SpanWindows(task, incumbent, self).run()
-        stats = {"first_value": found.objective, "neighbourhoods": steps}
+        stats = {"first_value": found.value, "neighbourhoods": steps}
         return incumbent.finding(stats)
 
 

@@ -58,12 +58,12 @@ def test_over_reads_follow_from_brute_force(seed):
     """If over-reading beats copying, the optimal order has an over-read cheaper than its copy."""
     problem = random_masks(7, 4, seed=seed)
     traffic, copies = (solve(problem, solver="brute-force", objective=o, time_limit=60) for o in ("traffic", "copies"))
-    known = Solution(traffic.order, traffic.objective, traffic.bound, "x", "x", "0", "2026-11-21")
+    known = Solution(traffic.order, traffic.value, traffic.bound, "x", "x", "0", "2026-11-21")
     found = greedy.over_reads(problem, known)
     assert found[0] == found[1]
-    if traffic.objective < greedy.COPY_PRICE * copies.objective:
+    if traffic.value < greedy.COPY_PRICE * copies.value:
         assert found == (True, True)
-    unproven = Solution(traffic.order, traffic.objective, None, "x", None, "0", "2026-11-21")
+    unproven = Solution(traffic.order, traffic.value, None, "x", None, "0", "2026-11-21")
     assert greedy.over_reads(problem, unproven) == (False, True)
 
 

@@ -178,7 +178,7 @@ def test_what_raises_is_wrong_and_what_is_refused_is_skipped(monkeypatch):
     def fails(*_, **__):
         raise KeyError("an accident")
 
-    monkeypatch.setattr(checks, "extract", fails)
+    monkeypatch.setattr(checks, "problems_of", fails)
     outcome = check(program)
     assert (
         outcome.verdict is Verdict.WRONG and outcome.kind == "extract raises KeyError" and "Traceback" in outcome.detail

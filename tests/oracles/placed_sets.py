@@ -69,7 +69,7 @@ class PlacedSets:
             excess = None if task.expired else linear.excess(rest)
             if excess is None:
                 # Sets tried cost at least the best value, the others at least this bound: the smaller holds for all.
-                return Finding(best, min(bound, best_value), stats={"copied_subsets": tried}, objective=best_value)
+                return Finding(best, min(bound, best_value), stats={"copied_subsets": tried}, value=best_value)
             tried += 1
             solved.append((rest, excess))
             if copy_cost + excess < best_value:
@@ -89,7 +89,7 @@ class PlacedSets:
             bits = class_bits(problem, b, problem.readers_of(b))
             orders[b] = RunOrders(bits, deadline=task.deadline)
             if not orders[b].complete:
-                return Finding(task.start, task.trivial_bound, objective=task.start_value)
+                return Finding(task.start, task.trivial_bound, value=task.start_value)
         ends = best_ends(problem, {b: own.runs for b, own in orders.items()}, max_combinations=self.max_combinations)
         sequence: list[int] = []
         for b in range(len(problem.blocks)):
@@ -105,7 +105,7 @@ class PlacedSets:
         text = "dynamic program over the sets of classes placed so far"
         figures: dict[str, Any] = {"states": states, **stats}
         claims = [claim(task.problem, "search", value, text, **figures)] if task.want_proof else []
-        return Finding(best, value, optimal=True, objective=value, stats=stats, claims=claims)
+        return Finding(best, value, optimal=True, value=value, stats=stats, claims=claims)
 
     def _require_small(self, problem: Problem, sizes: list[int], limit: int) -> None:
         if max(sizes, default=0) > limit:

@@ -37,7 +37,7 @@ VALUE = evaluate(PROBLEM, GREEDY).value
         (Finding(Order([GREEDY[0][:-1]])), "no valid order"),
         (Finding(Order([GREEDY[0] * 0])), "no valid order"),
         (Finding(Order([])), "no valid order"),
-        (Finding(GREEDY, objective=VALUE - 1), "claims copies"),
+        (Finding(GREEDY, value=VALUE - 1), "claims copies"),
         (Finding(GREEDY, bound=VALUE + 1), "no order is below"),
         (Finding(GREEDY, bound=VALUE - 1, optimal=True), "to be optimal"),
     ],

@@ -165,7 +165,7 @@ def test_a_lying_solver_is_found_out_by_the_checker():
         exact = False
 
         def solve(self, task):
-            return Finding(Order.identity(task.problem), 2, objective=2)
+            return Finding(Order.identity(task.problem), 2, value=2)
 
     assert solve(problem, solver="cp-sat", objective="span").value == 0
     _, standings = proven(problem, Lying(2), "span")

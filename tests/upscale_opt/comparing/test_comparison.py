@@ -18,7 +18,7 @@ def test_compare_gives_results_exports_and_latencies():
     assert list(comparison.latencies) == ["unpruned", "baseline", "greedy", "cp-sat", "floor"]
     assert all(exported.verification.passed for exported in comparison.exports.values())
     for results in comparison.solutions.values():
-        assert results["cp-sat"].objective <= results["greedy"].objective
+        assert results["cp-sat"].value <= results["greedy"].value
     document = json.loads(json.dumps(comparison.to_dict()))
     assert list(document["latency"]) == list(comparison.latencies)
     assert {segment["name"] for segment in document["segments"]} == set(comparison.masked.problems)

@@ -57,7 +57,7 @@ def test_whole_groups_move_together_with_the_next_layer():
     assert list(problems) == ["x", "stem", "first"]
     in_place = solve(problems["stem"].arranged([]))
     results = {name: solve(problem) for name, problem in problems.items()}
-    assert (in_place.value, results["stem"].objective) == (12, 0)
+    assert (in_place.value, results["stem"].value) == (12, 0)
     chosen = plan(problems, masks, results)
     exported = export(model, inputs, chosen)
     assert exported.verification.passed and {own.mode for own in chosen.readings.values()} == {"view"}
