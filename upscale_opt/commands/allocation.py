@@ -116,7 +116,7 @@ def allocate(
                 time_limit=time_limit,
                 seed=seed,
                 costs=measuring.costs(x),
-                backend=measuring.backend,
+                backend=measuring.backend_on(device),
                 repeats=repeats,
             ),
             held_out=held_out,

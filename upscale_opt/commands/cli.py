@@ -144,7 +144,7 @@ def compare(
     from upscale_opt.comparing.comparison import measure_all
     from upscale_opt.comparing.fastest import fastest_measured
 
-    latencies = measure_all(run.prepared, exports, repeats=repeats, backend=measuring.backend, progress=True)
+    latencies = measure_all(run.prepared, exports, repeats=repeats, backend=measuring.backend_on(device), progress=True)
     conditions = measuring.conditions(run.prepared.example_inputs).to_dict()
     run.report(exports, conditions=conditions, latency={name: profile.to_dict() for name, profile in latencies.items()})
     say(reports.latency_table(latencies))

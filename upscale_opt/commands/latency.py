@@ -156,7 +156,7 @@ def check(
         time_limit=time_limit,
         seed=seed,
         repeats=repeats,
-        backend=measuring.backend,
+        backend=measuring.backend_on(device),
         verify=verify,
         accesses=True,
         progress=True,
@@ -176,7 +176,8 @@ def _calibrated(prepared: MaskedModel, measuring: Measuring) -> tuple[MaskedMode
     """A prepared model in the stored widths asked for, and its tables; both measured where they were missing."""
     from upscale_opt.latency.calibration import calibrate as run_calibration
 
-    where: dict[str, Any] = {"backend": measuring.backend, "directory": measuring.directory, "progress": True}
+    backend = measuring.backend_on(prepared.example_inputs.device.type)  # type: ignore[union-attr]
+    where: dict[str, Any] = {"backend": backend, "directory": measuring.directory, "progress": True}
     if measuring.align == AUTO:
         prepared = prepared.align(AUTO, **where)
     tables = run_calibration(prepared, (prepared.example_inputs,), **where)

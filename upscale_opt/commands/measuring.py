@@ -24,13 +24,17 @@ class Measuring:
 
     batch: options.Batch = None
     memory_format: options.MemoryFormat = "contiguous"
-    backend: options.Backend = "eager"
+    backend: options.Backend = None
     dtype: options.DType = "float32"
     tables: options.Tables = None
     align: options.Align = "auto"
 
     def __post_init__(self) -> None:
         alignment(self.align, "--align")
+
+    def backend_on(self, device: str) -> str:
+        """The backend asked for, or the one that models have on a device: a CUDA graph on CUDA, eager elsewhere."""
+        return self.backend or ("cuda-graph" if device.startswith("cuda") else "eager")
 
     def shape(self, given: tuple[int, ...]) -> tuple[int, ...]:
         """The input shape, with the batch size of --batch.
@@ -60,7 +64,7 @@ class Measuring:
         """
         from upscale_opt.latency.calibration import conditions_of
 
-        return conditions_of((x,), backend=self.backend)
+        return conditions_of((x,), backend=self.backend_on(x.device.type))
 
     def padded(self, masked: MaskedGraph, x: Any, *, measured: bool) -> MaskedGraph:
         """A masked network with the stored widths that `--align` asks for.
@@ -81,7 +85,7 @@ class Measuring:
         if to == OFF or (to == AUTO and not measured):
             return masked
         if to == AUTO:
-            found = known_faster_widths(masked, (x,), backend=self.backend, directory=self.directory)
+            found = known_faster_widths(masked, (x,), backend=self.backend_on(x.device.type), directory=self.directory)
         else:
             found = rounded_up(masked, int(to))
         return padded(masked, found)

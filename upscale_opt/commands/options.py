@@ -113,7 +113,13 @@ DType = Annotated[
         help="float32 (on a GPU without TF32), tf32, float16 or bfloat16: what models compute in when measured.",
     ),
 ]
-Backend = Annotated[str, typer.Option(help="How models run when measured: eager, torchscript, cuda-graph or compile.")]
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        help="How models run when measured: eager, torchscript, cuda-graph or compile. "
+        "[default: eager on CPU, cuda-graph on CUDA]"
+    ),
+]
 Tables = Annotated[
     Path | None,
     typer.Option(

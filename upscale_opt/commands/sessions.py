@@ -274,7 +274,7 @@ def prepare_model(setting: Setting, objective: str) -> tuple[MaskedModel, ModelR
     shape = measuring.shape(options.parse_shape(setting.input_shape))
     reference = ModelReference(setting.model, setting.weights, setting.seed, shape)
     network, x, notes = load_model_and_input(reference, setting.device, measuring.memory_format, measuring.dtype)
-    require_backend(measuring.backend, x.device)
+    require_backend(measuring.backend_on(x.device.type), x.device)
     started = time.perf_counter()
     graph = trace(network, x)
     masks = settle(graph, setting.masks)

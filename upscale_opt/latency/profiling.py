@@ -7,6 +7,7 @@ are also recorded.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -19,8 +20,8 @@ from torch.utils import benchmark
 from tqdm import tqdm
 
 from upscale_opt.arguments.entrance import RUNNABLE, entrance
-from upscale_opt.errors import ModelError
-from upscale_opt.latency.backends import EAGER, TORCHSCRIPT, is_script, prepared, shared_pool
+from upscale_opt.errors import ModelError, UpscaleWarning
+from upscale_opt.latency.backends import CUDA_GRAPH, EAGER, TORCHSCRIPT, is_script, prepared, shared_pool
 from upscale_opt.latency.drift import slowness
 from upscale_opt.latency.environment import StolenTime, environment
 from upscale_opt.latency.retained_memory import retained_memory
@@ -136,8 +137,8 @@ def profile_interleaved(
     repeats
         Number of measurements per model. Default: 10 on CPU, 100 on CUDA.
     backend
-        One of `upscale_opt.latency.backends.BACKENDS`. Default: ``eager`` on CPU, ``torchscript`` on CUDA (as in the
-        paper).
+        One of `upscale_opt.latency.backends.BACKENDS`. Default: ``eager`` on a CPU. On CUDA ``cuda-graph``, as networks
+        are deployed there, or ``torchscript``, as in the paper, for all models if one of them cannot be captured.
     progress
         Show a progress bar on standard error.
 
@@ -152,8 +153,8 @@ def profile_interleaved(
 
 
 def default_backend(device: torch.device) -> str:
-    """The default backend of a device."""
-    return TORCHSCRIPT if device.type == "cuda" else EAGER
+    """The default backend of a device: of CUDA a recorded graph, as networks are deployed there."""
+    return CUDA_GRAPH if device.type == "cuda" else EAGER
 
 
 @with_stack_room
@@ -171,16 +172,15 @@ def measured_in_turn(
     device = next((x.device for x in inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
     on_gpu = device.type == "cuda"
     repeats = (100 if on_gpu else 10) if repeats is None else repeats
-    backend = default_backend(device) if backend is None else backend
+    chosen = default_backend(device) if backend is None else backend
     if repeats < 2:
         raise ModelError(f"a latency needs at least 2 repeats, not {repeats}")
     seconds: dict[str, list[float]] = {name: [] for name in models}
     with torch.inference_mode(), retained_memory():
-        calls, timers, pool = {}, {}, shared_pool(backend)
         for name, model in models.items():
             require_run(model, inputs, name)
-            calls[name] = prepared(model, inputs, backend, pool)
-            timers[name] = _timer(calls[name], device)
+        calls, chosen = _prepared_calls(models, inputs, chosen, may_change=backend is None)
+        timers = {name: _timer(call, device) for name, call in calls.items()}
         rounds = tqdm(range(repeats), desc="profile", unit="round", disable=None if progress else True, leave=False)
         stolen = StolenTime()
         for _ in rounds:
@@ -190,10 +190,29 @@ def measured_in_turn(
         where, label = environment(), torch.cuda.get_device_name(device) if on_gpu else "cpu"
         profiled = on_gpu and device_time
         own = {name: _device_seconds(call, device, repeats) if profiled else None for name, call in calls.items()}
-    backends = {name: TORCHSCRIPT if is_script(model) else backend for name, model in models.items()}
+    backends = {name: TORCHSCRIPT if is_script(model) else chosen for name, model in models.items()}
     return {
         name: Profile(tuple(found), label, backends[name], own[name], where, share) for name, found in seconds.items()
     }
+
+
+def _prepared_calls(
+    models: Mapping[str, nn.Module], inputs: tuple[Any, ...], backend: str, *, may_change: bool
+) -> tuple[dict[str, Callable[[], Any]], str]:
+    """Calls of all models on one backend, and which: another one if it may change and a model cannot be captured."""
+    pool, name = shared_pool(backend), ""
+    try:
+        calls = {}
+        for name, model in models.items():
+            calls[name] = prepared(model, inputs, backend, pool)
+        return calls, backend
+    except RuntimeError as error:
+        if not may_change or backend != CUDA_GRAPH:
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        message = f"{name} cannot be captured as a CUDA graph ({reason}); all models are measured as TorchScript"
+        warnings.warn(message, UpscaleWarning, stacklevel=4)
+    return _prepared_calls(models, inputs, TORCHSCRIPT, may_change=False)
 
 
 def without_drift(profiles: Mapping[str, Profile]) -> dict[str, np.ndarray]:

@@ -14,6 +14,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from upscale_opt import UpscaleWarning
+from upscale_opt.commands.measuring import Measuring
 from upscale_opt.latency import backends, profiling
 from upscale_opt.latency.backends import CUDA_GRAPH, prepared, shared_pool
 from upscale_opt.latency.calibration import Effort, conditions_of, measure
@@ -136,3 +138,31 @@ def test_models_that_are_measured_in_turn_are_kept(pools):
 
 def test_other_backends_share_nothing():
     assert shared_pool("eager") is None
+
+
+def test_a_gpu_measures_cuda_graphs_unless_another_backend_is_asked_for():
+    assert profiling.default_backend(torch.device("cuda")) == CUDA_GRAPH
+    assert profiling.default_backend(torch.device("cpu")) == "eager"
+    assert Measuring().backend_on("cuda:0") == CUDA_GRAPH and Measuring().backend_on("cpu") == "eager"
+    assert Measuring(backend="torchscript").backend_on("cuda") == "torchscript"
+
+
+def test_all_models_are_scripts_if_one_cannot_be_captured(monkeypatch):
+    """Seen without a GPU: what prepares a call refuses to capture one model."""
+    seen = []
+
+    def preparing(model, inputs, backend, pool):
+        seen.append((model, backend))
+        if model == "b" and backend == CUDA_GRAPH:
+            raise RuntimeError("operation not permitted when stream is capturing\nand more")
+        return lambda: backend
+
+    monkeypatch.setattr(profiling, "prepared", preparing)
+    monkeypatch.setattr(profiling, "shared_pool", lambda backend: None)
+    models = {"first": "a", "second": "b"}
+    with pytest.warns(UpscaleWarning, match=r"second cannot be captured .*not permitted.*TorchScript"):
+        calls, backend = profiling._prepared_calls(models, (), CUDA_GRAPH, may_change=True)
+    assert backend == "torchscript" and [call() for call in calls.values()] == ["torchscript"] * 2
+    with pytest.raises(RuntimeError, match="not permitted"):
+        profiling._prepared_calls(models, (), CUDA_GRAPH, may_change=False)
+    assert seen[-2:] == [("a", CUDA_GRAPH), ("b", CUDA_GRAPH)]
