@@ -2,12 +2,13 @@
 
 | way | what it does |
 |---|---|
-| fused | `GatherConv2d`: one kernel that gathers and convolves |
+| fused | `GatherConv2d`: one kernel that gathers (normalises, activates) and convolves |
 | gather | the gather of our exports, then a convolution |
 | over-read | a convolution over all channels |
 | floor | a convolution over a tensor of just the kept channels: the least that a view can cost |
 
-The shapes are those of ResNet-50, DenseNet-121 and MobileNet-V2.
+The shapes are those of ResNet-50, DenseNet-121 and MobileNet-V2. Those called *normalised* have a BatchNorm and a ReLU
+in front of the convolution, as DenseNet's have; the other ways do that with kernels of their own.
 
     python -m benchmarks.gather_convolution
 """
@@ -44,12 +45,16 @@ EAGER_CALLS = 20
 
 @dataclass(frozen=True)
 class Shape:
-    """A 1 x 1 convolution of a network: input channels before pruning, output channels, height and width."""
+    """A 1 x 1 convolution of a network: input channels before pruning, output channels, height and width.
+
+    If it is normalised, a BatchNorm and a ReLU stand in front of it.
+    """
 
     network: str
     channels: int
     outputs: int
     side: int
+    normalised: bool = False
 
 
 SHAPES = (
@@ -59,6 +64,10 @@ SHAPES = (
     Shape("resnet50", 2048, 512, 7),
     Shape("densenet121", 384, 128, 28),
     Shape("densenet121", 768, 128, 14),
+    Shape("densenet121 normalised", 192, 128, 56, True),
+    Shape("densenet121 normalised", 384, 128, 28, True),
+    Shape("densenet121 normalised", 768, 128, 14, True),
+    Shape("densenet121 normalised", 1024, 128, 7, True),
     Shape("mobilenet_v2", 24, 144, 56),
     Shape("mobilenet_v2", 64, 384, 14),
     Shape("mobilenet_v2", 160, 960, 7),
@@ -83,13 +92,31 @@ def variants(
         whole.weight.zero_()[:, index] = small.weight
         whole.bias.copy_(small.bias)
     gather = Gather(index, axis=1)
+    before, before_all = _prologues(shape, index, device, dtype)
+    if shape.normalised:
+        fused.with_prologue(*before)
     small, whole = (convolution.to(memory_format=layout) for convolution in (small, whole))
     return {
         "fused": lambda: fused(x),
-        "gather": lambda: small(gather(x)),
-        "over-read": lambda: whole(x),
-        "floor": lambda: small(narrow),
+        "gather": lambda: small(before(gather(x))),
+        "over-read": lambda: whole(before_all(x)),
+        "floor": lambda: small(before(narrow)),
     }
+
+
+def _prologues(
+    shape: Shape, index: torch.Tensor, device: str, dtype: torch.dtype
+) -> tuple[nn.Sequential, nn.Sequential]:
+    """What stands in front of the convolution of the kept channels, and of all of them; empty unless normalised."""
+    if not shape.normalised:
+        return nn.Sequential(), nn.Sequential()
+    every, kept = (nn.BatchNorm2d(number, device=device, dtype=dtype).eval() for number in (shape.channels, len(index)))
+    with torch.no_grad():
+        every.running_mean.normal_()  # type: ignore[union-attr]
+        every.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+        for name, own in kept.state_dict().items():
+            own.copy_(every.state_dict()[name][index] if own.ndim else every.state_dict()[name])
+    return nn.Sequential(kept, nn.ReLU()), nn.Sequential(every, nn.ReLU())
 
 
 def measure(functions: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
