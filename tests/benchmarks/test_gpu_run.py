@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu.device_tests import exit_code, marked_files
-from benchmarks.gpu.networks import OrderCell, aligned, masked
+from benchmarks.gpu.networks import MULTIPLE, OrderCell, masked
 from benchmarks.gpu.records import Records, facts_of
 from benchmarks.gpu.schedule import (
     DIED,
@@ -32,7 +32,7 @@ from benchmarks.gpu.schedule import (
 )
 from benchmarks.gpu.settings import Setting
 from benchmarks.gpu.widths import ADDITION, DEPTHWISE, NORMALISATION, WORKS, operator, widths_of
-from upscale_opt.masking.masked_graph import MaskedGraph
+from upscale_opt.planning.padding import stored_widths
 
 
 def setting_in(directory):
@@ -162,18 +162,14 @@ def test_calibration_ends_with_its_time_and_says_how_far_it_came(tmp_path):
     assert number == wanted
 
 
-def test_aligned_masks_keep_as_many_and_store_more(tmp_path):
+def test_aligned_cells_keep_the_same_masks_and_store_multiples_of_8(tmp_path):
     setting = replace(setting_in(tmp_path), networks={"resnet50": "resnet18"})
-    subject = masked(OrderCell("resnet50", 1, "float32", "contiguous"), setting)
-    found, swaps, left = aligned(subject.masked.graph, subject.masked.masks)
-    assert swaps > 0
-    for name, mask in subject.masked.masks.items():
-        assert found[name].sum() == mask.sum()
-
-    stored, before = (int(MaskedGraph(subject.masked.graph, own).stored.sum()) for own in (found, subject.masked.masks))
-    assert stored == before + swaps
-    if not left:
-        assert aligned(subject.masked.graph, found)[1] == 0
+    plain, wide = (masked(OrderCell("resnet50", 1, "float32", "contiguous", own), setting) for own in (False, True))
+    assert not plain.masked.padding and wide.masked.padding and "to align" in wide.notes[-1]
+    for name, mask in plain.masked.masks.items():
+        assert (wide.masked.masks[name] == mask).all()
+    widths, sizes = stored_widths(wide.masked), {block.name: block.size for block in wide.masked.graph.blocks}
+    assert all(width % MULTIPLE == 0 or width == sizes[name] for name, width in widths.items())
 
 
 def test_widths_are_on_the_grid_and_off_it():
