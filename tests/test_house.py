@@ -16,7 +16,7 @@ from benchmarks.seeded_faults import FAULTS
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = ("problems", "solvers", "upscale_opt")
 FOREIGN = {"problems": {"scipy", "ortools", "torch"}, "solvers": {"torch"}, "upscale_opt": set()}
-DOORS = {*FLOORS, "upscale_opt.__main__", "upscale_opt.writes", "problems.checking"}
+DOORS = {*FLOORS, "upscale_opt.__main__", "problems.checking"}
 MOST_LINES = 400
 
 
