@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from upscale_opt.modules.matrix_convolution import MatrixConv2d
     from upscale_opt.planning.cost_model import AnalyticCosts, CostModel, Workload
     from upscale_opt.planning.extraction import extract
-    from upscale_opt.planning.mask_files import read_masks, write_masks
-    from upscale_opt.planning.plan_files import read_plan, write_plan
+    from upscale_opt.planning.mask_files import read_masks, save_masks
+    from upscale_opt.planning.plan_files import read_plan, save_plan
     from upscale_opt.planning.plans import Plan, baseline_plan, plan
     from upscale_opt.planning.reading import Reading
     from upscale_opt.rewriting.exports import Exported, Verification
@@ -80,7 +80,7 @@ _HOMES = {
     "exporting.exporter": ("export", "load"),
     "rewriting.exports": ("Exported", "Verification"),
     "planning.extraction": ("extract",),
-    "planning.mask_files": ("read_masks", "write_masks"),
+    "planning.mask_files": ("read_masks", "save_masks"),
     "masking.input_masks": ("effective_masks", "l2_masks", "normalise_masks"),
     "models.loading": ("load_model",),
     "masking.masked_graph": ("MaskedGraph",),
@@ -90,7 +90,7 @@ _HOMES = {
     "models.references": ("ModelReference",),
     "planning.plans": ("Plan", "baseline_plan", "plan"),
     "planning.reading": ("Reading",),
-    "planning.plan_files": ("read_plan", "write_plan"),
+    "planning.plan_files": ("read_plan", "save_plan"),
     "latency.profiling": ("Profile", "profile", "profile_interleaved"),
     "tracing.graphs": ("Graph",),
     "comparing.reports": ("access_table",),
@@ -172,12 +172,12 @@ __all__ = [
     "read_plan",
     "register_importance",
     "save_as",
+    "save_masks",
     "save_picture",
+    "save_plan",
     "trace",
     "unwrapped",
     "verify",
-    "write_masks",
-    "write_plan",
 ]
 
 

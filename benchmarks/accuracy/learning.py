@@ -32,7 +32,7 @@ from benchmarks.accuracy.cells import (
     weights_in,
 )
 from problems.files import write_bytes_atomically
-from upscale_opt import UpscaleError, importance_masks, prepare, trace, write_masks
+from upscale_opt import UpscaleError, importance_masks, prepare, save_masks, trace
 from upscale_opt.arguments.modes import OUTPUT
 from upscale_opt.comparing.comparison import export_all
 from upscale_opt.comparing.masked_model import MaskedModel
@@ -173,7 +173,7 @@ def _masks(cell: Cell, graph: Graph, data: Dataset) -> dict[str, np.ndarray]:
 def _keep(cell: Cell, masks: Mapping[str, np.ndarray], work: Path) -> None:
     path = cell.masks_in(work)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_masks(dict(masks), path)
+    save_masks(dict(masks), path)
 
 
 def _seeded(recipe: Recipe, cell: Cell) -> Recipe:

@@ -28,7 +28,7 @@ from benchmarks.latency.measuring import COUNTS, FIGURES, Row, measure
 from benchmarks.latency.tables import by_cell, page
 from benchmarks.results import MEASURED, csv_text, measured_here, replaced
 from problems.files import write_text_atomically
-from upscale_opt import Plan, UpscaleError, extract, read_plan, write_plan
+from upscale_opt import Plan, UpscaleError, extract, read_plan, save_plan
 from upscale_opt.latency.copies import require_copies
 from upscale_opt.latency.cost_tables import CostTables
 from upscale_opt.latency.readings import cheapest_readings, fastest_kernels, tables_of
@@ -112,7 +112,7 @@ def _write_plans(subject: Subject, directory: Path, time_limit: float) -> None:
     costs = MeasuredCosts(CostTables(conditions_of((subject.x,))), AnalyticCosts.for_device("cuda"))
     directory.mkdir(parents=True, exist_ok=True)
     for name, own in plans_of(subject, costs, time_limit=time_limit).items():
-        write_plan(own, subject.cell.plan_path(directory, name))
+        save_plan(own, subject.cell.plan_path(directory, name))
 
 
 def _read_plans(subject: Subject, directory: Path, tables: CostTables) -> dict[str, Plan]:

@@ -96,9 +96,9 @@ def solve(
     remark(proofs.without_proofs(run.prepared.problems) if search.proof else ())
     best = run.answer(exports, verify=verify)
     if save_plan is not None:
-        from upscale_opt.planning.plan_files import write_plan
+        from upscale_opt.planning.plan_files import save_plan as save_to
 
-        write_plan(exports[best].plan, save_plan)
+        save_to(exports[best].plan, save_plan)
         say(f"plan of {best}: {save_plan}")
     if export is not None:
         exports[best].save(export, forms)

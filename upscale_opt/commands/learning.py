@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from upscale_opt.commands import options, spreading
 from upscale_opt.commands.sessions import load_model_and_input, reference_of, refuse_beside, remark, say
 from upscale_opt.errors import UpscaleError
-from upscale_opt.planning.mask_files import read_masks, write_masks
+from upscale_opt.planning.mask_files import read_masks, save_masks
 
 if TYPE_CHECKING:
     from upscale_opt.learning.datasets import Dataset
@@ -155,7 +155,7 @@ def train(
     asked |= {"method": pruned.method, "target": str(pruned.target()) if drops else None}
     _write_log(out, asked, found.epochs, found.test, [asdict(own) for own in found.log], found.masks)
     if found.masks:
-        write_masks(found.masks, out / MASKS)
+        save_masks(found.masks, out / MASKS)
     say(str(found) if found.masks else f"test {found.test}")
     say(f"written to {out}")
 

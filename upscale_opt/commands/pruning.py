@@ -13,7 +13,7 @@ from upscale_opt.commands import options, spreading
 from upscale_opt.commands.mask_choices import MaskChoice
 from upscale_opt.commands.sessions import Run, Search, Setting, load_model_and_input, reference_of, remark, say
 from upscale_opt.errors import MaskError, UpscaleError
-from upscale_opt.planning.mask_files import write_masks
+from upscale_opt.planning.mask_files import save_masks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,7 +122,7 @@ def prune(
     masked = masked_copy(network, {} if is_output else masks, axes)
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in masked.state_dict().items()}
     write_bytes_atomically(save(state), out / WEIGHTS_FILE)
-    write_masks(masks, out / (OUTPUT_MASKS if is_output else MASKS))
+    save_masks(masks, out / (OUTPUT_MASKS if is_output else MASKS))
     kept, total = (sum(int(own.sum()) for own in masks.values()), sum(map(len, masks.values())))
     say(f"{ranking}: {kept} of {total} {'output' if is_output else 'input'} channels kept in {len(masks)} layers")
     say(f"masks and weights: {out}")

@@ -32,7 +32,7 @@ def read_masks(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if path.suffix.lower() in PICKLES:
-        raise MaskError(f"{path} may be a pickle, which is not read; save masks with upscale_opt.write_masks")
+        raise MaskError(f"{path} may be a pickle, which is not read; save masks with upscale_opt.save_masks")
     try:
         content = read_bytes(path)
     except ProblemError as error:
@@ -41,7 +41,7 @@ def read_masks(path: str | Path) -> dict[str, Any]:
 
 
 @entrance(masks=arrays_by_name)
-def write_masks(masks: Mapping[str, np.ndarray], path: str | Path) -> None:
+def save_masks(masks: Mapping[str, np.ndarray], path: str | Path) -> None:
     """Write masks to a file. The format is safetensors if the name ends in ``.safetensors``, else JSON.
 
     A safetensors file has Boolean tensors. JSON has lists of Booleans.

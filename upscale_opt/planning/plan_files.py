@@ -23,7 +23,7 @@ from upscale_opt.tracing.fingerprints import fingerprints_from_dict, fingerprint
 
 
 @entrance()
-def write_plan(plan: Plan, path: str | Path) -> None:
+def save_plan(plan: Plan, path: str | Path) -> None:
     """Write a plan to a file. The write is atomic.
 
     Raises

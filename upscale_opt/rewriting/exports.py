@@ -22,7 +22,7 @@ from upscale_opt.arguments.checks import names
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import PlanError
 from upscale_opt.models.memory_formats import memory_format_of
-from upscale_opt.planning.plan_files import write_plan
+from upscale_opt.planning.plan_files import save_plan
 from upscale_opt.planning.plans import Plan
 from upscale_opt.saving.forms import FORMS, require_forms
 from upscale_opt.saving.written_forms import to_bytes
@@ -282,7 +282,7 @@ class Exported:
                 write_bytes_atomically(content, directory / name)
         except ProblemError as error:
             raise PlanError(str(error)) from error
-        write_plan(self.plan, directory / PLAN_FILE)
+        save_plan(self.plan, directory / PLAN_FILE)
 
 
 def gradients_of(exports: Mapping[str, Exported]) -> dict[str, float | str]:

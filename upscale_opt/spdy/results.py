@@ -14,7 +14,7 @@ from problems import AllocationProblem, TimingTable, write_sparsity_profile, wri
 from problems.files import write_bytes_atomically
 from solvers import Allocation
 from upscale_opt.errors import MaskError
-from upscale_opt.planning.mask_files import write_masks
+from upscale_opt.planning.mask_files import save_masks
 from upscale_opt.rewriting.exports import WEIGHTS_FILE, Exported
 from upscale_opt.spdy.global_adaprune import Tuned
 from upscale_opt.spdy.outer_rounds import Round
@@ -160,6 +160,6 @@ class SpeedupAllocation:
         except OSError as error:
             raise MaskError(f"cannot write to {directory}: {error.strerror}; choose another directory") from error
         write_bytes_atomically(content, folder / WEIGHTS_FILE)
-        write_masks(self.masks, folder / MASKS_FILE)
+        save_masks(self.masks, folder / MASKS_FILE)
         write_sparsity_profile(self.profile, folder / PROFILE_FILE)
         write_timing_table(self.table, folder / TIMES_FILE)

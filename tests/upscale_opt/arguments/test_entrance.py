@@ -73,8 +73,8 @@ class Things:
         images = [(torch.zeros(3, 4, 4), 0), (torch.ones(3, 4, 4), 1)]
         self.data = Dataset("four", images, images, 4, (3, 4, 4))
         self.folder = folder
-        upscale_opt.write_plan(self.plan, folder / "plan.json")
-        upscale_opt.write_masks(self.masks, folder / "masks.json")
+        upscale_opt.save_plan(self.plan, folder / "plan.json")
+        upscale_opt.save_masks(self.masks, folder / "masks.json")
 
 
 def valid_calls(own):
@@ -116,13 +116,13 @@ def valid_calls(own):
         "read_plan": {"path": own.folder / "plan.json"},
         "register_importance": {"importance": upscale_opt.IMPORTANCES["l2"]},
         "save_as": {"exported": own.exported, "path": own.folder / "a.ts", "form": "torchscript"},
-        "write_masks": {"masks": own.masks, "path": own.folder / "b.json"},
+        "save_masks": {"masks": own.masks, "path": own.folder / "b.json"},
         "save_picture": {
             "problem": own.problem,
             "orders": {"original": Order.identity(own.problem)},
             "path": own.folder / "a.png",
         },
-        "write_plan": {"plan": own.plan, "path": own.folder / "b.plan.json"},
+        "save_plan": {"plan": own.plan, "path": own.folder / "b.plan.json"},
         "trace": traced,
         "unwrapped": {"model": own.model},
         "verify": {**traced, "exported": own.exported},

@@ -22,8 +22,8 @@ from upscale_opt import (
     load,
     plan,
     read_plan,
+    save_plan,
     trace,
-    write_plan,
 )
 from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.saving.written_forms import to_bytes
@@ -231,7 +231,7 @@ def test_values_that_python_asks_for_are_named_and_load_checks_them(name, tmp_pa
     graph, _, chosen, exported = made(model, x)
     assert moved(graph) and graph.used == ("k",) and "holds for the values of k" in str(graph)
     assert "k" in exported.module.state_dict() and exported.verification.passed
-    write_plan(chosen, tmp_path / "plan.json")
+    save_plan(chosen, tmp_path / "plan.json")
     assert read_plan(tmp_path / "plan.json") == chosen and "k" in chosen.fixed
     same = Net(operation, k=lambda: model.k.clone()).eval()
     for state in (model.state_dict(), exported.module.state_dict()):

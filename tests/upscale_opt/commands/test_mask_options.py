@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from upscale_opt import ModelReference, constrained_masks, l2_masks, load_model, read_plan, trace, write_masks
+from upscale_opt import ModelReference, constrained_masks, l2_masks, load_model, read_plan, save_masks, trace
 
 NETS = Path(networks.__file__)
 MODEL = ("--model", f"{NETS}:Residual", "--input-shape", "1,3,8,8", "--solver", "greedy")
@@ -93,7 +93,7 @@ def test_rounding_of_shared_sets_reaches_the_export(run, tmp_path, graph):
 
 
 def test_masks_of_a_safetensors_file_are_used(run, tmp_path, graph):
-    write_masks(l2_masks(graph, "0.75"), tmp_path / "masks.safetensors")
+    save_masks(l2_masks(graph, "0.75"), tmp_path / "masks.safetensors")
     code, out, err = run("solve", *MODEL, "--masks", tmp_path / "masks.safetensors", "--json", tmp_path / "out.json")
     assert code == 0, err
     assert "masks: 55 of 139 input channels kept, 55 asked for" in out

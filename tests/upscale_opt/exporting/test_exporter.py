@@ -17,8 +17,8 @@ from upscale_opt import (
     load,
     masked_copy,
     read_plan,
+    save_plan,
     trace,
-    write_plan,
 )
 from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.models.memory_formats import is_channels_last
@@ -253,7 +253,7 @@ def test_a_constant_output_proves_nothing(planned):
 def test_plans_round_trip_through_a_file(planned, tmp_path):
     model, inputs = networks.make(networks.Sliced)
     _, _, _, plan = planned(model, inputs)
-    write_plan(plan, tmp_path / "plan.json")
+    save_plan(plan, tmp_path / "plan.json")
     assert read_plan(tmp_path / "plan.json") == plan
 
 

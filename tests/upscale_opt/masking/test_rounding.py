@@ -16,9 +16,9 @@ from upscale_opt import (
     l2_masks,
     normalise_masks,
     read_masks,
+    save_masks,
+    save_plan,
     trace,
-    write_masks,
-    write_plan,
 )
 from upscale_opt.arguments.amounts import round_up
 from upscale_opt.planning.plans import baseline_plan
@@ -120,7 +120,7 @@ def test_a_pattern_that_matches_nothing_is_refused(graph, pattern, hint):
 @pytest.mark.parametrize("name", ["masks.json", "masks.safetensors"])
 def test_masks_come_back_from_files(graph, tmp_path, name):
     masks = l2_masks(graph, 0.5)
-    write_masks(masks, tmp_path / name)
+    save_masks(masks, tmp_path / name)
     found = normalise_masks(graph, read_masks(tmp_path / name))
     assert set(found) == set(masks) and all(np.array_equal(found[weight], masks[weight]) for weight in masks)
 
@@ -130,7 +130,7 @@ def test_kept_channels_module_names_and_plans_are_read(graph, tmp_path):
     found = normalise_masks(graph, read_masks(tmp_path / "kept.json"))
     assert np.flatnonzero(found["down.weight"]).tolist() == [1, 2]
     masks = effective_masks(graph, found).masks
-    write_plan(baseline_plan(extract(graph, masks), masks), tmp_path / "plan.json")
+    save_plan(baseline_plan(extract(graph, masks), masks), tmp_path / "plan.json")
     assert np.array_equal(read_masks(tmp_path / "plan.json")["down.weight"], masks["down.weight"])
 
 

@@ -18,8 +18,8 @@ from upscale_opt import (
     plan,
     prune,
     read_plan,
+    save_plan,
     trace,
-    write_plan,
 )
 from upscale_opt.planning.extraction import problems_of
 from upscale_opt.planning.padding import group_norms, paddable, padded, rounded_up, stored_widths, summary
@@ -70,7 +70,7 @@ def test_padded_exports_compute_what_the_masked_network_computes(network, object
     assert made.padding
     exported = made.export(made.solve(objective=objective, time_limit=1))
     assert exported.verification.passed and exported.plan.padding.keys() == made.padding.keys()
-    write_plan(exported.plan, tmp_path / "plan.json")
+    save_plan(exported.plan, tmp_path / "plan.json")
     again = read_plan(tmp_path / "plan.json")
     assert again == exported.plan
     loaded = load(again, model, exported.module.state_dict(), inputs)

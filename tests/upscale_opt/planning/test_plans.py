@@ -5,7 +5,7 @@ import json
 import networks
 import pytest
 
-from upscale_opt import AnalyticCosts, PlanError, read_plan, write_plan
+from upscale_opt import AnalyticCosts, PlanError, read_plan, save_plan
 from upscale_opt.planning.plan_files import plan_to_dict
 
 DEFECTS = {
@@ -43,7 +43,7 @@ def test_every_defect_is_named(message, planned, tmp_path):
 def test_reads_in_pieces_are_kept_in_the_file_and_counted(planned, tmp_path):
     costs = AnalyticCosts(piece_ns=0, bytes_per_ns=1000, gather_bytes_per_ns=1, flops_per_ns=1)
     plan = planned(*networks.make(networks.Residual), objective="latency", costs=costs)[-1]
-    write_plan(plan, tmp_path / "plan.json")
+    save_plan(plan, tmp_path / "plan.json")
     assert read_plan(tmp_path / "plan.json") == plan
     pieces = plan.count("pieces")
     assert pieces > 0 and f"{pieces} pieces" in str(plan)
@@ -58,7 +58,7 @@ def test_plans_of_version_1_are_still_read(planned, tmp_path):
 def test_plans_that_cannot_be_written_or_read_say_so(planned, tmp_path):
     plan = planned(*networks.make(networks.Residual))[-1]
     with pytest.raises(PlanError, match="choose a writable path"):
-        write_plan(plan, tmp_path / "no" / "plan.json")
+        save_plan(plan, tmp_path / "no" / "plan.json")
     with pytest.raises(PlanError, match="cannot read"):
         read_plan(tmp_path / "absent.json")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from problems.objectives import COPY, OVER_READ, PIECES
-from upscale_opt import PlanError, export, load, read_plan, save_as, write_plan
+from upscale_opt import PlanError, export, load, read_plan, save_as, save_plan
 from upscale_opt.modules.gather_convolution import GatherConv2d
 from upscale_opt.modules.selections import Gather
 from upscale_opt.planning.plan_files import plan_from_dict, plan_to_dict
@@ -75,7 +75,7 @@ def test_plan_files_hold_widths_kernels_and_slices(planned, tmp_path):
     graph, _, problems, plan = planned(model, inputs, objective="span")
     plan = plan.with_readings(["last"], width=stored_of(problems)["last"], kernel=MATMUL)
     exported = export(model, inputs, plan, graph=graph)
-    write_plan(exported.plan, tmp_path / "plan.json")
+    save_plan(exported.plan, tmp_path / "plan.json")
     again = read_plan(tmp_path / "plan.json")
     assert again == exported.plan and again.readings["last"].kernel == MATMUL
     assert export(model, inputs, again, graph=graph).verification.passed
@@ -186,7 +186,7 @@ def test_fused_exports_are_saved_loaded_copied_and_exported_again(relu, planned,
     assert torch.equal(copy.deepcopy(exported.module)(*inputs), expected)
     second = export(exported.module, inputs, masks={}, baseline=True)
     assert second.verification.passed and torch.allclose(second.module(*inputs), expected, atol=1e-6)
-    write_plan(exported.plan, tmp_path / "plan.json")
+    save_plan(exported.plan, tmp_path / "plan.json")
     assert read_plan(tmp_path / "plan.json") == exported.plan
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from problems import Order
 from solvers import solve
-from upscale_opt import export, extract, load, plan, read_plan, trace, write_plan
+from upscale_opt import export, extract, load, plan, read_plan, save_plan, trace
 from upscale_opt.errors import PlanError
 from upscale_opt.planning.plan_files import plan_from_dict, plan_to_dict
 from upscale_opt.planning.plans import plan_of_orders
@@ -122,7 +122,7 @@ def test_plans_with_places_survive_files_and_load_both_state_dicts(planned, tmp_
     orders = {name: Order.random(problem, np.random.default_rng(3)) for name, problem in problems.items()}
     chosen = plan_of_orders(problems, masks, orders)
     assert chosen.places
-    write_plan(chosen, tmp_path / "plan.json")
+    save_plan(chosen, tmp_path / "plan.json")
     again = read_plan(tmp_path / "plan.json")
     assert again == chosen and again.places == chosen.places
     exported = export(model, inputs, again)
