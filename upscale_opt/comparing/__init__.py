@@ -4,6 +4,6 @@
   with it.
 - `comparison` does the whole comparison of solvers in one call.
 - `order_checks` compares predictions with measurements.
-- `floors` makes the network that no order can beat.
+- `floors` makes the network that no order can beat. `fastest` says which export is the answer.
 - `reports`, `pictures` and `scatter` show the results.
 """
