@@ -101,7 +101,9 @@ def called_whole(forward: Callable[..., Any]) -> Callable[..., Any]:
     def call(model: nn.Module, *inputs: Any) -> Any:
         own = vars(model).get("forward")
         if own is not None and not _takes(own, inputs):
-            raise ModelError("the model's forward was replaced by one of other parameters; define it in its class")
+            raise ModelError(
+                "the model's forward was replaced by a forward with other parameters; define it in its class"
+            )
         if hooks_of(model) is None:
             return forward(model, *inputs) if own is None else own(*inputs)
         if own is not None:

@@ -44,7 +44,7 @@ class MaskChoice:
             raise MaskError(f"there is no mode {self.mode!r}; choose from {', '.join(MODES)}")
         if self.is_given and (self.mode != INPUT or self.ignore):
             option = "--mode" if self.mode != INPUT else "--ignore"
-            raise MaskError(f"{self._given} says which channels stay; leave out {option}, which goes with --amount")
+            raise MaskError(f"{self._given} already selects the channels; leave out {option}, which goes with --amount")
 
     def check_typed(self) -> None:
         """Raise `UpscaleError` if the user typed an amount although mask files decide what is kept."""

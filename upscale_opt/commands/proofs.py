@@ -42,8 +42,8 @@ def without_proofs(problems: Mapping[str, Problem]) -> tuple[str, ...]:
         return ()
     named = f"{', '.join(arranged[:3])}{' and others' if len(arranged) > 3 else ''}"
     return (
-        f"no proofs of {named}: groups may change places there, which proofs cannot say yet; the bounds hold all the "
-        "same",
+        f"no proofs of {named}: groups may change places there, which proofs cannot say yet; the bounds are still "
+        "valid",
     )
 
 

@@ -151,10 +151,10 @@ class Run:
                 continue  # a skipped layer
             say(f"pinned: {pin.num_channels} channels at {pin.node} ({pin.reason})")
         for name in self.prepared.graph.used:
-            say(f"fixed: the value of {name} has become part of the code")
+            say(f"fixed: the value of {name} is part of the traced code, which depends on it")
         unused = dict.fromkeys(part for exported in exports.values() for part in exported.unused)
         if unused:
-            say(f"left out, with any loss of its own: {', '.join(unused)} (not used in eval mode)")
+            say(f"not exported, nor is its loss: {', '.join(unused)} (not used in eval mode)")
         for note in dict.fromkeys(note for exported in exports.values() for note in exported.training_notes):
             say(note)
         self.write(exports, **extra)

@@ -320,7 +320,9 @@ def _others(beside: Mapping[str, nn.Module] | None, taken: Collection[str]) -> d
     others = dict(beside or {})
     double = [name for name in others if name in taken]
     if double:
-        raise UpscaleError(f"beside the orders there is a model {double[0]!r}, as one of them is called; rename it")
+        raise UpscaleError(
+            f"beside the orders there is a model {double[0]!r}, which has the name of an order; rename it"
+        )
     return others
 
 

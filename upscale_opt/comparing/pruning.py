@@ -88,7 +88,7 @@ def prune(
     """
     given = masks is not None or output_masks is not None
     if given and amount is not None:
-        raise MaskError("masks say what stays, and so does amount; leave one of them out")
+        raise MaskError("give either masks or an amount, not both")
     if mode not in MODES:
         raise MaskError(f"there is no mode {mode!r}; choose from {', '.join(MODES)}")
     started = time.perf_counter()

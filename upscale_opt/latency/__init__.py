@@ -5,8 +5,8 @@
 - `calibration` times `specimens` of every consumer and writes the times to `cost_tables`. `measured_costs` converts
   them to the cost tables of solvers.
 - `readings` finds the cheapest reading of each access.
-- `stored_widths` finds the widths of blocks that the device is faster with. `width_works` lists the operators that count,
-  and `width_tables` holds their times.
+- `stored_widths` finds the widths of blocks that the device is faster with. `width_works` lists the operators that
+  count, and `width_tables` holds their times.
 - `agreement` and `misranking` compare predictions with measurements. `drift` removes the slow-down of whole rounds.
   `copies` makes copies of models to measure.
 - `backends` prepares models for timing. `environment`, `retained_memory` and `stack_room` are about the conditions of a

@@ -71,14 +71,14 @@ def stolen_note(share: float | None) -> str:
     Examples
     --------
     >>> stolen_note(0.14)
-    "the machine's host took 14 % of the processors' time meanwhile: figures are too long, and noisy"
+    "the machine's host took 14 % of the processors' time meanwhile: latencies are too high, and noisy"
     >>> stolen_note(0.001), stolen_note(None)
     ('', '')
     """
     if share is None or share < NOTICED:
         return ""
     taken = f"the machine's host took {100 * share:.0f} % of the processors' time meanwhile"
-    return f"{taken}: figures are too long, and noisy"
+    return f"{taken}: latencies are too high, and noisy"
 
 
 def _stolen_seconds() -> float | None:

@@ -33,7 +33,7 @@ def a_model(value: Any, name: str) -> nn.Module:
     if isinstance(model, torch.jit.ScriptModule):
         raise ModelError(f"{name} is TorchScript, which cannot be traced again; {_ORIGINAL}")
     if _is_exported_program(model):
-        raise ModelError(f"{name} is a module of torch.export, whose layers are gone; {_ORIGINAL}")
+        raise ModelError(f"{name} is a module of torch.export, which no longer has layers; {_ORIGINAL}")
     for path, module in model.named_modules():
         if _is_quantised(module):
             raise ModelError(
@@ -74,7 +74,9 @@ def runnables(value: Any, name: str) -> Mapping[str, nn.Module]:
 
 def _a_module(value: Any, name: str) -> nn.Module:
     if not isinstance(value, nn.Module) and isinstance(getattr(value, "module", None), nn.Module):
-        raise ModelError(f"{name} is of type {type(value).__name__}; give the network that it holds, its field module")
+        raise ModelError(
+            f"{name} is of type {type(value).__name__}; give the network that it holds, its attribute module"
+        )
     if isinstance(value, str):
         raise refused(
             value,
@@ -166,7 +168,7 @@ def require_run(model: nn.Module, given: Sequence[Any], name: str) -> None:
         model(*given)
     except Exception as error:  # a network may raise anything on inputs that do not fit it
         raise ModelError(
-            f"{name} does not run on the example inputs ({first_line(error)}); give those that it takes, on its device"
+            f"{name} does not run on the example inputs ({first_line(error)}); give inputs that fit it, on its device"
         ) from error
 
 

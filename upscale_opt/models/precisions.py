@@ -56,7 +56,9 @@ def settle(precision: str, device: torch.device) -> torch.dtype:
         return dtype
     if precision in (TF32, BFLOAT16) and torch.cuda.get_device_capability(device) < TENSOR_CORES:
         name = torch.cuda.get_device_name(device)
-        raise ModelError(f"{precision} needs compute capability 8.0, which {name} has not; choose float32 or float16")
+        raise ModelError(
+            f"{precision} needs compute capability 8.0, which {name} does not have; choose float32 or float16"
+        )
     torch.backends.cuda.matmul.allow_tf32 = precision == TF32
     torch.backends.cudnn.allow_tf32 = precision == TF32
     found, wanted = tf32_setting(device, dtype), "on" if precision == TF32 else "off"

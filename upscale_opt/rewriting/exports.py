@@ -199,7 +199,7 @@ class Exported:
         before = sum(p.numel() for p in self.graph.module.parameters())
         after = sum(p.numel() for p in self.module.parameters())
         verified = "not verified" if self.verification is None else str(self.verification)
-        left_out = [f"left out, with any loss of its own: {', '.join(self.unused)}"] if self.unused else []
+        left_out = [f"not exported, nor is its loss: {', '.join(self.unused)}"] if self.unused else []
         told = [f"{after:,} of {before:,} parameters", str(self.plan), verified, *left_out, *self.training_notes]
         return "; ".join(told)
 

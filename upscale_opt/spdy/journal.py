@@ -71,7 +71,7 @@ def _entries(path: Path, fingerprint: str) -> dict[str, Any]:
         written = require_field(document, "fingerprint", str, where)
         reject_unknown_fields(document, ("format", "fingerprint", "entries"), where)
         if require_field(document, "format", str, where) != FORMAT:
-            raise ProblemError("its field 'format' says something else")
+            raise ProblemError("its field 'format' is wrong")
     except ProblemError as error:
         raise MaskError(f"{path} cannot be read as the journal of a run; delete it") from error
     return entries if written == fingerprint else {}

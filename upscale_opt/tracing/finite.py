@@ -45,7 +45,7 @@ def require_finite(graph: Graph) -> None:
             kind = "NaN" if num_nan else "infinite"
             raise ModelError(
                 f"{name} is not finite: {num_nan or num_infinite} of its {values.numel()} entries are {kind}; "
-                "load weights that are numbers"
+                "load weights without NaN or infinite entries"
             )
 
 

@@ -132,7 +132,7 @@ class Graph:
         return (
             f"{len(self.blocks)} blocks, {total} channels ({pinned} pinned), "
             f"{len(self.consumers)} consumers, {len(self.unsupported)} unsupported operators{skipped}"
-            + (f"; holds for the values of {', '.join(self.used)}" if self.used else "")
+            + (f"; is valid only for the values of {', '.join(self.used)}" if self.used else "")
         )
 
     @cached_property

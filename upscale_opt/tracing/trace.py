@@ -71,7 +71,7 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
         except Exception as error:
             raise ModelError(
                 f"torch.fx cannot trace {type(model).__name__} ({first_line(error)}); "
-                "move data-dependent control flow into a module of its own, which is then left as it is"
+                "move data-dependent control flow into a separate module, which the trace keeps whole"
             ) from error
         normalise(found.module)
         renew_changed(found.module, model)

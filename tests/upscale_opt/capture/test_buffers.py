@@ -229,7 +229,7 @@ def test_values_that_python_asks_for_are_named_and_load_checks_them(name, tmp_pa
     torch.manual_seed(0)
     model, x = Net(operation, k=value).eval(), torch.randn(SHAPE)
     graph, _, chosen, exported = made(model, x)
-    assert moved(graph) and graph.used == ("k",) and "holds for the values of k" in str(graph)
+    assert moved(graph) and graph.used == ("k",) and "is valid only for the values of k" in str(graph)
     assert "k" in exported.module.state_dict() and exported.verification.passed
     save_plan(chosen, tmp_path / "plan.json")
     assert read_plan(tmp_path / "plan.json") == chosen and "k" in chosen.fixed

@@ -99,7 +99,7 @@ def test_output_masks_are_exported_solved_and_fine_tuned(run, tmp_path, graph):
     document = json.loads((tmp_path / "b.json").read_text())
     assert document["amount"] is None and {own["weight"] for own in document["outputs"]} == set(wanted)
     code, _, err = run("solve", *MODEL, *again, "--mode", "output")
-    assert code == 2 and "--output-masks says which channels stay; leave out --mode" in err
+    assert code == 2 and "--output-masks already selects the channels; leave out --mode" in err
     pytest.importorskip("sklearn")
     code, _, err = run("train", *DIGITS, "--plan", pruned / "plan.json", "--epochs", "1", "--out", tmp_path / "tuned")
     assert code == 0, err

@@ -68,7 +68,7 @@ def test_a_general_setting_that_stands_against_it_is_told(a_gpu):
 def test_a_device_without_tensor_cores_is_told(a_gpu):
     a_gpu.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 0))
     for name in ("tf32", "bfloat16"):
-        with pytest.raises(ModelError, match=r"needs compute capability 8\.0, which a GPU has not"):
+        with pytest.raises(ModelError, match=r"needs compute capability 8\.0, which a GPU does not have"):
             settle(name, CUDA)
     assert settle("float16", CUDA) is torch.float16
 

@@ -101,7 +101,7 @@ def test_what_cannot_be_unwrapped_says_what_to_give():
             trace(odd, X)
     program = torch.export.export(model, (X,)).module()
     program.training = False
-    with pytest.raises(ModelError, match=r"torch\.export, whose layers are gone; give the original"):
+    with pytest.raises(ModelError, match=r"torch\.export, which no longer has layers; give the original"):
         trace(program, X)
 
 
