@@ -78,7 +78,7 @@ def _measured(cell: Cell, given: argparse.Namespace) -> list[Row]:
     plain = prepare(subject.model, subject.x, subject.masked)
     effort = QUICK if given.quick else None
     how = {"backend": cell.backend, "directory": given.tables, "effort": effort, "progress": True}
-    variants = {UNALIGNED: plain} | {name: plain.align(to, **how) for name, to in ALIGNED.items()}
+    variants = {UNALIGNED: plain} | {name: plain.align(ALIGNED[name], **how) for name in given.aligned}
     models = {UNPRUNED: subject.model}
     for name, masked in variants.items():
         solved = masked.solve("auto", objective="traffic", time_limit=given.time_limit)
@@ -145,8 +145,11 @@ def _summary(cells: Sequence[dict[str, Row]]) -> str:
     """Geometric means, and the cells in which a variant is slower beyond noise."""
     lines = []
     for name in ALIGNED:
-        ratios = [float(own[name]["ratio"]) for own in cells]
-        slower = [own for own in cells if float(own[name]["ratio_low"]) > 1]
+        measured = [own for own in cells if name in own]
+        if not measured:
+            continue
+        ratios = [float(own[name]["ratio"]) for own in measured]
+        slower = [own for own in measured if float(own[name]["ratio_low"]) > 1]
         mean = math.exp(math.fsum(map(math.log, ratios)) / len(ratios))
         lines.append(
             f"- *{name}*: geometric mean {mean:.3f} over {len(ratios)} cells, least {min(ratios):.3f}, most "
@@ -157,15 +160,15 @@ def _summary(cells: Sequence[dict[str, Row]]) -> str:
 
 def _line(own: dict[str, Row]) -> Row:
     first = own[UNALIGNED]
-    ratios = {}
-    for name in ALIGNED:
+    ratios = dict.fromkeys(ALIGNED, "-")
+    for name in [variant for variant in ALIGNED if variant in own]:
         low, middle, high = (float(own[name][column]) for column in ("ratio_low", "ratio", "ratio_high"))
         ratios[name] = f"{middle:.3f} [{low:.3f}, {high:.3f}]"
     return {
         **{name: first[name] for name in ("model", "amount", "batch", "format", "backend")},
         "unaligned ms": first["median_ms"],
         "to unpruned": first["to_unpruned"],
-        "padding": own["auto"]["padding"],
+        "padding": own["auto"]["padding"] if "auto" in own else "-",
         **ratios,
     }
 
@@ -175,6 +178,7 @@ def _parser() -> argparse.ArgumentParser:
         prog=f"python -m benchmarks.{NAME}", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_cell_options(parser, models=MODELS, amounts=AMOUNTS)
+    parser.add_argument("--aligned", nargs="+", choices=ALIGNED, default=tuple(ALIGNED), help="variants [all]")
     parser.add_argument("--rounds", type=int, default=15, help="in which every export is measured once [15]")
     parser.add_argument("--copies", type=int, default=2, help="of every export that are measured [2]")
     parser.add_argument("--time-limit", type=float, default=0.5, help="seconds per segment [0.5]")
