@@ -177,10 +177,7 @@ def measured_in_turn(
         raise ModelError(f"a latency needs at least 2 repeats, not {repeats}")
     seconds: dict[str, list[float]] = {name: [] for name in models}
     with torch.inference_mode(), retained_memory():
-        for name, model in models.items():
-            require_run(model, inputs, name)
-        calls, chosen = _prepared_calls(models, inputs, chosen, may_change=backend is None)
-        timers = {name: _timer(call, device) for name, call in calls.items()}
+        calls, timers, chosen = _prepared_calls(models, inputs, device, chosen, may_change=backend is None)
         rounds = tqdm(range(repeats), desc="profile", unit="round", disable=None if progress else True, leave=False)
         stolen = StolenTime()
         for _ in rounds:
@@ -197,22 +194,27 @@ def measured_in_turn(
 
 
 def _prepared_calls(
-    models: Mapping[str, nn.Module], inputs: tuple[Any, ...], backend: str, *, may_change: bool
-) -> tuple[dict[str, Callable[[], Any]], str]:
-    """Calls of all models on one backend, and which: another one if it may change and a model cannot be captured."""
+    models: Mapping[str, nn.Module], inputs: tuple[Any, ...], device: torch.device, backend: str, *, may_change: bool
+) -> tuple[dict[str, Callable[[], Any]], dict[str, Callable[[], float]], str]:
+    """Calls of all models on one backend, what times them, and the backend.
+
+    It is another backend if it may change and a model cannot be captured.
+    """
     pool, name = shared_pool(backend), ""
     try:
-        calls = {}
+        calls, timers = {}, {}
         for name, model in models.items():
+            require_run(model, inputs, name)
             calls[name] = prepared(model, inputs, backend, pool)
-        return calls, backend
+            timers[name] = _timer(calls[name], device)
+        return calls, timers, backend
     except RuntimeError as error:
         if not may_change or backend != CUDA_GRAPH:
             raise
         reason = str(error).strip().partition("\n")[0]
         message = f"{name} cannot be captured as a CUDA graph ({reason}); all models are measured as TorchScript"
         warnings.warn(message, UpscaleWarning, stacklevel=4)
-    return _prepared_calls(models, inputs, TORCHSCRIPT, may_change=False)
+    return _prepared_calls(models, inputs, device, TORCHSCRIPT, may_change=False)
 
 
 def without_drift(profiles: Mapping[str, Profile]) -> dict[str, np.ndarray]:

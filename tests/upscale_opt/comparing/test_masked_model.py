@@ -109,7 +109,7 @@ def test_what_is_short_is_shown_short(masked):
 
 
 def test_what_does_not_go_together_is_one_sentence(network, masked):
-    with pytest.raises(MaskError, match="leave one of them out"):
+    with pytest.raises(MaskError, match="give either masks or an amount, not both"):
         prune(*network, 0.5, masks={"down": [0]})
     with pytest.raises(MaskError, match="there is no mode 'inputs'; choose from input, "):
         prune(*network, 0.5, mode="inputs")

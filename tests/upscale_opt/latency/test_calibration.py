@@ -16,12 +16,12 @@ from upscale_opt.latency.backends import BACKENDS, prepared
 from upscale_opt.latency.calibration import calibrate, conditions_of, keys_of, spans_between
 from upscale_opt.latency.cost_tables import Case, CostTables, Timing
 from upscale_opt.latency.measured_costs import MeasuredCosts
-from upscale_opt.latency.specimens import Specimen, forms_of, inputs_of, positions_of
+from upscale_opt.latency.specimens import FUSED_PROLOGUES, Specimen, forms_of, inputs_of, positions_of
 from upscale_opt.models.loading import in_memory_format
 from upscale_opt.planning.cost_model import AnalyticCosts
 from upscale_opt.planning.layer_shapes import Layer
 from upscale_opt.planning.plans import baseline_plan
-from upscale_opt.planning.reading import GATHERING, MATMUL, Reading
+from upscale_opt.planning.reading import FUSED, GATHERING, MATMUL, Reading
 
 
 @pytest.mark.parametrize("network", [networks.Residual, networks.Dense, networks.Flattened, networks.Shared])
@@ -144,7 +144,9 @@ FLAT = Layer("Linear", (2, 48), 1, 4, 6, bias=True)
 def test_specimens_read_the_channels_they_say(layer, memory_format):
     """With the weights of channels that are not read left out, all ways to read give the plain consumer's output."""
     cases = forms_of(layer, 5, 12, [5, 8, 12], [2, 4], gathering=True)
-    assert {case.reading.kernel for case in cases} == ({"", MATMUL, GATHERING} if layer.is_pointwise else {""})
+    kernels = {"", MATMUL, GATHERING} if layer.is_pointwise else {""}
+    fuses = layer.is_pointwise and layer.prologue in FUSED_PROLOGUES
+    assert {case.reading.kernel for case in cases} == (kernels | {FUSED} if fuses else kernels)
     assert {case.reading.late for case in cases if case.reading.kernel == MATMUL} == {
         CONVOLUTION: {False},
         POINTWISE: {False, True},
@@ -161,7 +163,8 @@ def test_specimens_read_the_channels_they_say(layer, memory_format):
         entries = (positions[:, None] * layer.channel_size + np.arange(layer.channel_size)).ravel()
         x = torch.cat(inputs, layer.axis)
         select = functools.partial(torch.index_select, dim=layer.axis, index=torch.from_numpy(entries))
-        for step in [*specimen.prologue, select] if case.reading.late else [select, *specimen.prologue]:
+        prologue = [*specimen.prologue, *specimen.fused]
+        for step in [*prologue, select] if case.reading.late else [select, *prologue]:
             x = step(x)
         plain = nn.Linear if layer.kind == "Linear" else nn.Conv2d
         expected = plain.forward(specimen.consumer, x)

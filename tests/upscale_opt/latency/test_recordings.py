@@ -24,6 +24,7 @@ from upscale_opt.planning.layer_shapes import Layer
 from upscale_opt.planning.reading import CONTIGUOUS, Reading
 from upscale_opt.spdy.layer_times import case_times
 
+CUDA = torch.device("cuda")
 EFFORT = Effort(spans=1, rounds=2, sweeps=1, seconds=0.0, copies=2)
 LAYER = Layer("Conv2d", (1, 12, 4, 4), 1, 1, 5, (1, 1), (1, 1), (0, 0), (1, 1), True, prologue=("ReLU",))
 
@@ -159,10 +160,12 @@ def test_all_models_are_scripts_if_one_cannot_be_captured(monkeypatch):
 
     monkeypatch.setattr(profiling, "prepared", preparing)
     monkeypatch.setattr(profiling, "shared_pool", lambda backend: None)
+    monkeypatch.setattr(profiling, "require_run", lambda model, inputs, name: None)
+    monkeypatch.setattr(profiling, "_timer", lambda call, device: call)
     models = {"first": "a", "second": "b"}
     with pytest.warns(UpscaleWarning, match=r"second cannot be captured .*not permitted.*TorchScript"):
-        calls, backend = profiling._prepared_calls(models, (), CUDA_GRAPH, may_change=True)
+        calls, _, backend = profiling._prepared_calls(models, (), CUDA, CUDA_GRAPH, may_change=True)
     assert backend == "torchscript" and [call() for call in calls.values()] == ["torchscript"] * 2
     with pytest.raises(RuntimeError, match="not permitted"):
-        profiling._prepared_calls(models, (), CUDA_GRAPH, may_change=False)
+        profiling._prepared_calls(models, (), CUDA, CUDA_GRAPH, may_change=False)
     assert seen[-2:] == [("a", CUDA_GRAPH), ("b", CUDA_GRAPH)]
