@@ -341,10 +341,11 @@ def _entry(raw: Any) -> tuple[Key, tuple[Timing, ...], Detail | None]:
     if len({len(timing.nanoseconds) for timing in timings}) > 1:
         raise ProblemError(f"{where} has timings with different numbers of figures; every round makes one of each")
     effort = require_field(raw, "effort", (dict, type(None)), where)
-    return Key(layer, kept, stored), timings, None if effort is None else _detail(effort)
+    return Key(layer, kept, stored), timings, None if effort is None else detail_of(effort)
 
 
-def _detail(raw: dict[str, Any]) -> Detail:
+def detail_of(raw: dict[str, Any]) -> Detail:
+    """The effort of a JSON object; raises `ProblemError` if it is wrong."""
     where = "the effort of a cost table"
     reject_unknown_fields(raw, set(Detail._fields), where)
     found = Detail(

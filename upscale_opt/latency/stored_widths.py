@@ -66,6 +66,8 @@ def measure_widths(
 ) -> WidthTables:
     """Measure what is missing of the times of a masked model's operators over stored widths.
 
+    Operators that were timed less carefully (`Effort.detail`) are missing, too.
+
     Tables are written after every operator, so that a measurement that was interrupted goes on.
 
     Parameters
@@ -98,13 +100,14 @@ def measure_widths(
     wanted = {
         work: widths
         for work, widths in _wanted(masked).items()
-        if not set(widths) <= tables.entries.get(work, {}).keys()
+        if not set(widths) <= tables.known(work, effort.detail).keys()
     }
     bar = tqdm(wanted.items(), desc="widths", unit="operator", disable=None if progress else True, leave=False)
     for work, widths in bar:
         every = sorted({*widths, *tables.entries.get(work, {})})
-        figures = _measure(work, every, device, tables, effort)
-        tables.entries[work] = dict(zip(every, figures, strict=True))
+        detail = effort.detail.with_all_care_of(tables.details.get(work))
+        figures = _measure(work, every, device, tables, replace(effort, **detail._asdict()))
+        tables.entries[work], tables.details[work] = dict(zip(every, figures, strict=True)), detail
         tables.write(directory)
     return tables
 

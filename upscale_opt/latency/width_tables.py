@@ -13,7 +13,7 @@ from typing import Any
 from problems import ProblemError
 from problems.files import locked, read_json, reject_unknown_fields, require_field, write_text_atomically
 from upscale_opt.errors import UpscaleError
-from upscale_opt.latency.cost_tables import Conditions
+from upscale_opt.latency.cost_tables import Conditions, Detail, detail_of
 from upscale_opt.planning.layer_shapes import Layer
 
 FORMAT = "upscale_opt.width_tables"
@@ -58,19 +58,28 @@ class WidthTables:
         Where they hold.
     entries
         Operator to width to nanoseconds per call, one figure a round; all widths of an operator were timed in turn.
+    details
+        Operator to how carefully it was timed.
     """
 
     conditions: Conditions
     entries: dict[WidthWork, dict[int, tuple[int, ...]]] = field(default_factory=dict)
+    details: dict[WidthWork, Detail] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{len(self.entries)} operators measured over widths on {self.conditions}"
 
+    def known(self, work: WidthWork, detail: Detail) -> dict[int, tuple[int, ...]]:
+        """The timings of an operator, if they were made at least that carefully; none otherwise."""
+        own = self.details.get(work)
+        careful = own is not None and all(had >= wanted for had, wanted in zip(own, detail, strict=True))
+        return self.entries.get(work, {}) if careful else {}
+
     def write(self, directory: str | Path) -> Path:
         """Write the file of these conditions into a directory, atomically; returns its path.
 
-        What another process has written there meanwhile is taken in; of an operator in both, the measurement with more
-        widths stays, or this one.
+        What another process has written there meanwhile is taken in. Of an operator in both, the more careful
+        measurement stays, then the one with more widths, then this one.
 
         Raises
         ------
@@ -81,13 +90,18 @@ class WidthTables:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with locked(path):
-                for work, own in WidthTables.load(directory, self.conditions).entries.items():
-                    if len(self.entries.get(work, {})) < len(own):
-                        self.entries[work] = own
+                others = WidthTables.load(directory, self.conditions)
+                for work, own in others.entries.items():
+                    if self._fullness(work) < others._fullness(work):
+                        self.entries[work], self.details[work] = own, others.details[work]
                 write_text_atomically(self._text(), path)
         except (OSError, ProblemError) as error:
             raise UpscaleError(f"cannot write width tables to {path}: {error}; choose another --tables DIR") from error
         return path
+
+    def _fullness(self, work: WidthWork) -> tuple[Detail, int]:
+        """Effort and number of widths of a measurement; nothing of one that is not there."""
+        return self.details.get(work, Detail(0, 0.0, 0)), len(self.entries.get(work, {}))
 
     def _text(self) -> str:
         head = json.dumps({"format": FORMAT, "version": VERSION, "conditions": self.conditions.to_dict()})[:-1]
@@ -98,6 +112,7 @@ class WidthTables:
                     "layer": work.layer.to_dict(),
                     "channels": work.channels,
                     "others": work.others,
+                    "effort": self.details.get(work, Detail(0, 0.0, 0))._asdict(),
                     "timings": {str(width): list(figures) for width, figures in sorted(own.items())},
                 }
             )
@@ -123,7 +138,9 @@ class WidthTables:
             if require_field(document, "conditions", dict, "the width tables") != conditions.to_dict():
                 raise ProblemError("the width tables are of other conditions than the file's name says")
             rows = require_field(document, "operators", list, "the width tables")
-            return cls(conditions, dict(map(_entry, rows)))
+            found = list(map(_entry, rows))
+            entries = {work: timings for work, timings, _ in found}
+            return cls(conditions, entries, {work: detail for work, _, detail in found})
         except ProblemError as error:
             raise UpscaleError(f"{path}: {error}; delete the file and calibrate again") from error
 
@@ -132,11 +149,11 @@ def _path(directory: str | Path, conditions: Conditions) -> Path:
     return Path(directory) / f"widths-{conditions.file_name}"
 
 
-def _entry(raw: Any) -> tuple[WidthWork, dict[int, tuple[int, ...]]]:
+def _entry(raw: Any) -> tuple[WidthWork, dict[int, tuple[int, ...]], Detail]:
     where = "an operator of the width tables"
     if not isinstance(raw, dict):
         raise ProblemError(f"{where} must be an object")
-    reject_unknown_fields(raw, ("role", "layer", "channels", "others", "timings"), where)
+    reject_unknown_fields(raw, ("role", "layer", "channels", "others", "effort", "timings"), where)
     role = require_field(raw, "role", str, where)
     if role not in (PRODUCE, READ, WORK):
         raise ProblemError(f"{where}: field 'role' is {role!r}; roles are {PRODUCE}, {READ} and {WORK}")
@@ -153,4 +170,4 @@ def _entry(raw: Any) -> tuple[WidthWork, dict[int, tuple[int, ...]]]:
         found[int(width)] = tuple(figures)
     if not found or len({len(own) for own in found.values()}) > 1:
         raise ProblemError(f"{where}: field 'timings' must have equally many figures for every width, at least one")
-    return WidthWork(role, layer, channels, others), found
+    return WidthWork(role, layer, channels, others), found, detail_of(require_field(raw, "effort", dict, where))

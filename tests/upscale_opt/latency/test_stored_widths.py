@@ -1,6 +1,7 @@
 """Stored widths by measurement: which operators a width touches, what is timed, and what is chosen."""
 
 import json
+from dataclasses import replace
 
 import networks
 import numpy as np
@@ -69,7 +70,7 @@ def test_widths_are_measured_once_and_kept(tmp_path, monkeypatch):
     again = measure_widths(masks, inputs, directory=tmp_path, effort=QUICK)
     assert again.entries == tables.entries
     assert set(known_faster_widths(masks, inputs, directory=tmp_path)) <= {"first"}
-    made = prune(model, inputs, masks=masks).align(directory=tmp_path)
+    made = prune(model, inputs, masks=masks).align(directory=tmp_path, effort=QUICK)
     assert set(made.padding) <= {"first"}
 
 
@@ -95,6 +96,14 @@ def test_operators_that_occur_more_often_count_more_often():
         for width in (21, 24)
     }
     assert bool(faster_widths(masks, tables)) == (times[24] <= 0.98 * times[21])
+
+
+def test_operators_timed_with_less_care_are_timed_again(tmp_path):
+    _, inputs, masks = stream()
+    less = measure_widths(masks, inputs, directory=tmp_path, effort=QUICK)
+    more = measure_widths(masks, inputs, directory=tmp_path, effort=replace(QUICK, copies=2))
+    assert set(more.details.values()) == {replace(QUICK, copies=2).detail} and more.entries != less.entries
+    assert measure_widths(masks, inputs, directory=tmp_path, effort=QUICK).entries == more.entries
 
 
 @pytest.mark.parametrize("network", [networks.Residual, networks.Dense, networks.Inverted, networks.Flattened])
@@ -154,6 +163,7 @@ def test_padding_by_widths_is_exact(tmp_path):
         for work in works_by_block(masks)[name]:
             own = tables.entries.setdefault(work, {})
             own |= {width: (10_000 // width,) * 2 for width in widths_to_try(stored, size)}
+    tables.details.update(dict.fromkeys(tables.entries, QUICK.detail))
     tables.write(tmp_path)
     made = prune(model, inputs, masks=masks, graph=graph).align(directory=tmp_path, effort=QUICK)
     assert made.padding and made.export(made.solve("greedy")).verification.passed
