@@ -17,7 +17,8 @@ import numpy as np
 from solvers.common.block_rows import BlockRows
 from solvers.common.errors import SolverError
 
-_LARGEST_EXACT = 2**52  # value: up to which sums are exact in float64, with a bit to spare
+_LARGEST_FLOAT = 2**52  # value: up to which sums are exact in float64, with a bit to spare
+_LARGEST_WHOLE = 2**62  # value: the same for int64, which has no fast products
 _CACHED_CLASSES = 16  # classes: up to which the order of the sets is remembered: a bound on memory; by hand
 
 
@@ -61,27 +62,30 @@ def cheapest_sequence(rows: BlockRows, *, deadline: float = np.inf) -> LinearOrd
     """
     weight, bits, slope, left, right = rows.weight, rows.bits, rows.slope, rows.left, rows.right
     num = len(weight)
-    if int(weight.sum()) * max(1, int(slope.sum())) > _LARGEST_EXACT:
-        raise SolverError("placed-sets: costs above 2**52 are not exact; scale channel_size, alpha or gamma down")
+    most = int(weight.sum()) * max(1, int(slope.sum()))
+    if most > _LARGEST_WHOLE:
+        raise SolverError("placed-sets: costs above 2**62 are not exact; scale channel_size, alpha or gamma down")
+    number: type = np.float64 if most <= _LARGEST_FLOAT else np.int64
+    never = np.inf if number is np.float64 else np.iinfo(np.int64).max
     layers, rank = _layers(num) if num <= _CACHED_CLASSES else _layers.__wrapped__(num)
     met = np.zeros((1, bits.shape[1]), dtype=bool)
     for own in bits:
         met = np.concatenate([met, met | own])
-    open_somewhere = ((met | left) & (met[::-1] | right)) @ slope.astype(np.float64)
+    open_somewhere = ((met | left) & (met[::-1] | right)) @ slope.astype(number)
     not_open = ~(met | left)
-    opened_by = (bits * slope).T.astype(np.float64)
+    opened_by = (bits * slope).T.astype(number)
     power = np.int64(1) << np.arange(num, dtype=np.int64)
 
-    best = np.zeros(1 << num)
+    best = np.zeros(1 << num, dtype=number)
     last = np.zeros(1 << num, dtype=np.int8)
     for now, after in pairwise(layers):
         if time.perf_counter() >= deadline:
             return None
-        open_here = open_somewhere[now, np.newaxis] + not_open[now].astype(np.float64) @ opened_by
+        open_here = open_somewhere[now, np.newaxis] + not_open[now].astype(number) @ opened_by
         placed = best[now, np.newaxis] + weight * open_here
         has = after[:, np.newaxis] & power != 0
         before = np.where(has, rank[after[:, np.newaxis] & ~power], 0)
-        cost = np.where(has, placed[before, np.arange(num)], np.inf)
+        cost = np.where(has, placed[before, np.arange(num)], never)
         choice = cost.argmin(axis=1)
         best[after] = cost[np.arange(len(after)), choice]
         last[after] = choice
@@ -90,7 +94,7 @@ def cheapest_sequence(rows: BlockRows, *, deadline: float = np.inf) -> LinearOrd
     for k in reversed(range(num)):
         sequence[k] = last[placed_set]
         placed_set ^= 1 << int(sequence[k])
-    return LinearOrder(round(float(best[-1])), sequence)
+    return LinearOrder(round(best[-1].item()), sequence)
 
 
 @lru_cache(maxsize=_CACHED_CLASSES + 1)

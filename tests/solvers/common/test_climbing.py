@@ -151,3 +151,12 @@ def test_acceptance_takes_what_is_better_and_returns_to_the_best() -> None:
     assert not acceptance.returns()
     acceptance.accepts(200)
     assert acceptance.returns()
+
+
+def test_the_cheapest_sequence_is_exact_at_prices_beyond_float64() -> None:
+    """Seed 2602 of the agreement sweep: bounds on sums passed 2**52, and `auto` failed."""
+    for seed in range(20):
+        rows = random_rows(seed)
+        high = 2**53 + 1
+        dear = BlockRows(rows.weight, rows.bits, rows.slope * high, rows.left, rows.right)
+        assert least_cost(dear) == high * least_cost(rows)
