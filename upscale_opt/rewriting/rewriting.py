@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import fx, nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd
 
 from problems.objectives import COPY, PIECES
 from upscale_opt.channels.findings import ChannelSlice
@@ -21,6 +19,7 @@ from upscale_opt.planning.plans import Plan
 from upscale_opt.rewriting.exports import Exported, ParameterSlice
 from upscale_opt.rewriting.fx_editing import Editor
 from upscale_opt.rewriting.read_rewriting import ReadRewriter
+from upscale_opt.rewriting.resizing import resize
 from upscale_opt.rewriting.stored_layouts import stored_positions
 from upscale_opt.tracing.graphs import Graph, Pick, Read, Selection, TensorLayout
 from upscale_opt.tracing.writes import Write
@@ -244,19 +243,5 @@ class _Rewriter:
 
     def _resize(self) -> None:
         """Update the sizes that modules store as attributes."""
-        for path, layout in self.graph.features.items():
-            module: Any = self.module.get_submodule(path)
-            module.num_features = self.readings.widths.get(path, len(self._entries(layout)))
-        for module in self.module.modules():
-            if isinstance(module, _ConvNd):
-                first, second = module.weight.shape[:2]
-                if module.groups == module.in_channels == module.out_channels:
-                    module.groups = first
-                others = second * module.groups
-                module.in_channels, module.out_channels = (first, others) if module.transposed else (others, first)
-            elif isinstance(module, nn.Linear):
-                module.out_features, module.in_features = module.weight.shape
-            elif isinstance(module, nn.PReLU):
-                module.num_parameters = module.weight.numel()
-            elif isinstance(module, _NormBase) and module.affine:
-                module.num_features = len(module.weight)
+        widths = {path: len(self._entries(layout)) for path, layout in self.graph.features.items()}
+        resize(self.module, {**widths, **{p: n for p, n in self.readings.widths.items() if p in widths}})

@@ -88,7 +88,7 @@ def moments_of(
     powers: dict[str, float] = {}
 
     def look(name: str, module: Any, x: torch.Tensor, y: torch.Tensor) -> None:
-        rows = _unfolded(module, x).double()
+        rows = unfolded(module, x).double()
         grams[name] = grams[name].addmm_(rows.T, rows) if name in grams else rows.T @ rows
         powers[name] = powers.get(name, 0.0) + float(y.double().square().sum())
 
@@ -98,7 +98,7 @@ def moments_of(
     return {name: Moments(gram, powers[name]) for name, gram in grams.items()}
 
 
-def _unfolded(module: Any, x: torch.Tensor) -> torch.Tensor:
+def unfolded(module: Any, x: torch.Tensor) -> torch.Tensor:
     """The unfolded inputs: one row per image and position, one column per kernel entry, with channels outermost."""
     if isinstance(module, nn.Linear):
         return x.reshape(-1, x.shape[-1])

@@ -1,0 +1,276 @@
+"""Calibration in two dimensions: times every operator group at the corners of its widths, and where the time bends.
+
+    groups = partition(graph)
+    tables = calibrate_groups(graph, groups, inputs)
+
+All widths of a group that are timed together are timed in turn, with the full width among them. Measurements of several
+batches are put on one scale by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from upscale_opt.latency.backends import EAGER, prepared, shared_pool
+from upscale_opt.latency.calibration import MEMORY_FORMATS, Effort, conditions_of, interleaved, placed
+from upscale_opt.latency.cost_tables import Conditions, default_directory
+from upscale_opt.latency.drift import slowness
+from upscale_opt.latency.retained_memory import retained_memory
+from upscale_opt.tracing.graphs import Graph
+from upscale_opt.widths.group_specimens import GroupSpecimens
+from upscale_opt.widths.group_tables import GroupTable, GroupTables, Point
+from upscale_opt.widths.operator_groups import OperatorGroup, Partition
+
+TOLERANCE = 0.03
+"""Share by which a time may differ from what its neighbours say; beyond, another width is timed between them."""
+MOST_TICKS = 6
+"""Most widths per side of a table."""
+GROUP_EFFORT = Effort(rounds=6, sweeps=1, copies=3)
+"""How carefully groups are timed by default."""
+
+Measure = Callable[[Sequence[Point]], Mapping[Point, float]]
+"""Times points of one group, in nanoseconds on one scale."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A table that is needed.
+
+    Attributes
+    ----------
+    signature
+        Of all groups that share it.
+    group
+        The group of the largest widths among them, which is timed.
+    first, second
+        Totals at which it may be timed, ascending; the last is the full width.
+    """
+
+    signature: str
+    group: OperatorGroup
+    first: tuple[int, ...]
+    second: tuple[int, ...]
+
+
+def calibrate_groups(
+    graph: Graph,
+    parts: Partition,
+    candidates: Mapping[int, Sequence[int]],
+    example_inputs: Sequence[Any],
+    *,
+    backend: str = EAGER,
+    directory: str | Path | None = None,
+    effort: Effort | None = None,
+    progress: bool = False,
+) -> GroupTables:
+    """Measure what is missing of the tables of a network's groups.
+
+    Tables are written after every group, so that a calibration that was interrupted goes on.
+
+    Parameters
+    ----------
+    graph, parts
+        The traced network and its groups.
+    candidates
+        Free block to the widths that may be chosen, ascending; the last is its size.
+    example_inputs
+        The tuple of inputs it was traced with: device, dtype, memory format and batch are theirs.
+    backend
+        One of `upscale_opt.latency.backends.BACKENDS`.
+    directory
+        Where tables are kept. Default: `upscale_opt.latency.cost_tables.default_directory`.
+    effort
+        How carefully to time. Default: `GROUP_EFFORT`.
+    progress
+        Show a progress bar on standard error.
+
+    Raises
+    ------
+    ModelError
+        If the backend does not fit the device.
+    UpscaleError
+        If tables cannot be read or written.
+    """
+    conditions = conditions_of(example_inputs, backend=backend)
+    directory = default_directory() if directory is None else directory
+    tables = GroupTables.load(directory, conditions)
+    effort = effort or GROUP_EFFORT
+    device = next((x.device for x in example_inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
+    specimens = GroupSpecimens(graph, parts.free)
+    missing = [
+        own
+        for own in {own.signature: own for own in requests_of(graph, parts, candidates)}.values()
+        if tables.known(own.signature, (own.first[0], own.first[-1]), (own.second[0], own.second[-1]), effort.seconds)
+        is None
+    ]
+    bar = tqdm(missing, desc="layers", unit="group", disable=None if progress else True, leave=False)
+    for request in bar:
+        with _Timer(specimens, request.group, conditions, device, effort) as timer:
+            tables.entries[request.signature] = adaptive_table(request.first, request.second, timer.measure)
+        tables.seconds[request.signature] = effort.seconds
+        tables.write(directory)
+    return tables
+
+
+def requests_of(graph: Graph, parts: Partition, candidates: Mapping[int, Sequence[int]]) -> list[Request]:
+    """The table that every group needs, in the order of `Partition.groups`.
+
+    Groups of the same signature share a table that covers the widths of all of them, if one of them is the largest on
+    both sides.
+    """
+    specimens = GroupSpecimens(graph, parts.free)
+    names = [specimens.signature(group) for group in parts.groups]
+    sizes = [specimens.sizes(group) for group in parts.groups]
+    alike: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        alike.setdefault(name, []).append(i)
+    for name, own in list(alike.items()):
+        if max(sizes[i] for i in own) != tuple(np.max([sizes[i] for i in own], axis=0).tolist()):
+            del alike[name]
+            for i in own:
+                alike.setdefault(f"{name}; of {sizes[i][0]} and {sizes[i][1]} channels", []).append(i)
+    found: dict[int, Request] = {}
+    for name, own in alike.items():
+        groups = [parts.groups[i] for i in own]
+        first = {total for group in groups for total in totals(graph, group.inputs, candidates)}
+        second = {total for group in groups for total in totals(graph, group.outputs, candidates)}
+        largest = parts.groups[max(own, key=sizes.__getitem__)]
+        found |= dict.fromkeys(own, Request(name, largest, tuple(sorted(first)), tuple(sorted(second))))
+    return [found[i] for i in range(len(parts.groups))]
+
+
+def totals(graph: Graph, side: Sequence[int], candidates: Mapping[int, Sequence[int]]) -> tuple[int, ...]:
+    """The total widths that a side can have, ascending: all sums of one candidate per block. (0,) for no side."""
+    reached = np.zeros(1 + sum(graph.blocks[b].size for b in side), dtype=bool)
+    reached[0] = True
+    for b in side:
+        widths = candidates.get(b, (graph.blocks[b].size,))
+        reached = np.logical_or.reduce(
+            [np.concatenate([np.zeros(w, dtype=bool), reached[: len(reached) - w]]) for w in widths]
+        )
+    return tuple(np.flatnonzero(reached).tolist())
+
+
+def adaptive_table(first: Sequence[int], second: Sequence[int], measure: Measure) -> GroupTable:
+    """Time the corners of a rectangle of widths, then widths in between where the time is not linear.
+
+    Parameters
+    ----------
+    first, second
+        Widths that may be timed, ascending.
+    measure
+        Times points.
+    """
+    axes = (tuple(first), tuple(second))
+    ticks = [sorted({own[0], own[-1]}) for own in axes]
+    known = dict(measure([(i, j) for i in ticks[0] for j in ticks[1]]))
+    waiting = [(axis, own[0], own[-1]) for axis, own in enumerate(ticks) if len(own) > 1]
+    while waiting:
+        probes = [
+            (axis, low, high, middle)
+            for axis, low, high in waiting
+            if len(ticks[axis]) < MOST_TICKS and (middle := _middle(axes[axis], low, high)) is not None
+        ]
+        wanted = {_point(axis, middle, end) for axis, _, _, middle in probes for end in _ends(ticks[1 - axis])}
+        known |= measure([point for point in wanted if point not in known]) if wanted - known.keys() else {}
+        waiting = []
+        for axis, low, high, middle in probes:
+            bends = [
+                abs(known[_point(axis, middle, end)] / _between(known, axis, (low, middle, high), end) - 1)
+                for end in _ends(ticks[1 - axis])
+            ]
+            if max(bends) > TOLERANCE and len(ticks[axis]) < MOST_TICKS:
+                ticks[axis] = sorted({*ticks[axis], middle})
+                waiting += [(axis, low, middle), (axis, middle, high)]
+    every = [(i, j) for i in ticks[0] for j in ticks[1]]
+    missing = [point for point in every if point not in known]
+    known |= measure(missing) if missing else {}
+    times = np.array([known[point] for point in every]).reshape(len(ticks[0]), len(ticks[1]))
+    return GroupTable(tuple(ticks[0]), tuple(ticks[1]), times)
+
+
+def _middle(allowed: Sequence[int], low: int, high: int) -> int | None:
+    """The width nearest to the middle of an interval; None if there is none inside."""
+    inside = [width for width in allowed if low < width < high]
+    return min(inside, key=lambda width: abs(2 * width - low - high)) if inside else None
+
+
+def _ends(ticks: Sequence[int]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys((ticks[0], ticks[-1])))
+
+
+def _point(axis: int, width: int, other: int) -> Point:
+    return (width, other) if axis == 0 else (other, width)
+
+
+def _between(known: Mapping[Point, float], axis: int, widths: tuple[int, int, int], other: int) -> float:
+    """What the ends of an interval say about the time in the middle."""
+    low, middle, high = widths
+    share = (middle - low) / (high - low)
+    return (1 - share) * known[_point(axis, low, other)] + share * known[_point(axis, high, other)]
+
+
+class _Timer:
+    """Times one group at several widths. Prepared specimens are kept until its context ends."""
+
+    def __init__(
+        self,
+        specimens: GroupSpecimens,
+        group: OperatorGroup,
+        conditions: Conditions,
+        device: torch.device,
+        effort: Effort,
+    ) -> None:
+        self.specimens, self.group, self.conditions = specimens, group, conditions
+        self.device, self.effort = device, effort
+        self.full = specimens.sizes(group)
+        self.calls: dict[Point, list[Callable[[], Any]]] = {}
+        self.scale: float | None = None
+        self.pool = shared_pool(conditions.backend)
+        self.contexts = [torch.inference_mode(), retained_memory()]
+
+    def __enter__(self) -> _Timer:
+        for context in self.contexts:
+            context.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.calls.clear()
+        for context in reversed(self.contexts):
+            context.__exit__(*error)
+
+    def measure(self, points: Sequence[Point]) -> dict[Point, float]:
+        """Medians of several points, in nanoseconds at the speed of the first batch."""
+        every = list(dict.fromkeys([self.full, *points]))
+        for point in every:
+            if point not in self.calls:
+                self.calls[point] = self._prepared(point)
+        effort = replace(self.effort, sweeps=1)
+        figures = np.maximum(np.array(interleaved([self.calls[p] for p in every], self.device, effort)), 1)
+        medians = np.median(figures / slowness(figures), axis=1)
+        self.scale = float(medians[0]) if self.scale is None else self.scale
+        scaled = medians / medians[0] * self.scale
+        return {point: float(own) for point, own in zip(every, scaled, strict=True) if point in points}
+
+    def _prepared(self, point: Point) -> list[Callable[[], Any]]:
+        dtype = getattr(torch, self.conditions.dtype)
+        memory_format = MEMORY_FORMATS[self.conditions.memory_format]
+        inputs = self.specimens.inputs_of(
+            self.group, point, dtype=dtype, device=self.device, memory_format=memory_format
+        )
+        return [
+            prepared(
+                placed(self.specimens.make(self.group, point), self.device, dtype, memory_format),
+                inputs,
+                self.conditions.backend,
+                self.pool,
+            )
+            for _ in range(self.effort.copies)
+        ]

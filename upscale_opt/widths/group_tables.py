@@ -1,0 +1,190 @@
+"""Tables T(c_in, c_out): the time of every operator group over both of its widths, with a file format; no torch.
+
+A table has times at a grid of widths. In between, it interpolates linearly along both axes. One file holds what was
+measured under the same conditions, beside the cost tables of reads. Format: docs/formats.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.interpolate import RegularGridInterpolator
+
+from problems import ProblemError
+from problems.files import locked, read_json, reject_unknown_fields, require_field, write_text_atomically
+from upscale_opt.errors import UpscaleError
+from upscale_opt.latency.cost_tables import Conditions
+
+FORMAT = "upscale_opt.group_tables"
+VERSION = 1
+Point = tuple[int, int]
+"""Total widths of both sides; 0 for a side that is not there."""
+
+
+@dataclass(frozen=True, eq=False)
+class GroupTable:
+    """The times of a group.
+
+    Attributes
+    ----------
+    first, second
+        Widths at which it was timed, ascending, of what it takes and of what it makes; ``(0,)`` for a side that is not
+        there.
+    nanoseconds
+        float64, shape (widths of the first side, of the second side): medians in a quiet round.
+    """
+
+    first: tuple[int, ...]
+    second: tuple[int, ...]
+    nanoseconds: np.ndarray
+
+    def at(self, first: Iterable[int], second: Iterable[int]) -> np.ndarray:
+        """Times at all pairs of widths, in nanoseconds; float64 of shape (first widths, second widths).
+
+        Raises
+        ------
+        UpscaleError
+            If a width lies outside what was measured.
+        """
+        wanted = [np.asarray(list(own), dtype=np.float64) for own in (first, second)]
+        for own, ticks in zip(wanted, (self.first, self.second), strict=True):
+            if len(own) and (own.min() < ticks[0] or own.max() > ticks[-1]):
+                raise UpscaleError(
+                    f"times were measured at {ticks[0]} to {ticks[-1]} channels, not at {own.min():.0f} to "
+                    f"{own.max():.0f}; calibrate again"
+                )
+        values, axes = self.nanoseconds, [np.asarray(self.first, float), np.asarray(self.second, float)]
+        for axis in (0, 1):
+            if len(axes[axis]) == 1:  # the interpolator wants two points
+                axes[axis] = np.concatenate([axes[axis], axes[axis] + 1])
+                values = np.repeat(values, 2, axis=axis)
+        grid = np.stack(np.meshgrid(*wanted, indexing="ij"), axis=-1)
+        found: np.ndarray = RegularGridInterpolator(axes, values)(grid)
+        return found
+
+    def covers(self, first: Iterable[int], second: Iterable[int]) -> bool:
+        """Whether all widths lie inside what was measured."""
+        pairs = zip((list(first), list(second)), (self.first, self.second), strict=True)
+        return all(not own or (min(own) >= ticks[0] and max(own) <= ticks[-1]) for own, ticks in pairs)
+
+
+@dataclass(frozen=True, eq=False)
+class GroupTables:
+    """All tables that were measured under the same conditions.
+
+    Attributes
+    ----------
+    conditions
+        Where they hold.
+    entries
+        Signature of a group (`upscale_opt.widths.group_specimens.GroupSpecimens.signature`) to its table.
+    seconds
+        Signature to the least time per measurement: how carefully it was timed.
+    """
+
+    conditions: Conditions
+    entries: dict[str, GroupTable] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{len(self.entries)} operator groups measured on {self.conditions}"
+
+    def known(self, signature: str, first: Iterable[int], second: Iterable[int], seconds: float) -> GroupTable | None:
+        """A table that covers these widths and was made at least as carefully, or None."""
+        table = self.entries.get(signature)
+        if table is None or self.seconds[signature] < seconds or not table.covers(first, second):
+            return None
+        return table
+
+    def write(self, directory: str | Path) -> Path:
+        """Write the file of these conditions into a directory, atomically; returns its path.
+
+        What another process has written there meanwhile is taken in; of a group in both, this table stays.
+
+        Raises
+        ------
+        UpscaleError
+            If it cannot be written, or what is there cannot be read.
+        """
+        path = _path(directory, self.conditions)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with locked(path):
+                others = GroupTables.load(directory, self.conditions)
+                for signature, table in others.entries.items():
+                    if self.entries.setdefault(signature, table) is table:
+                        self.seconds[signature] = others.seconds[signature]
+                write_text_atomically(self._text(), path)
+        except (OSError, ProblemError) as error:
+            raise UpscaleError(f"cannot write group tables to {path}: {error}; choose another --tables DIR") from error
+        return path
+
+    def _text(self) -> str:
+        head = json.dumps({"format": FORMAT, "version": VERSION, "conditions": self.conditions.to_dict()})[:-1]
+        rows = [
+            json.dumps(
+                {
+                    "group": signature,
+                    "seconds": self.seconds[signature],
+                    "first": list(table.first),
+                    "second": list(table.second),
+                    "nanoseconds": table.nanoseconds.round(1).tolist(),
+                }
+            )
+            for signature, table in self.entries.items()
+        ]
+        return f'{head}, "groups": [\n' + ",\n".join(rows) + "\n]}\n"
+
+    @classmethod
+    def load(cls, directory: str | Path, conditions: Conditions) -> GroupTables:
+        """The tables of these conditions in a directory; empty if there are none.
+
+        Raises
+        ------
+        UpscaleError
+            If there is a file but it cannot be read; the message names the field that is wrong.
+        """
+        path = _path(directory, conditions)
+        if not path.exists():
+            return cls(conditions)
+        try:
+            document = read_json(path, file_format=FORMAT, version=VERSION)
+            reject_unknown_fields(document, ("format", "version", "conditions", "groups"), "the group tables")
+            if require_field(document, "conditions", dict, "the group tables") != conditions.to_dict():
+                raise ProblemError("the group tables are of other conditions than the file's name says")
+            found = list(map(_entry, require_field(document, "groups", list, "the group tables")))
+            return cls(conditions, {name: table for name, _, table in found}, {name: care for name, care, _ in found})
+        except ProblemError as error:
+            raise UpscaleError(f"{path}: {error}; delete the file and calibrate again") from error
+
+
+def _path(directory: str | Path, conditions: Conditions) -> Path:
+    return Path(directory) / f"groups-{conditions.file_name}"
+
+
+def _entry(raw: Any) -> tuple[str, float, GroupTable]:
+    where = "a group of the group tables"
+    if not isinstance(raw, dict):
+        raise ProblemError(f"{where} must be an object")
+    reject_unknown_fields(raw, ("group", "seconds", "first", "second", "nanoseconds"), where)
+    name = require_field(raw, "group", str, where)
+    seconds = float(require_field(raw, "seconds", (int, float), where))
+    sides = []
+    for side in ("first", "second"):
+        ticks = require_field(raw, side, list, where)
+        rising = all(type(own) is int and own >= 0 for own in ticks) and all(np.diff(ticks) > 0)
+        if not ticks or not rising:
+            raise ProblemError(f"{where}: field {side!r} must list widths, ascending")
+        sides.append(tuple(ticks))
+    try:
+        times = np.array(require_field(raw, "nanoseconds", list, where), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ProblemError(f"{where}: field 'nanoseconds' must hold numbers") from error
+    if times.shape != (len(sides[0]), len(sides[1])) or not (np.isfinite(times).all() and (times > 0).all()):
+        raise ProblemError(f"{where}: field 'nanoseconds' must have a time above 0 for every pair of widths")
+    return name, seconds, GroupTable(sides[0], sides[1], times)

@@ -1,0 +1,124 @@
+"""Measures exports of chosen widths: as saved files in a fresh process where there is one, else as modules in this one."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from upscale_opt.latency.backends import EAGER, ONNXRUNTIME
+from upscale_opt.latency.file_timing import measured_files
+from upscale_opt.latency.profiling import profile_interleaved, without_drift
+from upscale_opt.models.running import in_modes
+from upscale_opt.saving.forms import FORMS
+from upscale_opt.saving.written_forms import Savable, save_as
+from upscale_opt.widths.results import Size
+
+FORM_OF = {EAGER: "pt2", ONNXRUNTIME: "onnx"}
+"""Backend to the saved form that runs like it on a CPU."""
+
+
+@dataclass(frozen=True)
+class Unpruned:
+    """A network as it was given, ready to be saved."""
+
+    module: Any
+    example_inputs: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measurement in turn.
+
+    Attributes
+    ----------
+    speedup
+        Median over the rounds of the unpruned network's time over the other's.
+    dense_seconds, seconds
+        Medians.
+    """
+
+    speedup: float
+    dense_seconds: float
+    seconds: float
+
+
+class Stopwatch:
+    """Measures networks beside the unpruned one.
+
+    Parameters
+    ----------
+    model
+        The unpruned network in eval mode.
+    example_inputs
+        Its inputs.
+    backend
+        One of `upscale_opt.latency.backends.BACKENDS`.
+    repeats
+        Rounds of a measurement.
+    """
+
+    def __init__(
+        self, model: nn.Module, example_inputs: tuple[Any, ...], *, backend: str = EAGER, repeats: int = 15
+    ) -> None:
+        self.model, self.inputs, self.backend, self.repeats = model, example_inputs, backend, repeats
+        device = next((x.device.type for x in example_inputs if isinstance(x, torch.Tensor)), "cpu")
+        self.form = FORM_OF.get(backend) if device == "cpu" else None
+        self._folder = tempfile.TemporaryDirectory() if self.form is not None else None
+        if self.form is not None:
+            save_as(Unpruned(model, example_inputs), self._dense, self.form, verify=False)
+
+    def __str__(self) -> str:
+        where = f"saved as {self.form}, in a fresh process" if self.form else f"{self.backend}, in this process"
+        return f"{where}, both networks in turn"
+
+    @property
+    def _dense(self) -> Path:
+        assert self._folder is not None and self.form is not None
+        return Path(self._folder.name) / f"dense-{FORMS[self.form].file}"
+
+    def close(self) -> None:
+        """Remove the files."""
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def measure(self, exported: Savable, path: Path | None = None) -> Measured:
+        """Measure an export, or the file that it was saved to."""
+        if self.form is None:
+            return self._in_process(exported.module)
+        assert self._folder is not None
+        if path is None:
+            path = Path(self._folder.name) / FORMS[self.form].file
+            save_as(exported, path, self.form, self.inputs, verify=False)
+        found = measured_files([self._dense, path], self.inputs, repeats=self.repeats)
+        dense, own = found["files"]
+        return Measured(1 / found["median_ratios"][1], dense["median"], own["median"])
+
+    def _in_process(self, module: nn.Module) -> Measured:
+        models = {"dense": self.model, "own": module}
+        profiles = profile_interleaved(models, self.inputs, repeats=self.repeats, backend=self.backend)
+        seconds = without_drift(profiles)
+        ratio = float(np.median(seconds["dense"] / seconds["own"]))
+        return Measured(ratio, profiles["dense"].median, profiles["own"].median)
+
+    def times_of(self, modules: Mapping[str, nn.Module]) -> dict[str, float]:
+        """Median seconds of several networks, measured in turn in this process."""
+        profiles = profile_interleaved(modules, self.inputs, repeats=self.repeats, backend=self.backend)
+        return {name: float(np.median(own)) for name, own in without_drift(profiles).items()}
+
+
+def size_of(module: nn.Module, inputs: Sequence[Any]) -> Size:
+    """Parameters, multiply-accumulates of a pass, and bytes of parameters and buffers."""
+    counter = FlopCounterMode(display=False)
+    with in_modes(module, training=False), torch.no_grad(), counter:
+        module(*inputs)
+    tensors = {id(own): own for own in (*module.parameters(), *module.buffers())}.values()
+    number = sum(own.numel() for own in module.parameters())
+    return Size(number, counter.get_total_flops() // 2, sum(own.numel() * own.element_size() for own in tensors))

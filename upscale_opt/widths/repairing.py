@@ -1,0 +1,219 @@
+"""Repair after channels were dropped: least squares per consumer and new BatchNorm statistics, in one pass.
+
+The dense and the pruned network run side by side over all images, operator by operator. Every consumer is fitted to the
+dense network's output from the inputs that it now gets, so it also makes up for what its predecessors lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from tqdm import tqdm
+
+from upscale_opt.models.attributes import copied, copy_with
+from upscale_opt.models.running import device_of, in_modes
+from upscale_opt.spdy.least_squares import unfolded
+from upscale_opt.tracing.graphs import Graph, Read
+
+RIDGE = 1e-3
+"""Weight of the pull towards the dense weight, relative to the mean of the diagonal of X'X."""
+MOST_ROWS = 2**18
+"""Rows per layer, of all images and positions, that least squares uses; more are thinned out evenly."""
+
+
+def repaired(
+    graph: Graph,
+    masks: Mapping[str, np.ndarray],
+    batches: Sequence[tuple[torch.Tensor, ...]],
+    *,
+    ridge: float = RIDGE,
+    progress: bool = False,
+) -> dict[str, torch.Tensor]:
+    """Weights and BatchNorm statistics that make up for dropped channels, as far as a linear fit can.
+
+    Consumers that are called once, with one group, are fitted: for each, ``||Y - X V||^2 + eps ||V - W||^2`` is least,
+    where Y is the dense network's output, X the pruned network's input and W the dense weight. Then biases and
+    statistics are set to match means. All other layers keep their values.
+
+    Parameters
+    ----------
+    graph
+        The traced network. It is not changed.
+    masks
+        Weight name to the mask of its input channels.
+    batches
+        Tuples of the network's inputs. All of them, and the tensors that are alive between two operators, must fit into
+        memory.
+    ridge
+        eps relative to the mean of the diagonal of X'X.
+    progress
+        Show a progress bar on standard error.
+
+    Returns
+    -------
+    dict
+        The state of the whole network, in its original shapes, under the names of its state_dict.
+
+    Notes
+    -----
+    Layer-wise least squares on the pruned network's own inputs as in He, Zhang, Sun, "Channel Pruning for Accelerating
+    Very Deep Neural Networks", ICCV 2017, section 3; statistics as in `reestimate_batch_norm`.
+    """
+    return _SideBySide(graph, masks, ridge).run(batches, progress=progress)
+
+
+class _SideBySide:
+    def __init__(self, graph: Graph, masks: Mapping[str, np.ndarray], ridge: float) -> None:
+        self.graph, self.ridge = graph, ridge
+        self.dense: fx.GraphModule = graph.module
+        self.pruned: fx.GraphModule = copy_with(graph.module, lambda _, tensor: tensor.detach().clone())
+        self.kept: dict[str, np.ndarray] = {}
+        for weight, read in graph.consumers.items():
+            mask = np.asarray(masks.get(weight, np.ones(0, dtype=bool)))
+            if mask.size and not mask.all():
+                parameter = self.pruned.get_parameter(weight)
+                shape = [-1 if dim == read.input_axis else 1 for dim in range(parameter.ndim)]
+                with torch.no_grad():
+                    parameter.mul_(torch.from_numpy(mask).to(parameter).reshape(shape))
+                self.kept[weight] = mask
+        self.reads = {read.node: read for read in graph.reads}
+        self.differs = False
+
+    def run(self, batches: Sequence[tuple[torch.Tensor, ...]], *, progress: bool) -> dict[str, torch.Tensor]:
+        """Run all nodes on all batches."""
+        device = device_of(self.dense)
+        inputs = [tuple(x.to(device) for x in batch) for batch in batches]
+        nodes = list(self.dense.graph.nodes)
+        last_use = {x: node for node in nodes for x in node.all_input_nodes}
+        sides = [_Side(self.dense, len(inputs)), _Side(self.pruned, len(inputs))]
+        bar = tqdm(nodes, desc="repair", unit="operator", disable=None if progress else True, leave=False)
+        with in_modes(self.dense, training=False), in_modes(self.pruned, training=False), torch.no_grad():
+            for node in bar:
+                targets = sides[0].advance(node, inputs)
+                if node.name in self.reads:
+                    self.differs |= self.reads[node.name].weight in self.kept
+                if not self.differs:
+                    pass  # both networks are still the same
+                elif node.name in self.reads:
+                    self._fit(self.reads[node.name], sides[1].values(node.all_input_nodes[0]), targets)
+                elif node.op == "call_module":
+                    self._renew(node, sides[1])
+                sides[1].advance(node, inputs)
+                for x in [x for x in node.all_input_nodes if last_use[x] is node]:
+                    for side in sides:
+                        side.forget(x)
+        return {name: tensor.detach() for name, tensor in self.pruned.state_dict().items()}
+
+    def _fit(self, read: Read, inputs: list[Any], targets: list[Any]) -> None:
+        """Fit a consumer to what the dense one computes."""
+        path, _, attribute = read.weight.rpartition(".")
+        module: Any = self.pruned.get_submodule(path)
+        called = self.graph.calls[path] == 1 and self.graph.is_private(path)
+        plain = isinstance(module, nn.Linear) or (type(module) is nn.Conv2d and module.padding_mode == "zeros")
+        if not (called and plain and attribute == "weight" and read.groups == 1):
+            return
+        kept = self.kept.get(read.weight, np.ones(module.weight.shape[1], dtype=bool))
+        columns = torch.from_numpy(np.flatnonzero(kept)).to(module.weight.device)
+        dense = self.dense.get_parameter(read.weight).detach()
+        moments = _Moments(module.bias is not None)
+        for x, y in zip(inputs, targets, strict=True):
+            axis = -1 if isinstance(module, nn.Linear) else 1
+            rows = unfolded(module, x.index_select(axis, columns))
+            wanted = y.reshape(-1, y.shape[-1]) if axis == -1 else y.flatten(2).transpose(1, 2).reshape(-1, y.shape[1])
+            every = -(-len(rows) * len(inputs) // MOST_ROWS)
+            moments.add(rows[::every].double(), wanted[::every].double())
+        weight, bias = moments.solve(dense[:, columns].flatten(1).double(), self.ridge)
+        module.weight.zero_()
+        module.weight[:, columns] = weight.reshape(dense[:, columns].shape).to(module.weight)
+        if bias is not None:
+            module.bias.copy_(bias)
+
+    def _renew(self, node: fx.Node, side: _Side) -> None:
+        """New statistics of a BatchNorm, from the inputs that it now gets."""
+        path = str(node.target)
+        module: Any = self.pruned.get_submodule(path)
+        if not isinstance(module, _BatchNorm) or not module.track_running_stats or self.graph.calls[path] != 1:
+            return
+        inputs = [x.double() for x in side.values(node.all_input_nodes[0])]
+        axes = [dim for dim in range(inputs[0].ndim) if dim != 1]
+        number = sum(x.numel() // x.shape[1] for x in inputs)
+        mean = torch.stack([x.sum(axes) for x in inputs]).sum(0) / number
+        shape = [1, -1, *[1] * (inputs[0].ndim - 2)]
+        squares = torch.stack([(x - mean.reshape(shape)).square().sum(axes) for x in inputs]).sum(0)
+        module.running_mean.copy_(mean)
+        module.running_var.copy_(squares / max(1, number - 1))
+
+
+class _Side:
+    """One network that runs operator by operator on several batches."""
+
+    def __init__(self, module: fx.GraphModule, number: int) -> None:
+        self.runs = [fx.Interpreter(module, garbage_collect_values=False) for _ in range(number)]
+        self.places = {node: i for i, node in enumerate(n for n in module.graph.nodes if n.op == "placeholder")}
+        self.own = {node.name: node for node in module.graph.nodes}
+
+    def advance(self, node: fx.Node, inputs: Sequence[tuple[torch.Tensor, ...]]) -> list[Any]:
+        """Run a node on all batches; returns its values."""
+        own = self.own[node.name]
+        for run, given in zip(self.runs, inputs, strict=True):
+            if own.op == "placeholder":
+                place = self.places[own]
+                run.env[own] = given[place] if place < len(given) else (own.args[0] if own.args else None)
+            elif own.op != "output":
+                run.env[own] = run.run_node(own)
+        return self.values(node) if own.op != "output" else []
+
+    def values(self, node: fx.Node) -> list[Any]:
+        """The values of a node on all batches."""
+        return [run.env[self.own[node.name]] for run in self.runs]
+
+    def forget(self, node: fx.Node) -> None:
+        """Free the values of a node."""
+        for run in self.runs:
+            run.env.pop(self.own[node.name], None)
+
+
+class _Moments:
+    """Sums of products of the rows of X and Y."""
+
+    def __init__(self, with_bias: bool) -> None:
+        self.with_bias, self.number = with_bias, 0
+        self.gram: Any = 0.0
+        self.cross: Any = 0.0
+        self.sum_x: Any = 0.0
+        self.sum_y: Any = 0.0
+
+    def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        """Take in rows."""
+        self.number += len(x)
+        self.gram = self.gram + x.T @ x
+        self.cross = self.cross + x.T @ y
+        self.sum_x, self.sum_y = self.sum_x + x.sum(0), self.sum_y + y.sum(0)
+
+    def solve(self, dense: torch.Tensor, ridge: float) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The weight V, shape (outputs, columns), and the bias, if there is one."""
+        gram, cross, mean = self.gram, self.cross, self.sum_x / self.number
+        if self.with_bias:
+            gram = gram - self.number * torch.outer(mean, mean)
+            cross = cross - torch.outer(mean, self.sum_y)
+        epsilon = max(ridge * float(gram.diagonal().mean()), 1e-12)
+        gram = gram.clone()
+        gram.diagonal().add_(epsilon)
+        right = cross + epsilon * dense.T
+        factor, failed = torch.linalg.cholesky_ex(gram)
+        found = torch.cholesky_solve(right, factor) if not int(failed) else torch.linalg.lstsq(gram, right).solution
+        bias = self.sum_y / self.number - found.T @ mean if self.with_bias else None
+        return found.T, bias
+
+
+def repaired_copy(model: nn.Module, state: Mapping[str, torch.Tensor]) -> nn.Module:
+    """A copy of a network with a state of `repaired`. Entries that the network does not have are left out."""
+    own = copied(model)
+    known = own.state_dict()
+    own.load_state_dict({name: tensor for name, tensor in state.items() if name in known}, strict=False)
+    return own

@@ -1,0 +1,203 @@
+"""The result of `upscale_opt.speedup`: the network, and everything that was promised and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from torch import nn
+
+from upscale_opt.learning.fidelity import Fidelity
+from upscale_opt.planning.plans import Plan
+from upscale_opt.rewriting.exports import Exported
+from upscale_opt.widths.corrections import Correction
+
+
+@dataclass(frozen=True)
+class Round:
+    """One turn of the closed loop: a choice for a budget, exported and measured.
+
+    Attributes
+    ----------
+    asked
+        The speedup that the choice was made for, by the tables.
+    predicted
+        The speedup of the choice by the tables.
+    measured
+        Median over the rounds of the measurement of the unpruned network's time over the network's.
+    loss, bound
+        Estimated loss of the choice, and what no choice for the same budget can go below.
+    widths
+        Block name to width, of the blocks that are narrower than before.
+    """
+
+    asked: float
+    predicted: float
+    measured: float
+    loss: float
+    bound: float
+    widths: Mapping[str, int]
+
+    @property
+    def gap(self) -> float:
+        """How far the loss may be above the least one, as a share of the loss."""
+        return (self.loss - self.bound) / self.loss if self.loss > 0 else 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"asked for {self.asked:.3f}x: predicted {self.predicted:.3f}x, measured {self.measured:.3f}x, "
+            f"loss {self.loss:.4g}, gap {100 * self.gap:.2f} %"
+        )
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a network needs.
+
+    Attributes
+    ----------
+    parameters
+        Number of parameters.
+    macs
+        Multiply-accumulates of one pass over the example inputs.
+    file_bytes
+        Bytes of its parameters and buffers.
+    """
+
+    parameters: int
+    macs: int
+    file_bytes: int
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Speedup:
+    """A network that was made for a speedup.
+
+    Attributes
+    ----------
+    target
+        The speedup asked for.
+    reached
+        Whether the measured speedup is at least the target.
+    exported
+        The verified export; `module` and `plan` are its parts.
+    method
+        How widths were chosen.
+    rounds
+        The turns of the closed loop.
+    chosen
+        The turn whose network this is.
+    measured
+        Speedup of the final network, measured as `how` says.
+    dense_seconds, seconds
+        Median seconds of the unpruned and of the final network.
+    how
+        On what, and where, it was measured.
+    correction
+        How sums of tables became times of networks.
+    masked, repaired
+        Fidelity on held-out images before and after the repair.
+    dense_size, size
+        What the unpruned and the final network need.
+    fixed
+        Block name to the reason why it keeps all its channels.
+    notes
+        What else should be known, one sentence each.
+    """
+
+    target: float
+    reached: bool
+    exported: Exported
+    method: str
+    rounds: tuple[Round, ...]
+    chosen: Round
+    measured: float
+    dense_seconds: float
+    seconds: float
+    how: str
+    correction: Correction
+    masked: Fidelity
+    repaired: Fidelity
+    dense_size: Size
+    size: Size
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+        return self.exported.module
+
+    @property
+    def plan(self) -> Plan:
+        """Its plan: masks, orders and readings."""
+        return self.exported.plan
+
+    def __repr__(self) -> str:
+        return (
+            f"<Speedup {self.measured:.2f}x of {self.target:g}x asked for, "
+            f"{'reached' if self.reached else 'NOT reached'}; {self.repaired}>"
+        )
+
+    def table(self) -> list[tuple[str, str, str]]:
+        """Rows of what changed: what, before, after."""
+        rows = [
+            ("latency", f"{1e3 * self.dense_seconds:.3f} ms", f"{1e3 * self.seconds:.3f} ms ({self.measured:.3f}x)"),
+            ("parameters", f"{self.dense_size.parameters:,}", f"{self.size.parameters:,}"),
+            ("MACs", f"{self.dense_size.macs:,}", f"{self.size.macs:,}"),
+            ("bytes", f"{self.dense_size.file_bytes:,}", f"{self.size.file_bytes:,}"),
+        ]
+        if self.repaired.accuracy is not None and self.repaired.dense_accuracy is not None:
+            before, after = self.repaired.dense_accuracy, self.repaired.accuracy
+            rows.append(("top-1 on held-out images", f"{100 * before.top1:.2f} %", f"{100 * after.top1:.2f} %"))
+        rows.append(("same class as before", "100.00 %", f"{100 * self.repaired.agreement:.2f} %"))
+        rows.append(("KL to the network before", "0", f"{self.repaired.kl:.4g} nats"))
+        return rows
+
+    def report(self) -> str:
+        """What was asked for, chosen and measured, as text of at most 100 columns."""
+        head = "reached" if self.reached else "NOT reached; this is the fastest network that was found"
+        width = max(len(name) for name, _, _ in self.table())
+        before = max(len(own) for _, own, _ in self.table())
+        lines = [
+            f"speedup {self.target:g}x: {head} ({self.how})",
+            *(f"  {name:<{width}}  {old:>{before}} -> {new}" for name, old, new in self.table()),
+            f"  before repair: {self.masked}",
+            f"choice of widths ({self.method}): estimated loss {self.chosen.loss:.4g}, no choice under the same tables "
+            f"and budget is below {self.chosen.bound:.4g} (gap {100 * self.chosen.gap:.2f} %)",
+            f"tables: {self.correction}",
+            *(f"round {i}: {own}" for i, own in enumerate(self.rounds, start=1)),
+            *self.notes,
+        ]
+        if self.fixed:
+            reasons: dict[str, int] = {}
+            for reason in self.fixed.values():
+                reasons[reason] = reasons.get(reason, 0) + 1
+            lines.append(
+                f"kept whole: {len(self.fixed)} blocks ("
+                + "; ".join(f"{number}: {reason}" if number > 1 else reason for reason, number in reasons.items())
+                + ")"
+            )
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "target": self.target,
+            "reached": self.reached,
+            "method": self.method,
+            "measured": self.measured,
+            "dense_seconds": self.dense_seconds,
+            "seconds": self.seconds,
+            "how": self.how,
+            "chosen": asdict(self.chosen),
+            "rounds": [asdict(own) for own in self.rounds],
+            "correction": asdict(self.correction),
+            "masked": self.masked.to_dict(),
+            "repaired": self.repaired.to_dict(),
+            "dense_size": asdict(self.dense_size),
+            "size": asdict(self.size),
+            "fixed": dict(self.fixed),
+            "notes": list(self.notes),
+        }
