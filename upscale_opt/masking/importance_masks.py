@@ -11,8 +11,8 @@ from upscale_opt.arguments.checks import whole
 from upscale_opt.arguments.entrance import IMPORTANCE, entrance
 from upscale_opt.arguments.modes import CONSTRAINED, INPUT, OUTPUT
 from upscale_opt.errors import MaskError
+from upscale_opt.importance.calibration import Loss
 from upscale_opt.importance.criteria import LOCAL, Criterion
-from upscale_opt.importance.observation import Loss
 from upscale_opt.importance.ranking import ranked_masks, scores_of
 from upscale_opt.importance.registry import Importance
 from upscale_opt.masking.constrained import shared_masks
