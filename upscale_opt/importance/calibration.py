@@ -165,8 +165,9 @@ def _image(parts: tuple[Any, ...], i: int, size: int) -> tuple[Any, ...]:
 
 def _usable(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """A tensor on a device. A copy if it is an inference-mode tensor, because gradients cannot pass such a tensor."""
-    moved = tensor.to(device)
-    return moved.clone() if moved.is_inference() else moved
+    with torch.inference_mode(False):
+        moved = tensor.to(device)
+        return moved.clone() if moved.is_inference() else moved
 
 
 @contextmanager
