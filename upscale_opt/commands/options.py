@@ -187,10 +187,7 @@ LearntMasks = Annotated[
 ]
 ImportanceName = Annotated[
     str,
-    typer.Option(
-        "--importance",
-        help="l1, l2, lamp, fpgm, hrank, bn-scale, taylor, fisher, empirical-fisher, random, or a registered one.",
-    ),
+    typer.Option("--importance", help="l1, l2, lamp, fpgm, hrank, taylor, fisher, ... (docs/masks.md) or your own."),
 ]
 RankedMode = Annotated[
     str,
@@ -216,8 +213,7 @@ ScoredData = Annotated[
     str | None,
     typer.Option(
         "--data",
-        help="Images for hrank, taylor and fisher (which ignores their labels): digits (scikit-learn's), or a folder with "
-        "class folders in train.",
+        help="Images for hrank, taylor and fisher: digits (scikit-learn's), or a folder with class folders in train.",
         callback=nameable,
     ),
 ]

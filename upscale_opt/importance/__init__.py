@@ -5,8 +5,8 @@
   method needs data.
 - `calibration` has the batches, the losses on them, and labels drawn from the network's softmax. `taps` runs a traced
   model and looks at tensors on their way.
-- `fisher` estimates what is lost if channels are dropped, for single images, consumers and blocks. `streams` does it for
-  pairs of a writer and a reader, which `stream_accesses` finds.
+- `fisher` estimates what is lost if channels are dropped, for images, consumers and blocks. `streams` does it for pairs
+  of a writer and a reader, which `stream_accesses` finds.
 - `norms` computes the norms of weight slices, and `scales` the BatchNorm scales.
 - `criteria.Criterion` is a method with its amounts. `ranking` makes masks by a criterion.
 

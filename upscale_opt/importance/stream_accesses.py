@@ -1,8 +1,8 @@
 """The writers and readers of a block: who adds to its channels, who reads them, and who comes before whom.
 
 A writer is a producer of the block's channels with what follows it alone (normalisation, activation): what is added to
-the stream, or starts it. A reader is a consumer. Between a writer and a reader lie only operators that are no consumers:
-additions, activations, normalisations, pooling, concatenations, depthwise convolutions.
+the stream, or starts it. A reader is a consumer. Between a writer and a reader there is no other consumer, only
+additions, activations, normalisations, pooling, concatenations and depthwise convolutions.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -71,7 +72,10 @@ class Gates:
     """
 
     def __init__(self, graph: Graph) -> None:
-        self._graph = graph
+        nodes = {node.name: node for node in graph.module.graph.nodes}
+        self._is_changed = functools.cache(
+            lambda point: graph.memory.is_overwritten_after(nodes[point.source], nodes[point.node])
+        )
         self._images = 1
         self._made: list[tuple[Point, torch.Tensor]] = []
 
@@ -109,10 +113,6 @@ class Gates:
             own = torch.zeros_like(gate) if gradient is None else gradient
             found.append((point, own.detach().double().reshape(self._images, -1) * self._images))
         return found
-
-    def _is_changed(self, point: Point) -> bool:
-        nodes = {node.name: node for node in self._graph.module.graph.nodes}
-        return self._graph.memory.is_overwritten_after(nodes[point.source], nodes[point.node])
 
 
 def require_apart(point: Point, tensor: torch.Tensor, images: int) -> None:

@@ -172,7 +172,7 @@ def test_scores_are_gradients_by_gates_of_pairs(kind):
 
 @pytest.mark.parametrize("kind", [After, Before, Joined, Squeezed])
 def test_pairs_and_rest_add_up_to_the_scores_of_the_block(kind):
-    model, x, graph = made(kind)
+    _, x, graph = made(kind)
     found = stream_scores(graph, x, seed=2)["stem"]
     assert len(found.writers) == 4 and (kind is Squeezed) == any("excite" in own for own in found.readers)
     joint = fisher_scores(graph, x, seed=2)
