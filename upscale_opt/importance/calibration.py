@@ -176,6 +176,8 @@ def looked_at() -> Iterator[None]:
     try:
         with unwound():
             yield
+    except MaskError as error:  # torch.fx appends the node to errors of a run
+        raise MaskError(first_line(error)) from error
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise MaskError(
             f"the model or the loss rejects a batch of the data ({first_line(error)}); give batches of the network's "

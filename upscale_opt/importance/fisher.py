@@ -22,6 +22,8 @@ from upscale_opt.importance.evidence import Point
 from upscale_opt.importance.observation import calibration_for, measured
 from upscale_opt.importance.registry import Importance
 from upscale_opt.importance.taps import Gates, Tapped, come_apart
+from upscale_opt.models.network_checks import require_values
+from upscale_opt.tracing.finite import require_finite
 from upscale_opt.tracing.graphs import Graph, Read
 
 MOST_BYTES = 2**31
@@ -83,13 +85,16 @@ def fisher_scores(
     ------
     MaskError
         If the data does not fit the network, labels are missing, the output is not one tensor of logits and no loss is
-        given, or the scores need more memory.
+        given, a score is NaN, or the scores need more memory.
+    ModelError
+        If a weight is NaN or infinite.
 
     Notes
     -----
     Theis et al., Faster gaze prediction with dense networks and Fisher pruning, arXiv:1801.05787 (2018), and Liu et
     al., Group Fisher Pruning for Practical Network Compression, ICML 2021.
     """
+    require_numbers_in(graph)
     calibration = Calibration(data, loss, samples_labels, seed)
     consumers: dict[str, list[np.ndarray]] = {weight: [] for weight in graph.consumers}
     channels: list[np.ndarray] = []
@@ -107,6 +112,7 @@ def fisher_scores(
             consumers[weight].append(own.cpu().numpy())
         channels.append(joint.cpu().numpy())
     together = np.concatenate(channels)
+    require_no_nan(together)
     return FisherScores(
         {weight: np.concatenate(own) for weight, own in consumers.items()},
         {block.name: together[:, where] for block, where in zip(graph.blocks, _places(graph), strict=True)},
@@ -135,9 +141,10 @@ def block_losses(
 
     Raises
     ------
-    MaskError
+    MaskError, ModelError
         In the same cases as `fisher_scores`.
     """
+    require_numbers_in(graph)
     calibration = Calibration(data, loss, samples_labels, seed)
     total, images = np.zeros(graph.offsets[-1]), 0
     for found in _products(graph, calibration, _reads(graph)):
@@ -145,6 +152,7 @@ def block_losses(
         total += joint.square().sum(0).cpu().numpy()
         images += len(joint)
     mean = total / images
+    require_no_nan(mean)
     return {block.name: mean[where] for block, where in zip(graph.blocks, _places(graph), strict=True)}
 
 
@@ -198,6 +206,18 @@ def shared_scores(
             "look at the data and the loss, or choose another importance"
         )
     return total / images
+
+
+def require_numbers_in(graph: Graph) -> None:
+    """Raise an error if weights have no values, or if they are NaN or infinite."""
+    require_values(graph.module)
+    require_finite(graph)
+
+
+def require_no_nan(scores: np.ndarray) -> None:
+    """Raise an error if scores are NaN."""
+    if np.isnan(scores).any():
+        raise MaskError(f"{int(np.isnan(scores).sum())} of the scores are NaN; look at the data and the loss")
 
 
 def too_large(max_bytes: float, *remedies: str) -> MaskError:

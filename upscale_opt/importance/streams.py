@@ -18,7 +18,13 @@ from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import MaskError
 from upscale_opt.importance.calibration import Calibration, Loss, evaluated, looked_at
 from upscale_opt.importance.evidence import Point
-from upscale_opt.importance.fisher import MOST_BYTES, channel_products, too_large
+from upscale_opt.importance.fisher import (
+    MOST_BYTES,
+    channel_products,
+    require_no_nan,
+    require_numbers_in,
+    too_large,
+)
 from upscale_opt.importance.stream_accesses import Stream, stream_of
 from upscale_opt.importance.taps import Tapped, come_apart, require_apart
 from upscale_opt.tracing.graphs import Graph, Read
@@ -111,7 +117,9 @@ def stream_scores(
     ------
     MaskError
         If a block does not exist or has no writer, a product joins two writers, the data does not fit, labels are
-        missing, or the scores need more memory.
+        missing, a score is NaN, or the scores need more memory.
+    ModelError
+        If a weight is NaN or infinite.
 
     Notes
     -----
@@ -119,6 +127,7 @@ def stream_scores(
     all consumers as constants, and the gradient of each reader is pulled back to the writers before it. The estimate is
     that of Theis et al. (arXiv:1801.05787, 2018), with a gate for every pair in place of a gate for every channel.
     """
+    require_numbers_in(graph)
     streams = _chosen(graph, [blocks] if isinstance(blocks, str) else blocks)
     calibration = Calibration(data, loss, samples_labels, seed)
     readers = {read.node: read for stream in streams for read in stream.readers}
@@ -132,6 +141,7 @@ def stream_scores(
             gradients = _gradients(graph, points, calibration, inputs, labels, size)
             for stream in streams:
                 found = _Pulled(graph, stream, gradients, size).scores(inputs)
+                require_no_nan(found[0])
                 room -= sum(own.nbytes for own in found)
                 if room < 0:
                     raise too_large(max_bytes, "or fewer blocks=")

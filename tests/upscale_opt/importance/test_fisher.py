@@ -247,6 +247,8 @@ def test_senseless_requests_are_refused_in_one_sentence():
         (lambda: fisher_scores(graph, []), "the data has no images"),
         (lambda: fisher_scores(graph, x, max_bytes=1000), "take more than .* MiB; give fewer images"),
         (lambda: fisher_scores(graph, x[:, :2]), "rejects a batch of the data"),
+        (lambda: fisher_scores(graph, x[0]), "cannot be told apart; give batches of one image"),
+        (lambda: fisher_scores(graph, x * float("nan")), "scores are NaN; look at the data and the loss"),
         (lambda: fisher_scores(trace(model, inputs), inputs), "not one tensor of logits .*; give loss="),
     ):
         with pytest.raises(MaskError, match=message) as caught:
