@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from torch import fx
 
 from upscale_opt.capture.shared_memory import kind_of
-from upscale_opt.errors import MaskError
 from upscale_opt.tracing.graphs import Graph, Read, TensorLayout
 from upscale_opt.tracing.writes import PRODUCTS
 
@@ -52,6 +51,9 @@ class Stream:
         a consumer in between. Sorted by readers.
     constants
         Names of nodes that scale the block's channels (squeeze-and-excitation): their values count as constants.
+    product
+        Name of a node that multiplies what two writers wrote, so that it does not add up. None if there is no such
+        node.
     """
 
     block: int
@@ -59,6 +61,7 @@ class Stream:
     readers: tuple[Read, ...]
     pairs: tuple[tuple[int, int], ...]
     constants: tuple[str, ...]
+    product: str | None
 
 
 def stream_of(graph: Graph, block: int) -> Stream:
@@ -70,17 +73,13 @@ def stream_of(graph: Graph, block: int) -> Stream:
         The traced model.
     block
         Number of the block.
-
-    Raises
-    ------
-    MaskError
-        If a product joins two writers, so that what they write does not add up.
     """
     reads: dict[str, Read] = {read.node: read for read in (*graph.reads, *graph.grouped)}
     nodes = list(graph.module.graph.nodes)
     origins: list[fx.Node] = []
     carried: dict[str, frozenset[int]] = {}
     scales: set[int] = set()
+    product = None
     for node in nodes:
         before = [] if node.name in reads else [carried[x.name] for x in node.all_input_nodes]
         found = frozenset[int]().union(*before)
@@ -89,7 +88,9 @@ def stream_of(graph: Graph, block: int) -> Stream:
             found = frozenset([len(origins)])
             origins.append(node)
         if kind_of(node) in PRODUCTS and len(set(filter(None, before))) > 1:
-            scales |= _scaling(graph, node, carried)
+            scaling = _scaling(graph, node, carried)
+            product = node.name if scaling is None else product
+            scales |= scaling or frozenset()
             found -= scales
         carried[node.name] = found
     carried = {name: found - scales for name, found in carried.items()}
@@ -104,24 +105,17 @@ def stream_of(graph: Graph, block: int) -> Stream:
         )
     )
     pairs = tuple((t, j) for j, read in enumerate(readers) for t, i in enumerate(writing) if i in carried[read.source])
-    return Stream(block, writers, readers, pairs, tuple(origins[i].name for i in sorted(scales)))
+    return Stream(block, writers, readers, pairs, tuple(origins[i].name for i in sorted(scales)), product)
 
 
-def _scaling(graph: Graph, node: fx.Node, carried: dict[str, frozenset[int]]) -> frozenset[int]:
-    """The origins of the factor that scales the other one. The factor has fewer elements: one for a channel."""
+def _scaling(graph: Graph, node: fx.Node, carried: dict[str, frozenset[int]]) -> frozenset[int] | None:
+    """The origins of the factor that scales the other one: it has fewer elements. None if both are equally large."""
     factors = [x for x in node.all_input_nodes if carried[x.name]]
     sizes = [math.prod(graph.shapes.get(x.name) or (0,)) for x in factors]
     if len(factors) != 2 or sizes[0] == sizes[1]:
-        raise MaskError(
-            f"{node.name} multiplies two tensors of the block {graph.blocks[_block_of(graph, node)].name!r}, so what "
-            "they write does not add up; leave this block out"
-        )
+        return None
     small, large = sorted(zip(sizes, factors, strict=True), key=lambda own: own[0])
     return carried[small[1].name] - carried[large[1].name]
-
-
-def _block_of(graph: Graph, node: fx.Node) -> int:
-    return next(graph.layouts[x.name].blocks[0] for x in (node, *node.all_input_nodes) if x.name in graph.layouts)
 
 
 def _writer(

@@ -104,7 +104,7 @@ def stream_scores(
     data, loss, samples_labels, seed
         As for `upscale_opt.importance.fisher.fisher_scores`.
     blocks
-        Names of blocks. Default: all blocks with several writers whose channels can be removed.
+        Names of blocks. Default: all blocks with several writers that add up, and whose channels can be removed.
     max_bytes
         Memory that the scores may take.
 
@@ -159,16 +159,22 @@ def stream_scores(
 
 
 def _chosen(graph: Graph, blocks: Iterable[str] | None) -> list[Stream]:
-    """The streams of the named blocks, or of all blocks with several writers whose channels can be removed."""
+    """The streams of the named blocks. By default, those that `stream_scores` names."""
     number = {block.name: b for b, block in enumerate(graph.blocks)}
     if blocks is None:
         able = [b for b, block in enumerate(graph.blocks) if block.removable and not block.pinned]
-        return [own for own in (stream_of(graph, b) for b in able) if len(own.writers) > 1 and own.pairs]
+        found = [stream_of(graph, b) for b in able]
+        return [own for own in found if len(own.writers) > 1 and own.pairs and own.product is None]
     chosen = []
     for name in blocks:
         if name not in number:
             raise MaskError(f"there is no block {described(name)}; graph.blocks lists the blocks of the network")
         chosen.append(stream_of(graph, number[name]))
+        if chosen[-1].product is not None:
+            raise MaskError(
+                f"{chosen[-1].product} multiplies what two writers of the block {name!r} write, so that it does not "
+                "add up; leave the block out"
+            )
         if not chosen[-1].pairs:
             raise MaskError(f"nobody reads what is written into the block {name!r}; leave it out")
     return chosen
