@@ -186,7 +186,8 @@ LearntMasks = Annotated[
     ),
 ]
 ImportanceName = Annotated[
-    str, typer.Option("--importance", help="l1, l2, lamp, fpgm, hrank, bn-scale, taylor, random, or a registered one.")
+    str,
+    typer.Option("--importance", help="l1, l2, lamp, fpgm, hrank, taylor, fisher, ... (docs/masks.md) or your own."),
 ]
 RankedMode = Annotated[
     str,
@@ -212,11 +213,11 @@ ScoredData = Annotated[
     str | None,
     typer.Option(
         "--data",
-        help="Images for hrank and taylor: digits (scikit-learn's), or a folder with class folders in train.",
+        help="Images for hrank, taylor and fisher: digits (scikit-learn's), or a folder with class folders in train.",
         callback=nameable,
     ),
 ]
-ScoredImages = Annotated[int, typer.Option(help="How many images hrank and taylor look at.")]
+ScoredImages = Annotated[int, typer.Option(help="How many images hrank, taylor and fisher look at.")]
 PruneDirectory = Annotated[
     Path | None, typer.Option("--out", help="Directory for masks and model.safetensors; needed.", callback=nameable)
 ]

@@ -25,7 +25,7 @@ from upscale_opt.comparing.comparison import Comparison
 from upscale_opt.comparing.masked_model import MaskedModel, device_kind
 from upscale_opt.errors import MaskError
 from upscale_opt.importance import Importance
-from upscale_opt.importance.observation import Loss
+from upscale_opt.importance.calibration import Loss
 from upscale_opt.masking.importance_masks import importance_masks
 from upscale_opt.masking.input_masks import effective_masks
 from upscale_opt.masking.masked_graph import MaskedGraph

@@ -3,6 +3,10 @@
 - `registry` defines an `Importance` and holds all of them by name. `scores` has the methods.
 - `evidence` is the data that the methods read. `observation` collects it in one pass over the calibration data, if a
   method needs data.
+- `calibration` has the batches, the losses on them, and labels drawn from the network's softmax. `taps` runs a traced
+  model and looks at tensors on their way.
+- `fisher` estimates what is lost if channels are dropped, for images, consumers and blocks. `streams` does it for pairs
+  of a writer and a reader, which `stream_accesses` finds.
 - `norms` computes the norms of weight slices, and `scales` the BatchNorm scales.
 - `criteria.Criterion` is a method with its amounts. `ranking` makes masks by a criterion.
 

@@ -6,13 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from upscale_opt.arguments.amounts import require_amount, require_rounding
 from upscale_opt.arguments.checks import an_amount, described, named_values, whole
 from upscale_opt.errors import MaskError
+from upscale_opt.importance.calibration import Loss
 from upscale_opt.importance.evidence import Evidence
-from upscale_opt.importance.observation import Loss, collect
+from upscale_opt.importance.fisher import shared_scores
+from upscale_opt.importance.observation import collect
 from upscale_opt.importance.registry import Importance, importance_named
 from upscale_opt.tracing.consumer_names import consumers_matching
+from upscale_opt.tracing.finite import require_finite
 from upscale_opt.tracing.graphs import Graph
 
 LOCAL, GLOBAL = "local", "global"
@@ -71,6 +76,19 @@ class Criterion:
             importance_named(self.importance),
             weights,
             side=side,
+            data=self.data,
+            loss=self.loss,
+            seed=self.seed,
+        )
+
+    def shared(self, graph: Graph, classes: np.ndarray, weights: list[str]) -> np.ndarray:
+        """The scores of classes of channels; see `upscale_opt.importance.fisher.shared_scores`."""
+        require_finite(graph)
+        return shared_scores(
+            graph,
+            importance_named(self.importance),
+            classes,
+            weights,
             data=self.data,
             loss=self.loss,
             seed=self.seed,

@@ -38,6 +38,12 @@ class Evidence:
     gradients
         Weight name to the gradient of the mean loss over the data, in the weight's shape. Empty if the importance needs
         no gradients.
+    products
+        Weight name to the mean over the images of the importance's statistic of *products*, float64 of shape
+        (channels,). The product of a channel and an image is the sum over positions of the value times the gradient of
+        the image's loss, of the same tensor as for `statistics`. It is summed over the calls of the layer, and over
+        the groups of a convolution, because a mask holds for all of them. Empty if the importance has no statistic of
+        products.
     """
 
     graph: Graph
@@ -45,6 +51,7 @@ class Evidence:
     seed: int = 0
     statistics: Mapping[str, np.ndarray] = field(default_factory=dict)
     gradients: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    products: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def slices(self, weight: str) -> torch.Tensor:
         """The slices of a weight, one row per channel; float64."""

@@ -38,6 +38,14 @@ class Importance:
         and returns numbers of shape (images, channels). Their means are ``evidence.statistics``.
     needs_gradients
         Whether the function reads ``evidence.gradients``, the gradients of a loss on the data.
+    product_statistic
+        What to measure on products of value and gradient, if anything. Takes the products, float64 of shape (images,
+        channels), and returns numbers of the same shape. Their means over the images are ``evidence.products``. In
+        constrained mode, the products of all consumers of a channel are added up first, the mean of the statistic of
+        the sum is the channel's score, and the function is not called.
+    samples_labels
+        Whether the loss is the cross-entropy with labels drawn from the network's own softmax, so that the data needs
+        no labels. Otherwise it is the cross-entropy with the labels of the data. A user's own loss replaces both.
     exponent
         If several consumers share a channel, the channel's score is the sum of their scores to this power. With L2
         scores, 2 gives the group norm of DepGraph (Fang et al., CVPR 2023).
@@ -49,11 +57,15 @@ class Importance:
     statistic: Statistic | None = None
     needs_gradients: bool = False
     exponent: float = 1
+    product_statistic: Statistic | None = None
+    samples_labels: bool = False
 
     def __post_init__(self) -> None:
         function = callable_with("the evidence and the name of a weight", MaskError)
         settle_fields(self, name=a_text, function=function, exponent=at_least(0, MaskError))
         settle_fields(self, statistic=optional(callable_with("a feature map", MaskError)), needs_gradients=a_flag)
+        products = optional(callable_with("the products of value and gradient", MaskError))
+        settle_fields(self, product_statistic=products, samples_labels=a_flag)
 
     def __str__(self) -> str:
         needs = "labelled data" if self.needs_labels else "data" if self.needs_data else "no data"
@@ -62,12 +74,16 @@ class Importance:
     @property
     def needs_data(self) -> bool:
         """Whether it needs calibration data."""
-        return self.statistic is not None or self.needs_gradients
+        return self.statistic is not None or self._needs_loss
 
     @property
     def needs_labels(self) -> bool:
         """Whether the data needs labels. A loss that ignores labels removes this need."""
-        return self.needs_gradients
+        return self._needs_loss and not self.samples_labels
+
+    @property
+    def _needs_loss(self) -> bool:
+        return self.needs_gradients or self.product_statistic is not None
 
 
 IMPORTANCES: dict[str, Importance] = {}

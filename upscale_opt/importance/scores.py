@@ -76,6 +76,15 @@ def taylor(evidence: Evidence, weight: str) -> np.ndarray:
     return (evidence.slices(weight) * evidence.gradient_slices(weight)).sum(1).square().cpu().numpy()
 
 
+def fisher(evidence: Evidence, weight: str) -> np.ndarray:
+    """Mean over the images of the squared first-order change of the image's loss if a mask drops a channel.
+
+    The change is the sum over positions of the channel's value times the gradient of the loss by it (Theis et al.,
+    arXiv:1801.05787, 2018). Channels that several layers share: Liu et al., ICML 2021.
+    """
+    return evidence.products[weight]
+
+
 def random(evidence: Evidence, weight: str) -> np.ndarray:
     """Uniform random numbers in [0, 1). They depend only on the seed, the name of the weight and the side."""
     name = zlib.crc32(f"{evidence.side} {weight}".encode())
@@ -113,6 +122,8 @@ for own in (
     Importance("hrank", hrank, "Lin et al., CVPR 2020", statistic=feature_ranks),
     Importance("bn-scale", batch_norm_scale, "Liu et al., ICCV 2017"),
     Importance("taylor", taylor, "Molchanov et al., CVPR 2019", needs_gradients=True),
+    Importance("fisher", fisher, "Theis et al., 2018", product_statistic=torch.square, samples_labels=True),
+    Importance("empirical-fisher", fisher, "Theis et al., 2018", product_statistic=torch.square),
     Importance("random", random, "a seed"),
 ):
     register_importance(own)

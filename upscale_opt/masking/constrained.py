@@ -131,7 +131,6 @@ class _SharedSets:
         fixed = self._fixed(ignored)
         self.fixed = np.bincount(self.classes, weights=fixed, minlength=num_classes) > 0
         score, used = self._scores(self.fixed[self.classes])
-        score = np.bincount(self.classes, weights=score, minlength=num_classes)
         self.used = np.bincount(self.classes, weights=used, minlength=num_classes) > 0
         self.own = self._own_amounts()
         self.rank = np.empty(num_classes, dtype=np.int64)
@@ -215,25 +214,29 @@ class _SharedSets:
         return np.unique(table, axis=0, return_inverse=True)[1].reshape(-1)
 
     def _scores(self, fixed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Summed score of each channel's consumers, direct or through selections, and whether any weight is nonzero.
+        """The score of each class, and whether any weight that reads a channel is nonzero.
 
-        A consumer that reads only fixed channels is not scored.
+        A score is the sum over the consumers of the channel, direct or through selections. A statistic of products is
+        one of their sum. A consumer that reads only fixed channels is not scored.
         """
-        graph, exponent = self.graph, importance_named(self.criterion.importance).exponent
+        graph, importance = self.graph, importance_named(self.criterion.importance)
         needed = [weight for weight, read in graph.consumers.items() if not fixed[_entries(graph, read)].all()]
-        scores = scores_of(graph, needed, INPUT, self.criterion)
+        joint = importance.product_statistic is not None and bool(needed)
+        scores = {} if joint else scores_of(graph, needed, INPUT, self.criterion)
         score, used = np.zeros(graph.offsets[-1]), np.zeros(graph.offsets[-1], dtype=bool)
         for weight, read in graph.consumers.items():
             channels = _entries(graph, read)[0]  # of the first group: a class has one score
             if weight in scores:
-                np.add.at(score, channels, scores[weight] ** exponent)
+                np.add.at(score, channels, scores[weight] ** importance.exponent)
             used[channels[column_norms(graph, weight, order=LARGEST) != 0]] = True
         for selection in reversed(graph.selections):
             source = graph.numbers(selection.input)[selection.index]
             output = graph.numbers(selection.output)
             np.add.at(score, source, score[output])
             used[source[used[output]]] = True
-        return score, used
+        if joint:
+            return self.criterion.shared(graph, self.classes, needed), used
+        return np.bincount(self.classes, weights=score, minlength=self.classes.max() + 1), used
 
     def _fixed(self, ignored: frozenset[str]) -> np.ndarray:
         """Channels that are never removed."""

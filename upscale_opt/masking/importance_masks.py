@@ -11,8 +11,8 @@ from upscale_opt.arguments.checks import whole
 from upscale_opt.arguments.entrance import IMPORTANCE, entrance
 from upscale_opt.arguments.modes import CONSTRAINED, INPUT, OUTPUT
 from upscale_opt.errors import MaskError
+from upscale_opt.importance.calibration import Loss
 from upscale_opt.importance.criteria import LOCAL, Criterion
-from upscale_opt.importance.observation import Loss
 from upscale_opt.importance.ranking import ranked_masks, scores_of
 from upscale_opt.importance.registry import Importance
 from upscale_opt.masking.constrained import shared_masks
@@ -47,7 +47,7 @@ def importance_masks(
         The traced model.
     importance
         One of `upscale_opt.IMPORTANCES` by name (``l1``, ``l2``, ``lamp``, ``fpgm``, ``hrank``, ``bn-scale``,
-        ``taylor``, ``random``), or an `upscale_opt.Importance`.
+        ``taylor``, ``fisher``, ``empirical-fisher``, ``random``), or an `upscale_opt.Importance`.
     amount
         Share of channels to remove, in [0, 1); see `upscale_opt.arguments.amounts.num_removed`.
     scope
@@ -72,10 +72,11 @@ def importance_masks(
         In input mode: masks of producers' output channels. Channels that these masks make zero are removed first.
         Default: none.
     data, loss
-        For ``hrank`` and ``taylor``: batches of inputs, with labels at the end, and the loss (default: cross-entropy);
-        see `upscale_opt.importance.observation.collect`. There is one pass over the data. The model does not change.
+        For ``hrank``, ``taylor``, ``fisher`` and ``empirical-fisher``: batches of inputs, with labels at the end, and
+        the loss (default: cross-entropy); see `upscale_opt.importance.observation.collect`. ``hrank`` and ``fisher``
+        need no labels. There is one pass over the data. The model does not change.
     seed
-        Seed of ``random``; at least 0.
+        Seed of ``random``, and of the labels that ``fisher`` draws; at least 0.
     round_to, min_channels
         The numbers of kept channels are rounded up, see `upscale_opt.arguments.amounts.round_up`. The strongest removed
         channels come back.

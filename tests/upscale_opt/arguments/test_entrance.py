@@ -15,6 +15,8 @@ from problems import Order, ProblemError
 from solvers import SolverError, solve
 from upscale_opt import UpscaleError
 from upscale_opt.arguments.entrance import CHECKS
+from upscale_opt.importance.fisher import block_losses, fisher_scores
+from upscale_opt.importance.streams import stream_scores
 from upscale_opt.learning.bip import Bip, bip
 from upscale_opt.learning.datasets import Dataset
 from upscale_opt.learning.evaluation import accuracy
@@ -28,6 +30,7 @@ from upscale_opt.spdy.calibration_data import calibration_data
 OWN = (UpscaleError, ProblemError, SolverError)
 """The errors of the three floors."""
 LEARNING = {function.__name__: function for function in (accuracy, bip, cgap, finetune, fit, pgap)}
+SCORING = {function.__name__: function for function in (block_losses, fisher_scores, stream_scores)}
 
 
 EXAMPLES = {
@@ -138,6 +141,7 @@ def valid_calls(own):
             "data": labelled,
         },
         "importance_scores hrank": {"graph": own.graph, "importance": "hrank", "data": [own.x]},
+        **{name: {"graph": own.graph, "data": [own.x]} for name in SCORING},
         "calibration_data": {"batches": [own.x], "model": own.model},
         "export baseline": {**traced, "masks": own.masks, "baseline": True, "output_masks": {"a": [0, 1, 2]}},
         **{name: vars(example) for name, example in EXAMPLES.items()},
@@ -221,7 +225,7 @@ def public_functions():
         "importance_scores hrank": found["importance_scores"],
     }
     found |= {"export baseline": found["export"], "calibration_data": calibration_data, "Plan": upscale_opt.Plan}
-    return {**found, **LEARNING, **{name: type(example) for name, example in EXAMPLES.items()}}
+    return {**found, **LEARNING, **SCORING, **{name: type(example) for name, example in EXAMPLES.items()}}
 
 
 SLOW = ("allocate", "calibrate", "check_orders", "load_model", *LEARNING)

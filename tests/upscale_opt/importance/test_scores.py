@@ -199,7 +199,9 @@ def test_random_scores_depend_on_the_seed_the_layer_and_the_side_alone():
 
 def test_every_importance_says_what_it_needs():
     needs = {name: (own.needs_data, own.needs_gradients, own.needs_labels) for name, own in IMPORTANCES.items()}
-    assert list(needs) == ["l1", "l2", "lamp", "fpgm", "hrank", "bn-scale", "taylor", "random"]
+    names = ["l1", "l2", "lamp", "fpgm", "hrank", "bn-scale", "taylor", "fisher", "empirical-fisher", "random"]
+    assert list(needs) == names
+    assert needs.pop("fisher") == (True, False, False) and needs.pop("empirical-fisher") == (True, False, True)
     assert needs.pop("hrank") == (True, False, False) and needs.pop("taylor") == (True, True, True)
     assert set(needs.values()) == {(False, False, False)}
     assert str(IMPORTANCES["hrank"]) == "hrank (Lin et al., CVPR 2020; needs data)"
