@@ -221,7 +221,9 @@ def test_folders_of_images_are_read_with_the_evaluation_transform(tmp_path):
 
 
 def test_missing_data_and_wrong_class_counts_are_one_sentence(tmp_path, monkeypatch):
-    with pytest.raises(LearningError, match=r"there is no folder .*; give digits, or a folder with class folders"):
+    with pytest.raises(
+        LearningError, match=r"there is no folder .*; give digits, mnist5k, .*, or a folder with class folders"
+    ):
         load_data(tmp_path / "missing")
     with pytest.raises(LearningError, match=r"holds no images .*; give it one folder per class"):
         load_data(tmp_path)
