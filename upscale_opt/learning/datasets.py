@@ -62,8 +62,8 @@ def load_data(name: str | Path, *, workers: int = 0) -> Dataset:
     path = Path(name)
     if not path.is_dir():
         raise LearningError(
-            f"there is no folder {path}; give {DIGITS}, {MNIST}, path/to/file.py:function, or a folder with class folders "
-            "in train and val"
+            f"there is no folder {path}; give {DIGITS}, {MNIST}, path/to/file.py:function, or a folder with class "
+            "folders in train and val"
         )
     return folder_data(path, workers)
 

@@ -165,7 +165,7 @@ def _length(loader: Any) -> int | None:
 
 
 def _extent(number: int | None) -> str:
-    return "a stream" if number is None else f"{number} batches"
+    return "a stream" if number is None else "1 batch" if number == 1 else f"{number} batches"
 
 
 def _split(loader: Any, name: str, workers: int) -> Dataset:
