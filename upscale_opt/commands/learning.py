@@ -292,7 +292,10 @@ def _network(
 def _export(
     plan: Path, model: str | None, weights: str | None, images: Dataset, seed: int, device: str, *, trains: bool
 ) -> tuple[Exported, ModelReference]:
-    """Load an export by its plan, and return the reference of its model, too. Its weights are given, or beside the plan. The seed matters only for training."""
+    """Load an export by its plan. Also returns the reference of its model, without weights.
+
+    Its weights are given, or beside the plan. The seed matters only for training.
+    """
     from upscale_opt.exporting.exporter import load
     from upscale_opt.models.loading import read_state_dict
     from upscale_opt.planning.plan_files import read_plan

@@ -150,7 +150,7 @@ def _require_data(importance: str, images: Dataset | None, network: Any) -> None
             images.require_labels(f"the importance {named.name}", "give images with class numbers")
     elif named.needs_data:
         raise MaskError(
-            f"the importance {named.name} looks at images; give --data: digits, mnist5k, a file.py:function, or a folder"
+            f"the importance {named.name} looks at images; give --data: digits, mnist5k, file.py:function or a folder"
         )
 
 

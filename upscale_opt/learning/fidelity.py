@@ -80,7 +80,7 @@ def compare_outputs(dense: nn.Module, other: nn.Module, batches: Iterable[Any]) 
     >>> dense, other = nn.Identity(), nn.Softmax(dim=1)
     >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
     >>> str(compare_outputs(dense, other, [logits]))
-    'KL to the dense network 0.06756 ± 0.045 nats, same class 100.00 ± 0.00 %, of 2 images'
+    'KL to the dense network 0.06962 ± 0.039 nats, same class 100.00 ± 0.00 %, of 2 images'
     """
     divergences: list[torch.Tensor] = []
     same: list[torch.Tensor] = []
