@@ -185,7 +185,7 @@ def test_what_is_no_data_is_refused_in_one_sentence(own, lines):
 
 LATER = {
     "return [x, x, (x, y), x]": "batch 2 of .* has labels, and the first has none; give labels with every image",
-    "return [x, x, x[..., 1:], x]": r"images of batch 2 of .* have the shape \(1, 8, 7\), and the first \(1, 8, 8\)",
+    "return [x, x, x[..., 1:], x]": r"batch 2 of .* have the shape \(1, 8, 7\), and the first \(1, 8, 8\); give all",
     "return [x, x, x * float('nan'), x]": "batch 2 of .* has values that are NaN",
     "return DataLoader([x[0]] * 5 + [x[0] / 0] * 3)": "batch 5 of .* has values that are NaN",
     "class Own(Dataset):\n    __len__ = lambda self: 9\n    __getitem__ = lambda self, i: x[0] if i < 2 else x[40]\n"
