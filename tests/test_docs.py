@@ -17,8 +17,10 @@ def headings_of(page):
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def test_the_examples_of_the_glossary_hold():
-    failed, tried = doctest.testfile(str(ROOT / "docs" / "glossary.md"), module_relative=False)
+@pytest.mark.parametrize("page", ["glossary.md", "methods.md"])
+def test_the_examples_of_pages_hold(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    failed, tried = doctest.testfile(str(ROOT / "docs" / page), module_relative=False)
     assert tried and not failed
 
 

@@ -6,6 +6,7 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from upscale_opt.learning.datasets import Dataset
+from upscale_opt.learning.loop import Method
 
 
 def conv(inputs, outputs, size, stride=1):
@@ -61,6 +62,18 @@ def toy_data(images=96, *, classes=10, seed=0):
     return Dataset(
         "toy", TensorDataset(x[half:], labels[half:]), TensorDataset(x[:half], labels[:half]), classes, (1, 8, 8)
     )
+
+
+class Stop(Method):
+    """Stops a training in the middle of an epoch."""
+
+    def __init__(self, epoch, stop, phase=0):
+        self.where, self.stop, self.steps = (phase, epoch), stop, 0
+
+    def after_step(self, training):
+        self.steps += (training.phase, training.epoch) == self.where
+        if self.steps == 2:
+            self.stop()
 
 
 def same_state(a, b):

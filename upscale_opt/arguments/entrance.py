@@ -163,9 +163,15 @@ REFERENCE = an(
     ModelError,
 )
 DATASET = an(
-    "upscale_opt.learning.datasets", "Dataset", "a dataset (upscale_opt.learning.datasets.load_data)", LearningError
+    "upscale_opt.learning.image_sets", "Dataset", "a dataset (upscale_opt.learning.datasets.load_data)", LearningError
 )
 RECIPE = an("upscale_opt.learning.recipes", "Recipe", "a upscale_opt.learning.recipes.Recipe", LearningError)
+DISTILLATION = an(
+    "upscale_opt.learning.distillation",
+    "Distillation",
+    "a upscale_opt.learning.distillation.Distillation",
+    LearningError,
+)
 EFFORT = an("upscale_opt.latency.calibration", "Effort", "a upscale_opt.Effort")
 PROFILE = an("upscale_opt.latency.access_profiles", "AccessProfile", "what upscale_opt.profile_accesses returns")
 
@@ -229,6 +235,7 @@ CHECKS: dict[str, Check] = {
     "recipe": RECIPE,
     "recipes": several(RECIPE, "at least one upscale_opt.learning.recipes.Recipe", LearningError),
     "finetuning": RECIPE,
+    "distillation": DISTILLATION,
     "target": an("upscale_opt.learning.targets", "Target", "a upscale_opt.learning.targets.Target", LearningError),
     "method": an("upscale_opt.learning.loop", "Method", "a upscale_opt.learning.loop.Method", LearningError),
     "table": an("problems", "TimingTable", "a problems.TimingTable"),

@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING, Any
 from problems import read_timing_table
 from solvers import ALLOCATION_METHODS, SolverError
 from upscale_opt.arguments.modes import AUTO
-from upscale_opt.commands import options, spreading
+from upscale_opt.commands import data_options, options, spreading
 from upscale_opt.commands.measuring import Measuring
 from upscale_opt.commands.sessions import load_model_and_input, remark, required_model, say
 from upscale_opt.errors import MaskError, UpscaleError
 
 if TYPE_CHECKING:
     from upscale_opt.learning.datasets import Dataset
+    from upscale_opt.spdy.calibration_data import CalibrationData
 
 DEFAULT_SHAPE = "1,3,224,224"
 DEFAULT_MEASURING = Measuring()
 RANDOM = "random"
 MOST_IMAGES = 1024
 RANDOM_IMAGES = 256
+_OF_DENSE = (
+    "labelled by the dense model: losses say how far the model strays from the dense one, not how accurate it is"
+)
 
 
 def allocate(
@@ -29,9 +33,9 @@ def allocate(
     speedup: options.Speedup = None,
     weights: options.Weights = None,
     input_shape: options.InputShape = DEFAULT_SHAPE,
-    data: options.CalibrationImages = RANDOM,
-    images: options.NumImages = None,
-    workers: options.Workers = 0,
+    data: data_options.CalibrationImages = RANDOM,
+    images: data_options.NumImages = None,
+    workers: data_options.Workers = 0,
     table: options.TimingTablePath = None,
     ignore: options.DenseLayers = (),  # type: ignore[assignment]
     method: options.AllocationMethod = "dynamic-programme",
@@ -56,7 +60,7 @@ def allocate(
         raise MaskError(f"--images is {images}; give at least 2")
     if data == RANDOM:
         spreading.refuse(("workers",), "random images are not loaded")
-    loaded = None if data == RANDOM else _loaded(data, workers)
+    loaded = None if data == RANDOM else data_options.loaded(data, workers)
     if method not in ALLOCATION_METHODS:
         raise SolverError(f"there is no method {method!r}; choose one of {', '.join(ALLOCATION_METHODS)}")
     options.require_settings("latency", time_limit)
@@ -139,12 +143,6 @@ def allocate(
     options.write_json(document | found.to_dict(), json)
 
 
-def _loaded(data: str, workers: int) -> Dataset:
-    from upscale_opt.learning.datasets import load_data
-
-    return load_data(data, workers=workers)
-
-
 def _images(
     data: Dataset | None, network: Any, shape: tuple[int, ...], images: int | None, seed: int
 ) -> tuple[Any, Any, str]:
@@ -158,15 +156,23 @@ def _images(
                 f"--input-shape {own}, or --data {RANDOM}"
             )
         used, rest = (data.sampled(images or MOST_IMAGES, test=test, seed=seed) for test in (False, True))
-        numbers = [sum(len(labels) for _, labels in part) for part in (used, rest)]
-        return used, rest, f"{numbers[0]} images of {data.name} for calibration, {numbers[1]} of those to test held out"
+        numbers = [sum(len(batch[0]) for batch in part) for part in (used, rest)]
+        if data.labelled:
+            about = f"{numbers[0]} images of {data.name} for calibration, {numbers[1]} of those to test held out"
+            return used, rest, about
+        about = f"{numbers[0]} images of {data.name} for calibration and {numbers[1]} held out, {_OF_DENSE}"
+        return _labelled(network, used), _labelled(network, rest), about
     number = images or RANDOM_IMAGES
     others = max(1, number // 4)
-    about = (
-        f"{number} random images, labelled by the dense model, and {others} more held out: losses say how far the "
-        "model strays from the dense one, not how accurate it is"
-    )
+    about = f"{number} random images for calibration and {others} more held out, {_OF_DENSE}"
     return _noise(network, shape, number, seed), _noise(network, shape, others, seed + 1), about
+
+
+def _labelled(network: Any, batches: Any) -> CalibrationData:
+    """Images with the dense model's labels."""
+    from upscale_opt.spdy.calibration_data import calibration_data
+
+    return calibration_data(batches, network).labelled_by(network)
 
 
 def _noise(network: Any, shape: tuple[int, ...], number: int, seed: int) -> Iterator[tuple[Any, Any]]:

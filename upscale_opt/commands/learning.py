@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from upscale_opt.commands import options, spreading
+from upscale_opt.commands import data_options, options, spreading
 from upscale_opt.commands.sessions import load_model_and_input, reference_of, refuse_beside, remark, say
 from upscale_opt.errors import UpscaleError
 from upscale_opt.planning.mask_files import read_masks, save_masks
 
 if TYPE_CHECKING:
     from upscale_opt.learning.datasets import Dataset
+    from upscale_opt.learning.distillation import Distillation
     from upscale_opt.learning.learned import Learned
     from upscale_opt.learning.recipes import Recipe
     from upscale_opt.learning.targets import Target
@@ -106,18 +107,20 @@ class Pruned:
 
 DEFAULT_RECIPES = Recipes()
 DEFAULT_PRUNED = Pruned()
+DEFAULT_TEACHING = data_options.Teaching()
 
 
 def train(
     model: options.Model = None,
-    data: options.Data = None,
+    data: data_options.Data = None,
     pruned: Pruned = DEFAULT_PRUNED,
     recipes: Recipes = DEFAULT_RECIPES,
+    teaching: data_options.Teaching = DEFAULT_TEACHING,
     weights: options.Weights = None,
     plan: options.PlanIn = None,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
-    workers: options.Workers = 0,
+    workers: data_options.Workers = 0,
     out: options.TrainDirectory = None,
     resume: options.Resume = False,
 ) -> None:
@@ -129,17 +132,20 @@ def train(
             raise UpscaleError(f"--plan is for fine-tuning an export; use --method {FINETUNE}, without --masks")
         spreading.refuse(_TARGET, "a plan says which channels stay")
     _require_fresh(out, resume)
-    images = _images(data, workers)
+    images = data_options.loaded(data, workers)
+    _require_taught(images, pruned, teaching)
     recipe, finetuning = recipes.recipe(seed), recipes.finetuning(seed)
     options.require_directory(out)
     try:
         if plan is not None:
-            exported = _export(plan, model, weights, images, seed, device, trains=True)
-            _finetune_export(exported, images, recipe, out)
+            exported, reference = _export(plan, model, weights, images, seed, device, trains=True)
+            taught = _distillation(teaching, reference, device)
+            _finetune_export(exported, images, recipe, out, taught)
             return
         network, reference = _network(model, weights, images, seed, device)
+        taught = _distillation(teaching, reference, device)
         say(str(images))
-        found = _learn(network, reference, images, pruned, recipe, finetuning, out)
+        found = _learn(network, reference, images, pruned, recipe, finetuning, out, taught)
     except KeyboardInterrupt:
         print(f"interrupted; what was done up to the last epoch is in {out}, go on with --resume", file=sys.stderr)
         raise
@@ -153,6 +159,7 @@ def train(
     asked = {"model": model, "data": images.name, "seed": seed, "recipe": asdict(recipe)}
     drops = pruned.method != NONE and pruned.masks is None
     asked |= {"method": pruned.method, "target": str(pruned.target()) if drops else None}
+    asked |= _about(taught, images)
     _write_log(out, asked, found.epochs, found.test, [asdict(own) for own in found.log], found.masks)
     if found.masks:
         save_masks(found.masks, out / MASKS)
@@ -162,28 +169,36 @@ def train(
 
 def evaluate(
     model: options.Model = None,
-    data: options.Data = None,
+    data: data_options.Data = None,
     weights: options.Weights = None,
     plan: options.PlanIn = None,
+    dense: data_options.DenseWeights = None,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
-    workers: options.Workers = 0,
+    workers: data_options.Workers = 0,
     json: options.JsonPath = None,
 ) -> None:
-    """Measure top-1 and top-5 accuracy of a model, or of an export (--plan), on the test images."""
+    """Measure the accuracy of a model, or of an export (--plan), on the test images; or its fidelity (--dense)."""
     options.require_writable(json)
-    images = _images(data, workers)
+    images = data_options.loaded(data, workers)
+    if dense is None:
+        images.require_labels("accuracy", "add --dense WEIGHTS to compare with the dense model")
     from tqdm import tqdm
 
     from upscale_opt.learning.evaluation import accuracy
+    from upscale_opt.learning.fidelity import compare_outputs
 
     if plan is not None:
-        exported = _export(plan, model, weights, images, seed, device, trains=False)
+        exported, reference = _export(plan, model, weights, images, seed, device, trains=False)
         network: Any = exported.module
     else:
-        network, _ = _network(model, weights, images, seed, device)
+        network, reference = _network(model, weights, images, seed, device)
     images.require_fitting(network)
-    found = accuracy(network, tqdm(images.test_batches(), desc="evaluate", disable=None, leave=False))
+    batches = tqdm(images.test_batches(), desc="evaluate", disable=None, leave=False)
+    if dense is None:
+        found: Any = accuracy(network, batches)
+    else:
+        found = compare_outputs(_dense(dense, reference, device), network, batches)
     say(str(found))
     options.write_json({"model": model, "data": images.name, "plan": plan and str(plan), **asdict(found)}, json)
 
@@ -196,6 +211,7 @@ def _learn(
     recipe: Recipe,
     finetuning: Recipe | None,
     out: Path,
+    taught: Distillation | None,
 ) -> Learned:
     """Run a method."""
     from upscale_opt.learning import bip, gap, learned, loop
@@ -207,6 +223,8 @@ def _learn(
     target = pruned.target()
     if pruned.method == FINETUNE:
         masks = None if pruned.masks is None else read_masks(pruned.masks)
+        if taught is not None:
+            common |= {"teacher": taught.teacher, "distillation": taught.weight, "temperature": taught.temperature}
         return fixed.finetune(network, images, recipe, target, masks=masks, **common)
     common["finetuning"] = finetuning
     if pruned.method == BIP:
@@ -224,13 +242,37 @@ def _built(reference: ModelReference) -> Any:
     return load_model_and_input(replace(reference, weights=None), "cpu")[0]
 
 
-def _finetune_export(exported: Exported, images: Dataset, recipe: Recipe, out: Path) -> None:
+def _dense(weights: str, reference: ModelReference, device: str) -> Any:
+    """The dense model of a reference, with these weights."""
+    network, _, notes = load_model_and_input(replace(reference, weights=weights), device)
+    remark(notes)
+    return network
+
+
+def _distillation(teaching: data_options.Teaching, reference: ModelReference, device: str) -> Distillation | None:
+    """The teacher of the command line, if there is one."""
+    if teaching.distill is None:
+        return None
+    from upscale_opt.learning.distillation import Distillation
+
+    return Distillation(_dense(teaching.distill, reference, device), teaching.distillation, teaching.temperature)
+
+
+def _about(taught: Distillation | None, images: Dataset) -> dict[str, str]:
+    """What the log says of a teacher."""
+    return {} if taught is None else taught.settings(labelled=images.labelled)
+
+
+def _finetune_export(
+    exported: Exported, images: Dataset, recipe: Recipe, out: Path, taught: Distillation | None
+) -> None:
     from upscale_opt.learning.loop import fit
 
     say(str(images))
-    epochs = fit(exported.module, images, [recipe], checkpoint=out / CHECKPOINT, progress=True)
+    epochs = fit(exported.module, images, [recipe], distillation=taught, checkpoint=out / CHECKPOINT, progress=True)
     exported.save(out)
     asked = {"data": images.name, "method": FINETUNE, "export": True, "recipe": asdict(recipe)}
+    asked |= _about(taught, images)
     _write_log(out, asked, epochs, epochs[-1].test, [], {})
     say(f"test {epochs[-1].test}")
     say(f"export written to {out}")
@@ -249,8 +291,11 @@ def _network(
 
 def _export(
     plan: Path, model: str | None, weights: str | None, images: Dataset, seed: int, device: str, *, trains: bool
-) -> Exported:
-    """Load an export by its plan. Its weights are given, or beside the plan. The seed matters only for training."""
+) -> tuple[Exported, ModelReference]:
+    """Load an export by its plan. Also returns the reference of its model, without weights.
+
+    Its weights are given, or beside the plan. The seed matters only for training.
+    """
     from upscale_opt.exporting.exporter import load
     from upscale_opt.models.loading import read_state_dict
     from upscale_opt.planning.plan_files import read_plan
@@ -264,15 +309,17 @@ def _export(
     network, x, notes = load_model_and_input(reference, device)
     remark(notes)
     state = read_state_dict(weights or plan.parent / WEIGHTS_FILE)
-    return load(stored, network, {name: tensor.to(device) for name, tensor in state.items()}, x)
+    return load(stored, network, {name: tensor.to(device) for name, tensor in state.items()}, x), reference
 
 
-def _images(data: str | None, workers: int) -> Dataset:
-    if data is None:
-        raise UpscaleError("give --data: digits, or a folder with class folders in train and val")
-    from upscale_opt.learning.datasets import load_data
-
-    return load_data(data, workers=workers)
+def _require_taught(images: Dataset, pruned: Pruned, teaching: data_options.Teaching) -> None:
+    """Raise an error unless there are labels or a teacher, and a teacher is for the method."""
+    if teaching.distill is not None and pruned.method != FINETUNE:
+        raise UpscaleError(f"--distill goes with --method {FINETUNE}; leave it out with {pruned.method}")
+    if teaching.distill is None:
+        images.require_labels("training", f"use --method {FINETUNE} with --distill WEIGHTS, those of the dense model")
+    elif not images.labelled:
+        spreading.refuse(("distillation",), f"{images.name} has no labels, so the teacher counts alone")
 
 
 def _require_fresh(out: Path, resume: bool) -> None:

@@ -134,13 +134,6 @@ Repeats = Annotated[
     int | None, typer.Option(help="Figures per latency. [default: 10 on CPU, 100 on CUDA]", callback=whole(2))
 ]
 Segment = Annotated[str | None, typer.Option(help="Only this segment.")]
-Data = Annotated[
-    str | None,
-    typer.Option(help="digits (scikit-learn's), or a folder with class folders in train and val.", callback=nameable),
-]
-Workers = Annotated[
-    int, typer.Option(help="Processes that load the images of a folder.", callback=whole(0, MOST_PROCESSES))
-]
 MethodName = Annotated[str, typer.Option("--method", help="none, finetune, bip, cgap or pgap.")]
 Scope = Annotated[str, typer.Option(help="local (the amount is of every layer) or global (of all layers together).")]
 Epochs = Annotated[int, typer.Option(help="Passes over the images; of cgap and pgap, per step.", callback=whole(1))]
@@ -209,32 +202,11 @@ ProfileIn = Annotated[
         "--profile", help="A sparsity profile, as allocate writes it: amounts layer by layer.", callback=nameable
     ),
 ]
-ScoredData = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        help="Images for hrank, taylor and fisher: digits (scikit-learn's), or a folder with class folders in train.",
-        callback=nameable,
-    ),
-]
-ScoredImages = Annotated[int, typer.Option(help="How many images hrank, taylor and fisher look at.")]
 PruneDirectory = Annotated[
     Path | None, typer.Option("--out", help="Directory for masks and model.safetensors; needed.", callback=nameable)
 ]
 Speedup = Annotated[
     float | None, typer.Option(help="How many times faster than the dense model, such as 1.5.", callback=real(above=0))
-]
-CalibrationImages = Annotated[
-    str,
-    typer.Option(
-        "--data",
-        help="digits (scikit-learn's), a folder with class folders in train and val, or random: noise that the dense "
-        "model labels.",
-        callback=nameable,
-    ),
-]
-NumImages = Annotated[
-    int | None, typer.Option(help="Images for calibration. [default: 1024, or 256 random ones]", callback=whole(2))
 ]
 TimingTablePath = Annotated[
     Path | None,

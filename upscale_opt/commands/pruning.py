@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from upscale_opt.arguments.amounts import require_amount, require_rounding
 from upscale_opt.arguments.modes import CONSTRAINED, INPUT, OUTPUT
-from upscale_opt.commands import options, spreading
+from upscale_opt.commands import data_options, options, spreading
 from upscale_opt.commands.mask_choices import MaskChoice
 from upscale_opt.commands.sessions import Run, Search, Setting, load_model_and_input, reference_of, remark, say
 from upscale_opt.errors import MaskError, UpscaleError
@@ -44,7 +44,7 @@ class Ranking:
     ignore: options.Ignore = ()  # type: ignore[assignment]
     round_to: options.RoundTo = 1
     min_channels: options.MinChannels = 1
-    images: options.ScoredImages = 256
+    images: data_options.ScoredImages = 256
 
     def __post_init__(self) -> None:
         require_amount(self.amount)
@@ -72,12 +72,12 @@ DEFAULT_RANKING = Ranking()
 def prune(
     model: options.Model = None,
     ranking: Ranking = DEFAULT_RANKING,
-    data: options.ScoredData = None,
+    data: data_options.ScoredData = None,
     weights: options.Weights = None,
     input_shape: options.InputShape = DEFAULT_SHAPE,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
-    workers: options.Workers = 0,
+    workers: data_options.Workers = 0,
     objective: options.ObjectiveName = "copies",
     time_limit: options.TimeLimit = 10.0,
     verify: options.Verify = True,
@@ -99,7 +99,7 @@ def prune(
     options.require_writable(json)
     options.require_creatable(out)
     options.require_creatable(export)
-    images = None if data is None else _loaded(data, workers)
+    images = None if data is None else data_options.loaded(data, workers)
     reference = reference_of(None, model, weights, input_shape, seed)
     if images is not None:
         reference = replace(reference, input_shape=(1, *images.input_shape))
@@ -136,12 +136,6 @@ def prune(
     options.write_json(document, json)
 
 
-def _loaded(data: str, workers: int) -> Dataset:
-    from upscale_opt.learning.datasets import load_data
-
-    return load_data(data, workers=workers)
-
-
 def _require_data(importance: str, images: Dataset | None, network: Any) -> None:
     """Raise an error if the importance needs images and there are none, or if the images do not fit the model.
 
@@ -152,8 +146,12 @@ def _require_data(importance: str, images: Dataset | None, network: Any) -> None
     named = importance_named(importance)
     if images is not None:
         images.require_fitting(network)
+        if named.needs_labels:
+            images.require_labels(f"the importance {named.name}", "give images with class numbers")
     elif named.needs_data:
-        raise MaskError(f"the importance {named.name} looks at images; give --data: digits, or a folder of images")
+        raise MaskError(
+            f"the importance {named.name} looks at images; give --data: digits, mnist5k, file.py:function or a folder"
+        )
 
 
 def _ranked(

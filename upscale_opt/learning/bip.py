@@ -24,7 +24,7 @@ from upscale_opt.arguments.checks import a_flag, above, an, settle_fields
 from upscale_opt.arguments.entrance import DATASET, LEARNER, entrance
 from upscale_opt.errors import LearningError
 from upscale_opt.learning.columns import Columns, HeldColumns
-from upscale_opt.learning.datasets import Dataset
+from upscale_opt.learning.image_sets import Dataset
 from upscale_opt.learning.learned import Learned
 from upscale_opt.learning.loop import Training, fit
 from upscale_opt.learning.recipes import Recipe

@@ -22,8 +22,8 @@ from tqdm import tqdm
 from upscale_opt.errors import LearningError, UpscaleError
 from upscale_opt.learning.checkpoints import Checkpoint, read_checkpoint
 from upscale_opt.learning.columns import Columns
-from upscale_opt.learning.datasets import Dataset
 from upscale_opt.learning.finetuning import FixedMasks
+from upscale_opt.learning.image_sets import Dataset
 from upscale_opt.learning.loop import Training, fit
 from upscale_opt.learning.recipes import Recipe
 from upscale_opt.tracing.trace import trace

@@ -10,9 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from upscale_opt.arguments.entrance import DATASET, LEARNER, entrance
+from upscale_opt.arguments.checks import above, at_least
+from upscale_opt.arguments.entrance import DATASET, LEARNER, RUNNABLE, entrance
+from upscale_opt.errors import LearningError
 from upscale_opt.learning.columns import Columns, HeldColumns
-from upscale_opt.learning.datasets import Dataset
+from upscale_opt.learning.distillation import TEMPERATURE, WEIGHT, Distillation
+from upscale_opt.learning.image_sets import Dataset
 from upscale_opt.learning.learned import Learned
 from upscale_opt.learning.loop import Training, fit
 from upscale_opt.learning.recipes import Recipe
@@ -22,7 +25,13 @@ from upscale_opt.models.running import device_of
 from upscale_opt.tracing.trace import trace
 
 
-@entrance(model=LEARNER, data=DATASET)
+@entrance(
+    model=LEARNER,
+    data=DATASET,
+    teacher=RUNNABLE,
+    distillation=at_least(0, LearningError),
+    temperature=above(0, LearningError),
+)
 def finetune(
     model: nn.Module,
     data: Dataset,
@@ -30,6 +39,9 @@ def finetune(
     target: Target | None = None,
     *,
     masks: Mapping[str, np.ndarray] | None = None,
+    teacher: nn.Module | None = None,
+    distillation: float = WEIGHT,
+    temperature: float = TEMPERATURE,
     checkpoint: str | Path | None = None,
     progress: bool = False,
 ) -> Learned:
@@ -48,6 +60,11 @@ def finetune(
         Without masks: how many channels to drop, by L2 norm of the columns. Default: half of every layer.
     masks
         Masks in the formats of `upscale_opt.normalise_masks`. Default: the masks of the target.
+    teacher
+        A network whose outputs the model learns, mostly the dense one. It must not share weights with the model. If the
+        data has no labels, it is needed. Default: none.
+    distillation, temperature
+        The teacher's weight a and the temperature T, see `upscale_opt.learning.distillation.Distillation`.
 
     Raises
     ------
@@ -56,12 +73,15 @@ def finetune(
     LearningError
         In the same cases as `fit`.
     """
+    taught = None if teacher is None else Distillation(teacher, distillation, temperature)
+    if taught is not None:
+        taught.require_other(model)
     graph = trace(model, torch.zeros(1, *data.input_shape, device=device_of(model)))
     target = target or Target()
     given = None if masks is None else normalise_masks(graph, masks)
     columns = Columns(model, graph, target.weights(graph) if given is None else given)
     method = FixedMasks(columns, target.masks(graph, columns.norms()) if given is None else given)
-    epochs = fit(model, data, [recipe], method=method, checkpoint=checkpoint, progress=progress)
+    epochs = fit(model, data, [recipe], method=method, distillation=taught, checkpoint=checkpoint, progress=progress)
     return Learned(model, columns.masks, epochs)
 
 

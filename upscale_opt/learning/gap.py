@@ -23,9 +23,9 @@ from upscale_opt.errors import LearningError
 from upscale_opt.learning.checkpoints import own_random_state, read_state, require_same, seed_everything, write_state
 from upscale_opt.learning.columns import Columns, HeldColumns
 from upscale_opt.learning.copies import Copy, Factory, train_copies
-from upscale_opt.learning.datasets import Dataset
 from upscale_opt.learning.evaluation import Accuracy, accuracy
 from upscale_opt.learning.finetuning import FixedMasks
+from upscale_opt.learning.image_sets import Dataset
 from upscale_opt.learning.learned import Learned
 from upscale_opt.learning.loop import Epoch, Training, fit
 from upscale_opt.learning.partitions import Partition, combined, owners, partitions_of

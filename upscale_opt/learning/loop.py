@@ -7,7 +7,7 @@ A training run is a sequence of phases. Each phase is a `Recipe` with a separate
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ from upscale_opt.learning.checkpoints import (
     restore_random_state,
     seed_everything,
 )
-from upscale_opt.learning.datasets import Dataset
-from upscale_opt.learning.evaluation import Accuracy, accuracy
+from upscale_opt.learning.distillation import Distillation
+from upscale_opt.learning.evaluation import Accuracy, accuracy, require_classes
+from upscale_opt.learning.image_sets import Dataset
 from upscale_opt.learning.recipes import Recipe
 from upscale_opt.models.running import device_of
 from upscale_opt.models.wrappers import unwrapped, without_prefixes
@@ -43,9 +44,10 @@ class Epoch:
     phase, epoch
         Index of the recipe, and of the epoch in it. Both start at 0.
     loss, top1
-        Means over the training images during the epoch, while the weights changed.
+        Means over the training images during the epoch, while the weights changed. Without labels, `top1` is the
+        agreement with the teacher.
     test
-        Accuracy on the test images after the epoch.
+        Accuracy on the test images after the epoch. Without labels, agreement with the teacher.
     """
 
     phase: int
@@ -68,6 +70,8 @@ class Training:
         The model, its data, and how it is trained.
     phase, epoch
         Index of the current recipe, and of the current epoch in it.
+    distillation
+        The teacher, if there is one.
     """
 
     model: nn.Module
@@ -76,14 +80,33 @@ class Training:
     optimiser: torch.optim.Optimizer
     phase: int
     epoch: int = 0
+    distillation: Distillation | None = None
 
-    def loss(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean cross-entropy of a batch, and the model's outputs for it."""
+    def loss(
+        self, images: torch.Tensor, labels: torch.Tensor | None, taught: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss of a batch, and the model's outputs for it.
+
+        Parameters
+        ----------
+        images, labels
+            The batch. The labels are None if there are none.
+        taught
+            The teacher's outputs, if there is a teacher. Default: the teacher computes them.
+        """
         device = device_of(self.model)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.mixed_precision):
             outputs = self.model(images.to(device))
             outputs = getattr(outputs, "logits", outputs)  # for models with auxiliary heads in training
-            return functional.cross_entropy(outputs, labels.to(device)), outputs
+            hard = None
+            if labels is not None:
+                require_classes(labels, outputs.shape[1])
+                hard = functional.cross_entropy(outputs, labels.to(device))
+        if self.distillation is None:
+            assert hard is not None  # `fit` requires labels if there is no teacher
+            return hard, outputs
+        taught = self.distillation.logits(images) if taught is None else taught
+        return self.distillation.loss(outputs, taught, hard), outputs
 
 
 class Method:
@@ -123,6 +146,7 @@ def fit(
     recipes: Sequence[Recipe],
     *,
     method: Method | None = None,
+    distillation: Distillation | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = False,
 ) -> tuple[Epoch, ...]:
@@ -138,11 +162,13 @@ def fit(
         A model that maps images to outputs of shape (images, classes): an original or an export. It stays on its
         device.
     data
-        Images for training and for testing.
+        Images for training and for testing. They need labels, unless there is a teacher.
     recipes
         The phases, in order. Each starts with a fresh optimiser and its own seed.
     method
         The hooks of a method. Default: plain training.
+    distillation
+        A teacher, whose outputs the model learns. Default: none.
     checkpoint
         A file that is written after every epoch. If it exists, the run resumes from it. If the run is killed or
         interrupted at any time, it loses at most one epoch. Default: none.
@@ -160,9 +186,17 @@ def fit(
         If data and model do not fit, if the checkpoint is of another run, or if the loss is not finite.
     """
     method = method or Method()
+    if distillation is None:
+        data.require_labels("training", "fine-tune with a teacher, such as the dense network")
+    else:
+        distillation.require_other(model)
+        data.require_fitting(distillation.teacher)
     data.require_fitting(model)
     _require_mixed_precision(recipes, device_of(model))
     settings = _settings(data, recipes, method)
+    if distillation is not None:
+        settings |= distillation.settings(labelled=data.labelled)
+    tested = _Tests(data, distillation)
     stored = read_checkpoint(checkpoint) if checkpoint is not None and Path(checkpoint).exists() else None
     log: list[Epoch] = []
     with own_random_state(), _bar(data, recipes, progress) as bar:
@@ -178,7 +212,7 @@ def fit(
             optimiser = torch.optim.SGD(
                 model.parameters(), recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
             )
-            training = Training(model, data, recipe, optimiser, phase)
+            training = Training(model, data, recipe, optimiser, phase, distillation=distillation)
             if stored is not None and phase == stored.phase:
                 _restore(stored, training, method, images)
                 training.epoch = stored.epoch
@@ -188,7 +222,7 @@ def fit(
                 training.epoch = epoch
                 loss, top1 = _epoch(training, method, images, bar)
                 method.after_epoch(training)
-                test = accuracy(model, data.test_batches())
+                test = tested.of(model)
                 log.append(Epoch(phase, epoch, loss, top1, test))
                 bar.set_postfix(loss=f"{loss:.3f}", top1=f"{100 * test.top1:.1f}")
                 if epoch + 1 == recipe.epochs:
@@ -208,6 +242,23 @@ def fit(
     return tuple(log)
 
 
+class _Tests:
+    """Tests a model after every epoch: against labels, or without labels against the classes of the teacher."""
+
+    def __init__(self, data: Dataset, distillation: Distillation | None) -> None:
+        self._data, self._distillation = data, None if data.labelled else distillation
+        self._classes: list[torch.Tensor] | None = None
+
+    def of(self, model: nn.Module) -> Accuracy:
+        """The accuracy of a model."""
+        if self._distillation is None:
+            return accuracy(model, self._data.test_batches())
+        if self._classes is None:
+            self._classes = self._distillation.classes(self._data.test_batches())
+        batches = zip((x for x, *_ in self._data.test_batches()), self._classes, strict=True)
+        return replace(accuracy(model, batches), of_teacher=True)
+
+
 def _epoch(training: Training, method: Method, images: torch.Generator, bar: Any) -> tuple[float, float]:
     """One pass over the images. Returns the mean loss and top-1 accuracy."""
     batches = training.data.train_batches(training.recipe.batch_size, images)
@@ -215,16 +266,21 @@ def _epoch(training: Training, method: Method, images: torch.Generator, bar: Any
     right = torch.zeros_like(total)
     number = 0
     training.model.train()
-    for step, (x, labels) in enumerate(batches):
+    for step, (x, *rest) in enumerate(batches):
+        labels = rest[0] if rest else None
+        taught = None if training.distillation is None else training.distillation.logits(x)
         rate = training.recipe.rate(training.epoch + step / len(batches))
         for group in training.optimiser.param_groups:
             group["lr"] = rate
         training.optimiser.zero_grad()
-        loss, outputs = training.loss(x, labels)
+        loss, outputs = training.loss(x, labels, taught)
         loss.backward()
         method.before_step(training)
         training.optimiser.step()
         method.after_step(training)
+        if labels is None:
+            assert taught is not None
+            labels = taught.argmax(1)
         total += loss.detach() * len(labels)
         right += (outputs.detach().argmax(1) == labels.to(outputs.device)).sum()
         number += len(labels)

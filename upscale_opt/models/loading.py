@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
 import inspect
 import sys
 import urllib.error
@@ -21,6 +20,7 @@ from torch import nn
 
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import ModelError
+from upscale_opt.models.python_files import function_in, in_file
 from upscale_opt.models.references import ModelReference
 from upscale_opt.models.torch_prune import permanent_state
 from upscale_opt.models.wrappers import unwrapped, without_prefixes
@@ -48,11 +48,11 @@ def load_model(reference: ModelReference) -> nn.Module:
     """
     torch.manual_seed(reference.seed)
     default = reference.weights == "DEFAULT"
-    path, colon, factory = reference.name.rpartition(":")
-    if colon and path.endswith(".py"):
+    own = in_file(reference.name)
+    if own is not None:
         if default:
             raise ModelError("--weights DEFAULT is for torchvision's and timm's models; give the path of a checkpoint")
-        model = _from_file(Path(path), factory)
+        model = _from_file(*own)
     elif reference.name.startswith(TIMM):
         model = _from_timm(reference.name.removeprefix(TIMM), pretrained=default)
     else:
@@ -64,7 +64,7 @@ def load_model(reference: ModelReference) -> nn.Module:
 
 def has_random_weights(reference: ModelReference) -> bool:
     """Whether the weights of a model are known to be random. A factory in a file may set any weights."""
-    return reference.weights is None and not reference.name.rpartition(":")[0].endswith(".py")
+    return reference.weights is None and in_file(reference.name) is None
 
 
 def in_memory_format(name: str, x: torch.Tensor, *models: nn.Module) -> torch.Tensor:
@@ -202,24 +202,9 @@ def _without_backbone_weights(models: ModuleType, name: str) -> dict[str, None]:
 
 
 def _from_file(path: Path, factory: str) -> nn.Module:
-    if not path.is_file():
-        raise ModelError(f"there is no file {path}; give path/to/file.py:factory")
-    spec = importlib.util.spec_from_file_location(f"_upscale_opt_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ModelError(f"{path} is no Python file; give path/to/file.py:factory")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickle look modules up there
+    function = function_in(path, factory, "factory", ModelError)
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[spec.name]
-        raise ModelError(f"{path} cannot be imported ({type(error).__name__}: {error})") from error
-    if not callable(getattr(module, factory, None)):
-        functions = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        hint = f"it has {', '.join(functions)}" if functions else "it has none"
-        raise ModelError(f"{path} has no factory {factory!r}; {hint}")
-    try:
-        model = getattr(module, factory)()
+        model = function()
     except Exception as error:
         raise ModelError(f"{factory}() in {path} failed ({type(error).__name__}: {error})") from error
     if not isinstance(model, nn.Module):

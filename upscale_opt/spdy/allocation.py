@@ -21,11 +21,12 @@ from upscale_opt.arguments.checks import above, several
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import MaskError
 from upscale_opt.latency.calibration import conditions_of
+from upscale_opt.models.digests import state_digest
 from upscale_opt.spdy.calibration_data import CalibrationData, calibration_data
 from upscale_opt.spdy.choices import ChoiceSearch, CoefficientSearch
 from upscale_opt.spdy.global_adaprune import Tuning, global_adaprune
 from upscale_opt.spdy.journal import Journal
-from upscale_opt.spdy.layer_runs import frozen_copy, state_digest
+from upscale_opt.spdy.layer_runs import frozen_copy
 from upscale_opt.spdy.layer_times import layer_times
 from upscale_opt.spdy.outer_loop import OuterLoop
 from upscale_opt.spdy.outer_rounds import Exporting, solved_export

@@ -20,8 +20,9 @@ from tqdm import tqdm
 from problems.files import write_bytes_atomically
 from upscale_opt.errors import MaskError
 from upscale_opt.models.attributes import attribute_of
+from upscale_opt.models.digests import state_digest
 from upscale_opt.spdy.calibration_data import CalibrationData
-from upscale_opt.spdy.layer_runs import frozen_copy, state_digest, watched
+from upscale_opt.spdy.layer_runs import frozen_copy, watched
 
 _KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _CHECKPOINTS = 10

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -44,12 +43,3 @@ def layer_output(module: nn.Module, x: torch.Tensor, weight: torch.Tensor) -> to
         return functional.conv2d(x, weight, module.bias, module.stride, padding, module.dilation, module.groups)
     assert isinstance(module, nn.Linear)
     return functional.linear(x, weight, module.bias)
-
-
-def state_digest(model: nn.Module) -> str:
-    """SHA-256 of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -24,9 +24,10 @@ from tqdm import tqdm
 from problems.files import write_bytes_atomically
 from upscale_opt.errors import MaskError
 from upscale_opt.models.attributes import attribute_of
+from upscale_opt.models.digests import state_digest
 from upscale_opt.spdy.adaprune import adaprune, layer_errors
 from upscale_opt.spdy.calibration_data import CalibrationData
-from upscale_opt.spdy.layer_runs import frozen_copy, state_digest
+from upscale_opt.spdy.layer_runs import frozen_copy
 from upscale_opt.spdy.least_squares import RIDGE, Moments, moments_of
 from upscale_opt.spdy.prunable_layers import PrunableLayer
 

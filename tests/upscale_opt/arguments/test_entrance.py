@@ -19,7 +19,9 @@ from upscale_opt.importance.fisher import block_losses, fisher_scores
 from upscale_opt.importance.streams import stream_scores
 from upscale_opt.learning.bip import Bip, bip
 from upscale_opt.learning.datasets import Dataset
+from upscale_opt.learning.distillation import Distillation
 from upscale_opt.learning.evaluation import accuracy
+from upscale_opt.learning.fidelity import compare_outputs
 from upscale_opt.learning.finetuning import finetune
 from upscale_opt.learning.gap import Gap, cgap, pgap
 from upscale_opt.learning.loop import fit
@@ -29,7 +31,7 @@ from upscale_opt.spdy.calibration_data import calibration_data
 
 OWN = (UpscaleError, ProblemError, SolverError)
 """The errors of the three floors."""
-LEARNING = {function.__name__: function for function in (accuracy, bip, cgap, finetune, fit, pgap)}
+LEARNING = {function.__name__: function for function in (accuracy, bip, cgap, compare_outputs, finetune, fit, pgap)}
 SCORING = {function.__name__: function for function in (block_losses, fisher_scores, stream_scores)}
 
 
@@ -45,6 +47,7 @@ EXAMPLES = {
         Target(),
         Bip(),
         Gap(),
+        Distillation(nn.Linear(1, 1)),
     )
 }
 """What people make themselves."""
@@ -131,6 +134,7 @@ def valid_calls(own):
         "verify": {**traced, "exported": own.exported},
         "accuracy": {"model": own.model, "batches": own.data.test_batches()},
         "bip": learning,
+        "compare_outputs": {"dense": own.model, "other": own.model, "batches": [own.x]},
         "cgap": learning,
         "finetune": learning,
         "fit": {"model": own.model, "data": own.data, "recipes": [Recipe(epochs=1, batch_size=2)]},

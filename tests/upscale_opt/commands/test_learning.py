@@ -129,8 +129,11 @@ def test_a_stopped_training_is_resumed_and_ends_with_the_same_weights(run, tmp_p
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--data", "nowhere"), "there is no folder nowhere; give digits, or a folder"),
-        ((), "give --data: digits, or a folder"),
+        (
+            ("--data", "nowhere"),
+            "there is no folder nowhere; give digits, mnist5k, path/to/file.py:function, or a folder",
+        ),
+        ((), "give --data: digits (scikit-learn's), mnist5k"),
         ((*DIGITS, "--method", "snip"), "there is no method 'snip'; choose from none, finetune, bip, cgap, pgap"),
         ((*DIGITS, "--amount", "1"), "amount 1 is outside [0, 1)"),
         ((*DIGITS, "--amount", "0.99", "--scope", "global"), "each of 7 layers keeps one; choose an amount of at most"),

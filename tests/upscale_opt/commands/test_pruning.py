@@ -160,9 +160,15 @@ def test_the_file_of_the_model_may_register_an_importance(run, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((*SHAPE, "--importance", "taylor"), "the importance taylor looks at images; give --data: digits, or a folder"),
+        (
+            (*SHAPE, "--importance", "taylor"),
+            "the importance taylor looks at images; give --data: digits, mnist5k, file.py:function or",
+        ),
         ((*SHAPE, "--importance", "hrnak"), "there is no importance 'hrnak'; did you mean hrank?"),
-        (("--importance", "hrank", "--data", "nowhere"), "there is no folder nowhere; give digits, or a folder"),
+        (
+            ("--importance", "hrank", "--data", "nowhere"),
+            "there is no folder nowhere; give digits, mnist5k, path/to/file.py:function, or a folder",
+        ),
         (("--importance", "hrank", *DIGITS, "--model", f"{FILE}:three"), "has 3 outputs, but digits has 10 classes"),
         (("--importance", "hrank", *DIGITS, "--model", f"{FILE}:coloured"), "of shape 1x8x8"),
         (("--importance", "hrank", *DIGITS, "--images", "0"), "the number of images is 0"),

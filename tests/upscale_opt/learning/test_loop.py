@@ -21,25 +21,13 @@ from upscale_opt.learning.columns import Columns, HeldColumns, dead_entries
 from upscale_opt.learning.datasets import load_data
 from upscale_opt.learning.evaluation import accuracy
 from upscale_opt.learning.finetuning import finetune
-from upscale_opt.learning.loop import Method, fit
+from upscale_opt.learning.loop import fit
 from upscale_opt.learning.recipes import Recipe
 from upscale_opt.learning.targets import Target
 from upscale_opt.models.running import reestimate_batch_norm
 
 ROOT = Path(__file__).resolve().parents[3]
 SHORT = Recipe(epochs=3, batch_size=16, lr=0.1)
-
-
-class Stop(Method):
-    """Stops a training in the middle of an epoch."""
-
-    def __init__(self, epoch, stop, phase=0):
-        self.where, self.stop, self.steps = (phase, epoch), stop, 0
-
-    def after_step(self, training):
-        self.steps += (training.phase, training.epoch) == self.where
-        if self.steps == 2:
-            self.stop()
 
 
 def test_it_learns():
@@ -81,7 +69,7 @@ def test_a_training_goes_on_bit_for_bit_after_an_interrupt(tmp_path, stopped):
             lessons.small(dropout=0.2),
             lessons.toy_data(),
             recipes,
-            method=Stop(epoch, interrupt, phase),
+            method=lessons.Stop(epoch, interrupt, phase),
             checkpoint=path,
         )
     again = lessons.small(seed=9, dropout=0.2)  # its weights do not matter, unless nothing was kept
@@ -106,7 +94,7 @@ def test_a_training_goes_on_bit_for_bit_after_kill_9(tmp_path):
         "from upscale_opt.learning.loop import fit\n"
         f"torch.set_num_threads({torch.get_num_threads()})\n"  # bit for bit holds for one number of threads
         "kill = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"fit(lessons.small(dropout=0.2), lessons.toy_data(), [tests.SHORT], method=tests.Stop(1, kill), "
+        f"fit(lessons.small(dropout=0.2), lessons.toy_data(), [tests.SHORT], method=lessons.Stop(1, kill), "
         f"checkpoint={str(tmp_path / 'checkpoint.pt')!r})\n"
     )
     path = os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "upscale_opt", Path(__file__).parent)))
@@ -221,7 +209,9 @@ def test_folders_of_images_are_read_with_the_evaluation_transform(tmp_path):
 
 
 def test_missing_data_and_wrong_class_counts_are_one_sentence(tmp_path, monkeypatch):
-    with pytest.raises(LearningError, match=r"there is no folder .*; give digits, or a folder with class folders"):
+    with pytest.raises(
+        LearningError, match=r"there is no folder .*; give digits, mnist5k, .*, or a folder with class folders"
+    ):
         load_data(tmp_path / "missing")
     with pytest.raises(LearningError, match=r"holds no images .*; give it one folder per class"):
         load_data(tmp_path)
@@ -317,7 +307,7 @@ def test_an_export_is_fine_tuned_by_the_same_loop_and_resumes(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(again.module, data, [SHORT], method=Stop(2, interrupt), checkpoint=tmp_path / "a.pt")
+        fit(again.module, data, [SHORT], method=lessons.Stop(2, interrupt), checkpoint=tmp_path / "a.pt")
     fresh = exported()
     fit(fresh.module, data, [SHORT], checkpoint=tmp_path / "a.pt")
     assert lessons.same_state(whole.module, fresh.module)
