@@ -14,9 +14,9 @@ from upscale_opt.arguments.modes import AUTO, OFF, alignment
 from upscale_opt.commands import options
 
 if TYPE_CHECKING:
-    from upscale_opt.onnx_runtime.lint import OnnxLint
     from upscale_opt.latency.cost_tables import Conditions
     from upscale_opt.masking.masked_graph import MaskedGraph
+    from upscale_opt.onnx_runtime.lint import OnnxLint
     from upscale_opt.planning.cost_model import CostModel
 
 

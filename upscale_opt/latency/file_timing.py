@@ -1,4 +1,4 @@
-"""Measures saved networks in a fresh process: ``python -m upscale_opt.latency.file_timing A B --inputs X.npz --json OUT``.
+"""Measures saved networks in a fresh process: ``python -m upscale_opt.latency.file_timing A B --inputs X.npz``.
 
 In the process that made the networks, memory is fragmented and caches are full, and eager modules are at hand that
 users of the files do not have. `measured_files` starts such a process and returns what it measured.

@@ -265,12 +265,10 @@ def _reason(kind: str, reads: int, outputs: int, groups: int, is_blocked: bool, 
         found.append(f"{_obstacle(reads, outputs, groups, size)}, so it is outside the blocked layout")
     elif groups == 1 and reads < size and reorders:
         found.append(f"reads {reads} channels, fewer than a block of {size}, so it takes them unblocked")
-    selections = [own for own in SELECTIONS if own in before]
     if reorders:
-        behind = " and ".join(selections) or "operators outside the blocked layout"
-        found.append(
-            f"behind {behind}, with {reorders} reorders" if reorders > 1 else f"behind {behind}, reordered once"
-        )
+        others = dict.fromkeys(own for own in before if own not in REORDERS)
+        behind = f" behind {' and '.join(others)}" if others else ""
+        found.append(f"reordered {'once' if reorders == 1 else f'{reorders} times'}{behind}")
     return "; ".join(found)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from upscale_opt.errors import ModelError, first_line
 from upscale_opt.models.memory_formats import is_channels_last
@@ -101,6 +101,9 @@ def written(module: nn.Module, inputs: Sequence[Any], outputs: Sequence[str] | N
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter is deprecated; both warn about constants of the trace
         own = copy.deepcopy(module)
+        if not all(isinstance(x, torch.Tensor) for x in inputs):
+            own = _OfTensors(own, inputs)
+            inputs = tuple(x for x in tree_leaves(inputs) if isinstance(x, torch.Tensor))
         try:
             return _by_tracing(own, inputs, how)
         except Exception as error:
@@ -110,6 +113,23 @@ def written(module: nn.Module, inputs: Sequence[Any], outputs: Sequence[str] | N
             return _by_export(own, inputs, how)
         except Exception as error:
             raise OnnxError(_refusal(error)) from error
+
+
+class _OfTensors(nn.Module):
+    """A module whose inputs are the tensors among the leaves of its real inputs. All other leaves are constant."""
+
+    def __init__(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        super().__init__()
+        self.module = module
+        leaves, self.structure = tree_flatten(inputs)
+        self.leaves = [None if isinstance(x, torch.Tensor) else (x,) for x in leaves]
+        self.train(module.training)
+
+    def forward(self, *tensors: torch.Tensor) -> Any:
+        """The module's output."""
+        waiting = iter(tensors)
+        leaves = [next(waiting) if constant is None else constant[0] for constant in self.leaves]
+        return self.module(*tree_unflatten(leaves, self.structure))
 
 
 def _refusal(error: Exception) -> str:
