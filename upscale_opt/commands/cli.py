@@ -15,7 +15,7 @@ from problems import Order, Problem, read_problem
 from problems.proofs import require_provable
 from upscale_opt.commands import allocation, latency, learning, options, proofs, pruning, spreading
 from upscale_opt.commands.mask_choices import MaskChoice
-from upscale_opt.commands.measuring import Measuring
+from upscale_opt.commands.measuring import Measuring, documented, lint_all
 from upscale_opt.commands.sessions import (
     Run,
     Search,
@@ -146,8 +146,16 @@ def compare(
 
     latencies = measure_all(run.prepared, exports, repeats=repeats, backend=measuring.backend_on(device), progress=True)
     conditions = measuring.conditions(run.prepared.example_inputs).to_dict()
-    run.report(exports, conditions=conditions, latency={name: profile.to_dict() for name, profile in latencies.items()})
+    linted = lint_all(
+        measuring.backend_on(device),
+        {"unpruned": run.prepared.model, **{name: own.module for name, own in exports.items()}},
+        run.prepared.example_inputs,
+    )
+    figures = {name: profile.to_dict() for name, profile in latencies.items()}
+    run.report(exports, conditions=conditions, latency=figures, **documented(linted))
     say(reports.latency_table(latencies))
+    for name, found in linted.items():
+        say(f"{name}: {found.summary()}")
     say(str(fastest_measured(latencies, best_solver(run.solutions, solvers))))
 
 

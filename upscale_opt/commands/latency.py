@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from upscale_opt.arguments.modes import AUTO
 from upscale_opt.commands import options, spreading
 from upscale_opt.commands.mask_choices import MaskChoice
-from upscale_opt.commands.measuring import Measuring
+from upscale_opt.commands.measuring import Measuring, documented, lint_all
 from upscale_opt.commands.sessions import (
     Setting,
     load_model_and_input,
@@ -43,6 +43,7 @@ def profile(
     accesses: options.Accesses = False,
     batch: options.Batch = None,
     memory_format: options.MemoryFormat = "contiguous",
+    backend: options.Backend = None,
     dtype: options.DType = "float32",
     json: options.JsonPath = None,
 ) -> None:
@@ -51,6 +52,9 @@ def profile(
 
     options.require_writable(json)
     options.require_dtype(dtype)
+    in_onnx_runtime = backend == "onnxruntime"
+    if accesses and in_onnx_runtime:
+        raise UpscaleError("--accesses looks into operators of torch; leave out --backend onnxruntime")
     if plan is None:
         if accesses:
             raise UpscaleError("--accesses profiles a planned export; add --plan FILE")
@@ -63,12 +67,17 @@ def profile(
     from upscale_opt.comparing.floors import floor_of_plan
     from upscale_opt.exporting.exporter import export as run_export
     from upscale_opt.latency.access_profiles import profile_accesses
+    from upscale_opt.latency.backends import require_backend, require_inputs_of
+    from upscale_opt.latency.calibration import MEMORY_FORMATS
     from upscale_opt.latency.environment import environment
     from upscale_opt.latency.profiling import profile_interleaved
     from upscale_opt.models.loading import in_memory_format
     from upscale_opt.models.precisions import tf32_setting
 
     network, x, notes = load_model_and_input(replace(reference, input_shape=shape), device, precision=dtype)
+    if backend is not None:
+        require_backend(backend, x.device)
+        require_inputs_of(backend, (x.to(memory_format=MEMORY_FORMATS[memory_format]) if x.ndim == 4 else x,))
     remark(notes)
     exports: dict[str, Any] = {}
     if stored is not None:
@@ -76,10 +85,13 @@ def profile(
         exports["planned"] = run_export(network, x, stored, verify=verify)
     models = {"unpruned": network, **{name: exported.module for name, exported in exports.items()}}
     x = in_memory_format(memory_format, x, *models.values())
-    if stored is not None:
+    if stored is not None and not in_onnx_runtime:  # nothing reads a part of a tensor in place there
         models[reports.FLOOR] = floor_of_plan(network, x, stored)
-    latencies = profile_interleaved(models, x, progress=True)
+    latencies = profile_interleaved(models, x, backend=backend, progress=True)
     say(reports.latency_table(latencies))
+    linted = lint_all(backend or "", models, x)
+    for name, found in linted.items():
+        say(f"{name}: {found.summary()}")
     document: dict[str, Any] = {
         "model": reference.name,
         "environment": environment(),
@@ -88,6 +100,7 @@ def profile(
         "dtype": dtype,
         "tf32": tf32_setting(x.device, x.dtype),
         "latency": {name: p.to_dict() for name, p in latencies.items()},
+        **documented(linted),
     }
     if accesses:
         profiles = profile_accesses(exports["planned"], x, progress=True)
@@ -158,7 +171,7 @@ def check(
         repeats=repeats,
         backend=measuring.backend_on(device),
         verify=verify,
-        accesses=True,
+        accesses=measuring.backend_on(device) != "onnxruntime",  # they are measured in eager mode
         progress=True,
     )
     say(f"{setting.model}, {setting.masks}: {tables.conditions}")

@@ -5,6 +5,7 @@ Functions import torch only where they need it, so ``solve --instance`` runs wit
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,21 @@ from upscale_opt.commands import options
 if TYPE_CHECKING:
     from upscale_opt.latency.cost_tables import Conditions
     from upscale_opt.masking.masked_graph import MaskedGraph
+    from upscale_opt.onnx_runtime.lint import OnnxLint
     from upscale_opt.planning.cost_model import CostModel
+
+
+def lint_all(backend: str, models: Mapping[str, Any], x: Any) -> dict[str, OnnxLint]:
+    """What ONNX Runtime makes of every model, by name, if it is the backend. Empty for other backends."""
+    from upscale_opt.latency.backends import ONNXRUNTIME
+    from upscale_opt.onnx_runtime.lint import onnx_lint
+
+    return {name: onnx_lint(own, x) for name, own in models.items()} if backend == ONNXRUNTIME else {}
+
+
+def documented(linted: Mapping[str, OnnxLint]) -> dict[str, Any]:
+    """The field of JSON documents with the lint of every model. Empty if there is none."""
+    return {"onnx": {name: own.to_dict() for name, own in linted.items()}} if linted else {}
 
 
 @dataclass(frozen=True)

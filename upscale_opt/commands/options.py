@@ -116,7 +116,7 @@ DType = Annotated[
 Backend = Annotated[
     str | None,
     typer.Option(
-        help="How models run when measured: eager, torchscript, cuda-graph or compile. "
+        help="How models run when measured: eager, torchscript, cuda-graph, compile or onnxruntime. "
         "[default: eager on CPU, cuda-graph on CUDA]"
     ),
 ]

@@ -264,7 +264,7 @@ def padding_summary(prepared: MaskedModel) -> str:
 def prepare_model(setting: Setting, objective: str) -> tuple[MaskedModel, ModelReference]:
     """Build, trace and mask the model of a setting. Its problems have the cost tables that the objective needs."""
     from upscale_opt.comparing.pruning import prepare
-    from upscale_opt.latency.backends import require_backend
+    from upscale_opt.latency.backends import require_backend, require_inputs_of
     from upscale_opt.masking.output_masks import normalise_output_masks
     from upscale_opt.models.references import ModelReference
     from upscale_opt.tracing.skipped import grouped
@@ -275,6 +275,7 @@ def prepare_model(setting: Setting, objective: str) -> tuple[MaskedModel, ModelR
     reference = ModelReference(setting.model, setting.weights, setting.seed, shape)
     network, x, notes = load_model_and_input(reference, setting.device, measuring.memory_format, measuring.dtype)
     require_backend(measuring.backend_on(x.device.type), x.device)
+    require_inputs_of(measuring.backend_on(x.device.type), (x,))
     started = time.perf_counter()
     graph = trace(network, x)
     masks = settle(graph, setting.masks)

@@ -14,6 +14,7 @@ from problems import Objective, Problem, objective_named
 from upscale_opt.comparing import reports
 from upscale_opt.comparing.fastest import BASELINE, UPSCALE, Answer, fastest_measured, upscale_plan
 from upscale_opt.exporting.exporter import export
+from upscale_opt.latency.backends import ONNXRUNTIME
 from upscale_opt.latency.measured_costs import MeasuredTable
 from upscale_opt.latency.profiling import Profile, profile_interleaved
 from upscale_opt.masking.rounding import KeptChannels
@@ -245,8 +246,12 @@ def measure_all(
     backend: str | None = None,
     progress: bool = False,
 ) -> dict[str, Profile]:
-    """Interleaved latencies of the unpruned model, of every export, and of the floor (which no order can beat)."""
+    """Interleaved latencies of the unpruned model, of every export, and of the floor (which no order can beat).
+
+    In ONNX Runtime there is no floor: no operator there reads a part of a tensor in place.
+    """
     models = {"unpruned": masked.model, **{name: exported.module for name, exported in exports.items()}}
-    models[reports.FLOOR] = masked.floor()
+    if backend != ONNXRUNTIME:
+        models[reports.FLOOR] = masked.floor()
     with unchanged(masked.model):
         return profile_interleaved(models, masked.example_inputs, repeats=repeats, backend=backend, progress=progress)

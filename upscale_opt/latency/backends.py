@@ -1,4 +1,7 @@
-"""Backends: how a module runs when it is timed (eager, as TorchScript, as a CUDA graph, or through torch.compile)."""
+"""Backends: how a module runs when it is timed.
+
+In eager mode, as TorchScript, as a CUDA graph, through torch.compile, or in ONNX Runtime on the CPU.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,12 @@ import torch
 from torch import nn
 
 from upscale_opt.errors import ModelError
+from upscale_opt.onnx_runtime.inside import inside
+from upscale_opt.onnx_runtime.sessions import Written, bound
+from upscale_opt.onnx_runtime.writing import CPU_ONLY, NAME, require_inputs, require_packages, written
 
-EAGER, TORCHSCRIPT, CUDA_GRAPH, COMPILE = "eager", "torchscript", "cuda-graph", "compile"
-BACKENDS = (EAGER, TORCHSCRIPT, CUDA_GRAPH, COMPILE)
+EAGER, TORCHSCRIPT, CUDA_GRAPH, COMPILE, ONNXRUNTIME = "eager", "torchscript", "cuda-graph", "compile", NAME
+BACKENDS = (EAGER, TORCHSCRIPT, CUDA_GRAPH, COMPILE, ONNXRUNTIME)
 """Names of backends. `torchscript` is the protocol of the UPSCALE paper."""
 WARM_UPS = 3
 SCRIPT_WARM_UPS = 10
@@ -33,6 +39,22 @@ def require_backend(name: str, device: torch.device) -> None:
         raise ModelError(f"there is no backend {name!r}; choose one of {', '.join(BACKENDS)}")
     if name == CUDA_GRAPH and device.type != "cuda":
         raise ModelError("the backend cuda-graph needs a CUDA device; choose eager or torchscript")
+    if name == ONNXRUNTIME:
+        require_packages()
+        if device.type != "cpu":
+            raise ModelError(CPU_ONLY.format(device.type))
+
+
+def require_inputs_of(name: str, inputs: Sequence[Any]) -> None:
+    """Raise an error unless a backend takes inputs of these dtypes and memory formats.
+
+    Raises
+    ------
+    ModelError
+        If it does not: ONNX Runtime computes in float32 and in a layout of its own.
+    """
+    if name == ONNXRUNTIME:
+        require_inputs(inputs)
 
 
 def shared_pool(backend: str) -> Any:
@@ -43,7 +65,8 @@ def shared_pool(backend: str) -> Any:
 def prepared(module: nn.Module, inputs: Sequence[Any], backend: str = EAGER, pool: Any = None) -> Callable[[], Any]:
     """Prepare a call of a module on fixed inputs for timing: compiled if the backend compiles, and warmed up.
 
-    The call holds the module and the inputs. With a CUDA graph, it returns no result.
+    The call holds the module and the inputs. With a CUDA graph, it returns no result. In ONNX Runtime it returns one
+    tensor, or a tuple of several, which the next call overwrites.
 
     Parameters
     ----------
@@ -60,11 +83,14 @@ def prepared(module: nn.Module, inputs: Sequence[Any], backend: str = EAGER, poo
     Raises
     ------
     ModelError
-        If the backend does not exist or does not fit the device.
+        If the backend does not exist or does not fit the device, or ONNX Runtime cannot run the module.
     """
     inputs = tuple(inputs)
     device = next((x.device for x in inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
     require_backend(backend, device)
+    if backend == ONNXRUNTIME:
+        content = module.content if isinstance(module, Written) else written(module, inputs)
+        return _warm(bound(content, inputs))
     run: Any = module
     if backend == TORCHSCRIPT:
         run = scripted(module, inputs)
@@ -75,6 +101,42 @@ def prepared(module: nn.Module, inputs: Sequence[Any], backend: str = EAGER, poo
     if backend == CUDA_GRAPH:
         return _graphed(run, inputs, device, pool)
     return lambda: run(*inputs)
+
+
+def prepared_parts(
+    make: Callable[[], nn.Module], inputs: Sequence[Any], copies: int, backend: str = EAGER, pool: Any = None
+) -> list[Callable[[], Any]]:
+    """Prepare calls of copies of one operator of a network, each with weights of its own.
+
+    ONNX Runtime runs the operator as inside a network (`upscale_opt.onnx_runtime.inside`): one module in several
+    sessions. On other backends, every copy is a module of its own.
+
+    Parameters
+    ----------
+    make
+        Makes the module, in eval mode, on the device of the inputs.
+    inputs, backend, pool
+        As for `prepared`.
+    copies
+        Number of calls.
+    """
+    if backend != ONNXRUNTIME:
+        return [prepared(make(), inputs, backend, pool) for _ in range(copies)]
+    part = inside(make(), tuple(inputs))
+    return [_warm(part.call()) for _ in range(copies)]
+
+
+def in_form_of(backend: str, module: nn.Module, inputs: Sequence[Any]) -> nn.Module:
+    """A module in the form that a backend measures, so that copies of it need not be traced or written once more."""
+    if backend == TORCHSCRIPT:
+        return scripted(module, inputs)
+    return Written(written(module, inputs)) if backend == ONNXRUNTIME else module
+
+
+def _warm(call: Callable[[], Any]) -> Callable[[], Any]:
+    for _ in range(WARM_UPS):
+        call()
+    return call
 
 
 def scripted(module: nn.Module, inputs: Sequence[Any]) -> nn.Module:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,15 @@ from tqdm import tqdm
 from problems import CostTable
 from upscale_opt.arguments.checks import at_least, settle_fields, whole
 from upscale_opt.arguments.entrance import MASKED_GRAPH, entrance
-from upscale_opt.latency.backends import EAGER, prepared, require_backend, shared_pool
+from upscale_opt.errors import UpscaleWarning
+from upscale_opt.latency.backends import (
+    EAGER,
+    ONNXRUNTIME,
+    prepared_parts,
+    require_backend,
+    require_inputs_of,
+    shared_pool,
+)
 from upscale_opt.latency.cost_tables import Case, Conditions, CostTables, Detail, Key, Timing, default_directory
 from upscale_opt.latency.environment import processor
 from upscale_opt.latency.retained_memory import memory_kind, retained_memory
@@ -32,6 +41,7 @@ from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.models.memory_formats import is_channels_last
 from upscale_opt.models.precisions import tf32_setting
 from upscale_opt.modules.gather_convolution import is_fused_on
+from upscale_opt.onnx_runtime.writing import OnnxError, version
 from upscale_opt.planning.cost_model import GRID, AnalyticCosts, Workload
 from upscale_opt.planning.extraction import problems_of
 from upscale_opt.planning.reading import CONTIGUOUS
@@ -89,6 +99,7 @@ def conditions_of(example_inputs: Sequence[Any], *, backend: str = EAGER) -> Con
     """
     x = next((x for x in example_inputs if isinstance(x, torch.Tensor)), torch.empty(0))
     require_backend(backend, x.device)
+    require_inputs_of(backend, example_inputs)
     on_gpu = x.device.type == "cuda"
     return Conditions(
         torch.cuda.get_device_name(x.device) if on_gpu else processor(),
@@ -99,6 +110,7 @@ def conditions_of(example_inputs: Sequence[Any], *, backend: str = EAGER) -> Con
         torch.__version__,
         memory_kind(x.device.type),
         tf32_setting(x.device, x.dtype),
+        version() if backend == ONNXRUNTIME else "",
     )
 
 
@@ -114,7 +126,8 @@ def calibrate(
 ) -> CostTables:
     """Measure the missing cost tables of a masked model. They are saved after every shape, so a run can resume.
 
-    Tables that were measured with less effort (`Effort.detail`) are measured again.
+    Tables that were measured with less effort (`Effort.detail`) are measured again. A warning names shapes that ONNX
+    Runtime cannot run; they get no table.
 
     Parameters
     ----------
@@ -143,14 +156,21 @@ def calibrate(
     tables = CostTables.load(directory, conditions)
     effort = effort or Effort()
     device = next((x.device for x in example_inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
-    sweeps = _sweeps(tables, keys_of(masked), device, effort)
+    sweeps, refused = _sweeps(tables, keys_of(masked), device, effort), set[Key]()
     shapes = tqdm(sweeps, desc="calibrate", unit="shape", disable=None if progress else True, leave=False)
     with retained_memory():
         for key in shapes:
+            if key in refused:
+                continue
             known = _known(tables, key, device, effort)
             detail = effort.detail.with_all_care_of(tables.details.get(key))  # known timings were made with this effort
             alike = replace(effort, **detail._asdict())  # same effort for all timings of a table
-            tables.entries[key] = measure(key, conditions, device, alike, known)
+            try:
+                tables.entries[key] = measure(key, conditions, device, alike, known)
+            except OnnxError as error:
+                refused.add(key)
+                warnings.warn(f"{key} is not measured: {error}", UpscaleWarning, stacklevel=3)
+                continue
             tables.details[key] = detail
             tables.save(directory)
     return tables
@@ -216,17 +236,11 @@ def measure(
                 shared[own] = inputs_of(
                     layer, case, key.stored, dtype=dtype, device=device, memory_format=memory_format
                 )
-            calls.append(
-                [
-                    prepared(
-                        placed(Specimen(layer, case, key.stored, rng), device, dtype, memory_format),
-                        shared[own],
-                        conditions.backend,
-                        pool,
-                    )
-                    for _ in range(effort.copies)
-                ]
-            )
+
+            def made(case: Case = case) -> nn.Module:
+                return placed(Specimen(layer, case, key.stored, rng), device, dtype, memory_format)
+
+            calls.append(prepared_parts(made, shared[own], effort.copies, conditions.backend, pool))
         figures = interleaved(calls, device, replace(effort, rounds=effort.rounds_per_sweep))
     earlier = [own.nanoseconds for own in known] or [()] * len(cases)
     return tuple(Timing(case, before + found) for case, before, found in zip(cases, earlier, figures, strict=True))

@@ -56,6 +56,9 @@ class Conditions:
         Where float32 is rounded to TF32 on a GPU (`upscale_opt.models.precisions.tf32_setting`): ``on``, ``off``,
         ``convolutions`` or ``products``. Empty for other dtypes, on a CPU, and in older tables, which have no such
         field.
+    runtime
+        Name and version of the runtime that computes, if it is not torch, such as ``onnxruntime 1.22.0``. Empty for
+        torch, and in older tables, which have no such field.
     """
 
     device: str
@@ -66,17 +69,18 @@ class Conditions:
     torch: str
     memory: str = ""
     tf32: str = ""
+    runtime: str = ""
 
     def __str__(self) -> str:
         threads = f", {self.threads} threads" if self.threads else ""
         memory = f", {self.memory} memory" if self.memory else ""
         dtype = f"{self.dtype} (TF32: {self.tf32})" if self.tf32 else self.dtype
-        return f"{self.device}, {dtype}, {self.memory_format}, {self.backend}{threads}{memory}, torch {self.torch}"
+        versions = f"torch {self.torch}{f', {self.runtime}' if self.runtime else ''}"
+        return f"{self.device}, {dtype}, {self.memory_format}, {self.backend}{threads}{memory}, {versions}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON. An empty TF32 setting is left out, as in older files."""
-        values = asdict(self)
-        return values if self.tf32 else {name: value for name, value in values.items() if name != "tf32"}
+        """Plain values for JSON. An empty TF32 setting and an empty runtime are left out, as in older files."""
+        return {name: own for name, own in asdict(self).items() if own or name not in ("tf32", "runtime")}
 
     @property
     def file_name(self) -> str:

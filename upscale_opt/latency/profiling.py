@@ -21,7 +21,16 @@ from tqdm import tqdm
 
 from upscale_opt.arguments.entrance import RUNNABLE, entrance
 from upscale_opt.errors import ModelError, UpscaleWarning
-from upscale_opt.latency.backends import CUDA_GRAPH, EAGER, TORCHSCRIPT, is_script, prepared, shared_pool
+from upscale_opt.latency.backends import (
+    CUDA_GRAPH,
+    EAGER,
+    ONNXRUNTIME,
+    TORCHSCRIPT,
+    is_script,
+    prepared,
+    require_inputs_of,
+    shared_pool,
+)
 from upscale_opt.latency.drift import slowness
 from upscale_opt.latency.environment import StolenTime, environment
 from upscale_opt.latency.retained_memory import retained_memory
@@ -45,7 +54,7 @@ class Profile:
     device
         ``cpu`` or the CUDA device.
     backend
-        One of `upscale_opt.latency.backends.BACKENDS`. For a TorchScript module, ``torchscript``.
+        One of `upscale_opt.latency.backends.BACKENDS`. For a TorchScript module, ``torchscript`` or ``onnxruntime``.
     device_seconds
         Mean device time per pass from the profiler, on CUDA. None on a CPU, or if it was not requested.
     environment
@@ -130,8 +139,8 @@ def profile_interleaved(
     Parameters
     ----------
     models
-        Name to model, in eval mode, on the device of the inputs. A `torch.jit.ScriptModule` is measured unchanged. On
-        CUDA, other models are traced first.
+        Name to model, in eval mode, on the device of the inputs. A `torch.jit.ScriptModule` is measured unchanged,
+        except in ONNX Runtime. On CUDA, other models are traced first.
     example_inputs
         A tensor or the tuple of positional inputs.
     repeats
@@ -187,7 +196,8 @@ def measured_in_turn(
         where, label = environment(), torch.cuda.get_device_name(device) if on_gpu else "cpu"
         profiled = on_gpu and device_time
         own = {name: _device_seconds(call, device, repeats) if profiled else None for name, call in calls.items()}
-    backends = {name: TORCHSCRIPT if is_script(model) else chosen for name, model in models.items()}
+    scripts = {name for name, model in models.items() if is_script(model) and chosen != ONNXRUNTIME}
+    backends = {name: TORCHSCRIPT if name in scripts else chosen for name in models}
     return {
         name: Profile(tuple(found), label, backends[name], own[name], where, share) for name, found in seconds.items()
     }
@@ -200,6 +210,7 @@ def _prepared_calls(
 
     It is another backend if it may change and a model cannot be captured.
     """
+    require_inputs_of(backend, inputs)
     pool, name = shared_pool(backend), ""
     try:
         calls, timers = {}, {}

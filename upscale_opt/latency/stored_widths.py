@@ -9,6 +9,7 @@ padded to the width at which its operators take the least time together, if that
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,8 @@ from tqdm import tqdm
 
 from problems.objectives import OVER_READ
 from upscale_opt.arguments.entrance import MASKED_GRAPH, entrance
-from upscale_opt.latency.backends import EAGER, prepared, shared_pool
+from upscale_opt.errors import UpscaleWarning
+from upscale_opt.latency.backends import EAGER, prepared_parts, shared_pool
 from upscale_opt.latency.calibration import MEMORY_FORMATS, Effort, conditions_of, interleaved, placed
 from upscale_opt.latency.cost_tables import Case, default_directory
 from upscale_opt.latency.drift import quiet_medians
@@ -30,6 +32,7 @@ from upscale_opt.latency.specimens import Specimen, channelwise_module, inputs_o
 from upscale_opt.latency.width_tables import PRODUCE, READ, WORK, WidthTables, WidthWork
 from upscale_opt.latency.width_works import ADD, DEPTHWISE, works_by_block
 from upscale_opt.masking.masked_graph import MaskedGraph
+from upscale_opt.onnx_runtime.writing import OnnxError
 from upscale_opt.planning.layer_shapes import Layer
 from upscale_opt.planning.padding import paddable
 from upscale_opt.planning.reading import CONTIGUOUS, MATMUL, Reading
@@ -66,7 +69,8 @@ def measure_widths(
 ) -> WidthTables:
     """Measure what is missing of the times of a masked model's operators over stored widths.
 
-    Operators that were timed less carefully (`Effort.detail`) are missing, too.
+    Operators that were timed less carefully (`Effort.detail`) are missing, too. A warning names operators that ONNX
+    Runtime cannot run.
 
     Tables are written after every operator, so that a measurement that was interrupted goes on.
 
@@ -106,7 +110,11 @@ def measure_widths(
     for work, widths in bar:
         every = sorted({*widths, *tables.entries.get(work, {})})
         detail = effort.detail.with_all_care_of(tables.details.get(work))
-        figures = _measure(work, every, device, tables, replace(effort, **detail._asdict()))
+        try:
+            figures = _measure(work, every, device, tables, replace(effort, **detail._asdict()))
+        except OnnxError as error:
+            warnings.warn(f"{work} is not measured: {error}", UpscaleWarning, stacklevel=3)
+            continue
         tables.entries[work], tables.details[work] = dict(zip(every, figures, strict=True)), detail
         tables.write(directory)
     return tables
@@ -169,10 +177,11 @@ def _measure(
             for kernel in kernels:
                 how = {"dtype": dtype, "device": device, "memory_format": memory_format}
                 inputs = _inputs(work, width, **how)
-                copies = (
-                    placed(_module(work, width, kernel), device, dtype, memory_format) for _ in range(effort.copies)
-                )
-                calls.append([prepared(own, inputs, conditions.backend, pool) for own in copies])
+
+                def made(width: int = width, kernel: str = kernel) -> nn.Module:
+                    return placed(_module(work, width, kernel), device, dtype, memory_format)
+
+                calls.append(prepared_parts(made, inputs, effort.copies, conditions.backend, pool))
         figures = np.array(interleaved(calls, device, effort)).reshape(len(widths), len(kernels), -1)
     fastest = figures[np.arange(len(widths)), np.median(figures, axis=2).argmin(axis=1)]
     return [tuple(own) for own in np.maximum(fastest, 1).tolist()]

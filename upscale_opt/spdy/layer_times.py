@@ -17,7 +17,7 @@ from torch import nn
 from tqdm import tqdm
 
 from problems import LayerTimes, TimingTable, sparsity_grid
-from upscale_opt.latency.backends import EAGER, prepared, shared_pool
+from upscale_opt.latency.backends import EAGER, prepared_parts, shared_pool
 from upscale_opt.latency.calibration import MEMORY_FORMATS, Effort, conditions_of, interleaved, placed
 from upscale_opt.latency.cost_tables import Case, Conditions, CostTables, Key, Timing, default_directory
 from upscale_opt.latency.profiling import profile
@@ -187,10 +187,11 @@ def case_times(
         calls, recordings = [], shared_pool(conditions.backend)
         for case, stored in cases:
             x = _from_pool(pool, _shape(shape, stored), memory_format)
-            copies = (
-                placed(Specimen(shape, case, stored, rng), device, dtype, memory_format) for _ in range(effort.copies)
-            )
-            calls.append([prepared(own, (x,), conditions.backend, recordings) for own in copies])
+
+            def made(case: Case = case, stored: int = stored) -> nn.Module:
+                return placed(Specimen(shape, case, stored, rng), device, dtype, memory_format)
+
+            calls.append(prepared_parts(made, (x,), effort.copies, conditions.backend, recordings))
         return interleaved(calls, device, effort)
 
 
