@@ -29,7 +29,7 @@ Workers = Annotated[
 ]
 ScoredData = Annotated[
     str | None,
-    typer.Option("--data", help=f"Images for hrank, taylor and fisher (with labels): {_FORMS}.", callback=nameable),
+    typer.Option("--data", help=f"Images for hrank, taylor (with labels) and fisher: {_FORMS}.", callback=nameable),
 ]
 ScoredImages = Annotated[int, typer.Option(help="How many images hrank, taylor and fisher look at.")]
 CalibrationImages = Annotated[
