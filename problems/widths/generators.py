@@ -1,6 +1,6 @@
 """Seeded generators of width problems with the structure of real networks. No time in them was measured.
 
-Times are stepped (devices compute in tiles), noisy, and do not grow monotonically (multiples of 32 channels are faster).
+Times are stepped (devices compute in tiles), noisy, and not monotone (multiples of 32 channels are faster).
 Losses are those of channels with log-normal importances, of which the most important are kept.
 """
 
@@ -60,7 +60,7 @@ class NetworkBuilder:
         *,
         pixels: int,
         kernel: int = 1,
-        rate: float = 2e-4,
+        rate: float = 2e-3,
     ) -> None:
         """Add a work that multiplies every input with every output channel, `kernel` times per pixel.
 
