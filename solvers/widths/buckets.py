@@ -19,11 +19,17 @@ MAX_ENTRIES = 2**22  # entries: of the table of a bucket; 8 bytes each, and a fe
 
 
 class TooWideError(SolverError):
-    """Every order found needs a table of more than the permitted entries. `variable` is where it happened."""
+    """The order found needs a table of more than the permitted entries.
 
-    def __init__(self, variable: int, entries: int) -> None:
-        super().__init__(f"an elimination needs a table of {entries} entries; use 'cp-sat'")
-        self.variable = variable
+    Attributes
+    ----------
+    left
+        The variables that were not yet eliminated.
+    """
+
+    def __init__(self, entries: int, left: set[int]) -> None:
+        super().__init__(f"an elimination needs a table of {entries} entries; use coarser widths, or 'cp-sat'")
+        self.left = left
 
 
 @dataclass(eq=False)
@@ -81,7 +87,7 @@ def buckets_of(graph: Graph, max_entries: int = MAX_ENTRIES) -> list[Bucket]:
     while left:
         v = min(left, key=lambda own: (prices[own], own))
         if prices[v][0] > max_entries:
-            raise TooWideError(v, prices[v][0])
+            raise TooWideError(prices[v][0], left)
         things = sorted(of_variable[v], key=lambda own: (own[2], own[1]))
         bucket = _bucket(v, things, graph)
         found.append(bucket)

@@ -149,9 +149,7 @@ class Elimination:
         return found
 
 
-def minimum_over(
-    whole: np.ndarray, bucket: Bucket, axes: Axes, wanted: Scope, shape: tuple[int, ...]
-) -> np.ndarray:
+def minimum_over(whole: np.ndarray, bucket: Bucket, axes: Axes, wanted: Scope, shape: tuple[int, ...]) -> np.ndarray:
     """Minimise a bucket's table over all axes but some variables, of which one may be the determined one."""
     if all(v in bucket.scope for v in wanted):
         return whole.min(axis=tuple(k for k, v in enumerate(bucket.scope) if v not in wanted))

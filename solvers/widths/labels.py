@@ -195,9 +195,7 @@ class _Search:
             keys = keys * len(self._tree.graph.values[v]) + places_of(v)
         return keys
 
-    def _pairs(
-        self, keys: np.ndarray, slack: np.ndarray, other: _Labels
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _pairs(self, keys: np.ndarray, slack: np.ndarray, other: _Labels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Which labels join with which of a child: the same border, and no limit is exceeded.
 
         The child's labels are sorted by border and (rounded) excess at the first multiplier, so those that the slack
