@@ -89,6 +89,10 @@ def least_cost(problem: WidthProblem, loss_weight: int, time_weight: int) -> int
     return sweep.constant + int(sweep.costs.min()) + time_weight * problem.fixed
 
 
+def _blocks(sides: tuple[_Key, ...]) -> set[int]:
+    return {b for side in sides for b, _ in side}
+
+
 class _Sweep:
     """States after some blocks: one column per distinct partial total, one row per combination of them."""
 
@@ -121,13 +125,15 @@ class _Sweep:
         return sorted(keys)
 
     def cheapest_next(self) -> int:
-        """The block after which the fewest states can exist; of equal ones the first."""
+        """A block that an open work waits for, after which the fewest states can exist; of equal ones the first."""
+        begun = {b for key in self._keys for b, _ in key}
+        near = {b for sides, _ in self._open if any(own in begun for own in _blocks(sides)) for b in _blocks(sides)}
 
         def price(b: int) -> tuple[float, int]:
             keys = self._keys_after(self.waiting - {b})
             return sum(float(np.log(self._most_totals(key))) for key in keys), b
 
-        return min(self.waiting, key=price)
+        return min(near & self.waiting or self.waiting, key=price)
 
     def _most_totals(self, key: _Key) -> int:
         """At most so many totals can these blocks have."""

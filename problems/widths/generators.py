@@ -77,11 +77,11 @@ class NetworkBuilder:
         rate
             Nanoseconds per multiplication.
         """
-        ticks = [self._totals(side) for side in (inputs, outputs)]
-        key = (*(tuple(own.tolist()) for own in ticks), pixels, kernel, rate)
+        read, written = (self._totals(side) for side in (inputs, outputs))
+        key = (tuple(read.tolist()), tuple(written.tolist()), pixels, kernel, rate)
         if key not in self._of_shape:
             self._of_shape[key] = len(self._tables)
-            self._tables.append(self._table(*ticks, rate * pixels * kernel))
+            self._tables.append(self._table(read, written, rate * pixels * kernel))
         self._works.append(TimedWork(name, tuple(inputs), tuple(outputs), self._of_shape[key]))
 
     def _totals(self, blocks: Sequence[int]) -> np.ndarray:
@@ -291,7 +291,7 @@ def random_widths(num_blocks: int = 5, num_works: int = 6, *, sums: bool = True,
         times = rng.integers(0, high, (len(inputs), len(outputs)))
         if rng.random() < 0.6:
             times = np.sort(np.sort(times, axis=0), axis=1)
-        works.append(TimedWork(f"w{k}", *sides, k))
+        works.append(TimedWork(f"w{k}", sides[0], sides[1], k))
         tables.append(TimeTable(tuple(inputs.tolist()), tuple(outputs.tolist()), times))
     fixed = int(rng.integers(0, high)) if rng.random() < 0.5 else 0
     total = fixed + sum(int(table.nanoseconds.max()) for table in tables)

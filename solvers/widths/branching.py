@@ -79,6 +79,7 @@ class WidthSearch:
         self._budget = self._problem.budget - self._problem.fixed
         self._max_labels = max_labels
         self._max_entries = max_entries
+        self._worst = sum(max(block.losses) for block in self._problem.blocks)
         self._moves = Moves(self._problem)
         self._queue: list[tuple[int, int, _Part]] = []
         self._counter = itertools.count()
@@ -107,7 +108,7 @@ class WidthSearch:
         dual = dual_of(
             self._tree,
             self._budget,
-            offer=lambda places: seen.append(self._offer(self._graph, places)),
+            offer=lambda places: seen.append(self._choice_of(self._graph, places)),
             out_of_time=self._incumbent.out_of_time,
         )
         if dual.bound is None:
@@ -115,7 +116,9 @@ class WidthSearch:
         self._fastest = dual.fastest
         weights = dual.best.weights
         self._incumbent.raise_bound(dual.bound, BoundCertificate(weights.loss, weights.time, dual.bound))
-        for choice in dict.fromkeys((self._incumbent.choice, *reversed(seen[-3:]))):
+        for choice in seen:
+            self._incumbent.offer(choice)
+        for choice in dict.fromkeys((self._incumbent.choice, *reversed(seen[-2:]))):
             if choice is not None:
                 self._fill(choice, pairs=pairs)
         marginals = dual.best.marginals(dual.best.outside())
@@ -154,7 +157,7 @@ class WidthSearch:
 
     def _search_window(self, bound: int, part: _Part) -> None:
         loss = self._incumbent.loss
-        target = bound + part.step - 1 if loss is None else min(bound + part.step - 1, loss - 1)
+        target = min(bound + part.step - 1, self._worst if loss is None else loss - 1)
         if target < bound:
             return
         found = self._reduced(part, target)
@@ -176,9 +179,9 @@ class WidthSearch:
         least = None
         if enumeration.places is not None:
             least = totals_of(tree.graph, enumeration.places)[0]
-            choice = self._offer(tree.graph, enumeration.places)
+            self._offer(tree.graph, enumeration.places)
             if not enumeration.complete or self.relaxed:
-                self._fill(choice)
+                self._fill(self._choice_of(tree.graph, enumeration.places))
         if self._incumbent.out_of_time() and not enumeration.complete:
             return self._push(bound, part)
         if not enumeration.complete:
@@ -188,7 +191,6 @@ class WidthSearch:
             return self._push(target + 1, part)
         if self.relaxed and self._incumbent.loss != least:
             return self._divide(max(bound, least), part, tree.graph)
-        return None
 
     def _reduced(self, part: _Part, target: int) -> tuple[Tree, Dual] | None:
         """What a window holds, and its best multiplier; None if it is empty."""
@@ -246,7 +248,7 @@ class WidthSearch:
         dual = dual_of(
             self._tree_of(graph),
             self._budget,
-            offer=lambda places: self._offer(graph, places) and None,
+            offer=lambda places: self._offer(graph, places),
             out_of_time=self._incumbent.out_of_time,
         )
         if dual.bound is None:
@@ -260,14 +262,15 @@ class WidthSearch:
             graph, marginals = graph.kept(keep), [own[mask] for own, mask in zip(marginals, keep)]
         self._push(max(bound, dual.bound), _Part(graph, dual.best.weights, marginals, step))
 
-    def _offer(self, graph: Graph, places: list[int]) -> tuple[int, ...]:
-        """Offer the choice of an assignment; returns it."""
-        choice = tuple(
+    def _choice_of(self, graph: Graph, places: list[int]) -> tuple[int, ...]:
+        """The choice of an assignment. Copies of blocks do not count."""
+        return tuple(
             block.widths.index(int(own[place]))
             for block, own, place in zip(self._problem.blocks, graph.values, places[: graph.num_blocks])
         )
-        self._incumbent.offer(choice)
-        return choice
+
+    def _offer(self, graph: Graph, places: list[int]) -> None:
+        self._incumbent.offer(self._choice_of(graph, places))
 
     def _fill(self, choice: tuple[int, ...], *, pairs: bool = True) -> None:
         """Offer what the local search makes of a choice."""
