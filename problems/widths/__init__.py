@@ -1,0 +1,1 @@
+"""Choosing a width per block for a budget of measured time: the problem, its files, generators and bound checker."""
