@@ -159,7 +159,7 @@ class WidthSearch:
         loss = self._incumbent.loss
         target = min(bound + part.step - 1, self._worst if loss is None else loss - 1)
         if target < bound:
-            return
+            return None
         found = self._reduced(part, target)
         if found is None:
             part.step *= _GROWTH

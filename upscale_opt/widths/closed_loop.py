@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from problems.allocation.problem import UnreachableSpeedupError
-from solvers.widths import choose_widths
+from solvers.widths.dispatch import choose_widths
 from upscale_opt.errors import UpscaleError
 from upscale_opt.exporting.exporter import carry_out
 from upscale_opt.masking.masked_graph import MaskedGraph
@@ -116,9 +116,7 @@ class Loop:
         """One turn; None if a later one asks for more than the tables allow."""
         problem = programme.problem(1.0, scale=correction.scale, constant=correction.constant)
         try:
-            found = choose_widths(
-                problem.for_speedup(asked), METHODS[self.method], time_limit=self.time_limit
-            )
+            found = choose_widths(problem.for_speedup(asked), METHODS[self.method], time_limit=self.time_limit)
         except UnreachableSpeedupError:
             if first:
                 raise
@@ -127,9 +125,7 @@ class Loop:
         widths = {b: found.widths[graph.blocks[b].name] for b in programme.candidates}
         narrower = {graph.blocks[b].name: w for b, w in widths.items() if w < graph.blocks[b].size}
         predicted = problem.base / found.time
-        return Choice(
-            Round(asked, predicted, measure(widths), found.loss * unit, found.bound * unit, narrower), widths
-        )
+        return Choice(Round(asked, predicted, measure(widths), found.loss * unit, found.bound * unit, narrower), widths)
 
 
 def best_of(choices: list[Choice], target: float) -> Choice:

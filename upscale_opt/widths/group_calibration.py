@@ -10,6 +10,7 @@ batches are put on one scale by it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -234,17 +235,16 @@ class _Timer:
         self.calls: dict[Point, list[Callable[[], Any]]] = {}
         self.scale: float | None = None
         self.pool = shared_pool(conditions.backend)
-        self.contexts = [torch.inference_mode(), retained_memory()]
+        self.contexts = ExitStack()
 
     def __enter__(self) -> _Timer:
-        for context in self.contexts:
-            context.__enter__()
+        self.contexts.enter_context(torch.inference_mode())
+        self.contexts.enter_context(retained_memory())
         return self
 
     def __exit__(self, *error: Any) -> None:
         self.calls.clear()
-        for context in reversed(self.contexts):
-            context.__exit__(*error)
+        self.contexts.close()
 
     def measure(self, points: Sequence[Point]) -> dict[Point, float]:
         """Medians of several points, in nanoseconds at the speed of the first batch."""

@@ -141,9 +141,8 @@ class GroupSpecimens:
             return str(value)
 
         sources = [self._shape_text(name, group) for name in group.sources]
-        return "; ".join(
-            [f"takes {' and '.join(sources)}", *(self._text(self.nodes[name], written, symbols) for name in group.nodes)]
-        )
+        texts = (self._text(self.nodes[name], written, symbols) for name in group.nodes)
+        return "; ".join([f"takes {' and '.join(sources)}", *texts])
 
     def _symbols(self, group: OperatorGroup) -> dict[int, str]:
         """Full widths of both sides, with what stands for them in a signature."""

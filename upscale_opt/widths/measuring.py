@@ -1,4 +1,4 @@
-"""Measures exports of chosen widths: as saved files in a fresh process where there is one, else as modules in this one."""
+"""Measures exports of chosen widths: as saved files in a fresh process where they run alike, else in this process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from upscale_opt.latency.file_timing import measured_files
 from upscale_opt.latency.profiling import profile_interleaved, without_drift
 from upscale_opt.models.running import in_modes
 from upscale_opt.saving.forms import FORMS
-from upscale_opt.saving.written_forms import Savable, save_as
+from upscale_opt.saving.written_forms import Savable, to_bytes
 from upscale_opt.widths.results import Size
 
 FORM_OF = {EAGER: "pt2", ONNXRUNTIME: "onnx"}
@@ -73,7 +73,7 @@ class Stopwatch:
         self.form = FORM_OF.get(backend) if device == "cpu" else None
         self._folder = tempfile.TemporaryDirectory() if self.form is not None else None
         if self.form is not None:
-            save_as(Unpruned(model, example_inputs), self._dense, self.form, verify=False)
+            self._save(Unpruned(model, example_inputs), self._dense)
 
     def __str__(self) -> str:
         where = f"saved as {self.form}, in a fresh process" if self.form else f"{self.backend}, in this process"
@@ -83,6 +83,10 @@ class Stopwatch:
     def _dense(self) -> Path:
         assert self._folder is not None and self.form is not None
         return Path(self._folder.name) / f"dense-{FORMS[self.form].file}"
+
+    def _save(self, network: Savable, path: Path) -> None:
+        assert self.form is not None
+        path.write_bytes(to_bytes(network, self.form, self.inputs, verify=False))
 
     def close(self) -> None:
         """Remove the files."""
@@ -96,7 +100,7 @@ class Stopwatch:
         assert self._folder is not None
         if path is None:
             path = Path(self._folder.name) / FORMS[self.form].file
-            save_as(exported, path, self.form, self.inputs, verify=False)
+            self._save(exported, path)
         found = measured_files([self._dense, path], self.inputs, repeats=self.repeats)
         dense, own = found["files"]
         return Measured(1 / found["median_ratios"][1], dense["median"], own["median"])

@@ -50,7 +50,9 @@ class Programme:
         worst = sum(float(self.scores[self.graph.blocks[b].name].sum()) for b in self.candidates)
         return worst / LOSS_UNITS if worst > 0 else 1.0
 
-    def problem(self, speedup: float, *, scale: float = 1.0, constant: float = 0.0, name: str = "widths") -> WidthProblem:
+    def problem(
+        self, speedup: float, *, scale: float = 1.0, constant: float = 0.0, name: str = "widths"
+    ) -> WidthProblem:
         """The width problem for a speedup of the whole network.
 
         Parameters
@@ -83,7 +85,8 @@ class Programme:
 
     def _works(self, scale: float) -> tuple[tuple[TimedWork, ...], tuple[TimeTable, ...]]:
         """Every group as a work, with the tables at all totals that it can have. Equal tables are shared."""
-        works, number = [], {}
+        works: list[TimedWork] = []
+        number: dict[TimeTable, int] = {}
         wanted = requests_of(self.graph, self.parts, self.candidates)
         for group, request in zip(self.parts.groups, wanted, strict=True):
             first, second = (totals(self.graph, side, self.candidates) for side in (group.inputs, group.outputs))

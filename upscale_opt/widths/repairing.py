@@ -145,8 +145,9 @@ class _SideBySide:
         mean = torch.stack([x.sum(axes) for x in inputs]).sum(0) / number
         shape = [1, -1, *[1] * (inputs[0].ndim - 2)]
         squares = torch.stack([(x - mean.reshape(shape)).square().sum(axes) for x in inputs]).sum(0)
-        module.running_mean.copy_(mean)
-        module.running_var.copy_(squares / max(1, number - 1))
+        own: Any = module
+        own.running_mean.copy_(mean)
+        own.running_var.copy_(squares / max(1, number - 1))
 
 
 class _Side:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from upscale_opt.arguments.checks import above
+from upscale_opt.arguments.checks import a_text, above, at_least, names, whole
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import MaskError
 from upscale_opt.exporting.exporter import export
@@ -27,11 +27,11 @@ from upscale_opt.importance.observation import Loss
 from upscale_opt.latency.calibration import Effort, conditions_of
 from upscale_opt.latency.profiling import default_backend
 from upscale_opt.learning.fidelity import compare_outputs
+from upscale_opt.models.digests import state_digest
 from upscale_opt.rewriting.exports import Exported
 from upscale_opt.saving.forms import FORMS, require_forms
 from upscale_opt.spdy.calibration_data import CalibrationData, calibration_data
 from upscale_opt.spdy.journal import Journal
-from upscale_opt.spdy.layer_runs import state_digest
 from upscale_opt.tracing.trace import as_tuple, trace
 from upscale_opt.widths.candidates import LEAST_SHARE, candidate_widths, masked_graph_of
 from upscale_opt.widths.closed_loop import (
@@ -58,7 +58,16 @@ HELD_OUT = 0.25
 """Share of the images that are held out, if none are given for it."""
 
 
-@entrance(target=above(0))
+@entrance(
+    target=above(1, MaskError),
+    method=a_text,
+    step=whole(1, MaskError),
+    least=at_least(0, MaskError),
+    rounds=whole(1, MaskError),
+    networks=whole(2, MaskError),
+    ridge=at_least(0, MaskError),
+    forms=names,
+)
 def speedup(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],
@@ -148,8 +157,6 @@ def speedup(
     """
     if method not in METHODS:
         raise MaskError(f"there is no method {method!r}; choose from {', '.join(METHODS)}")
-    if rounds < 1 or networks < 2:
-        raise MaskError(f"rounds is {rounds} and networks {networks}; give at least 1 and at least 2")
     forms = list(dict.fromkeys([forms] if isinstance(forms, str) else forms))
     require_forms(forms)
     inputs = as_tuple(example_inputs)
@@ -255,7 +262,10 @@ def _finish(
 
 
 def _images(
-    data: Iterable[Any] | CalibrationData, held_out: Iterable[Any] | CalibrationData | None, model: nn.Module, number: int
+    data: Iterable[Any] | CalibrationData,
+    held_out: Iterable[Any] | CalibrationData | None,
+    model: nn.Module,
+    number: int,
 ) -> tuple[CalibrationData, CalibrationData, tuple[str, ...]]:
     """Images to choose and repair with, held-out images, and a note about them."""
     used = calibration_data(data, model, num_inputs=number)

@@ -76,7 +76,7 @@ def cheapest_sequence(rows: BlockRows, *, deadline: float = np.inf) -> LinearOrd
     opened_by = (bits * slope).T.astype(number)
     power = np.int64(1) << np.arange(num, dtype=np.int64)
 
-    best = np.zeros(1 << num, dtype=number)
+    best: np.ndarray = np.zeros(1 << num, dtype=number)
     last = np.zeros(1 << num, dtype=np.int8)
     for now, after in pairwise(layers):
         if time.perf_counter() >= deadline:
