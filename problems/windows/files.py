@@ -1,8 +1,8 @@
 """The file of a window problem: JSON with a version, validated on load. Writing and reading are exact.
 
-    {"format": "upscale_opt.windows", "version": 1, "name": "layer1", "channels": 2,
-     "accesses": [{"name": "conv1", "role": "writer", "pinned": false, "prices": 0.5}, ...],
-     "full": [1], "moments": [[4.0, 1.0], ...]}
+{"format": "upscale_opt.windows", "version": 1, "name": "layer1", "channels": 2,
+ "accesses": [{"name": "conv1", "role": "writer", "pinned": false, "prices": 0.5}, ...],
+ "full": [1], "moments": [[4.0, 1.0], ...]}
 """
 
 from __future__ import annotations

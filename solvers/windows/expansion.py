@@ -36,8 +36,7 @@ class Expansion:
         self._prices = [held.astype(float) @ problem.channel_prices[side] for side, held in zip(sides, self._held)]
         products = [np.triu_indices(len(side)) for side in sides]
         self._products = [
-            (held[:, first] & held[:, second]).astype(float)
-            for held, (first, second) in zip(self._held, products)
+            (held[:, first] & held[:, second]).astype(float) for held, (first, second) in zip(self._held, products)
         ]
         self._matrices, self._constant = _coefficients(problem, sides)
 
