@@ -6,8 +6,7 @@ import numpy as np
 
 from solvers.windows.cells import CellValues
 
-MOST_BITS = 5
-"""Most accesses that are not pinned: 5 have 113 400 words."""
+MOST_BITS = 5  # accesses: most that are not pinned; 5 have 113 400 words
 
 
 def best_of_all_words(values: CellValues) -> list[int]:

@@ -9,11 +9,8 @@ import numpy as np
 from problems.windows.problem import WindowProblem
 from solvers.windows.expansion import Expansion
 
-TABLE_BYTES = 2**28
-"""Most bytes of a table of all cells."""
-
-TABLE_BITS = 12
-"""Most accesses that are not pinned for a table of all cells."""
+TABLE_BYTES = 2**28  # bytes: most that a table of the values of all cells takes; by hand
+TABLE_BITS = 12  # accesses: most that are not pinned for such a table; by hand
 
 
 class CellValues:

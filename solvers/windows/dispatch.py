@@ -15,28 +15,22 @@ from solvers.common.arguments import require_problem, require_settings
 from solvers.common.errors import SolverError
 from solvers.windows.brute_force import MOST_BITS as MOST_BRUTE_BITS
 from solvers.windows.brute_force import best_of_all_words
-from solvers.windows.cells import TABLE_BITS, CellValues, cells_of
+from solvers.windows.cells import TABLE_BITS, CellValues, cells_of, value_of
 from solvers.windows.dual import DualBound, dual_bound
 from solvers.windows.exact import search_paths
 from solvers.windows.gate import windows_result_of
-from solvers.windows.local_search import WordSearch
+from solvers.windows.local_search import NUM_STARTS, WordSearch
 from solvers.windows.projection import accesses_to_keep, projected
 from solvers.windows.result import WindowProgress, WindowResult
 
-STATE_BITS = 10
-"""Most accesses that are not pinned for the dual bound over all of them; beyond, it is over `KEPT_BITS` of them."""
-
-KEPT_BITS = 8
-"""Accesses that the bound of a larger problem is projected onto."""
-
-PROOF_BITS = 8
-"""Most accesses that are not pinned for which `auto` looks for a proof."""
-
-SEARCH_SHARE = 0.5
-"""Share of the time limit for the local search, if anything follows."""
-
-DUAL_SHARE = 0.6
-"""Share of the time that is left for the dual bound, if branch and bound follows."""
+_STATE_BITS = 10  # accesses: most that are not pinned for a dual bound over all of them: 300 steps take 3 to 4 s
+_KEPT_BITS = 9  # accesses: that the bound of a larger problem is projected onto; by hand
+_PROOF_BITS = 8  # accesses: most that are not pinned for which `auto` looks for a proof; by hand
+_SEARCH_SHARE = 0.5  # share: of the time limit for the local search, if anything follows; by hand
+_PROJECTION_SHARE = (
+    0.8  # share: of the time left for projecting values, if there are too many accesses for a table; by hand
+)
+_DUAL_SHARE = 0.6  # share: of the time left for the dual bound, if branch and bound follows; by hand
 
 
 def choose_windows(
@@ -65,7 +59,8 @@ def choose_windows(
     seed
         Of the random generator. The same seed gives the same result, unless time runs out.
     start
-        A word to start from, for example `WindowResult.word` under other prices. The result is not worse than it.
+        A word to start from, for example `WindowResult.word` under other prices. The result is not worse than it. The
+        local search then starts there and from full windows only.
     progress
         Called with a `WindowProgress` whenever a value or a bound has improved.
 
@@ -110,7 +105,7 @@ def choose_windows(
     else:
         run.search([*first, full_word(problem)], alone=method == "local-search")
         if method != "local-search":
-            run.bound_and_prove(prove=method == "exact" or size <= PROOF_BITS)
+            run.bound_and_prove(prove=method == "exact" or size <= _PROOF_BITS)
     return run.result(method)
 
 
@@ -169,14 +164,15 @@ class _Run:
     def look_at_all_words(self) -> None:
         """The best of all words."""
         events = best_of_all_words(self._values)
-        self._take(events, self._value_of(events))
-        self._raise_bound(self._value_of(events))
+        value = value_of(self._values, events)
+        self._take(events, value)
+        self._raise_bound(value)
 
     def search(self, starts: Sequence[tuple[int, ...]], *, alone: bool) -> None:
         """Local search."""
-        share = 1.0 if alone else SEARCH_SHARE
+        share = 1.0 if alone else _SEARCH_SHARE
         search = WordSearch(self._values, self._rng, self._begun + share * self._time_limit, self._report_value)
-        search.run([self._values.events_of(word) for word in starts])
+        search.run([self._values.events_of(word) for word in starts], NUM_STARTS if len(starts) == 1 else 0)
         self._take(search.events, search.value)
 
     def bound_and_prove(self, *, prove: bool) -> None:
@@ -184,21 +180,22 @@ class _Run:
         problem, values = self._problem, self._values
         size = len(values.bits)
         deadline = self._begun + self._time_limit
-        whole = size <= STATE_BITS or prove
+        whole = size <= _STATE_BITS or prove
         prove = prove and values.has_table
         if whole and values.has_table:
             table, always = values.table, values.always
             self._stats["bounded accesses"] = size
         else:
-            kept = accesses_to_keep(problem, values.expansion, KEPT_BITS, values.always)
-            projection = projected(problem, values.expansion, kept, values.always, deadline)
+            kept = accesses_to_keep(problem, values.expansion, _KEPT_BITS, values.always)
+            until = (1 - _PROJECTION_SHARE) * time.perf_counter() + _PROJECTION_SHARE * deadline
+            projection = projected(problem, values.expansion, kept, values.always, until)
             table, always = projection.table, projection.always
             self._stats |= {"bounded accesses": len(kept), "bounded channels": projection.num_exact}
         least = float(np.minimum(table.min(axis=0), always).sum())
         self._stats["free sets"] = least
         self._raise_bound(least)
         now = time.perf_counter()
-        dual = self._dual(table, always, now + (deadline - now) * (DUAL_SHARE if prove else 1.0))
+        dual = self._dual(table, always, now + (deadline - now) * (_DUAL_SHARE if prove else 1.0))
         if prove and self._value is not None and self._bound is not None:
             events = values.events_of(self._word)
             if self._value - self._bound <= problem.tolerance:
@@ -244,9 +241,6 @@ class _Run:
             allowed=self._allowed,
             stats=self._stats,
         )
-
-    def _value_of(self, events: list[int]) -> float:
-        return float(np.minimum(self._values.of(cells_of(events)).min(axis=0), self._values.always).sum())
 
     def _take(self, events: list[int], value: float) -> None:
         self._word, self._value = self._values.word_of(events), value

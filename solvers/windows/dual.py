@@ -16,14 +16,9 @@ import numpy as np
 from solvers.windows.cells import cells_of
 from solvers.windows.states import states_of
 
-MOST_STEPS = 300
-"""Steps of the ascent."""
-
-PATIENCE = 12
-"""Steps without a better bound, after which the step length is halved."""
-
-SHORTEST = 1e-3
-"""The step length, as a share of Polyak's, at which the ascent ends."""
+_MOST_STEPS = 300  # steps: of the ascent; by hand
+_PATIENCE = 12  # steps: without a better bound, after which the step length is halved; by hand
+_SHORTEST = 1e-3  # share: of Polyak's step length, at which the ascent ends; by hand
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,7 @@ def dual_bound(
     best = DualBound(float(lowest.sum()), lowest, [], np.inf)
     nu = np.clip(start, lowest, highest)
     length, failures = 1.0, 0
-    for _ in range(MOST_STEPS):
+    for _ in range(_MOST_STEPS):
         most = states.most_ahead(np.maximum(nu - table, 0).sum(axis=1))
         bound = float(nu.sum() - most[0])
         events = states.best_path(most)
@@ -102,9 +97,9 @@ def dual_bound(
             report(bound)
         else:
             failures += 1
-        if min(value, best.value) - best.bound <= tolerance or length < SHORTEST or time.perf_counter() >= deadline:
+        if min(value, best.value) - best.bound <= tolerance or length < _SHORTEST or time.perf_counter() >= deadline:
             break
-        if failures >= PATIENCE:
+        if failures >= _PATIENCE:
             nu, length, failures = best.potentials, length / 2, 0
             continue
         slope = 1.0 - (visited < nu).sum(axis=0)

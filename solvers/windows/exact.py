@@ -1,8 +1,8 @@
 """Branch and bound over the paths of states that the dual bound does not exclude.
 
 A node is the beginning of a word. Per channel it knows the least value of a cell so far, cur_c. Two bounds hold for all
-words that begin so: ``sum_c min(cur_c, nu_c)`` less the largest gain of the rest of the path (see `solvers.windows.dual`),
-and ``sum_c`` of the least of cur_c and of all cells that the state can still reach. Of a word and its mirror image only
+words that begin so: ``sum_c min(cur_c, nu_c)`` less the largest gain of the rest of the path (as in
+`solvers.windows.dual`), and ``sum_c`` of the least of cur_c and of all cells that the state can still reach. Of a word and its mirror image only
 one is looked at: the first access to open has no higher number than the last to close.
 """
 
@@ -16,11 +16,8 @@ import numpy as np
 
 from solvers.windows.states import states_of
 
-BATCH_BYTES = 2**23
-"""Bytes of the least values of the nodes that are expanded together."""
-
-REACH_BYTES = 2**28
-"""Most bytes for the least values that every state can still reach."""
+_BATCH_BYTES = 2**23  # bytes: of the least values of the nodes that are expanded together; by hand
+_REACH_BYTES = 2**28  # bytes: most for the least values that every state can still reach; by hand
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def search_paths(
         Called with the value of every better word.
     """
     tree = _Tree(table, potentials)
-    batch = max(1, BATCH_BYTES // (8 * table.shape[1]))
+    batch = max(1, _BATCH_BYTES // (8 * table.shape[1]))
     stack = [tree.root(always)]
     num_nodes = 0
     while stack and time.perf_counter() < deadline:
@@ -126,7 +123,7 @@ class _Tree:
         gains = np.maximum(potentials - table, 0).sum(axis=1)
         self._ahead = self._states.most_ahead(gains)[:-1] - gains[self._states.open]
         size = 8 * (self._states.end + 2) * table.shape[1]
-        self._reach = self._states.least_ahead(table) if size <= REACH_BYTES else None
+        self._reach = self._states.least_ahead(table) if size <= _REACH_BYTES else None
 
     def root(self, always: np.ndarray) -> _Nodes:
         """The node with the empty beginning."""

@@ -61,10 +61,13 @@ class Expansion:
         writers, readers = self._products
         for part in chunks(len(channels), 8 * 2 * self.num_cells):
             own = channels[part]
-            losses = readers @ self._matrices[own].transpose(0, 2, 1) @ writers.T
-            losses += self._constant[own, np.newaxis, np.newaxis]
-            losses += self._prices[1].T[own, :, np.newaxis] + self._prices[0].T[own, np.newaxis, :]
-            values = losses.reshape(len(own), self.num_cells)
+            ones = [np.ones((len(own), len(held), 1)) for held in self._held]
+            inner = readers @ self._matrices[own].transpose(0, 2, 1)
+            rest = self._prices[1].T[own, :, np.newaxis] + self._constant[own, np.newaxis, np.newaxis]
+            left = np.concatenate([inner, rest, ones[1]], axis=2)
+            outer = np.broadcast_to(writers, (len(own), *writers.shape))
+            right = np.concatenate([outer, ones[0], self._prices[0].T[own, :, np.newaxis]], axis=2)
+            values = np.matmul(left, right.transpose(0, 2, 1)).reshape(len(own), self.num_cells)
             values[np.ix_(self._problem.full[own], np.arange(self.num_cells - 1))] = np.inf
             yield own, values
 

@@ -13,14 +13,9 @@ import numpy as np
 
 from solvers.windows.cells import CellValues, cells_of, value_of
 
-NUM_STARTS = 6
-"""Words that are built access by access, in random orders."""
-
-PATIENCE = 5
-"""Kicks without success, per access, after which the search ends."""
-
-MOST_KICKED = 3
-"""Most accesses that a kick takes out at once."""
+NUM_STARTS = 6  # words: that are built access by access in random orders; by hand
+_PATIENCE = 5  # kicks: without success per access, after which the search ends; by hand
+_MOST_KICKED = 3  # accesses: most that a kick takes out at once; by hand
 
 
 def best_insertion(values: CellValues, events: list[int], bit: int) -> tuple[float, list[int]]:
@@ -75,26 +70,28 @@ class WordSearch:
         self.events: list[int] = []
         self.value = np.inf
 
-    def run(self, starts: Iterable[list[int]]) -> None:
-        """Search from some words, from `NUM_STARTS` built ones, then by kicks until `PATIENCE` is over.
+    def run(self, starts: Iterable[list[int]], num_built: int = NUM_STARTS) -> None:
+        """Search from some words, from built ones, then by kicks until many in a row have failed.
 
         Parameters
         ----------
         starts
             Words of bits, at least one.
+        num_built
+            How many words are built.
         """
         bits = range(len(self._values.bits))
         for start in starts:
             self._offer(value_of(self._values, start), start)
             if not self._late:
                 self._offer(*self._improved(start))
-        for _ in range(NUM_STARTS if len(bits) > 1 else 0):
+        for _ in range(num_built if len(bits) > 1 else 0):
             if self._late:
                 return
             self._offer(*self._improved(self._with([], bits)))
         failures = 0
-        while len(bits) > 2 and failures < PATIENCE * len(bits) and not self._late:
-            count = int(self._rng.integers(2, min(MOST_KICKED, len(bits) - 1) + 1))
+        while len(bits) > 2 and failures < _PATIENCE * len(bits) and not self._late:
+            count = int(self._rng.integers(2, min(_MOST_KICKED, len(bits) - 1) + 1))
             taken = self._rng.choice(len(bits), size=count, replace=False).tolist()
             kicked = self._with([bit for bit in self.events if bit not in taken], taken)
             failures = 0 if self._offer(*self._improved(kicked)) else failures + 1

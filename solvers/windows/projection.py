@@ -15,11 +15,8 @@ import numpy as np
 from problems.windows.problem import WindowProblem
 from solvers.windows.expansion import Expansion
 
-MOST_BITS = 22
-"""Most accesses that are not pinned whose cells are all looked at; 2^22 values of a channel are 34 MB."""
-
-NUM_SAMPLED = 24
-"""Channels that decide which accesses a projection keeps."""
+_MOST_BITS = 22  # accesses: most that are not pinned whose cells are all looked at; 34 MB of values per channel
+_NUM_SAMPLED = 24  # channels: that decide which accesses a projection keeps; by hand
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ def projected(
     """
     table = _without_losses(problem, expansion, kept)
     num_exact = 0
-    if len(expansion.bits) <= MOST_BITS:
+    if len(expansion.bits) <= _MOST_BITS:
         for own, values in expansion.chunks(np.arange(problem.num_channels)):
             if time.perf_counter() >= deadline:
                 break
@@ -76,9 +73,9 @@ def projected(
 def accesses_to_keep(problem: WindowProblem, expansion: Expansion, count: int, always: np.ndarray) -> list[int]:
     """Bits of the accesses that the best cells of some channels agree about least."""
     size = len(expansion.bits)
-    if size <= count or size > MOST_BITS:
+    if size <= count or size > _MOST_BITS:
         return list(range(min(size, count)))
-    sample = np.unique(np.linspace(0, problem.num_channels - 1, NUM_SAMPLED).astype(np.int64))
+    sample = np.unique(np.linspace(0, problem.num_channels - 1, _NUM_SAMPLED).astype(np.int64))
     cells = []
     for own, values in expansion.chunks(sample):
         best = values.argmin(axis=1)
@@ -92,8 +89,8 @@ def _minima(values: np.ndarray, size: int, kept: list[int]) -> np.ndarray:
     """Least values over the bits that are not kept, shape (channels, 2 ** kept)."""
     for bit in reversed(range(size)):
         if bit not in kept:
-            values = values.reshape(len(values), -1, 2, 1 << bit).min(axis=2)
-            values = values.reshape(len(values), -1)
+            halves = values.reshape(len(values), -1, 2, 1 << bit)
+            values = np.minimum(halves[:, :, 0], halves[:, :, 1]).reshape(len(values), -1)
     return values
 
 
