@@ -1,8 +1,8 @@
 """How ordering problems are solved: `solve` and the solvers behind it (NumPy; OR-Tools only when it is used).
 
 The public names below are imported on first use, so that a command that only prints its help loads neither SciPy nor
-any solver. Beside them stand the choice of a sparsity per layer,
-`allocate` and `search_allocation`, and the choice of windows of a stream, `choose_windows`.
+any solver. Beside them stand the choice of a sparsity per layer, `allocate` and `search_allocation`, and the choice of
+windows of a stream, `choose_windows`.
 """
 
 from __future__ import annotations

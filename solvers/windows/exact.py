@@ -1,8 +1,8 @@
 """Branch and bound over the paths of states that the dual bound does not exclude.
 
 A node is the beginning of a word. Per channel it knows the least value of a cell so far, cur_c. Two bounds hold for all
-words that begin so: ``sum_c min(cur_c, nu_c)`` less the largest gain of the rest of the path (as in
-`solvers.windows.dual`), and ``sum_c`` of the least of cur_c and of all cells that the state can still reach. Of a word and its mirror image only
+words that begin so: ``sum_c min(cur_c, nu_c)`` less the largest gain of the rest of the path (as in the dual bound),
+and ``sum_c`` of the least of cur_c and of all cells that the state can still reach. Of a word and its mirror image only
 one is looked at: the first access to open has no higher number than the last to close.
 """
 
