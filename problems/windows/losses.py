@@ -89,7 +89,8 @@ class ChannelLosses:
         moments = np.empty((len(rows), channels))
         for own in chunks(channels, 8 * pairs * (pairs + images)):
             part = scores[:, :, own]
-            gram = np.matmul(part.transpose(2, 1, 0), part.transpose(2, 0, 1)) / images
+            with np.errstate(over="ignore"):
+                gram = np.matmul(part.transpose(2, 1, 0), part.transpose(2, 0, 1)) / images
             moments[:, own] = gram[:, rows, columns].T
         return cls(moments)
 

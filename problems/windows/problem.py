@@ -190,7 +190,8 @@ class WindowProblem:
     @cached_property
     def scale(self) -> float:
         """The sum of the losses of all channels and of the sizes of all prices; rounding errors are a tiny part."""
-        return float(np.abs(self.losses.total).sum() + np.abs(self.channel_prices).sum())
+        with np.errstate(over="ignore"):
+            return float(np.abs(self.losses.total).sum() + np.abs(self.channel_prices).sum())
 
     @property
     def tolerance(self) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import doctest
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -288,3 +290,9 @@ def test_only_window_problems_are_solved() -> None:
     with pytest.raises(SolverError, match="at most 12 accesses"):
         choose_windows(random_windows(3, 13), "exact")
     assert require_word(random_windows(3, 2), [1, 0, 0, 1]) == (1, 0, 0, 1)
+
+
+def test_the_example_of_the_page_holds() -> None:
+    page = Path(__file__).resolve().parents[3] / "docs" / "windows.md"
+    failed, tried = doctest.testfile(str(page), module_relative=False)
+    assert tried and not failed
