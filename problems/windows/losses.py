@@ -88,9 +88,9 @@ class ChannelLosses:
         rows, columns = np.triu_indices(pairs)
         moments = np.empty((len(rows), channels))
         for own in chunks(channels, 8 * pairs * (pairs + images)):
-            part = scores[:, :, own]
+            part = np.ascontiguousarray(scores[:, :, own].transpose(2, 1, 0))
             with np.errstate(over="ignore"):
-                gram = np.matmul(part.transpose(2, 1, 0), part.transpose(2, 0, 1)) / images
+                gram = part @ part.transpose(0, 2, 1) / images
             moments[:, own] = gram[:, rows, columns].T
         return cls(moments)
 

@@ -83,18 +83,15 @@ class WordSearch:
         bits = range(len(self._values.bits))
         for start in starts:
             self._offer(value_of(self._values, start), start)
-            if not self._late:
-                self._offer(*self._improved(start))
+            self._offer_improved(start)
         for _ in range(num_built if len(bits) > 1 else 0):
-            if self._late:
-                return
-            self._offer(*self._improved(self._with([], bits)))
+            self._offer_improved(self._with([], bits))
         failures = 0
         while len(bits) > 2 and failures < _PATIENCE * len(bits) and not self._late:
             count = int(self._rng.integers(2, min(_MOST_KICKED, len(bits) - 1) + 1))
             taken = self._rng.choice(len(bits), size=count, replace=False).tolist()
             kicked = self._with([bit for bit in self.events if bit not in taken], taken)
-            failures = 0 if self._offer(*self._improved(kicked)) else failures + 1
+            failures = 0 if self._offer_improved(kicked) else failures + 1
 
     @property
     def _late(self) -> bool:
@@ -107,9 +104,14 @@ class WordSearch:
             self._report(value)
         return improves
 
-    def _with(self, events: list[int], bits: Iterable[int]) -> list[int]:
-        """A word with more accesses, each put at its best places; in random order."""
+    def _offer_improved(self, events: list[int] | None) -> bool:
+        return events is not None and self._offer(*self._improved(events))
+
+    def _with(self, events: list[int], bits: Iterable[int]) -> list[int] | None:
+        """A word with more accesses, each put at its best places, in random order; None if time runs out."""
         for bit in self._rng.permutation(list(bits)).tolist():
+            if self._late:
+                return None
             _, events = best_insertion(self._values, events, bit)
         return events
 

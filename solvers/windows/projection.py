@@ -57,12 +57,13 @@ def projected(
     always
         Per channel what every word offers.
     deadline
-        A reading of ``time.perf_counter``, in seconds. Channels that are left then have a weaker bound.
+        A reading of ``time.perf_counter``, in seconds. Channels that are left then have a weaker bound;
+        those that lose most come first.
     """
     table = _without_losses(problem, expansion, kept)
     num_exact = 0
     if len(expansion.bits) <= _MOST_BITS:
-        for own, values in expansion.chunks(np.arange(problem.num_channels)):
+        for own, values in expansion.chunks(np.argsort(-problem.losses.total, kind="stable")):
             if time.perf_counter() >= deadline:
                 break
             table[:, own] = _minima(values, len(expansion.bits), kept).T
