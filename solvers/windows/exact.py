@@ -3,7 +3,8 @@
 A node is the beginning of a word. Per channel it knows the least value of a cell so far, cur_c. Two bounds hold for all
 words that begin so: ``sum_c min(cur_c, nu_c)`` less the largest gain of the rest of the path (as in the dual bound),
 and ``sum_c`` of the least of cur_c and of all cells that the state can still reach. Of a word and its mirror image only
-one is looked at: the first access to open has no higher number than the last to close.
+one is looked at: the first access to open has a lower number than the last to close. They need not be the same one. For
+if a word begins with a b and ends with a, then b a in place of a b adds the cell {b} and loses none: {a} is at the end.
 """
 
 from __future__ import annotations
@@ -140,7 +141,8 @@ class _Tree:
         states = self._states
         after = states.next[nodes.states]
         first = nodes.words[:, :1] if nodes.words.shape[1] else np.arange(states.num_bits)[np.newaxis]
-        mirrored = (states.highest[np.minimum(after, states.end)] < first) & (after != states.end)
+        least_last = first + (states.num_bits > 1)
+        mirrored = (states.highest[np.minimum(after, states.end)] < least_last) & (after != states.end)
         parents, bits = np.nonzero((after <= states.end) & ~mirrored)
         after = after[parents, bits]
         least = np.minimum(nodes.least[parents], self._table[states.open[after]])

@@ -91,20 +91,17 @@ def windows_result_of(
 def best_cells(problem: WindowProblem, word: tuple[int, ...], allowed: np.ndarray | None = None) -> np.ndarray:
     """Per channel the best cell of a word, or `NOT_STORED`. Ties: not stored, then the first cell.
 
-    A channel that no access holds is not stored.
-
     Raises
     ------
     ProblemError
         If the word is none, or lacks the cell of all accesses while a channel is full.
     """
-    held = cells_of_word(problem, word)
-    values = problem.values(held)
+    values = problem.values(cells_of_word(problem, word))
     if allowed is not None:
         values[~allowed] = np.inf
     cells = np.argmin(values, axis=0)
     least = values[cells, np.arange(problem.num_channels)]
     if not np.isfinite(least[problem.full]).all():
         raise ProblemError("a channel is full, but in this word not all accesses are open at once")
-    cells[(problem.dropped <= least) | ~held[cells].any(axis=1)] = NOT_STORED
+    cells[problem.dropped <= least] = NOT_STORED
     return cells

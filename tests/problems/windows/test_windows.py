@@ -151,6 +151,19 @@ def test_wrong_windows_are_refused(arguments: tuple, message: str) -> None:
         evaluate_windows(problem, Windows(*arguments))
 
 
+def test_cells_without_a_pinned_access_or_a_full_channel_cost_infinitely_much() -> None:
+    accesses = (WRITER, StreamAccess("r", "reader", pinned=True))
+    problem = WindowProblem(accesses, losses_of(1, 2), [1, 1], [True, False])
+    finite = np.isfinite(problem.values([[0, 0], [1, 0], [0, 1], [1, 1]]))
+    assert finite.tolist() == [[False, False], [False, False], [False, True], [True, True]]
+    assert np.isfinite(problem.dropped).tolist() == [False, True]
+
+
+def test_a_word_of_windows_opens_what_begins_before_it_closes_what_ends() -> None:
+    problem = random_windows(4, 2)
+    assert word_of_windows(problem, Windows([3, 1], [0, 1], [1, 2])) == (0, 1, 0, 1)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_words_and_windows_are_the_same(seed: int) -> None:
     """Channels in cells of a word become windows whose masks are the cells; a word of the windows has these cells."""

@@ -132,6 +132,46 @@ def test_bounds_and_values_are_in_order(seed: int) -> None:
         assert nothing.num_exact == 0 and (nothing.table <= part.table + close).all()
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_bounds_and_branches_hold_for_any_table(seed: int) -> None:
+    """Three accesses, values without structure, potentials that exclude little, and a word that is not good."""
+    rng = np.random.default_rng(seed)
+    table, always = rng.uniform(0, 1, (8, 3)) ** 2, rng.uniform(0.3, 1.5, 3)
+    table[0] = always + rng.uniform(0, 1)
+
+    def value(word: tuple[int, ...]) -> float:
+        return float(np.minimum(table[cells_of(list(word))].min(axis=0), always).sum())
+
+    words = sorted(set(itertools.permutations([0, 0, 1, 1, 2, 2])))
+    best, worst = min(map(value, words)), max(words, key=value)
+    settings = {"tolerance": 1e-12, "deadline": FOREVER, "report": ignore}
+    start = rng.uniform(0, 1, 3) * always
+    dual = dual_bound(table, always, start, value(worst), **settings)
+    assert dual.bound <= best + 1e-12 and dual.value == pytest.approx(value(tuple(dual.events)))
+    for potentials in (table.min(axis=0), start, always, dual.potentials):
+        found = search_paths(table, always, potentials, list(worst), value(worst), **settings)
+        assert found.value == pytest.approx(best) == value(tuple(found.events)) and found.bound <= best + 1e-12
+    late = search_paths(table, always, dual.potentials, list(worst), value(worst), **(settings | {"deadline": 0}))
+    assert late.bound == -math.inf and late.value == value(worst)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_projections_hold_for_negative_prices_and_pinned_accesses(seed: int) -> None:
+    problem, _, _ = small_problem(seed, num_accesses=5, num_channels=6)
+    problem = problem.with_prices(problem.prices - 0.5)
+    values, close = CellValues(problem), problem.tolerance
+    best = choose_windows(problem, "exact").value
+    for kept in ([], [0], [0, len(values.bits) - 1])[: len(values.bits)]:
+        part = projected(problem, values.expansion, kept, values.always, FOREVER)
+        nothing = projected(problem, values.expansion, kept, values.always, -FOREVER)
+        assert (nothing.table <= part.table + close).all() and nothing.free_sets <= part.free_sets + close
+        agree = np.arange(len(values.table))[:, np.newaxis] >> np.array(kept, dtype=int) & 1
+        for cell, least in enumerate(part.table):
+            same = (agree == cell >> np.arange(len(kept)) & 1).all(axis=1)
+            np.testing.assert_allclose(least, values.table[same].min(axis=0), atol=close)
+        assert part.free_sets <= best + close
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_the_ordering_solvers_find_no_copy(seed: int) -> None:
     rng = np.random.default_rng(seed)
