@@ -1,7 +1,7 @@
 """The problems that `solvers` solves: ordering problems of pruned networks, with costs, files and generators.
 
-This package needs NumPy only. It also holds a second problem, which chooses a sparsity per layer: `AllocationProblem`,
-made from a `TimingTable`.
+This package needs NumPy only. It also holds two other problems: `AllocationProblem` chooses a sparsity per layer and is
+made from a `TimingTable`; `WindowProblem` chooses a contiguous window of channels for every access of a stream.
 """
 
 from problems.allocation.problem import AllocationProblem, LayerLevels, Totals, UnreachableSpeedupError
@@ -22,6 +22,11 @@ from problems.order import Order
 from problems.problem import Access, Block, Problem, Reader
 from problems.proof_files import read_proof, write_proof
 from problems.proofs import Claim, Kind, Potentials, Proof
+from problems.windows.decision import Windows, WindowTotals, evaluate_windows
+from problems.windows.files import read_windows, write_windows
+from problems.windows.losses import ChannelLosses
+from problems.windows.ordering import ordering_problem
+from problems.windows.problem import StreamAccess, WindowProblem
 
 __all__ = [
     "OBJECTIVES",
@@ -30,6 +35,7 @@ __all__ = [
     "AllocationProblem",
     "Block",
     "Bundle",
+    "ChannelLosses",
     "Claim",
     "Classes",
     "CostTable",
@@ -45,19 +51,25 @@ __all__ = [
     "ProblemError",
     "Proof",
     "Reader",
+    "StreamAccess",
     "TimingTable",
     "Totals",
     "UnreachableSpeedupError",
+    "WindowProblem",
+    "WindowTotals",
+    "Windows",
     "allocation_problem",
     "distinct_levels",
     "error_units",
     "evaluate",
     "evaluate_batch",
+    "evaluate_windows",
     "in_units",
     "instance_from_dict",
     "instance_to_dict",
     "objective_named",
     "order_by_names",
+    "ordering_problem",
     "places_of",
     "rank_errors",
     "read_instance",
@@ -66,9 +78,11 @@ __all__ = [
     "read_proof",
     "read_sparsity_profile",
     "read_timing_table",
+    "read_windows",
     "sparsity_grid",
     "write_instance",
     "write_proof",
     "write_sparsity_profile",
     "write_timing_table",
+    "write_windows",
 ]

@@ -201,6 +201,39 @@ def reals(given: Any, what: str) -> tuple[float, ...]:
     return tuple(real(own, what) for own in items(given, what))
 
 
+def finite_numbers(given: Any, what: str) -> np.ndarray:
+    """A new float64 array of finite numbers.
+
+    Parameters
+    ----------
+    given
+        Array or sequence of whole or floating-point numbers, any shape.
+    what
+        The name for error messages: ``prices``.
+
+    Raises
+    ------
+    ProblemError
+        If it holds anything else, for example Booleans, texts, NaN, or infinite numbers.
+
+    Examples
+    --------
+    >>> finite_numbers([1, 2], "prices")
+    array([1., 2.])
+    >>> finite_numbers([float("nan")], "prices")
+    Traceback (most recent call last):
+    problems.errors.ProblemError: prices holds nan; give finite numbers
+    """
+    array = _array(given, what)
+    if array.size and array.dtype.kind not in "iuf":
+        raise ProblemError(f"{what} holds {array.dtype.name}; give numbers")
+    array = array.astype(np.float64)
+    odd = array[~np.isfinite(array)]
+    if odd.size:
+        raise ProblemError(f"{what} holds {odd.flat[0]}; give finite numbers")
+    return array
+
+
 def _shown(value: Any) -> str:
     """A value as text for an error message: one line, shortened."""
     return f"{' '.join(repr(value).split()):.80}"

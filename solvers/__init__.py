@@ -1,7 +1,8 @@
 """How ordering problems are solved: `solve` and the solvers behind it (NumPy; OR-Tools only when it is used).
 
 The public names below are imported on first use, so that a command that only prints its help loads neither SciPy nor
-any solver. Beside them stands the choice of a sparsity per layer: `allocate` and `search_allocation`.
+any solver. Beside them stand the choice of a sparsity per layer, `allocate` and `search_allocation`, and the choice of
+windows of a stream, `choose_windows`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from solvers.methods.pair_of_chains import PairOfChains
     from solvers.registry import register, solver_names
     from solvers.roads.auto import Auto
+    from solvers.windows.dispatch import WINDOW_METHODS, choose_windows, windows_bound
+    from solvers.windows.result import WindowProgress, WindowResult
 
 _HOMES = {
     "allocation.coefficient_search": ("SearchProgress", "SearchResult", "search_allocation"),
@@ -48,11 +51,14 @@ _HOMES = {
     "methods.pair_of_chains": ("PairOfChains",),
     "registry": ("register", "solver_names"),
     "roads.auto": ("Auto",),
+    "windows.dispatch": ("WINDOW_METHODS", "choose_windows", "windows_bound"),
+    "windows.result": ("WindowProgress", "WindowResult"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ALLOCATION_METHODS",
+    "WINDOW_METHODS",
     "Allocation",
     "Auto",
     "Beam",
@@ -73,13 +79,17 @@ __all__ = [
     "SolverError",
     "Status",
     "Task",
+    "WindowProgress",
+    "WindowResult",
     "allocate",
+    "choose_windows",
     "greedy_order",
     "register",
     "search_allocation",
     "solve",
     "solver_names",
     "trivial_bound",
+    "windows_bound",
 ]
 
 

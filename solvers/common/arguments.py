@@ -6,7 +6,7 @@ from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
-from problems import AllocationProblem, Objective, Order, Problem
+from problems import AllocationProblem, Objective, Order, Problem, WindowProblem
 from solvers.common.errors import SolverError
 
 
@@ -19,7 +19,7 @@ def require_problem(problem: Any, kind: type = Problem) -> None:
         If it is something else.
     """
     if not isinstance(problem, kind):
-        made = "problems.allocation_problem" if kind is AllocationProblem else "problems.read_instance"
+        made = _MAKERS[kind]
         raise SolverError(f"problem is {_described(problem)}; give a problems.{kind.__name__} ({made})")
 
 
@@ -51,6 +51,12 @@ def _is_solver(value: Any) -> bool:
 def _is_whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
+
+_MAKERS = {
+    Problem: "problems.read_instance",
+    AllocationProblem: "problems.allocation_problem",
+    WindowProblem: "problems.read_windows",
+}
 
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "time_limit": (

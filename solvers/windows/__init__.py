@@ -1,0 +1,1 @@
+"""Choosing the windows of a stream: `choose_windows`, its methods, and bounds."""
