@@ -1,0 +1,79 @@
+"""Which tensors of an export own their memory: every entry has a place of its own, which no parameter uses."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Collection
+
+import torch
+from torch import fx, nn
+from torch.nn import functional
+
+from upscale_opt.capture.shared_memory import kind_of
+from upscale_opt.modules.selections import Factor, Gather
+from upscale_opt.modules.writes import RangeAdd, ScatterAdd
+from upscale_opt.operators.table import CONCATS
+from upscale_opt.tracing.writes import ADDITIONS, PRODUCTS, SUBTRACTIONS
+
+_COMPUTING_MODULES = (Gather, Factor, nn.modules.batchnorm._BatchNorm, nn.modules.conv._ConvNd, nn.Linear)
+_COMPUTING_FUNCTIONS = (*CONCATS, functional.pad, torch.clone, "clone")
+_IN_PLACE = (operator.iadd, operator.isub, operator.imul, "add_", "sub_", "mul_")
+_PASSING_FUNCTIONS = (
+    *(torch.relu, functional.relu, functional.relu6, functional.leaky_relu, functional.elu, functional.gelu),
+    *(functional.silu, functional.mish, functional.hardswish, functional.dropout, functional.max_pool2d),
+    *(functional.avg_pool2d, functional.adaptive_avg_pool2d, "relu", "relu_", "contiguous", "clone"),
+)
+_PASSING_PACKAGES = tuple(f"torch.nn.modules.{name}" for name in ("activation", "pooling", "dropout", "normalization"))
+
+
+def computing_nodes(module: fx.GraphModule, known: Collection[str]) -> frozenset[str]:
+    """Names of nodes that compute new tensors, without aliases: the known ones, gathers, factors and paddings.
+
+    Parameters
+    ----------
+    module
+        The module of an export.
+    known
+        Names of nodes that are known to compute new tensors.
+    """
+    found = set(known)
+    for node in module.graph.nodes:
+        if node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), (Gather, Factor)):
+            found.add(node.name)
+        elif node.op == "call_function" and node.target is functional.pad:
+            found.add(node.name)
+    return frozenset(found)
+
+
+def owns_memory(module: fx.GraphModule, node: fx.Node, computing: Collection[str]) -> bool:
+    """Whether the tensor of a node owns its memory, as far as that is known. Operators that are not known end the search.
+
+    Parameters
+    ----------
+    module
+        The module of an export.
+    node
+        The node.
+    computing
+        Names of nodes that compute new tensors (`computing_nodes`).
+    """
+    while node.name not in computing:
+        kind = kind_of(node)
+        if node.op == "call_module":
+            called = module.get_submodule(str(node.target))
+            if isinstance(called, _COMPUTING_MODULES):
+                return True
+            passing = isinstance(called, (RangeAdd, ScatterAdd, nn.Identity))
+            if not passing and type(called).__module__ not in _PASSING_PACKAGES:
+                return False
+        elif kind in _COMPUTING_FUNCTIONS:
+            return True
+        elif kind in (*ADDITIONS, *SUBTRACTIONS, *PRODUCTS):
+            if kind not in _IN_PLACE:
+                return True
+        elif kind not in _PASSING_FUNCTIONS:
+            return False
+        if not node.args or not isinstance(node.args[0], fx.Node):
+            return False
+        node = node.args[0]
+    return True
