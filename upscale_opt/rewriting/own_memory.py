@@ -9,6 +9,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
+from upscale_opt.capture.hooks import has_foreign_hooks
 from upscale_opt.capture.shared_memory import kind_of
 from upscale_opt.modules.selections import Factor, Gather
 from upscale_opt.modules.writes import RangeAdd, ScatterAdd
@@ -61,6 +62,8 @@ def owns_memory(module: fx.GraphModule, node: fx.Node, computing: Collection[str
         kind = kind_of(node)
         if node.op == "call_module":
             called = module.get_submodule(str(node.target))
+            if has_foreign_hooks(called):
+                return False
             if isinstance(called, _COMPUTING_MODULES):
                 return True
             passing = isinstance(called, (RangeAdd, ScatterAdd, nn.Identity))

@@ -26,7 +26,7 @@ from upscale_opt.rewriting.own_memory import computing_nodes, owns_memory
 from upscale_opt.rewriting.stored_layouts import stored_positions
 from upscale_opt.rewriting.write_forms import IN_COPY, IN_PLACE, LEFT_OUT, PADDED, WHOLE, WriteForm
 from upscale_opt.tracing.graphs import Graph
-from upscale_opt.tracing.writes import Write, writes_of
+from upscale_opt.tracing.writes import Write
 
 _NEGATIONS = ("neg", "negative", torch.neg, torch.negative, operator.neg)
 """Operators that turn the zero of a mask into -0."""
@@ -71,7 +71,7 @@ class WriteRewriter:
         if len(written) == len(original):
             return
         if write.addition is None and reading is not None and len(written):
-            write = self._joined(write)
+            write = self.masked.completed(write)
         if write.addition is not None and reading is None:
             self._forms[write.name] = replace(form, form=LEFT_OUT)
             self._drop_addition(write)
@@ -135,14 +135,6 @@ class WriteRewriter:
         last = write.chain.index(write.masked)
         negated = any(kind_of(self._original[name]) in _NEGATIONS for name in write.chain[last + 1 :])
         return "its chain turns the zeros of the mask into -0" if negated else ""
-
-    def _joined(self, write: Write) -> Write:
-        """A first writer with its addition, if the other operand of that addition is computed whole anyway."""
-        own = writes_of(self.graph)[write.weight]
-        partner = next((x for x in self.masked.writes.values() if x.addition and x.addition == own.addition), None)
-        if partner is None or not self.plan.output_masks[partner.weight][self._stored(partner)].all():
-            return write
-        return own
 
     def _stored(self, write: Write) -> np.ndarray:
         return stored_positions(self.graph, self.plan, write.layout)
