@@ -1,6 +1,5 @@
 """Networks with residual streams, and random windows for them."""
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional

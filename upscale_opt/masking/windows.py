@@ -1,9 +1,9 @@
 """Windows: every producer and every reader of a stream has one contiguous range of its stored channels.
 
 A stream is a block that several producers are added to and that several consumers read. With windows, an export needs
-only views and additions to ranges of it: ``conv(x[:, c:d])`` and ``x[:, a:b] += y``. A `WindowChoice` holds the order of
-the stored channels and the windows. `window_masks` turns choices into masks, and
-`upscale_opt.planning.window_plans.window_plan` into a plan.
+only views and additions to ranges of it: ``conv(x[:, c:d])`` and ``x[:, a:b] += y``. A `WindowChoice` holds the order
+of the stored channels and the windows. `window_masks` turns choices into masks, and
+`upscale_opt.planning.window_plans.window_plan` turns them into a plan.
 """
 
 from __future__ import annotations

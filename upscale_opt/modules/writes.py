@@ -22,17 +22,25 @@ class RangeAdd(nn.Module):
         Number of channels of `x` before the range to which `y` is added, in it, and behind it.
     inplace
         Whether nothing else needs the old values of `x`, so that they may be overwritten.
+
+    Attributes
+    ----------
+    pads
+        Add the whole tensor ``pad(y)`` instead, for runtimes that have no additions to ranges (ONNX). Default False.
     """
 
     def __init__(self, axis: int, before: int, length: int, behind: int, inplace: bool = False) -> None:
         super().__init__()
         self.axis, self.inplace = axis, inplace
         self.before, self.length, self.behind = before, length, behind
+        self.pads = False
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Return a tensor of the shape of `x`. `y` has `length` entries along `axis`."""
         if isinstance(x, fx.Proxy):
             return self._joined(x, y)
+        if self.pads:
+            return x + between_zeros(y, self.axis, self.before, self.behind)
         total = _target(x, y, self.inplace)
         total.narrow(self.axis, self.before, self.length).add_(y)
         return total
@@ -79,6 +87,22 @@ class ScatterAdd(nn.Module):
             return x.index_add(self.axis, self.index, y)
         total = _target(x, y, self.inplace)
         return total.index_add_(self.axis, self.index, y.to(total.dtype))
+
+
+def between_zeros(y: Any, axis: int, before: int, behind: int) -> Any:
+    """A copy of a tensor with zeros before and behind it along an axis."""
+    return nn.functional.pad(y, padding_of(y.ndim, axis, before, behind))
+
+
+def padding_of(ndim: int, axis: int, before: int, behind: int) -> list[int]:
+    """The argument `pad` of `torch.nn.functional.pad` that pads one axis.
+
+    Examples
+    --------
+    >>> padding_of(4, 1, 3, 5)
+    [0, 0, 0, 0, 3, 5]
+    """
+    return [0, 0] * (ndim - 1 - axis) + [before, behind]
 
 
 def _target(x: torch.Tensor, y: torch.Tensor, inplace: bool) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Plans of windows: the orders of streams, and reads and writes that are ranges of them (`upscale_opt.masking.windows`)."""
+"""Plans of windows (`upscale_opt.masking.windows`): the orders of streams, and accesses that are ranges of them."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from upscale_opt.operators.table import CONCATS
 from upscale_opt.tracing.writes import ADDITIONS, PRODUCTS, SUBTRACTIONS
 
 _COMPUTING_MODULES = (Gather, Factor, nn.modules.batchnorm._BatchNorm, nn.modules.conv._ConvNd, nn.Linear)
+_PASSING_MODULES = (RangeAdd, ScatterAdd, nn.Identity)
 _COMPUTING_FUNCTIONS = (*CONCATS, functional.pad, torch.clone, "clone")
 _IN_PLACE = (operator.iadd, operator.isub, operator.imul, "add_", "sub_", "mul_")
 _PASSING_FUNCTIONS = (
@@ -39,15 +40,14 @@ def computing_nodes(module: fx.GraphModule, known: Collection[str]) -> frozenset
     """
     found = set(known)
     for node in module.graph.nodes:
-        if node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), (Gather, Factor)):
-            found.add(node.name)
-        elif node.op == "call_function" and node.target is functional.pad:
+        called = module.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(called, (Gather, Factor)) or kind_of(node) is functional.pad:
             found.add(node.name)
     return frozenset(found)
 
 
 def owns_memory(module: fx.GraphModule, node: fx.Node, computing: Collection[str]) -> bool:
-    """Whether the tensor of a node owns its memory, as far as that is known. Operators that are not known end the search.
+    """Whether the tensor of a node is known to own its memory. Operators that are not known end the search.
 
     Parameters
     ----------
@@ -64,18 +64,14 @@ def owns_memory(module: fx.GraphModule, node: fx.Node, computing: Collection[str
             called = module.get_submodule(str(node.target))
             if has_foreign_hooks(called):
                 return False
-            if isinstance(called, _COMPUTING_MODULES):
-                return True
-            passing = isinstance(called, (RangeAdd, ScatterAdd, nn.Identity))
-            if not passing and type(called).__module__ not in _PASSING_PACKAGES:
-                return False
-        elif kind in _COMPUTING_FUNCTIONS:
-            return True
-        elif kind in (*ADDITIONS, *SUBTRACTIONS, *PRODUCTS):
-            if kind not in _IN_PLACE:
-                return True
-        elif kind not in _PASSING_FUNCTIONS:
-            return False
+            computes = isinstance(called, _COMPUTING_MODULES)
+            passes = isinstance(called, _PASSING_MODULES) or type(called).__module__ in _PASSING_PACKAGES
+        else:
+            arithmetic = kind in (*ADDITIONS, *SUBTRACTIONS, *PRODUCTS)
+            computes = kind in _COMPUTING_FUNCTIONS or (arithmetic and kind not in _IN_PLACE)
+            passes = arithmetic or kind in _PASSING_FUNCTIONS
+        if computes or not passes:
+            return computes
         if not node.args or not isinstance(node.args[0], fx.Node):
             return False
         node = node.args[0]

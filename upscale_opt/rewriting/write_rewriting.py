@@ -18,7 +18,7 @@ from problems.objectives import COPY, PIECES
 from upscale_opt.capture.shared_memory import Memory, kind_of
 from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.modules.selections import Factor
-from upscale_opt.modules.writes import RangeAdd, ScatterAdd
+from upscale_opt.modules.writes import RangeAdd, ScatterAdd, padding_of
 from upscale_opt.planning.plans import Plan
 from upscale_opt.rewriting.exports import ParameterSlice
 from upscale_opt.rewriting.fx_editing import Editor
@@ -87,7 +87,10 @@ class WriteRewriter:
         if write.addition is None and len(positions) == len(original):
             self._zero_rows(write, mask, end, original)
             return
-        self._slice_rows(write, original[positions])
+        if write.mixes:
+            end = self._choose_rows(write, positions, len(original))
+        else:
+            self._slice_rows(write, original[positions])
         self._zero_rows(write, mask, end, original[positions])
         self._forms[write.name] = replace(form, is_range=not by_index)
         if write.addition is None:
@@ -132,6 +135,8 @@ class WriteRewriter:
             return "no channel that it writes is stored"
         if self.plan.readings.get(write.name) is None:
             return "the plan does not pad it"
+        if write.mixes:
+            return "its chain computes channels from each other"
         last = write.chain.index(write.masked)
         negated = any(kind_of(self._original[name]) in _NEGATIONS for name in write.chain[last + 1 :])
         return "its chain turns the zeros of the mask into -0" if negated else ""
@@ -142,8 +147,7 @@ class WriteRewriter:
     def _pad(self, write: Write, before: int, behind: int) -> None:
         """Put zeros around the channels of a first writer."""
         end, graph = self.editor.nodes[write.chain[-1]], self.editor.module.graph
-        dims = len(self.graph.shapes[write.chain[-1]])
-        sides = [0, 0] * (dims - 1 - write.layout.axis) + [before, behind]
+        sides = padding_of(len(self.graph.shapes[write.chain[-1]]), write.layout.axis, before, behind)
         with graph.inserting_after(end):
             padded = graph.call_function(torch.nn.functional.pad, (end, sides))
         end.replace_all_uses_with(padded, delete_user_cb=lambda user: user is not padded)
@@ -180,6 +184,21 @@ class WriteRewriter:
         for name in reversed(write.chain):
             if not nodes[name].users:
                 graph.erase_node(nodes[name])
+
+    def _choose_rows(self, write: Write, positions: np.ndarray, stored: int) -> fx.Node:
+        """Choose the written channels at the end of a chain that needs all rows. Returns the node that does it."""
+        end, axis = self.editor.nodes[write.chain[-1]], write.layout.axis
+        if len(positions) == stored:
+            return end
+        with self.editor.module.graph.inserting_after(end):
+            if len(positions) == positions[-1] - positions[0] + 1:
+                chosen = self.editor.narrow(end, axis, int(positions[0]), len(positions))
+            else:
+                path = f"{write.name.removeprefix('write ')}_rows"
+                chosen = self.editor.gather(end, path, positions, axis)
+        end.replace_all_uses_with(chosen, delete_user_cb=lambda user: user is not chosen)
+        self.editor.nodes[end.name] = chosen
+        return chosen
 
     def _slice_rows(self, write: Write, channels: np.ndarray) -> None:
         """Give the modules of a producer's chain the parameters of these channels only."""
@@ -222,4 +241,4 @@ class WriteRewriter:
         with graph.inserting_after(end):
             product = graph.call_module(path, (end,))
         end.replace_all_uses_with(product, delete_user_cb=lambda user: user is not product)
-        self.editor.nodes[end.name] = product
+        self.editor.nodes[write.chain[-1]] = product
