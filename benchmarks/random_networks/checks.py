@@ -261,7 +261,7 @@ def random_windows(graph: Graph, rng: np.random.Generator) -> dict[str, WindowCh
     streams = {b for own in writes if own.addition is not None for b in own.layout.blocks}
     choices = {}
     for b, block in enumerate(graph.blocks):
-        if block.pinned or not block.removable or not streams or (b not in streams and rng.random() < 0.7):
+        if block.pinned or not block.removable or (b not in streams and rng.random() < 0.6):
             continue
         names = [read.name for read in graph.reads if b in read.input.blocks]
         calls = Counter(read.weight for read in graph.reads)

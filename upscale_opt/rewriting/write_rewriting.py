@@ -163,11 +163,11 @@ class WriteRewriter:
         other = self.editor.nodes[write.other]
         end = next(x for x in addition.all_input_nodes if x is not other)
         first, length = int(positions[0]), len(positions)
+        added: RangeAdd | ScatterAdd = RangeAdd(axis, first, length, stored - first - length)
         if by_index:
-            path, added = "scatter", ScatterAdd(self.editor.index(positions), axis)
-        else:
-            path, added = "write", RangeAdd(axis, first, length, stored - first - length)
-        path = self.editor.add(f"{write.name.removeprefix('write ')}_{path}", added)
+            added = ScatterAdd(self.editor.index(positions), axis)
+        kind = "scatter" if by_index else "write"
+        path = self.editor.add(f"{write.name.removeprefix('write ')}_{kind}", added)
         with graph.inserting_before(addition):
             total = graph.call_module(path, (other, end))
         self.editor.substitute(addition, total, self.graph.layouts)
