@@ -22,10 +22,10 @@ from upscale_opt.modules.writes import RangeAdd, ScatterAdd, padding_of
 from upscale_opt.planning.plans import Plan
 from upscale_opt.rewriting.exports import ParameterSlice
 from upscale_opt.rewriting.fx_editing import Editor
-from upscale_opt.rewriting.own_memory import computing_nodes, owns_memory
 from upscale_opt.rewriting.stored_layouts import stored_positions
 from upscale_opt.rewriting.write_forms import IN_COPY, IN_PLACE, LEFT_OUT, PADDED, WHOLE, WriteForm
 from upscale_opt.tracing.graphs import Graph
+from upscale_opt.tracing.own_memory import computing_nodes, why_not_in_place
 from upscale_opt.tracing.writes import Write
 
 _NEGATIONS = ("neg", "negative", torch.neg, torch.negative, operator.neg)
@@ -108,7 +108,8 @@ class WriteRewriter:
         memory = Memory(module, computing)
         places = {node: i for i, node in enumerate(module.graph.nodes)}
         for name, node in sorted(self._added.items(), key=lambda item: places[item[1]]):
-            reason = self._why_not_in_place(memory, node, computing)
+            other, end = (x for x in node.args if isinstance(x, fx.Node))
+            reason = why_not_in_place(module, memory, computing, node, other, end)
             added = module.get_submodule(str(node.target))
             assert isinstance(added, (RangeAdd, ScatterAdd))
             added.inplace = not reason
@@ -117,17 +118,6 @@ class WriteRewriter:
                 computing = computing | {node.name}
                 memory = Memory(module, computing)
         return tuple(self._forms.values())
-
-    def _why_not_in_place(self, memory: Memory, node: fx.Node, computing: frozenset[str]) -> str:
-        """Why the first argument of an addition must not be overwritten. Empty if it may be."""
-        other, end = (x for x in node.args if isinstance(x, fx.Node))
-        if len(set(self.graph.regions.values())) > 1:
-            return "the network has regions with another gradient mode or precision"
-        if not owns_memory(self.editor.module, other, computing):
-            return f"it is not known that {other.name} has memory of its own"
-        if memory.share(other, end):
-            return "both operands share memory"
-        return f"{other.name} is needed again later" if memory.is_seen_after(other, node) else ""
 
     def _why_not_padded(self, write: Write, writes: bool) -> str:
         """Why the first writer of a stream is computed whole although the plan does not ask for it; empty if it may."""

@@ -1,4 +1,7 @@
-"""Which tensors of an export own their memory: every entry has a place of its own, which no parameter uses."""
+"""Whether an addition to a tensor may be in place: nobody needs the old values, and the tensor owns its memory.
+
+A tensor owns its memory if every entry has a place of its own, which no parameter and no input uses.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from torch import fx, nn
 from torch.nn import functional
 
 from upscale_opt.capture.hooks import has_foreign_hooks
-from upscale_opt.capture.shared_memory import kind_of
+from upscale_opt.capture.regions import regions_of
+from upscale_opt.capture.shared_memory import Memory, kind_of
 from upscale_opt.modules.selections import Factor, Gather
 from upscale_opt.modules.writes import RangeAdd, ScatterAdd
 from upscale_opt.operators.table import CONCATS
@@ -34,7 +38,7 @@ def computing_nodes(module: fx.GraphModule, known: Collection[str]) -> frozenset
     Parameters
     ----------
     module
-        The module of an export.
+        A traced model, or the module of an export.
     known
         Names of nodes that are known to compute new tensors.
     """
@@ -52,7 +56,7 @@ def owns_memory(module: fx.GraphModule, node: fx.Node, computing: Collection[str
     Parameters
     ----------
     module
-        The module of an export.
+        A traced model, or the module of an export.
     node
         The node.
     computing
@@ -76,3 +80,28 @@ def owns_memory(module: fx.GraphModule, node: fx.Node, computing: Collection[str
             return False
         node = node.args[0]
     return True
+
+
+def why_not_in_place(
+    module: fx.GraphModule, memory: Memory, computing: Collection[str], addition: fx.Node, other: fx.Node, end: fx.Node
+) -> str:
+    """Why an addition must not overwrite one of its operands. Empty if it may.
+
+    Parameters
+    ----------
+    module
+        A traced model or an export.
+    memory
+        Its memory.
+    computing
+        Names of nodes that compute new tensors (`computing_nodes`).
+    addition, other, end
+        The addition, the operand to overwrite, and the operand that is added to it.
+    """
+    if len(set(regions_of(module).values())) > 1:
+        return "the network has regions with another gradient mode or precision"
+    if not owns_memory(module, other, computing):
+        return f"it is not known that {other.name} has memory of its own"
+    if memory.share(other, end):
+        return "both operands share memory"
+    return f"{other.name} is needed again later" if memory.is_seen_after(other, addition) else ""
