@@ -236,3 +236,17 @@ def test_masks_of_windows_keep_other_masks_and_drop_whole_ones():
     assert {name: np.flatnonzero(own).tolist() for name, own in found.output_masks.items()} == {
         "second.0.weight": [1, 2]
     }
+
+
+def test_only_a_write_that_is_not_in_place_pays_for_a_copy_of_the_stream():
+    costs = AnalyticCosts(launch_ns=0, bytes_per_ns=1)
+    tables = {}
+    for kind in (_Chain, _Kept):
+        torch.manual_seed(0)
+        model, x = kind().eval(), torch.randn(1, 3, 8, 8)
+        rows = {"first.weight": np.arange(8) < 5}
+        problems = prepare(model, x, output_masks=rows, objective="latency", costs=costs).problems
+        accesses = [own for problem in problems.values() for own in problem.accesses]
+        tables[kind] = next(own.table for own in accesses if own.name == "write first")
+    difference = np.array(tables[_Kept].read.costs) - np.array(tables[_Chain].read.costs)
+    assert (difference == 2 * 8 * 64 * 4).all()
