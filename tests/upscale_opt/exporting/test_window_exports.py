@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from window_choices import InvertedResiduals, PostActivation, PreActivation, random_choices, windowed
 
 from problems.objectives import OVER_READ, VIEW
@@ -58,6 +59,28 @@ def test_more_random_windows_are_exact(kind):
         exported, _ = exported_windows(kind, seed, PADDING if seed % 2 else None)
         assert exported.verification.passed
         require_ranges_only(exported)
+
+
+class _Recorder(TorchDispatchMode):
+    """Records the names of all operators that run."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", [PostActivation, PreActivation, InvertedResiduals])
+def test_a_call_without_gradients_runs_no_operator_that_copies(kind):
+    exported, _ = exported_windows(kind, 2)
+    with torch.no_grad(), _Recorder() as recorder:
+        exported(torch.randn(1, 3, 16, 16))
+    copying = {"clone", "cat", "copy_", "_to_copy", "index_select", "index", "gather", "slice_scatter", "index_add"}
+    assert not copying & set(recorder.names)
+    assert "add_" in recorder.names
 
 
 def test_an_addition_to_a_range_moves_nothing_else_without_gradients_and_copies_with_them():
