@@ -2,6 +2,7 @@
 
     python -m benchmarks.random_networks --seeds 0:20000
     python -m benchmarks.random_networks --seeds 20000:40000 --jobs 2
+    python -m benchmarks.random_networks --seeds 0:1000 --streams
     python -m benchmarks.random_networks --seeds 123 --show
 
 Exit code 1 if any network is wrong, 130 if interrupted (the message says how to continue).
@@ -20,8 +21,8 @@ from concurrent.futures.process import BrokenProcessPool
 from tqdm import tqdm
 
 from benchmarks.random_networks.checks import Verdict, check
-from benchmarks.random_networks.networks import OPERATORS, random_network
-from benchmarks.random_networks.running import CHUNK, outcome_of, outcomes
+from benchmarks.random_networks.networks import OPERATORS
+from benchmarks.random_networks.running import CHUNK, network_of, outcome_of, outcomes
 from benchmarks.random_networks.shrinking import shrink
 
 
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", default="0:500", help="FIRST:BEHIND_LAST, or one seed [0:500]")
     parser.add_argument("--jobs", type=int, default=1, help="processes [1]")
     parser.add_argument("--without", default="", help="operators to leave out, with commas between them")
+    parser.add_argument("--streams", action="store_true", help="only networks of residual streams")
     parser.add_argument("--show", action="store_true", help="print each network, shortened if it is wrong")
     given = parser.parse_args(arguments)
     try:
@@ -48,13 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: there is no operator {min(unknown)!r}", file=sys.stderr)
         return 2
     if given.show:
-        return max(show(seed, without) for seed in seeds)
+        return max(show(seed, without, streams=given.streams) for seed in seeds)
     counts: Counter[Verdict] = Counter()
     unproven: Counter[str] = Counter()
     started, channels, movable, done = time.perf_counter(), 0, 0, 0
     try:
         with tqdm(total=len(seeds), unit="network", file=sys.stderr) as bar:
-            for seed, outcome in outcomes(seeds, given.jobs, without):
+            for seed, outcome in outcomes(seeds, given.jobs, without, streams=given.streams):
                 counts[outcome.verdict] += 1
                 done, channels, movable = done + 1, channels + outcome.channels, movable + outcome.movable
                 if outcome.verdict is Verdict.UNPROVEN:
@@ -83,11 +85,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if done == len(seeds) else 130
 
 
-def show(seed: int, without: tuple[str, ...] = ()) -> int:
+def show(seed: int, without: tuple[str, ...] = (), *, streams: bool = False) -> int:
     """Print a network and its errors; a wrong network is shortened first. Returns 1 if it is wrong."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program, outcome = random_network(seed, without=without), outcome_of(seed, without)
+        program = network_of(seed, without, streams=streams)
+        outcome = outcome_of(seed, without, streams=streams)
         num_steps = len(program.steps)
         if outcome.verdict is Verdict.WRONG:
             program, check_seed = shrink(program, seed, outcome.kind)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import random
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
@@ -36,10 +37,12 @@ from upscale_opt import (
     trace,
 )
 from upscale_opt.masking.masked_graph import MaskedGraph
+from upscale_opt.masking.windows import WindowChoice, window_masks
 from upscale_opt.modules.matrix_convolution import is_pointwise
 from upscale_opt.planning.extraction import problems_of
 from upscale_opt.planning.padding import paddable, padded
 from upscale_opt.planning.reading import MATMUL, Reading
+from upscale_opt.planning.window_plans import window_plan
 from upscale_opt.tracing.graphs import Graph
 from upscale_opt.tracing.prologues import prologues_of
 from upscale_opt.tracing.writes import writes_of
@@ -73,6 +76,8 @@ UNPROVEN = {
 """Kinds of reasons why a network is unproven, with their words. The first kind whose words all occur is chosen."""
 SENSITIVITY = 1e-6
 """If gradients differ by more than this, they are unproven, even if rounding explains the difference."""
+WINDOWS = 1
+"""Distinguishes the random numbers for windows from others of the same seed."""
 T = TypeVar("T")
 
 
@@ -145,7 +150,8 @@ def check(
     modes
         Modes of the masks; one is drawn.
     """
-    rng = np.random.default_rng(source.getrandbits(32) if isinstance(source, random.Random) else source)
+    seed = source.getrandbits(32) if isinstance(source, random.Random) else source
+    rng = np.random.default_rng(seed)
     model, inputs = program.build(), program.example_inputs()
     try:
         graph = _must(lambda: trace(model, inputs), "trace", allowed=ModelError)
@@ -156,6 +162,9 @@ def check(
     size = sum(block.size for block in graph.blocks), sum(block.size for block in graph.blocks if not block.pinned)
     try:
         unproven = [reason for reason in _check_exports(program, model, graph, rng, num_plans, modes) if reason]
+        # Windows come from another stream, so that nothing else depends on them.
+        windowed = _check_windows(program, model, graph, np.random.default_rng([seed, WINDOWS]))
+        unproven += [reason for reason in windowed if reason]
     except _Wrong as wrong:
         return Outcome(Verdict.WRONG, wrong.outcome.reason, wrong.outcome.detail, *size)
     return Outcome(Verdict.UNPROVEN if unproven else Verdict.RIGHT, "; ".join(unproven[:1]), "", *size)
@@ -165,14 +174,31 @@ def _check_exports(
     program: Program, model: nn.Module, graph: Graph, rng: np.random.Generator, num_plans: int, modes: Sequence[str]
 ) -> Iterator[str]:
     """Check exports one by one. Yields the reason if an export is unproven."""
-    inputs = program.example_inputs()
     mode = modes[rng.integers(len(modes))] if len(modes) > 1 else modes[0]
     masks, outputs = _must(lambda: random_sides(graph, rng, mode), "masks")
-    verifier = _must(lambda: Verifier(model, inputs, MaskedGraph(graph, masks, outputs)), "verifier")
+    yield from _check_plans(
+        program, model, MaskedGraph(graph, masks, outputs), _plans(graph, masks, outputs, rng, num_plans)
+    )
+
+
+def _check_windows(program: Program, model: nn.Module, graph: Graph, rng: np.random.Generator) -> Iterator[str]:
+    """Check an export with random windows of streams, if the network has streams."""
+    choices = random_windows(graph, rng)
+    if not choices:
+        return
+    masked = _must(lambda: window_masks(graph, choices), "windows")
+    chosen = _must(lambda: random_window_plan(masked, choices, rng), "plan of windows", repr(choices))
+    yield from _check_plans(program, model, masked, [chosen])
+
+
+def _check_plans(program: Program, model: nn.Module, masked: MaskedGraph, plans: Iterable[Plan]) -> Iterator[str]:
+    """Check the exports of one masked model one by one. Yields the reason if an export is unproven."""
+    inputs, graph, masks = program.example_inputs(), masked.graph, dict(masked.masks)
+    verifier = _must(lambda: Verifier(model, inputs, masked), "verifier")
     writes = writes_of(graph)
-    hooks = {writes[w].module: (kept, writes[w].layout.axis) for w, kept in outputs.items()}
+    hooks = {writes[w].module: (kept, writes[w].layout.axis) for w, kept in masked.output_masks.items()}
     oracle = _must(lambda: Oracle(program, model, masks, hooks), "masked model")
-    for chosen in _plans(graph, masks, outputs, rng, num_plans):
+    for chosen in plans:
         told = describe(masks, chosen)
         exported = _must(lambda c=chosen: export(model, inputs, c, verify=False, graph=graph), "export", told)
         verification = _must(lambda e=exported: verifier.check(e), "verify", told)
@@ -227,6 +253,35 @@ def random_sides(
         if rng.random() < 0.8 and kept.any():
             outputs[weight] = kept
     return masks, outputs
+
+
+def random_windows(graph: Graph, rng: np.random.Generator) -> dict[str, WindowChoice]:
+    """Random windows of most accesses, in a random order: of streams (somebody adds to them) and other blocks."""
+    writes = writes_of(graph).values()
+    streams = {b for own in writes if own.addition is not None for b in own.layout.blocks}
+    choices = {}
+    for b, block in enumerate(graph.blocks):
+        if block.pinned or not block.removable or (b not in streams and rng.random() < 0.6):
+            continue
+        names = [read.name for read in graph.reads if b in read.input.blocks]
+        calls = Counter(read.weight for read in graph.reads)
+        names = [read.name for read in graph.reads if read.name in names and calls[read.weight] == 1]
+        names += [own.name for own in writes if b in own.layout.blocks]
+        windows = {}
+        for name in names:
+            start, stop = sorted(rng.choice(block.size + 1, 2, replace=False).tolist())
+            if rng.random() < 0.85:
+                windows[name] = (start, stop)
+        choices[block.name] = WindowChoice(rng.permutation(block.size), windows)
+    return choices
+
+
+def random_window_plan(masked: MaskedGraph, choices: Mapping[str, WindowChoice], rng: np.random.Generator) -> Plan:
+    """The plan of windows. First writers are padded always or never, and some selections come late."""
+    costs = AnalyticCosts(launch_ns=0, flops_per_ns=1) if rng.random() < 0.7 else AnalyticCosts(launch_ns=10**9)
+    chosen = window_plan(masked, problems_of(masked), choices, costs=costs)
+    late = [name for name in chosen.readings if rng.random() < 0.3]
+    return chosen.with_readings(late, late=True)
 
 
 def describe(masks: Mapping[str, np.ndarray], chosen: Plan) -> str:

@@ -13,24 +13,33 @@ import torch
 
 from benchmarks.random_networks.checks import Outcome, Verdict, check
 from benchmarks.random_networks.networks import random_network
+from benchmarks.random_networks.program import Program
+from benchmarks.random_networks.streams import stream_network
 
 CHUNK = 8
 """Number of seeds that a process gets at once."""
 
 
-def outcome_of(seed: int, without: tuple[str, ...] = ()) -> Outcome:
+def network_of(seed: int, without: tuple[str, ...] = (), *, streams: bool = False) -> Program:
+    """The network of a seed: of residual streams (`stream_network`), or any (`random_network`)."""
+    return stream_network(seed) if streams else random_network(seed, without=without)
+
+
+def outcome_of(seed: int, without: tuple[str, ...] = (), *, streams: bool = False) -> Outcome:
     """The outcome of a seed's network, on one thread: tensors are tiny."""
     torch.set_num_threads(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return check(random_network(seed, without=without), seed)
+            return check(network_of(seed, without, streams=streams), seed)
         except Exception as error:  # a fault of the check itself: it is reported with its seed, and the sweep continues
             reason = f"the check itself raises {type(error).__name__}: {error}"
             return Outcome(Verdict.WRONG, reason, traceback.format_exc())
 
 
-def outcomes(seeds: range, jobs: int = 1, without: tuple[str, ...] = ()) -> Iterator[tuple[int, Outcome]]:
+def outcomes(
+    seeds: range, jobs: int = 1, without: tuple[str, ...] = (), *, streams: bool = False
+) -> Iterator[tuple[int, Outcome]]:
     """Yield seeds with their outcomes, in order.
 
     Parameters
@@ -41,13 +50,15 @@ def outcomes(seeds: range, jobs: int = 1, without: tuple[str, ...] = ()) -> Iter
         Number of processes.
     without
         Names of operators to leave out.
+    streams
+        Networks of residual streams instead of any.
 
     Raises
     ------
     BrokenProcessPool
         If a process was killed, by torch or from outside. It is not known which seeds it had.
     """
-    work = functools.partial(outcome_of, without=without)
+    work = functools.partial(outcome_of, without=without, streams=streams)
     if jobs == 1:
         yield from zip(seeds, map(work, seeds))
         return

@@ -57,6 +57,18 @@ def test_exports_of_random_networks_are_exact(source):
     assert outcome.verdict is not Verdict.WRONG, f"{outcome.reason}\n{outcome.detail}"
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_exports_of_random_streams_are_exact(seed):
+    outcome = outcome_of(seed, streams=True)
+    assert outcome.verdict is not Verdict.WRONG, f"{outcome.reason}\n{outcome.detail}"
+
+
+@pytest.mark.slow
+def test_exports_of_many_random_streams_are_exact():
+    wrong = {seed: own.reason for seed, own in outcomes(range(2, 300), 2, streams=True) if own.verdict is Verdict.WRONG}
+    assert not wrong
+
+
 @pytest.mark.slow
 def test_exports_of_twenty_thousand_random_networks_are_exact(capsys):
     """And few are refused or prove nothing."""

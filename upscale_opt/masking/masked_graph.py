@@ -87,6 +87,19 @@ class MaskedGraph(MaskHolder):
             for weight, write in own.items()
         }
 
+    def completed(self, write: Write) -> Write:
+        """A write of `writes`, with its addition if the other operand is a masked producer that computes all channels.
+
+        Then the earlier operand may be written into the later one.
+        """
+        addition = writes_of(self.graph)[write.weight].addition
+        later = next((own for own in self.writes.values() if own.addition and own.addition == addition), None)
+        if write.addition is not None or later is None:
+            return write
+        stored = self.stored[self.graph.numbers(later.layout)]
+        whole = bool(self.output_masks[later.weight][stored].all())
+        return writes_of(self.graph)[write.weight] if whole else write
+
     @cached_property
     def zeros(self) -> dict[str, np.ndarray]:
         """Channels that output masks make zero, by node; see `zero_channels`."""

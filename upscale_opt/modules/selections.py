@@ -59,30 +59,6 @@ class Gather(nn.Module):
         return f"num_selected={len(self.index)}, axis={self.axis}"
 
 
-class ScatterAdd(nn.Module):
-    """Adds the channels of one tensor to the given channels of another tensor. This is a write that is not contiguous.
-
-    Parameters
-    ----------
-    index
-        int64, shape (number of written entries,): positions of these entries along the axis. A buffer that is not
-        part of the state_dict.
-    axis
-        The axis of the channels.
-    """
-
-    index: torch.Tensor
-
-    def __init__(self, index: torch.Tensor, axis: int) -> None:
-        super().__init__()
-        self.axis = axis
-        self.register_buffer("index", index, persistent=False)
-
-    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Return a tensor of the shape of `x`. `y` has len(index) entries along `axis`."""
-        return x.index_add(self.axis, self.index, y)
-
-
 class Factor(nn.Module):
     """Sets the channels that a mask drops to zero, in cases where zeros in parameters do not have this effect.
 

@@ -49,6 +49,13 @@ ELEMENTWISE_MODULES = (  # modules that compute every element independently
     *(nn.Tanh, nn.Tanhshrink, nn.Softplus, nn.Softsign, nn.Threshold, nn.Identity),
     *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout),
 )
+CHANNELWISE_MODULES = (  # modules that keep the channels, and compute each from the same channel of their input
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.PReLU, nn.Flatten),
+    *(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d),
+    *ELEMENTWISE_MODULES,
+    *(kind for kinds in _POOLING_MODULES.values() for kind in kinds),
+)
 _ELEMENTWISE_FUNCTIONS = (
     *(operator.add, operator.sub, operator.mul, operator.truediv, operator.pow, operator.neg, operator.floordiv),
     *(operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.mod, operator.abs),

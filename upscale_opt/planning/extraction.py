@@ -23,6 +23,7 @@ from upscale_opt.planning.segment_problems import Problems
 from upscale_opt.planning.workloads import layer_of, workload, writing_workload
 from upscale_opt.tracing.finite import require_finite
 from upscale_opt.tracing.graphs import Graph, Read
+from upscale_opt.tracing.own_memory import why_not_in_place
 from upscale_opt.tracing.prologues import prologues_of
 from upscale_opt.tracing.writes import Write
 
@@ -124,7 +125,10 @@ def _of_read(masked: MaskedGraph, costs: CostModel | None) -> Callable[[Read], _
 
 def _of_write(masked: MaskedGraph, costs: CostModel | None) -> Callable[[Write], _Entry]:
     """The access of a masked producer whose output is added to a tensor, and its blocks. None if it writes nothing."""
-    reads = {read.weight: read for read in masked.graph.reads}
+    graph = masked.graph
+    reads = {read.weight: read for read in graph.reads}
+    nodes = {node.name: node for node in graph.module.graph.nodes}
+    computing = {read.node for read in (*graph.reads, *graph.grouped)}
 
     def entry(write: Write) -> _Entry:
         written = masked.written(write)
@@ -134,7 +138,10 @@ def _of_write(masked: MaskedGraph, costs: CostModel | None) -> Callable[[Write],
         access = Access(write.name, tuple(range(len(blocks))), written)
         if costs is not None:
             stored = int(masked.stored[masked.graph.numbers(write.layout)].sum())
-            work = writing_workload(masked.graph, reads[write.weight])
+            assert write.other is not None
+            operands = nodes[write.addition], nodes[write.other], nodes[write.chain[-1]]
+            copied = stored if why_not_in_place(graph.module, graph.memory, computing, *operands) else 0
+            work = writing_workload(graph, reads[write.weight], num_copied=copied)
             access = replace(access, table=costs.table(work, kept=access.num_kept, stored=stored))
         return access, blocks
 

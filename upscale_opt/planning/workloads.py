@@ -35,11 +35,12 @@ def workload(graph: Graph, read: Read, num_outputs: int, layer: Layer | None = N
     )
 
 
-def writing_workload(graph: Graph, read: Read) -> Workload:
+def writing_workload(graph: Graph, read: Read, *, num_copied: int = 0) -> Workload:
     """The work per call of a producer that adds its rows to another tensor, per channel that it writes.
 
-    Each channel is computed. In the other tensor, it is read, added to, and written again. The input of the producer is
-    fixed.
+    Each channel is computed and read again. In the other tensor, it is read and written. The input of the producer is
+    fixed. So is the copy of the other tensor, if the addition cannot be in place: `num_copied` is its number of stored
+    channels.
     """
     weight = attribute_of(graph.module, read.weight)
     pixels = math.prod(read.output_shape) // weight.shape[1 - read.input_axis]
@@ -47,7 +48,7 @@ def writing_workload(graph: Graph, read: Read) -> Workload:
     return Workload(
         input_elements=3 * pixels,
         weight_elements=per_row,
-        output_elements=math.prod(read.input_shape),
+        output_elements=math.prod(read.input_shape) + 2 * num_copied * pixels,
         flops=2 * per_row * pixels,
         element_bytes=weight.element_size(),
     )

@@ -18,12 +18,14 @@ from torch import fx
 
 from problems import ProblemError
 from problems.files import write_bytes_atomically
+from problems.objectives import COPY, PIECES
 from upscale_opt.arguments.checks import names
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import PlanError
 from upscale_opt.models.memory_formats import memory_format_of
 from upscale_opt.planning.plan_files import save_plan
 from upscale_opt.planning.plans import Plan
+from upscale_opt.rewriting.write_forms import IN_PLACE, WHOLE, WriteForm
 from upscale_opt.saving.forms import FORMS, require_forms
 from upscale_opt.saving.written_forms import to_bytes
 from upscale_opt.tracing.graphs import Graph
@@ -179,6 +181,8 @@ class Exported:
     training_unknown
         Why it is unknown what the model does differently in training. The export then uses the arguments of eval mode
         in training too. None if it is known.
+    writes
+        How every masked producer writes.
     """
 
     module: fx.GraphModule
@@ -190,6 +194,7 @@ class Exported:
     unused: tuple[str, ...] = ()
     training_only: tuple[str, ...] = ()
     training_unknown: str | None = None
+    writes: tuple[WriteForm, ...] = ()
 
     def __call__(self, *inputs: Any) -> Any:
         """Run the exported module."""
@@ -214,6 +219,24 @@ class Exported:
         if self.training_unknown is not None:
             notes.append(f"trains as in eval mode, since training mode cannot be traced ({self.training_unknown})")
         return tuple(notes)
+
+    @property
+    def moved(self) -> dict[str, str]:
+        """What this export moves in a call without gradients beyond views and additions in place, and why.
+
+        Access name to one sentence: reads that copy, and producers whose rows are not added in place.
+        """
+        reads = {
+            name: f"read by a copy ({reading.mode})"
+            for name, reading in self.plan.readings.items()
+            if reading.mode in (COPY, PIECES) and not name.startswith("write ")
+        }
+        writes = {
+            own.name: str(own)
+            for own in self.writes
+            if not (own.form == IN_PLACE and own.is_range) and (own.reason or own.form != WHOLE)
+        }
+        return {**reads, **writes}
 
     @entrance()
     def state_of(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -7,22 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
-from torch import fx, nn
+from torch import nn
 
-from problems.objectives import COPY, PIECES
 from upscale_opt.channels.findings import ChannelSlice
 from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.models.attributes import copy_with, named_tensors
-from upscale_opt.modules.selections import Factor, ScatterAdd
 from upscale_opt.planning.plans import Plan
 from upscale_opt.rewriting.exports import Exported, ParameterSlice
 from upscale_opt.rewriting.fx_editing import Editor
 from upscale_opt.rewriting.read_rewriting import ReadRewriter
 from upscale_opt.rewriting.resizing import resize
 from upscale_opt.rewriting.stored_layouts import stored_positions
+from upscale_opt.rewriting.write_rewriting import WriteRewriter
 from upscale_opt.tracing.graphs import Graph, Pick, Read, Selection, TensorLayout
-from upscale_opt.tracing.writes import Write
 
 
 def rewrite(graph: Graph, plan: Plan) -> Exported:
@@ -44,6 +41,7 @@ class _Rewriter:
         self.nodes = self.editor.nodes
         self._original = {node.name: node for node in graph.module.graph.nodes}
         self.readings = ReadRewriter(graph, plan, self.masked, self.editor, self.slices)
+        self.writes = WriteRewriter(graph, plan, self.masked, self.editor, self.slices)
 
     def run(self) -> Exported:
         """Run all steps."""
@@ -56,7 +54,7 @@ class _Rewriter:
         for read in self.graph.grouped:
             self._slice_groups(read)
         for write in self.masked.writes.values():
-            self._insert_write(write)
+            self.writes.insert(write)
         for channel_slice in self.graph.slices:
             self._rewrite_slice(channel_slice)
         for name, position in self.graph.lengths.items():
@@ -66,11 +64,12 @@ class _Rewriter:
         self._fill()
         self._resize()
         self.readings.fuse()
+        forms = self.writes.settle()
         self.module.graph.lint()
         self.module.recompile()
         nowhere = [name for name in self.plan.readings if name not in self.readings.selectable]
         plan = replace(self.plan.with_readings(nowhere, late=False), fixed=self.graph.fixed)
-        return Exported(self.module, plan, self.graph, self.slices)
+        return Exported(self.module, plan, self.graph, self.slices, writes=forms)
 
     def _entries(self, layout: TensorLayout) -> np.ndarray:
         return stored_positions(self.graph, self.plan, layout)
@@ -95,86 +94,6 @@ class _Rewriter:
         columns = self._entries(read.input).reshape(read.groups, -1) % width
         rows = self._parameter_indices(read.weight)
         self.slices[read.weight] = ParameterSlice(rows, self.readings.input_mask(read), columns)
-
-    def _insert_write(self, write: Write) -> None:
-        """Let a masked producer compute only the rows that it keeps, and add them to the channels they belong to."""
-        original = self._entries(write.layout)
-        kept = self.plan.output_masks[write.weight][original]
-        if kept.all():
-            return
-        reading = self.plan.readings.get(write.name)
-        end = self.nodes[write.chain[-1]]
-        if reading is None and write.addition is not None:
-            self._drop_addition(write)
-            return
-        if reading is None:
-            self._zero_rows(write, self.plan.output_masks[write.weight], end, original)
-            return
-        assert write.addition is not None and write.other is not None
-        positions = np.flatnonzero(kept)
-        if reading.mode not in (COPY, PIECES):
-            positions = np.arange(positions[0], positions[-1] + 1)
-        for name in self._rows_of_chain(write):
-            piece = self.slices[name]
-            axis = self._row_axis(name, write)
-            self.slices[name] = replace(piece, indices={**piece.indices, axis: original[positions]})
-        self._zero_rows(write, self.plan.output_masks[write.weight], end, original[positions])
-        addition, graph = self.nodes[write.addition], self.module.graph
-        end = next(x for x in addition.all_input_nodes if x is not self.nodes[write.other])
-        other, axis = self.nodes[write.other], write.layout.axis
-        with graph.inserting_before(addition):
-            if reading.mode in (COPY, PIECES):
-                scatter = ScatterAdd(self.editor.index(positions), axis)
-                path = self.editor.add(f"{write.name.removeprefix('write ')}_scatter", scatter)
-                total = graph.call_module(path, (other, end))
-            else:
-                first, length = int(positions[0]), len(positions)
-                part = graph.call_function(torch.add, (self.editor.narrow(other, axis, first, length), end))
-                total = graph.call_function(torch.slice_scatter, (other, part, axis, first, first + length))
-        self.editor.substitute(addition, total, self.graph.layouts)
-
-    def _drop_addition(self, write: Write) -> None:
-        """Replace the sum by the other operand, because no channel that the producer writes is stored."""
-        assert write.addition is not None and write.other is not None
-        addition = self.nodes[write.addition]
-        with self.module.graph.inserting_before(addition):
-            same = self.module.graph.call_method("clone", (self.nodes[write.other],))
-        self.editor.substitute(addition, same, self.graph.layouts)
-        for name in reversed(write.chain):
-            if not self.nodes[name].users:
-                self.module.graph.erase_node(self.nodes[name])
-
-    def _rows_of_chain(self, write: Write) -> list[str]:
-        """Parameters and buffers of the chain that have one row per output channel of the producer."""
-        modules = {str(node.target) for name in write.chain if (node := self._original[name]).op == "call_module"}
-        return [
-            name
-            for name, dimensions in self.graph.parameters.items()
-            if name.rpartition(".")[0] in modules
-            and any(own.blocks == write.layout.blocks for own in dimensions.values())
-        ]
-
-    def _row_axis(self, name: str, write: Write) -> int:
-        dimensions = self.graph.parameters[name]
-        return next(dim for dim, own in dimensions.items() if own.blocks == write.layout.blocks)
-
-    def _zero_rows(self, write: Write, mask: np.ndarray, end: fx.Node, original: np.ndarray) -> None:
-        """Set channels to zero that the producer computes but its mask drops. Uses its parameters, or else a factor."""
-        if mask[original].all():
-            return
-        if write.keeps_zero:
-            for name in self._rows_of_chain(write):
-                piece = self.slices[name]
-                masks = {**piece.masks, self._row_axis(name, write): mask}
-                self.slices[name] = replace(piece, masks=masks)
-            return
-        shape = [-1 if d == write.layout.axis else 1 for d in range(len(self.graph.shapes[write.chain[-1]]))]
-        kept = self.editor.index(mask[original]).reshape(shape)
-        path = self.editor.add(f"{write.name.removeprefix('write ')}_mask", Factor(kept))
-        with self.module.graph.inserting_after(end):
-            product = self.module.graph.call_module(path, (end,))
-        end.replace_all_uses_with(product, delete_user_cb=lambda user: user is not product)
-        self.nodes[end.name] = product
 
     def _rewrite_slice(self, channel_slice: ChannelSlice) -> None:
         """Move the bounds of a channel slice to the new positions of its blocks."""
@@ -244,4 +163,5 @@ class _Rewriter:
     def _resize(self) -> None:
         """Update the sizes that modules store as attributes."""
         widths = {path: len(self._entries(layout)) for path, layout in self.graph.features.items()}
-        resize(self.module, {**widths, **{p: n for p, n in self.readings.widths.items() if p in widths}})
+        changed = {**self.readings.widths, **self.writes.widths}
+        resize(self.module, {**widths, **{path: width for path, width in changed.items() if path in widths}})

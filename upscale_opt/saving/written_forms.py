@@ -24,6 +24,7 @@ from upscale_opt.errors import PlanError, UpscaleError, VerificationError, first
 from upscale_opt.models.memory_formats import memory_format_of
 from upscale_opt.models.outputs import clones, relative_error, tensors
 from upscale_opt.models.running import device_of
+from upscale_opt.modules.writes import RangeAdd
 from upscale_opt.saving.forms import require_forms
 
 TOLERANCES = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 1e-1}
@@ -217,6 +218,22 @@ def _keeping_buffers(module: nn.Module) -> Iterator[list[str]]:
                 buffer.copy_(values)
 
 
+@contextmanager
+def _padded_writes(module: nn.Module) -> Iterator[None]:
+    """Let additions to ranges add padded tensors.
+
+    ONNX has no addition in place. torch would convert it to several transposes and a scatter of indices.
+    """
+    writes = [own for own in module.modules() if isinstance(own, RangeAdd)]
+    try:
+        for own in writes:
+            own.pads = True
+        yield
+    finally:
+        for own in writes:
+            own.pads = False
+
+
 def _program(module: nn.Module, samples: _Samples) -> torch.export.ExportedProgram:
     """The module as an exported program, without the example inputs and the paths of source files."""
     inputs = samples.inputs(samples.sizes[0])
@@ -244,8 +261,10 @@ def _make_torchscript(module: nn.Module, samples: _Samples) -> bytes:
 
 
 def _make_onnx(module: nn.Module, samples: _Samples) -> bytes:
+    with _padded_writes(module):
+        exported = _program(module, samples)
     program = torch.onnx.export(
-        _program(module, samples),
+        exported,
         dynamo=True,
         dynamic_shapes=samples.dynamic_shapes(),  # only for the name of the batch dimension
         external_data=False,

@@ -20,7 +20,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from upscale_opt.capture.shared_memory import Memory, kind_of, written_by
-from upscale_opt.operators.table import CONCATS
+from upscale_opt.operators.table import CHANNELWISE_MODULES, CONCATS
 from upscale_opt.tracing.graphs import Graph, Read, TensorLayout
 
 _KEEP_ZERO_MODULES = (
@@ -68,6 +68,9 @@ class Write:
         Name of the node of the other tensor. None if there is no addition.
     keeps_zero
         Whether a row with zero parameters stays zero until the end of the chain.
+    mixes
+        Whether a module of the chain may compute a channel from others (GroupNorm, softmax). Then all rows must be
+        computed, although only some are written.
     """
 
     name: str
@@ -79,6 +82,7 @@ class Write:
     addition: str | None
     other: str | None
     keeps_zero: bool
+    mixes: bool = False
 
 
 def writes_of(graph: Graph) -> dict[str, Write]:
@@ -133,9 +137,16 @@ def _write(graph: Graph, read: Read, nodes: Mapping[str, fx.Node], memory: Memor
     end = chain[masked]
     names = tuple(node.name for node in chain)
     quiet = all(_follows(graph, node) or keeps_zero(graph, node) for node in chain[1:])
+    mixes = not all(_is_channelwise(graph, node) for node in chain[1:])
     return Write(
-        f"write {read.name}", read.weight, read.output, names, end.name, str(end.target), addition, other, quiet
+        *(f"write {read.name}", read.weight, read.output, names, end.name, str(end.target)),
+        *(addition, other, quiet, mixes),
     )
+
+
+def _is_channelwise(graph: Graph, node: fx.Node) -> bool:
+    """Whether a node of a chain computes every channel from the same channel only. Functions of a chain always do."""
+    return node.op != "call_module" or type(graph.module.get_submodule(str(node.target))) in CHANNELWISE_MODULES
 
 
 def _follows(graph: Graph, node: fx.Node) -> bool:
