@@ -514,7 +514,7 @@ def test_the_numeric_options_are_found():
     assert len(found) > 50
 
 
-LATER = ("--round-to", "--min-channels", "--trials", "--images")
+LATER = ("--min-channels", "--trials", "--images")
 """Options that the library looks at, in words of its own."""
 
 
