@@ -15,17 +15,13 @@ import math
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from benchmarks import results
-from benchmarks.latency.cells import KEY, QUICK, Cell, Subject, add_cell_options, cells_of, read_cells, with_dtype_shown
-from benchmarks.results import MEASURED, csv_text, markdown_table, measured_here, provenance_of, replaced
-from problems.files import write_text_atomically
-from upscale_opt import MaskedModel, UpscaleError, prepare, profile_interleaved
+from benchmarks.latency.cells import KEY, OLD, QUICK, Cell, Subject, add_cell_options, cells_of, with_dtype_shown
+from benchmarks.results import MEASURED, Row, markdown_table, measured_here, provenance_of, resumed
+from upscale_opt import MaskedModel, prepare, profile_interleaved
 from upscale_opt.latency.copies import by_model, copied
 from upscale_opt.latency.profiling import without_drift
 
@@ -39,8 +35,6 @@ COLUMNS = (
     *("rounds", "copies", "threads", *MEASURED),
 )
 
-Row = dict[str, Any]
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the missing rows; write CSV and Markdown."""
@@ -51,29 +45,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.device.startswith("cuda") and not torch.cuda.is_available():
         print("error: there is no CUDA device here; leave out --device", file=sys.stderr)
         return 2
-    path = results.DIRECTORY / f"{NAME}.csv"
-    rows = read_cells(path)
-    done = {tuple(str(row[name]) for name in KEY) for row in rows}
-    waiting = [cell for cell in cells_of(given) if given.fresh or cell.key not in done]
     command = f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip()
-    try:
-        for cell in tqdm(waiting, unit="cell"):
-            facts = measured_here(cell.device, command)
-            new = [{**row, **facts} for row in _measured(cell, given)]
-            rows = replaced(rows, new, KEY, list(cell.key))
-            write_text_atomically(csv_text(rows, COLUMNS), path)
-    except KeyboardInterrupt:
-        return 130
-    except UpscaleError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    text = page(rows)
-    write_text_atomically(text, path.with_suffix(".md"))
-    print(text)
-    return 0
+    return resumed(
+        {NAME: COLUMNS},
+        {cell.key: cell for cell in cells_of(given)},
+        lambda cell: {NAME: _measured(cell, given, command)},
+        lambda found: page(found[NAME]),
+        key=KEY,
+        defaults=OLD,
+        fresh=given.fresh,
+    )
 
 
-def _measured(cell: Cell, given: argparse.Namespace) -> list[Row]:
+def _measured(cell: Cell, given: argparse.Namespace, command: str) -> list[Row]:
+    facts = measured_here(cell.device, command)
     subject = Subject(cell)
     plain = prepare(subject.model, subject.x, subject.masked)
     effort = QUICK if given.quick else None
@@ -95,6 +80,7 @@ def _measured(cell: Cell, given: argparse.Namespace) -> list[Row]:
             "rounds": given.rounds,
             "copies": given.copies,
             "threads": torch.get_num_threads(),
+            **facts,
         }
         for name in models
     ]

@@ -16,17 +16,13 @@ import itertools
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from benchmarks import results
-from benchmarks.latency.cells import KEY, QUICK, Cell, Subject, add_cell_options, cells_of, read_cells, with_dtype_shown
-from benchmarks.results import MEASURED, csv_text, markdown_table, measured_here, per_cent, provenance_of, replaced
-from problems.files import write_text_atomically
-from upscale_opt import UpscaleError, prepare
+from benchmarks.latency.cells import KEY, OLD, QUICK, Cell, Subject, add_cell_options, cells_of, with_dtype_shown
+from benchmarks.results import MEASURED, Row, markdown_table, measured_here, per_cent, provenance_of, resumed
+from upscale_opt import prepare
 from upscale_opt.comparing.order_checks import OrderCheck, check_orders
 from upscale_opt.latency.agreement import Agreement, agreement
 
@@ -50,8 +46,6 @@ TRUSTED = 10.0
 RANKED = 0.9
 """Spearman's rho of groups below which they are listed too."""
 
-Row = dict[str, Any]
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the missing rows; write CSV and Markdown."""
@@ -62,41 +56,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.device.startswith("cuda") and not torch.cuda.is_available():
         print("error: there is no CUDA device here; leave out --device", file=sys.stderr)
         return 2
-    columns = {NAME: COLUMNS, WORST: WORST_COLUMNS, MISRANKED: MISRANKED_COLUMNS}
-    paths = {name: results.DIRECTORY / f"{name}.csv" for name in columns}
-    found = {name: read_cells(path) for name, path in paths.items()}
-    done = {_run_of(row) for row in found[NAME]}
-    found = {name: [row for row in rows if _run_of(row) in done] for name, rows in found.items()}
-    waiting = [
-        (cell, repeat)
-        for cell, repeat in itertools.product(cells_of(given), range(1, given.repeats + 1))
-        if given.fresh or (*cell.key, str(repeat)) not in done
-    ]
     command = f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip()
-    try:
-        for cell, repeat in tqdm(waiting, unit="check"):
-            facts = measured_here(cell.device, command)
-            check = _checked(cell, given)
-            run = dict(zip(RUN, (*cell.key, str(repeat)), strict=True))
-            new = {MISRANKED: _misranked(run, check), WORST: _worst(run, check)}
-            new[NAME] = [{**row, **facts} for row in _rows(run, check, given.runs, given.copies)]
-            for name, rows in new.items():
-                found[name] = replaced(found[name], rows, RUN, list(run.values()))
-            for name in (MISRANKED, WORST, NAME):  # the checks last: cells in this file are not measured again
-                write_text_atomically(csv_text(found[name], columns[name]), paths[name])
-    except KeyboardInterrupt:
-        return 130
-    except UpscaleError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    text = page(found[NAME], found[WORST], found[MISRANKED])
-    write_text_atomically(text, results.DIRECTORY / f"{NAME}.md")
-    print(text)
-    return 0
 
+    def measured(own: tuple[Cell, int]) -> dict[str, list[Row]]:
+        cell, repeat = own
+        facts = measured_here(cell.device, command)
+        check = _checked(cell, given)
+        run = dict(zip(RUN, (*cell.key, str(repeat)), strict=True))
+        rows = [{**row, **facts} for row in _rows(run, check, given.runs, given.copies)]
+        return {NAME: rows, WORST: _worst(run, check), MISRANKED: _misranked(run, check)}
 
-def _run_of(row: Row) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in RUN)
+    return resumed(
+        {NAME: COLUMNS, WORST: WORST_COLUMNS, MISRANKED: MISRANKED_COLUMNS},
+        {
+            (*cell.key, str(repeat)): (cell, repeat)
+            for cell, repeat in itertools.product(cells_of(given), range(1, given.repeats + 1))
+        },
+        measured,
+        lambda found: page(found[NAME], found[WORST], found[MISRANKED]),
+        key=RUN,
+        defaults=OLD,
+        fresh=given.fresh,
+        unit="check",
+    )
 
 
 def _checked(cell: Cell, given: argparse.Namespace) -> OrderCheck:

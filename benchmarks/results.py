@@ -7,12 +7,19 @@ import datetime
 import io
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+from tqdm import tqdm
 
 from problems.files import write_text_atomically
+from upscale_opt.errors import UpscaleError
 from upscale_opt.latency.environment import environment
+
+Row = dict[str, Any]
+Item = TypeVar("Item")
 
 DIRECTORY = Path(__file__).parent / "results"
 MEASURED = ("machine", "versions", "commit", "date", "load", "command")
@@ -66,6 +73,82 @@ def replaced(
     [{'a': 2, 'b': 2}, {'a': 1, 'b': 3}]
     """
     return [row for row in rows if [str(row[name]) for name in names] != list(key)] + list(new)
+
+
+def resumed(
+    files: Mapping[str, Sequence[str]],
+    wanted: Mapping[tuple[str, ...], Item],
+    measured: Callable[[Item], Mapping[str, Sequence[Row]]],
+    page: Callable[[Mapping[str, list[Row]]], str],
+    *,
+    key: Sequence[str],
+    defaults: Mapping[str, str] | None = None,
+    fresh: bool = False,
+    unit: str = "cell",
+) -> int:
+    """Measure what is missing in CSV files of `DIRECTORY`, and write the page of all rows. Returns the exit code.
+
+    The files are written after every item, so an interrupted command continues where it stopped. The first file says
+    what is done: it is written last, and rows of other files without a row in it are dropped.
+
+    Parameters
+    ----------
+    files
+        Names of the CSV files, without their ending, to their columns. The page is named like the first one.
+    wanted
+        What to measure, by its values of `key` as text.
+    measured
+        Measures one item; returns its rows for every file.
+    page
+        Makes the Markdown page from the rows of all files.
+    key
+        Columns that identify an item; all files have them.
+    defaults
+        Values of columns that older rows lack.
+    fresh
+        Measure everything again.
+    unit
+        What an item is called in the progress bar.
+
+    Returns
+    -------
+    int
+        0; 2 for bad input, of which one sentence is printed; 130 if interrupted.
+    """
+    paths = {name: DIRECTORY / f"{name}.csv" for name in files}
+    first = next(iter(files))
+    found = {name: read_rows(path, defaults) for name, path in paths.items()}
+
+    def key_of(row: Row) -> tuple[str, ...]:
+        return tuple(str(row[name]) for name in key)
+
+    done = set(map(key_of, found[first]))
+    found = {name: [row for row in rows if key_of(row) in done] for name, rows in found.items()}
+    try:
+        for own, item in tqdm([(o, i) for o, i in wanted.items() if fresh or o not in done], unit=unit):
+            for name, rows in measured(item).items():
+                found[name] = replaced(found[name], rows, key, own)
+            for name in [*[name for name in files if name != first], first]:
+                write_text_atomically(csv_text(found[name], files[name]), paths[name])
+    except KeyboardInterrupt:
+        return 130
+    except UpscaleError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if not found[first]:
+        return 0
+    text = page(found)
+    write_text_atomically(text, paths[first].with_suffix(".md"))
+    print(text)
+    return 0
+
+
+def read_rows(path: Path, defaults: Mapping[str, str] | None = None) -> list[Row]:
+    """The rows of a CSV file; none if it does not exist. The defaults are values of columns that the file may lack."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [{**(defaults or {}), **row} for row in csv.DictReader(file)]
 
 
 def per_cent(share: float | None) -> str:

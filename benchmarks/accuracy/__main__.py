@@ -25,8 +25,7 @@ from benchmarks.accuracy.latencies import each_latency
 from benchmarks.accuracy.learning import each_row
 from benchmarks.accuracy.pictures import save_curves
 from benchmarks.accuracy.tables import page
-from benchmarks.results import commit, csv_text
-from benchmarks.vs_upscale_latency.rows import read_rows
+from benchmarks.results import commit, csv_text, read_rows
 from problems.files import write_text_atomically
 from upscale_opt import UpscaleError
 

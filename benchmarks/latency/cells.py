@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.vs_upscale_latency.rows import read_rows
+from benchmarks.results import read_rows
 from upscale_opt import Graph, ModelReference, effective_masks, extract, l2_masks, load_model, trace
 from upscale_opt.latency.backends import BACKENDS
 from upscale_opt.latency.calibration import Effort, calibrate
@@ -75,16 +75,18 @@ class Cell:
 
     def plan_path(self, directory: Path, variant: str) -> Path:
         """The file of a variant's plan."""
-        named = variant if self.dtype == FLOAT32 else f"{variant}-{self.dtype}"
-        return plan_path(directory, self.model, self.amount, self.seed, self.image, self.batch, self.format, named)
+        own = (self.model, self.amount, self.seed, self.image, self.batch, self.format, variant)
+        return plan_path(directory, *own, dtype=self.dtype)
 
 
 KEY = tuple(Cell.__dataclass_fields__)
+OLD = {"dtype": FLOAT32}
+"""Columns that older rows lack. They are of float32, on a CPU."""
 
 
 def read_cells(path: Path) -> list[dict[str, Any]]:
-    """The rows of a CSV file with the columns `KEY`. Old rows without a dtype are of float32, on a CPU."""
-    return [{"dtype": FLOAT32, **row} for row in read_rows(path)]
+    """The rows of a CSV file with the columns `KEY`."""
+    return read_rows(path, OLD)
 
 
 def with_dtype_shown(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -105,10 +107,19 @@ def with_dtype_shown(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def plan_path(
-    directory: Path, model: str, amount: str, seed: int, image: int, batch: int, memory_format: str, variant: str
+    directory: Path,
+    model: str,
+    amount: str,
+    seed: int,
+    image: int,
+    batch: int,
+    memory_format: str,
+    variant: str,
+    *,
+    dtype: str = FLOAT32,
 ) -> Path:
     """The file to which ``--plan-only`` writes the plan of a variant: the same for all devices and backends."""
-    parts = (model, amount, seed, image, batch, memory_format, variant)
+    parts = (model, amount, seed, image, batch, memory_format, variant, *([] if dtype == FLOAT32 else [dtype]))
     return directory / (re.sub(r"[^\w.-]+", "-", "-".join(map(str, parts))) + ".json")
 
 

@@ -29,6 +29,7 @@ from problems.files import write_text_atomically
 from upscale_opt import UpscaleError
 from upscale_opt.arguments.amounts import require_amount
 from upscale_opt.models.loading import import_torchvision
+from upscale_opt.models.precisions import FLOAT32, PRECISIONS, settle
 
 MODELS = ("resnet18", "resnet50", "densenet121", "mobilenet_v2")
 RUNS = {"cpu": 20, "cuda": 100}
@@ -49,7 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip()
     run = Run(given.device, torch.get_num_threads(), runs, variants, given.files, command=command)
     subjects = [
-        Subject(model, amount, given.seed, given.image_size, given.device, given.time_limit, given.plans, given.quick)
+        Subject(
+            model,
+            amount,
+            given.seed,
+            given.image_size,
+            given.device,
+            given.time_limit,
+            given.plans,
+            given.quick,
+            given.dtype,
+        )
         for model, amount in itertools.product(given.models, given.amounts)
     ]
     finished = run.over(subjects, list(itertools.product(given.batches, given.formats)), fresh=given.fresh)
@@ -72,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--variants", nargs="+", choices=tuple(VARIANTS), default=tuple(VARIANTS), help="[all]")
     parser.add_argument("--runs", type=int, help="rounds, at least 2 [20 on cpu, 100 on cuda]")
     parser.add_argument("--device", choices=tuple(RUNS), default="cpu")
+    parser.add_argument(
+        "--dtype", choices=PRECISIONS, default=FLOAT32, help="in which exports are timed; on a GPU float32 is not tf32"
+    )
     parser.add_argument("--image-size", type=int, default=224, help="pixels per side [224]")
     parser.add_argument("--threads", type=int, help="of torch [as many as it takes by itself]")
     parser.add_argument("--time-limit", type=float, default=10.0, help="seconds per segment and solver [10]")
@@ -102,6 +116,10 @@ def _complaint(given: argparse.Namespace, runs: int, variants: Sequence[str]) ->
             return f"there is no model {name!r}; name a torchvision model, timm:NAME or path/to/file.py:factory"
     if given.device == "cuda" and not torch.cuda.is_available():
         return "torch sees no CUDA device; leave --device out to measure on the CPU"
+    try:
+        settle(given.dtype, torch.device(given.device))
+    except UpscaleError as error:
+        return str(error)
     if set(variants) & set(PEERS) and version_of(PEER) is None:
         return f"{PEER} is not installed; run: pip install --no-deps {PEER}==0.1.1"
     return None

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from upscale_opt.models.precisions import FLOAT32, dtype_of, settle
+
 MASKED = "masked"
 PEERS = ("peer-cat", "peer-index")
 OWN = ("greedy-copies", "auto-latency")
@@ -46,6 +48,8 @@ class Subject:
         Directory of plans from ``benchmarks.latency --plan-only``; None to solve.
     quick
         Calibrate with less effort.
+    dtype
+        Precision in which exports are made and timed (`upscale_opt.models.precisions`).
     """
 
     model: str
@@ -56,17 +60,22 @@ class Subject:
     time_limit: float
     plans: Path | None = None
     quick: bool = False
+    dtype: str = FLOAT32
+
+    def settle(self) -> torch.dtype:
+        """The dtype of the exports; on a GPU, TF32 is switched on or off for the whole process."""
+        return settle(self.dtype, torch.device(self.device))
 
     def images(self, batch: int, memory_format: str) -> torch.Tensor:
-        """Normal random images on the device, float32, shape (batch, 3, image_size, image_size)."""
+        """Normal random images on the device, in its dtype, shape (batch, 3, image_size, image_size)."""
         generator = torch.Generator().manual_seed(self.seed)
         images = torch.randn(batch, 3, self.image_size, self.image_size, generator=generator)
-        return images.to(self.device).to(memory_format=FORMATS[memory_format])
+        return images.to(self.device, dtype_of(self.dtype)).to(memory_format=FORMATS[memory_format])
 
     @property
     def directory(self) -> str:
         """A name for the folder of its files."""
-        parts = (self.model, self.amount, f"seed{self.seed}", f"{self.image_size}px", self.device)
+        parts = (self.model, self.amount, f"seed{self.seed}", f"{self.image_size}px", self.device, self.dtype)
         return re.sub(r"[^\w.-]+", "_", "-".join(parts))
 
 
@@ -97,4 +106,5 @@ class Cell:
         return directory / f"{variant}-{self.batch}-{self.memory_format}.ts"
 
     def __str__(self) -> str:
-        return f"{self.subject.model} {self.subject.amount} N={self.batch} {self.memory_format}"
+        own = self.subject
+        return f"{own.model} {own.amount} N={self.batch} {self.memory_format} {own.dtype}"

@@ -1,6 +1,7 @@
 """Makes the files: one masked network, and every variant of it as a TorchScript trace per cell.
 
-The masked network is written to a file, and every variant reads it. So all start from the same weights.
+The masked network is written to a file, and every variant reads it. So all start from the same weights. The file is in
+float32; exports are in the dtype of the subject.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from upscale_opt.latency.calibration import calibrate
 from upscale_opt.latency.measured_costs import MeasuredCosts
 from upscale_opt.latency.readings import cheapest_readings
 from upscale_opt.masking.input_masks import Masks
+from upscale_opt.models.precisions import dtype_of, rescale
 from upscale_opt.planning.solutions import each_solution
 from upscale_opt.verifying.randomisation import random_inputs, randomise
 
@@ -46,16 +48,19 @@ Maker = Callable[[Cell, torch.Tensor], nn.Module]
 def make_masked(subject: Subject, directory: Path) -> Iterator[None]:
     """Write the masked network: weights masked per consumer, random BatchNorm statistics and biases, float32.
 
-    With the statistics of an untrained network (mean 0, variance 1) a wrong export could look right.
+    With the statistics of an untrained network (mean 0, variance 1) a wrong export could look right. For float16,
+    weights are rescaled so that the values of every layer fit.
     """
     model = _architecture(subject)
-    images = subject.images(1, "NCHW").cpu()
+    images = _one_image(subject)
     graph = trace(model, images)
     masks = l2_masks(graph, subject.amount)
     axes = {weight: read.input_axis for weight, read in graph.consumers.items()}
     masked = masked_copy(model, masks, axes).double()
     generator = torch.Generator().manual_seed(subject.seed)
     randomise(masked, random_inputs((images,), generator), generator)
+    if dtype_of(subject.dtype) is torch.float16:
+        rescale(masked.float(), (images,))
     content = {
         "state": masked.float().state_dict(),
         "masks": {weight: torch.from_numpy(mask) for weight, mask in masks.items()},
@@ -66,6 +71,7 @@ def make_masked(subject: Subject, directory: Path) -> Iterator[None]:
 
 def make(variant: str, subject: Subject, cells: Sequence[Cell], directory: Path) -> Iterator[str | None]:
     """Write the file of a variant for every cell. Yields None if the file was made, otherwise the reason."""
+    dtype = subject.settle()
     content = torch.load(directory / WEIGHTS_FILE, weights_only=True)
     model = _architecture(subject)
     model.load_state_dict(content["state"])
@@ -74,7 +80,7 @@ def make(variant: str, subject: Subject, cells: Sequence[Cell], directory: Path)
     for cell in cells:
         try:
             images = cell.images()
-            module: Any = maker(cell, images).eval().to(images.device)
+            module: Any = maker(cell, images).eval().to(images.device, dtype)
             module = module.to(memory_format=FORMATS[cell.memory_format])
             with torch.no_grad():
                 torch.jit.save(torch.jit.trace(module, images, check_trace=False), str(cell.file(directory, variant)))
@@ -89,6 +95,11 @@ def _architecture(subject: Subject) -> nn.Module:
     return load_model(ModelReference(subject.model, seed=subject.seed, input_shape=shape))
 
 
+def _one_image(subject: Subject) -> torch.Tensor:
+    """An image in float32 on the CPU."""
+    return subject.images(1, "NCHW").cpu().float()
+
+
 def _masked(model: nn.Module, masks: Masks, subject: Subject) -> Maker:
     return lambda cell, images: model
 
@@ -100,13 +111,13 @@ def _peers(model: nn.Module, masks: Masks, subject: Subject, *, is_not_ane: bool
     """
     from upscale import PruningManager  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
-    PruningManager(model).compute([subject.images(1, "NCHW").cpu()]).prune(is_not_ane=is_not_ane)
+    PruningManager(model).compute([_one_image(subject)]).prune(is_not_ane=is_not_ane)
     return lambda cell, images: model
 
 
 def _own(model: nn.Module, masks: Masks, subject: Subject, *, solver: str, objective: str, plan: str) -> Maker:
     """Our export: solved, or read from a file, for every cell, because costs and selections depend on the cell."""
-    model = model.to(subject.device)
+    model = model.to(subject.device, subject.settle())
 
     def maker(cell: Cell, images: torch.Tensor) -> nn.Module:
         own = None if subject.plans is None else read_plan(_plan_path(cell, subject.plans, plan))
@@ -143,7 +154,7 @@ def backend_of_tables(device: str) -> str:
 def _plan_path(cell: Cell, directory: Path, variant: str) -> Path:
     own = cell.subject
     of_model = (own.model, own.amount, own.seed, own.image_size)
-    return plan_path(directory, *of_model, cell.batch, cell.memory_format, variant)
+    return plan_path(directory, *of_model, cell.batch, cell.memory_format, variant, dtype=own.dtype)
 
 
 MAKERS: dict[str, Callable[[nn.Module, Masks, Subject], Maker]] = {

@@ -13,6 +13,7 @@ from benchmarks.vs_upscale_latency.processes import reason
 from benchmarks.vs_upscale_latency.rows import Outcome
 from upscale_opt import profile_interleaved
 from upscale_opt.models.outputs import relative_error, tensors
+from upscale_opt.models.precisions import FLOAT32, settle
 
 TOLERANCE = 1e-3
 """Largest relative error, in float32, of an export that counts as right."""
@@ -30,21 +31,24 @@ def measure(cell: Cell, files: Mapping[str, Path], runs: int) -> Iterator[dict[s
     runs
         Number of rounds; every variant is timed once in each.
     """
-    images = cell.images()
+    images, device = cell.images(), torch.device(cell.subject.device)
     outcomes: dict[str, Outcome] = {}
     errors: dict[str, float] = {}
     scripts: dict[str, torch.jit.ScriptModule] = {}
-    # TF32, cuDNN's default on a GPU, is less precise than the tolerance. It is switched on again for timing.
-    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        expected = tensors(_load(files[MASKED], cell)(images))
+    # Lower precisions are coarser than the tolerance, so outputs are compared in float32, by the weights in the files.
+    settle(FLOAT32, device)
+    with torch.inference_mode():
+        expected = tensors(_load(files[MASKED], cell).float()(images.float()))
         for variant, file in files.items():
             try:
+                found = tensors(_load(file, cell).float()(images.float()))
                 script = _load(file, cell)
-                found = tensors(script(images))
+                script(images)
                 errors[variant] = _error(found, expected)
                 scripts[variant] = script
             except Exception as error:
                 outcomes[variant] = Outcome("failed", reason(error))
+    cell.subject.settle()
     profiles = profile_interleaved(scripts, images, repeats=runs)
     for variant, distance in errors.items():
         right = distance <= TOLERANCE  # NaN is not

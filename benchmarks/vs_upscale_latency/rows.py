@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.results import csv_text
+from benchmarks import results
+from benchmarks.results import Row, csv_text
 from benchmarks.vs_upscale_latency.cells import PEERS, Cell
 from problems.files import write_text_atomically
+from upscale_opt.models.precisions import FLOAT32
 
-Row = dict[str, Any]
-
-CELL_KEY = ("model", "amount", "seed", "image", "batch", "format", "device", "machine", "threads", "time_limit")
+CELL_KEY = (
+    "model",
+    "amount",
+    "seed",
+    "image",
+    "batch",
+    "format",
+    "dtype",
+    "device",
+    "machine",
+    "threads",
+    "time_limit",
+)
 """Columns that identify the cell of a row."""
 COLUMNS = (
     *(*CELL_KEY, "variant", "status", "reason", "relative_error"),
@@ -55,7 +66,7 @@ class Outcome:
 def key_of(cell: Cell, machine: str, num_threads: int) -> tuple[str, ...]:
     """The values of `CELL_KEY` as in the file. The time limit is ``plans`` if nothing is solved."""
     own = cell.subject
-    values = (own.model, own.amount, own.seed, own.image_size, cell.batch, cell.memory_format, own.device)
+    values = (own.model, own.amount, own.seed, own.image_size, cell.batch, cell.memory_format, own.dtype, own.device)
     limit = own.time_limit if own.plans is None else "plans"
     return tuple(str(value) for value in (*values, machine, num_threads, limit))
 
@@ -122,11 +133,8 @@ def paired_ratio(over: Sequence[float], under: Sequence[float]) -> tuple[float, 
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of the CSV file; none if it does not exist."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    """The rows of the CSV file; none if it does not exist. Older rows without a dtype are of float32."""
+    return results.read_rows(path, {"dtype": FLOAT32})
 
 
 def write_rows(rows: Sequence[Row], path: Path) -> None:

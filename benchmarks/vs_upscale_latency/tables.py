@@ -41,7 +41,7 @@ def page(rows: Sequence[Row]) -> str:
     failures = [row for row in rows if row["status"] != "ok"]
     lines += ["## Failures and wrong results", ""]
     lines += [
-        f"- {row['model']} {row['amount']}, N = {row['batch']}, {row['format']}, {row['device']}, "
+        f"- {row['model']} {row['amount']}, N = {row['batch']}, {row['format']}, {row['dtype']}, {row['device']}, "
         f"`{row['variant']}`: {row['status']}: {row['reason']}"
         for row in failures
     ] or ["None: every output is the masked network's."]
@@ -90,20 +90,21 @@ def _ratio(row: Row | None) -> str:
 
 
 def _summary(rows: Sequence[Row]) -> list[dict[str, str]]:
-    """A line per own variant, device, memory format and batch size."""
+    """A line per own variant, device, dtype, memory format and batch size."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         if row["variant"] in OWN and row["ratio"]:
-            names = ("variant", "machine", "device", "format", "batch")
+            names = ("variant", "machine", "device", "dtype", "format", "batch")
             groups.setdefault(tuple(str(row[name]) for name in names), []).append(row)
     lines = []
-    for (variant, machine, device, memory_format, batch), found in sorted(groups.items()):
+    for (variant, machine, device, dtype, memory_format, batch), found in sorted(groups.items()):
         faster = sum(float(row["ratio_low"]) > 1 for row in found)
         slower = sum(float(row["ratio_high"]) < 1 for row in found)
         lines.append(
             {
                 "ours": variant,
                 "device": f"{device} ({machine})",
+                "dtype": dtype,
                 "format": memory_format,
                 "batch": batch,
                 "cells": str(len(found)),

@@ -136,7 +136,7 @@ def test_the_page_keeps_losses_failures_and_wrong_results(tmp_path):
     text = page(read_rows(path))
     assert text.startswith("How to read this") and "- `python -m it --runs 2` (abc)" in text.split("\n")
     (line,) = (line for line in text.split("\n") if line.startswith("| greedy-copies |"))
-    assert [field.strip() for field in line.split("|")][5:10] == ["3", "1.02", "1", "1", "1"]
+    assert [field.strip() for field in line.split("|")][6:11] == ["3", "1.02", "1", "1", "1"]
     assert "`peer-cat`: failed: it crashed" in text and "`greedy-copies`: wrong: because" in text
     assert all(f"| {model} |" in text for model in cells)
 
@@ -198,6 +198,37 @@ def test_the_command_makes_failures_rows_and_goes_on_where_it_was(toy, tmp_path,
     assert len(rows) == 5 == len(read_rows(path)) and rows["peer-cat"]["status"] == "ok"
     assert all(rows[name]["peer"] == "peer-cat" and float(rows[name]["ratio"]) > 0 for name in OWN)
     assert "Ratios in sum" in path.with_suffix(".md").read_text()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_exports_are_made_and_timed_in_a_dtype_of_their_own(toy, tmp_path, here, monkeypatch, dtype):
+    """A cell of its own beside the float32 one, with tables of its own; outputs are compared in float32."""
+    from upscale_opt.latency.cost_tables import CACHE_VARIABLE
+
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "tables"))
+    arguments = ["--models", toy, "--batches", "1", "--formats", "NCHW", "--image-size", "8", "--runs", "2"]
+    arguments += ["--variants", *OWN, "--quick", "--files", str(tmp_path / "kept")]
+    assert command.main(arguments) == 0 == command.main([*arguments, "--dtype", dtype])
+    rows = read_rows(tmp_path / "results" / "vs_upscale_latency.csv")
+    assert [row["dtype"] for row in rows] == ["float32"] * 3 + [dtype] * 3
+    assert {row["status"] for row in rows} == {"ok"}
+    assert max(float(row["relative_error"]) for row in rows) < 1e-5
+    assert any(dtype in path.name for path in (tmp_path / "tables").iterdir())
+    scripts = [torch.jit.load(path) for path in (tmp_path / "kept").rglob("auto-latency*.ts")]
+    assert {script.head.weight.dtype for script in scripts} == {torch.float32, getattr(torch, dtype)}
+    text = (tmp_path / "results" / "vs_upscale_latency.md").read_text()
+    assert f"| {dtype} |" in text and "| float32 |" in text
+
+
+def test_rows_without_a_dtype_are_of_float32(tmp_path):
+    path = tmp_path / "rows.csv"
+    rows = rows_of(key(), {"peer-cat": outcome(1.0, 2.0)}, 2)
+    write_rows([{**row, "dtype": "float32"} for row in rows], path)
+    new = read_rows(path)
+    lines = path.read_text().splitlines()
+    column = lines[0].split(",").index("dtype")
+    path.write_text("\n".join(",".join(v for i, v in enumerate(own.split(",")) if i != column) for own in lines))
+    assert read_rows(path) == new and is_done(read_rows(path), [*key()[:6], "float32", *key()[7:]], ["peer-cat"], 2)
 
 
 def test_plans_made_elsewhere_are_carried_out_without_a_solver(toy, tmp_path, here, monkeypatch):
@@ -263,6 +294,7 @@ def test_who_brings_the_measuring_process_down_fails_alone(toy, here, tmp_path, 
         (["--batches", "0"], "at least 1"),
         (["--amounts", "1.5"], "outside"),
         (["--models", "resnet19"], "no model 'resnet19'"),
+        (["--dtype", "tf32"], "tf32 needs a CUDA device"),
         ([], "pip install --no-deps apple-upscale==0.1.1"),
     ],
 )

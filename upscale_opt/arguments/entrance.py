@@ -36,6 +36,7 @@ from upscale_opt.arguments.checks import (
     several,
     whole,
 )
+from upscale_opt.arguments.modes import AUTO, NEAREST
 from upscale_opt.errors import LearningError, MaskError, ModelError, PlanError, UpscaleError
 
 Parameters = ParamSpec("Parameters")
@@ -137,6 +138,14 @@ def batches(value: Any, name: str) -> Any:
     return value
 
 
+def a_multiple(value: Any, name: str) -> int:
+    """Require a multiple of channels. Whoever gives ``auto`` is told which function measures."""
+    if isinstance(value, str) and value in (AUTO, NEAREST):
+        remedy = f"a whole number of at least 1; prune(...).round({value!r}) measures how many channels to keep"
+        raise refused(value, name, remedy, MaskError)
+    return int(whole(1, MaskError)(value, name))
+
+
 def _networks(check: str) -> Check:
     """Return a check that calls a function of `upscale_opt.models.network_checks`, a module that imports torch."""
 
@@ -193,11 +202,14 @@ ORDERS = orders_by_title
 
 _OWN = ("self", "cls")
 CHECKS: dict[str, Check] = {
-    **dict.fromkeys(("progress", "measure", "baseline", "verify", "linear", "reestimate", "dynamic_batch"), a_flag),
+    **dict.fromkeys(
+        ("progress", "measure", "baseline", "verify", "linear", "reestimate", "dynamic_batch", "nearest"), a_flag
+    ),
     **dict.fromkeys(("pruned", "gradients"), a_flag),
     **dict.fromkeys(("seed", "rounds"), whole(0)),
     **dict.fromkeys(("repeats", "copies"), whole(1, ModelError)),
-    **dict.fromkeys(("round_to", "min_channels"), whole(1, MaskError)),
+    "round_to": a_multiple,
+    "min_channels": whole(1, MaskError),
     **dict.fromkeys(("time_limit", "speedup"), above(0)),
     **dict.fromkeys(("form", "backend", "scope", "mode", "solver"), a_text),
     **dict.fromkeys(("path", "directory", "tables", "checkpoint"), a_path),

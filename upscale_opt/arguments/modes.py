@@ -1,15 +1,19 @@
-"""Modes and alignments: who is masked, and which widths are stored. The words of the library and the command line."""
+"""Modes, alignments and roundings: who is masked, which widths are stored, how many channels are kept.
+
+These are the words of the library and the command line.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from upscale_opt.arguments.checks import refused, whole
-from upscale_opt.errors import PlanError
+from upscale_opt.errors import MaskError, PlanError
 
 INPUT, CONSTRAINED, OUTPUT, BOTH = "input", "constrained", "output", "both"
 MODES = (INPUT, CONSTRAINED, OUTPUT, BOTH)
 AUTO, OFF = "auto", "off"
+NEAREST = "auto-nearest"
 
 
 def alignment(value: Any, name: str) -> str | int:
@@ -21,3 +25,14 @@ def alignment(value: Any, name: str) -> str | int:
     if isinstance(value, str):
         raise refused(value, name, f"{AUTO}, {OFF}, or a number of channels such as 8", PlanError)
     return whole(1, PlanError)(value, name)
+
+
+def rounding(value: Any, name: str) -> str | int:
+    """``auto``, ``auto-nearest``, or a multiple of channels, as a number or as text. Raises `MaskError` otherwise."""
+    if isinstance(value, str) and value in (AUTO, NEAREST):
+        return value
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    if isinstance(value, str):
+        raise refused(value, name, f"{AUTO}, {NEAREST}, or a number of channels such as 8", MaskError)
+    return whole(1, MaskError)(value, name)

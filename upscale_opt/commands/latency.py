@@ -124,14 +124,18 @@ def calibrate(
     setting = Setting(required_model(model), weights, masks, input_shape, seed, device, measuring)
     prepared, _ = prepare_model(setting, "latency")
     remark(prepared.messages)
+    from upscale_opt.latency.cost_tables import SEARCH, TIMED
+
     prepared, tables = _calibrated(prepared, measuring)
     say(padding_summary(prepared))
     say(str(tables))
+    say(f"{tables.made.total()} timings made now, {tables.made[SEARCH]} of them to choose spans")
     options.write_json(
         {
             "model": model,
             "conditions": tables.conditions.to_dict(),
             "tables": len(tables.entries),
+            "timings": {name: tables.made[name] for name in (TIMED, SEARCH)},
             "file": str(measuring.directory / tables.conditions.file_name),
         },
         json,

@@ -81,6 +81,18 @@ class Measuring:
 
         return conditions_of((x,), backend=self.backend_on(x.device.type))
 
+    def rounded(self, masked: MaskedGraph, x: Any, to: str | int, *, min_channels: int) -> MaskedGraph:
+        """A masked network with the kept counts that `--round-to auto` finds. What is missing is measured.
+
+        Multiples are already part of the masks.
+        """
+        from upscale_opt.latency.kept_counts import rounded
+
+        if isinstance(to, int):
+            return masked
+        where: dict[str, Any] = {"backend": self.backend_on(x.device.type), "directory": self.directory}
+        return rounded(masked, (x,), to, min_channels=min_channels, progress=True, **where)
+
     def padded(self, masked: MaskedGraph, x: Any, *, measured: bool) -> MaskedGraph:
         """A masked network with the stored widths that `--align` asks for.
 

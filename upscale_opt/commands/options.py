@@ -50,8 +50,8 @@ Ignore = Annotated[
     typer.Option(metavar="PATTERN", help="Leave weights or modules of this name alone (layer4.*); may repeat."),
 ]
 RoundTo = Annotated[
-    int,
-    typer.Option(help="Round the channels that each consumer keeps up to a multiple of this."),
+    str,
+    typer.Option(help="Round kept channels up to a multiple; auto, auto-nearest: to what is measured to be fast here."),
 ]
 Align = Annotated[
     str,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from upscale_opt.arguments.amounts import require_amount, require_rounding
 from upscale_opt.arguments.modes import CONSTRAINED, INPUT, OUTPUT
 from upscale_opt.commands import data_options, options, spreading
-from upscale_opt.commands.mask_choices import MaskChoice
+from upscale_opt.commands.mask_choices import MaskChoice, Rounding, require_own_masks
+from upscale_opt.commands.measuring import Measuring
 from upscale_opt.commands.sessions import Run, Search, Setting, load_model_and_input, reference_of, remark, say
 from upscale_opt.errors import MaskError, UpscaleError
 from upscale_opt.planning.mask_files import save_masks
@@ -26,7 +27,7 @@ DEFAULT_SHAPE = "1,3,224,224"
 
 
 @dataclass(frozen=True)
-class Ranking:
+class Ranking(Rounding):
     """The options on which channels to drop. Each field is the option with its name.
 
     Raises
@@ -42,15 +43,16 @@ class Ranking:
     layer_amount: options.LayerAmounts = ()  # type: ignore[assignment]
     profile: options.ProfileIn = None
     ignore: options.Ignore = ()  # type: ignore[assignment]
-    round_to: options.RoundTo = 1
+    round_to: options.RoundTo = "1"
     min_channels: options.MinChannels = 1
     images: data_options.ScoredImages = 256
 
     def __post_init__(self) -> None:
         require_amount(self.amount)
-        require_rounding(self.round_to, self.min_channels)
+        require_rounding(self.multiple, self.min_channels)
         if self.mode not in (INPUT, CONSTRAINED, OUTPUT):
             raise MaskError(f"there is no mode {self.mode!r} for prune; choose {INPUT}, {CONSTRAINED} or {OUTPUT}")
+        require_own_masks(self.rounding, self.mode)
 
     def amounts(self) -> dict[str, float | str]:
         """Layer patterns to amounts: first those of the profile, then those of --layer-amount."""
@@ -59,7 +61,8 @@ class Ranking:
     def to_dict(self) -> dict[str, Any]:
         """The options, for the JSON document."""
         values = {name: value for name, value in vars(self).items() if name != "profile"}
-        return {**values, "ignore": list(self.ignore), "layer_amount": self.amounts()}
+        own = {"ignore": list(self.ignore), "layer_amount": self.amounts(), "round_to": self.rounding}
+        return {**values, **own}
 
     def __str__(self) -> str:
         own = "" if not self.amounts() else f" ({len(self.amounts())} with amounts of their own)"
@@ -116,6 +119,9 @@ def prune(
     _require_data(ranking.importance, images, network)
     graph = trace(network, x)
     masks = _ranked(graph, ranking, amounts, images, seed)
+    summary = ""
+    if isinstance(ranking.rounding, str):
+        masks, summary = _rounded(graph, masks, x, ranking)
     options.require_directory(out)
     is_output = ranking.mode == OUTPUT  # masks apply after normalisation, so no weight is zero
     axes = {} if is_output else {name: graph.consumers[name].input_axis for name in masks}
@@ -125,6 +131,8 @@ def prune(
     save_masks(masks, out / (OUTPUT_MASKS if is_output else MASKS))
     kept, total = (sum(int(own.sum()) for own in masks.values()), sum(map(len, masks.values())))
     say(f"{ranking}: {kept} of {total} {'output' if is_output else 'input'} channels kept in {len(masks)} layers")
+    if summary:
+        say(summary)
     say(f"masks and weights: {out}")
     document = {"model": model, "data": data, "seed": seed, **ranking.to_dict(), "environment": environment()}
     document["kept"] = {name: int(mask.sum()) for name, mask in masks.items()}
@@ -179,16 +187,29 @@ def _ranked(
         ignore=ranking.ignore,
         data=batches,
         seed=seed,
-        round_to=ranking.round_to,
+        round_to=ranking.multiple,
         min_channels=ranking.min_channels,
     )
     if not masks:
         side = "outputs" if ranking.mode == OUTPUT else "inputs"
         raise MaskError(f"the network has no convolution whose {side} can be dropped; choose another model")
-    exact = ranking.round_to == ranking.min_channels == 1
+    exact = ranking.multiple == ranking.min_channels == 1
     if ranking.scope == GLOBAL and ranking.mode != CONSTRAINED and exact:
         require_reached(graph, masks, ranking.amount, amounts)
     return masks
+
+
+def _rounded(
+    graph: Graph, masks: Mapping[str, np.ndarray], x: Any, ranking: Ranking
+) -> tuple[dict[str, np.ndarray], str]:
+    """The masks with the counts that measurements here find, and a line on them."""
+    from upscale_opt.masking.masked_graph import MaskedGraph
+    from upscale_opt.masking.rounding import kept_channels_report, summary
+
+    given = MaskedGraph(graph, masks, report=kept_channels_report(graph, masks, masks))
+    found = Measuring().rounded(given, x, ranking.rounding, min_channels=ranking.min_channels)
+    how: Any = {"round_to": ranking.rounding, "min_channels": ranking.min_channels}
+    return dict(found.masks), summary(found.report, **how)
 
 
 def _export(setting: Setting, search: Search, directory: Path, verify: bool) -> dict[str, float]:

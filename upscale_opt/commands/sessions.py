@@ -164,7 +164,7 @@ class Run:
         from upscale_opt.masking.rounding import summary
 
         choice = self.setting.masks
-        text = summary(self.prepared.report, round_to=choice.round_to, min_channels=choice.min_channels)
+        text = summary(self.prepared.report, round_to=choice.rounding, min_channels=choice.min_channels)
         outputs = self.prepared.output_masks.values()
         if not outputs:
             return text
@@ -196,7 +196,7 @@ class Run:
             pinned=[vars(pin) for pin in self.prepared.graph.unsupported],
             skipped=[vars(own) for own in self.prepared.graph.skipped],
             channels=self._census().to_dict(),
-            masks=[vars(own) for own in self.prepared.report],
+            masks=[own.to_dict() for own in self.prepared.report],
             padding={name: len(channels) for name, channels in self.prepared.padding.items()},
             outputs=[
                 {"weight": weight, "outputs": len(own), "kept": int(own.sum())}
@@ -280,6 +280,7 @@ def prepare_model(setting: Setting, objective: str) -> tuple[MaskedModel, ModelR
     graph = trace(network, x)
     masks = settle(graph, setting.masks)
     masks = replace(masks, messages=(*notes, *masks.messages))
+    masks = measuring.rounded(masks, x, setting.masks.rounding, min_channels=setting.masks.min_channels)
     outputs = normalise_output_masks(graph, settle_outputs(graph, setting.masks))
     timed = objective_named(objective).uses_tables
     masks = measuring.padded(replace(masks, output_masks=outputs), x, measured=timed)

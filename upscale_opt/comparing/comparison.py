@@ -153,7 +153,7 @@ class Comparison:
             pinned=[vars(pin) for pin in self.masked.graph.unsupported],
             skipped=[vars(own) for own in self.masked.graph.skipped],
             channels=census(self.masked.graph).to_dict(),
-            masks=[vars(own) for own in self.masked.report],
+            masks=[own.to_dict() for own in self.masked.report],
             latency={name: profile.to_dict() for name, profile in self.latencies.items()},
         )
 

@@ -16,11 +16,12 @@ from problems import Objective, Problem, objective_named
 from solvers import Result
 from upscale_opt.arguments.checks import either
 from upscale_opt.arguments.entrance import PLAN, REFERENCE, entrance, results_by_segment
-from upscale_opt.arguments.modes import AUTO, OFF, alignment
+from upscale_opt.arguments.modes import AUTO, OFF, alignment, rounding
 from upscale_opt.comparing.comparison import Comparison, compare_solvers
 from upscale_opt.comparing.floors import floor_of
 from upscale_opt.exporting.exporter import export
 from upscale_opt.latency.calibration import Effort, calibrate
+from upscale_opt.latency.kept_counts import rounded
 from upscale_opt.latency.measured_costs import MeasuredCosts, MeasuredTable
 from upscale_opt.latency.profiling import default_backend
 from upscale_opt.latency.readings import cheapest_readings, fastest_kernels, tables_of
@@ -158,6 +159,43 @@ class MaskedModel(MaskedGraph):
             found = rounded_up(bare, int(to))
         wider = padded(bare, found)
         return replace(self, padding=wider.padding, problems=problems_of(wider, costs=self.costs))
+
+    @entrance(to=rounding)
+    def round(
+        self,
+        to: str | int = AUTO,
+        *,
+        min_channels: int = 1,
+        backend: str | None = None,
+        directory: str | Path | None = None,
+        effort: Effort | None = None,
+        progress: bool = False,
+    ) -> MaskedModel:
+        """The same with rounder numbers of kept channels, consumer by consumer. `report` compares them with the masks.
+
+        Align and calibrate after it, not before. Constrained masks do not agree any more after it; for them, use
+        `round_to` of `upscale_opt.prune`.
+
+        Parameters
+        ----------
+        to
+            ``auto``: every consumer keeps more channels where measurements on this machine find that this takes no more
+            time. ``auto-nearest``: or fewer, where that is clearly faster and drops at most 1 % of the consumer's
+            squared norm (`upscale_opt.latency.kept_counts`). A number: the next multiple of it.
+        min_channels
+            No consumer keeps fewer channels than this, if it reads as many.
+        backend, directory, effort, progress
+            Of the measurements; see `calibrate`.
+
+        Raises
+        ------
+        MaskError
+            If `to` is something else.
+        """
+        own = backend or default_backend(torch.device(device_kind(self.example_inputs)))
+        how: dict[str, Any] = {"backend": own, "directory": directory, "effort": effort, "progress": progress}
+        rounder = rounded(self, as_tuple(self.example_inputs), to, min_channels=min_channels, **how)
+        return replace(rounder, problems=problems_of(rounder, costs=self.costs))
 
     @entrance()
     def solve(

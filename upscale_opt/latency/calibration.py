@@ -1,7 +1,8 @@
 """Calibration: times all possible readings of every access of a pruned model, once per distinct shape.
 
 Each shape is timed alone, with all its readings in turn (A B C A B C ...), in several sweeps over all shapes.
-Otherwise, a slow phase of the machine could make one shape look more expensive than another. The processor's caches are
+Otherwise, a slow phase of the machine could make one shape look more expensive than another. A short search chooses the
+spans of a shape first; its figures are not kept. The processor's caches are
 in the same state as in a network: weights come from memory, and the input was just written.
 """
 
@@ -21,6 +22,7 @@ from torch import nn
 from tqdm import tqdm
 
 from problems import CostTable
+from problems.objectives import OVER_READ
 from upscale_opt.arguments.checks import at_least, settle_fields, whole
 from upscale_opt.arguments.entrance import MASKED_GRAPH, entrance
 from upscale_opt.errors import UpscaleWarning
@@ -32,9 +34,20 @@ from upscale_opt.latency.backends import (
     require_inputs_of,
     shared_pool,
 )
-from upscale_opt.latency.cost_tables import Case, Conditions, CostTables, Detail, Key, Timing, default_directory
+from upscale_opt.latency.cost_tables import (
+    SEARCH,
+    TIMED,
+    Case,
+    Conditions,
+    CostTables,
+    Detail,
+    Key,
+    Timing,
+    default_directory,
+)
 from upscale_opt.latency.environment import processor
 from upscale_opt.latency.retained_memory import memory_kind, retained_memory
+from upscale_opt.latency.span_search import spans_to_time
 from upscale_opt.latency.specimens import Specimen, forms_of, inputs_of
 from upscale_opt.latency.stack_room import with_stack_room
 from upscale_opt.masking.masked_graph import MaskedGraph
@@ -42,12 +55,14 @@ from upscale_opt.models.memory_formats import is_channels_last
 from upscale_opt.models.precisions import tf32_setting
 from upscale_opt.modules.gather_convolution import is_fused_on
 from upscale_opt.onnx_runtime.writing import OnnxError, version
-from upscale_opt.planning.cost_model import GRID, AnalyticCosts, Workload
+from upscale_opt.planning.cost_model import AnalyticCosts, Workload
 from upscale_opt.planning.extraction import problems_of
-from upscale_opt.planning.reading import CONTIGUOUS
+from upscale_opt.planning.reading import CONTIGUOUS, MATMUL, Reading
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 MOST_RUNS = 128
+SEARCH_ROUNDS = 3
+"""Rounds in which spans are chosen. Their figures are not kept."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +73,7 @@ class Effort:
     ----------
     spans
         Largest number of spans per shape between the kept and the stored number. They are multiples of 8. Both ends are
-        timed too.
+        timed too. Fewer are timed where the time grows evenly (`upscale_opt.latency.span_search`).
     rounds
         Number of measurements per reading.
     sweeps
@@ -127,7 +142,8 @@ def calibrate(
     """Measure the missing cost tables of a masked model. They are saved after every shape, so a run can resume.
 
     Tables that were measured with less effort (`Effort.detail`) are measured again. A warning names shapes that ONNX
-    Runtime cannot run; they get no table.
+    Runtime cannot run; they get no table. `CostTables.made` counts
+    timings.
 
     Parameters
     ----------
@@ -163,22 +179,27 @@ def calibrate(
             if key in refused:
                 continue
             known = _known(tables, key, device, effort)
+            before = sum(len(timing.nanoseconds) for timing in known)
             detail = effort.detail.with_all_care_of(tables.details.get(key))  # known timings were made with this effort
             alike = replace(effort, **detail._asdict())  # same effort for all timings of a table
             try:
+                if not known:
+                    known, searched = search(key, conditions, device, alike)
+                    tables.made[SEARCH] += searched
                 tables.entries[key] = measure(key, conditions, device, alike, known)
             except OnnxError as error:
                 refused.add(key)
                 warnings.warn(f"{key} is not measured: {error}", UpscaleWarning, stacklevel=3)
                 continue
+            tables.made[TIMED] += sum(len(timing.nanoseconds) for timing in tables.entries[key]) - before
+            shapes.set_postfix_str(f"{tables.made.total()} timings")
             tables.details[key] = detail
             tables.save(directory)
     return tables
 
 
-def _cases(key: Key, device: torch.device, effort: Effort) -> list[Case]:
+def _cases(key: Key, device: torch.device, spans: Sequence[int]) -> list[Case]:
     """The readings to time."""
-    spans = spans_between(key.kept, key.stored, effort.spans)
     return forms_of(key.layer, key.kept, key.stored, spans, _runs(key), gathering=is_fused_on(device))
 
 
@@ -186,7 +207,7 @@ def _known(tables: CostTables, key: Key, device: torch.device, effort: Effort) -
     """Stored timings of a shape, if complete and of enough effort. Layers timed for SPDY have one reading only."""
     timings = tables.known(key, effort.detail)
     known = {(timing.case.reading, timing.case.shifted) for timing in timings}
-    wanted = {(case.reading, case.shifted) for case in _cases(key, device, effort)}
+    wanted = {(case.reading, case.shifted) for case in _cases(key, device, sorted({key.kept, key.stored}))}
     return timings if known >= wanted else ()
 
 
@@ -214,36 +235,77 @@ def keys_of(masked: MaskedGraph) -> list[Key]:
 def measure(
     key: Key, conditions: Conditions, device: torch.device, effort: Effort, known: Sequence[Timing] = ()
 ) -> tuple[Timing, ...]:
-    """Time the readings of one shape, interleaved, for one sweep: the readings of earlier sweeps, or else all.
+    """Time the readings of one shape, interleaved, for one sweep: the known readings, or else all.
 
     Returns
     -------
     tuple of Timing
         The timings, with the measurements of earlier sweeps.
     """
-    rng = np.random.default_rng(0)
-    dtype = getattr(torch, conditions.dtype)
-    memory_format = MEMORY_FORMATS[conditions.memory_format]
-    layer = key.layer
-    cases = [timing.case for timing in known] or _cases(key, device, effort)
-    calls: list[list[Callable[[], Any]]] = []
-    shared: dict[bool, tuple[torch.Tensor, ...]] = {}
-    with torch.inference_mode(), retained_memory():
-        pool = shared_pool(conditions.backend)
-        for case in cases:
-            own = case.reading.mode == CONTIGUOUS
-            if own not in shared:
-                shared[own] = inputs_of(
-                    layer, case, key.stored, dtype=dtype, device=device, memory_format=memory_format
-                )
+    known = known or search(key, conditions, device, effort)[0]
+    bench = _Bench(key, conditions, device, effort)
+    figures = bench.figures([timing.case for timing in known], effort.rounds_per_sweep)
+    return tuple(replace(own, nanoseconds=own.nanoseconds + found) for own, found in zip(known, figures, strict=True))
 
-            def made(case: Case = case) -> nn.Module:
-                return placed(Specimen(layer, case, key.stored, rng), device, dtype, memory_format)
 
-            calls.append(prepared_parts(made, shared[own], effort.copies, conditions.backend, pool))
-        figures = interleaved(calls, device, replace(effort, rounds=effort.rounds_per_sweep))
-    earlier = [own.nanoseconds for own in known] or [()] * len(cases)
-    return tuple(Timing(case, before + found) for case, before, found in zip(cases, earlier, figures, strict=True))
+def search(key: Key, conditions: Conditions, device: torch.device, effort: Effort) -> tuple[tuple[Timing, ...], int]:
+    """The readings of a shape to time, still without figures, and the number of timings that chose their spans.
+
+    Spans are chosen by the faster of the module's own operator and the matrix product
+    (`upscale_opt.latency.span_search`).
+    """
+    bench, rounds = _Bench(key, conditions, device, effort), min(SEARCH_ROUNDS, effort.rounds)
+    kernels = ("", MATMUL) if key.layer.is_pointwise else ("",)
+    made = 0
+
+    def timed(spans: Sequence[int]) -> np.ndarray:
+        nonlocal made
+        cases = [Case(Reading(OVER_READ, kernel=kernel), span) for span in spans for kernel in kernels]
+        made += len(cases) * rounds
+        figures = np.maximum(bench.figures(cases, rounds), 1).reshape(len(spans), len(kernels), rounds)
+        fastest = np.median(figures, axis=2).argmin(axis=1)
+        found: np.ndarray = figures[np.arange(len(spans)), fastest]
+        return found
+
+    spans = spans_to_time(key.kept, key.stored, effort.spans, timed)
+    return tuple(Timing(case, ()) for case in _cases(key, device, spans)), made
+
+
+class _Bench:
+    """Times readings of one shape. A specimen is built once, for all calls.
+
+    Parameters
+    ----------
+    key, conditions, device, effort
+        The shape, and how it is timed.
+    """
+
+    def __init__(self, key: Key, conditions: Conditions, device: torch.device, effort: Effort) -> None:
+        self.key, self.conditions, self.device, self.effort = key, conditions, device, effort
+        self.rng, self.pool = np.random.default_rng(0), shared_pool(conditions.backend)
+        self.calls: dict[Case, list[Callable[[], Any]]] = {}
+        self.inputs: dict[bool, tuple[torch.Tensor, ...]] = {}
+
+    def figures(self, cases: Sequence[Case], rounds: int) -> list[tuple[int, ...]]:
+        """Nanoseconds per call of every case, one figure a round, in turn."""
+        with torch.inference_mode(), retained_memory():
+            for case in cases:
+                if case not in self.calls:
+                    self.calls[case] = self._built(case)
+            return interleaved([self.calls[case] for case in cases], self.device, replace(self.effort, rounds=rounds))
+
+    def _built(self, case: Case) -> list[Callable[[], Any]]:
+        layer, stored, device = self.key.layer, self.key.stored, self.device
+        dtype = getattr(torch, self.conditions.dtype)
+        memory_format = MEMORY_FORMATS[self.conditions.memory_format]
+        own = case.reading.mode == CONTIGUOUS
+        if own not in self.inputs:
+            self.inputs[own] = inputs_of(layer, case, stored, dtype=dtype, device=device, memory_format=memory_format)
+
+        def made() -> nn.Module:
+            return placed(Specimen(layer, case, stored, self.rng), device, dtype, memory_format)
+
+        return prepared_parts(made, self.inputs[own], self.effort.copies, self.conditions.backend, self.pool)
 
 
 @with_stack_room
@@ -264,20 +326,6 @@ def interleaved(
         for own_calls, number, found in zip(calls, repeats, figures, strict=True):
             found.append(round(1e9 * timer(own_calls, number) / number))
     return [tuple(found) for found in figures]
-
-
-def spans_between(kept: int, stored: int, most: int) -> list[int]:
-    """The spans of a table: both ends, and at most `most` multiples of 8 between them, about evenly distributed.
-
-    Examples
-    --------
-    >>> spans_between(37, 64, 3), spans_between(5, 7, 3)
-    ([37, 40, 48, 56, 64], [5, 7])
-    """
-    between = np.arange(-(-(kept + 1) // GRID) * GRID, stored, GRID)
-    if len(between) > most:
-        between = between[np.linspace(0, len(between) - 1, most).round().astype(np.int64)]
-    return sorted({kept, stored, *between.tolist()})
 
 
 class _Requests:

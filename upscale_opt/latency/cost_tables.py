@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ FORMAT = "upscale_opt.cost_tables"
 VERSION = 6
 """Every version measures differently, so tables of older versions are measured again."""
 FORMS = (CONTIGUOUS, OVER_READ, PIECES, COPY)
+SEARCH, TIMED = "search", "timed"
 CACHE_VARIABLE = "UPSCALE_OPT_CACHE"
 
 
@@ -187,11 +189,15 @@ class CostTables:
         Key to timings.
     details
         Key to the effort of its timings, if known.
+    made
+        Number of timings made since the tables were loaded: ``timed``, whose figures are kept, and ``search``, which
+        chose spans. A timing is one figure of one reading.
     """
 
     conditions: Conditions
     entries: dict[Key, tuple[Timing, ...]] = field(default_factory=dict)
     details: dict[Key, Detail] = field(default_factory=dict)
+    made: Counter[str] = field(default_factory=Counter, init=False, repr=False)
     _known: dict[Key, _Measured] = field(default_factory=dict, init=False, repr=False)
 
     def __str__(self) -> str:

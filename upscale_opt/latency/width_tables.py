@@ -17,24 +17,26 @@ from upscale_opt.latency.cost_tables import Conditions, Detail, detail_of
 from upscale_opt.planning.layer_shapes import Layer
 
 FORMAT = "upscale_opt.width_tables"
-VERSION = 1
-PRODUCE, READ, WORK = "produce", "read", "work"
+VERSION = 2
+"""Version 2 has the role `KEEP`. Files of version 1 are read."""
+PRODUCE, READ, WORK, KEEP = "produce", "read", "work", "keep"
 
 
 @dataclass(frozen=True)
 class WidthWork:
-    """One operator whose time depends on the stored width of one block.
+    """One operator whose time depends on the stored width of one block, or on the number of channels that it keeps.
 
     Attributes
     ----------
     role
         ``produce``: it computes the block. ``read``: it reads a range of the block. ``work``: it works on the block
-        channel by channel.
+        channel by channel. ``keep``: it reads all of a tensor that has just the channels that it keeps; its width is
+        their number.
     layer
         Its shape. The length of the channel axis in `input_shape` does not matter, nor does the number of outputs of a
         producer. The kind of a ``work`` is the class name of a module, ``add`` or ``depthwise``.
     channels
-        Channels that a producer or a reader reads; 0 for a ``work``.
+        Channels that a producer or a reader reads; 0 for a ``work`` and a ``keep``.
     others
         Outputs of a producer that belong to other blocks.
     """
@@ -155,10 +157,10 @@ def _entry(raw: Any) -> tuple[WidthWork, dict[int, tuple[int, ...]], Detail]:
         raise ProblemError(f"{where} must be an object")
     reject_unknown_fields(raw, ("role", "layer", "channels", "others", "effort", "timings"), where)
     role = require_field(raw, "role", str, where)
-    if role not in (PRODUCE, READ, WORK):
-        raise ProblemError(f"{where}: field 'role' is {role!r}; roles are {PRODUCE}, {READ} and {WORK}")
+    if role not in (PRODUCE, READ, WORK, KEEP):
+        raise ProblemError(f"{where}: field 'role' is {role!r}; roles are {PRODUCE}, {READ}, {WORK} and {KEEP}")
     channels, others = (require_field(raw, name, int, where) for name in ("channels", "others"))
-    if channels < (role != WORK) or others < 0:
+    if channels < (role in (PRODUCE, READ)) or others < 0:
         raise ProblemError(f"{where}: fields 'channels' and 'others' are {channels} and {others}; they count channels")
     layer = Layer.from_dict(require_field(raw, "layer", dict, where), channelwise=role == WORK)
     timings = require_field(raw, "timings", dict, where)

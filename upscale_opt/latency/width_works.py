@@ -17,7 +17,7 @@ import torch
 from torch import fx, nn
 
 from upscale_opt.latency.specimens import PROLOGUE_FUNCTIONS
-from upscale_opt.latency.width_tables import PRODUCE, READ, WORK, WidthWork
+from upscale_opt.latency.width_tables import KEEP, PRODUCE, READ, WORK, WidthWork
 from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.operators.table import ELEMENTWISE_MODULES
 from upscale_opt.planning.layer_shapes import Layer
@@ -53,6 +53,23 @@ def _of_reads(masked: MaskedGraph) -> Iterator[tuple[int, WidthWork]]:
             if read.output.size == 1 and read.output.blocks.count(b) == 1:
                 own = int(masked.stored[graph.offsets[b] : graph.offsets[b + 1]].sum())
                 yield b, WidthWork(PRODUCE, layer, kept, _stored(masked, read) - own)
+
+
+def works_by_consumer(masked: MaskedGraph) -> dict[str, Counter[WidthWork]]:
+    """Weight name to the calls of a consumer, as operators over the number of channels that it keeps.
+
+    Left out are consumers that cannot be measured: functions, transposed convolutions, convolutions with several
+    groups, consumers behind a flatten, and consumers without a mask, which keep everything.
+    """
+    found: dict[str, Counter[WidthWork]] = {}
+    left_out = {read.weight for read in masked.graph.grouped}
+    for read in masked.graph.reads:
+        layer = layer_of(masked, read, _stored(masked, read), {})
+        if layer is None or layer.channel_size != 1:
+            left_out.add(read.weight)
+        else:
+            found.setdefault(read.weight, Counter())[WidthWork(KEEP, layer)] += 1
+    return {weight: works for weight, works in found.items() if weight in masked.masks and weight not in left_out}
 
 
 def _stored(masked: MaskedGraph, read: Read) -> int:

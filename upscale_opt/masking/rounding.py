@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,12 +27,23 @@ class KeptChannels:
         Number of channels that the amount or the given mask keeps.
     kept
         Number of channels kept in the end: without channels whose weights are all zero, and rounded.
+    dropped
+        Number of channels dropped to reach a rounder count, although the mask keeps them.
+    dropped_share
+        Their share of the squared L2 norm of all channels that the mask keeps.
     """
 
     weight: str
     inputs: int
     asked: int
     kept: int
+    dropped: int = 0
+    dropped_share: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON. What was dropped is left out if it is nothing."""
+        values = asdict(self)
+        return values if self.dropped else {name: own for name, own in values.items() if "dropped" not in name}
 
 
 def rounded_mask(
@@ -53,18 +65,46 @@ def rounded_mask(
     round_to, min_channels
         At least 1.
     """
-    size = _features(graph, weight, mask)
     kept = channels_of(graph, weight, mask)
     wanted = round_up(int(kept.sum()), len(kept), round_to=round_to, min_channels=min_channels)
-    lacking = wanted - int(kept.sum())
-    if not lacking:
+    return resized_mask(graph, weight, mask, wanted)
+
+
+def resized_mask(graph: Graph, weight: str, mask: np.ndarray, count: int) -> np.ndarray:
+    """A mask that keeps a given number of channels: the strongest removed ones come back, or the weakest kept ones go.
+
+    Parameters
+    ----------
+    graph
+        The traced model.
+    weight
+        Name of the consumer's weight.
+    mask
+        bool, of the length of the weight's input dimension.
+    count
+        Number of channels to keep, from 1 to the number that the consumer reads.
+    """
+    kept = channels_of(graph, weight, mask)
+    more = count - int(kept.sum())
+    if not more:
         return mask
-    removed = np.flatnonzero(~kept)
-    norms = np.linalg.norm(column_norms(graph, weight).reshape(-1, size), axis=1)[removed]
-    back = removed[np.argsort(norms, kind="stable")[-lacking:]]
-    result = mask.reshape(-1, size).copy()
-    result[back] = True
+    candidates = np.flatnonzero(~kept if more > 0 else kept)
+    ascending = candidates[np.argsort(_norms(graph, weight, mask)[candidates], kind="stable")]
+    result = mask.reshape(len(kept), -1).copy()
+    result[ascending[-more:] if more > 0 else ascending[:-more]] = more > 0
     return result.reshape(-1)
+
+
+def share_of_weakest(graph: Graph, weight: str, mask: np.ndarray, number: int) -> float:
+    """Share of the weakest kept channels in the squared L2 norm of all kept channels of a consumer."""
+    squares = np.sort(_norms(graph, weight, mask)[channels_of(graph, weight, mask)] ** 2)
+    return float(squares[:number].sum() / squares.sum()) if number else 0.0
+
+
+def _norms(graph: Graph, weight: str, mask: np.ndarray) -> np.ndarray:
+    """L2 norm of the weights of every channel that a mask counts."""
+    norms: np.ndarray = np.linalg.norm(column_norms(graph, weight).reshape(-1, _features(graph, weight, mask)), axis=1)
+    return norms
 
 
 def channels_of(graph: Graph, weight: str, mask: np.ndarray) -> np.ndarray:
@@ -91,20 +131,27 @@ def kept_channels_report(
     return tuple(report)
 
 
-def summary(report: Sequence[KeptChannels], *, round_to: int = 1, min_channels: int = 1) -> str:
-    """One line that compares the kept channels with the asked ones.
+def summary(report: Sequence[KeptChannels], *, round_to: int | str = 1, min_channels: int = 1) -> str:
+    """One line that compares the kept channels with the asked ones, and names every consumer that lost some of them.
 
     Examples
     --------
     >>> report = [KeptChannels("a", 20, 10, 16), KeptChannels("b", 8, 8, 8)]
     >>> summary(report, round_to=8)
     'masks: 24 of 28 input channels kept, 18 asked for; rounding to multiples of 8 raised 1 of 2 consumers'
+    >>> summary([KeptChannels("a", 20, 17, 16, 1, 0.004)], round_to="auto-nearest").partition("; ")[2]
+    'rounding by measured times raised 0 of 1 consumers, dropped 1 of a (0.4 %)'
     """
     inputs, asked, kept = (sum(getattr(own, name) for own in report) for name in ("inputs", "asked", "kept"))
     text = f"masks: {kept} of {inputs} input channels kept, {asked} asked for"
     if round_to == 1 and min_channels == 1:
         return text
     more = sum(own.kept > own.asked for own in report)
-    rule = f"rounding to multiples of {round_to}" if round_to > 1 else ""
+    multiple = f"rounding to multiples of {round_to}" if round_to != 1 else ""
+    rule = "rounding by measured times" if isinstance(round_to, str) else multiple
+    drops = ", ".join(
+        f"{own.dropped} of {own.weight} ({100 * own.dropped_share:.1f} %)" for own in report if own.dropped
+    )
     least = f"keeping at least {min_channels}" if min_channels > 1 else ""
-    return f"{text}; {' and '.join(part for part in (rule, least) if part)} raised {more} of {len(report)} consumers"
+    text = f"{text}; {' and '.join(part for part in (rule, least) if part)} raised {more} of {len(report)} consumers"
+    return f"{text}, dropped {drops}" if drops else text

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
-from upscale_opt.latency.backends import EAGER, prepared, shared_pool
+from upscale_opt.latency.backends import EAGER, prepared_parts, shared_pool
 from upscale_opt.latency.calibration import MEMORY_FORMATS, Effort, conditions_of, interleaved, placed
 from upscale_opt.latency.cost_tables import Conditions, default_directory
 from upscale_opt.latency.drift import slowness
@@ -265,12 +266,8 @@ class _Timer:
         inputs = self.specimens.inputs_of(
             self.group, point, dtype=dtype, device=self.device, memory_format=memory_format
         )
-        return [
-            prepared(
-                placed(self.specimens.make(self.group, point), self.device, dtype, memory_format),
-                inputs,
-                self.conditions.backend,
-                self.pool,
-            )
-            for _ in range(self.effort.copies)
-        ]
+
+        def made() -> nn.Module:
+            return placed(self.specimens.make(self.group, point), self.device, dtype, memory_format)
+
+        return prepared_parts(made, inputs, self.effort.copies, self.conditions.backend, self.pool)

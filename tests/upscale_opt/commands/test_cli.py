@@ -514,7 +514,7 @@ def test_the_numeric_options_are_found():
     assert len(found) > 50
 
 
-LATER = ("--round-to", "--min-channels", "--trials", "--images")
+LATER = ("--min-channels", "--trials", "--images")
 """Options that the library looks at, in words of its own."""
 
 
@@ -572,7 +572,9 @@ def test_latency_is_calibrated_solved_for_and_checked(tmp_path):
     assert before.returncode == 0 and "costs: analytic" in before.stdout, before.stderr
     calibrated = upscale_opt("calibrate", *model, *tables, "--json", tmp_path / "tables.json")
     assert calibrated.returncode == 0, calibrated.stderr
-    assert Path(json.loads((tmp_path / "tables.json").read_text())["file"]).exists()
+    document = json.loads((tmp_path / "tables.json").read_text())
+    assert Path(document["file"]).exists() and document["timings"]["timed"] > document["timings"]["search"] >= 0
+    assert f"{sum(document['timings'].values())} timings made now" in calibrated.stdout
     solved = upscale_opt("solve", *model, *tables, "--objective", "latency", "--json", tmp_path / "solved.json")
     assert solved.returncode == 0 and "costs: measured" in solved.stdout, solved.stderr
     assert json.loads((tmp_path / "solved.json").read_text())["costs"] == "measured"

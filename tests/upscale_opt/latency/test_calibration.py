@@ -13,9 +13,10 @@ from torch import nn
 from upscale_opt import ModelError, export, extract
 from upscale_opt.comparing.pruning import prepare
 from upscale_opt.latency.backends import BACKENDS, prepared
-from upscale_opt.latency.calibration import calibrate, conditions_of, keys_of, spans_between
-from upscale_opt.latency.cost_tables import Case, CostTables, Timing
+from upscale_opt.latency.calibration import Effort, calibrate, conditions_of, keys_of
+from upscale_opt.latency.cost_tables import Case, CostTables, Key, Timing
 from upscale_opt.latency.measured_costs import MeasuredCosts
+from upscale_opt.latency.span_search import spans_to_time
 from upscale_opt.latency.specimens import FUSED_PROLOGUES, Specimen, forms_of, inputs_of, positions_of
 from upscale_opt.models.loading import in_memory_format
 from upscale_opt.planning.cost_model import AnalyticCosts
@@ -182,10 +183,126 @@ def test_pieces_have_as_many_runs_as_they_say():
             assert 1 + int((np.diff(positions) > 1).sum()) == runs
 
 
+WIDE = Layer("Conv2d", (1, 256, 4, 4), 1, 1, 8, (3, 3), (1, 1), (1, 1), (1, 1), True)
+
+
+def timed_by(cost, monkeypatch, layer=WIDE, kept=64, stored=256):
+    """A calibration of one shape with made-up costs. It notes the cases that are timed together."""
+    from upscale_opt.latency import calibration
+
+    key, together = Key(layer, kept, stored), []
+
+    def figures(bench, cases, rounds):
+        together.append((list(cases), rounds))
+        return [(round(cost(case)),) * rounds for case in cases]
+
+    monkeypatch.setattr(calibration._Bench, "figures", figures)
+    monkeypatch.setattr(calibration, "keys_of", lambda masked: [key])
+    return key, together
+
+
+def spans_of(timings):
+    return sorted({own.case.channels for own in timings if own.case.reading == Reading("over-read")})
+
+
+@pytest.fixture
+def residual():
+    _, inputs, _, masks = masked(networks.Residual)
+    return masks, inputs
+
+
+def test_a_straight_line_needs_both_ends_and_the_middle(residual, tmp_path, monkeypatch):
+    masks, inputs = residual
+    key, together = timed_by(lambda case: 1000 + 10 * case.channels, monkeypatch)
+    effort = Effort(spans=6, rounds=8, sweeps=2)
+    tables = calibrate(masks, inputs, directory=tmp_path, effort=effort)
+    assert spans_of(tables.entries[key]) == [64, 160, 256]
+    assert [len(cases) for cases, _ in together] == [3] + [len(tables.entries[key])] * 2
+    assert tables.made == {"search": 3 * 3, "timed": 8 * len(tables.entries[key])}
+    assert {len(own.nanoseconds) for own in tables.entries[key]} == {8}, "figures of the search are not kept"
+    again = calibrate(masks, inputs, directory=tmp_path, effort=effort)
+    assert again.made.total() == 0 and len(together) == 3
+
+
+@pytest.mark.parametrize("step", [72, 104, 160, 168, 224, 248])
+@pytest.mark.parametrize("kernel", ["", MATMUL])
+def test_a_step_is_found_within_the_number_of_spans(step, kernel, residual, tmp_path, monkeypatch):
+    """In the reading that is the fastest; the other one says nothing."""
+    masks, inputs = residual
+    layer = replace(WIDE, kernel=(1, 1), padding=(0, 0))
+
+    def cost(case):
+        return 1000 + case.channels + 500 * (case.channels > step) + 9000 * (case.reading.kernel != kernel)
+
+    key, _ = timed_by(cost, monkeypatch, layer)
+    tables = calibrate(masks, inputs, directory=tmp_path, effort=Effort(spans=6))
+    spans = np.array(spans_of(tables.entries[key]))
+    assert len(spans) <= 8 and not (spans % 8).any()
+    below, above = spans[spans <= step].max(), spans[spans > step].min()
+    assert above - below <= 16, "the step is known to two multiples of 8"
+    assert tables.made["search"] == 3 * 2 * 3 * (len(spans) - 2)
+
+
+def test_a_full_read_without_a_copy_is_told_from_ranges_beside_it(residual, tmp_path, monkeypatch):
+    """Ranges are copied inside the convolution, the whole tensor is not: both lines are followed."""
+    masks, inputs = residual
+    key, _ = timed_by(lambda case: (10 if case.channels == 256 else 15) * case.channels, monkeypatch)
+    spans = spans_of(calibrate(masks, inputs, directory=tmp_path, effort=Effort(spans=6)).entries[key])
+    assert 248 in spans and len(spans) <= 6
+
+
+def test_a_resumed_calibration_times_the_spans_that_were_chosen_first(residual, tmp_path, monkeypatch):
+    """The second sweep makes no search, and its readings are those of the first one."""
+    masks, inputs = residual
+    key, together = timed_by(lambda case: 1000 + 500 * (case.channels > 104), monkeypatch)
+    half = calibrate(masks, inputs, directory=tmp_path, effort=Effort(rounds=4, sweeps=1))
+    searched, own = half.made["search"], [timing.case for timing in half.entries[key]]
+    assert searched > 0 and len(half.entries[key][0].nanoseconds) == 4
+    together.clear()
+    monkeypatch.setattr("upscale_opt.latency.calibration.search", None)
+    full = calibrate(masks, inputs, directory=tmp_path, effort=Effort(rounds=8, sweeps=2))
+    assert together == [(own, 4)] and [timing.case for timing in full.entries[key]] == own
+    assert full.made == {"timed": 4 * len(own)}
+
+
+def test_tables_with_more_spans_stay_valid(residual, tmp_path, monkeypatch):
+    """As tables that were made with evenly distributed spans."""
+    masks, inputs = residual
+    key, together = timed_by(lambda case: 1000 + case.channels, monkeypatch)
+    cases = forms_of(key.layer, key.kept, key.stored, range(64, 257, 8), [2, 4])
+    tables = CostTables(conditions_of(inputs), {key: tuple(Timing(case, (9,) * 8) for case in cases)})
+    tables.details[key] = Effort(spans=30).detail
+    tables.save(tmp_path)
+    assert calibrate(masks, inputs, directory=tmp_path).entries == tables.entries and not together
+
+
+def flat(spans):
+    return np.full((len(spans), 3), 100.0)
+
+
 def test_spans_are_ends_and_multiples_of_8():
-    assert spans_between(64, 64, 4) == [64]
-    spans = spans_between(37, 1000, 6)
-    assert spans[0] == 37 and spans[-1] == 1000 and all(span % 8 == 0 for span in spans[1:-1]) and len(spans) <= 8
+    assert spans_to_time(64, 64, 4, flat) == [64] and spans_to_time(5, 7, 3, flat) == [5, 7]
+    assert spans_to_time(37, 64, 0, flat) == [37, 64]
+    assert spans_to_time(37, 48, 6, None) == [37, 40, 48], "so few are timed without a search"
+    assert spans_to_time(37, 1000, 1, None) == [37, 40, 1000], "whether 40 channels are faster than 37"
+    spans = spans_to_time(37, 1000, 6, lambda spans: np.array([[100.0 + s**2] * 3 for s in spans]))
+    assert spans[:2] == [37, 40] and spans[-1] == 1000 and len(spans) == 8
+    assert all(span % 8 == 0 for span in spans[1:-1])
+
+
+def test_noise_and_slow_rounds_are_no_bends():
+    """Rounds of different speeds cancel in the ratio to the ends; a figure that varies itself proves no bend."""
+    rng = np.random.default_rng(0)
+
+    def drifting(spans):
+        return np.array(spans)[:, None] * rng.uniform(1, 4, 3)
+
+    def noisy(spans):
+        middle = [[90.0, 100.0, 125.0] if 64 < s < 256 else [60.0 + s / 4] * 3 for s in spans]
+        return np.array(middle)
+
+    assert spans_to_time(64, 256, 6, drifting) == [64, 160, 256]
+    assert spans_to_time(64, 256, 6, noisy) == [64, 160, 256]
 
 
 @pytest.mark.parametrize("backend", ["eager", "torchscript"])

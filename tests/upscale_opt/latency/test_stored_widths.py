@@ -66,7 +66,7 @@ def test_widths_are_measured_once_and_kept(tmp_path, monkeypatch):
     for timings in tables.entries.values():
         assert tuple(timings) == widths_to_try(21, 24) == (21, 24)
         assert all(len(figures) == QUICK.rounds and min(figures) > 0 for figures in timings.values())
-    monkeypatch.setattr("upscale_opt.latency.stored_widths._measure", None)  # nothing is measured a second time
+    monkeypatch.setattr("upscale_opt.latency.width_timings._measure", None)  # nothing is measured a second time
     again = measure_widths(masks, inputs, directory=tmp_path, effort=QUICK)
     assert again.entries == tables.entries
     assert set(known_faster_widths(masks, inputs, directory=tmp_path)) <= {"first"}

@@ -242,20 +242,21 @@ def planted(seed, epochs=10):
     return model, data
 
 
-def planted_outcome(seed, amount, implicit=True):
+def planted_outcome(seed, amount, implicit=True, epochs=(10, 20)):
     """Informative channels that one-shot magnitude keeps, and BiP; BiP's accuracy."""
     target = Target(amount)
-    model, data = planted(seed)
+    model, data = planted(seed, epochs[0])
     graph = trace(model, X)
     (magnitude,) = target.masks(graph, Columns(model, graph, target.weights(graph)).norms()).values()
-    found = bip(model, data, Recipe(epochs=20, lr=0.01, seed=seed), target, Bip(lr=0.1, implicit=implicit))
+    found = bip(model, data, Recipe(epochs=epochs[1], lr=0.01, seed=seed), target, Bip(lr=0.1, implicit=implicit))
     (mask,) = found.masks.values()
     return int(magnitude[:8].sum()), int(mask[:8].sum()), int(mask.sum()), found.epochs[-1].test.top1
 
 
 def test_planted_noise_is_what_bip_drops_and_magnitude_keeps():
+    """Shortened; the slow tests train longer, with more seeds and amounts."""
     pytest.importorskip("sklearn")
-    by_magnitude, informative, kept, top1 = planted_outcome(0, "0.75")
+    by_magnitude, informative, kept, top1 = planted_outcome(0, "0.75", epochs=(4, 10))
     assert (by_magnitude, informative, kept) == (0, 4, 4)
     assert top1 > 0.9
 

@@ -108,7 +108,7 @@ def test_consumers_agree_every_order_is_all_views_and_exports_are_exact(network,
     assert export(model, inputs, made, graph=graph).verification.relative_error <= 1e-9
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121"])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", pytest.param("densenet121", marks=pytest.mark.slow)])
 def test_nothing_is_copied_in_torchvision_networks(name):
     """Half of every channel set is gone, every access is a view in the original order, and the export is exact."""
     model, x = load_model(ModelReference(name)), torch.zeros(1, 3, 64, 64)

@@ -31,8 +31,8 @@ PINS = {
 """Why networks pin channels; nothing else may, and in networks that are not named here nothing."""
 
 
-def check(name, amount, solver, time_limit):
-    x = torch.zeros(input_shape(name))
+def check(name, amount, solver, time_limit, shape=None):
+    x = torch.zeros(shape or input_shape(name))
     model = load_model(ModelReference(name))
     graph = trace(model, x)
     assert {pin.reason for pin in graph.unsupported} <= PINS.get(name, set())
@@ -46,7 +46,8 @@ def check(name, amount, solver, time_limit):
 
 @pytest.mark.parametrize("name", QUICK)
 def test_greedy_exports_of_quick_networks_are_exact(name):
-    check(name, 0.5, "greedy", 1)
+    """Small images; the slow tests have large ones."""
+    check(name, 0.5, "greedy", 1, (1, 3, 64, 64))
 
 
 @pytest.mark.parametrize("seeds", [range(1), pytest.param(range(1, 5), marks=pytest.mark.slow)])
