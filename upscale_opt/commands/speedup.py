@@ -95,9 +95,8 @@ def speedup(
             write_text_atomically(page(found, title=name, command=_command()), out / REPORT_FILE)
         except ProblemError as error:
             raise UpscaleError(str(error)) from error
-        say(
-            f"written: plan.json, model.safetensors, {', '.join(f'model.{own}' for own in forms)}, {REPORT_FILE} in {out}"
-        )
+        others = ", ".join(f"model.{own}" for own in forms)
+        say(f"written: plan.json, model.safetensors, {others}, {REPORT_FILE} in {out}")
         say(f"next, to win accuracy back: {_next(name, weights, data, out)}")
     options.write_json(document | found.to_dict(), json)
     if not found.reached:

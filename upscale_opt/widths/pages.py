@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 from upscale_opt.latency.environment import environment
@@ -62,7 +63,7 @@ def page(found: Speedup, *, title: str, command: str = "") -> str:
     return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>\n"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     names = "".join(f"<th>{escape(own)}</th>" for own in head)
     body = "".join("<tr>" + "".join(f'<td class="number">{escape(own)}</td>' for own in row) + "</tr>" for row in rows)
     return f"<table><tr>{names}</tr>{body}</table>"

@@ -43,6 +43,7 @@ from upscale_opt.widths.closed_loop import (
     exported_widths,
     measured_correction,
     plan_of,
+    remeasured,
     scores_to,
 )
 from upscale_opt.widths.group_calibration import GROUP_EFFORT, calibrate_groups
