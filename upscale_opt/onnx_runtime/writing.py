@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from upscale_opt.errors import ModelError, first_line
 from upscale_opt.models.memory_formats import is_channels_last
+from upscale_opt.models.outputs import clones
 
 NAME = "onnxruntime"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -105,12 +106,12 @@ def written(module: nn.Module, inputs: Sequence[Any], outputs: Sequence[str] | N
             own = _OfTensors(own, inputs)
             inputs = tuple(x for x in tree_leaves(inputs) if isinstance(x, torch.Tensor))
         try:
-            return _by_tracing(own, inputs, how)
+            return _by_tracing(own, clones(inputs), how)
         except Exception as error:
             if isinstance(module, torch.jit.ScriptModule):
                 raise OnnxError(_refusal(error)) from error
         try:
-            return _by_export(own, inputs, how)
+            return _by_export(own, clones(inputs), how)
         except Exception as error:
             raise OnnxError(_refusal(error)) from error
 
