@@ -32,7 +32,7 @@ from upscale_opt.latency.specimens import Specimen, channelwise_module, inputs_o
 from upscale_opt.latency.width_tables import PRODUCE, READ, WORK, WidthTables, WidthWork
 from upscale_opt.latency.width_works import ADD, DEPTHWISE, works_by_block
 from upscale_opt.masking.masked_graph import MaskedGraph
-from upscale_opt.onnx_runtime.writing import OnnxError
+from upscale_opt.onnx_runtime.requirements import OnnxError
 from upscale_opt.planning.layer_shapes import Layer
 from upscale_opt.planning.padding import paddable
 from upscale_opt.planning.reading import CONTIGUOUS, MATMUL, Reading

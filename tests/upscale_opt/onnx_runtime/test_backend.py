@@ -21,7 +21,8 @@ from upscale_opt.latency.specimens import Specimen, forms_of, inputs_of
 from upscale_opt.models.outputs import tensors
 from upscale_opt.onnx_runtime.inside import from_blocks, inside, to_blocks
 from upscale_opt.onnx_runtime.optimised import BLOCKED, REORDERS, block_size, optimised
-from upscale_opt.onnx_runtime.writing import OnnxError, written
+from upscale_opt.onnx_runtime.requirements import OnnxError
+from upscale_opt.onnx_runtime.writing import _same, written
 from upscale_opt.planning.layer_shapes import Layer
 
 POINTWISE = Layer("Conv2d", (2, 60, 5, 5), 1, 1, 32, (1, 1), (1, 1), (0, 0), (1, 1), True, ("BatchNorm2d", "relu"))
@@ -133,6 +134,14 @@ def test_scripts_and_written_modules_run_too():
             torch.testing.assert_close(prepared(own, (x,), ONNXRUNTIME)(), module(x))
             found = profile_interleaved({"own": own}, x, repeats=2, backend=ONNXRUNTIME)
             assert found["own"].backend == ONNXRUNTIME
+
+
+def test_a_network_that_is_written_wrongly_is_noticed():
+    module, x = nn.Linear(4, 3).eval(), (torch.randn(2, 4),)
+    content = written(module, x)
+    assert _same(content, x, [module(*x).detach()]) is content
+    with pytest.raises(OnnxError, match="computes something else, relative error"):
+        _same(content, x, [module(*x).detach() + 1])
 
 
 def test_copies_of_a_part_have_weights_of_their_own():
