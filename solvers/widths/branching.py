@@ -118,9 +118,9 @@ class WidthSearch:
         self._incumbent.raise_bound(dual.bound, BoundCertificate(weights.loss, weights.time, dual.bound))
         for choice in seen:
             self._incumbent.offer(choice)
-        for choice in dict.fromkeys((self._incumbent.choice, *reversed(seen[-2:]))):
-            if choice is not None:
-                self._fill(choice, pairs=pairs)
+        best = [] if self._incumbent.choice is None else [self._incumbent.choice]
+        for choice in dict.fromkeys([*best, *reversed(seen[-2:])]):
+            self._fill(choice, pairs=pairs)
         marginals = dual.best.marginals(dual.best.outside())
         self._push(dual.bound, _Part(self._graph, weights, marginals, self._first_step(dual.bound)))
 
@@ -163,7 +163,8 @@ class WidthSearch:
         found = self._reduced(part, target)
         if found is None:
             part.step *= _GROWTH
-            return self._push(target + 1, part)
+            self._push(target + 1, part)
+            return
         tree, dual = found
         multipliers = [dual.multiplier * own for own in _SPREAD] + [Fraction(0), None]
         eliminations = [Elimination(tree, Weights(tree.graph, own)) for own in dict.fromkeys(multipliers)]
@@ -182,15 +183,15 @@ class WidthSearch:
             self._offer(tree.graph, enumeration.places)
             if not enumeration.complete or self.relaxed:
                 self._fill(self._choice_of(tree.graph, enumeration.places))
-        if self._incumbent.out_of_time() and not enumeration.complete:
-            return self._push(bound, part)
-        if not enumeration.complete:
-            return self._divide(bound, part, tree.graph)
-        if least is None:
+        if not enumeration.complete and self._incumbent.out_of_time():
+            self._push(bound, part)
+        elif not enumeration.complete:
+            self._divide(bound, part, tree.graph)
+        elif least is None:
             part.step *= _GROWTH
-            return self._push(target + 1, part)
-        if self.relaxed and self._incumbent.loss != least:
-            return self._divide(max(bound, least), part, tree.graph)
+            self._push(target + 1, part)
+        elif self.relaxed and self._incumbent.loss != least:
+            self._divide(max(bound, least), part, tree.graph)
 
     def _reduced(self, part: _Part, target: int) -> tuple[Tree, Dual] | None:
         """What a window holds, and its best multiplier; None if it is empty."""
