@@ -1,7 +1,7 @@
 """The problems that `solvers` solves: ordering problems of pruned networks, with costs, files and generators.
 
-This package needs NumPy only. It also holds a second problem, which chooses a sparsity per layer: `AllocationProblem`,
-made from a `TimingTable`.
+This package needs NumPy only. It also holds two other problems: `AllocationProblem` chooses a sparsity per layer, and
+is made from a `TimingTable`; `WidthProblem` chooses a width per block.
 """
 
 from problems.allocation.problem import AllocationProblem, LayerLevels, Totals, UnreachableSpeedupError
@@ -22,6 +22,11 @@ from problems.order import Order
 from problems.problem import Access, Block, Problem, Reader
 from problems.proof_files import read_proof, write_proof
 from problems.proofs import Claim, Kind, Potentials, Proof
+from problems.widths.certificate_files import read_certificate, write_certificate
+from problems.widths.certificates import BoundCertificate, check_certificate
+from problems.widths.problem import WidthProblem
+from problems.widths.tables import TimedWork, TimeTable, WidthBlock
+from problems.widths.width_files import read_width_problem, write_width_problem
 
 __all__ = [
     "OBJECTIVES",
@@ -29,6 +34,7 @@ __all__ = [
     "AccessCost",
     "AllocationProblem",
     "Block",
+    "BoundCertificate",
     "Bundle",
     "Claim",
     "Classes",
@@ -45,10 +51,15 @@ __all__ = [
     "ProblemError",
     "Proof",
     "Reader",
+    "TimeTable",
+    "TimedWork",
     "TimingTable",
     "Totals",
     "UnreachableSpeedupError",
+    "WidthBlock",
+    "WidthProblem",
     "allocation_problem",
+    "check_certificate",
     "distinct_levels",
     "error_units",
     "evaluate",
@@ -60,15 +71,19 @@ __all__ = [
     "order_by_names",
     "places_of",
     "rank_errors",
+    "read_certificate",
     "read_instance",
     "read_matrix",
     "read_problem",
     "read_proof",
     "read_sparsity_profile",
     "read_timing_table",
+    "read_width_problem",
     "sparsity_grid",
+    "write_certificate",
     "write_instance",
     "write_proof",
     "write_sparsity_profile",
     "write_timing_table",
+    "write_width_problem",
 ]

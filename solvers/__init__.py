@@ -1,7 +1,8 @@
 """How ordering problems are solved: `solve` and the solvers behind it (NumPy; OR-Tools only when it is used).
 
 The public names below are imported on first use, so that a command that only prints its help loads neither SciPy nor
-any solver. Beside them stands the choice of a sparsity per layer: `allocate` and `search_allocation`.
+any solver. Beside them stand two other problems: a sparsity per layer (`allocate`, `search_allocation`), and a width
+per block (`choose_widths`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from solvers.methods.pair_of_chains import PairOfChains
     from solvers.registry import register, solver_names
     from solvers.roads.auto import Auto
+    from solvers.widths.dispatch import WIDTH_METHODS, choose_widths, least_time
+    from solvers.widths.result import WidthProgress, WidthResult
 
 _HOMES = {
     "allocation.coefficient_search": ("SearchProgress", "SearchResult", "search_allocation"),
@@ -48,11 +51,14 @@ _HOMES = {
     "methods.pair_of_chains": ("PairOfChains",),
     "registry": ("register", "solver_names"),
     "roads.auto": ("Auto",),
+    "widths.dispatch": ("WIDTH_METHODS", "choose_widths", "least_time"),
+    "widths.result": ("WidthProgress", "WidthResult"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ALLOCATION_METHODS",
+    "WIDTH_METHODS",
     "Allocation",
     "Auto",
     "Beam",
@@ -73,8 +79,12 @@ __all__ = [
     "SolverError",
     "Status",
     "Task",
+    "WidthProgress",
+    "WidthResult",
     "allocate",
+    "choose_widths",
     "greedy_order",
+    "least_time",
     "register",
     "search_allocation",
     "solve",

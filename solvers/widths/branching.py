@@ -32,12 +32,13 @@ from solvers.widths.labels import enumerate_labels
 from solvers.widths.moves import Moves, improved
 from solvers.widths.relaxing import eliminable
 
-MAX_LABELS = 100_000  # labels: of a bucket; more, and the window is divided
-_GROWTH = 3  # times: by which the next window is wider
-_FIRST_SHARE = 4096  # the first window is this part of the bound
+MAX_LABELS = 100_000  # labels: of a bucket; more, and the window is divided; by hand
+_GROWTH = 3  # times: by which the next window is wider; by hand
+_PARTS = 4096  # windows: of the first one's width that make up the bound; by hand
+_PARTS_OF_GAP = 256  # windows: of the first one's width that make up the first gap; by hand
 _SPREAD = (Fraction(1), Fraction(2, 3), Fraction(3, 2))  # multipliers of labels, relative to the best one
-_ROUNDS = 3  # rounds: of removing values, at most
-_WORTH = 0.9  # share: of values left up to which another round is worth it
+_ROUNDS = 3  # rounds: of removing values, at most; by hand
+_WORTH = 0.9  # share: of values left up to which another round is worth it; by hand
 
 
 @dataclass(eq=False)
@@ -148,7 +149,7 @@ class WidthSearch:
 
     def _first_step(self, bound: int) -> int:
         loss = self._incumbent.loss
-        return max(1, bound // _FIRST_SHARE, 0 if loss is None else (loss - bound) // 256)
+        return max(1, bound // _PARTS, 0 if loss is None else (loss - bound) // _PARTS_OF_GAP)
 
     def _push(self, bound: int, part: _Part) -> None:
         """A part that may hold a better choice waits for its next window."""
