@@ -10,6 +10,7 @@ Dechter, "Bucket elimination: a unifying framework for reasoning", Artificial In
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -156,6 +157,7 @@ def minimum_over(whole: np.ndarray, bucket: Bucket, axes: Axes, wanted: Scope, s
     assert bucket.determining is not None
     needed = {*wanted, *bucket.determining.others(bucket.variable)}
     whole = whole.min(axis=tuple(k for k, v in enumerate(bucket.scope) if v not in needed), keepdims=True)
-    found = np.full(shape, INFINITE, dtype=np.int64)
-    np.minimum.at(found, tuple(axes.index[v] for v in wanted), whole)
-    return found
+    found = np.full(math.prod(shape), INFINITE, dtype=np.int64)
+    flat = np.broadcast_to(axes.flat(wanted, shape), whole.shape)
+    np.minimum.at(found, flat.reshape(-1), whole.reshape(-1))
+    return found.reshape(shape)
