@@ -196,7 +196,7 @@ class WidthSearch:
 
     def _reduced(self, part: _Part, target: int) -> tuple[Tree, Dual] | None:
         """What a window holds, and its best multiplier; None if it is empty."""
-        limit = part.weights.cost(target, self._budget)
+        limit = part.weights.limit(target, self._budget)
         keep = [own <= limit for own in part.marginals]
         graph, count = part.graph, sum(len(own) for own in part.graph.values)
         for _ in range(_ROUNDS):
@@ -211,7 +211,7 @@ class WidthSearch:
             before, count = count, sum(len(own) for own in graph.values)
             if count > _WORTH * before:
                 break
-            limit = dual.best.weights.cost(target, self._budget)
+            limit = dual.best.weights.limit(target, self._budget)
             keep = [own <= limit for own in dual.best.marginals(dual.best.outside())]
         return tree, dual
 
@@ -257,7 +257,7 @@ class WidthSearch:
             return
         marginals = dual.best.marginals(dual.best.outside())
         if self._incumbent.loss is not None:
-            limit = dual.best.weights.cost(self._incumbent.loss - 1, self._budget)
+            limit = dual.best.weights.limit(self._incumbent.loss - 1, self._budget)
             keep = [own <= limit for own in marginals]
             if not all(own.any() for own in keep):
                 return

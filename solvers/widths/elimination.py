@@ -47,6 +47,10 @@ class Weights:
         """The weighted sum, as a Python int."""
         return self.loss * loss + self.time * time
 
+    def limit(self, loss: int, time: int) -> int:
+        """What an assignment of at most that loss and time costs at most; below `INFINITE`, so int64 holds it."""
+        return min(self.cost(loss, time), INFINITE - 1)
+
 
 class Tree:
     """The buckets of a graph with their axes: prepared once, used for every multiplier."""

@@ -247,6 +247,19 @@ def test_extreme_numbers_are_exact() -> None:
     assert not check(problem.with_budget(least_time(problem) - 1))
 
 
+def test_steep_multipliers_in_small_windows_do_not_overflow() -> None:
+    """Losses near 2^50 against times of a few nanoseconds, and the other way round."""
+    rng = np.random.default_rng(1)
+    for most_loss, most_time in ((2**49, 4), (4, 2**48)):
+        for _ in range(10):
+            blocks = tuple(
+                WidthBlock(f"b{b}", (8, 16, 24), tuple(rng.integers(0, most_loss, 3).tolist())) for b in range(4)
+            )
+            tables = tuple(TimeTable((8, 16, 24), (8, 16, 24), rng.integers(0, most_time, (3, 3))) for _ in range(3))
+            works = tuple(TimedWork(f"w{b}", (b,), (b + 1,), b) for b in range(3))
+            check(WidthProblem(blocks, works, tables, int(1.2 * most_time), 2**50))
+
+
 def test_wrong_calls_and_wrong_findings_are_refused() -> None:
     problem = NETWORKS["residual"](speedup=1.5)
     with pytest.raises(SolverError, match="no method 'best'"):
