@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from problems.allocation.problem import UnreachableSpeedupError
-from solvers.widths.dispatch import choose_widths
+from solvers import choose_widths
 from upscale_opt.errors import UpscaleError
 from upscale_opt.exporting.exporter import carry_out
 from upscale_opt.masking.masked_graph import MaskedGraph
