@@ -136,6 +136,7 @@ def check(
     *,
     num_plans: int = 3,
     modes: Sequence[str] = MODES,
+    windows: bool = True,
 ) -> Outcome:
     """Trace a network, prune it at random, export it in several ways and compare each with the masked model.
 
@@ -149,6 +150,8 @@ def check(
         Number of exports: greedy's order first, then random ones.
     modes
         Modes of the masks; one is drawn.
+    windows
+        Also check an export with random windows, if the network has residual streams.
     """
     seed = source.getrandbits(32) if isinstance(source, random.Random) else source
     rng = np.random.default_rng(seed)
@@ -163,7 +166,7 @@ def check(
     try:
         unproven = [reason for reason in _check_exports(program, model, graph, rng, num_plans, modes) if reason]
         # Windows come from another stream, so that nothing else depends on them.
-        windowed = _check_windows(program, model, graph, np.random.default_rng([seed, WINDOWS]))
+        windowed = () if not windows else _check_windows(program, model, graph, np.random.default_rng([seed, WINDOWS]))
         unproven += [reason for reason in windowed if reason]
     except _Wrong as wrong:
         return Outcome(Verdict.WRONG, wrong.outcome.reason, wrong.outcome.detail, *size)
@@ -261,7 +264,7 @@ def random_windows(graph: Graph, rng: np.random.Generator) -> dict[str, WindowCh
     streams = {b for own in writes if own.addition is not None for b in own.layout.blocks}
     choices = {}
     for b, block in enumerate(graph.blocks):
-        if block.pinned or not block.removable or (b not in streams and rng.random() < 0.6):
+        if block.pinned or not block.removable or not streams or (b not in streams and rng.random() < 0.6):
             continue
         names = [read.name for read in graph.reads if b in read.input.blocks]
         calls = Counter(read.weight for read in graph.reads)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -295,4 +296,4 @@ def _batches(data: CalibrationData) -> list[tuple[torch.Tensor, ...]]:
 
 
 def _teller(progress: bool) -> Any:
-    return tqdm.write if progress else (lambda line: None)
+    return (lambda line: tqdm.write(line, file=sys.stderr)) if progress else (lambda line: None)
