@@ -348,6 +348,7 @@ def test_buffers_that_forward_changes_go_on_changing(name):
     assert int(exported.module.n) == 6
 
 
+@pytest.mark.slow
 def test_an_onnx_file_of_a_network_that_counts_is_refused_with_the_reason():
     torch.manual_seed(0)
     model, x = Net(COUNTERS["in place"], n=number(3)).eval(), torch.randn(SHAPE)

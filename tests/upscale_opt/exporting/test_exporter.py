@@ -296,6 +296,7 @@ def test_plans_that_do_not_fit_are_refused(planned):
         export(model, inputs)
 
 
+@pytest.mark.slow
 def test_another_process_recreates_the_export_without_ortools(planned, tmp_path):
     """From plan file and weights alone; OR-Tools is made impossible to import."""
     model, inputs = networks.make(networks.Dense)

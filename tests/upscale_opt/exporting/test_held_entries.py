@@ -169,6 +169,7 @@ def test_holding_changes_no_output_no_names_and_nothing_without_gradients(kind):
     assert torch.equal(learning.module()(X), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Modules, Functions])
 def test_saved_forms_and_compiled_ones(kind, tmp_path):
     pytest.importorskip("onnx")

@@ -188,6 +188,7 @@ def test_infinite_gradients_do_not_reach_dropped_columns():
     assert gradient.masked_select(columns.zero).eq(0).all() and gradient.masked_select(~columns.zero).isinf().all()
 
 
+@pytest.mark.slow
 def test_compiled_exports_hold_columns_too(over_reading):
     exported, _, inputs = over_reading()
     module = exported.module.double()

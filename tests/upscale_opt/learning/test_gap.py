@@ -203,6 +203,7 @@ def test_copies_are_put_together(monkeypatch):
     assert [own.phase for own in found.epochs] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6]
 
 
+@pytest.mark.slow
 def test_copies_in_parallel_are_copies_one_after_the_other():
     """Two processes at a time."""
     alone, parallel = (
@@ -245,6 +246,7 @@ def test_a_killed_cycle_goes_on_bit_for_bit(tmp_path, monkeypatch):
         assert whole.log == again.log and whole.epochs == again.epochs
 
 
+@pytest.mark.slow
 def test_parallel_rounds_go_on_bit_for_bit_and_leave_two_files(tmp_path, monkeypatch, request):
     """Interrupted when one copy of the second round is trained and the other is not."""
     request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
@@ -326,6 +328,7 @@ def outcomes(seed, *, steps=3, tail=10):
     return grown.epochs[-1].test.top1, once.epochs[-1].test.top1
 
 
+@pytest.mark.slow
 def test_on_digits_the_cycle_is_about_as_good_as_pruning_once():
     """G5, shortened: a seed, and fewer epochs."""
     pytest.importorskip("sklearn")

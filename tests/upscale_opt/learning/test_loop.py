@@ -87,6 +87,7 @@ def test_a_training_goes_on_bit_for_bit_after_an_interrupt(tmp_path, stopped):
     assert lessons.same_state(whole, finished)
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_bit_for_bit_after_kill_9(tmp_path):
     """In another process, which kills itself in the middle of the second epoch."""
     script = (
