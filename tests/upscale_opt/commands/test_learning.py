@@ -157,7 +157,7 @@ def test_a_directory_is_needed_and_evaluate_says_what_is_missing(run, tmp_path):
     code, _, err = run("train", *MODEL, *DIGITS)
     assert code == 2 and "give --out" in err
     code, _, err = run("evaluate", *MODEL, "--data", tmp_path)
-    assert code == 2 and "holds no images" in err
+    assert code == 2 and "holds no pictures" in err
     code, _, err = run("evaluate", *MODEL, *DIGITS, "--weights", tmp_path / "a.pt")
     assert code == 2 and "cannot read the checkpoint" in err
 
