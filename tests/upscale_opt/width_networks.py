@@ -1,9 +1,18 @@
 """Small networks for the tests of widths: one per way in which channels depend on each other."""
 
 import networks
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+
+from upscale_opt import trace
+from upscale_opt.latency.calibration import conditions_of
+from upscale_opt.widths.candidates import candidate_widths
+from upscale_opt.widths.group_calibration import requests_of
+from upscale_opt.widths.group_tables import GroupTable, GroupTables
+from upscale_opt.widths.operator_groups import partition
+from upscale_opt.widths.programme import Programme
 
 
 class PreActivation(nn.Module):
@@ -151,3 +160,49 @@ def make(kind, seed=0):
             own.running_mean.copy_(0.2 * torch.randn(own.num_features, generator=generator))
             own.running_var.copy_(0.5 + torch.rand(own.num_features, generator=generator))
     return model, tuple(torch.randn(2, *x.shape[1:], generator=generator) for x in inputs)
+
+
+def values_of(module, inputs):
+    """The values of all nodes of a module by name, each as it was when it was computed."""
+    found = {}
+
+    class Recorder(torch.fx.Interpreter):
+        def run_node(self, n):
+            result = super().run_node(n)
+            found[n.name] = result.clone() if isinstance(result, torch.Tensor) else result
+            return result
+
+    with torch.no_grad():
+        Recorder(module, garbage_collect_values=False).run(*(x.clone() for x in inputs))
+    return found
+
+
+def outputs_of(graph, group):
+    """Names of the nodes that a specimen returns, in its order."""
+    nodes = {node.name: node for node in graph.module.graph.nodes}
+    inside = set(group.nodes)
+    return [
+        name
+        for name in group.nodes
+        if graph.shapes.get(name) is not None
+        and (not nodes[name].users or any(user.name not in inside for user in nodes[name].users))
+    ]
+
+
+def programme_of(kind, seed=0, *, step=None):
+    """A network, its inputs, and its programme, with scores and tables that are made up."""
+    model, inputs = make(kind, seed)
+    graph = trace(model, inputs)
+    parts = partition(graph)
+    candidates = candidate_widths(graph, parts, step=step)
+    rng = np.random.default_rng(seed)
+    scores = {block.name: rng.lognormal(0, 1, block.size) for block in graph.blocks}
+    entries = {}
+    for own in requests_of(graph, parts, candidates):
+        sides = [sorted({side[0], side[len(side) // 2], side[-1]}) for side in (own.first, own.second)]
+        first, second = (np.array(side, dtype=float) for side in sides)
+        times = 2000 + 100 * first[:, None] + 70 * second + 50 * first[:, None] * second
+        times = times.round(1) * rng.choice([1.0, 1.25])
+        entries[own.signature] = GroupTable(tuple(sides[0]), tuple(sides[1]), times)
+    tables = GroupTables(conditions_of(inputs), entries, dict.fromkeys(entries, 0.003))
+    return model, inputs, Programme(graph, parts, candidates, scores, tables)

@@ -203,7 +203,7 @@ def adaptive_table(first: Sequence[int], second: Sequence[int], measure: Measure
     missing = [point for point in every if point not in known]
     known |= measure(missing) if missing else {}
     times = np.array([known[point] for point in every]).reshape(len(ticks[0]), len(ticks[1]))
-    return GroupTable(tuple(ticks[0]), tuple(ticks[1]), times)
+    return GroupTable(tuple(ticks[0]), tuple(ticks[1]), np.maximum(times.round(1), 0.1))  # as a file holds them
 
 
 def _middle(allowed: Sequence[int], low: int, high: int) -> int | None:

@@ -162,7 +162,9 @@ class GroupSpecimens:
             if self.free & group.blocks & own.keys():
                 name, side = ("in", group.inputs) if own <= Counter(group.inputs) else ("out", group.outputs)
                 part = "" if own == Counter(side) else "part of "
-                texts[axis] = f"{part}{name}" + (f"*{layout.size}" if layout.size > 1 else "")
+                fixed = sum(self.graph.blocks[b].size for b in layout.blocks if b not in self.free)
+                features = f"*{layout.size}" if layout.size > 1 else ""
+                texts[axis] = f"{part}{name}{features}" + (f" ({fixed} fixed)" if fixed else "")
         return "x".join(texts)
 
     def _module_text(self, path: str, group: OperatorGroup) -> str:

@@ -38,7 +38,7 @@ class OperatorGroup:
         Names of the nodes outside it whose tensors it takes, also those whose shapes alone it uses.
     inputs, outputs
         Numbers of the blocks whose widths add up to what it takes and to what it makes. `outputs` is empty if its time
-        depends on one width only; both are, if it depends on none.
+        depends on one width only; both are, if it depends on none. Tensors of fixed width do not count.
     """
 
     name: str
@@ -125,15 +125,18 @@ class _Cutter:
         self.group_of: dict[str, int] = {}
         self.members: list[list[fx.Node]] = []
         self.fixed: dict[int, str] = {}
+        self.pinned = {b for b, block in enumerate(graph.blocks) if block.pinned}
         self.several: dict[fx.Node, bool] = {}
+        self._settled: set[int] = set()
         self.positions = {node: i for i, node in enumerate(graph.module.graph.nodes)}
 
     def run(self) -> Partition:
         """Cut."""
+        self._fix()
+        self._settled = self.pinned | set(self.fixed)
         for node in self.graph.module.graph.nodes:
             if node.op in _CALLS and (is_shape(self.graph.shapes.get(node.name)) or self._makes_several(node)):
                 self._place(node)
-        self._fix()
         groups = []
         for own in filter(None, self.members):
             sides = self._sides(own)
@@ -143,7 +146,7 @@ class _Cutter:
                 sides = ((), ())
             sources = sources_of(self.graph, own)
             groups.append(OperatorGroup(_name(own), tuple(node.name for node in own), sources, *sides))
-        unpinned = {b for b, block in enumerate(self.graph.blocks) if not block.pinned}
+        unpinned = set(range(len(self.graph.blocks))) - self.pinned
         fixed = {b: self.fixed[b] for b in sorted(unpinned & self.fixed.keys())}
         return Partition(tuple(groups), fixed, frozenset(unpinned - fixed.keys()))
 
@@ -203,14 +206,20 @@ class _Cutter:
                 yield own.blocks
 
     def _blocks(self, nodes: list[fx.Node]) -> set[int]:
+        """All blocks of what a group takes and makes."""
         taken = (x for node in nodes for x in (*tensor_inputs(self.graph, node), node))
         return {b for x in taken if x.name in self.graph.layouts for b in self.graph.layouts[x.name].blocks}
 
     def _sides(self, nodes: list[fx.Node]) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-        """The blocks that add up to the widths of a group: at most two sides; None if more, or if they overlap."""
-        found = {tuple(sorted(blocks)): blocks for blocks in self._layouts(nodes)}
+        """The blocks that add up to the widths of a group: at most two sides; None if more, or if they overlap.
+
+        Tensors whose blocks all have fixed widths are no sides.
+        """
+        found = {
+            tuple(sorted(blocks)): blocks for blocks in self._layouts(nodes) if not self._settled.issuperset(blocks)
+        }
         first, second, *more = (*found.values(), (), ())
-        return None if any(more) or set(first) & set(second) else (first, second)
+        return None if any(more) or set(first) & set(second) - self._settled else (first, second)
 
     def _fix(self) -> None:
         """Blocks whose widths other rules settle."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 import width_networks
 from torch import nn
-from width_networks import ALL, make
+from width_networks import ALL, make, outputs_of, values_of
 
 from upscale_opt import trace
 from upscale_opt.exporting.exporter import carry_out
@@ -15,22 +15,7 @@ from upscale_opt.widths.candidates import candidate_widths, masked_graph_of
 from upscale_opt.widths.closed_loop import plan_of
 from upscale_opt.widths.group_calibration import totals
 from upscale_opt.widths.group_specimens import GroupSpecimens, shares
-from upscale_opt.widths.operator_groups import is_shape, partition
-
-
-def values_of(module, inputs):
-    """The values of all nodes of a module by name, each as it was when it was computed."""
-    found = {}
-
-    class Recorder(torch.fx.Interpreter):
-        def run_node(self, n):
-            result = super().run_node(n)
-            found[n.name] = result.clone() if isinstance(result, torch.Tensor) else result
-            return result
-
-    with torch.no_grad():
-        Recorder(module, garbage_collect_values=False).run(*(x.clone() for x in inputs))
-    return found
+from upscale_opt.widths.operator_groups import partition
 
 
 def first_channels(graph):
@@ -73,13 +58,7 @@ def test_specimens_compute_what_the_export_computes(kind):
         with torch.no_grad():
             found = specimens.make(group, drawn)(*given)
         found = found if isinstance(found, tuple) else (found,)
-        nodes = {node.name: node for node in graph.module.graph.nodes}
-        names = [
-            name
-            for name in group.nodes
-            if is_shape(graph.shapes.get(name))
-            and (not nodes[name].users or any(user.name not in group.nodes for user in nodes[name].users))
-        ]
+        names = outputs_of(graph, group)
         assert len(names) == len(found)
         for name, own in zip(names, found, strict=True):
             if name in known:  # selections have no node in the export

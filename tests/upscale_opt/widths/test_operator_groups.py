@@ -7,7 +7,7 @@ import pytest
 import torch
 import width_networks
 from torch import nn
-from width_networks import ALL, make
+from width_networks import ALL, make, outputs_of, values_of
 
 from upscale_opt import trace
 from upscale_opt.widths.group_specimens import GroupSpecimens
@@ -25,33 +25,6 @@ def in_turn(parts):
     home = {name: i for i, group in enumerate(parts.groups) for name in group.nodes}
     needs = {i: {home[x] for x in group.sources if x in home} - {i} for i, group in enumerate(parts.groups)}
     return [parts.groups[i] for i in TopologicalSorter(needs).static_order()]
-
-
-def outputs_of(graph, group):
-    """Names of the nodes that a specimen returns, in its order."""
-    nodes = {node.name: node for node in graph.module.graph.nodes}
-    inside = set(group.nodes)
-    return [
-        name
-        for name in group.nodes
-        if is_shape(graph.shapes.get(name))
-        and (not nodes[name].users or any(user.name not in inside for user in nodes[name].users))
-    ]
-
-
-def values_of(module, inputs):
-    """The values of all nodes of a module by name, each as it was when it was computed."""
-    found = {}
-
-    class Recorder(torch.fx.Interpreter):
-        def run_node(self, n):
-            result = super().run_node(n)
-            found[n.name] = result.clone() if isinstance(result, torch.Tensor) else result
-            return result
-
-    with torch.no_grad():
-        Recorder(module, garbage_collect_values=False).run(*inputs)
-    return found
 
 
 @pytest.mark.parametrize("kind", ALL)
