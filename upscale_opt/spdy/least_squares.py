@@ -98,7 +98,7 @@ def moments_of(
 
 
 def solved(gram: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """The V with gram V = right, for a symmetric matrix without negative eigenvalues; the smallest, if there are more."""
+    """The V with gram V = right, for a symmetric matrix without negative eigenvalues; the smallest, if several fit."""
     factor, failed = torch.linalg.cholesky_ex(gram)
     if not int(failed):
         return torch.cholesky_solve(right, factor)

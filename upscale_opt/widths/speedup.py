@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
 
+from problems.allocation.problem import UnreachableSpeedupError
+from solvers.widths.dispatch import least_time
 from upscale_opt.arguments.checks import a_text, above, at_least, names, whole
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import MaskError
@@ -28,10 +31,12 @@ from upscale_opt.latency.calibration import Effort, conditions_of
 from upscale_opt.latency.profiling import default_backend
 from upscale_opt.learning.fidelity import compare_outputs
 from upscale_opt.models.digests import state_digest
+from upscale_opt.models.network_checks import require_values, with_values
 from upscale_opt.rewriting.exports import Exported
 from upscale_opt.saving.forms import FORMS, require_forms
 from upscale_opt.spdy.calibration_data import CalibrationData, calibration_data
 from upscale_opt.spdy.journal import Journal
+from upscale_opt.tracing.graphs import Graph
 from upscale_opt.tracing.trace import as_tuple, trace
 from upscale_opt.widths.candidates import LEAST_SHARE, candidate_widths, masked_graph_of
 from upscale_opt.widths.closed_loop import (
@@ -46,8 +51,9 @@ from upscale_opt.widths.closed_loop import (
     scores_to,
 )
 from upscale_opt.widths.group_calibration import GROUP_EFFORT, calibrate_groups
+from upscale_opt.widths.group_tables import GroupTables
 from upscale_opt.widths.measuring import Stopwatch, size_of
-from upscale_opt.widths.operator_groups import partition
+from upscale_opt.widths.operator_groups import Partition, partition
 from upscale_opt.widths.programme import Programme
 from upscale_opt.widths.repairing import RIDGE, repaired, repaired_copy
 from upscale_opt.widths.results import Speedup
@@ -107,8 +113,8 @@ def speedup(
     held_out
         Other images, on which fidelity is reported. Default: the last quarter of `data`.
     loss
-        ``loss(outputs, labels)``, for networks whose outputs are no logits. Default: cross-entropy with labels drawn
-        from the network's own softmax.
+        ``loss(outputs, labels)`` with the labels of the data. Default: cross-entropy with labels drawn from the
+        network's own softmax.
     method
         ``joint``: all widths together, with a bound. ``uniform``: the same share of every block. ``halp``, ``mdp``: the
         published methods on the same tables.
@@ -147,6 +153,8 @@ def speedup(
         If no widths reach the target, by the tables. The message has the largest speedup.
     MaskError
         If a value or the data does not fit.
+    LearningError
+        If the network's outputs are no logits.
     VerificationError
         If an export is wrong.
 
@@ -159,16 +167,18 @@ def speedup(
         raise MaskError(f"there is no method {method!r}; choose from {', '.join(METHODS)}")
     forms = list(dict.fromkeys([forms] if isinstance(forms, str) else forms))
     require_forms(forms)
-    inputs = as_tuple(example_inputs)
+    require_values(model)
+    inputs = as_tuple(with_values(example_inputs, model))
     device = next((x.device for x in inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
     backend = backend or default_backend(device)
     conditions = conditions_of(inputs, backend=backend)
-    graph = trace(model, example_inputs)
+    graph = trace(model, inputs)
     parts = partition(graph)
     candidates = candidate_widths(graph, parts, step=step, least=least)
     if not any(len(own) > 1 for own in candidates.values()):
         raise MaskError("no block of this network has a free width; see the pinned channels that `solve` lists")
     used, others, notes = _images(data, held_out, model, len(inputs))
+    compare_outputs(model, model, _batches(others)[:1])  # fails early if outputs are no logits
     tell = _teller(progress)
     asked = {
         "target": target,
@@ -183,9 +193,9 @@ def speedup(
     measured = calibrate_groups(
         graph, parts, candidates, inputs, backend=backend, directory=tables, effort=effort, progress=progress
     )
+    _require_reachable(graph, parts, candidates, measured, target)
     scores = scores_to(journal, lambda: block_losses(graph, _batches(used), loss=loss, seed=seed))
     programme = Programme(graph, parts, candidates, scores, measured)
-    programme.problem(1.0)  # fails early if a table does not fit
     stopwatch = Stopwatch(model, inputs, backend=backend, repeats=repeats)
     try:
         correction = correction_to(
@@ -197,7 +207,11 @@ def speedup(
         def measure(widths: Any) -> float:
             return stopwatch.measure(exported_widths(programme, model, inputs, widths)).speedup
 
-        choices = Loop(target, method, rounds, time_limit).run(programme, correction, measure, journal, tell)
+        try:
+            choices = Loop(target, method, rounds, time_limit).run(programme, correction, measure, journal, tell)
+        except UnreachableSpeedupError:
+            journal.discard()
+            raise
         best = best_of(choices, target)
         return _finish(
             model, inputs, programme, best, choices, stopwatch, used, others,
@@ -206,6 +220,17 @@ def speedup(
         )  # fmt: skip
     finally:
         stopwatch.close()
+
+
+def _require_reachable(
+    graph: Graph, parts: Partition, candidates: Mapping[int, tuple[int, ...]], tables: GroupTables, target: float
+) -> None:
+    """Fail before anything else is measured or written. A correction makes no larger speedup reachable."""
+    nothing = {block.name: np.zeros(block.size) for block in graph.blocks}
+    problem = Programme(graph, parts, candidates, nothing, tables).problem(target)
+    least = least_time(problem)
+    if least > problem.budget:
+        raise UnreachableSpeedupError(target, problem.base / least)
 
 
 def _finish(
