@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
@@ -36,7 +35,6 @@ from upscale_opt.rewriting.exports import Exported
 from upscale_opt.saving.forms import FORMS, require_forms
 from upscale_opt.spdy.calibration_data import CalibrationData, calibration_data
 from upscale_opt.spdy.journal import Journal
-from upscale_opt.tracing.graphs import Graph
 from upscale_opt.tracing.trace import as_tuple, trace
 from upscale_opt.widths.candidates import LEAST_SHARE, candidate_widths, masked_graph_of
 from upscale_opt.widths.closed_loop import (
@@ -51,9 +49,8 @@ from upscale_opt.widths.closed_loop import (
     scores_to,
 )
 from upscale_opt.widths.group_calibration import GROUP_EFFORT, calibrate_groups
-from upscale_opt.widths.group_tables import GroupTables
 from upscale_opt.widths.measuring import Stopwatch, size_of
-from upscale_opt.widths.operator_groups import Partition, partition
+from upscale_opt.widths.operator_groups import partition
 from upscale_opt.widths.programme import Programme
 from upscale_opt.widths.repairing import RIDGE, repaired, repaired_copy
 from upscale_opt.widths.results import Speedup
@@ -105,7 +102,7 @@ def speedup(
     model
         The network in eval mode. It is not changed.
     example_inputs
-        A tensor or the tuple of positional inputs. Times hold for their device, dtype, memory format and batch size.
+        A tensor, or a tuple of one. Times hold for its device, dtype, memory format and batch size.
     data
         Batches of images, with or without labels, for scores and repair. All of them must fit in memory.
     target
@@ -152,7 +149,7 @@ def speedup(
     UnreachableSpeedupError
         If no widths reach the target, by the tables. The message has the largest speedup.
     MaskError
-        If a value or the data does not fit.
+        If a value or the data does not fit, no width is free, or the network has several inputs.
     LearningError
         If the network's outputs are no logits.
     VerificationError
@@ -169,6 +166,8 @@ def speedup(
     require_forms(forms)
     require_values(model)
     inputs = as_tuple(with_values(example_inputs, model))
+    if len(inputs) != 1:
+        raise MaskError(f"the network takes {len(inputs)} inputs, and speedup needs one; wrap it in a module with one")
     device = next((x.device for x in inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
     backend = backend or default_backend(device)
     conditions = conditions_of(inputs, backend=backend)
@@ -177,9 +176,8 @@ def speedup(
     candidates = candidate_widths(graph, parts, step=step, least=least)
     if not any(len(own) > 1 for own in candidates.values()):
         raise MaskError("no block of this network has a free width; see the pinned channels that `solve` lists")
-    used, others, notes = _images(data, held_out, model, len(inputs))
+    used, others, notes = _images(data, held_out, model)
     compare_outputs(model, model, _batches(others)[:1])  # fails early if outputs are no logits
-    tell = _teller(progress)
     asked = {
         "target": target,
         "model": state_digest(model),
@@ -190,12 +188,52 @@ def speedup(
         "loss": getattr(loss, "__qualname__", type(loss).__name__),
     }
     journal = Journal(directory, hashlib.sha256(json.dumps(asked).encode()).hexdigest())
+    scores = scores_to(journal, lambda: block_losses(graph, _batches(used), loss=loss, seed=seed))
     measured = calibrate_groups(
         graph, parts, candidates, inputs, backend=backend, directory=tables, effort=effort, progress=progress
     )
-    _require_reachable(graph, parts, candidates, measured, target)
-    scores = scores_to(journal, lambda: block_losses(graph, _batches(used), loss=loss, seed=seed))
     programme = Programme(graph, parts, candidates, scores, measured)
+    try:
+        _require_reachable(programme, target)
+        return _made(
+            model, inputs, programme, used, others, journal, Loop(target, method, rounds, time_limit),
+            backend=backend, networks=networks, repeats=repeats, seed=seed, ridge=ridge,
+            directory=directory, forms=forms, notes=notes, progress=progress,
+        )  # fmt: skip
+    except UnreachableSpeedupError:
+        journal.discard()
+        raise
+
+
+def _require_reachable(programme: Programme, target: float) -> None:
+    """Fail before networks are measured. A correction makes no larger speedup reachable."""
+    problem = programme.problem(target)
+    least = least_time(problem)
+    if least > problem.budget:
+        raise UnreachableSpeedupError(target, problem.base / least)
+
+
+def _made(
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    programme: Programme,
+    used: CalibrationData,
+    others: CalibrationData,
+    journal: Journal,
+    loop: Loop,
+    *,
+    backend: str,
+    networks: int,
+    repeats: int,
+    seed: int,
+    ridge: float,
+    directory: str | Path | None,
+    forms: list[str],
+    notes: tuple[str, ...],
+    progress: bool,
+) -> Speedup:
+    """Everything that needs measured networks: the correction, the loop, and the chosen network."""
+    tell = _teller(progress)
     stopwatch = Stopwatch(model, inputs, backend=backend, repeats=repeats)
     try:
         correction = correction_to(
@@ -207,30 +245,15 @@ def speedup(
         def measure(widths: Any) -> float:
             return stopwatch.measure(exported_widths(programme, model, inputs, widths)).speedup
 
-        try:
-            choices = Loop(target, method, rounds, time_limit).run(programme, correction, measure, journal, tell)
-        except UnreachableSpeedupError:
-            journal.discard()
-            raise
-        best = best_of(choices, target)
+        choices = loop.run(programme, correction, measure, journal, tell)
+        best = best_of(choices, loop.target)
         return _finish(
             model, inputs, programme, best, choices, stopwatch, used, others,
-            target=target, method=method, correction=correction, ridge=ridge,
+            target=loop.target, method=loop.method, correction=correction, ridge=ridge,
             directory=directory, forms=forms, notes=notes, progress=progress,
         )  # fmt: skip
     finally:
         stopwatch.close()
-
-
-def _require_reachable(
-    graph: Graph, parts: Partition, candidates: Mapping[int, tuple[int, ...]], tables: GroupTables, target: float
-) -> None:
-    """Fail before anything else is measured or written. A correction makes no larger speedup reachable."""
-    nothing = {block.name: np.zeros(block.size) for block in graph.blocks}
-    problem = Programme(graph, parts, candidates, nothing, tables).problem(target)
-    least = least_time(problem)
-    if least > problem.budget:
-        raise UnreachableSpeedupError(target, problem.base / least)
 
 
 def _finish(
@@ -290,12 +313,11 @@ def _images(
     data: Iterable[Any] | CalibrationData,
     held_out: Iterable[Any] | CalibrationData | None,
     model: nn.Module,
-    number: int,
 ) -> tuple[CalibrationData, CalibrationData, tuple[str, ...]]:
     """Images to choose and repair with, held-out images, and a note about them."""
-    used = calibration_data(data, model, num_inputs=number)
+    used = calibration_data(data, model)
     if held_out is not None:
-        return used, calibration_data(held_out, model, num_inputs=number), ()
+        return used, calibration_data(held_out, model), ()
     rest = max(1, round(HELD_OUT * used.num_images))
     if used.num_images < 2:
         raise MaskError("one image cannot be split into images to use and images to hold out; give more")

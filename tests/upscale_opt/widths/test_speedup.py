@@ -6,6 +6,7 @@ import warnings
 import networks
 import pytest
 import torch
+from safetensors.torch import load_file
 import width_networks
 from torch import nn
 from width_networks import make, programme_of
@@ -19,6 +20,11 @@ from upscale_opt.widths.measuring import Measured, Stopwatch, size_of
 
 LEAST = {"effort": Effort(rounds=2, sweeps=1, seconds=0.0, copies=1), "repeats": 2, "networks": 2, "time_limit": 5.0}
 OWN = (UpscaleError, UnreachableSpeedupError)
+
+
+class Classified(networks.Inverted):
+    def forward(self, x):
+        return super().forward(x).mean((2, 3))
 
 
 def data(number=12, shape=(3, 8, 8), seed=0):
@@ -41,6 +47,7 @@ def fake_times(monkeypatch, law=lambda share: 0.2 + 0.8 * share):
 
     class Fake(Stopwatch):
         measured = 0
+        fails_after = None
 
         def __init__(self, model, inputs, *, backend, repeats):
             self.model, self.inputs, self.backend, self.form, self.reason = model, inputs, backend, None, ""
@@ -50,6 +57,8 @@ def fake_times(monkeypatch, law=lambda share: 0.2 + 0.8 * share):
             return law(size_of(network, self.inputs).macs / size_of(self.model, self.inputs).macs)
 
         def measure(self, exported, path=None):
+            if Fake.measured == Fake.fails_after:
+                raise KeyboardInterrupt
             Fake.measured += 1
             return Measured(1 / self.seconds(exported.module), 1.0, self.seconds(exported.module))
 
@@ -60,15 +69,19 @@ def fake_times(monkeypatch, law=lambda share: 0.2 + 0.8 * share):
     return Fake
 
 
+SLOW = (networks.Dense, Classified, networks.Flattened, width_networks.LikeConvNeXt, width_networks.Functional)
+
+
 @pytest.mark.parametrize(
-    "kind", [networks.Residual, networks.Dense, networks.Inverted, networks.Flattened, width_networks.PreActivation,
-             width_networks.LikeConvNeXt, width_networks.Functional, width_networks.Mixed]
-)  # fmt: skip
+    "kind",
+    [networks.Residual, width_networks.Mixed, *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW)],
+)
 def test_networks_become_smaller_verified_and_repaired(kind, monkeypatch, tmp_path):
     fake_times(monkeypatch)
     model, inputs = make(kind)
     before = {name: own.clone() for name, own in model.state_dict().items()}
-    found = upscale_opt.speedup(model, inputs, data(), 1.15, tables=tmp_path, **LEAST)
+    images = [x for x, _ in data()] if kind is networks.Dense else data()
+    found = upscale_opt.speedup(model, inputs, images, 1.15, tables=tmp_path, rounds=2, **LEAST)
     assert found.exported.verification is not None and found.exported.verification.passed
     assert found.size.macs < found.dense_size.macs and found.size.parameters < found.dense_size.parameters
     assert found.reached == (found.measured >= 1.15) and found.module is found.exported.module
@@ -102,7 +115,7 @@ def test_a_real_measurement_in_a_directory_with_forms(tmp_path):
     ]  # fmt: skip
     check_report(found)
     assert found.seconds > 0 and "saved as pt2" in found.how
-    again = load(model, inputs, read_plan(directory / "plan.json"), directory / "model.safetensors")
+    again = load(read_plan(directory / "plan.json"), model, load_file(directory / "model.safetensors"), inputs)
     with torch.no_grad():
         torch.testing.assert_close(again.module(*inputs), found.module(*inputs))
         program = torch.export.load(directory / "model.pt2").module()
@@ -117,28 +130,16 @@ def test_a_run_that_was_killed_measures_nothing_again(tmp_path, monkeypatch):
         return upscale_opt.speedup(model, inputs, data(), 1.2, directory=directory, tables=tmp_path / "t", **LEAST)
 
     wanted = run(tmp_path / "whole")
-    turns = len(wanted.rounds)
-    real = fake.measure
-    for killed in range(turns + 1):
-        fake.measured = 0
-
-        def measure(self, exported, path=None, killed=killed):
-            if fake.measured == killed:
-                raise KeyboardInterrupt
-            return real(self, exported, path)
-
-        monkeypatch.setattr(fake, "measure", measure)
-        directory = tmp_path / f"killed {killed}"
+    for killed in range(len(wanted.rounds) + 1):
+        fake.measured, fake.fails_after = 0, killed
         with pytest.raises(KeyboardInterrupt):
-            run(directory)
-        monkeypatch.setattr(fake, "measure", real)
-        fake.measured = 0
-        monkeypatch.setattr(module, "measured_correction", None)
-        monkeypatch.setattr(module, "block_losses", None)
-        found = run(directory)
-        monkeypatch.undo()
-        fake_times_again = fake_times(monkeypatch)
-        fake, real = fake_times_again, fake_times_again.measure
+            run(tmp_path / str(killed))
+        fake.measured, fake.fails_after = 0, None
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "measured_correction", None)
+            patch.setattr(module, "block_losses", None)
+            found = run(tmp_path / str(killed))
+        assert fake.measured == len(wanted.rounds) - killed + 1
         assert found.rounds == wanted.rounds and found.chosen == wanted.chosen
         for name, own in found.module.state_dict().items():
             assert torch.equal(own, wanted.module.state_dict()[name])
@@ -202,8 +203,19 @@ def test_networks_without_free_widths_or_without_logits_are_refused_early(monkey
         upscale_opt.speedup(model, inputs, data(), 1.5, tables=tmp_path)
     model, inputs = make(networks.Two)
     given = [tuple(torch.randn(4, *x.shape[1:]) for x in inputs) for _ in range(2)]
-    with pytest.raises(UpscaleError, match="logits"):
+    with pytest.raises(MaskError, match="takes 2 inputs, and speedup needs one"):
         upscale_opt.speedup(model, inputs, given, 1.1, tables=tmp_path, directory=tmp_path / "out")
+
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = make(networks.Residual)[0]
+
+        def forward(self, x):
+            return self.body(x), x.mean()
+
+    with pytest.raises(UpscaleError, match="logits"):
+        upscale_opt.speedup(Pair().eval(), torch.zeros(2, 3, 8, 8), data(), 1.1, tables=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
