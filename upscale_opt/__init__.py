@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from upscale_opt.tracing.trace import trace
     from upscale_opt.verifying.masked_copies import masked_copy
     from upscale_opt.verifying.verification import verify
+    from upscale_opt.widths.results import Speedup
+    from upscale_opt.widths.speedup import speedup
 
 __version__ = "0.2.0"
 
@@ -104,6 +106,8 @@ _HOMES = {
     "verifying.masked_copies": ("masked_copy",),
     "verifying.verification": ("verify",),
     "models.wrappers": ("unwrapped",),
+    "widths.results": ("Speedup",),
+    "widths.speedup": ("speedup",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -134,6 +138,7 @@ __all__ = [
     "PruningMasks",
     "Reading",
     "Skipped",
+    "Speedup",
     "SpeedupAllocation",
     "UpscaleError",
     "UpscaleWarning",
@@ -175,6 +180,7 @@ __all__ = [
     "save_masks",
     "save_picture",
     "save_plan",
+    "speedup",
     "trace",
     "unwrapped",
     "verify",

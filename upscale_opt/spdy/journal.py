@@ -61,6 +61,14 @@ class Journal:
         document = {"format": FORMAT, "fingerprint": self._fingerprint, "entries": self._entries}
         write_text_atomically(json.dumps(document, indent=1) + "\n", self._path)
 
+    def discard(self) -> None:
+        """Delete the file of a run that came to nothing, and its directory if nothing else is in it."""
+        self._entries = {}
+        if self._path is not None and self._path.exists():
+            self._path.unlink()
+            if not any(self._path.parent.iterdir()):
+                self._path.parent.rmdir()
+
 
 def _entries(path: Path, fingerprint: str) -> dict[str, Any]:
     """The entries of a file, if they belong to this run."""

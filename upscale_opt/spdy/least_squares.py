@@ -70,8 +70,7 @@ class Moments:
         inner.diagonal().add_(self.epsilon(ridge))
         # With all terms of W on the right side: (G_KK + eps) V = G_KA W + eps W_K.
         right = rows @ flat.T + self.epsilon(ridge) * flat[:, entries].T
-        factor, failed = torch.linalg.cholesky_ex(inner)
-        found = torch.cholesky_solve(right, factor) if not int(failed) else torch.linalg.lstsq(inner, right).solution
+        found = solved(inner, right)
         result = torch.zeros_like(flat)
         result[:, entries] = found.T
         return result.reshape(dense.shape).to(dense)
@@ -98,10 +97,21 @@ def moments_of(
     return {name: Moments(gram, powers[name]) for name, gram in grams.items()}
 
 
+def solved(gram: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """The V with gram V = right, for a symmetric matrix without negative eigenvalues; the smallest, if several fit."""
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    if not int(failed):
+        return torch.cholesky_solve(right, factor)
+    # lstsq is no way out: its driver on the CPU (gelsy) misses the least error if columns are zero.
+    return torch.linalg.pinv(gram, hermitian=True) @ right
+
+
 def unfolded(module: Any, x: torch.Tensor) -> torch.Tensor:
     """The unfolded inputs: one row per image and position, one column per kernel entry, with channels outermost."""
     if isinstance(module, nn.Linear):
         return x.reshape(-1, x.shape[-1])
     padding: Any = module.padding
+    if isinstance(padding, str):  # "same", which may be uneven, or "valid"
+        x, padding = functional.pad(x, module._reversed_padding_repeated_twice), 0
     columns = functional.unfold(x, module.kernel_size, module.dilation, padding, module.stride)
     return columns.transpose(1, 2).reshape(-1, columns.shape[1])

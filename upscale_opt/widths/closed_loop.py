@@ -69,7 +69,7 @@ class Loop:
         tell: Callable[[str], None],
         made: Sequence[Choice] = (),
     ) -> list[Choice]:
-        """All turns, in order. Turns that the journal knows are not taken again.
+        """All turns, in order. Turns that the journal knows are not taken again, and no choice is measured twice.
 
         Parameters
         ----------
@@ -92,12 +92,11 @@ class Loop:
             If the tables allow no such speedup. The message has the largest one.
         """
         made = list(made)
-        asked = self._next(made[-1]) if made else self.target
         for number in range(len(made), self.rounds):
             known = journal.recall(f"round {number}")
             if known is None:
-                choice = self._turn(programme, correction, asked, measure, first=not made)
-                if choice is None or any(choice.widths == own.widths for own in made):
+                choice = self._turn(programme, correction, self._next(made), measure, made)
+                if choice is None:
                     break
                 journal.note(f"round {number}", _plain(choice))
             else:
@@ -106,13 +105,22 @@ class Loop:
             tell(f"round {number + 1}: {choice.round}")
             if self.target <= choice.round.measured <= CLOSE * self.target:
                 break
-            asked = self._next(choice)
         return made
 
-    def _next(self, choice: Choice) -> float:
-        """The speedup to ask for after a choice: what was asked for, times how far the measurement is off."""
-        own = choice.round
-        return own.asked * self.target / own.measured * (MORE if own.measured < self.target else 1.0)
+    def _next(self, made: Sequence[Choice]) -> float:
+        """The speedup to ask the tables for: the last one, by as much more or less as the measurement was off.
+
+        Between one that was too slow and one that was too fast, it stays between them.
+        """
+        if not made:
+            return self.target
+        last = made[-1].round
+        slow = max((own.round.asked for own in made if own.round.measured < self.target), default=0.0)
+        fast = min((own.round.asked for own in made if own.round.measured >= self.target), default=np.inf)
+        asked = last.asked * self.target / last.measured * (MORE if last.measured < self.target else 1.0)
+        if 0 < slow < fast < np.inf and not slow < asked < fast:
+            return float(np.sqrt(slow * fast))
+        return asked
 
     def _turn(
         self,
@@ -120,22 +128,32 @@ class Loop:
         correction: Correction,
         asked: float,
         measure: Callable[[Mapping[int, int]], float],
-        *,
-        first: bool,
+        made: list[Choice],
     ) -> Choice | None:
-        """One turn; None if a later one asks for more than the tables allow."""
+        """One turn: a choice that was not measured before; None if there is none that could be closer."""
         problem = programme.problem(1.0, scale=correction.scale, constant=correction.constant)
-        try:
-            found = choose_widths(problem.for_speedup(asked), METHODS[self.method], time_limit=self.time_limit)
-        except UnreachableSpeedupError:
-            if first:
-                raise
-            return None
         graph, unit = programme.graph, programme.loss_unit
-        widths = {b: found.widths[graph.blocks[b].name] for b in programme.candidates}
+        while True:
+            try:
+                found = choose_widths(problem.for_speedup(asked), METHODS[self.method], time_limit=self.time_limit)
+            except UnreachableSpeedupError as error:
+                if not made:
+                    raise
+                if not max(own.round.asked for own in made) < error.max_speedup < asked:
+                    return None
+                asked = error.max_speedup  # the fastest that there is
+                continue
+            widths = {b: found.widths[graph.blocks[b].name] for b in programme.candidates}
+            predicted = problem.base / found.time
+            same = next((own.round for own in made if own.widths == widths), None)
+            if same is None:
+                break
+            if same.measured >= self.target:
+                return None  # what is slower was too slow, or loses as much
+            asked = predicted * (1 + 1e-6)  # a budget that this choice does not keep
         narrower = {graph.blocks[b].name: w for b, w in widths.items() if w < graph.blocks[b].size}
-        predicted = problem.base / found.time
-        return Choice(Round(asked, predicted, measure(widths), found.loss * unit, found.bound * unit, narrower), widths)
+        measured = float(measure(widths))
+        return Choice(Round(asked, predicted, measured, found.loss * unit, found.bound * unit, narrower), widths)
 
 
 def best_of(choices: list[Choice], target: float) -> Choice:

@@ -79,10 +79,11 @@ def fitted(predicted: Sequence[float], measured: Sequence[float]) -> Correction:
 
 def _fit(sums: np.ndarray, times: np.ndarray) -> tuple[float, float]:
     """The scale, above 0, and the constant, at least 0."""
-    solution, _ = nnls(np.column_stack([sums / times, 1 / times]), np.ones(len(sums)))
+    unit = times.mean()
+    solution, _ = nnls(np.column_stack([sums / times, unit / times]), np.ones(len(sums)))
     if solution[0] <= 0 or len(sums) == 1:
         return float(np.mean(times / sums)), 0.0
-    return float(solution[0]), float(solution[1])
+    return float(solution[0]), float(solution[1] * unit)
 
 
 def random_widths(

@@ -106,17 +106,19 @@ def calibrate_groups(
     effort = effort or GROUP_EFFORT
     device = next((x.device for x in example_inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
     specimens = GroupSpecimens(graph, parts.free)
-    missing = [
-        own
-        for own in {own.signature: own for own in requests_of(graph, parts, candidates)}.values()
-        if tables.known(own.signature, (own.first[0], own.first[-1]), (own.second[0], own.second[-1]), effort.seconds)
-        is None
-    ]
-    bar = tqdm(missing, desc="layers", unit="group", disable=None if progress else True, leave=False)
-    for request in bar:
-        with _Timer(specimens, request.group, conditions, device, effort) as timer:
-            tables.entries[request.signature] = adaptive_table(request.first, request.second, timer.measure)
-        tables.seconds[request.signature] = effort.seconds
+    missing = {own.signature: own for own in requests_of(graph, parts, candidates)}
+    for name, own in list(missing.items()):
+        if tables.known(name, own.first, own.second, effort.seconds) is not None:
+            del missing[name]
+    bar = tqdm(missing.items(), desc="layers", unit="group", disable=None if progress else True, leave=False)
+    for name, own in bar:
+        sides: list[Sequence[int]] = [own.first, own.second]
+        if name in tables.entries:  # what was covered stays covered
+            before = tables.entries[name]
+            sides = [sorted({*own.first, before.first[0]}), sorted({*own.second, before.second[0]})]
+        with _Timer(specimens, own.group, conditions, device, effort) as timer:
+            tables.entries[name] = adaptive_table(sides[0], sides[1], timer.measure)
+        tables.seconds[name] = effort.seconds
         tables.write(directory)
     return tables
 
@@ -128,24 +130,31 @@ def requests_of(graph: Graph, parts: Partition, candidates: Mapping[int, Sequenc
     both sides.
     """
     specimens = GroupSpecimens(graph, parts.free)
-    names = [specimens.signature(group) for group in parts.groups]
     sizes = [specimens.sizes(group) for group in parts.groups]
     alike: dict[str, list[int]] = {}
-    for i, name in enumerate(names):
-        alike.setdefault(name, []).append(i)
-    for name, own in list(alike.items()):
-        if max(sizes[i] for i in own) != tuple(np.max([sizes[i] for i in own], axis=0).tolist()):
-            del alike[name]
-            for i in own:
-                alike.setdefault(f"{name}; of {sizes[i][0]} and {sizes[i][1]} channels", []).append(i)
+    for i, group in enumerate(parts.groups):
+        alike.setdefault(specimens.signature(group), []).append(i)
     found: dict[int, Request] = {}
     for name, own in alike.items():
-        groups = [parts.groups[i] for i in own]
-        first = {total for group in groups for total in totals(graph, group.inputs, candidates)}
-        second = {total for group in groups for total in totals(graph, group.outputs, candidates)}
-        largest = parts.groups[max(own, key=sizes.__getitem__)]
-        found |= dict.fromkeys(own, Request(name, largest, tuple(sorted(first)), tuple(sorted(second))))
+        largest = tuple(np.max([sizes[i] for i in own], axis=0).tolist())
+        shared = [own] if any(sizes[i] == largest for i in own) else _by_size(own, sizes)
+        for members in shared:
+            groups = [parts.groups[i] for i in members]
+            first = {total for group in groups for total in totals(graph, group.inputs, candidates)}
+            second = {total for group in groups for total in totals(graph, group.outputs, candidates)}
+            timed = max(members, key=sizes.__getitem__)
+            full = "; up to {} and {} channels".format(*sizes[timed])
+            request = Request(name + full, parts.groups[timed], tuple(sorted(first)), tuple(sorted(second)))
+            found |= dict.fromkeys(members, request)
     return [found[i] for i in range(len(parts.groups))]
+
+
+def _by_size(groups: Sequence[int], sizes: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Groups of the same size, together."""
+    found: dict[tuple[int, int], list[int]] = {}
+    for i in groups:
+        found.setdefault(sizes[i], []).append(i)
+    return list(found.values())
 
 
 def totals(graph: Graph, side: Sequence[int], candidates: Mapping[int, Sequence[int]]) -> tuple[int, ...]:
@@ -195,7 +204,7 @@ def adaptive_table(first: Sequence[int], second: Sequence[int], measure: Measure
     missing = [point for point in every if point not in known]
     known |= measure(missing) if missing else {}
     times = np.array([known[point] for point in every]).reshape(len(ticks[0]), len(ticks[1]))
-    return GroupTable(tuple(ticks[0]), tuple(ticks[1]), times)
+    return GroupTable(tuple(ticks[0]), tuple(ticks[1]), np.maximum(times.round(1), 0.1))  # as a file holds them
 
 
 def _middle(allowed: Sequence[int], low: int, high: int) -> int | None:

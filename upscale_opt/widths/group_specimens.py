@@ -7,15 +7,15 @@ whatever the operators are.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import fx, nn
-from torch.nn.modules.conv import _ConvNd
 
-from upscale_opt.models.attributes import copied, copy_with, named_tensors
+from upscale_opt.models.attributes import attribute_of, copy_with, named_tensors
 from upscale_opt.rewriting.exports import ParameterSlice
 from upscale_opt.rewriting.resizing import resize
 from upscale_opt.tracing.graphs import Graph, TensorLayout
@@ -30,9 +30,16 @@ def shares(sizes: Sequence[int], total: int) -> list[int]:
 
     Examples
     --------
-    >>> shares((64, 32, 32), 64), shares((8, 8), 9)
-    ([32, 16, 16], [4, 5])
+    >>> shares((64, 32, 32), 64), shares((8, 8), 9), shares((2, 64), 8)
+    ([32, 16, 16], [4, 5], [1, 7])
     """
+    found = _in_proportion(sizes, total)
+    if 0 in found and total >= len(sizes):  # no block vanishes
+        found = [1 + width for width in _in_proportion([size - 1 for size in sizes], total - len(sizes))]
+    return found
+
+
+def _in_proportion(sizes: Sequence[int], total: int) -> list[int]:
     bounds = np.cumsum([0, *sizes], dtype=np.int64) * total // max(1, sum(sizes))
     return [int(width) for width in np.diff(bounds)]
 
@@ -128,53 +135,55 @@ class GroupSpecimens:
 
         The widths of both sides are not part of it.
         """
-        symbols = self._symbols(group)
         numbers = {name: f"x{i}" for i, name in enumerate((*group.sources, *group.nodes))}
 
         def written(value: Any) -> str:
             if isinstance(value, fx.Node):
-                return numbers.get(value.name) or f"({self._text(value, written, symbols)})"
+                return numbers.get(value.name) or f"({self._text(value, written, group)})"
             if isinstance(value, (tuple, list)):
                 return f"[{', '.join(map(written, value))}]"
             if isinstance(value, Mapping):
                 return f"{{{', '.join(f'{key}: {written(own)}' for key, own in value.items())}}}"
             return str(value)
 
-        sources = [self._shape_text(name, group) for name in group.sources]
-        texts = (self._text(self.nodes[name], written, symbols) for name in group.nodes)
-        return "; ".join([f"takes {' and '.join(sources)}", *texts])
+        layouts = self.graph.layouts
+        takes = [
+            self._shape_text(self.graph.shapes[name], {own.axis: own for own in (layouts.get(name),) if own}, group)
+            for name in group.sources
+        ]
+        texts = (self._text(self.nodes[name], written, group) for name in group.nodes)
+        return "; ".join([f"takes {' and '.join(takes) or 'nothing'}", *texts])
 
-    def _symbols(self, group: OperatorGroup) -> dict[int, str]:
-        """Full widths of both sides, with what stands for them in a signature."""
-        sizes = zip(("in", "out"), self.sizes(group), (group.inputs, group.outputs), strict=True)
-        return {size: symbol for symbol, size, side in sizes if self.free & set(side)}
+    def _shape_text(self, shape: Sequence[int], layouts: Mapping[int, TensorLayout], group: OperatorGroup) -> str:
+        """A shape in which symbols stand for the widths of both sides."""
+        texts = list(map(str, shape))
+        for axis, layout in layouts.items():
+            own = Counter(layout.blocks)
+            if self.free & group.blocks & own.keys():
+                name, side = ("in", group.inputs) if own <= Counter(group.inputs) else ("out", group.outputs)
+                part = "" if own == Counter(side) else "part of "
+                fixed = sum(self.graph.blocks[b].size for b in layout.blocks if b not in self.free)
+                features = f"*{layout.size}" if layout.size > 1 else ""
+                texts[axis] = f"{part}{name}{features}" + (f" ({fixed} fixed)" if fixed else "")
+        return "x".join(texts)
 
-    def _shape_text(self, name: str, group: OperatorGroup) -> str:
-        shape, layout = list(map(str, self.graph.shapes[name])), self.graph.layouts.get(name)
-        if layout is not None and self.free & group.blocks & set(layout.blocks):
-            side, own = ("in", group.inputs) if set(layout.blocks) <= set(group.inputs) else ("out", group.outputs)
-            shape[layout.axis] = ("" if set(layout.blocks) == set(own) else "part of ") + side
-            shape[layout.axis] += f"*{layout.size}" if layout.size > 1 else ""
-        return "x".join(shape)
+    def _module_text(self, path: str, group: OperatorGroup) -> str:
+        """The class, settings and tensors of a module. Channels are counted by the shapes of the tensors only."""
+        module = self.graph.module.get_submodule(path)
+        tensors = (
+            f"{name} {self._shape_text(tensor.shape, self._layouts(f'{path}.{name}'), group)}"
+            for name, tensor in named_tensors(module)
+        )
+        return f"{_settings(module)}<{', '.join(tensors)}>"
 
-    def _module_text(self, module: nn.Module, symbols: Mapping[int, str]) -> str:
-        """The class and settings of a module, where channel counts that follow a side's width are its symbol."""
-        own: Any = copy.copy(module)
-        counts = {name: value for name in _COUNTS if type(value := getattr(module, name, None)) is int}
-        for name, value in counts.items():
-            setattr(own, name, symbols.get(value, value))
-        groups = counts.get("groups", 1)
-        if isinstance(module, _ConvNd):
-            own.groups = "depthwise" if groups == module.in_channels and groups > 1 else groups
-        return f"{type(module).__name__}({own.extra_repr()})"
-
-    def _text(self, node: fx.Node, written: Any, symbols: Mapping[int, str]) -> str:
+    def _text(self, node: fx.Node, written: Any, group: OperatorGroup) -> str:
         arguments = ", ".join([*map(written, node.args), *(f"{k}={written(v)}" for k, v in node.kwargs.items())])
         if node.op == "call_module":
-            called = self._module_text(self.graph.module.get_submodule(str(node.target)), symbols)
+            called = self._module_text(str(node.target), group)
         elif node.op == "get_attr":
-            tensor: Any = dict(named_tensors(self.graph.module)).get(str(node.target))
-            return f"tensor {'' if tensor is None else [symbols.get(n, n) for n in tensor.shape]}"
+            name = str(node.target)
+            tensor: Any = dict(named_tensors(self.graph.module)).get(name)
+            return "tensor " + ("" if tensor is None else self._shape_text(tensor.shape, self._layouts(name), group))
         else:
             called = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
         return f"{called}({arguments})"
@@ -194,16 +203,19 @@ class GroupSpecimens:
             if name == path or name.startswith(f"{path}."):
                 features[name] = len(self._entries(layout, widths))
 
-    def _sliced(self, name: str, widths: Mapping[int, int]) -> torch.Tensor:
-        """A parameter, buffer or constant with the first channels of its blocks only; a new tensor."""
+    def _layouts(self, name: str) -> dict[int, TensorLayout]:
+        """The layouts of all dimensions of a parameter, buffer or constant that follow channels."""
         name = self.graph.aliases.get(name, name)
-        path, _, attribute = name.rpartition(".")
-        tensor = getattr(self.graph.module.get_submodule(path), attribute)
         layouts = dict(self.graph.parameters.get(name, {}))
         read = self.read_of.get(name)
         if read is not None and read.groups == 1:
             layouts[read.input_axis] = read.input
-        indices = {dim: self._entries(layout, widths) for dim, layout in layouts.items()}
+        return layouts
+
+    def _sliced(self, name: str, widths: Mapping[int, int]) -> torch.Tensor:
+        """A parameter, buffer or constant with the first channels of its blocks only; a new tensor."""
+        tensor = attribute_of(self.graph.module, name)
+        indices = {dim: self._entries(layout, widths) for dim, layout in self._layouts(name).items()}
         return ParameterSlice(indices).of(tensor).clone()
 
     def _entries(self, layout: TensorLayout, widths: Mapping[int, int]) -> np.ndarray:
@@ -218,6 +230,17 @@ class GroupSpecimens:
         return entries
 
 
-def independent(module: fx.GraphModule) -> fx.GraphModule:
-    """A copy of a specimen whose weights lie elsewhere in memory."""
-    return copied(module)
+def _settings(module: nn.Module) -> str:
+    """The class of a module and what it was made with, without numbers of channels."""
+    own: Any = copy.copy(module)
+    counts = {name: value for name in _COUNTS if type(value := getattr(module, name, None)) is int}
+    for name in counts:
+        setattr(own, name, -1)
+    if "groups" in counts and not 1 < counts["groups"] == counts["in_channels"]:
+        own.groups = counts["groups"]
+    kind = type(module).__qualname__
+    if type(module).__module__.startswith("torch.nn") and not any(module.children()):
+        return f"{kind}({own.extra_repr()})"
+    plain = (int, float, str, bool, tuple, list, type(None))
+    named = [f"{k}={v}" for k, v in vars(own).items() if k[0] != "_" and k != "training" and isinstance(v, plain)]
+    return f"{kind}({', '.join([*named, *map(_settings, module.children())])})"

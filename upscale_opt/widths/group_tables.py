@@ -133,7 +133,7 @@ class GroupTables:
                     "seconds": self.seconds[signature],
                     "first": list(table.first),
                     "second": list(table.second),
-                    "nanoseconds": table.nanoseconds.round(1).tolist(),
+                    "nanoseconds": table.nanoseconds.tolist(),
                 }
             )
             for signature, table in self.entries.items()
@@ -174,6 +174,8 @@ def _entry(raw: Any) -> tuple[str, float, GroupTable]:
     reject_unknown_fields(raw, ("group", "seconds", "first", "second", "nanoseconds"), where)
     name = require_field(raw, "group", str, where)
     seconds = float(require_field(raw, "seconds", (int, float), where))
+    if not 0 <= seconds < float("inf"):
+        raise ProblemError(f"{where}: field 'seconds' must be at least 0")
     sides = []
     for side in ("first", "second"):
         ticks = require_field(raw, side, list, where)
@@ -181,10 +183,12 @@ def _entry(raw: Any) -> tuple[str, float, GroupTable]:
         if not ticks or not rising:
             raise ProblemError(f"{where}: field {side!r} must list widths, ascending")
         sides.append(tuple(ticks))
-    try:
-        times = np.array(require_field(raw, "nanoseconds", list, where), dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ProblemError(f"{where}: field 'nanoseconds' must hold numbers") from error
-    if times.shape != (len(sides[0]), len(sides[1])) or not (np.isfinite(times).all() and (times > 0).all()):
+    rows = require_field(raw, "nanoseconds", list, where)
+    if not all(isinstance(row, list) and all(type(own) in (int, float) for own in row) for row in rows):
+        raise ProblemError(f"{where}: field 'nanoseconds' must hold numbers")
+    if [len(row) for row in rows] != [len(sides[1])] * len(sides[0]):
+        raise ProblemError(f"{where}: field 'nanoseconds' must have a time above 0 for every pair of widths")
+    times = np.array(rows, dtype=np.float64)
+    if not (np.isfinite(times).all() and (times > 0).all()):
         raise ProblemError(f"{where}: field 'nanoseconds' must have a time above 0 for every pair of widths")
     return name, seconds, GroupTable(sides[0], sides[1], times)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from upscale_opt.errors import UpscaleError
 from upscale_opt.latency.backends import EAGER, ONNXRUNTIME
 from upscale_opt.latency.file_timing import measured_files
 from upscale_opt.latency.profiling import profile_interleaved, without_drift
@@ -71,13 +72,17 @@ class Stopwatch:
         self.model, self.inputs, self.backend, self.repeats = model, example_inputs, backend, repeats
         device = next((x.device.type for x in example_inputs if isinstance(x, torch.Tensor)), "cpu")
         self.form = FORM_OF.get(backend) if device == "cpu" else None
+        self.reason = ""
         self._folder = tempfile.TemporaryDirectory() if self.form is not None else None
         if self.form is not None:
-            self._save(Unpruned(model, example_inputs), self._dense)
+            try:
+                self._save(Unpruned(model, example_inputs), self._dense)
+            except UpscaleError as error:
+                self.form, self.reason = None, f", because {error}"
 
     def __str__(self) -> str:
         where = f"saved as {self.form}, in a fresh process" if self.form else f"{self.backend}, in this process"
-        return f"{where}, both networks in turn"
+        return f"{where}, both networks in turn{self.reason}"
 
     @property
     def _dense(self) -> Path:

@@ -6,6 +6,7 @@ dense network's output from the inputs that it now gets, so it also makes up for
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,8 +17,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
 from upscale_opt.models.attributes import copied, copy_with
+from upscale_opt.models.preservation import Preservation
 from upscale_opt.models.running import device_of, in_modes
-from upscale_opt.spdy.least_squares import unfolded
+from upscale_opt.spdy.least_squares import solved, unfolded
 from upscale_opt.tracing.graphs import Graph, Read
 
 RIDGE = 1e-3
@@ -36,16 +38,17 @@ def repaired(
 ) -> dict[str, torch.Tensor]:
     """Weights and BatchNorm statistics that make up for dropped channels, as far as a linear fit can.
 
-    Consumers that are called once, with one group, are fitted: for each, ``||Y - X V||^2 + eps ||V - W||^2`` is least,
-    where Y is the dense network's output, X the pruned network's input and W the dense weight. Then biases and
-    statistics are set to match means. All other layers keep their values.
+    Linear layers and two-dimensional convolutions of one group that are called once are fitted: for each,
+    ``||Y - X V||^2 + eps ||V - W||^2`` is least, where Y is the dense network's output, X the pruned network's input
+    and W the dense weight; its bias, if it has one, is fitted too. A fit that is no better than the dense weights is
+    not used. BatchNorms behind the first dropped channel get new statistics. All else keeps its values.
 
     Parameters
     ----------
     graph
-        The traced network. It is not changed.
+        The traced network. It is not changed, also if its forward changes buffers.
     masks
-        Weight name to the mask of its input channels.
+        Weight name to the mask of its input channels. Consumers that are not listed keep everything.
     batches
         Tuples of the network's inputs. All of them, and the tensors that are alive between two operators, must fit into
         memory.
@@ -81,8 +84,9 @@ class _SideBySide:
                 with torch.no_grad():
                     parameter.mul_(torch.from_numpy(mask).to(parameter).reshape(shape))
                 self.kept[weight] = mask
-        self.reads = {read.node: read for read in graph.reads}
+        self.reads = {read.node: read for read in (*graph.reads, *graph.grouped)}
         self.differs = False
+        self.renewed = set(self.kept)
 
     def run(self, batches: Sequence[tuple[torch.Tensor, ...]], *, progress: bool) -> dict[str, torch.Tensor]:
         """Run all nodes on all batches."""
@@ -92,7 +96,8 @@ class _SideBySide:
         last_use = {x: node for node in nodes for x in node.all_input_nodes}
         sides = [_Side(self.dense, len(inputs)), _Side(self.pruned, len(inputs))]
         bar = tqdm(nodes, desc="repair", unit="operator", disable=None if progress else True, leave=False)
-        with in_modes(self.dense, training=False), in_modes(self.pruned, training=False), torch.no_grad():
+        unchanged = Preservation(self.dense)
+        with unchanged, in_modes(self.dense, training=False), in_modes(self.pruned, training=False), torch.no_grad():
             for node in bar:
                 targets = sides[0].advance(node, inputs)
                 if node.name in self.reads:
@@ -104,40 +109,48 @@ class _SideBySide:
                 elif node.op == "call_module":
                     self._renew(node, sides[1])
                 sides[1].advance(node, inputs)
-                for x in [x for x in node.all_input_nodes if last_use[x] is node]:
+                for x in [x for x in (*node.all_input_nodes, node) if last_use.get(x, node) is node]:
                     for side in sides:
                         side.forget(x)
-        return {name: tensor.detach() for name, tensor in self.pruned.state_dict().items()}
+        new = self.pruned.state_dict()
+        old = self.dense.state_dict()
+        return {name: (new if name in self.renewed else old)[name].detach() for name in old}
 
     def _fit(self, read: Read, inputs: list[Any], targets: list[Any]) -> None:
         """Fit a consumer to what the dense one computes."""
         path, _, attribute = read.weight.rpartition(".")
         module: Any = self.pruned.get_submodule(path)
         called = self.graph.calls[path] == 1 and self.graph.is_private(path)
-        plain = isinstance(module, nn.Linear) or (type(module) is nn.Conv2d and module.padding_mode == "zeros")
-        if not (called and plain and attribute == "weight" and read.groups == 1):
+        linear = type(module) is nn.Linear
+        if not (called and (linear or (type(module) is nn.Conv2d and module.padding_mode == "zeros"))):
+            return
+        if attribute != "weight" or read.groups > 1:
             return
         kept = self.kept.get(read.weight, np.ones(module.weight.shape[1], dtype=bool))
         columns = torch.from_numpy(np.flatnonzero(kept)).to(module.weight.device)
         dense = self.dense.get_parameter(read.weight).detach()
         moments = _Moments(module.bias is not None)
         for x, y in zip(inputs, targets, strict=True):
-            axis = -1 if isinstance(module, nn.Linear) else 1
-            rows = unfolded(module, x.index_select(axis, columns))
-            wanted = y.reshape(-1, y.shape[-1]) if axis == -1 else y.flatten(2).transpose(1, 2).reshape(-1, y.shape[1])
+            rows = unfolded(module, x.index_select(-1 if linear else 1, columns))
+            wanted = y.reshape(-1, y.shape[-1]) if linear else y.flatten(2).transpose(1, 2).reshape(-1, y.shape[1])
             every = -(-len(rows) * len(inputs) // MOST_ROWS)
+            while math.gcd(every, y.shape[-1]) > 1 and not linear:  # else, single columns of the image are used
+                every += 1
             moments.add(rows[::every].double(), wanted[::every].double())
         weight, bias = moments.solve(dense[:, columns].flatten(1).double(), self.ridge)
         module.weight.zero_()
         module.weight[:, columns] = weight.reshape(dense[:, columns].shape).to(module.weight)
         if bias is not None:
             module.bias.copy_(bias)
+        self.renewed |= {read.weight, f"{path}.bias"}
 
     def _renew(self, node: fx.Node, side: _Side) -> None:
         """New statistics of a BatchNorm, from the inputs that it now gets."""
         path = str(node.target)
         module: Any = self.pruned.get_submodule(path)
-        if not isinstance(module, _BatchNorm) or not module.track_running_stats or self.graph.calls[path] != 1:
+        if not isinstance(module, _BatchNorm) or module.running_mean is None:
+            return
+        if self.graph.calls[path] != 1 or not self.graph.is_private(path):
             return
         inputs = [x.double() for x in side.values(node.all_input_nodes[0])]
         axes = [dim for dim in range(inputs[0].ndim) if dim != 1]
@@ -148,6 +161,7 @@ class _SideBySide:
         own: Any = module
         own.running_mean.copy_(mean)
         own.running_var.copy_(squares / max(1, number - 1))
+        self.renewed |= {f"{path}.running_mean", f"{path}.running_var"}
 
 
 class _Side:
@@ -164,7 +178,8 @@ class _Side:
         for run, given in zip(self.runs, inputs, strict=True):
             if own.op == "placeholder":
                 place = self.places[own]
-                run.env[own] = given[place] if place < len(given) else (own.args[0] if own.args else None)
+                # A copy, because the network may write into its inputs.
+                run.env[own] = given[place].clone() if place < len(given) else (own.args[0] if own.args else None)
             elif own.op != "output":
                 run.env[own] = run.run_node(own)
         return self.values(node) if own.op != "output" else []
@@ -206,10 +221,16 @@ class _Moments:
         gram = gram.clone()
         gram.diagonal().add_(epsilon)
         right = cross + epsilon * dense.T
-        factor, failed = torch.linalg.cholesky_ex(gram)
-        found = torch.cholesky_solve(right, factor) if not int(failed) else torch.linalg.lstsq(gram, right).solution
+        found = solved(gram, right)
+        if not self._gain(found, gram, right) >= self._gain(dense.T, gram, right):  # also if it is not finite
+            found = dense.T
         bias = self.sum_y / self.number - found.T @ mean if self.with_bias else None
         return found.T, bias
+
+    @staticmethod
+    def _gain(weight: torch.Tensor, gram: torch.Tensor, right: torch.Tensor) -> float:
+        """What a weight gains over zeros: minus the objective, but for a constant."""
+        return float((weight * (2 * right - gram @ weight)).sum())
 
 
 def repaired_copy(model: nn.Module, state: Mapping[str, torch.Tensor]) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -12,6 +13,9 @@ from upscale_opt.learning.fidelity import Fidelity
 from upscale_opt.planning.plans import Plan
 from upscale_opt.rewriting.exports import Exported
 from upscale_opt.widths.corrections import Correction
+
+COLUMNS = 100
+"""Longest line of a report."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ class Speedup:
         return rows
 
     def report(self) -> str:
-        """What was asked for, chosen and measured, as text of at most 100 columns."""
+        """What was asked for, chosen and measured, as text of at most `COLUMNS` columns."""
         head = "reached" if self.reached else "NOT reached; this is the fastest network that was found"
         width = max(len(name) for name, _, _ in self.table())
         before = max(len(own) for _, own, _ in self.table())
@@ -179,7 +183,7 @@ class Speedup:
                 + "; ".join(f"{number}: {reason}" if number > 1 else reason for reason, number in reasons.items())
                 + ")"
             )
-        return "\n".join(lines)
+        return "\n".join(textwrap.fill(line, COLUMNS, subsequent_indent="    ") for line in lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

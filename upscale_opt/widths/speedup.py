@@ -19,6 +19,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from problems.allocation.problem import UnreachableSpeedupError
+from solvers.widths.dispatch import least_time
 from upscale_opt.arguments.checks import a_text, above, at_least, names, whole
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import MaskError
@@ -29,6 +31,7 @@ from upscale_opt.latency.calibration import Effort, conditions_of
 from upscale_opt.latency.profiling import default_backend
 from upscale_opt.learning.fidelity import compare_outputs
 from upscale_opt.models.digests import state_digest
+from upscale_opt.models.network_checks import require_values, with_values
 from upscale_opt.rewriting.exports import Exported
 from upscale_opt.saving.forms import FORMS, require_forms
 from upscale_opt.spdy.calibration_data import CalibrationData, calibration_data
@@ -101,7 +104,7 @@ def speedup(
     model
         The network in eval mode. It is not changed.
     example_inputs
-        A tensor or the tuple of positional inputs. Times hold for their device, dtype, memory format and batch size.
+        A tensor, or a tuple of one. Times hold for its device, dtype, memory format and batch size.
     data
         Batches of images, with or without labels, for scores and repair. All of them must fit in memory.
     target
@@ -109,8 +112,8 @@ def speedup(
     held_out
         Other images, on which fidelity is reported. Default: the last quarter of `data`.
     loss
-        ``loss(outputs, labels)``, for networks whose outputs are no logits. Default: cross-entropy with labels drawn
-        from the network's own softmax.
+        ``loss(outputs, labels)`` with the labels of the data. Default: cross-entropy with labels drawn from the
+        network's own softmax.
     method
         ``joint``: all widths together, with a bound. ``uniform``: the same share of every block. ``halp``, ``mdp``: the
         published methods on the same tables.
@@ -148,7 +151,9 @@ def speedup(
     UnreachableSpeedupError
         If no widths reach the target, by the tables. The message has the largest speedup.
     MaskError
-        If a value or the data does not fit.
+        If a value or the data does not fit, no width is free, or the network has several inputs.
+    LearningError
+        If the network's outputs are no logits.
     VerificationError
         If an export is wrong.
 
@@ -161,17 +166,20 @@ def speedup(
         raise MaskError(f"there is no method {method!r}; choose from {', '.join(METHODS)}")
     forms = list(dict.fromkeys([forms] if isinstance(forms, str) else forms))
     require_forms(forms)
-    inputs = as_tuple(example_inputs)
+    require_values(model)
+    inputs = as_tuple(with_values(example_inputs, model))
+    if len(inputs) != 1:
+        raise MaskError(f"the network takes {len(inputs)} inputs, and speedup needs one; wrap it in a module with one")
     device = next((x.device for x in inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
     backend = backend or default_backend(device)
     conditions = conditions_of(inputs, backend=backend)
-    graph = trace(model, example_inputs)
+    graph = trace(model, inputs)
     parts = partition(graph)
     candidates = candidate_widths(graph, parts, step=step, least=least)
     if not any(len(own) > 1 for own in candidates.values()):
         raise MaskError("no block of this network has a free width; see the pinned channels that `solve` lists")
-    used, others, notes = _images(data, held_out, model, len(inputs))
-    tell = _teller(progress)
+    used, others, notes = _images(data, held_out, model)
+    compare_outputs(model, model, _batches(others)[:1])  # fails early if outputs are no logits
     asked = {
         "target": target,
         "model": state_digest(model),
@@ -182,12 +190,52 @@ def speedup(
         "loss": getattr(loss, "__qualname__", type(loss).__name__),
     }
     journal = Journal(directory, hashlib.sha256(json.dumps(asked).encode()).hexdigest())
+    scores = scores_to(journal, lambda: block_losses(graph, _batches(used), loss=loss, seed=seed))
     measured = calibrate_groups(
         graph, parts, candidates, inputs, backend=backend, directory=tables, effort=effort, progress=progress
     )
-    scores = scores_to(journal, lambda: block_losses(graph, _batches(used), loss=loss, seed=seed))
     programme = Programme(graph, parts, candidates, scores, measured)
-    programme.problem(1.0)  # fails early if a table does not fit
+    try:
+        _require_reachable(programme, target)
+        return _made(
+            model, inputs, programme, used, others, journal, Loop(target, method, rounds, time_limit),
+            backend=backend, networks=networks, repeats=repeats, seed=seed, ridge=ridge,
+            directory=directory, forms=forms, notes=notes, progress=progress,
+        )  # fmt: skip
+    except UnreachableSpeedupError:
+        journal.discard()
+        raise
+
+
+def _require_reachable(programme: Programme, target: float) -> None:
+    """Fail before networks are measured. A correction makes no larger speedup reachable."""
+    problem = programme.problem(target)
+    least = least_time(problem)
+    if least > problem.budget:
+        raise UnreachableSpeedupError(target, problem.base / least)
+
+
+def _made(
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    programme: Programme,
+    used: CalibrationData,
+    others: CalibrationData,
+    journal: Journal,
+    loop: Loop,
+    *,
+    backend: str,
+    networks: int,
+    repeats: int,
+    seed: int,
+    ridge: float,
+    directory: str | Path | None,
+    forms: list[str],
+    notes: tuple[str, ...],
+    progress: bool,
+) -> Speedup:
+    """Everything that needs measured networks: the correction, the loop, and the chosen network."""
+    tell = _teller(progress)
     stopwatch = Stopwatch(model, inputs, backend=backend, repeats=repeats)
     try:
         correction = correction_to(
@@ -199,17 +247,17 @@ def speedup(
         def measure(widths: Any) -> float:
             return stopwatch.measure(exported_widths(programme, model, inputs, widths)).speedup
 
-        loop, choices = Loop(target, method, rounds, time_limit), list[Choice]()
+        choices: list[Choice] = []
         while True:
             number = len(choices)
             choices = loop.run(programme, correction, measure, journal, tell, choices)
-            best = best_of(choices, target)
+            best = best_of(choices, loop.target)
             found = _finish(
                 model, inputs, programme, best, choices, stopwatch, used, others,
-                target=target, method=method, correction=correction, ridge=ridge,
+                target=loop.target, method=loop.method, correction=correction, ridge=ridge,
                 directory=directory, forms=forms, notes=notes, progress=progress,
             )  # fmt: skip
-            if found.reached or len(choices) in (rounds, number):
+            if found.reached or len(choices) in (loop.rounds, number):
                 return found
             tell(f"the file of the final network: {found.measured:.3f}x")
             choices = remeasured(choices, best, found.measured)
@@ -274,12 +322,11 @@ def _images(
     data: Iterable[Any] | CalibrationData,
     held_out: Iterable[Any] | CalibrationData | None,
     model: nn.Module,
-    number: int,
 ) -> tuple[CalibrationData, CalibrationData, tuple[str, ...]]:
     """Images to choose and repair with, held-out images, and a note about them."""
-    used = calibration_data(data, model, num_inputs=number)
+    used = calibration_data(data, model)
     if held_out is not None:
-        return used, calibration_data(held_out, model, num_inputs=number), ()
+        return used, calibration_data(held_out, model), ()
     rest = max(1, round(HELD_OUT * used.num_images))
     if used.num_images < 2:
         raise MaskError("one image cannot be split into images to use and images to hold out; give more")

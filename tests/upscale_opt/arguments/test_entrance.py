@@ -92,6 +92,7 @@ def valid_calls(own):
     return {
         "access_table": {"profiles": list(upscale_opt.profile_accesses(own.exported, own.x, repeats=1))},
         "allocate": {**traced, "data": labelled, "speedup": 1.1},
+        "speedup": {**traced, "data": labelled * 2, "target": 1.1},
         "baseline_plan": {"problems": own.problems, "masks": own.masks},
         "calibrate": {"masked": own.masked, "example_inputs": (own.x,), "directory": own.folder},
         "check_orders": {"masked": own.masked},
@@ -232,7 +233,7 @@ def public_functions():
     return {**found, **LEARNING, **SCORING, **{name: type(example) for name, example in EXAMPLES.items()}}
 
 
-SLOW = ("allocate", "calibrate", "check_orders", "load_model", *LEARNING)
+SLOW = ("allocate", "calibrate", "check_orders", "load_model", "speedup", *LEARNING)
 """Functions that take long with arguments that they accept: their valid calls are tested elsewhere."""
 
 

@@ -1,0 +1,280 @@
+"""`upscale_opt.speedup` from end to end on tiny networks, and what it refuses. Speedups themselves are not asserted."""
+
+import json
+import warnings
+
+import networks
+import pytest
+import torch
+import width_networks
+from safetensors.torch import load_file
+from torch import nn
+from width_networks import make
+
+import upscale_opt
+from problems.allocation.problem import UnreachableSpeedupError
+from upscale_opt import Effort, MaskError, UpscaleError, load, read_plan
+from upscale_opt.spdy.calibration_data import CalibrationData
+from upscale_opt.widths import speedup as module
+from upscale_opt.widths.corrections import fitted
+from upscale_opt.widths.measuring import Measured, Stopwatch, size_of
+
+LEAST = {"effort": Effort(rounds=2, sweeps=1, seconds=0.0, copies=1), "repeats": 2, "networks": 2, "time_limit": 5.0}
+OWN = (UpscaleError, UnreachableSpeedupError)
+
+
+class Classified(networks.Inverted):
+    def forward(self, x):
+        return super().forward(x).mean((2, 3))
+
+
+def data(number=12, shape=(3, 8, 8), seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [(torch.randn(4, *shape, generator=generator), torch.arange(4)) for _ in range(number // 4)]
+
+
+def fake_groups(monkeypatch):
+    """Groups take times that are computed from their sizes, so that tests depend on no machine."""
+
+    def interleaved(calls, device, effort):
+        return [[own[0]()] * 3 for own in calls]
+
+    def prepared(specimen, inputs, backend, pool):
+        size = 5000 + size_of(specimen, inputs).macs + sum(x.numel() for x in inputs)
+        return lambda: size
+
+    monkeypatch.setattr("upscale_opt.widths.group_calibration.interleaved", interleaved)
+    monkeypatch.setattr("upscale_opt.widths.group_calibration.prepared", prepared)
+
+
+def fake_times(monkeypatch, law=lambda share: 0.2 + 0.8 * share):
+    """Groups and networks take times that are computed from their sizes."""
+    fake_groups(monkeypatch)
+
+    class Fake(Stopwatch):
+        measured = 0
+        fails_after = None
+
+        def __init__(self, model, inputs, *, backend, repeats):
+            self.model, self.inputs, self.backend, self.form, self.reason = model, inputs, backend, None, ""
+            self._folder = None
+
+        def seconds(self, network):
+            return law(size_of(network, self.inputs).macs / size_of(self.model, self.inputs).macs)
+
+        def measure(self, exported, path=None):
+            if Fake.measured == Fake.fails_after:
+                raise KeyboardInterrupt
+            Fake.measured += 1
+            return Measured(1 / self.seconds(exported.module), 1.0, self.seconds(exported.module))
+
+        def times_of(self, modules):
+            return {name: self.seconds(own) for name, own in modules.items()}
+
+    monkeypatch.setattr(module, "Stopwatch", Fake)
+    return Fake
+
+
+SLOW = (networks.Dense, Classified, networks.Flattened, width_networks.LikeConvNeXt, width_networks.Functional)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [networks.Residual, width_networks.Mixed, *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW)],
+)
+def test_networks_become_smaller_verified_and_repaired(kind, monkeypatch, tmp_path):
+    fake_times(monkeypatch)
+    model, inputs = make(kind)
+    before = {name: own.clone() for name, own in model.state_dict().items()}
+    images = [x for x, _ in data()] if kind is networks.Dense else data()
+    found = upscale_opt.speedup(model, inputs, images, 1.15, tables=tmp_path, rounds=2, **LEAST)
+    assert found.exported.verification is not None and found.exported.verification.passed
+    assert found.size.macs < found.dense_size.macs and found.size.parameters < found.dense_size.parameters
+    assert found.reached == (found.measured >= 1.15) and found.module is found.exported.module
+    assert found.masked.images == found.repaired.images == 3
+    assert found.chosen in found.rounds and found.chosen.widths
+    assert all(torch.equal(own, before[name]) for name, own in model.state_dict().items())
+    with torch.no_grad():
+        assert found.module(*inputs).shape == model(*inputs).shape
+    check_report(found)
+
+
+def check_report(found):
+    text = found.report()
+    assert max(map(len, text.splitlines())) <= 100, max(text.splitlines(), key=len)
+    assert f"speedup {found.target:g}x" in text and "held out" in text
+    again = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert again["target"] == found.target and len(again["rounds"]) == len(found.rounds)
+    assert "Speedup" in repr(found)
+
+
+@pytest.mark.slow
+def test_a_real_measurement_in_a_directory_with_forms(tmp_path, monkeypatch):
+    fake_groups(monkeypatch)
+    monkeypatch.setattr(module, "measured_correction", lambda *_, **__: fitted([1e6, 2e6], [1e6, 2e6]))
+    model, inputs = make(networks.Residual)
+    directory, tables = tmp_path / "out", tmp_path / "tables"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = upscale_opt.speedup(model, inputs, data(), 1.2, directory=directory, tables=tables, forms="pt2",
+                                    rounds=1, **LEAST)  # fmt: skip
+    assert sorted(path.name for path in directory.iterdir()) == [
+        "journal.json", "model.pt2", "model.safetensors", "plan.json",
+    ]  # fmt: skip
+    check_report(found)
+    assert found.seconds > 0 and "saved as pt2" in found.how
+    again = load(read_plan(directory / "plan.json"), model, load_file(directory / "model.safetensors"), inputs)
+    with torch.no_grad():
+        torch.testing.assert_close(again.module(*inputs), found.module(*inputs))
+        program = torch.export.load(directory / "model.pt2").module()
+        torch.testing.assert_close(program(*inputs), found.module(*inputs), rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_that_was_killed_measures_nothing_again(tmp_path, monkeypatch):
+    fake = fake_times(monkeypatch)
+    model, inputs = make(networks.Residual)
+
+    def run(directory):
+        return upscale_opt.speedup(model, inputs, data(), 1.2, directory=directory, tables=tmp_path / "t", **LEAST)
+
+    wanted = run(tmp_path / "whole")
+    for killed in range(len(wanted.rounds) + 1):
+        fake.measured, fake.fails_after = 0, killed
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / str(killed))
+        fake.measured, fake.fails_after = 0, None
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "measured_correction", None)
+            patch.setattr(module, "block_losses", None)
+            found = run(tmp_path / str(killed))
+        assert fake.measured == len(wanted.rounds) - killed + 1
+        assert found.rounds == wanted.rounds and found.chosen == wanted.chosen
+        for name, own in found.module.state_dict().items():
+            assert torch.equal(own, wanted.module.state_dict()[name])
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"target": 1}, "target"),
+        ({"target": 0.5}, "target"),
+        ({"target": "fast"}, "target"),
+        ({"target": float("nan")}, "target"),
+        ({"method": "best"}, "there is no method 'best'; choose from joint, uniform, halp, mdp"),
+        ({"method": 3}, "method"),
+        ({"data": []}, "no images"),
+        ({"data": None}, "data"),
+        ({"data": [torch.zeros(1, 3, 8, 8)]}, "one image cannot be split"),
+        ({"data": [torch.zeros(4, 5, 8, 8)]}, ""),
+        ({"data": [torch.full((4, 3, 8, 8), float("nan"))]}, "NaN"),
+        ({"held_out": []}, "no images"),
+        ({"step": 0}, "step"),
+        ({"step": 2.5}, "step"),
+        ({"least": -1}, "least"),
+        ({"least": 1.0}, "no block of this network has a free width"),
+        ({"rounds": 0}, "rounds"),
+        ({"networks": 1}, "networks"),
+        ({"repeats": 0}, "repeats"),
+        ({"ridge": -1e-3}, "ridge"),
+        ({"time_limit": 0}, "time_limit"),
+        ({"backend": "abacus"}, "backend"),
+        ({"forms": ["zip"]}, "zip"),
+        ({"forms": 3}, "forms"),
+        ({"effort": 3}, "effort"),
+        ({"loss": 3}, "loss"),
+        ({"seed": -1}, "seed"),
+        ({"target": 1e6}, "out of reach"),
+    ],
+)
+def test_bad_arguments_are_one_sentence_and_nothing_is_written(change, text, monkeypatch, tmp_path):
+    fake_times(monkeypatch)
+    model, inputs = make(networks.Residual)
+    given = {"data": data(), "target": 1.2, "directory": tmp_path / "out", "tables": tmp_path / "tables"}
+    with pytest.raises(OWN) as error:
+        upscale_opt.speedup(model, inputs, **{**given, **LEAST, **change})
+    assert text in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_target_that_only_the_correction_puts_out_of_reach_writes_nothing(monkeypatch, tmp_path):
+    fake_times(monkeypatch, lambda share: 0.9 + 0.1 * share)
+    model, inputs = make(networks.Residual)
+    with pytest.raises(UnreachableSpeedupError) as error:
+        upscale_opt.speedup(model, inputs, data(), 2.0, directory=tmp_path / "out", tables=tmp_path / "t", **LEAST)
+    assert 1 < error.value.max_speedup < 2 and not (tmp_path / "out").exists()
+
+
+def test_networks_without_free_widths_or_without_logits_are_refused_early(monkeypatch, tmp_path):
+    fake_times(monkeypatch)
+    model, inputs = make(networks.Odd)
+    with pytest.raises(MaskError, match="no block of this network has a free width"):
+        upscale_opt.speedup(model, inputs, data(), 1.5, tables=tmp_path)
+    model, inputs = make(networks.Two)
+    given = [tuple(torch.randn(4, *x.shape[1:]) for x in inputs) for _ in range(2)]
+    with pytest.raises(MaskError, match="takes 2 inputs, and speedup needs one"):
+        upscale_opt.speedup(model, inputs, given, 1.1, tables=tmp_path, directory=tmp_path / "out")
+
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = make(networks.Residual)[0]
+
+        def forward(self, x):
+            return self.body(x), x.mean()
+
+    with pytest.raises(UpscaleError, match="logits"):
+        upscale_opt.speedup(Pair().eval(), torch.zeros(2, 3, 8, 8), data(), 1.1, tables=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.optim.swa_utils.AveragedModel, torch.compile])
+def test_wrapped_networks_are_unwrapped(wrap, monkeypatch, tmp_path):
+    fake_times(monkeypatch)
+    model, inputs = make(networks.Residual)
+    one = upscale_opt.speedup(model, inputs, data(), 1.15, tables=tmp_path, rounds=1, **LEAST)
+    other = upscale_opt.speedup(wrap(model).eval(), inputs, data(), 1.15, tables=tmp_path, rounds=1, **LEAST)
+    assert one.rounds == other.rounds
+    for name, own in other.module.state_dict().items():
+        torch.testing.assert_close(own, one.module.state_dict()[name])
+
+
+def test_held_out_images_a_loss_and_data_of_other_kinds(monkeypatch, tmp_path):
+    fake_times(monkeypatch)
+    model, inputs = make(networks.Residual)
+    held_out = CalibrationData((torch.randn(5, 3, 8, 8),))
+    found = upscale_opt.speedup(model, inputs[0], data(), 1.15, held_out=held_out, rounds=1, tables=tmp_path,
+                                loss=nn.functional.cross_entropy, **LEAST)  # fmt: skip
+    assert found.repaired.images == 5 and found.repaired.accuracy is None and not found.notes
+    found = upscale_opt.speedup(model, inputs, torch.randn(6, 3, 8, 8), 1.15, rounds=1, tables=tmp_path,
+                                method="uniform", **LEAST)  # fmt: skip
+    assert found.method == "uniform" and found.repaired.images == 2
+    found = upscale_opt.speedup(model, inputs, data(), 1.15, rounds=1, tables=tmp_path, **LEAST)
+    assert found.repaired.accuracy is not None
+    check_report(found)
+
+
+def test_what_is_not_reached_is_said(monkeypatch, tmp_path):
+    fake_times(monkeypatch, lambda share: 1.0 if share == 1 else 0.97)
+    monkeypatch.setattr(module, "measured_correction", lambda *_, **__: fitted([1e6, 2e6], [1e6, 2e6]))
+    model, inputs = make(networks.Residual)
+    found = upscale_opt.speedup(model, inputs, data(), 1.05, tables=tmp_path, **LEAST)
+    assert not found.reached and "NOT reached" in found.report() and "NOT reached" in repr(found)
+
+
+def test_a_network_that_cannot_be_saved_is_measured_in_this_process():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x):
+            x = self.conv(x)
+            return x if x.sum().item() > 1e9 else x.mean((2, 3))
+
+    x = torch.randn(2, 3, 4, 4)
+    watch = Stopwatch(Odd().eval(), (x,), repeats=2)
+    try:
+        assert watch.form is None and "in this process" in str(watch) and "cannot save" in str(watch)
+        assert watch.times_of({"one": Odd().eval()})["one"] > 0
+    finally:
+        watch.close()
