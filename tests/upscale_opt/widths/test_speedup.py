@@ -227,7 +227,14 @@ def test_networks_without_free_widths_or_without_logits_are_refused_early(monkey
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.optim.swa_utils.AveragedModel, torch.compile])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        nn.DataParallel,
+        pytest.param(torch.optim.swa_utils.AveragedModel, marks=pytest.mark.slow),
+        pytest.param(torch.compile, marks=pytest.mark.slow),
+    ],
+)
 def test_wrapped_networks_are_unwrapped(wrap, monkeypatch, tmp_path):
     fake_times(monkeypatch)
     model, inputs = make(networks.Residual)
