@@ -1,7 +1,8 @@
 """The problems that `solvers` solves: ordering problems of pruned networks, with costs, files and generators.
 
-This package needs NumPy only. It also holds two other problems: `AllocationProblem` chooses a sparsity per layer and is
-made from a `TimingTable`; `WindowProblem` chooses a contiguous window of channels for every access of a stream.
+This package needs NumPy only. It also holds three other problems: `AllocationProblem` chooses a sparsity per layer and
+is made from a `TimingTable`; `WidthProblem` chooses a width per block; `WindowProblem` chooses a contiguous window of
+channels for every access of a stream.
 """
 
 from problems.allocation.problem import AllocationProblem, LayerLevels, Totals, UnreachableSpeedupError
@@ -22,6 +23,11 @@ from problems.order import Order
 from problems.problem import Access, Block, Problem, Reader
 from problems.proof_files import read_proof, write_proof
 from problems.proofs import Claim, Kind, Potentials, Proof
+from problems.widths.certificate_files import read_certificate, write_certificate
+from problems.widths.certificates import BoundCertificate, check_certificate
+from problems.widths.problem import WidthProblem
+from problems.widths.tables import TimedWork, TimeTable, WidthBlock
+from problems.widths.width_files import read_width_problem, write_width_problem
 from problems.windows.decision import Windows, WindowTotals, evaluate_windows
 from problems.windows.files import read_windows, write_windows
 from problems.windows.losses import ChannelLosses
@@ -34,6 +40,7 @@ __all__ = [
     "AccessCost",
     "AllocationProblem",
     "Block",
+    "BoundCertificate",
     "Bundle",
     "ChannelLosses",
     "Claim",
@@ -52,13 +59,18 @@ __all__ = [
     "Proof",
     "Reader",
     "StreamAccess",
+    "TimeTable",
+    "TimedWork",
     "TimingTable",
     "Totals",
     "UnreachableSpeedupError",
+    "WidthBlock",
+    "WidthProblem",
     "WindowProblem",
     "WindowTotals",
     "Windows",
     "allocation_problem",
+    "check_certificate",
     "distinct_levels",
     "error_units",
     "evaluate",
@@ -72,17 +84,21 @@ __all__ = [
     "ordering_problem",
     "places_of",
     "rank_errors",
+    "read_certificate",
     "read_instance",
     "read_matrix",
     "read_problem",
     "read_proof",
     "read_sparsity_profile",
     "read_timing_table",
+    "read_width_problem",
     "read_windows",
     "sparsity_grid",
+    "write_certificate",
     "write_instance",
     "write_proof",
     "write_sparsity_profile",
     "write_timing_table",
+    "write_width_problem",
     "write_windows",
 ]

@@ -1,8 +1,8 @@
 """How ordering problems are solved: `solve` and the solvers behind it (NumPy; OR-Tools only when it is used).
 
 The public names below are imported on first use, so that a command that only prints its help loads neither SciPy nor
-any solver. Beside them stand the choice of a sparsity per layer, `allocate` and `search_allocation`, and the choice of
-windows of a stream, `choose_windows`.
+any solver. Beside them stand three other problems: a sparsity per layer (`allocate`, `search_allocation`), a width per
+block (`choose_widths`), and windows of a stream (`choose_windows`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from solvers.methods.pair_of_chains import PairOfChains
     from solvers.registry import register, solver_names
     from solvers.roads.auto import Auto
+    from solvers.widths.dispatch import WIDTH_METHODS, choose_widths, least_time
+    from solvers.widths.result import WidthProgress, WidthResult
     from solvers.windows.dispatch import WINDOW_METHODS, choose_windows, windows_bound
     from solvers.windows.result import WindowProgress, WindowResult
 
@@ -51,6 +53,8 @@ _HOMES = {
     "methods.pair_of_chains": ("PairOfChains",),
     "registry": ("register", "solver_names"),
     "roads.auto": ("Auto",),
+    "widths.dispatch": ("WIDTH_METHODS", "choose_widths", "least_time"),
+    "widths.result": ("WidthProgress", "WidthResult"),
     "windows.dispatch": ("WINDOW_METHODS", "choose_windows", "windows_bound"),
     "windows.result": ("WindowProgress", "WindowResult"),
 }
@@ -58,6 +62,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ALLOCATION_METHODS",
+    "WIDTH_METHODS",
     "WINDOW_METHODS",
     "Allocation",
     "Auto",
@@ -79,11 +84,15 @@ __all__ = [
     "SolverError",
     "Status",
     "Task",
+    "WidthProgress",
+    "WidthResult",
     "WindowProgress",
     "WindowResult",
     "allocate",
+    "choose_widths",
     "choose_windows",
     "greedy_order",
+    "least_time",
     "register",
     "search_allocation",
     "solve",

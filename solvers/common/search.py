@@ -92,7 +92,7 @@ def run_search(
         solver.parameters.max_time_in_seconds = task.remaining
     if deterministic_time is not None:
         solver.parameters.max_deterministic_time = max(0.0, deterministic_time)
-    callback = _Callback(on_solution)
+    callback = SolutionCallback(on_solution)
     status = solve_in_thread(solver, model, callback)
     if callback.error is not None:
         raise callback.error
@@ -119,7 +119,9 @@ def _safe_bound(bound: float) -> int:
     return math.ceil(bound - 1e-6 - 1e-9 * abs(bound))
 
 
-def solve_in_thread(solver: cp_model.CpSolver, model: cp_model.CpModel, callback: _Callback | None = None) -> Any:
+def solve_in_thread(
+    solver: cp_model.CpSolver, model: cp_model.CpModel, callback: SolutionCallback | None = None
+) -> Any:
     """Solve while the main thread waits in short steps, so that KeyboardInterrupt gets through.
 
     It waits for an event because an interrupted `Thread.join` may take a running thread for a stopped one.
@@ -150,7 +152,7 @@ def solve_in_thread(solver: cp_model.CpSolver, model: cp_model.CpModel, callback
     return status[0]
 
 
-class _Callback(cp_model.CpSolverSolutionCallback):
+class SolutionCallback(cp_model.CpSolverSolutionCallback):
     """Passes solutions on; keeps the first error and stops the search, because C++ cannot carry it."""
 
     def __init__(self, on_solution: Callable[[Values], None] | None) -> None:

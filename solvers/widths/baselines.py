@@ -7,6 +7,7 @@ bisection whose choice keeps the true one; the published methods use the true bu
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -36,9 +37,8 @@ def uniform(incumbent: WidthIncumbent) -> None:
     problem = incumbent.problem
     shares = sorted({Fraction(width, block.full) for block in problem.blocks for width in block.widths}, reverse=True)
     for share in shares:
-        incumbent.offer(
-            [max(0, sum(width <= share * block.full for width in block.widths) - 1) for block in problem.blocks]
-        )
+        most = [share.numerator * block.full // share.denominator for block in problem.blocks]
+        incumbent.offer([max(0, bisect_right(block.widths, m) - 1) for block, m in zip(problem.blocks, most)])
     if incumbent.choice is None:
         raise SolverError(f"uniform: no share of all blocks keeps the budget of {problem.name}; use 'auto'")
 

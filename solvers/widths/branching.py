@@ -32,12 +32,13 @@ from solvers.widths.labels import enumerate_labels
 from solvers.widths.moves import Moves, improved
 from solvers.widths.relaxing import eliminable
 
-MAX_LABELS = 100_000  # labels: of a bucket; more, and the window is divided
-_GROWTH = 3  # times: by which the next window is wider
-_FIRST_SHARE = 4096  # the first window is this part of the bound
+MAX_LABELS = 100_000  # labels: of a bucket; more, and the window is divided; by hand
+_GROWTH = 3  # times: by which the next window is wider; by hand
+_PARTS = 4096  # windows: of the first one's width that make up the bound; by hand
+_PARTS_OF_GAP = 256  # windows: of the first one's width that make up the first gap; by hand
 _SPREAD = (Fraction(1), Fraction(2, 3), Fraction(3, 2))  # multipliers of labels, relative to the best one
-_ROUNDS = 3  # rounds: of removing values, at most
-_WORTH = 0.9  # share: of values left up to which another round is worth it
+_ROUNDS = 3  # rounds: of removing values, at most; by hand
+_WORTH = 0.9  # share: of values left up to which another round is worth it; by hand
 
 
 @dataclass(eq=False)
@@ -118,9 +119,9 @@ class WidthSearch:
         self._incumbent.raise_bound(dual.bound, BoundCertificate(weights.loss, weights.time, dual.bound))
         for choice in seen:
             self._incumbent.offer(choice)
-        for choice in dict.fromkeys((self._incumbent.choice, *reversed(seen[-2:]))):
-            if choice is not None:
-                self._fill(choice, pairs=pairs)
+        best = [] if self._incumbent.choice is None else [self._incumbent.choice]
+        for choice in dict.fromkeys([*best, *reversed(seen[-2:])]):
+            self._fill(choice, pairs=pairs)
         marginals = dual.best.marginals(dual.best.outside())
         self._push(dual.bound, _Part(self._graph, weights, marginals, self._first_step(dual.bound)))
 
@@ -148,7 +149,7 @@ class WidthSearch:
 
     def _first_step(self, bound: int) -> int:
         loss = self._incumbent.loss
-        return max(1, bound // _FIRST_SHARE, 0 if loss is None else (loss - bound) // 256)
+        return max(1, bound // _PARTS, 0 if loss is None else (loss - bound) // _PARTS_OF_GAP)
 
     def _push(self, bound: int, part: _Part) -> None:
         """A part that may hold a better choice waits for its next window."""
@@ -159,11 +160,12 @@ class WidthSearch:
         loss = self._incumbent.loss
         target = min(bound + part.step - 1, self._worst if loss is None else loss - 1)
         if target < bound:
-            return None
+            return
         found = self._reduced(part, target)
         if found is None:
             part.step *= _GROWTH
-            return self._push(target + 1, part)
+            self._push(target + 1, part)
+            return
         tree, dual = found
         multipliers = [dual.multiplier * own for own in _SPREAD] + [Fraction(0), None]
         eliminations = [Elimination(tree, Weights(tree.graph, own)) for own in dict.fromkeys(multipliers)]
@@ -182,19 +184,19 @@ class WidthSearch:
             self._offer(tree.graph, enumeration.places)
             if not enumeration.complete or self.relaxed:
                 self._fill(self._choice_of(tree.graph, enumeration.places))
-        if self._incumbent.out_of_time() and not enumeration.complete:
-            return self._push(bound, part)
-        if not enumeration.complete:
-            return self._divide(bound, part, tree.graph)
-        if least is None:
+        if not enumeration.complete and self._incumbent.out_of_time():
+            self._push(bound, part)
+        elif not enumeration.complete:
+            self._divide(bound, part, tree.graph)
+        elif least is None:
             part.step *= _GROWTH
-            return self._push(target + 1, part)
-        if self.relaxed and self._incumbent.loss != least:
-            return self._divide(max(bound, least), part, tree.graph)
+            self._push(target + 1, part)
+        elif self.relaxed and self._incumbent.loss != least:
+            self._divide(max(bound, least), part, tree.graph)
 
     def _reduced(self, part: _Part, target: int) -> tuple[Tree, Dual] | None:
         """What a window holds, and its best multiplier; None if it is empty."""
-        limit = part.weights.cost(target, self._budget)
+        limit = part.weights.limit(target, self._budget)
         keep = [own <= limit for own in part.marginals]
         graph, count = part.graph, sum(len(own) for own in part.graph.values)
         for _ in range(_ROUNDS):
@@ -209,7 +211,7 @@ class WidthSearch:
             before, count = count, sum(len(own) for own in graph.values)
             if count > _WORTH * before:
                 break
-            limit = dual.best.weights.cost(target, self._budget)
+            limit = dual.best.weights.limit(target, self._budget)
             keep = [own <= limit for own in dual.best.marginals(dual.best.outside())]
         return tree, dual
 
@@ -255,7 +257,7 @@ class WidthSearch:
             return
         marginals = dual.best.marginals(dual.best.outside())
         if self._incumbent.loss is not None:
-            limit = dual.best.weights.cost(self._incumbent.loss - 1, self._budget)
+            limit = dual.best.weights.limit(self._incumbent.loss - 1, self._budget)
             keep = [own <= limit for own in marginals]
             if not all(own.any() for own in keep):
                 return

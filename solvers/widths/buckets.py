@@ -18,6 +18,9 @@ from solvers.widths.factors import Factor, Graph, Scope, Sum
 MAX_ENTRIES = 2**22  # entries: of the table of a bucket; 8 bytes each, and a few tables exist at a time
 
 
+MAX_AXES = 24  # axes: of the table of a bucket; NumPy has a limit of its own, and some functions fail below it
+
+
 class TooWideError(SolverError):
     """The order found needs a table of more than the permitted entries.
 
@@ -86,7 +89,7 @@ def buckets_of(graph: Graph, max_entries: int = MAX_ENTRIES) -> list[Bucket]:
     found: list[Bucket] = []
     while left:
         v = min(left, key=lambda own: (prices[own], own))
-        if prices[v][0] > max_entries:
+        if prices[v][0] > max_entries or prices[v][2] > MAX_AXES:
             raise TooWideError(prices[v][0], left)
         things = sorted(of_variable[v], key=lambda own: (own[2], own[1]))
         bucket = _bucket(v, things, graph)
@@ -113,12 +116,12 @@ def _determining(v: int, sums: list[Sum], sizes: list[int]) -> Sum | None:
     return min(sums, key=lambda own: (math.prod(sizes[u] for u in own.others(v)), own.total), default=None)
 
 
-def _price(v: int, things: set[tuple[Scope, int, str]], graph: Graph, sizes: list[int]) -> tuple[int, int]:
-    """Entries of the table that eliminates a variable, and of its message."""
+def _price(v: int, things: set[tuple[Scope, int, str]], graph: Graph, sizes: list[int]) -> tuple[int, int, int]:
+    """Entries of the table that eliminates a variable, entries of its message, and axes."""
     scope = {u for thing in things for u in thing[0]} | {v}
     rest = math.prod(sizes[u] for u in scope if u != v)
     determined = any(kind == "sum" for _, _, kind in things)
-    return (rest if determined else rest * sizes[v]), rest
+    return (rest if determined else rest * sizes[v]), rest, len(scope)
 
 
 def _bucket(v: int, things: list[tuple[Scope, int, str]], graph: Graph) -> Bucket:
@@ -163,7 +166,11 @@ class Axes:
         """A table over other variables, so that it broadcasts over the bucket's."""
         if all(v in self.scope for v in scope):
             return table.reshape(tuple(n if v in scope else 1 for v, n in zip(self.scope, self.shape)))
-        return table[tuple(self.index[v] for v in scope)]
+        return table.reshape(-1)[self.flat(scope, table.shape)]
+
+    def flat(self, scope: Scope, shape: tuple[int, ...]) -> np.ndarray:
+        """Where a table over other variables, in one row, has the entries of the bucket's; broadcasts over it."""
+        return sum((step * self.index[v] for v, step in zip(scope, _steps(shape))), np.zeros((), dtype=np.int64))
 
 
 def axes_of(bucket: Bucket, graph: Graph) -> Axes:
@@ -185,6 +192,11 @@ def axes_of(bucket: Bucket, graph: Graph) -> Axes:
         broken = graph.values[check.total][index[check.total]] != first + second
         forbidden = broken if forbidden is None else forbidden | broken
     return Axes(scope, shape, index, forbidden)
+
+
+def _steps(shape: tuple[int, ...]) -> list[int]:
+    """How far apart neighbours along each axis of a table in one row are."""
+    return [math.prod(shape[k + 1 :]) for k in range(len(shape))]
 
 
 def _along(numbers: np.ndarray, axis: int, num_axes: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from solvers.widths.gate import width_result_of
 from solvers.widths.incumbent import WidthIncumbent
 from solvers.widths.result import WidthProgress, WidthResult
 
-DEFAULT_SECONDS = 60.0
+DEFAULT_SECONDS = 60.0  # seconds: of a search; by hand
 
 
 def choose_widths(

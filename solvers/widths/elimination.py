@@ -10,6 +10,7 @@ Dechter, "Bucket elimination: a unifying framework for reasoning", Artificial In
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -45,6 +46,10 @@ class Weights:
     def cost(self, loss: int, time: int) -> int:
         """The weighted sum, as a Python int."""
         return self.loss * loss + self.time * time
+
+    def limit(self, loss: int, time: int) -> int:
+        """What an assignment of at most that loss and time costs at most; below `INFINITE`, so int64 holds it."""
+        return min(self.cost(loss, time), INFINITE - 1)
 
 
 class Tree:
@@ -156,6 +161,7 @@ def minimum_over(whole: np.ndarray, bucket: Bucket, axes: Axes, wanted: Scope, s
     assert bucket.determining is not None
     needed = {*wanted, *bucket.determining.others(bucket.variable)}
     whole = whole.min(axis=tuple(k for k, v in enumerate(bucket.scope) if v not in needed), keepdims=True)
-    found = np.full(shape, INFINITE, dtype=np.int64)
-    np.minimum.at(found, tuple(axes.index[v] for v in wanted), whole)
-    return found
+    found = np.full(math.prod(shape), INFINITE, dtype=np.int64)
+    flat = np.broadcast_to(axes.flat(wanted, shape), whole.shape)
+    np.minimum.at(found, flat.reshape(-1), whole.reshape(-1))
+    return found.reshape(shape)

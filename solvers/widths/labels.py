@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from solvers.widths.elimination import INFINITE, Elimination, Tree
+from solvers.widths.elimination import Elimination, Tree
 
 _RANK_BITS = 20  # bits: of a cost when labels are sorted by border and cost
 _CHUNK = 2**20  # labels: that are joined at a time
@@ -123,7 +123,7 @@ class _Search:
         max_labels: int,
     ) -> None:
         self._tree, self._eliminations, self._outsides = tree, eliminations, outsides
-        self._limits = [own.weights.cost(target, budget) for own in eliminations]
+        self._limits = [own.weights.limit(target, budget) for own in eliminations]
         self._max_labels = max_labels
         self._labels: list[_Labels] = []
         self.complete = True
@@ -135,7 +135,7 @@ class _Search:
         wholes = [own.whole(b, outside[b]) for own, outside in zip(self._eliminations, self._outsides)]
         kept = np.ones(axes.shape, dtype=bool)
         for whole, limit in zip(wholes, self._limits):
-            kept &= whole <= min(limit, INFINITE - 1)
+            kept &= whole <= limit
         coordinates = np.nonzero(kept) if axes.shape else ((np.zeros(int(kept), dtype=np.int64)),)
         if not len(coordinates[0]):
             return False

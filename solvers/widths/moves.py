@@ -10,7 +10,7 @@ import numpy as np
 from problems.widths.problem import WidthProblem
 from problems.widths.tables import TimedWork
 
-_PAIRS = 96  # first moves: of which the local search tries every second move
+_PAIRS = 96  # moves: of which the local search tries every second one; by hand
 
 
 class Moves:

@@ -21,7 +21,7 @@ from solvers.common.errors import SolverError
 from solvers.widths.incumbent import WidthIncumbent
 from solvers.widths.moves import Moves
 
-_ROUNDS = 30  # programmes: at most
+_ROUNDS = 30  # programmes: at most; by hand
 _SHRINK = 0.98  # share: of the budget that is left to a linearisation that promised too much
 
 

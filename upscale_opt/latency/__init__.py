@@ -8,7 +8,7 @@
 - `stored_widths` finds the widths of blocks that the device is faster with. `width_works` lists the operators that
   count, and `width_tables` holds their times.
 - `agreement` and `misranking` compare predictions with measurements. `drift` removes the slow-down of whole rounds.
-  `copies` makes copies of models to measure.
+  `copies` makes copies of models to measure. `file_timing` measures saved files in a fresh process.
 - `backends` prepares models for timing. `environment`, `retained_memory` and `stack_room` are about the conditions of a
   measurement.
 

@@ -16,8 +16,9 @@ from torch import nn
 
 from upscale_opt.errors import ModelError
 from upscale_opt.onnx_runtime.inside import inside
+from upscale_opt.onnx_runtime.requirements import CPU_ONLY, NAME, require_inputs, require_packages
 from upscale_opt.onnx_runtime.sessions import Written, bound
-from upscale_opt.onnx_runtime.writing import CPU_ONLY, NAME, require_inputs, require_packages, written
+from upscale_opt.onnx_runtime.writing import written
 
 EAGER, TORCHSCRIPT, CUDA_GRAPH, COMPILE, ONNXRUNTIME = "eager", "torchscript", "cuda-graph", "compile", NAME
 BACKENDS = (EAGER, TORCHSCRIPT, CUDA_GRAPH, COMPILE, ONNXRUNTIME)

@@ -54,7 +54,7 @@ from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.models.memory_formats import is_channels_last
 from upscale_opt.models.precisions import tf32_setting
 from upscale_opt.modules.gather_convolution import is_fused_on
-from upscale_opt.onnx_runtime.writing import OnnxError, version
+from upscale_opt.onnx_runtime.requirements import OnnxError, version
 from upscale_opt.planning.cost_model import AnalyticCosts, Workload
 from upscale_opt.planning.extraction import problems_of
 from upscale_opt.planning.reading import CONTIGUOUS, MATMUL, Reading

@@ -23,8 +23,8 @@ from upscale_opt.errors import ModelError, UpscaleError, first_line
 from upscale_opt.latency.calibration import Effort, interleaved
 from upscale_opt.latency.environment import StolenTime, environment
 from upscale_opt.latency.retained_memory import retained_memory
+from upscale_opt.onnx_runtime.requirements import require_inputs
 from upscale_opt.onnx_runtime.sessions import bound_by_place
-from upscale_opt.onnx_runtime.writing import require_inputs
 
 SUFFIXES = (".pt2", ".onnx")
 INPUT_SUFFIXES = (".npz", ".pt")

@@ -22,7 +22,7 @@ from upscale_opt.latency.retained_memory import retained_memory
 from upscale_opt.latency.specimens import Specimen, channelwise_module, inputs_of
 from upscale_opt.latency.width_tables import KEEP, PRODUCE, READ, WidthTables, WidthWork
 from upscale_opt.latency.width_works import ADD, DEPTHWISE
-from upscale_opt.onnx_runtime.writing import OnnxError
+from upscale_opt.onnx_runtime.requirements import OnnxError
 from upscale_opt.planning.layer_shapes import Layer
 from upscale_opt.planning.reading import CONTIGUOUS, MATMUL, Reading
 

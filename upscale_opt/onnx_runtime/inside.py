@@ -16,8 +16,9 @@ from torch import nn
 from torch.nn import functional
 
 from upscale_opt.onnx_runtime.optimised import BLOCKED, CONVOLUTIONS, block_size, optimised, sizes_of
+from upscale_opt.onnx_runtime.requirements import INPUT, OnnxError, require_inputs
 from upscale_opt.onnx_runtime.sessions import BoundCall, session
-from upscale_opt.onnx_runtime.writing import INPUT, OnnxError, require_inputs, written
+from upscale_opt.onnx_runtime.writing import written
 
 _OUTPUT, _PRODUCED = "y", "h"
 _TAIL = 16  # outputs of the convolution behind the operator: whole blocks of 8 or 16
@@ -65,7 +66,7 @@ def inside(module: nn.Module, inputs: Sequence[torch.Tensor]) -> Inside:
         network = _Between(module, inputs).eval()
     given = [x[:, :1].contiguous() if i in network.places else x for i, x in enumerate(inputs)]
     names = [_OUTPUT, *(f"{_PRODUCED}{i}" for i in network.places)]
-    model = optimised(written(network, given, names))
+    model = optimised(written(network, given, names, verify=False))
     content, channels = _cut(model, network.places, network.has_tail)
     placed = {f"{INPUT}{i}": x for i, x in enumerate(inputs)}
     for name, (source, stored) in channels.items():

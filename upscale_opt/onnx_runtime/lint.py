@@ -14,7 +14,8 @@ from torch import nn
 from upscale_opt.arguments.checks import described
 from upscale_opt.errors import ModelError
 from upscale_opt.onnx_runtime.optimised import BLOCKED, CONVOLUTIONS, REORDERS, block_size, optimised, sizes_of
-from upscale_opt.onnx_runtime.writing import require_packages, version, written
+from upscale_opt.onnx_runtime.requirements import require_packages, version
+from upscale_opt.onnx_runtime.writing import written
 
 SELECTIONS = ("Slice", "Gather", "Split", "Concat")
 PRODUCTS = ("Gemm", "MatMul", "FusedMatMul", "FusedGemm")

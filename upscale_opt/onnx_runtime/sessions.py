@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from upscale_opt.errors import first_line
-from upscale_opt.onnx_runtime.writing import INPUT, OnnxError
+from upscale_opt.onnx_runtime.requirements import INPUT, OnnxError
 
 _PROVIDERS = ["CPUExecutionProvider"]
 _ERRORS_ONLY = 3

@@ -1,14 +1,14 @@
-"""Writes a module as an ONNX model in memory, for the shapes of its inputs; and says what ONNX Runtime cannot run.
+"""Writes a module as an ONNX model in memory, for the shapes of its inputs.
 
 The TorchScript-based exporter is used if it can be: it takes 6 to 11 ms for a single consumer and 0.9 s for
 MobileNetV2, the exporter on `torch.export` 650 ms and 17 s. ONNX Runtime makes the same convolutions and reorders of
-both (a test compares them). What TorchScript cannot trace is exported by `torch.export`.
+both (a test compares them). What TorchScript cannot trace is exported by `torch.export`,
+and so is what it traces wrongly: a write into a view, for instance.
 """
 
 from __future__ import annotations
 
 import copy
-import importlib.util
 import io
 import warnings
 from collections.abc import Sequence
@@ -18,64 +18,18 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from upscale_opt.errors import ModelError, first_line
-from upscale_opt.models.memory_formats import is_channels_last
+from upscale_opt.errors import first_line
+from upscale_opt.models.outputs import clones, relative_error, tensors
+from upscale_opt.onnx_runtime.requirements import INPUT, NAME, OnnxError, require_inputs
+from upscale_opt.onnx_runtime.sessions import bound
 
-NAME = "onnxruntime"
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-CPU_ONLY = f"the backend {NAME} runs on the CPU only, and this is {{}}; choose another backend"
-INPUT = "x"
-"""Inputs of the ONNX model are named ``x0``, ``x1``, ... after their place among the tensors of the inputs."""
-
-
-class OnnxError(ModelError):
-    """A network that cannot be written as ONNX, or that ONNX Runtime does not run."""
+TOLERANCE = 1e-2
+"""Largest relative error of a written network's outputs: enough to tell another computation from another rounding."""
 
 
-def require_packages() -> None:
-    """Raise an error unless the packages of the extra are installed.
-
-    Raises
-    ------
-    ModelError
-        If one is missing. The message says how to install it.
-    """
-    missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
-    if missing:
-        raise ModelError(f"the backend {NAME} needs {' and '.join(missing)}: pip install -e '.[onnx]'")
-
-
-def version() -> str:
-    """Name and version of the runtime, such as ``onnxruntime 1.22.0``."""
-    require_packages()
-    import onnxruntime
-
-    return f"{NAME} {onnxruntime.__version__}"
-
-
-def require_inputs(inputs: Sequence[Any], module: nn.Module | None = None) -> None:
-    """Raise an error unless ONNX Runtime can take these inputs, and the values of the module, as they are.
-
-    Raises
-    ------
-    ModelError
-        If a package is missing, or if a tensor is not on the CPU, not in float32, or in channels_last.
-    """
-    require_packages()
-    tensors = [x for x in tree_leaves(tuple(inputs)) if isinstance(x, torch.Tensor)]
-    for x in (*tensors, *(module.parameters() if module is not None else ())):
-        if x.device.type != "cpu":
-            raise ModelError(CPU_ONLY.format(x.device.type))
-        if x.is_floating_point() and x.dtype != torch.float32:
-            kind = str(x.dtype).removeprefix("torch.")
-            raise ModelError(f"the backend {NAME} has no convolutions in {kind} on a CPU; choose float32")
-    if any(map(is_channels_last, tensors)):
-        raise ModelError(
-            f"the backend {NAME} chooses its own layout and takes inputs as NCHW; choose the memory format contiguous"
-        )
-
-
-def written(module: nn.Module, inputs: Sequence[Any], outputs: Sequence[str] | None = None) -> bytes:
+def written(
+    module: nn.Module, inputs: Sequence[Any], outputs: Sequence[str] | None = None, *, verify: bool = True
+) -> bytes:
     """Write a module as an ONNX model for inputs of these shapes.
 
     Parameters
@@ -86,13 +40,15 @@ def written(module: nn.Module, inputs: Sequence[Any], outputs: Sequence[str] | N
         Its positional inputs.
     outputs
         Names of the outputs.
+    verify
+        Run the model once, and compare its outputs with the module's.
 
     Raises
     ------
     ModelError
         If the inputs do not suit ONNX Runtime (`require_inputs`).
     OnnxError
-        If no exporter of torch can write the module.
+        If no exporter of torch can write the module, or what they write computes something else.
     """
     inputs = tuple(inputs)
     require_inputs(inputs, module)
@@ -104,13 +60,14 @@ def written(module: nn.Module, inputs: Sequence[Any], outputs: Sequence[str] | N
         if not all(isinstance(x, torch.Tensor) for x in inputs):
             own = _OfTensors(own, inputs)
             inputs = tuple(x for x in tree_leaves(inputs) if isinstance(x, torch.Tensor))
+        expected = tensors(copy.deepcopy(own)(*clones(inputs))) if verify else None
         try:
-            return _by_tracing(own, inputs, how)
+            return _same(_by_tracing(own, clones(inputs), how), inputs, expected)
         except Exception as error:
             if isinstance(module, torch.jit.ScriptModule):
                 raise OnnxError(_refusal(error)) from error
         try:
-            return _by_export(own, inputs, how)
+            return _same(_by_export(own, clones(inputs), how), inputs, expected)
         except Exception as error:
             raise OnnxError(_refusal(error)) from error
 
@@ -130,6 +87,17 @@ class _OfTensors(nn.Module):
         waiting = iter(tensors)
         leaves = [next(waiting) if constant is None else constant[0] for constant in self.leaves]
         return self.module(*tree_unflatten(leaves, self.structure))
+
+
+def _same(content: bytes, inputs: tuple[Any, ...], expected: list[torch.Tensor] | None) -> bytes:
+    """The model itself, if it computes what is expected."""
+    if expected is not None:
+        found = tensors(bound(content, inputs)())
+        errors = [relative_error(a.double(), b.double()) for a, b in zip(found, expected, strict=True)]
+        worst = max(errors, default=0.0)
+        if not worst <= TOLERANCE:
+            raise OnnxError(f"what it writes computes something else, relative error {worst:.1e}")
+    return content
 
 
 def _refusal(error: Exception) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from problems.allocation.problem import UnreachableSpeedupError
-from solvers.widths.dispatch import choose_widths
+from solvers import choose_widths
 from upscale_opt.errors import UpscaleError
 from upscale_opt.exporting.exporter import carry_out
 from upscale_opt.masking.masked_graph import MaskedGraph
@@ -25,6 +25,8 @@ from upscale_opt.widths.results import Round
 
 CLOSE = 1.03
 """Measured speedup over the target, up to which a choice is close enough: the machine's own noise is about as large."""
+MORE = 1.005
+"""Factor on what is asked for after a turn that was too slow."""
 METHODS = {"joint": "auto", "uniform": "uniform", "halp": "halp", "mdp": "mdp"}
 """Ways to choose widths, with the solver of each."""
 
@@ -65,6 +67,7 @@ class Loop:
         measure: Callable[[Mapping[int, int]], float],
         journal: Journal,
         tell: Callable[[str], None],
+        made: Sequence[Choice] = (),
     ) -> list[Choice]:
         """All turns, in order. Turns that the journal knows are not taken again.
 
@@ -80,15 +83,17 @@ class Loop:
             Where turns are noted.
         tell
             Called with a line per turn.
+        made
+            Turns that were taken before.
 
         Raises
         ------
         UnreachableSpeedupError
             If the tables allow no such speedup. The message has the largest one.
         """
-        made: list[Choice] = []
-        asked = self.target
-        for number in range(self.rounds):
+        made = list(made)
+        asked = self._next(made[-1]) if made else self.target
+        for number in range(len(made), self.rounds):
             known = journal.recall(f"round {number}")
             if known is None:
                 choice = self._turn(programme, correction, asked, measure, first=not made)
@@ -101,8 +106,13 @@ class Loop:
             tell(f"round {number + 1}: {choice.round}")
             if self.target <= choice.round.measured <= CLOSE * self.target:
                 break
-            asked *= self.target / choice.round.measured * (1.005 if choice.round.measured < self.target else 1.0)
+            asked = self._next(choice)
         return made
+
+    def _next(self, choice: Choice) -> float:
+        """The speedup to ask for after a choice: what was asked for, times how far the measurement is off."""
+        own = choice.round
+        return own.asked * self.target / own.measured * (MORE if own.measured < self.target else 1.0)
 
     def _turn(
         self,
@@ -176,6 +186,12 @@ def measured_correction(
     times = stopwatch.times_of(modules)
     predicted = [programme.predicted(own) for own in chosen]
     return fitted(predicted, [1e9 * times[str(i)] for i in range(len(chosen))])
+
+
+def remeasured(choices: Sequence[Choice], best: Choice, measured: float) -> list[Choice]:
+    """The turns with another measurement of one of them, which is now the last."""
+    again = replace(best, round=replace(best.round, measured=measured))
+    return [*(own for own in choices if own is not best), again]
 
 
 def _plain(choice: Choice) -> dict[str, Any]:

@@ -115,8 +115,9 @@ class _Cutter:
             sources = dict.fromkeys(x.name for node in own for x in tensor_inputs(self.graph, node) if x not in own)
             groups.append(OperatorGroup(_name(own), tuple(node.name for node in own), tuple(sources), *sides))
         pinned = {b for b, block in enumerate(self.graph.blocks) if block.pinned}
-        free = set(range(len(self.graph.blocks))) - pinned - self.fixed.keys()
-        return Partition(tuple(groups), self.fixed, frozenset(free))
+        fixed = {b: reason for b, reason in sorted(self.fixed.items()) if b not in pinned}
+        free = set(range(len(self.graph.blocks))) - pinned - fixed.keys()
+        return Partition(tuple(groups), fixed, frozenset(free))
 
     def _place(self, node: fx.Node) -> None:
         place = self._joined(node)

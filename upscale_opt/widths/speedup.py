@@ -43,6 +43,7 @@ from upscale_opt.widths.closed_loop import (
     exported_widths,
     measured_correction,
     plan_of,
+    remeasured,
     scores_to,
 )
 from upscale_opt.widths.group_calibration import GROUP_EFFORT, calibrate_groups
@@ -197,13 +198,20 @@ def speedup(
         def measure(widths: Any) -> float:
             return stopwatch.measure(exported_widths(programme, model, inputs, widths)).speedup
 
-        choices = Loop(target, method, rounds, time_limit).run(programme, correction, measure, journal, tell)
-        best = best_of(choices, target)
-        return _finish(
-            model, inputs, programme, best, choices, stopwatch, used, others,
-            target=target, method=method, correction=correction, ridge=ridge,
-            directory=directory, forms=forms, notes=notes, progress=progress,
-        )  # fmt: skip
+        loop, choices = Loop(target, method, rounds, time_limit), list[Choice]()
+        while True:
+            number = len(choices)
+            choices = loop.run(programme, correction, measure, journal, tell, choices)
+            best = best_of(choices, target)
+            found = _finish(
+                model, inputs, programme, best, choices, stopwatch, used, others,
+                target=target, method=method, correction=correction, ridge=ridge,
+                directory=directory, forms=forms, notes=notes, progress=progress,
+            )  # fmt: skip
+            if found.reached or len(choices) in (rounds, number):
+                return found
+            tell(f"the file of the final network: {found.measured:.3f}x")
+            choices = remeasured(choices, best, found.measured)
     finally:
         stopwatch.close()
 

@@ -116,4 +116,4 @@ def test_errors_are_one_sentence_and_nothing_is_written(run, own, tmp_path, opti
 def test_help_names_all_forms_of_data(run, command):
     code, text, _ = run(command, "--help")
     text = "".join(text.replace("│", " ").split())  # lines are cut anywhere
-    assert code == 0 and all(form in text for form in ("mnist5k", "path/to/file.py:function", "pictureswithoutlabels"))
+    assert code == 0 and all(form in text for form in ("mnist5k", "FILE.py:FUNCTION", "pictureswithoutlabels"))

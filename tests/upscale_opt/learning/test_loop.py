@@ -213,7 +213,7 @@ def test_missing_data_and_wrong_class_counts_are_one_sentence(tmp_path, monkeypa
         LearningError, match=r"there is no folder .*; give digits, mnist5k, .*, or a folder with class folders"
     ):
         load_data(tmp_path / "missing")
-    with pytest.raises(LearningError, match=r"holds no images .*; give it one folder per class"):
+    with pytest.raises(LearningError, match="holds no pictures; give it one folder per class"):
         load_data(tmp_path)
     folder(tmp_path, {"train": ["a", "b"], "val": ["a"]})
     with pytest.raises(LearningError, match=r"has 2 classes and .* 1, only one of them has 'b'"):

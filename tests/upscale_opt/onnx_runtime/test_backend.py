@@ -18,12 +18,15 @@ from upscale_opt.latency.calibration import conditions_of
 from upscale_opt.latency.cost_tables import Conditions, CostTables
 from upscale_opt.latency.profiling import profile_interleaved
 from upscale_opt.latency.specimens import Specimen, forms_of, inputs_of
+from upscale_opt.models.outputs import tensors
 from upscale_opt.onnx_runtime.inside import from_blocks, inside, to_blocks
 from upscale_opt.onnx_runtime.optimised import BLOCKED, REORDERS, block_size, optimised
-from upscale_opt.onnx_runtime.writing import OnnxError, written
+from upscale_opt.onnx_runtime.requirements import OnnxError
+from upscale_opt.onnx_runtime.writing import _same, written
 from upscale_opt.planning.layer_shapes import Layer
 
 POINTWISE = Layer("Conv2d", (2, 60, 5, 5), 1, 1, 32, (1, 1), (1, 1), (0, 0), (1, 1), True, ("BatchNorm2d", "relu"))
+SLOW = pytest.mark.slow
 LAYERS = {
     "3x3": Layer("Conv2d", (2, 48, 5, 5), 1, 1, 6, (3, 3), (2, 2), (1, 1), (1, 1), True),
     "1x1": POINTWISE,
@@ -49,12 +52,12 @@ def ends_blocked(content):
     return last.domain == BLOCKED and last.op_type != "ReorderOutput"
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", [pytest.param(own, marks=SLOW if own in ("1x1", "1d") else ()) for own in LAYERS])
 def test_specimens_compute_the_same_alone_and_inside_a_network(name):
     layer = LAYERS[name]
     stored = layer.input_shape[1] // layer.channel_size
     with torch.inference_mode():
-        for case in forms_of(layer, 37, stored, [37, 40, stored], [2, 4]):
+        for case in forms_of(layer, 37, stored, [40, stored], [2]):
             specimen = Specimen(layer, case, stored, np.random.default_rng(0)).eval()
             inputs = inputs_of(layer, case, stored, **HERE)
             expected = specimen(*inputs)
@@ -91,12 +94,13 @@ def test_blocks_and_back():
     assert blocked.shape == (2, channels, 3, 4) and torch.equal(from_blocks(blocked, 20), x)
 
 
-@pytest.mark.parametrize("network", [networks.Residual, networks.Dense, networks.Inverted])
+@pytest.mark.parametrize("network", [networks.Inverted, *(pytest.param(own, marks=SLOW) for own in networks.ALL)])
 def test_exports_compute_the_same(network):
     model, inputs = networks.make(network)
     exported = prune(model, inputs, 0.5).export(verify=False).module
     with torch.inference_mode():
-        torch.testing.assert_close(prepared(exported, inputs, ONNXRUNTIME)(), exported(*inputs), rtol=1e-4, atol=1e-5)
+        found = tensors(prepared(exported, inputs, ONNXRUNTIME)())
+        torch.testing.assert_close(found, tensors(exported(*inputs)), rtol=1e-4, atol=1e-5)
 
 
 def test_several_inputs_and_outputs_and_one_that_is_no_tensor():
@@ -109,6 +113,7 @@ def test_several_inputs_and_outputs_and_one_that_is_no_tensor():
     torch.testing.assert_close(found, (x * 2, x + y))
 
 
+@pytest.mark.slow
 def test_both_exporters_give_the_same_operators():
     """The fast exporter, which measurements use, and the one that writes files."""
     model, inputs = networks.make(networks.Residual)
@@ -131,6 +136,14 @@ def test_scripts_and_written_modules_run_too():
             assert found["own"].backend == ONNXRUNTIME
 
 
+def test_a_network_that_is_written_wrongly_is_noticed():
+    module, x = nn.Linear(4, 3).eval(), (torch.randn(2, 4),)
+    content = written(module, x)
+    assert _same(content, x, [module(*x).detach()]) is content
+    with pytest.raises(OnnxError, match="computes something else, relative error"):
+        _same(content, x, [module(*x).detach() + 1])
+
+
 def test_copies_of_a_part_have_weights_of_their_own():
     module, x = nn.Linear(4, 3).eval(), torch.randn(2, 4)
     calls = prepared_parts(lambda: module, (x,), 3, ONNXRUNTIME)
@@ -149,12 +162,20 @@ def test_what_it_cannot_run_is_refused():
     with pytest.raises(ModelError, match="runs on the CPU only, and this is meta"):
         prepared(module, (x.to("meta"),), ONNXRUNTIME)
 
-    class Sorted(nn.Module):
-        def forward(self, x):
-            return torch.linalg.svd(x).S
-
+    x = (torch.randn(3, 3),)
     with pytest.raises(OnnxError, match="torch cannot write this network as ONNX"):
-        prepared(Sorted(), (torch.randn(3, 3),), ONNXRUNTIME)
+        prepared(scripted(Decomposed(), x), x, ONNXRUNTIME)
+
+
+@pytest.mark.slow
+def test_what_neither_exporter_can_write_is_refused():
+    with pytest.raises(OnnxError, match="torch cannot write this network as ONNX"):
+        prepared(Decomposed(), (torch.randn(3, 3),), ONNXRUNTIME)
+
+
+class Decomposed(nn.Module):
+    def forward(self, x):
+        return torch.linalg.svd(x).S
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
@@ -177,8 +198,8 @@ def test_tables_of_another_version_are_not_used(tmp_path, monkeypatch):
 
 
 def test_shapes_that_cannot_be_written_are_named_and_stay_analytic(tmp_path, monkeypatch):
-    model, x = networks.make(networks.Residual)
-    masked = prune(model, x, 0.5)
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Flatten(), nn.Linear(128, 4)).eval()
+    masked = prune(model, torch.randn(1, 3, 4, 4), 0.5)
 
     def refusing(key, *rest):
         if key.layer.kind == "Linear":
@@ -194,7 +215,8 @@ def test_shapes_that_cannot_be_written_are_named_and_stay_analytic(tmp_path, mon
 
 
 def test_from_calibration_to_comparison(tmp_path):
-    model, x = networks.make(networks.Inverted)
+    model = nn.Sequential(nn.Conv2d(3, 21, 1), nn.ReLU(), nn.Conv2d(21, 4, 1)).eval()
+    x = torch.randn(1, 3, 6, 6)
     how = {"backend": ONNXRUNTIME, "directory": tmp_path, "effort": QUICK}
     masked = prune(model, x, 0.5).align("auto", **how).calibrate(**how)
     assert masked.tables and (tmp_path / masked.costs.tables.conditions.file_name).exists()
