@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import functools
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,10 +31,10 @@ from benchmarks.speedup.judging import FAILED, judged
 from benchmarks.speedup.methods import Settings, missing
 from benchmarks.speedup.networks import NETWORKS
 from benchmarks.speedup.pictures import save_pictures
+from benchmarks.speedup.searching import REFUSALS
 from benchmarks.speedup.subjects import Subject, subject_of
 from benchmarks.speedup.tables import page
 from problems.files import write_text_atomically
-from upscale_opt.errors import UpscaleError
 from upscale_opt.latency.calibration import Effort
 
 NAME = "speedup"
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finished = _run(wanted, rows, path, given, command)
     except KeyboardInterrupt:
         return 130
-    except UpscaleError as error:
+    except REFUSALS as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if rows:
@@ -125,6 +126,8 @@ def _run(
                 tqdm.write(f"left out: {own}", file=sys.stderr)
             told.add(own)
             continue
+        if given.fresh:
+            shutil.rmtree(settings.journal_of(cell), ignore_errors=True)
         row = judged(cell, own, settings)
         rows[cell.key] = records.append(row, path, command=command, settings=noted)
         tqdm.write(f"{cell.name}: {_line(row)}")
@@ -138,7 +141,7 @@ def _subject_or_reason(cell: Cell, subject: Callable[[str, int, int], Subject]) 
         return reason
     try:
         return subject(cell.network, cell.seed, cell.batch)
-    except UpscaleError as error:
+    except REFUSALS as error:
         return str(error)
 
 

@@ -14,8 +14,9 @@ from torch import nn
 from benchmarks.results import Row
 from benchmarks.speedup.cells import KEY, MACS, Cell
 from benchmarks.speedup.methods import Made, Settings, made
+from benchmarks.speedup.searching import REFUSALS
 from benchmarks.speedup.subjects import Subject
-from upscale_opt.errors import UpscaleError, first_line
+from upscale_opt.errors import first_line
 from upscale_opt.learning.distillation import Distillation
 from upscale_opt.learning.fidelity import compare_outputs
 from upscale_opt.learning.loop import fit
@@ -40,7 +41,7 @@ def judged(cell: Cell, subject: Subject, settings: Settings) -> Row:
         found = made(cell, subject, settings, stopwatch)
         row["seconds"] = round(time.perf_counter() - started, 1)
         row |= {"status": OK, **_figures(cell, found, subject, stopwatch)}
-    except UpscaleError as error:
+    except REFUSALS as error:
         row |= {"status": REFUSED, "reason": str(error)}
     except Exception as error:  # any error: a long run goes on with the next cell
         row |= {"status": FAILED, "reason": f"{type(error).__name__}: {first_line(error)}"}

@@ -18,7 +18,7 @@ from benchmarks.speedup import torch_pruning
 from benchmarks.speedup.cells import LIBRARY, MACS, MASKS, SPDY, TORCH_PRUNING, Cell
 from benchmarks.speedup.searching import least_amount
 from benchmarks.speedup.subjects import Subject
-from upscale_opt import allocate, export, importance_masks, prune, trace
+from upscale_opt import Importance, allocate, export, importance_masks, importance_scores, prune, trace
 from upscale_opt.latency.calibration import Effort
 from upscale_opt.models.running import reestimate_batch_norm
 from upscale_opt.spdy.calibration_data import calibration_data
@@ -65,6 +65,10 @@ class Settings:
     time_limit: float = 1.0
     effort: Effort | None = None
 
+    def journal_of(self, cell: Cell) -> Path:
+        """The directory in which a cell is continued after it was stopped."""
+        return self.work / "cells" / cell.name
+
 
 @dataclass(frozen=True, eq=False)
 class Made:
@@ -102,7 +106,7 @@ class Made:
 def missing(cell: Cell) -> str | None:
     """Why a cell cannot be made with what is installed; None if it can."""
     if cell.method in LIBRARY:
-        if cell.method not in library.METHODS:
+        if cell.method not in (*library.METHODS, getattr(library, "WINDOWS", None)):
             return f"upscale_opt.speedup has no method {cell.method!r} yet"
         if cell.budget == MACS and BUDGET_KEYWORD not in inspect.signature(library.speedup).parameters:
             return f"upscale_opt.speedup has no budget {MACS!r} yet"
@@ -118,7 +122,7 @@ def made(cell: Cell, subject: Subject, settings: Settings, stopwatch: Stopwatch)
 
     Raises
     ------
-    UpscaleError
+    UpscaleError, ProblemError, SolverError
         If the method refuses: the target is out of reach, or the network is not supported.
     """
     make: Callable[[Cell, Subject, Settings, Stopwatch], Made] = _MAKERS.get(cell.method, _by_library)
@@ -139,7 +143,7 @@ def _by_library(cell: Cell, subject: Subject, settings: Settings, stopwatch: Sto
         repeats=settings.repeats,
         effort=settings.effort,
         tables=settings.tables,
-        directory=settings.work / "cells" / cell.name,
+        directory=settings.journal_of(cell),
         progress=True,
         **options,
     )
@@ -175,7 +179,7 @@ def _by_spdy(cell: Cell, subject: Subject, settings: Settings, stopwatch: Stopwa
             time_limit=settings.time_limit,
             effort=settings.effort or Effort(),
         ),
-        directory=settings.work / "cells" / cell.name,
+        directory=settings.journal_of(cell),
         tables=settings.tables,
         progress=True,
     )
@@ -188,9 +192,11 @@ def _by_spdy(cell: Cell, subject: Subject, settings: Settings, stopwatch: Stopwa
 
 def _by_masks(cell: Cell, subject: Subject, settings: Settings, stopwatch: Stopwatch) -> Made:
     graph = trace(subject.model, subject.x)
+    scores = importance_scores(graph, "fisher", data=subject.images)
+    scored = Importance("known", lambda evidence, weight: scores[weight], "the same scores for every amount")
 
     def make(amount: float) -> Any:
-        masks = importance_masks(graph, "fisher", amount, data=subject.images)
+        masks = importance_masks(graph, scored, amount)
         masked = prune(subject.model, subject.x, masks=masks, graph=graph)
         solved = masked.solve("auto", objective="traffic", time_limit=settings.time_limit)
         return masked, masked.export(masked.plan(solved), verify=False)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from problems import ProblemError
+from solvers import SolverError
 from upscale_opt.errors import UpscaleError
 from upscale_opt.widths.closed_loop import CLOSE
 
 Made = TypeVar("Made")
+REFUSALS = (UpscaleError, ProblemError, SolverError)
+"""Errors that say in a sentence why something cannot be done."""
 MOST = 0.95
 """The largest amount that is tried."""
 
@@ -31,7 +35,7 @@ def least_amount(
 
     Raises
     ------
-    UpscaleError
+    UpscaleError, ProblemError, SolverError
         If every amount was refused: the reason of the last one.
 
     Examples
@@ -43,11 +47,11 @@ def least_amount(
     low, high, amount = 0.0, MOST, 1 - target**-0.5
     best: tuple[float, Made] | None = None
     fastest: tuple[float, float, Made] | None = None
-    refusal: UpscaleError | None = None
+    refusal: Exception | None = None
     for _ in range(steps):
         try:
             made = make(amount)
-        except UpscaleError as error:
+        except REFUSALS as error:
             refusal, high = error, amount
         else:
             reached = measure(made)
