@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,7 @@ from upscale_opt.learning.distillation import Distillation
 from upscale_opt.learning.fidelity import compare_outputs
 from upscale_opt.learning.loop import fit
 from upscale_opt.learning.recipes import Recipe
+from upscale_opt.models.running import reestimate_batch_norm
 from upscale_opt.widths.measuring import Stopwatch, Unpruned, size_of
 
 OK, REFUSED, FAILED = "ok", "refused", "failed"
@@ -44,7 +46,8 @@ def judged(cell: Cell, subject: Subject, settings: Settings) -> Row:
     except REFUSALS as error:
         row |= {"status": REFUSED, "reason": str(error)}
     except Exception as error:  # any error: a long run goes on with the next cell
-        row |= {"status": FAILED, "reason": f"{type(error).__name__}: {first_line(error)}"}
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        row |= {"status": FAILED, "reason": reason, "traceback": traceback.format_exc()}
     finally:
         stopwatch.close()
     return {**row, "total_seconds": round(time.perf_counter() - started, 1)}
@@ -76,6 +79,8 @@ def _figures(cell: Cell, found: Made, subject: Subject, stopwatch: Stopwatch) ->
     }
     if found.before is not None:
         row["kl_before"] = _distances("", subject.model, found.before, subject.held_out)["kl"]
+        reestimate_batch_norm(found.before, ((own,) for own in subject.images))
+        row |= _distances("batch_norm_", subject.model, found.before, subject.held_out)
     row |= _distances("", subject.model, found.module, subject.held_out)
     if subject.alike:
         row |= _distances("alike_", subject.model, found.module, subject.alike)
@@ -107,6 +112,6 @@ def _top1(found: Sequence[Any], weights: Sequence[int]) -> float:
 def _tuned(module: nn.Module, subject: Subject, seed: int) -> nn.Module:
     """A fine-tuned copy."""
     assert subject.data is not None
-    own = copy.deepcopy(module)
+    own = copy.deepcopy(module).requires_grad_(True)  # exports of frozen weights are frozen
     fit(own, subject.data, [replace(TUNING, seed=TUNING.seed + seed)], distillation=Distillation(subject.model))
     return own

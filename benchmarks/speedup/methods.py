@@ -18,7 +18,7 @@ from benchmarks.speedup import torch_pruning
 from benchmarks.speedup.cells import LIBRARY, MACS, MASKS, SPDY, TORCH_PRUNING, Cell
 from benchmarks.speedup.searching import least_amount
 from benchmarks.speedup.subjects import Subject
-from upscale_opt import Importance, allocate, export, importance_masks, importance_scores, prune, trace
+from upscale_opt import Importance, Plan, allocate, export, importance_masks, importance_scores, prune, trace
 from upscale_opt.latency.calibration import Effort
 from upscale_opt.models.running import reestimate_batch_norm
 from upscale_opt.spdy.calibration_data import calibration_data
@@ -85,7 +85,7 @@ class Made:
     loss, bound, gap
         Estimated loss, the bound for it, and the share of the loss between them; None without.
     before
-        The network before repair, where it was kept.
+        The network before repair, where it is known.
     pairs
         Predicted and measured speedups of all turns.
     notes
@@ -155,8 +155,9 @@ def _by_library(cell: Cell, subject: Subject, settings: Settings, stopwatch: Sto
         chosen.loss,
         chosen.bound,
         chosen.gap,
+        unrepaired(subject, found.plan),
         pairs=tuple((own.predicted, own.measured) for own in found.rounds),
-        notes={"kl_before": found.masked.kl, "turns": len(found.rounds), "table_error": found.correction.error},
+        notes={"turns": len(found.rounds), "table_error": found.correction.error},
     )
 
 
@@ -222,6 +223,11 @@ def _by_torch_pruning(cell: Cell, subject: Subject, settings: Settings, stopwatc
     before = torch_pruning.copied(module)
     reestimate_batch_norm(module, ((own,) for own in subject.images))
     return Made(module, BATCH_NORM, before=before, notes={"ratio": ratio})
+
+
+def unrepaired(subject: Subject, plan: Plan) -> nn.Module:
+    """The network of a plan with the dense network's own weights."""
+    return export(subject.model, subject.x, plan, verify=False).module
 
 
 def _ratio(cell: Cell, subject: Subject, stopwatch: Stopwatch, module: nn.Module, savable: Any = None) -> float:

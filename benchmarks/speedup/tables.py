@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from benchmarks.results import Row, markdown_table, provenance_of
-from benchmarks.speedup.cells import JOINT, METHODS, TIME, WINDOWS
+from benchmarks.speedup.cells import JOINT, METHODS, TIME, TORCH_PRUNING, WINDOWS
 from benchmarks.speedup.judging import FAILED, OK, PROCESSES, SHORT, TUNING
 from benchmarks.speedup.methods import BATCH_NORM, WITH_LEAST_SQUARES
 from benchmarks.speedup.networks import IMAGENET_NETWORKS
@@ -16,6 +16,7 @@ from benchmarks.speedup.torch_pruning import REQUIREMENT
 from benchmarks.speedup.verdicts import (
     ALIKE,
     BETTER,
+    NORMALISED,
     REPAIRED,
     TUNED,
     WORSE,
@@ -79,8 +80,9 @@ def how() -> str:
     return (
         f"Methods: {methods} (`{REQUIREMENT}`). Every method moves its own setting until the target is reached: a "
         "budget, a share, an amount or a ratio. Repair: "
-        f"{WITH_LEAST_SQUARES} for all but Torch-Pruning, which gets {BATCH_NORM} only. SPDY has least squares instead "
-        "of AdaPrune. Scores of masks are `fisher`; no method sees labels. *measured*: speedup of the saved file "
+        f"{WITH_LEAST_SQUARES} for all but Torch-Pruning, which gets {BATCH_NORM} only; *KL, statistics only* is with "
+        "that repair for every method. SPDY has least squares instead "
+        "of AdaPrune. Scores of masks are `fisher`; choices and repairs see no labels. *measured*: speedup of the saved file "
         f"beside that of the dense network, median of {PROCESSES} fresh processes [lowest, highest]. *reached*: "
         f"networks at {100 * SHORT:.0f} % of the target or more. KL and agreement: held-out photos, or 1,000 test "
         "images of MNIST. *own photos*: KL on other crops of the photos that the method saw. *tuned*: after "
@@ -95,6 +97,10 @@ def summary(rows: Sequence[Row]) -> str:
         found = comparisons(rows, JOINT, method, REPAIRED)
         if method != WINDOWS and found:
             sentences.append(f"{_clause('Joint widths', METHODS[method], found)}.")
+    same_repair = comparisons(rows, JOINT, TORCH_PRUNING, NORMALISED)
+    if same_repair:
+        clause = _clause("Joint widths", "Torch-Pruning", same_repair, NORMALISED)
+        sentences.append(f"With the same repair for both: {clause[0].lower()}{clause[1:]}.")
     windows = {stage: comparisons(rows, WINDOWS, JOINT, stage) for stage in (REPAIRED, TUNED)}
     if not windows[REPAIRED]:
         sentences.append("Windows were not measured.")
@@ -117,10 +123,10 @@ def summary(rows: Sequence[Row]) -> str:
     return "\n\n".join(sentences)
 
 
-def _clause(first: str, second: str, found: Sequence[Comparison]) -> str:
+def _clause(first: str, second: str, found: Sequence[Comparison], stage: str = REPAIRED) -> str:
     number = counts(found)
     return (
-        f"{first} against {second}, after repair: closer to the dense network in {number[BETTER]} of {len(found)} "
+        f"{first} against {second}, {stage}: closer to the dense network in {number[BETTER]} of {len(found)} "
         f"places, farther in {number[WORSE]}, alike in {number[ALIKE]} (KL {mean_ratio(found):.2f} times as large)"
     )
 
@@ -186,6 +192,7 @@ def _table(rows: Sequence[Row]) -> list[dict[str, str]]:
             f"{_mean(own, 'measured_high', 2)}]",
             "MACs": _mean(own, "macs_ratio", 2),
             "KL before": _mean(own, "kl_before", 3),
+            "KL, statistics only": _mean(own, "batch_norm_kl", 3),
             "KL": _mean(own, "kl", 3),
             "agreement": _mean(own, "agreement", 3),
         }

@@ -60,14 +60,15 @@ def fake_speedup(model, x, data, target, *, method="joint", **_):
     if target > 4:
         raise MaskError("out of reach; ask for less")
     chosen = SimpleNamespace(predicted=1.1 * target, measured=target, loss=2.0, bound=1.5, gap=0.25)
-    fidelity, correction = SimpleNamespace(kl=0.5), SimpleNamespace(error=0.1)
-    return SimpleNamespace(module=network(2), chosen=chosen, rounds=(chosen,), masked=fidelity, correction=correction)
+    correction = SimpleNamespace(error=0.1)
+    return SimpleNamespace(module=network(2), chosen=chosen, rounds=(chosen,), plan=None, correction=correction)
 
 
 @pytest.fixture
 def directory(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "DIRECTORY", tmp_path)
     monkeypatch.setattr(library, "speedup", fake_speedup)
+    monkeypatch.setattr(methods, "unrepaired", lambda subject, plan: network(2))
     monkeypatch.setattr("benchmarks.speedup.judging.Stopwatch", FakeStopwatch)
     monkeypatch.setattr("benchmarks.speedup.__main__.subject_of", lambda *_, **__: subject())
     return tmp_path
@@ -85,6 +86,7 @@ def test_a_cell_is_made_once_and_shown(directory, capsys):
     assert row["status"] == "ok" and row["predicted"] == 2.2 and row["gap"] == 0.25 and row["pairs"] == [[2.2, 2.0]]
     assert row["images"] == 8 and len(row["kl_groups"]) == 4 and row["kl"] == pytest.approx(np.mean(row["kl_groups"]))
     assert row["measured"] == row["measured_low"] == row["measured_high"] > 1
+    assert row["kl_before"] == row["kl"] != row["batch_norm_kl"]  # the fake one was never repaired
     assert row["settings"]["images"] == 128 and row["machine"] and row["versions"] and row["commit"]
     text = (directory / "speedup.md").read_text()
     assert "## resnet20" in text and "| time | eager | 1 | 2 | uniform |" in text
@@ -168,7 +170,7 @@ def test_masks_of_every_consumers_own_reach_the_target(directory, tmp_path, monk
     row = judged(cell, subject(), methods.Settings(tmp_path))
     assert row["status"] == "ok", row
     assert row["reached"] and row["macs_ratio"] >= 1.6 and 0 < row["amount"] < 0.95
-    assert row["predicted"] is None and row["alike_images"] == 4 and "kl_before" in row
+    assert row["predicted"] is None and row["alike_images"] == 4 and row["batch_norm_images"] == 8
     assert row["repair"] == methods.WITH_LEAST_SQUARES
 
 
@@ -200,6 +202,7 @@ def test_the_least_amount_is_found_and_the_fastest_if_none_reaches():
 def row(method, kl, *, seed="0", tuned=None, reached=True, **other):
     place = {"network": "resnet20", "budget": "time", "target": "2", "backend": "eager", "batch": "1"}
     found = {**place, "method": method, "seed": seed, "status": "ok", "reached": reached, "kl": kl, "tuned_kl": tuned}
+    found |= {"batch_norm_kl": kl, "batch_norm_kl_groups": [kl, kl]}
     found |= {"kl_groups": [kl, kl], "tuned_kl_groups": [tuned, tuned]}
     return {**found, "predicted": 2.0, "measured": 2.0, "repair": "", **other}
 
