@@ -49,7 +49,7 @@ def _save(rows: Sequence[Row], network: str, path: Path) -> None:
             panel.grid(alpha=0.3)
         line[0].set_ylabel(FIGURES[name])
     handles = {label: own for line in panels for panel in line for own, label in zip(*_legend(panel), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(conditions), fontsize=8)
     figure.savefig(path, dpi=100, metadata={"Software": None})
 
 
