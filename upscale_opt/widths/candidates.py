@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def step_between(widths: Sequence[int]) -> int:
     >>> step_between((4, 8, 12, 14)), step_between((4, 14)), step_between((3,))
     (4, 10, 1)
     """
-    gaps = [high - low for low, high in zip(widths[:-1], widths[1:], strict=True)]
+    gaps = [high - low for low, high in pairwise(widths)]
     return min(gaps[:-1] or gaps, default=1)
 
 

@@ -49,7 +49,9 @@ def _counted(specimens: GroupSpecimens, request: Request) -> GroupTable:
 
     first, second = request.first, request.second
     ends = [tuple(dict.fromkeys((own[0], own[-1]))) for own in (first, second)]
-    corners = GroupTable(*ends, np.array([[count(i, j) for j in ends[1]] for i in ends[0]], dtype=np.float64))
+    corners = GroupTable(
+        ends[0], ends[1], np.array([[count(i, j) for j in ends[1]] for i in ends[0]], dtype=np.float64)
+    )
     middle = first[len(first) // 2], second[len(second) // 2]
     probes = {middle, (middle[0], second[0]), (first[0], middle[1])}
     if all(round(float(corners.at([i], [j])[0, 0])) == count(i, j) for i, j in probes):

@@ -11,7 +11,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ from upscale_opt.saving.forms import FORMS, require_forms
 from upscale_opt.spdy.calibration_data import CalibrationData, calibration_data
 from upscale_opt.spdy.journal import Journal
 from upscale_opt.tracing.trace import as_tuple, trace
-from upscale_opt.widths.candidates import LEAST_SHARE, candidate_widths, masked_graph_of
+from upscale_opt.widths.candidates import LEAST_SHARE, Widths, candidate_widths, masked_graph_of, windows_in
+from upscale_opt.widths.choosers import Chooser, WindowChooser
 from upscale_opt.widths.closed_loop import (
     METHODS,
     Choice,
@@ -47,13 +48,18 @@ from upscale_opt.widths.closed_loop import (
     remeasured,
     scores_to,
 )
+from upscale_opt.widths.corrections import Correction
 from upscale_opt.widths.group_calibration import GROUP_EFFORT, calibrate_groups
+from upscale_opt.widths.macs import macs_tables
 from upscale_opt.widths.measuring import Stopwatch, size_of
 from upscale_opt.widths.operator_groups import partition
 from upscale_opt.widths.programme import Programme
 from upscale_opt.widths.repairing import RIDGE, repaired, repaired_copy
-from upscale_opt.widths.results import Speedup
+from upscale_opt.widths.results import MACS, TIME, Speedup
+from upscale_opt.widths.window_streams import WindowStream, window_streams
 
+WINDOWS, BEST = "windows", "best"
+"""Methods beside those of `METHODS`."""
 BATCH = 32
 """Images per batch of the repair and of comparisons."""
 HELD_OUT = 0.25
@@ -63,6 +69,7 @@ HELD_OUT = 0.25
 @entrance(
     target=above(1, MaskError),
     method=a_text,
+    budget=a_text,
     step=whole(1, MaskError),
     least=at_least(0, MaskError),
     rounds=whole(1, MaskError),
@@ -79,6 +86,7 @@ def speedup(
     held_out: Iterable[Any] | CalibrationData | None = None,
     loss: Loss | None = None,
     method: str = "joint",
+    budget: str = TIME,
     backend: str | None = None,
     step: int | None = None,
     least: float = LEAST_SHARE,
@@ -113,7 +121,12 @@ def speedup(
         from the network's own softmax.
     method
         ``joint``: all widths together, with a bound. ``uniform``: the same share of every block. ``halp``, ``mdp``: the
-        published methods on the same tables.
+        published methods on the same tables. ``windows``: every writer and reader of a stream has a range of its
+        channels (docs/windows.md), and the other blocks have widths. ``best``: `joint` and `windows` are made and
+        measured, and of those that reach the target, the one with the smaller KL on held-out images is taken.
+    budget
+        ``time``: measured. ``macs``: multiply-accumulates, counted; then `target` is their ratio, and nothing is
+        calibrated. Times of the final network are measured in both cases.
     backend
         One of `upscale_opt.latency.backends.BACKENDS`. Default: as for `upscale_opt.profile`.
     step
@@ -157,8 +170,12 @@ def speedup(
     The programme generalises HALP (Shen et al., NeurIPS 2022) and MDP (Sun et al., CVPR 2025): two-dimensional tables,
     streams and concats, and a bound for the choice.
     """
-    if method not in METHODS:
-        raise MaskError(f"there is no method {method!r}; choose from {', '.join(METHODS)}")
+    if method not in (*METHODS, WINDOWS, BEST):
+        raise MaskError(f"there is no method {method!r}; choose from {', '.join((*METHODS, WINDOWS, BEST))}")
+    if budget not in (TIME, MACS):
+        raise MaskError(f"there is no budget {budget!r}; choose from {TIME}, {MACS}")
+    if budget == MACS:
+        rounds = 1  # counts come true
     forms = list(dict.fromkeys([forms] if isinstance(forms, str) else forms))
     require_forms(forms)
     inputs = as_tuple(example_inputs)
@@ -178,43 +195,105 @@ def speedup(
         "data": used.fingerprint,
         "conditions": str(conditions),
         "inputs": [list(x.shape) for x in inputs if isinstance(x, torch.Tensor)],
-        "settings": [method, step, least, rounds, networks, repeats, time_limit, seed, asdict(effort or GROUP_EFFORT)],
+        "settings": [
+            method,
+            budget,
+            step,
+            least,
+            rounds,
+            networks,
+            repeats,
+            time_limit,
+            seed,
+            asdict(effort or GROUP_EFFORT),
+        ],
         "loss": getattr(loss, "__qualname__", type(loss).__name__),
     }
     journal = Journal(directory, hashlib.sha256(json.dumps(asked).encode()).hexdigest())
-    measured = calibrate_groups(
-        graph, parts, candidates, inputs, backend=backend, directory=tables, effort=effort, progress=progress
-    )
+    if budget == MACS:
+        measured = macs_tables(graph, parts, candidates)
+    else:
+        measured = calibrate_groups(
+            graph, parts, candidates, inputs, backend=backend, directory=tables, effort=effort, progress=progress
+        )
     scores = scores_to(journal, lambda: block_losses(graph, _batches(used), loss=loss, seed=seed))
     programme = Programme(graph, parts, candidates, scores, measured)
     programme.problem(1.0)  # fails early if a table does not fit
+    choosers: dict[str, Chooser | None] = {method: None}
+    if method in (WINDOWS, BEST):
+        streams, left_out = window_streams(graph, parts, candidates, _batches(used), loss=loss, seed=seed)
+        notes += tuple(f"stream {name} has no windows: {reason}" for name, reason in left_out.items())
+        choosers = _with_windows(method, streams, seed)
     stopwatch = Stopwatch(model, inputs, backend=backend, repeats=repeats)
     try:
-        correction = correction_to(
-            journal,
-            lambda: measured_correction(programme, model, inputs, stopwatch, networks=networks, seed=seed),
-        )
+        if budget == MACS:
+            correction, full = Correction(1.0, 0.0, (), (), 0.0), size_of(model, inputs).macs
+        else:
+            correction = correction_to(
+                journal,
+                lambda: measured_correction(programme, model, inputs, stopwatch, networks=networks, seed=seed),
+            )
         tell(str(correction))
 
-        def measure(widths: Any) -> float:
-            return stopwatch.measure(exported_widths(programme, model, inputs, widths)).speedup
+        def measure(widths: Widths) -> float:
+            exported = exported_widths(programme, model, inputs, widths)
+            if budget == MACS:
+                return full / size_of(exported.module, inputs).macs
+            return stopwatch.measure(exported).speedup
 
-        loop, choices = Loop(target, method, rounds, time_limit), list[Choice]()
-        while True:
-            number = len(choices)
-            choices = loop.run(programme, correction, measure, journal, tell, choices)
-            best = best_of(choices, target)
-            found = _finish(
-                model, inputs, programme, best, choices, stopwatch, used, others,
-                target=target, method=method, correction=correction, ridge=ridge,
-                directory=directory, forms=forms, notes=notes, progress=progress,
-            )  # fmt: skip
-            if found.reached or len(choices) in (rounds, number):
-                return found
-            tell(f"the file of the final network: {found.measured:.3f}x")
-            choices = remeasured(choices, best, found.measured)
+        def reached(name: str, chooser: Chooser | None, folder: str | Path | None) -> Speedup:
+            """One method's network: the loop goes on if the final file is too slow."""
+            label = "" if len(choosers) == 1 else f"{name} "
+            loop, choices = Loop(target, name, rounds, time_limit, chooser, label), list[Choice]()
+            while True:
+                number = len(choices)
+                choices = loop.run(programme, correction, measure, journal, tell, choices)
+                best = best_of(choices, target)
+                found = _finish(
+                    model, inputs, programme, best, choices, stopwatch, used, others,
+                    target=target, method=name, budget=budget, correction=correction, ridge=ridge,
+                    directory=folder, forms=forms, notes=notes, progress=progress,
+                )  # fmt: skip
+                if found.reached or len(choices) in (rounds, number):
+                    return found
+                tell(f"the file of the final network: {found.measured:.3f}x")
+                choices = remeasured(choices, best, found.measured)
+
+        if len(choosers) == 1:
+            return next(reached(name, chooser, directory) for name, chooser in choosers.items())
+        winner = best_result([reached(name, chooser, None) for name, chooser in choosers.items()])
+        if directory is not None:
+            winner.exported.save(directory, forms)
+        return winner
     finally:
         stopwatch.close()
+
+
+def best_result(results: Sequence[Speedup]) -> Speedup:
+    """Of those that reach the target, the network with the least KL on held-out images; the fastest if none does.
+
+    The others are listed in `Speedup.others`.
+    """
+    able = [own for own in results if own.reached]
+    if able:
+        winner = min(able, key=lambda own: own.repaired.kl)
+        note = "of the networks that reach the target, the one with the least KL on the held-out images was taken"
+    else:
+        winner = max(results, key=lambda own: own.measured)
+        note = "no network reaches the target, so the fastest one was taken"
+    others = tuple(own for own in results if own is not winner)
+    return replace(winner, others=others, notes=(*winner.notes, note))
+
+
+def _with_windows(method: str, streams: list[WindowStream], seed: int) -> dict[str, Chooser | None]:
+    """The choosers of a method with windows, by the name of the method that each of them makes."""
+    if not streams and method == WINDOWS:
+        raise MaskError(
+            "no stream of this network can have windows: they need a block that several layers are added to, and "
+            "that several layers read, with a free width; use method='joint'"
+        )
+    chooser: dict[str, Chooser | None] = {WINDOWS: WindowChooser(streams, seed)} if streams else {}
+    return chooser if method == WINDOWS else {"joint": None, **chooser}
 
 
 def _finish(
@@ -229,7 +308,8 @@ def _finish(
     *,
     target: float,
     method: str,
-    correction: Any,
+    budget: str,
+    correction: Correction,
     ridge: float,
     directory: str | Path | None,
     forms: list[str],
@@ -239,9 +319,10 @@ def _finish(
     """Repair, export, verify, save and measure the chosen network."""
     graph = programme.graph
     masked = masked_graph_of(graph, programme.scores, best.widths)
-    plan = plan_of(masked)
+    plan = plan_of(masked, windows_in(graph, best.widths))
     before = export(model, inputs, plan, verify=False, graph=graph)
-    state = repaired(graph, masked.masks, [own for own, _ in used.batches(BATCH)], ridge=ridge, progress=progress)
+    images = [own for own, _ in used.batches(BATCH)]
+    state = repaired(graph, masked.masks, images, output_masks=masked.output_masks, ridge=ridge, progress=progress)
     mended = repaired_copy(model, state)
     after: Exported = export(mended, inputs, plan)
     path = None
@@ -249,24 +330,27 @@ def _finish(
         after.save(directory, forms)
         path = Path(directory) / FORMS[stopwatch.form].file if stopwatch.form in forms else None
     final = stopwatch.measure(after, path)
+    sizes = size_of(model, inputs), size_of(after.module, inputs)
+    counts = budget == MACS
+    measured = sizes[0].macs / sizes[1].macs if counts else final.speedup
     return Speedup(
         target,
-        final.speedup >= target,
+        measured >= target,
         after,
         method,
         tuple(own.round for own in choices),
         best.round,
-        final.speedup,
+        measured,
         final.dense_seconds,
         final.seconds,
-        str(stopwatch),
+        f"multiply-accumulates; times: {stopwatch}" if counts else str(stopwatch),
         correction,
         compare_outputs(model, before.module, _batches(others)),
         compare_outputs(model, after.module, _batches(others)),
-        size_of(model, inputs),
-        size_of(after.module, inputs),
+        *sizes,
         {graph.blocks[b].name: reason for b, reason in programme.parts.fixed.items()},
         notes,
+        budget,
     )
 
 

@@ -23,6 +23,7 @@ from problems.windows.decision import Windows, evaluate_windows
 from problems.windows.problem import WindowProblem
 from solvers.widths.dispatch import choose_widths, widths_at
 from solvers.windows.dispatch import choose_windows
+from upscale_opt.errors import UpscaleError
 from upscale_opt.masking.windows import WindowChoice
 from upscale_opt.widths.programme import Programme
 from upscale_opt.widths.window_rounding import grown, rounded
@@ -102,7 +103,7 @@ def choose_stream_windows(
 
     Raises
     ------
-    UnreachableSpeedupError
+    UpscaleError
         If the start does not keep the budget.
     """
     return _Alternation(programme, streams, budget, time_limit, seed).run(start)
@@ -121,7 +122,7 @@ class _Alternation:
         """From full windows to the best ones."""
         state = self._first(start)
         if self._time(state) > self.budget:
-            raise UnreachableSpeedupError("the widths to start from are over the budget; ask for a smaller speedup")
+            raise UpscaleError("the widths to start from are over the budget; give widths that keep it")
         self._keep(state, 0.0)
         multiplier = self._first_multiplier(state)
         low, high = 0.0, math.inf
@@ -179,11 +180,9 @@ class _Alternation:
     def _with_windows(self, state: _State, multiplier: float) -> _State:
         """The best windows found per stream, on the device's grid where that pays."""
         windows, words = list(state.windows), list(state.words)
-        for i, stream in enumerate(self.streams):
+        for i in range(len(self.streams)):
             problem = self._priced(replace(state, windows=tuple(windows)), i, multiplier)
-            found = choose_windows(
-                problem, "local-search", time_limit=self.seconds, seed=self.seed, start=words[i]
-            )
+            found = choose_windows(problem, "local-search", time_limit=self.seconds, seed=self.seed, start=words[i])
             words[i] = found.word
             windows[i] = self._rounded(state, windows, i, found.windows, problem, multiplier)
         return _State(tuple(windows), tuple(words), state.widths)
@@ -241,9 +240,7 @@ class _Alternation:
         gaps: dict[str, float | None] = {}
         for i, stream in enumerate(self.streams):
             problem = self._priced(state, i, multiplier)
-            found = choose_windows(
-                problem, "auto", time_limit=4 * self.seconds, seed=self.seed, start=state.words[i]
-            )
+            found = choose_windows(problem, "auto", time_limit=4 * self.seconds, seed=self.seed, start=state.words[i])
             gaps[stream.name] = found.gap
             windows = list(state.windows)
             windows[i] = self._rounded(state, windows, i, found.windows, problem, multiplier)

@@ -74,7 +74,9 @@ class WindowStream:
         return Windows(np.asarray(channels), [0] * number, [len(channels)] * number)
 
 
-def stream_names(graph: Graph, parts: Any, candidates: Mapping[int, tuple[int, ...]]) -> tuple[list[str], dict[str, str]]:
+def stream_names(
+    graph: Graph, parts: Any, candidates: Mapping[int, tuple[int, ...]]
+) -> tuple[list[str], dict[str, str]]:
     """The blocks that can have windows, and the other blocks of several writers, each with the reason why not.
 
     Parameters

@@ -187,9 +187,7 @@ class WindowTimes:
     def _ticks(self, work: _Work, side: int, windows: Mapping[str, WindowChoice]) -> tuple[int, ...]:
         return totals(self.programme.graph, work.others[side], self.programme.candidates)
 
-    def _totals(
-        self, work: _Work, windows: Mapping[str, WindowChoice], widths: Mapping[int, int]
-    ) -> tuple[int, int]:
+    def _totals(self, work: _Work, windows: Mapping[str, WindowChoice], widths: Mapping[int, int]) -> tuple[int, int]:
         blocks = self.programme.graph.blocks
         first, second = (
             self._fixed(work, side, windows) + sum(widths.get(b, blocks[b].size) for b in work.others[side])
