@@ -222,8 +222,8 @@ def speedup(
     choosers: dict[str, Chooser | None] = {method: None}
     if method in (WINDOWS, BEST):
         streams, left_out = window_streams(graph, parts, candidates, _batches(used), loss=loss, seed=seed)
-        notes += tuple(f"stream {name} has no windows: {reason}" for name, reason in left_out.items())
-        choosers = _with_windows(method, streams, seed)
+        whole = tuple(f"stream {name} has no windows: {reason}" for name, reason in left_out.items())
+        choosers, notes = _with_windows(method, streams, whole, seed), (*notes, *whole)
     stopwatch = Stopwatch(model, inputs, backend=backend, repeats=repeats)
     try:
         if budget == MACS:
@@ -285,12 +285,14 @@ def best_result(results: Sequence[Speedup]) -> Speedup:
     return replace(winner, others=others, notes=(*winner.notes, note))
 
 
-def _with_windows(method: str, streams: list[WindowStream], seed: int) -> dict[str, Chooser | None]:
+def _with_windows(
+    method: str, streams: list[WindowStream], whole: tuple[str, ...], seed: int
+) -> dict[str, Chooser | None]:
     """The choosers of a method with windows, by the name of the method that each of them makes."""
     if not streams and method == WINDOWS:
         raise MaskError(
-            "no stream of this network can have windows: they need a block that several layers are added to, and "
-            "that several layers read, with a free width; use method='joint'"
+            "this network has no stream that can have windows, which is a block of free width that several layers add "
+            f"to and several read{'; ' * bool(whole)}{'; '.join(whole)}; use method='joint'"
         )
     chooser: dict[str, Chooser | None] = {WINDOWS: WindowChooser(streams, seed)} if streams else {}
     return chooser if method == WINDOWS else {"joint": None, **chooser}
