@@ -200,7 +200,7 @@ class _Alternation:
             changed = replace(state, windows=(*windows[:i], own, *windows[i + 1 :]))
             return evaluate_windows(self.streams[i].problem, own).loss + multiplier * self._time(changed)
 
-        return rounded(problem, found, self.streams[i].step, value)
+        return rounded(problem, found, 1 if self.programme.tables.counted else self.streams[i].step, value)
 
     def _with_widths(self, state: _State, multiplier: float) -> _State:
         """The widths of least loss and price given the windows."""

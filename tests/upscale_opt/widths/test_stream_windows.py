@@ -160,7 +160,7 @@ def test_streams_that_cannot_have_windows_are_named_with_the_reason():
     parts = partition(graph)
     streams, left_out = window_streams(graph, parts, candidate_widths(graph, parts), [torch.randn(4, 3, 8, 8)])
     assert not streams and "both reads and writes it" in left_out["stem"]
-    with pytest.raises(MaskError, match="no stream that can have windows.*both reads and writes"):
+    with pytest.raises(MaskError, match=r"no stream that can have windows.*both reads and writes"):
         speedup(Tied().eval(), torch.zeros(1, 3, 8, 8), torch.randn(4, 3, 8, 8), 2, method="windows", budget="macs")
 
 
