@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
+from fractions import Fraction
 
 from problems.widths.problem import WidthProblem
 from solvers.common.arguments import require_settings
@@ -97,6 +99,41 @@ def least_time(problem: WidthProblem) -> int:
     graph, buckets = eliminable(graph_of(problem))
     fastest = Elimination(Tree(graph, buckets), Weights(graph, None))
     return problem.fixed + fastest.least
+
+
+def widths_at(problem: WidthProblem, multiplier: float) -> tuple[int, ...]:
+    """The choice of least ``loss + multiplier * time``, whatever the budget is.
+
+    If the structure is too large for an exact elimination, the choice is a good one, not always the best.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    multiplier
+        Units of loss per nanosecond, at least 0.
+
+    Raises
+    ------
+    SolverError
+        If the multiplier is no number of at least 0.
+
+    Examples
+    --------
+    >>> from problems.widths.generators import residual_network
+    >>> problem = residual_network(streams=(64, 128), depths=(2, 2), speedup=2.0)
+    >>> widths_at(problem, 0.0) == problem.full_choice
+    True
+    """
+    from solvers.widths.elimination import Elimination, Tree, Weights
+    from solvers.widths.factors import graph_of
+    from solvers.widths.relaxing import eliminable
+
+    if not (math.isfinite(multiplier) and multiplier >= 0):
+        raise SolverError(f"the multiplier is {multiplier}; give a number of at least 0")
+    graph, buckets = eliminable(graph_of(problem))
+    found = Elimination(Tree(graph, buckets), Weights(graph, Fraction(multiplier)))
+    return tuple(found.assignment()[: problem.num_blocks])
 
 
 def _auto(incumbent: WidthIncumbent) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from upscale_opt.masking.masked_graph import MaskedGraph
+from upscale_opt.masking.windows import WindowChoice, window_masks
 from upscale_opt.tracing.graphs import Graph
 from upscale_opt.widths.operator_groups import Partition
 
@@ -23,6 +25,18 @@ def step_of(size: int) -> int:
     (8, 4, 2, 1)
     """
     return next((step for step in (8, 4, 2) if size >= 8 * step or (step == 2 and size >= 8)), 1)
+
+
+def step_between(widths: Sequence[int]) -> int:
+    """The distance of candidate widths, ascending; the last, all channels, need not be a multiple of it.
+
+    Examples
+    --------
+    >>> step_between((4, 8, 12, 14)), step_between((4, 14)), step_between((3,))
+    (4, 10, 1)
+    """
+    gaps = [high - low for low, high in pairwise(widths)]
+    return min(gaps[:-1] or gaps, default=1)
 
 
 def candidate_widths(
@@ -79,6 +93,15 @@ def losses_at(scores: np.ndarray, widths: tuple[int, ...]) -> np.ndarray:
     return found
 
 
+Widths = Mapping[int, int | WindowChoice]
+"""Block number to its width, or to the windows of its accesses. Other blocks keep everything."""
+
+
+def windows_in(graph: Graph, widths: Widths) -> dict[str, WindowChoice]:
+    """The windows of a choice, by block name."""
+    return {graph.blocks[b].name: own for b, own in widths.items() if isinstance(own, WindowChoice)}
+
+
 def masks_of(graph: Graph, scores: Mapping[str, np.ndarray], widths: Mapping[int, int]) -> dict[str, np.ndarray]:
     """Weight name to mask: all readers of a block keep its strongest channels; equal ones in order.
 
@@ -101,6 +124,8 @@ def masks_of(graph: Graph, scores: Mapping[str, np.ndarray], widths: Mapping[int
     }
 
 
-def masked_graph_of(graph: Graph, scores: Mapping[str, np.ndarray], widths: Mapping[int, int]) -> MaskedGraph:
-    """The masked network of a choice of widths."""
-    return MaskedGraph(graph, masks_of(graph, scores, widths))
+def masked_graph_of(graph: Graph, scores: Mapping[str, np.ndarray], widths: Widths) -> MaskedGraph:
+    """The masked network of a choice of widths and windows."""
+    masks = masks_of(graph, scores, {b: own for b, own in widths.items() if not isinstance(own, WindowChoice)})
+    windows = windows_in(graph, widths)
+    return window_masks(graph, windows, masks=masks) if windows else MaskedGraph(graph, masks)

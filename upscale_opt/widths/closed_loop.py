@@ -1,4 +1,4 @@
-"""The closed loop: choose widths for a budget, export, measure, move the budget, choose again."""
+"""The closed loop: choose widths (and windows) for a budget, export, measure, move the budget, choose again."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from problems.allocation.problem import UnreachableSpeedupError
-from solvers import choose_widths
+from problems import UnreachableSpeedupError
 from upscale_opt.errors import UpscaleError
 from upscale_opt.exporting.exporter import carry_out
 from upscale_opt.masking.masked_graph import MaskedGraph
+from upscale_opt.masking.windows import WindowChoice
 from upscale_opt.planning.extraction import extract
 from upscale_opt.planning.plans import Plan, baseline_plan
+from upscale_opt.planning.window_plans import window_plan
 from upscale_opt.rewriting.exports import Exported
 from upscale_opt.spdy.journal import Journal
-from upscale_opt.widths.candidates import masked_graph_of
+from upscale_opt.widths.candidates import Widths, masked_graph_of, windows_in
+from upscale_opt.widths.choosers import Chooser, WidthChooser
 from upscale_opt.widths.corrections import Correction, fitted, random_widths
 from upscale_opt.widths.measuring import Stopwatch
 from upscale_opt.widths.programme import Programme
@@ -33,10 +35,10 @@ METHODS = {"joint": "auto", "uniform": "uniform", "halp": "halp", "mdp": "mdp"}
 
 @dataclass(frozen=True)
 class Choice:
-    """A round of the loop with the widths of all free blocks, by block number."""
+    """A round of the loop with the widths, or windows, of all free blocks, by block number."""
 
     round: Round
-    widths: Mapping[int, int]
+    widths: Widths
 
 
 @dataclass(frozen=True)
@@ -48,28 +50,36 @@ class Loop:
     target
         Speedup of the whole network.
     method
-        One of `METHODS`.
+        One of `METHODS`, if there is no chooser.
     rounds
         Most turns, at least 1.
     time_limit
         Seconds of the solver per turn.
+    chooser
+        Chooses instead of the method.
+    label
+        Stands in front of the turns' names in the journal.
     """
 
     target: float
     method: str = "joint"
     rounds: int = 4
     time_limit: float = 60.0
+    chooser: Chooser | None = None
+    label: str = ""
 
     def run(
         self,
         programme: Programme,
         correction: Correction,
-        measure: Callable[[Mapping[int, int]], float],
+        measure: Callable[[Widths], float],
         journal: Journal,
         tell: Callable[[str], None],
-        made: Sequence[Choice] = (),
+        made: list[Choice] | None = None,
     ) -> list[Choice]:
-        """All turns, in order. Turns that the journal knows are not taken again, and no choice is measured twice.
+        """Take turns until one is close enough, or none is left.
+
+        Turns that the journal knows are not taken again, and no choice is measured twice.
 
         Parameters
         ----------
@@ -84,21 +94,21 @@ class Loop:
         tell
             Called with a line per turn.
         made
-            Turns that were taken before.
+            Turns that were taken before, in order. New ones are appended, so that an interrupt leaves them here.
 
-        Raises
-        ------
-        UnreachableSpeedupError
-            If the tables allow no such speedup. The message has the largest one.
+        Returns
+        -------
+        list of Choice
+            All turns; `made`, if it was given.
         """
-        made = list(made)
+        made = [] if made is None else made
         for number in range(len(made), self.rounds):
-            known = journal.recall(f"round {number}")
+            known = journal.recall(f"{self.label}round {number}")
             if known is None:
                 choice = self._turn(programme, correction, self._next(made), measure, made)
                 if choice is None:
                     break
-                journal.note(f"round {number}", _plain(choice))
+                journal.note(f"{self.label}round {number}", _plain(choice))
             else:
                 choice = _choice(known)
             made.append(choice)
@@ -127,33 +137,29 @@ class Loop:
         programme: Programme,
         correction: Correction,
         asked: float,
-        measure: Callable[[Mapping[int, int]], float],
-        made: list[Choice],
+        measure: Callable[[Widths], float],
+        made: Sequence[Choice],
     ) -> Choice | None:
         """One turn: a choice that was not measured before; None if there is none that could be closer."""
-        problem = programme.problem(1.0, scale=correction.scale, constant=correction.constant)
-        graph, unit = programme.graph, programme.loss_unit
+        chooser = self.chooser or WidthChooser(METHODS[self.method])
         while True:
             try:
-                found = choose_widths(problem.for_speedup(asked), METHODS[self.method], time_limit=self.time_limit)
+                found = chooser.choose(programme, correction, asked, self.time_limit)
             except UnreachableSpeedupError as error:
-                if not made:
-                    raise
-                if not max(own.round.asked for own in made) < error.max_speedup < asked:
+                most = max((own.round.asked for own in made), default=0.0)
+                if not most < error.max_speedup < asked:
                     return None
-                asked = error.max_speedup  # the fastest that there is
+                asked = error.max_speedup  # the fastest that there is; corrected tables may be too hopeless
                 continue
-            widths = {b: found.widths[graph.blocks[b].name] for b in programme.candidates}
-            predicted = problem.base / found.time
-            same = next((own.round for own in made if own.widths == widths), None)
+            same = next((own.round for own in made if _plain_widths(own.widths) == _plain_widths(found.widths)), None)
             if same is None:
                 break
             if same.measured >= self.target:
                 return None  # what is slower was too slow, or loses as much
-            asked = predicted * (1 + 1e-6)  # a budget that this choice does not keep
-        narrower = {graph.blocks[b].name: w for b, w in widths.items() if w < graph.blocks[b].size}
-        measured = float(measure(widths))
-        return Choice(Round(asked, predicted, measured, found.loss * unit, found.bound * unit, narrower), widths)
+            asked = found.predicted * (1 + 1e-6)  # a budget that this choice does not keep
+        measured = float(measure(found.widths))
+        narrower, windows = _shown(programme, found.widths)
+        return Choice(Round(asked, found.predicted, measured, found.loss, found.bound, narrower, windows), found.widths)
 
 
 def best_of(choices: list[Choice], target: float) -> Choice:
@@ -172,16 +178,19 @@ def best_of(choices: list[Choice], target: float) -> Choice:
     return max(choices, key=lambda own: own.round.measured)
 
 
-def plan_of(masked: MaskedGraph) -> Plan:
-    """The plan of a network whose readers agree: everything that is stored is read, in the original order."""
+def plan_of(masked: MaskedGraph, windows: Mapping[str, WindowChoice] | None = None) -> Plan:
+    """The plan of a network whose readers agree, but for windows: all that is stored is read, in the original order."""
     problems = extract(masked.graph, masked.masks, output_masks=masked.output_masks)
+    if windows:
+        return window_plan(masked, problems, windows)
     return baseline_plan(problems, masked.masks, output_masks=masked.output_masks)
 
 
-def exported_widths(programme: Programme, model: Any, inputs: Any, widths: Mapping[int, int]) -> Exported:
+def exported_widths(programme: Programme, model: Any, inputs: Any, widths: Widths) -> Exported:
     """An export of chosen widths with the network's own weights, for timing: it is not verified."""
     masked = masked_graph_of(programme.graph, programme.scores, widths)
-    return carry_out(model, inputs, plan_of(masked), graph=programme.graph)
+    plan = plan_of(masked, windows_in(programme.graph, widths))
+    return carry_out(model, inputs, plan, graph=programme.graph)
 
 
 def measured_correction(
@@ -212,15 +221,46 @@ def remeasured(choices: Sequence[Choice], best: Choice, measured: float) -> list
     return [*(own for own in choices if own is not best), again]
 
 
+def _shown(programme: Programme, widths: Widths) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    """Block name to width, of the narrower blocks, and block name to the widths of its windows."""
+    narrower, windows = {}, {}
+    for b, own in widths.items():
+        block = programme.graph.blocks[b]
+        width = len(own.order) if isinstance(own, WindowChoice) else own
+        if width < block.size:
+            narrower[block.name] = width
+        if isinstance(own, WindowChoice) and own.windows:
+            windows[block.name] = {name: stop - start for name, (start, stop) in own.windows.items()}
+    return narrower, windows
+
+
 def _plain(choice: Choice) -> dict[str, Any]:
     own = choice.round
     fields = {name: getattr(own, name) for name in ("asked", "predicted", "measured", "loss", "bound")}
-    return {**fields, "narrower": dict(own.widths), "widths": [[b, w] for b, w in choice.widths.items()]}
+    shown = {"narrower": dict(own.widths), "windows": {name: dict(w) for name, w in own.windows.items()}}
+    return {**fields, **shown, "widths": _plain_widths(choice.widths)}
+
+
+def _plain_widths(widths: Widths) -> list[list[Any]]:
+    """Block number and width; or block number, order and windows."""
+    return [
+        [b, own.order.tolist(), {name: list(ends) for name, ends in own.windows.items()}]
+        if isinstance(own, WindowChoice)
+        else [b, own]
+        for b, own in sorted(widths.items())
+    ]
 
 
 def _choice(raw: Mapping[str, Any]) -> Choice:
-    fields = [raw[name] for name in ("asked", "predicted", "measured", "loss", "bound", "narrower")]
-    return Choice(Round(*fields), {int(b): int(w) for b, w in raw["widths"]})
+    fields = [raw[name] for name in ("asked", "predicted", "measured", "loss", "bound", "narrower", "windows")]
+    widths: dict[int, int | WindowChoice] = {}
+    for b, own, *windows in raw["widths"]:
+        if windows:
+            ranges = {name: (start, stop) for name, (start, stop) in windows[0].items()}
+            widths[int(b)] = WindowChoice(own, ranges)
+        else:
+            widths[int(b)] = int(own)
+    return Choice(Round(*fields), widths)
 
 
 def correction_to(journal: Journal, make: Callable[[], Correction]) -> Correction:

@@ -39,6 +39,8 @@ class Correction:
     error: float
 
     def __str__(self) -> str:
+        if not self.measured:
+            return "multiply-accumulates are counted, so their sum needs no correction"
         return (
             f"the network takes {self.scale:.3f} times the sum of its parts"
             + (f" and {self.constant / 1e6:.3f} ms" if self.constant else "")

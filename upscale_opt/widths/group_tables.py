@@ -22,6 +22,8 @@ from upscale_opt.latency.cost_tables import Conditions
 
 FORMAT = "upscale_opt.group_tables"
 VERSION = 1
+COUNTED = Conditions("any device", "any", "any", "multiply-accumulates", 0, "")
+"""Stands in place of the conditions of a measurement if multiply-accumulates were counted."""
 Point = tuple[int, int]
 """Total widths of both sides; 0 for a side that is not there."""
 
@@ -93,6 +95,11 @@ class GroupTables:
 
     def __str__(self) -> str:
         return f"{len(self.entries)} operator groups measured on {self.conditions}"
+
+    @property
+    def counted(self) -> bool:
+        """Whether they count multiply-accumulates (`upscale_opt.widths.macs`) and hold for every device."""
+        return self.conditions == COUNTED
 
     def known(self, signature: str, first: Iterable[int], second: Iterable[int], seconds: float) -> GroupTable | None:
         """A table that covers these widths and was made at least as carefully, or None."""

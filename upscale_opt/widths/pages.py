@@ -36,7 +36,7 @@ def page(found: Speedup, *, title: str, command: str = "") -> str:
     changed = [(name, old, new) for name, old, new in found.table()]
     rounds = [
         (str(i), f"{own.asked:.3f}x", f"{own.predicted:.3f}x", f"{own.measured:.3f}x", f"{own.loss:.4g}",
-         f"{100 * own.gap:.2f} %")
+         "" if own.gap is None else f"{100 * own.gap:.2f} %")
         for i, own in enumerate(found.rounds, start=1)
     ]  # fmt: skip
     where = [(name, str(value)) for name, value in environment().items() if not isinstance(value, dict)]
@@ -47,8 +47,8 @@ def page(found: Speedup, *, title: str, command: str = "") -> str:
         _table(("", "before", "after"), changed),
         f"<p>Before the repair of weights: {escape(str(found.masked))}.</p>",
         "<h2>How widths were chosen</h2>",
-        f"<p>Method: {escape(found.method)}. Estimated loss {found.chosen.loss:.4g}; under the same tables, budget and "
-        f"estimates, no other widths are below {found.chosen.bound:.4g}. {escape(str(found.correction)).capitalize()}."
+        f"<p>Method: {escape(found.method)}. Estimated loss {found.chosen.loss:.4g}; "
+        f"{escape(found.chosen.bound_text)}. {escape(str(found.correction)).capitalize()}."
         "</p>",
         _table(("turn", "asked", "predicted", "measured", "loss", "gap"), rounds),
         "<h2>Widths</h2>",

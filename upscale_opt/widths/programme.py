@@ -83,6 +83,11 @@ class Programme:
         chosen = {block.name: widths.get(b, block.size) for b, block in enumerate(self.graph.blocks)}
         return float(problem.evaluate(problem.choice_of(chosen)).time)
 
+    def loss_of(self, widths: Mapping[int, int]) -> float:
+        """The estimated loss of widths by block number; blocks that are not listed are whole."""
+        scores = {b: self.scores[self.graph.blocks[b].name] for b in widths}
+        return sum(float(losses_at(scores[b], (width,))[0]) for b, width in widths.items())
+
     def _works(self, scale: float) -> tuple[tuple[TimedWork, ...], tuple[TimeTable, ...]]:
         """Every group as a work, with the tables at all totals that it can have. Equal tables are shared."""
         works: list[TimedWork] = []

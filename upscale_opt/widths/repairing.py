@@ -21,6 +21,7 @@ from upscale_opt.models.preservation import Preservation
 from upscale_opt.models.running import device_of, in_modes
 from upscale_opt.spdy.least_squares import solved, unfolded
 from upscale_opt.tracing.graphs import Graph, Read
+from upscale_opt.tracing.writes import writes_of
 
 RIDGE = 1e-3
 """Weight of the pull towards the dense weight, relative to the mean of the diagonal of X'X."""
@@ -33,6 +34,7 @@ def repaired(
     masks: Mapping[str, np.ndarray],
     batches: Sequence[tuple[torch.Tensor, ...]],
     *,
+    output_masks: Mapping[str, np.ndarray] | None = None,
     ridge: float = RIDGE,
     progress: bool = False,
 ) -> dict[str, torch.Tensor]:
@@ -52,6 +54,9 @@ def repaired(
     batches
         Tuples of the network's inputs. All of them, and the tensors that are alive between two operators, must fit into
         memory.
+    output_masks
+        Weight name to the mask of a producer's output channels (`upscale_opt.tracing.writes.writes_of`). Rows that it
+        drops are zero in the pruned network where they would be added to a stream.
     ridge
         eps relative to the mean of the diagonal of X'X.
     progress
@@ -67,11 +72,13 @@ def repaired(
     Layer-wise least squares on the pruned network's own inputs as in He, Zhang, Sun, "Channel Pruning for Accelerating
     Very Deep Neural Networks", ICCV 2017, section 3; statistics as in `reestimate_batch_norm`.
     """
-    return _SideBySide(graph, masks, ridge).run(batches, progress=progress)
+    return _SideBySide(graph, masks, output_masks or {}, ridge).run(batches, progress=progress)
 
 
 class _SideBySide:
-    def __init__(self, graph: Graph, masks: Mapping[str, np.ndarray], ridge: float) -> None:
+    def __init__(
+        self, graph: Graph, masks: Mapping[str, np.ndarray], output_masks: Mapping[str, np.ndarray], ridge: float
+    ) -> None:
         self.graph, self.ridge = graph, ridge
         self.dense: fx.GraphModule = graph.module
         self.pruned: fx.GraphModule = copy_with(graph.module, lambda _, tensor: tensor.detach().clone())
@@ -85,6 +92,12 @@ class _SideBySide:
                     parameter.mul_(torch.from_numpy(mask).to(parameter).reshape(shape))
                 self.kept[weight] = mask
         self.reads = {read.node: read for read in (*graph.reads, *graph.grouped)}
+        writes = writes_of(graph) if output_masks else {}
+        self.written = {
+            writes[weight].masked: np.asarray(mask)
+            for weight, mask in output_masks.items()
+            if not np.asarray(mask).all()
+        }
         self.differs = False
         self.renewed = set(self.kept)
 
@@ -109,6 +122,9 @@ class _SideBySide:
                 elif node.op == "call_module":
                     self._renew(node, sides[1])
                 sides[1].advance(node, inputs)
+                if node.name in self.written:
+                    self.differs = True
+                    self._drop_rows(node, sides[1])
                 for x in [x for x in (*node.all_input_nodes, node) if last_use.get(x, node) is node]:
                     for side in sides:
                         side.forget(x)
@@ -143,6 +159,14 @@ class _SideBySide:
         if bias is not None:
             module.bias.copy_(bias)
         self.renewed |= {read.weight, f"{path}.bias"}
+
+    def _drop_rows(self, node: fx.Node, side: _Side) -> None:
+        """Make the channels zero that a masked producer does not write."""
+        mask, layout, values = self.written[node.name], self.graph.layouts[node.name], side.values(node)
+        shape = [1] * values[0].ndim
+        shape[layout.axis] = -1
+        factor = torch.from_numpy(mask.repeat(layout.size)).to(values[0]).reshape(shape)
+        side.replace(node, [x * factor for x in values])
 
     def _renew(self, node: fx.Node, side: _Side) -> None:
         """New statistics of a BatchNorm, from the inputs that it now gets."""
@@ -187,6 +211,11 @@ class _Side:
     def values(self, node: fx.Node) -> list[Any]:
         """The values of a node on all batches."""
         return [run.env[self.own[node.name]] for run in self.runs]
+
+    def replace(self, node: fx.Node, values: list[Any]) -> None:
+        """Give a node other values on all batches."""
+        for run, own in zip(self.runs, values, strict=True):
+            run.env[self.own[node.name]] = own
 
     def forget(self, node: fx.Node) -> None:
         """Free the values of a node."""

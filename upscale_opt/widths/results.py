@@ -16,6 +16,8 @@ from upscale_opt.widths.corrections import Correction
 
 COLUMNS = 100
 """Longest line of a report."""
+TIME, MACS = "time", "macs"
+"""What a budget is of: measured time, or multiply-accumulates that are counted."""
 
 
 @dataclass(frozen=True)
@@ -29,30 +31,48 @@ class Round:
     predicted
         The speedup of the choice by the tables.
     measured
-        Median over the rounds of the measurement of the unpruned network's time over the network's.
+        Median over the rounds of the measurement of the unpruned network's time over the network's. With a budget of
+        multiply-accumulates, their ratio.
     loss, bound
-        Estimated loss of the choice, and what no choice for the same budget can go below.
+        Estimated loss of the choice, and what no choice for the same budget can go below; None if nothing is known.
     widths
         Block name to width, of the blocks that are narrower than before.
+    windows
+        Block name to access name to width, of the windows that are narrower than what is stored.
     """
 
     asked: float
     predicted: float
     measured: float
     loss: float
-    bound: float
+    bound: float | None
     widths: Mapping[str, int]
+    windows: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
-    def gap(self) -> float:
-        """How far the loss may be above the least one, as a share of the loss."""
+    def gap(self) -> float | None:
+        """How far the loss may be above the least one, as a share of the loss; None without a bound."""
+        if self.bound is None:
+            return None
         return (self.loss - self.bound) / self.loss if self.loss > 0 else 0.0
 
     def __str__(self) -> str:
         return (
             f"asked for {self.asked:.3f}x: predicted {self.predicted:.3f}x, measured {self.measured:.3f}x, "
-            f"loss {self.loss:.4g}, gap {100 * self.gap:.2f} %"
+            f"loss {self.loss:.4g}, {self.gap_text}"
         )
+
+    @property
+    def gap_text(self) -> str:
+        """The gap in words."""
+        return "no bound" if self.gap is None else f"gap {100 * self.gap:.2f} %"
+
+    @property
+    def bound_text(self) -> str:
+        """In one sentence, what the bound says."""
+        if self.bound is None:
+            return "windows and widths are chosen in turn, so that no bound is known"
+        return f"no choice under the same tables and budget is below {self.bound:.4g} ({self.gap_text})"
 
 
 @dataclass(frozen=True)
@@ -108,6 +128,10 @@ class Speedup:
         Block name to the reason why it keeps all its channels.
     notes
         What else should be known, one sentence each.
+    budget
+        What was to be saved: `TIME` or `MACS`.
+    others
+        Networks of other methods for the same target, made and measured alike, that were not taken.
     """
 
     target: float
@@ -127,6 +151,8 @@ class Speedup:
     size: Size
     fixed: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    budget: str = TIME
+    others: tuple[Speedup, ...] = ()
 
     @property
     def module(self) -> nn.Module:
@@ -146,8 +172,9 @@ class Speedup:
 
     def table(self) -> list[tuple[str, str, str]]:
         """Rows of what changed: what, before, after."""
+        faster = self.measured if self.budget == TIME else self.dense_seconds / self.seconds
         rows = [
-            ("latency", f"{1e3 * self.dense_seconds:.3f} ms", f"{1e3 * self.seconds:.3f} ms ({self.measured:.3f}x)"),
+            ("latency", f"{1e3 * self.dense_seconds:.3f} ms", f"{1e3 * self.seconds:.3f} ms ({faster:.3f}x)"),
             ("parameters", f"{self.dense_size.parameters:,}", f"{self.size.parameters:,}"),
             ("MACs", f"{self.dense_size.macs:,}", f"{self.size.macs:,}"),
             ("bytes", f"{self.dense_size.file_bytes:,}", f"{self.size.file_bytes:,}"),
@@ -168,11 +195,12 @@ class Speedup:
             f"speedup {self.target:g}x: {head} ({self.how})",
             *(f"  {name:<{width}}  {old:>{before}} -> {new}" for name, old, new in self.table()),
             f"  before repair: {self.masked}",
-            f"choice of widths ({self.method}): estimated loss {self.chosen.loss:.4g}, no choice under the same tables "
-            f"and budget is below {self.chosen.bound:.4g} (gap {100 * self.chosen.gap:.2f} %)",
+            f"choice of widths ({self.method}): estimated loss {self.chosen.loss:.4g}, {self.chosen.bound_text}",
+            *(f"windows of {name}: {_counted(own)}" for name, own in self.chosen.windows.items()),
             f"tables: {self.correction}",
             *(f"round {i}: {own}" for i, own in enumerate(self.rounds, start=1)),
             *self.notes,
+            *(f"compared with {own.method}: {own.measured:.3f}x, {own.repaired}" for own in self.others),
         ]
         if self.fixed:
             reasons: dict[str, int] = {}
@@ -204,4 +232,11 @@ class Speedup:
             "size": asdict(self.size),
             "fixed": dict(self.fixed),
             "notes": list(self.notes),
+            "budget": self.budget,
+            "others": [own.to_dict() for own in self.others],
         }
+
+
+def _counted(windows: Mapping[str, int]) -> str:
+    """How wide the narrower windows are."""
+    return ", ".join(f"{name} {width}" for name, width in windows.items())

@@ -19,12 +19,11 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from problems.allocation.problem import UnreachableSpeedupError
-from solvers.widths.dispatch import least_time
+from problems import UnreachableSpeedupError
+from solvers import least_time
 from upscale_opt.arguments.checks import a_text, above, at_least, names, whole
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import MaskError
-from upscale_opt.exporting.exporter import export
 from upscale_opt.importance.fisher import block_losses
 from upscale_opt.importance.observation import Loss
 from upscale_opt.latency.calibration import Effort, conditions_of
@@ -32,33 +31,25 @@ from upscale_opt.latency.profiling import default_backend
 from upscale_opt.learning.fidelity import compare_outputs
 from upscale_opt.models.digests import state_digest
 from upscale_opt.models.network_checks import require_values, with_values
-from upscale_opt.rewriting.exports import Exported
-from upscale_opt.saving.forms import FORMS, require_forms
+from upscale_opt.saving.forms import require_forms
 from upscale_opt.spdy.calibration_data import CalibrationData, calibration_data
 from upscale_opt.spdy.journal import Journal
 from upscale_opt.tracing.trace import as_tuple, trace
-from upscale_opt.widths.candidates import LEAST_SHARE, candidate_widths, masked_graph_of
-from upscale_opt.widths.closed_loop import (
-    METHODS,
-    Choice,
-    Loop,
-    best_of,
-    correction_to,
-    exported_widths,
-    measured_correction,
-    plan_of,
-    remeasured,
-    scores_to,
-)
+from upscale_opt.widths.candidates import LEAST_SHARE, candidate_widths
+from upscale_opt.widths.choosers import Chooser, WindowChooser
+from upscale_opt.widths.closed_loop import METHODS, Loop, scores_to
 from upscale_opt.widths.group_calibration import GROUP_EFFORT, calibrate_groups
-from upscale_opt.widths.measuring import Stopwatch, size_of
+from upscale_opt.widths.macs import macs_tables
+from upscale_opt.widths.making import Maker, batches_of, best_result
+from upscale_opt.widths.measuring import Stopwatch
 from upscale_opt.widths.operator_groups import partition
 from upscale_opt.widths.programme import Programme
-from upscale_opt.widths.repairing import RIDGE, repaired, repaired_copy
-from upscale_opt.widths.results import Speedup
+from upscale_opt.widths.repairing import RIDGE
+from upscale_opt.widths.results import MACS, TIME, Speedup
+from upscale_opt.widths.window_streams import WindowStream, window_streams
 
-BATCH = 32
-"""Images per batch of the repair and of comparisons."""
+WINDOWS, BEST = "windows", "best"
+"""Methods beside those of `METHODS`."""
 HELD_OUT = 0.25
 """Share of the images that are held out, if none are given for it."""
 
@@ -66,6 +57,7 @@ HELD_OUT = 0.25
 @entrance(
     target=above(1, MaskError),
     method=a_text,
+    budget=a_text,
     step=whole(1, MaskError),
     least=at_least(0, MaskError),
     rounds=whole(1, MaskError),
@@ -82,6 +74,7 @@ def speedup(
     held_out: Iterable[Any] | CalibrationData | None = None,
     loss: Loss | None = None,
     method: str = "joint",
+    budget: str = TIME,
     backend: str | None = None,
     step: int | None = None,
     least: float = LEAST_SHARE,
@@ -116,7 +109,12 @@ def speedup(
         network's own softmax.
     method
         ``joint``: all widths together, with a bound. ``uniform``: the same share of every block. ``halp``, ``mdp``: the
-        published methods on the same tables.
+        published methods on the same tables. ``windows``: every writer and reader of a stream has a range of its
+        channels (docs/windows.md), and the other blocks have widths. ``best``: `joint` and `windows` are made and
+        measured, and of those that reach the target, the one with the smaller KL on held-out images is taken.
+    budget
+        ``time``: measured. ``macs``: multiply-accumulates, counted; then `target` is their ratio, and nothing is
+        calibrated. Times of the final network are measured in both cases.
     backend
         One of `upscale_opt.latency.backends.BACKENDS`. Default: as for `upscale_opt.profile`.
     step
@@ -162,8 +160,12 @@ def speedup(
     The programme generalises HALP (Shen et al., NeurIPS 2022) and MDP (Sun et al., CVPR 2025): two-dimensional tables,
     streams and concats, and a bound for the choice.
     """
-    if method not in METHODS:
-        raise MaskError(f"there is no method {method!r}; choose from {', '.join(METHODS)}")
+    if method not in (*METHODS, WINDOWS, BEST):
+        raise MaskError(f"there is no method {method!r}; choose from {', '.join((*METHODS, WINDOWS, BEST))}")
+    if budget not in (TIME, MACS):
+        raise MaskError(f"there is no budget {budget!r}; choose from {TIME}, {MACS}")
+    if budget == MACS:
+        rounds = 1  # counts come true
     forms = list(dict.fromkeys([forms] if isinstance(forms, str) else forms))
     require_forms(forms)
     require_values(model)
@@ -179,143 +181,85 @@ def speedup(
     if not any(len(own) > 1 for own in candidates.values()):
         raise MaskError("no block of this network has a free width; see the pinned channels that `solve` lists")
     used, others, notes = _images(data, held_out, model)
-    compare_outputs(model, model, _batches(others)[:1])  # fails early if outputs are no logits
+    compare_outputs(model, model, batches_of(others)[:1])  # fails early if outputs are no logits
     asked = {
         "target": target,
         "model": state_digest(model),
         "data": used.fingerprint,
         "conditions": str(conditions),
         "inputs": [list(x.shape) for x in inputs if isinstance(x, torch.Tensor)],
-        "settings": [method, step, least, rounds, networks, repeats, time_limit, seed, asdict(effort or GROUP_EFFORT)],
+        "settings": [
+            method,
+            budget,
+            step,
+            least,
+            rounds,
+            networks,
+            repeats,
+            time_limit,
+            seed,
+            asdict(effort or GROUP_EFFORT),
+        ],
         "loss": getattr(loss, "__qualname__", type(loss).__name__),
     }
     journal = Journal(directory, hashlib.sha256(json.dumps(asked).encode()).hexdigest())
-    scores = scores_to(journal, lambda: block_losses(graph, _batches(used), loss=loss, seed=seed))
-    measured = calibrate_groups(
-        graph, parts, candidates, inputs, backend=backend, directory=tables, effort=effort, progress=progress
-    )
+    scores = scores_to(journal, lambda: block_losses(graph, batches_of(used), loss=loss, seed=seed))
+    if budget == MACS:
+        measured = macs_tables(graph, parts, candidates)
+    else:
+        measured = calibrate_groups(
+            graph, parts, candidates, inputs, backend=backend, directory=tables, effort=effort, progress=progress
+        )
     programme = Programme(graph, parts, candidates, scores, measured)
+    choosers: dict[str, Chooser | None] = {method: None}
     try:
         _require_reachable(programme, target)
-        return _made(
-            model, inputs, programme, used, others, journal, Loop(target, method, rounds, time_limit),
-            backend=backend, networks=networks, repeats=repeats, seed=seed, ridge=ridge,
-            directory=directory, forms=forms, notes=notes, progress=progress,
-        )  # fmt: skip
-    except UnreachableSpeedupError:
+        if method in (WINDOWS, BEST):
+            streams, left_out = window_streams(graph, parts, candidates, batches_of(used), loss=loss, seed=seed)
+            whole = tuple(f"stream {name} has no windows: {reason}" for name, reason in left_out.items())
+            choosers, notes = _with_windows(method, streams, whole, seed), (*notes, *whole)
+    except (UnreachableSpeedupError, MaskError):
         journal.discard()
         raise
+    stopwatch = Stopwatch(model, inputs, backend=backend, repeats=repeats)
+    try:
+        maker = Maker(
+            model, inputs, programme, used, others, journal, stopwatch, budget, networks, seed, ridge, forms, notes,
+            _teller(progress), progress,
+        )  # fmt: skip
+        loops = [
+            Loop(target, name, rounds, time_limit, chooser, "" if len(choosers) == 1 else f"{name} ")
+            for name, chooser in choosers.items()
+        ]
+        if len(loops) == 1:
+            return maker.make(loops[0], directory)
+        winner = best_result([maker.make(loop, None) for loop in loops])
+        if directory is not None:
+            winner.exported.save(directory, forms)
+        return winner
+    finally:
+        stopwatch.close()
 
 
 def _require_reachable(programme: Programme, target: float) -> None:
-    """Fail before networks are measured. A correction makes no larger speedup reachable."""
+    """Fail before networks are measured, if no sum of the tables is small enough."""
     problem = programme.problem(target)
     least = least_time(problem)
     if least > problem.budget:
         raise UnreachableSpeedupError(target, problem.base / least)
 
 
-def _made(
-    model: nn.Module,
-    inputs: tuple[Any, ...],
-    programme: Programme,
-    used: CalibrationData,
-    others: CalibrationData,
-    journal: Journal,
-    loop: Loop,
-    *,
-    backend: str,
-    networks: int,
-    repeats: int,
-    seed: int,
-    ridge: float,
-    directory: str | Path | None,
-    forms: list[str],
-    notes: tuple[str, ...],
-    progress: bool,
-) -> Speedup:
-    """Everything that needs measured networks: the correction, the loop, and the chosen network."""
-    tell = _teller(progress)
-    stopwatch = Stopwatch(model, inputs, backend=backend, repeats=repeats)
-    try:
-        correction = correction_to(
-            journal,
-            lambda: measured_correction(programme, model, inputs, stopwatch, networks=networks, seed=seed),
+def _with_windows(
+    method: str, streams: list[WindowStream], whole: tuple[str, ...], seed: int
+) -> dict[str, Chooser | None]:
+    """The choosers of a method with windows, by the name of the method that each of them makes."""
+    if not streams and method == WINDOWS:
+        raise MaskError(
+            "this network has no stream that can have windows, which is a block of free width that several layers add "
+            f"to and several read{'; ' * bool(whole)}{'; '.join(whole)}; use method='joint'"
         )
-        tell(str(correction))
-
-        def measure(widths: Any) -> float:
-            return stopwatch.measure(exported_widths(programme, model, inputs, widths)).speedup
-
-        choices: list[Choice] = []
-        while True:
-            number = len(choices)
-            choices = loop.run(programme, correction, measure, journal, tell, choices)
-            best = best_of(choices, loop.target)
-            found = _finish(
-                model, inputs, programme, best, choices, stopwatch, used, others,
-                target=loop.target, method=loop.method, correction=correction, ridge=ridge,
-                directory=directory, forms=forms, notes=notes, progress=progress,
-            )  # fmt: skip
-            if found.reached or len(choices) in (loop.rounds, number):
-                return found
-            tell(f"the file of the final network: {found.measured:.3f}x")
-            choices = remeasured(choices, best, found.measured)
-    finally:
-        stopwatch.close()
-
-
-def _finish(
-    model: nn.Module,
-    inputs: tuple[Any, ...],
-    programme: Programme,
-    best: Choice,
-    choices: list[Choice],
-    stopwatch: Stopwatch,
-    used: CalibrationData,
-    others: CalibrationData,
-    *,
-    target: float,
-    method: str,
-    correction: Any,
-    ridge: float,
-    directory: str | Path | None,
-    forms: list[str],
-    notes: tuple[str, ...],
-    progress: bool,
-) -> Speedup:
-    """Repair, export, verify, save and measure the chosen network."""
-    graph = programme.graph
-    masked = masked_graph_of(graph, programme.scores, best.widths)
-    plan = plan_of(masked)
-    before = export(model, inputs, plan, verify=False, graph=graph)
-    state = repaired(graph, masked.masks, [own for own, _ in used.batches(BATCH)], ridge=ridge, progress=progress)
-    mended = repaired_copy(model, state)
-    after: Exported = export(mended, inputs, plan)
-    path = None
-    if directory is not None:
-        after.save(directory, forms)
-        path = Path(directory) / FORMS[stopwatch.form].file if stopwatch.form in forms else None
-    final = stopwatch.measure(after, path)
-    return Speedup(
-        target,
-        final.speedup >= target,
-        after,
-        method,
-        tuple(own.round for own in choices),
-        best.round,
-        final.speedup,
-        final.dense_seconds,
-        final.seconds,
-        str(stopwatch),
-        correction,
-        compare_outputs(model, before.module, _batches(others)),
-        compare_outputs(model, after.module, _batches(others)),
-        size_of(model, inputs),
-        size_of(after.module, inputs),
-        {graph.blocks[b].name: reason for b, reason in programme.parts.fixed.items()},
-        notes,
-    )
+    chooser: dict[str, Chooser | None] = {WINDOWS: WindowChooser(streams, seed)} if streams else {}
+    return chooser if method == WINDOWS else {"joint": None, **chooser}
 
 
 def _images(
@@ -336,10 +280,6 @@ def _images(
         for own in (slice(None, -rest), slice(-rest, None))
     )
     return first, second, (f"held out: the last {rest} of {used.num_images} images; give other ones to be surer",)
-
-
-def _batches(data: CalibrationData) -> list[tuple[torch.Tensor, ...]]:
-    return [inputs if labels is None else (*inputs, labels) for inputs, labels in data.batches(BATCH)]
 
 
 def _teller(progress: bool) -> Any:
