@@ -100,6 +100,11 @@ class Loop:
         -------
         list of Choice
             All turns; `made`, if it was given.
+
+        Raises
+        ------
+        UnreachableSpeedupError
+            If the tables allow no such speedup, and the fastest network was measured and is too slow.
         """
         made = [] if made is None else made
         for number in range(len(made), self.rounds):
@@ -111,6 +116,8 @@ class Loop:
                 journal.note(f"{self.label}round {number}", _plain(choice))
             else:
                 choice = _choice(known)
+            if not made and choice.round.asked < self.target > choice.round.measured:
+                raise UnreachableSpeedupError(self.target, choice.round.measured)
             made.append(choice)
             tell(f"round {number + 1}: {choice.round}")
             if self.target <= choice.round.measured <= CLOSE * self.target:

@@ -237,6 +237,9 @@ def speedup(
         if directory is not None:
             winner.exported.save(directory, forms)
         return winner
+    except UnreachableSpeedupError:
+        journal.discard()
+        raise
     finally:
         stopwatch.close()
 

@@ -15,6 +15,7 @@ import upscale_opt
 from problems.allocation.problem import UnreachableSpeedupError
 from upscale_opt import Effort, MaskError, UpscaleError, load, read_plan
 from upscale_opt.spdy.calibration_data import CalibrationData
+from upscale_opt.widths import making
 from upscale_opt.widths import speedup as module
 from upscale_opt.widths.corrections import fitted
 from upscale_opt.widths.measuring import Measured, Stopwatch, size_of
@@ -28,6 +29,10 @@ class Classified(networks.Inverted):
         return super().forward(x).mean((2, 3))
 
 
+class Killed(Exception):
+    pass
+
+
 def data(number=12, shape=(3, 8, 8), seed=0):
     generator = torch.Generator().manual_seed(seed)
     return [(torch.randn(4, *shape, generator=generator), torch.arange(4)) for _ in range(number // 4)]
@@ -39,12 +44,12 @@ def fake_groups(monkeypatch):
     def interleaved(calls, device, effort):
         return [[own[0]()] * 3 for own in calls]
 
-    def prepared(specimen, inputs, backend, pool):
-        size = 5000 + size_of(specimen, inputs).macs + sum(x.numel() for x in inputs)
-        return lambda: size
+    def prepared(make_specimen, inputs, copies, backend, pool):
+        size = 5000 + size_of(make_specimen(), inputs).macs + sum(x.numel() for x in inputs)
+        return [lambda: size] * copies
 
     monkeypatch.setattr("upscale_opt.widths.group_calibration.interleaved", interleaved)
-    monkeypatch.setattr("upscale_opt.widths.group_calibration.prepared", prepared)
+    monkeypatch.setattr("upscale_opt.widths.group_calibration.prepared_parts", prepared)
 
 
 def fake_times(monkeypatch, law=lambda share: 0.2 + 0.8 * share):
@@ -64,7 +69,7 @@ def fake_times(monkeypatch, law=lambda share: 0.2 + 0.8 * share):
 
         def measure(self, exported, path=None):
             if Fake.measured == Fake.fails_after:
-                raise KeyboardInterrupt
+                raise Killed
             Fake.measured += 1
             return Measured(1 / self.seconds(exported.module), 1.0, self.seconds(exported.module))
 
@@ -111,7 +116,7 @@ def check_report(found):
 @pytest.mark.slow
 def test_a_real_measurement_in_a_directory_with_forms(tmp_path, monkeypatch):
     fake_groups(monkeypatch)
-    monkeypatch.setattr(module, "measured_correction", lambda *_, **__: fitted([1e6, 2e6], [1e6, 2e6]))
+    monkeypatch.setattr(making, "measured_correction", lambda *_, **__: fitted([1e6, 2e6], [1e6, 2e6]))
     model, inputs = make(networks.Residual)
     directory, tables = tmp_path / "out", tmp_path / "tables"
     with warnings.catch_warnings():
@@ -140,11 +145,11 @@ def test_a_run_that_was_killed_measures_nothing_again(tmp_path, monkeypatch):
     wanted = run(tmp_path / "whole")
     for killed in range(len(wanted.rounds) + 1):
         fake.measured, fake.fails_after = 0, killed
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Killed):
             run(tmp_path / str(killed))
         fake.measured, fake.fails_after = 0, None
         with monkeypatch.context() as patch:
-            patch.setattr(module, "measured_correction", None)
+            patch.setattr(making, "measured_correction", None)
             patch.setattr(module, "block_losses", None)
             found = run(tmp_path / str(killed))
         assert fake.measured == len(wanted.rounds) - killed + 1
@@ -160,7 +165,7 @@ def test_a_run_that_was_killed_measures_nothing_again(tmp_path, monkeypatch):
         ({"target": 0.5}, "target"),
         ({"target": "fast"}, "target"),
         ({"target": float("nan")}, "target"),
-        ({"method": "best"}, "there is no method 'best'; choose from joint, uniform, halp, mdp"),
+        ({"method": "magic"}, "there is no method 'magic'; choose from joint, uniform, halp, mdp"),
         ({"method": 3}, "method"),
         ({"data": []}, "no images"),
         ({"data": None}, "data"),
@@ -262,7 +267,7 @@ def test_held_out_images_a_loss_and_data_of_other_kinds(monkeypatch, tmp_path):
 
 def test_what_is_not_reached_is_said(monkeypatch, tmp_path):
     fake_times(monkeypatch, lambda share: 1.0 if share == 1 else 0.97)
-    monkeypatch.setattr(module, "measured_correction", lambda *_, **__: fitted([1e6, 2e6], [1e6, 2e6]))
+    monkeypatch.setattr(making, "measured_correction", lambda *_, **__: fitted([1e6, 2e6], [1e6, 2e6]))
     model, inputs = make(networks.Residual)
     found = upscale_opt.speedup(model, inputs, data(), 1.05, tables=tmp_path, **LEAST)
     assert not found.reached and "NOT reached" in found.report() and "NOT reached" in repr(found)
@@ -285,3 +290,22 @@ def test_a_network_that_cannot_be_saved_is_measured_in_this_process():
         assert watch.times_of({"one": Odd().eval()})["one"] > 0
     finally:
         watch.close()
+
+
+def test_an_interrupt_leaves_the_best_network_so_far(monkeypatch, tmp_path):
+    fake = fake_times(monkeypatch, lambda share: share**0.5)
+    model, inputs = make(networks.Residual)
+
+    def interrupted(self, exported, path=None):
+        if fake.measured == 1 and path is None and not fake.finishing:
+            fake.finishing = True
+            raise KeyboardInterrupt
+        fake.measured += 1
+        return Measured(1 / self.seconds(exported.module), 1.0, self.seconds(exported.module))
+
+    fake.finishing = False
+    monkeypatch.setattr(fake, "measure", interrupted)
+    how = {**LEAST, "rounds": 4}
+    found = upscale_opt.speedup(model, inputs, data(), 1.3, directory=tmp_path / "out", tables=tmp_path / "t", **how)
+    assert len(found.rounds) == 1 and "interrupted after 1 of 4 turns" in found.report()
+    assert {"plan.json", "model.safetensors"} <= {own.name for own in (tmp_path / "out").iterdir()}
