@@ -30,6 +30,9 @@ from upscale_opt.widths.window_rounding import grown, rounded
 from upscale_opt.widths.window_streams import STORED, WindowStream
 from upscale_opt.widths.window_times import WindowTimes
 
+WINDOW_SHARE = 0.375
+"""Share of a stream that every access holds. Losses of single channels misjudge narrow windows: what the dropped channels
+of one writer do adds up. By hand, on one network (docs/windows.md)."""
 _BISECTIONS = 10  # multipliers: at most; by hand
 _TURNS = 3  # turns of windows and widths per multiplier, at most; by hand
 _CLOSE = 0.002  # share of the budget: a time so near below it ends the bisection
@@ -81,6 +84,7 @@ def choose_stream_windows(
     budget: float,
     *,
     start: Mapping[int, int],
+    share: float = WINDOW_SHARE,
     time_limit: float = 60.0,
     seed: int = 0,
 ) -> WindowedWidths:
@@ -96,6 +100,8 @@ def choose_stream_windows(
         Nanoseconds of the sum of the tables, without correction.
     start
         Widths that keep the budget, by block number, such as those of `choose_widths`. The result is not worse.
+    share
+        Share of a stream's channels, the strongest ones, that every access holds; at most as many as the start has.
     time_limit
         Seconds for all windows together.
     seed
@@ -106,7 +112,11 @@ def choose_stream_windows(
     UpscaleError
         If the start does not keep the budget.
     """
-    return _Alternation(programme, streams, budget, time_limit, seed).run(start)
+    held = []
+    for own in streams:
+        size = own.problem.num_channels
+        held.append(own.holding(min(start.get(own.block, size), math.ceil(share * size))))
+    return _Alternation(programme, held, budget, time_limit, seed).run(start)
 
 
 class _Alternation:

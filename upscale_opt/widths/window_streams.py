@@ -8,8 +8,7 @@ writer that is always whole. It carries what does not depend on single windows: 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,10 +53,11 @@ class WindowStream:
         """Name of the block."""
         return self.problem.name
 
-    @cached_property
-    def least(self) -> int:
-        """Channels that every access holds."""
-        return int(self.problem.full.sum())
+    def holding(self, number: int) -> WindowStream:
+        """The same stream, but every access holds this many of the strongest channels, or those it held before."""
+        full = self.problem.full.copy()
+        full[np.argsort(-self.problem.losses.total, kind="stable")[:number]] = True
+        return replace(self, problem=replace(self.problem, full=full))
 
     def choice(self, windows: Windows) -> WindowChoice:
         """The windows in the form of `upscale_opt.masking.windows`."""
