@@ -31,8 +31,8 @@ from upscale_opt.widths.window_streams import STORED, WindowStream
 from upscale_opt.widths.window_times import WindowTimes
 
 WINDOW_SHARE = 0.375
-"""Share of a stream that every access holds. Losses of single channels misjudge narrow windows: what the dropped channels
-of one writer do adds up. By hand, on one network (docs/windows.md)."""
+"""Share of a stream that every access holds. Losses of single channels misjudge narrow windows, because what dropped
+channels of one writer do adds up. By hand, on one network (docs/windows.md)."""
 _BISECTIONS = 10  # multipliers: at most; by hand
 _TURNS = 3  # turns of windows and widths per multiplier, at most; by hand
 _CLOSE = 0.002  # share of the budget: a time so near below it ends the bisection
