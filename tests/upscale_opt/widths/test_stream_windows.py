@@ -24,6 +24,7 @@ from upscale_opt.widths.operator_groups import partition
 from upscale_opt.widths.programme import Programme
 from upscale_opt.widths.results import Round
 from upscale_opt.widths.speedup import speedup
+from upscale_opt.widths.stream_windows import WINDOW_SHARE
 from upscale_opt.widths.window_rounding import grown, rounded, without_unread
 from upscale_opt.widths.window_streams import window_streams
 from upscale_opt.widths.window_times import predicted_time
@@ -93,6 +94,15 @@ def test_windows_lose_no_more_than_constrained_widths_and_keep_the_budget(made, 
     assert windows.loss <= constrained.loss * (1 + 1e-5)
     assert windows.predicted >= 2 and windows.bound is None
     assert any(own.windows for own in windows_in(made.graph, windows.widths).values())
+
+
+def test_every_window_holds_a_share_of_the_strongest_channels(made, chosen):
+    windows, constrained = chosen
+    for stream in made.streams:
+        choice, size = windows.widths[stream.block], stream.problem.num_channels
+        number = min(constrained.widths[stream.block], int(np.ceil(WINDOW_SHARE * size)))
+        strongest = set(np.argsort(-stream.problem.losses.total, kind="stable")[:number].tolist())
+        assert all(strongest <= set(choice.channels(name).tolist()) for name in choice.windows)
 
 
 def test_exports_of_windows_copy_nothing_and_need_what_was_predicted(made, chosen):
