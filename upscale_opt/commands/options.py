@@ -213,9 +213,11 @@ WidthMethod = Annotated[
     str,
     typer.Option(
         "--method",
-        help="joint (all widths together, with a bound), uniform, or a published method on the same tables: halp, mdp.",
+        help="best (joint and windows, the one that is closer on held-out images), joint (all widths together, with a "
+        "bound), windows (of residual streams, too), uniform, or a published method on the same tables: halp, mdp.",
     ),
 ]
+WidthBudget = Annotated[str, typer.Option("--budget", help="What to save: time (measured), or macs (counted).")]
 SpeedupImages = Annotated[
     int, typer.Option("--images", help="Images to choose and repair with, and as many held out.", callback=whole(2))
 ]

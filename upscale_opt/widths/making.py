@@ -79,7 +79,7 @@ class Maker:
     budget: str
     networks: int
     seed: int
-    ridge: float
+    ridge: float | None
     forms: Sequence[str]
     notes: tuple[str, ...]
     tell: Callable[[str], None]
@@ -173,6 +173,7 @@ class Maker:
             self.correction,
             compare_outputs(model, before.module, batches_of(self.held_out)),
             compare_outputs(model, after.module, batches_of(self.held_out)),
+            compare_outputs(model, after.module, batches_of(self.used)),
             *sizes,
             {graph.blocks[b].name: reason for b, reason in self.programme.parts.fixed.items()},
             (*self.notes, *stopped),

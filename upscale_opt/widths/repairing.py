@@ -19,12 +19,11 @@ from tqdm import tqdm
 from upscale_opt.models.attributes import copied, copy_with
 from upscale_opt.models.preservation import Preservation
 from upscale_opt.models.running import device_of, in_modes
-from upscale_opt.spdy.least_squares import solved, unfolded
+from upscale_opt.spdy.least_squares import unfolded
 from upscale_opt.tracing.graphs import Graph, Read
 from upscale_opt.tracing.writes import writes_of
+from upscale_opt.widths.moments import RIDGES, Moments, best_ridge
 
-RIDGE = 1e-3
-"""Weight of the pull towards the dense weight, relative to the mean of the diagonal of X'X."""
 MOST_ROWS = 2**18
 """Rows per layer, of all images and positions, that least squares uses; more are thinned out evenly."""
 
@@ -35,7 +34,7 @@ def repaired(
     batches: Sequence[tuple[torch.Tensor, ...]],
     *,
     output_masks: Mapping[str, np.ndarray] | None = None,
-    ridge: float = RIDGE,
+    ridge: float | None = None,
     progress: bool = False,
 ) -> dict[str, torch.Tensor]:
     """Weights and BatchNorm statistics that make up for dropped channels, as far as a linear fit can.
@@ -58,7 +57,8 @@ def repaired(
         Weight name to the mask of a producer's output channels (`upscale_opt.tracing.writes.writes_of`). Rows that it
         drops are zero in the pruned network where they would be added to a stream.
     ridge
-        eps relative to the mean of the diagonal of X'X.
+        eps relative to the mean of the diagonal of X'X. Default: of `upscale_opt.widths.moments.RIDGES`, for every
+        layer the one whose fit to half of the images errs least on the other half.
     progress
         Show a progress bar on standard error.
 
@@ -77,7 +77,11 @@ def repaired(
 
 class _SideBySide:
     def __init__(
-        self, graph: Graph, masks: Mapping[str, np.ndarray], output_masks: Mapping[str, np.ndarray], ridge: float
+        self,
+        graph: Graph,
+        masks: Mapping[str, np.ndarray],
+        output_masks: Mapping[str, np.ndarray],
+        ridge: float | None,
     ) -> None:
         self.graph, self.ridge = graph, ridge
         self.dense: fx.GraphModule = graph.module
@@ -145,15 +149,20 @@ class _SideBySide:
         kept = self.kept.get(read.weight, np.ones(module.weight.shape[1], dtype=bool))
         columns = torch.from_numpy(np.flatnonzero(kept)).to(module.weight.device)
         dense = self.dense.get_parameter(read.weight).detach()
-        moments = _Moments(module.bias is not None)
+        halves = [Moments(module.bias is not None) for _ in range(2)]
         for x, y in zip(inputs, targets, strict=True):
             rows = unfolded(module, x.index_select(-1 if linear else 1, columns))
             wanted = y.reshape(-1, y.shape[-1]) if linear else y.flatten(2).transpose(1, 2).reshape(-1, y.shape[1])
             every = -(-len(rows) * len(inputs) // MOST_ROWS)
             while math.gcd(every, y.shape[-1]) > 1 and not linear:  # else, single columns of the image are used
                 every += 1
-            moments.add(rows[::every].double(), wanted[::every].double())
-        weight, bias = moments.solve(dense[:, columns].flatten(1).double(), self.ridge)
+            half = len(rows) // len(x) * (-(-len(x) // 2))  # all rows of an image are in one half
+            for moments, own in zip(halves, (slice(None, half), slice(half, None)), strict=True):
+                moments.add(rows[own][::every].double(), wanted[own][::every].double())
+        old = dense[:, columns].flatten(1).double()
+        both = all(moments.number for moments in halves)
+        ridge = self.ridge if self.ridge is not None else best_ridge(halves, old) if both else RIDGES[-1]
+        weight, bias = (halves[0] + halves[1]).solve(old, ridge)
         module.weight.zero_()
         module.weight[:, columns] = weight.reshape(dense[:, columns].shape).to(module.weight)
         if bias is not None:
@@ -221,45 +230,6 @@ class _Side:
         """Free the values of a node."""
         for run in self.runs:
             run.env.pop(self.own[node.name], None)
-
-
-class _Moments:
-    """Sums of products of the rows of X and Y."""
-
-    def __init__(self, with_bias: bool) -> None:
-        self.with_bias, self.number = with_bias, 0
-        self.gram: Any = 0.0
-        self.cross: Any = 0.0
-        self.sum_x: Any = 0.0
-        self.sum_y: Any = 0.0
-
-    def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        """Take in rows."""
-        self.number += len(x)
-        self.gram = self.gram + x.T @ x
-        self.cross = self.cross + x.T @ y
-        self.sum_x, self.sum_y = self.sum_x + x.sum(0), self.sum_y + y.sum(0)
-
-    def solve(self, dense: torch.Tensor, ridge: float) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The weight V, shape (outputs, columns), and the bias, if there is one."""
-        gram, cross, mean = self.gram, self.cross, self.sum_x / self.number
-        if self.with_bias:
-            gram = gram - self.number * torch.outer(mean, mean)
-            cross = cross - torch.outer(mean, self.sum_y)
-        epsilon = max(ridge * float(gram.diagonal().mean()), 1e-12)
-        gram = gram.clone()
-        gram.diagonal().add_(epsilon)
-        right = cross + epsilon * dense.T
-        found = solved(gram, right)
-        if not self._gain(found, gram, right) >= self._gain(dense.T, gram, right):  # also if it is not finite
-            found = dense.T
-        bias = self.sum_y / self.number - found.T @ mean if self.with_bias else None
-        return found.T, bias
-
-    @staticmethod
-    def _gain(weight: torch.Tensor, gram: torch.Tensor, right: torch.Tensor) -> float:
-        """What a weight gains over zeros: minus the objective, but for a constant."""
-        return float((weight * (2 * right - gram @ weight)).sum())
 
 
 def repaired_copy(model: nn.Module, state: Mapping[str, torch.Tensor]) -> nn.Module:

@@ -122,6 +122,9 @@ class Speedup:
         How sums of tables became times of networks.
     masked, repaired
         Fidelity on held-out images before and after the repair.
+    used
+        Fidelity after the repair on the images that it was repaired with: how far apart the two are says how much more
+        images would help.
     dense_size, size
         What the unpruned and the final network need.
     fixed
@@ -147,6 +150,7 @@ class Speedup:
     correction: Correction
     masked: Fidelity
     repaired: Fidelity
+    used: Fidelity
     dense_size: Size
     size: Size
     fixed: Mapping[str, str] = field(default_factory=dict)
@@ -195,6 +199,7 @@ class Speedup:
             f"speedup {self.target:g}x: {head} ({self.how})",
             *(f"  {name:<{width}}  {old:>{before}} -> {new}" for name, old, new in self.table()),
             f"  before repair: {self.masked}",
+            f"  on the images that it was repaired with: {self.used}",
             f"choice of widths ({self.method}): estimated loss {self.chosen.loss:.4g}, {self.chosen.bound_text}",
             *(f"windows of {name}: {_counted(own)}" for name, own in self.chosen.windows.items()),
             f"tables: {self.correction}",
@@ -228,6 +233,7 @@ class Speedup:
             "correction": asdict(self.correction),
             "masked": self.masked.to_dict(),
             "repaired": self.repaired.to_dict(),
+            "used": self.used.to_dict(),
             "dense_size": asdict(self.dense_size),
             "size": asdict(self.size),
             "fixed": dict(self.fixed),

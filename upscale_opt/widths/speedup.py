@@ -44,7 +44,6 @@ from upscale_opt.widths.making import Maker, batches_of, best_result
 from upscale_opt.widths.measuring import Stopwatch
 from upscale_opt.widths.operator_groups import partition
 from upscale_opt.widths.programme import Programme
-from upscale_opt.widths.repairing import RIDGE
 from upscale_opt.widths.results import MACS, TIME, Speedup
 from upscale_opt.widths.window_streams import WindowStream, window_streams
 
@@ -73,7 +72,7 @@ def speedup(
     *,
     held_out: Iterable[Any] | CalibrationData | None = None,
     loss: Loss | None = None,
-    method: str = "joint",
+    method: str = "best",
     budget: str = TIME,
     backend: str | None = None,
     step: int | None = None,
@@ -81,7 +80,7 @@ def speedup(
     rounds: int = 4,
     networks: int = 6,
     repeats: int = 15,
-    ridge: float = RIDGE,
+    ridge: float | None = None,
     time_limit: float = 60.0,
     effort: Effort | None = None,
     tables: str | Path | None = None,
@@ -128,7 +127,7 @@ def speedup(
     repeats
         Rounds of every measurement.
     ridge
-        Of the repair; see `upscale_opt.widths.repairing.repaired`.
+        Of the repair; see `upscale_opt.widths.repairing.repaired`. Default: other images choose it, layer by layer.
     time_limit
         Seconds of the solver per turn.
     effort
