@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from problems import OBJECTIVES, ProblemError, read_instance
+from problems import OBJECTIVES, ProblemError, read_instance, read_width_problem
 from problems.collection import LIBRARY, Collection, best_known, load, names, solutions
 from problems.signatures import content_hash, signature_form
 
@@ -45,7 +45,14 @@ def test_every_solution_re_evaluates(step):
 
 def test_the_files_are_those_of_the_index():
     expected = {LIBRARY.path(name) for name in names()} | {LIBRARY.solutions_path(name) for name in names()}
-    assert set(DIRECTORY.rglob("*.json")) == expected | {DIRECTORY / "index.json"}
+    orders = {path for path in DIRECTORY.rglob("*.json") if path.parent != DIRECTORY / "widths"}
+    assert orders == expected | {DIRECTORY / "index.json"}
+
+
+@pytest.mark.parametrize("path", sorted((DIRECTORY / "widths").glob("*.json")), ids=lambda path: path.stem)
+def test_width_problems_of_real_networks_can_be_read(path):
+    problem = read_width_problem(path)
+    assert problem.name == path.stem and problem.evaluate(problem.full_choice).time == problem.base
 
 
 def test_the_library_stays_small():

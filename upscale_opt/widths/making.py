@@ -178,6 +178,7 @@ class Maker:
             {graph.blocks[b].name: reason for b, reason in self.programme.parts.fixed.items()},
             (*self.notes, *stopped),
             self.budget,
+            interrupted=interrupted,
         )
 
 
@@ -194,6 +195,8 @@ def best_result(results: Sequence[Speedup]) -> Speedup:
         winner = max(results, key=lambda own: own.measured)
         note = "no network reaches the target, so the fastest one was taken"
     others = tuple(own for own in results if own is not winner)
+    if not others:
+        return winner
     return replace(winner, others=others, notes=(*winner.notes, note))
 
 

@@ -150,13 +150,15 @@ class _SideBySide:
         columns = torch.from_numpy(np.flatnonzero(kept)).to(module.weight.device)
         dense = self.dense.get_parameter(read.weight).detach()
         halves = [Moments(module.bias is not None) for _ in range(2)]
+        left = -(-sum(map(len, inputs)) // 2)  # images that the first half still lacks
         for x, y in zip(inputs, targets, strict=True):
             rows = unfolded(module, x.index_select(-1 if linear else 1, columns))
             wanted = y.reshape(-1, y.shape[-1]) if linear else y.flatten(2).transpose(1, 2).reshape(-1, y.shape[1])
             every = -(-len(rows) * len(inputs) // MOST_ROWS)
             while math.gcd(every, y.shape[-1]) > 1 and not linear:  # else, single columns of the image are used
                 every += 1
-            half = len(rows) // len(x) * (-(-len(x) // 2))  # all rows of an image are in one half
+            half = len(rows) // len(x) * min(left, len(x))  # all rows of an image are in one half
+            left = max(0, left - len(x))
             for moments, own in zip(halves, (slice(None, half), slice(half, None)), strict=True):
                 moments.add(rows[own][::every].double(), wanted[own][::every].double())
         old = dense[:, columns].flatten(1).double()

@@ -135,6 +135,8 @@ class Speedup:
         What was to be saved: `TIME` or `MACS`.
     others
         Networks of other methods for the same target, made and measured alike, that were not taken.
+    interrupted
+        Whether Ctrl-C ended the turns.
     """
 
     target: float
@@ -157,6 +159,7 @@ class Speedup:
     notes: tuple[str, ...] = ()
     budget: str = TIME
     others: tuple[Speedup, ...] = ()
+    interrupted: bool = False
 
     @property
     def module(self) -> nn.Module:

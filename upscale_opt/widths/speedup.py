@@ -232,7 +232,12 @@ def speedup(
         ]
         if len(loops) == 1:
             return maker.make(loops[0], directory)
-        winner = best_result([maker.make(loop, None) for loop in loops])
+        made: list[Speedup] = []
+        for loop in loops:
+            made.append(maker.make(loop, None))
+            if made[-1].interrupted:
+                break
+        winner = best_result(made)
         if directory is not None:
             winner.exported.save(directory, forms)
         return winner

@@ -21,6 +21,7 @@ from upscale_opt.widths.corrections import fitted
 from upscale_opt.widths.measuring import Measured, Stopwatch, size_of
 
 LEAST = {"effort": Effort(rounds=2, sweeps=1, seconds=0.0, copies=1), "repeats": 2, "networks": 2, "time_limit": 5.0}
+JOINT = {**LEAST, "method": "joint"}
 OWN = (UpscaleError, UnreachableSpeedupError)
 
 
@@ -140,7 +141,7 @@ def test_a_run_that_was_killed_measures_nothing_again(tmp_path, monkeypatch):
     model, inputs = make(networks.Residual)
 
     def run(directory):
-        return upscale_opt.speedup(model, inputs, data(), 1.2, directory=directory, tables=tmp_path / "t", **LEAST)
+        return upscale_opt.speedup(model, inputs, data(), 1.2, directory=directory, tables=tmp_path / "t", **JOINT)
 
     wanted = run(tmp_path / "whole")
     for killed in range(len(wanted.rounds) + 1):
@@ -255,7 +256,7 @@ def test_held_out_images_a_loss_and_data_of_other_kinds(monkeypatch, tmp_path):
     model, inputs = make(networks.Residual)
     held_out = CalibrationData((torch.randn(5, 3, 8, 8),))
     found = upscale_opt.speedup(model, inputs[0], data(), 1.15, held_out=held_out, rounds=1, tables=tmp_path,
-                                loss=nn.functional.cross_entropy, **LEAST)  # fmt: skip
+                                loss=nn.functional.cross_entropy, **JOINT)  # fmt: skip
     assert found.repaired.images == 5 and found.repaired.accuracy is None and not found.notes
     found = upscale_opt.speedup(model, inputs, torch.randn(6, 3, 8, 8), 1.15, rounds=1, tables=tmp_path,
                                 method="uniform", **LEAST)  # fmt: skip
@@ -305,7 +306,7 @@ def test_an_interrupt_leaves_the_best_network_so_far(monkeypatch, tmp_path):
 
     fake.finishing = False
     monkeypatch.setattr(fake, "measure", interrupted)
-    how = {**LEAST, "rounds": 4}
+    how = {**JOINT, "rounds": 4}
     found = upscale_opt.speedup(model, inputs, data(), 1.3, directory=tmp_path / "out", tables=tmp_path / "t", **how)
     assert len(found.rounds) == 1 and "interrupted after 1 of 4 turns" in found.report()
     assert {"plan.json", "model.safetensors"} <= {own.name for own in (tmp_path / "out").iterdir()}
