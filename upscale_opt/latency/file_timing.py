@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,7 @@ import torch
 
 from problems.files import write_text_atomically
 from upscale_opt.errors import ModelError, UpscaleError, first_line
-from upscale_opt.latency.calibration import Effort, interleaved
 from upscale_opt.latency.environment import StolenTime, environment
-from upscale_opt.latency.retained_memory import retained_memory
 from upscale_opt.onnx_runtime.requirements import require_inputs
 from upscale_opt.onnx_runtime.sessions import bound_by_place
 
@@ -47,7 +46,7 @@ def measured_files(
         The positional inputs of all networks: tensors, or a file of them: ``.npz``, whose arrays are taken in their
         order, or ``.pt``, a tensor or a tuple of tensors.
     repeats
-        Rounds: figures per network. Each is at least 20 ms long.
+        Rounds: figures per network. Each is the median of single calls in turn that take 20 ms or more per network.
 
     Returns
     -------
@@ -81,10 +80,9 @@ def time_files(paths: Sequence[str | Path], inputs: Sequence[torch.Tensor], repe
     """As `measured_files`, in this process."""
     _require(paths, repeats)
     stolen = StolenTime()
-    with torch.inference_mode(), retained_memory():
+    with torch.inference_mode():
         calls = [_call(Path(path), inputs) for path in paths]
-        effort = Effort(rounds=repeats, seconds=_SECONDS, copies=1)
-        figures = np.array(interleaved([[own] for own in calls], torch.device("cpu"), effort)) / 1e9
+        figures = np.stack([_round(calls) for _ in range(repeats)], axis=1)
     ratios = figures / figures[0]
     files = [
         {
@@ -102,6 +100,22 @@ def time_files(paths: Sequence[str | Path], inputs: Sequence[torch.Tensor], repe
         "environment": environment(),
         "stolen": stolen.share(),
     }
+
+
+def _round(calls: Sequence[Callable[[], Any]]) -> np.ndarray:
+    """Median seconds of each network over single calls in turn; float64 of shape (networks,).
+
+    Each call finds the caches as the others left them, and memory comes from the system as in any program: so would a
+    plain loop over the files measure.
+    """
+    seconds: list[list[float]] = [[] for _ in calls]
+    started = time.perf_counter()
+    while not seconds[0] or time.perf_counter() - started < _SECONDS * len(calls):
+        for call, own in zip(calls, seconds, strict=True):
+            began = time.perf_counter()
+            call()
+            own.append(time.perf_counter() - began)
+    return np.median(np.array(seconds), axis=1)
 
 
 def read_inputs(path: str | Path) -> tuple[torch.Tensor, ...]:

@@ -166,7 +166,9 @@ class Loop:
             asked = found.predicted * (1 + 1e-6)  # a budget that this choice does not keep
         measured = float(measure(found.widths))
         narrower, windows = _shown(programme, found.widths)
-        return Choice(Round(asked, found.predicted, measured, found.loss, found.bound, narrower, windows), found.widths)
+        # What the last measurement said of the tables' scale corrects what they say of this choice.
+        predicted = found.predicted * (made[-1].round.measured / made[-1].round.asked if made else 1.0)
+        return Choice(Round(asked, predicted, measured, found.loss, found.bound, narrower, windows), found.widths)
 
 
 def best_of(choices: list[Choice], target: float) -> Choice:

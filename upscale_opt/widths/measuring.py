@@ -26,6 +26,11 @@ FORM_OF = {EAGER: "pt2", ONNXRUNTIME: "onnx"}
 """Backend to the saved form that runs like it on a CPU."""
 
 
+PROCESSES = 3
+"""Fresh processes that measure a saved network. A process can be lucky or unlucky for all its life: where the system
+puts its memory and threads changes times by a third, and ratios by a tenth."""
+
+
 @dataclass(frozen=True)
 class Unpruned:
     """A network as it was given, ready to be saved."""
@@ -41,7 +46,7 @@ class Measured:
     Attributes
     ----------
     speedup
-        Median over the rounds of the unpruned network's time over the other's.
+        Median over the rounds of the unpruned network's time over the other's. Of several processes, the least.
     dense_seconds, seconds
         Medians.
     """
@@ -81,7 +86,11 @@ class Stopwatch:
                 self.form, self.reason = None, f", because {error}"
 
     def __str__(self) -> str:
-        where = f"saved as {self.form}, in a fresh process" if self.form else f"{self.backend}, in this process"
+        where = (
+            f"saved as {self.form}, the least of {PROCESSES} fresh processes"
+            if self.form
+            else f"{self.backend}, in this process"
+        )
         return f"{where}, both networks in turn{self.reason}"
 
     @property
@@ -106,9 +115,12 @@ class Stopwatch:
         if path is None:
             path = Path(self._folder.name) / FORMS[self.form].file
             self._save(exported, path)
-        found = measured_files([self._dense, path], self.inputs, repeats=self.repeats)
-        dense, own = found["files"]
-        return Measured(1 / found["median_ratios"][1], dense["median"], own["median"])
+        processes = []
+        for _ in range(PROCESSES):
+            found = measured_files([self._dense, path], self.inputs, repeats=self.repeats)
+            dense, own = found["files"]
+            processes.append(Measured(1 / found["median_ratios"][1], dense["median"], own["median"]))
+        return min(processes, key=lambda measured: measured.speedup)
 
     def _in_process(self, module: nn.Module) -> Measured:
         models = {"dense": self.model, "own": module}

@@ -29,7 +29,7 @@ class Round:
     asked
         The speedup that the choice was made for, by the tables.
     predicted
-        The speedup of the choice by the tables.
+        The speedup of the choice by the tables, scaled by the measurement of the turn before.
     measured
         Median over the rounds of the measurement of the unpruned network's time over the network's. With a budget of
         multiply-accumulates, their ratio.
