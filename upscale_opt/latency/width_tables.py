@@ -5,20 +5,20 @@ One file holds what was measured under the same conditions, beside the cost tabl
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from problems import ProblemError
-from problems.files import locked, read_json, reject_unknown_fields, require_field, write_text_atomically
-from upscale_opt.errors import UpscaleError
+from problems.files import reject_unknown_fields, require_field
 from upscale_opt.latency.cost_tables import Conditions, Detail, detail_of
+from upscale_opt.latency.table_files import TableFile
 from upscale_opt.planning.layer_shapes import Layer
 
 FORMAT = "upscale_opt.width_tables"
 VERSION = 2
 """Version 2 has the role `KEEP`. Files of version 1 are read."""
+_FILE = TableFile(FORMAT, VERSION, "widths", "operators", "width tables")
 PRODUCE, READ, WORK, KEEP = "produce", "read", "work", "keep"
 
 
@@ -88,39 +88,32 @@ class WidthTables:
         UpscaleError
             If it cannot be written, or what is there cannot be read.
         """
-        path = _path(directory, self.conditions)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with locked(path):
-                others = WidthTables.load(directory, self.conditions)
-                for work, own in others.entries.items():
-                    if self._fullness(work) < others._fullness(work):
-                        self.entries[work], self.details[work] = own, others.details[work]
-                write_text_atomically(self._text(), path)
-        except (OSError, ProblemError) as error:
-            raise UpscaleError(f"cannot write width tables to {path}: {error}; choose another --tables DIR") from error
-        return path
+
+        def rows() -> list[dict[str, Any]]:
+            others = WidthTables.load(directory, self.conditions)
+            for work, own in others.entries.items():
+                if self._fullness(work) < others._fullness(work):
+                    self.entries[work], self.details[work] = own, others.details[work]
+            return self._rows()
+
+        return _FILE.write(directory, self.conditions, rows)
 
     def _fullness(self, work: WidthWork) -> tuple[Detail, int]:
         """Effort and number of widths of a measurement; nothing of one that is not there."""
         return self.details.get(work, Detail(0, 0.0, 0)), len(self.entries.get(work, {}))
 
-    def _text(self) -> str:
-        head = json.dumps({"format": FORMAT, "version": VERSION, "conditions": self.conditions.to_dict()})[:-1]
-        rows = [
-            json.dumps(
-                {
-                    "role": work.role,
-                    "layer": work.layer.to_dict(),
-                    "channels": work.channels,
-                    "others": work.others,
-                    "effort": self.details.get(work, Detail(0, 0.0, 0))._asdict(),
-                    "timings": {str(width): list(figures) for width, figures in sorted(own.items())},
-                }
-            )
+    def _rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "role": work.role,
+                "layer": work.layer.to_dict(),
+                "channels": work.channels,
+                "others": work.others,
+                "effort": self.details.get(work, Detail(0, 0.0, 0))._asdict(),
+                "timings": {str(width): list(figures) for width, figures in sorted(own.items())},
+            }
             for work, own in self.entries.items()
         ]
-        return f'{head}, "operators": [\n' + ",\n".join(rows) + "\n]}\n"
 
     @classmethod
     def load(cls, directory: str | Path, conditions: Conditions) -> WidthTables:
@@ -131,24 +124,9 @@ class WidthTables:
         UpscaleError
             If there is a file but it cannot be read; the message names the field that is wrong.
         """
-        path = _path(directory, conditions)
-        if not path.exists():
-            return cls(conditions)
-        try:
-            document = read_json(path, file_format=FORMAT, version=VERSION)
-            reject_unknown_fields(document, ("format", "version", "conditions", "operators"), "the width tables")
-            if require_field(document, "conditions", dict, "the width tables") != conditions.to_dict():
-                raise ProblemError("the width tables are of other conditions than the file's name says")
-            rows = require_field(document, "operators", list, "the width tables")
-            found = list(map(_entry, rows))
-            entries = {work: timings for work, timings, _ in found}
-            return cls(conditions, entries, {work: detail for work, _, detail in found})
-        except ProblemError as error:
-            raise UpscaleError(f"{path}: {error}; delete the file and calibrate again") from error
-
-
-def _path(directory: str | Path, conditions: Conditions) -> Path:
-    return Path(directory) / f"widths-{conditions.file_name}"
+        found = _FILE.read(directory, conditions, _entry)
+        entries = {work: timings for work, timings, _ in found}
+        return cls(conditions, entries, {work: detail for work, _, detail in found})
 
 
 def _entry(raw: Any) -> tuple[WidthWork, dict[int, tuple[int, ...]], Detail]:

@@ -6,7 +6,6 @@ measured under the same conditions, beside the cost tables of reads. Format: doc
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +15,14 @@ import numpy as np
 from scipy.interpolate import RegularGridInterpolator
 
 from problems import ProblemError
-from problems.files import locked, read_json, reject_unknown_fields, require_field, write_text_atomically
+from problems.files import reject_unknown_fields, require_field
 from upscale_opt.errors import UpscaleError
 from upscale_opt.latency.cost_tables import Conditions
+from upscale_opt.latency.table_files import TableFile
 
 FORMAT = "upscale_opt.group_tables"
 VERSION = 1
+_FILE = TableFile(FORMAT, VERSION, "groups", "groups", "group tables")
 COUNTED = Conditions("any device", "any", "any", "multiply-accumulates", 0, "")
 """Stands in place of the conditions of a measurement if multiply-accumulates were counted."""
 Point = tuple[int, int]
@@ -118,34 +119,27 @@ class GroupTables:
         UpscaleError
             If it cannot be written, or what is there cannot be read.
         """
-        path = _path(directory, self.conditions)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with locked(path):
-                others = GroupTables.load(directory, self.conditions)
-                for signature, table in others.entries.items():
-                    if self.entries.setdefault(signature, table) is table:
-                        self.seconds[signature] = others.seconds[signature]
-                write_text_atomically(self._text(), path)
-        except (OSError, ProblemError) as error:
-            raise UpscaleError(f"cannot write group tables to {path}: {error}; choose another --tables DIR") from error
-        return path
 
-    def _text(self) -> str:
-        head = json.dumps({"format": FORMAT, "version": VERSION, "conditions": self.conditions.to_dict()})[:-1]
-        rows = [
-            json.dumps(
-                {
-                    "group": signature,
-                    "seconds": self.seconds[signature],
-                    "first": list(table.first),
-                    "second": list(table.second),
-                    "nanoseconds": table.nanoseconds.tolist(),
-                }
-            )
+        def rows() -> list[dict[str, Any]]:
+            others = GroupTables.load(directory, self.conditions)
+            for signature, table in others.entries.items():
+                if self.entries.setdefault(signature, table) is table:
+                    self.seconds[signature] = others.seconds[signature]
+            return self._rows()
+
+        return _FILE.write(directory, self.conditions, rows)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "group": signature,
+                "seconds": self.seconds[signature],
+                "first": list(table.first),
+                "second": list(table.second),
+                "nanoseconds": table.nanoseconds.tolist(),
+            }
             for signature, table in self.entries.items()
         ]
-        return f'{head}, "groups": [\n' + ",\n".join(rows) + "\n]}\n"
 
     @classmethod
     def load(cls, directory: str | Path, conditions: Conditions) -> GroupTables:
@@ -156,22 +150,8 @@ class GroupTables:
         UpscaleError
             If there is a file but it cannot be read; the message names the field that is wrong.
         """
-        path = _path(directory, conditions)
-        if not path.exists():
-            return cls(conditions)
-        try:
-            document = read_json(path, file_format=FORMAT, version=VERSION)
-            reject_unknown_fields(document, ("format", "version", "conditions", "groups"), "the group tables")
-            if require_field(document, "conditions", dict, "the group tables") != conditions.to_dict():
-                raise ProblemError("the group tables are of other conditions than the file's name says")
-            found = list(map(_entry, require_field(document, "groups", list, "the group tables")))
-            return cls(conditions, {name: table for name, _, table in found}, {name: care for name, care, _ in found})
-        except ProblemError as error:
-            raise UpscaleError(f"{path}: {error}; delete the file and calibrate again") from error
-
-
-def _path(directory: str | Path, conditions: Conditions) -> Path:
-    return Path(directory) / f"groups-{conditions.file_name}"
+        found = _FILE.read(directory, conditions, _entry)
+        return cls(conditions, {name: table for name, _, table in found}, {name: care for name, care, _ in found})
 
 
 def _entry(raw: Any) -> tuple[str, float, GroupTable]:
