@@ -20,7 +20,7 @@ from benchmarks.random_networks.shrinking import shrink
 from upscale_opt.verifying.gradients import Comparison
 
 QUICK = settings(
-    max_examples=200,
+    max_examples=100,  # two checks each: orders, and windows
     deadline=None,
     derandomize=True,
     database=None,

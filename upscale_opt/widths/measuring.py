@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from upscale_opt.errors import UpscaleError
 from upscale_opt.latency.backends import EAGER, ONNXRUNTIME
@@ -137,6 +136,8 @@ class Stopwatch:
 
 def size_of(module: nn.Module, inputs: Sequence[Any]) -> Size:
     """Parameters, multiply-accumulates of a pass, and bytes of parameters and buffers."""
+    from torch.utils.flop_counter import FlopCounterMode  # it loads Triton, where that is installed
+
     counter = FlopCounterMode(display=False)
     with in_modes(module, training=False), torch.no_grad(), counter:
         module(*inputs)

@@ -270,7 +270,7 @@ def test_what_is_not_reached_is_said(monkeypatch, tmp_path):
     fake_times(monkeypatch, lambda share: 1.0 if share == 1 else 0.97)
     monkeypatch.setattr(making, "measured_correction", lambda *_, **__: fitted([1e6, 2e6], [1e6, 2e6]))
     model, inputs = make(networks.Residual)
-    found = upscale_opt.speedup(model, inputs, data(), 1.05, tables=tmp_path, **LEAST)
+    found = upscale_opt.speedup(model, inputs, data(), 1.05, tables=tmp_path, **JOINT)
     assert not found.reached and "NOT reached" in found.report() and "NOT reached" in repr(found)
 
 
