@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
 from upscale_opt.tracing.graphs import Graph
 from upscale_opt.widths.group_calibration import Request, requests_of
@@ -72,6 +72,13 @@ def _macs(specimens: GroupSpecimens, request: Request, first: int, second: int) 
             memory_format=torch.contiguous_format,
         )
     ]
+    return macs_of(module, inputs)
+
+
+def macs_of(module: nn.Module, inputs: Sequence[Any]) -> int:
+    """The multiply-accumulates of one pass of a module."""
+    from torch.utils.flop_counter import FlopCounterMode  # it loads Triton, where that is installed
+
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(*inputs)
     return int(counter.get_total_flops()) // 2

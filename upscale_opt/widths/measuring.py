@@ -19,6 +19,7 @@ from upscale_opt.latency.profiling import profile_interleaved, without_drift
 from upscale_opt.models.running import in_modes
 from upscale_opt.saving.forms import FORMS
 from upscale_opt.saving.written_forms import Savable, to_bytes
+from upscale_opt.widths.macs import macs_of
 from upscale_opt.widths.results import Size
 
 FORM_OF = {EAGER: "pt2", ONNXRUNTIME: "onnx"}
@@ -136,11 +137,8 @@ class Stopwatch:
 
 def size_of(module: nn.Module, inputs: Sequence[Any]) -> Size:
     """Parameters, multiply-accumulates of a pass, and bytes of parameters and buffers."""
-    from torch.utils.flop_counter import FlopCounterMode  # it loads Triton, where that is installed
-
-    counter = FlopCounterMode(display=False)
-    with in_modes(module, training=False), torch.no_grad(), counter:
-        module(*inputs)
+    with in_modes(module, training=False):
+        macs = macs_of(module, inputs)
     tensors = {id(own): own for own in (*module.parameters(), *module.buffers())}.values()
     number = sum(own.numel() for own in module.parameters())
-    return Size(number, counter.get_total_flops() // 2, sum(own.numel() * own.element_size() for own in tensors))
+    return Size(number, macs, sum(own.numel() * own.element_size() for own in tensors))
