@@ -7,6 +7,7 @@ users of the files do not have. `measured_files` starts such a process and retur
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import subprocess
 import sys
@@ -23,7 +24,6 @@ from problems.files import write_text_atomically
 from upscale_opt.errors import ModelError, UpscaleError, first_line
 from upscale_opt.latency.environment import StolenTime, environment
 from upscale_opt.onnx_runtime.requirements import require_inputs
-from upscale_opt.onnx_runtime.sessions import bound_by_place
 
 SUFFIXES = (".pt2", ".onnx")
 INPUT_SUFFIXES = (".npz", ".pt")
@@ -162,7 +162,7 @@ def _call(path: Path, inputs: Sequence[torch.Tensor]) -> Callable[[], Any]:
     """A warm call of a saved network."""
     if path.suffix == ".onnx":
         require_inputs(inputs)
-        call: Callable[[], Any] = bound_by_place(str(path), inputs)
+        call: Callable[[], Any] = _plain_session(path, inputs)
     else:
         try:
             module = torch.export.load(path).module()
@@ -176,6 +176,21 @@ def _call(path: Path, inputs: Sequence[torch.Tensor]) -> Callable[[], Any]:
     for _ in range(_WARM_UPS):
         call()
     return call
+
+
+def _plain_session(path: Path, inputs: Sequence[torch.Tensor]) -> Callable[[], Any]:
+    """A call of ONNX Runtime with its own defaults, but for the number of threads: as users run a file."""
+    runtime: Any = importlib.import_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        names = [own.name for own in session.get_inputs()]
+        given = {name: x.numpy() for name, x in zip(names, inputs, strict=True)}
+        session.run(None, given)
+    except Exception as error:
+        raise ModelError(f"{path} does not run on these inputs ({first_line(error)}); give others") from error
+    return lambda: session.run(None, given)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
