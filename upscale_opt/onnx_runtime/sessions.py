@@ -115,18 +115,3 @@ def bound(content: bytes, inputs: Sequence[Any]) -> BoundCall:
     given = [x for x in tree_leaves(tuple(inputs)) if isinstance(x, torch.Tensor)]
     needed = {own.name for own in running.get_inputs()}
     return BoundCall(running, {f"{INPUT}{i}": x for i, x in enumerate(given) if f"{INPUT}{i}" in needed})
-
-
-def bound_by_place(content: bytes | str, inputs: Sequence[torch.Tensor]) -> BoundCall:
-    """A call of any model, given as bytes or by its path, on inputs in the model's own order.
-
-    Raises
-    ------
-    OnnxError
-        If the number of inputs differs, or the model does not run.
-    """
-    running = session(content)
-    names = [own.name for own in running.get_inputs()]
-    if len(names) != len(inputs):
-        raise OnnxError(f"the ONNX model has the inputs {', '.join(names)}, and {len(inputs)} are given")
-    return BoundCall(running, dict(zip(names, inputs, strict=True)))
