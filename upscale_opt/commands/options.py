@@ -221,6 +221,12 @@ WidthBudget = Annotated[str, typer.Option("--budget", help="What to save: time (
 SpeedupImages = Annotated[
     int, typer.Option("--images", help="Images to choose and repair with, and as many held out.", callback=whole(2))
 ]
+TuningEpochs = Annotated[
+    int,
+    typer.Option(
+        "--epochs", help="Epochs of fine-tuning at the end, with the network as it was as teacher.", callback=whole(0)
+    ),
+]
 SpeedupRounds = Annotated[
     int, typer.Option("--rounds", help="How often to choose, export and measure, at most.", callback=whole(1))
 ]

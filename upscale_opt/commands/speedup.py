@@ -20,6 +20,7 @@ from upscale_opt.errors import MaskError, UpscaleError
 DEFAULT_MEASURING = Measuring()
 IMAGES = 256
 REPORT_FILE = "report.html"
+CHECKPOINT = "checkpoint.pt"
 
 
 def speedup(
@@ -32,6 +33,7 @@ def speedup(
     method: options.WidthMethod = "best",
     budget: options.WidthBudget = "time",
     rounds: options.SpeedupRounds = 4,
+    epochs: options.TuningEpochs = 0,
     time_limit: options.TimeLimit = 60.0,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -85,6 +87,14 @@ def speedup(
             seed=seed,
             progress=True,
         )
+        if epochs and not found.interrupted:
+            from upscale_opt.widths.tuning import tuned
+
+            checkpoint = None if out is None else out / CHECKPOINT
+            how: dict[str, Any] = {"seed": seed, "checkpoint": checkpoint, "progress": True}
+            found = tuned(found, network, dataset, epochs, held_out, **how)
+            if out is not None:
+                found.exported.save(out, forms)
     except KeyboardInterrupt:
         kept = f"what was done is in {out}; go on with the same command" if out else "nothing is kept without --out"
         print(f"interrupted; {kept}", file=sys.stderr)
@@ -99,7 +109,8 @@ def speedup(
             raise UpscaleError(str(error)) from error
         others = ", ".join(f"model.{own}" for own in forms)
         say(f"written: plan.json, model.safetensors, {others}, {REPORT_FILE} in {out}")
-        say(f"next, to win accuracy back: {_next(name, weights, data, out)}")
+        if not epochs:
+            say(f"next, to win accuracy back: {_next(name, weights, data, out)}, or --epochs 10 with this command")
     options.write_json(document | found.to_dict(), json)
     if not found.reached:
         raise typer.Exit(1)

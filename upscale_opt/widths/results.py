@@ -137,6 +137,8 @@ class Speedup:
         Networks of other methods for the same target, made and measured alike, that were not taken.
     interrupted
         Whether Ctrl-C ended the turns.
+    tuned
+        Fidelity on held-out images after fine-tuning for `epochs` epochs (`upscale_opt.widths.tuning`), or None.
     """
 
     target: float
@@ -160,11 +162,18 @@ class Speedup:
     budget: str = TIME
     others: tuple[Speedup, ...] = ()
     interrupted: bool = False
+    tuned: Fidelity | None = None
+    epochs: int = 0
 
     @property
     def module(self) -> nn.Module:
         """The network."""
         return self.exported.module
+
+    @property
+    def final(self) -> Fidelity:
+        """Fidelity of the network as it is now, on held-out images."""
+        return self.repaired if self.tuned is None else self.tuned
 
     @property
     def plan(self) -> Plan:
@@ -174,7 +183,7 @@ class Speedup:
     def __repr__(self) -> str:
         return (
             f"<Speedup {self.measured:.2f}x of {self.target:g}x asked for, "
-            f"{'reached' if self.reached else 'NOT reached'}; {self.repaired}>"
+            f"{'reached' if self.reached else 'NOT reached'}; {self.final}>"
         )
 
     def table(self) -> list[tuple[str, str, str]]:
@@ -186,11 +195,11 @@ class Speedup:
             ("MACs", f"{self.dense_size.macs:,}", f"{self.size.macs:,}"),
             ("bytes", f"{self.dense_size.file_bytes:,}", f"{self.size.file_bytes:,}"),
         ]
-        if self.repaired.accuracy is not None and self.repaired.dense_accuracy is not None:
-            before, after = self.repaired.dense_accuracy, self.repaired.accuracy
+        if self.final.accuracy is not None and self.final.dense_accuracy is not None:
+            before, after = self.final.dense_accuracy, self.final.accuracy
             rows.append(("top-1 on held-out images", f"{100 * before.top1:.2f} %", f"{100 * after.top1:.2f} %"))
-        rows.append(("same class as before", "100.00 %", f"{100 * self.repaired.agreement:.2f} %"))
-        rows.append(("KL to the network before", "0", f"{self.repaired.kl:.4g} nats"))
+        rows.append(("same class as before", "100.00 %", f"{100 * self.final.agreement:.2f} %"))
+        rows.append(("KL to the network before", "0", f"{self.final.kl:.4g} nats"))
         return rows
 
     def report(self) -> str:
@@ -201,6 +210,7 @@ class Speedup:
         lines = [
             f"speedup {self.target:g}x: {head} ({self.how})",
             *(f"  {name:<{width}}  {old:>{before}} -> {new}" for name, old, new in self.table()),
+            *([f"  before {self.epochs} epochs of fine-tuning: {self.repaired}"] if self.tuned is not None else []),
             f"  before repair: {self.masked}",
             f"  on the images that it was repaired with: {self.used}",
             f"choice of widths ({self.method}): estimated loss {self.chosen.loss:.4g}, {self.chosen.bound_text}",
@@ -237,6 +247,8 @@ class Speedup:
             "masked": self.masked.to_dict(),
             "repaired": self.repaired.to_dict(),
             "used": self.used.to_dict(),
+            "tuned": None if self.tuned is None else self.tuned.to_dict(),
+            "epochs": self.epochs,
             "dense_size": asdict(self.dense_size),
             "size": asdict(self.size),
             "fixed": dict(self.fixed),

@@ -9,16 +9,19 @@ import torch
 import width_networks
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils.data import TensorDataset
 from width_networks import make
 
 import upscale_opt
 from problems.allocation.problem import UnreachableSpeedupError
 from upscale_opt import Effort, MaskError, UpscaleError, load, read_plan
+from upscale_opt.learning.image_sets import Dataset
 from upscale_opt.spdy.calibration_data import CalibrationData
 from upscale_opt.widths import making
 from upscale_opt.widths import speedup as module
 from upscale_opt.widths.corrections import fitted
 from upscale_opt.widths.measuring import Measured, Stopwatch, size_of
+from upscale_opt.widths.tuning import tuned
 
 LEAST = {"effort": Effort(rounds=2, sweeps=1, seconds=0.0, copies=1), "repeats": 2, "networks": 2, "time_limit": 5.0}
 JOINT = {**LEAST, "method": "joint"}
@@ -310,3 +313,23 @@ def test_an_interrupt_leaves_the_best_network_so_far(monkeypatch, tmp_path):
     found = upscale_opt.speedup(model, inputs, data(), 1.3, directory=tmp_path / "out", tables=tmp_path / "t", **how)
     assert len(found.rounds) == 1 and "interrupted after 1 of 4 turns" in found.report()
     assert {"plan.json", "model.safetensors"} <= {own.name for own in (tmp_path / "out").iterdir()}
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_network_learns_from_the_one_it_was(monkeypatch, tmp_path, labelled):
+    fake_times(monkeypatch)
+    model, inputs = make(networks.Residual)
+    found = upscale_opt.speedup(model, inputs, data(), 1.3, rounds=1, tables=tmp_path, **JOINT)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(64, 3, 8, 8, generator=generator)
+    with torch.no_grad():
+        classes = model(images)
+    parts = (images, classes.argmax(1)) if labelled else (images,)
+    number = classes.shape[1] if labelled else None
+    own = Dataset("own", TensorDataset(*parts), TensorDataset(*parts), number, (3, 8, 8), labelled=labelled)
+    before = {name: value.clone() for name, value in found.module.state_dict().items()}
+    after = tuned(found, model, own, 2, [(images,)])
+    assert after.epochs == 2 and after.tuned is not None and after.final is after.tuned and found.tuned is None
+    assert after.measured == found.measured and after.exported is found.exported
+    assert any(not torch.equal(value, before[name]) for name, value in after.module.state_dict().items())
+    assert "before 2 epochs of fine-tuning" in after.report() and json.dumps(after.to_dict())
