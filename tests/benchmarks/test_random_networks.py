@@ -75,6 +75,7 @@ def test_exports_of_twenty_thousand_random_networks_are_exact(capsys):
     assert main(["--seeds", f"0:{SLOW_SEEDS}"]) == 0, capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_random_networks_have_every_operator_and_few_are_refused():
     """Whatever is in nobody's way may move: a generator that pins everything would prove nothing."""
     programs = [random_network(seed) for seed in range(250)]
