@@ -38,14 +38,14 @@ METHODS = ("auto", "lagrangian", "uniform", "halp", "spdy", "mdp")
 TARGETS = (1.33, 2.0, 3.0)
 STEP, IMAGES, PIXELS = 16, 16, 224
 KEY = ("model", "batch", "backend", "target", "method")
-COLUMNS = (*KEY, "loss", "bound", "gap", "to_best", "status", "speedup", "seconds", "time_limit", "threads", *MEASURED)
+COLUMNS = (*KEY, "loss", "bound", "gap", "status", "speedup", "seconds", "time_limit", "threads", *MEASURED)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Solve the missing rows; write CSV and Markdown."""
     arguments = sys.argv[1:] if arguments is None else arguments
     given = _parser().parse_args(arguments)
-    command = f"python -m benchmarks.{NAME} {shlex.join(arguments)}".strip()
+    command = f"python -m benchmarks.{NAME} {shlex.join(_portable(arguments))}".strip()
     wanted = {
         (model, str(batch), given.backend, f"{target:g}", method): (model, batch, target, method)
         for model in given.models
@@ -64,6 +64,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return resumed(
         {NAME: COLUMNS}, wanted, measured, lambda found: page(found[NAME]), key=KEY, fresh=given.fresh, unit="solve"
     )
+
+
+def _portable(arguments: Sequence[str]) -> list[str]:
+    """The arguments without directories of this machine, which change no result.
+
+    Examples
+    --------
+    >>> _portable(["--tables", "here", "--time-limit", "9", "--instances=there"])
+    ['--time-limit', '9']
+    """
+    directories = ("--tables", "--instances")
+    return [
+        own
+        for before, own in zip(["", *arguments], arguments)
+        if before not in directories and own.partition("=")[0] not in directories
+    ]
 
 
 def _problem(model: str, batch: int, given: argparse.Namespace) -> WidthProblem:
