@@ -48,8 +48,8 @@ def page(found: Speedup, *, title: str, command: str = "") -> str:
         f"<p>Before the repair of weights: {escape(str(found.masked))}.</p>",
         "<h2>How widths were chosen</h2>",
         f"<p>Method: {escape(found.method)}. Estimated loss {found.chosen.loss:.4g}; "
-        f"{escape(found.chosen.bound_text)}. {escape(str(found.correction)).capitalize()}."
-        "</p>",
+        f"{escape(found.chosen.bound_text)}."
+        f"{'' if found.correction is None else f' {escape(str(found.correction)).capitalize()}.'}</p>",
         _table(("turn", "asked", "predicted", "measured", "loss", "gap"), rounds),
         "<h2>Widths</h2>",
         _widths(found),
@@ -85,6 +85,7 @@ def _bars(rows: list[tuple[str, float]], unit: str) -> str:
 def _widths(found: Speedup) -> str:
     """A bar per block: all its channels, and those that stay."""
     sizes = {block.name: block.size for block in found.exported.graph.blocks}
+    sizes |= {weight: len(mask) for weight, mask in found.plan.masks.items()}
     rows = [(name, width, sizes[name]) for name, width in found.chosen.widths.items() if name in sizes]
     if not rows:
         return "<p>All blocks keep all their channels.</p>"
