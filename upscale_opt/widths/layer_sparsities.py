@@ -145,10 +145,10 @@ class SparsityMaker:
                     break
                 assert found.exported is not None  # it was measured
                 measured = self.stopwatch.measure(found.exported)
-                figures = [measured.speedup, measured.dense_seconds, measured.seconds]
+                figures = [measured.speedup, measured.dense_seconds]
                 self.journal.note(f"turn {number}", [asked, *figures, found.base / found.predicted, found.score])
             else:
-                measured = Measured(*known[1:4])
+                measured = Measured(*known[1:3])
             turns.append(_Turn(asked, measured, found))
             self.tell(f"round {number + 1}: asked for {asked:.3f}x, measured {measured.speedup:.3f}x")
             if measured.speedup >= target:  # SPDY's own rounds have come as close to it as they could

@@ -116,7 +116,7 @@ class Speedup:
     measured
         Speedup of the final network, measured as `how` says.
     dense_seconds, seconds
-        Median seconds of the unpruned and of the final network.
+        Median seconds of the unpruned network, and what the final one takes at the same speed of the machine.
     how
         On what, and where, it was measured.
     correction

@@ -21,7 +21,7 @@ from upscale_opt.spdy.calibration_data import CalibrationData
 from upscale_opt.widths import making
 from upscale_opt.widths import speedup as module
 from upscale_opt.widths.corrections import fitted
-from upscale_opt.widths.measuring import Measured, Stopwatch
+from upscale_opt.widths.measuring import Measured, Stopwatch, Unpruned
 from upscale_opt.widths.tuning import tuned
 
 JOINT = {**LEAST, "method": "joint"}
@@ -231,7 +231,7 @@ def test_a_network_that_cannot_be_saved_is_measured_in_this_process():
     watch = Stopwatch(Odd().eval(), (x,), repeats=2)
     try:
         assert watch.form is None and "in this process" in str(watch) and "cannot save" in str(watch)
-        assert watch.times_of({"one": Odd().eval()})["one"] > 0
+        assert watch.measure_all([Unpruned(Odd().eval(), (x,))])[0].seconds > 0
     finally:
         watch.close()
 
@@ -245,7 +245,7 @@ def test_an_interrupt_leaves_the_best_network_so_far(monkeypatch, tmp_path):
             fake.finishing = True
             raise KeyboardInterrupt
         fake.measured += 1
-        return Measured(1 / self.seconds(exported.module), 1.0, self.seconds(exported.module))
+        return Measured(1 / self.seconds(exported.module), 1.0)
 
     fake.finishing = False
     monkeypatch.setattr(fake, "measure", interrupted)
