@@ -29,10 +29,15 @@ SUFFIXES = (".pt2", ".onnx")
 INPUT_SUFFIXES = (".npz", ".pt")
 _SECONDS = 0.02
 _WARM_UPS = 3
+_SETTLING = 0.3  # seconds per network until the system has spread the threads of several sessions over the cores
 
 
 def measured_files(
-    paths: Sequence[str | Path], inputs: str | Path | Sequence[torch.Tensor], *, repeats: int = 10
+    paths: Sequence[str | Path],
+    inputs: str | Path | Sequence[torch.Tensor],
+    *,
+    repeats: int = 10,
+    together: bool = False,
 ) -> dict[str, Any]:
     """Measure the latency of saved networks in turn (A B A B ...), on the CPU, in a fresh Python process.
 
@@ -46,7 +51,12 @@ def measured_files(
         The positional inputs of all networks: tensors, or a file of them: ``.npz``, whose arrays are taken in their
         order, or ``.pt``, a tensor or a tuple of tensors.
     repeats
-        Rounds: figures per network. Each is the median of single calls in turn that take 20 ms or more per network.
+        Rounds: figures per network. Each is the median of single calls that take 20 ms or more.
+    together
+        What happens with ``.onnx`` files. Calls of other files always take turns. By default, an ``.onnx`` file gets a
+        session of its own in every round, and no other session is there meanwhile. With `together`, all sessions stay,
+        and calls take turns. After a call, the threads of a session go on spinning for a while, and slow down the other
+        sessions on the same cores.
 
     Returns
     -------
@@ -68,6 +78,7 @@ def measured_files(
         else:
             torch.save(tuple(inputs), given)
         options = ["--inputs", given, "--repeats", repeats, "--threads", torch.get_num_threads(), "--json", out]
+        options += ["--together"] if together else []
         command = [sys.executable, "-m", "upscale_opt.latency.file_timing", *paths, *options]
         ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
         if ran.returncode or not out.exists():
@@ -76,13 +87,24 @@ def measured_files(
         return found
 
 
-def time_files(paths: Sequence[str | Path], inputs: Sequence[torch.Tensor], repeats: int) -> dict[str, Any]:
+def time_files(
+    paths: Sequence[str | Path], inputs: Sequence[torch.Tensor], repeats: int, *, together: bool = False
+) -> dict[str, Any]:
     """As `measured_files`, in this process."""
     _require(paths, repeats)
     stolen = StolenTime()
+    kept = [i for i, path in enumerate(paths) if together or Path(path).suffix != ".onnx"]
+    others = [i for i in range(len(paths)) if i not in kept]
+    figures = np.empty((len(paths), repeats))
     with torch.inference_mode():
-        calls = [_call(Path(path), inputs) for path in paths]
-        figures = np.stack([_round(calls) for _ in range(repeats)], axis=1)
+        calls = [_call(Path(paths[i]), inputs) for i in kept]
+        if together:
+            _round(calls, _SETTLING)
+        for i in range(repeats):
+            if kept:
+                figures[kept, i] = _round(calls)
+            for j in others:  # a session ends with its round
+                figures[j, i] = _round([_call(Path(paths[j]), inputs)])[0]
     ratios = figures / figures[0]
     files = [
         {
@@ -102,7 +124,18 @@ def time_files(paths: Sequence[str | Path], inputs: Sequence[torch.Tensor], repe
     }
 
 
-def _round(calls: Sequence[Callable[[], Any]]) -> np.ndarray:
+def _call(path: Path, inputs: Sequence[torch.Tensor]) -> Callable[[], Any]:
+    """A warm call of a saved network."""
+    call = _session(path, inputs) if path.suffix == ".onnx" else _program(path)
+    try:
+        for _ in range(_WARM_UPS):
+            call(inputs)
+    except Exception as error:
+        raise ModelError(f"{path} does not run on these inputs ({first_line(error)}); give others") from error
+    return lambda: call(inputs)
+
+
+def _round(calls: Sequence[Callable[[], Any]], seconds_per_call: float = _SECONDS) -> np.ndarray:
     """Median seconds of each network over single calls in turn; float64 of shape (networks,).
 
     Each call finds the caches as the others left them, and memory comes from the system as in any program: so would a
@@ -110,7 +143,7 @@ def _round(calls: Sequence[Callable[[], Any]]) -> np.ndarray:
     """
     seconds: list[list[float]] = [[] for _ in calls]
     started = time.perf_counter()
-    while not seconds[0] or time.perf_counter() - started < _SECONDS * len(calls):
+    while not seconds[0] or time.perf_counter() - started < seconds_per_call * len(calls):
         for call, own in zip(calls, seconds, strict=True):
             began = time.perf_counter()
             call()
@@ -158,39 +191,26 @@ def _existing(path: str | Path, suffixes: Sequence[str]) -> Path:
     return found
 
 
-def _call(path: Path, inputs: Sequence[torch.Tensor]) -> Callable[[], Any]:
-    """A warm call of a saved network."""
-    if path.suffix == ".onnx":
-        require_inputs(inputs)
-        call: Callable[[], Any] = _plain_session(path, inputs)
-    else:
-        try:
-            module = torch.export.load(path).module()
-            module(*inputs)
-        except Exception as error:
-            raise ModelError(f"{path} does not run on these inputs ({first_line(error)}); give others") from error
-
-        def call() -> Any:
-            return module(*inputs)
-
-    for _ in range(_WARM_UPS):
-        call()
-    return call
+def _program(path: Path) -> Callable[[Sequence[torch.Tensor]], Any]:
+    try:
+        module = torch.export.load(path).module()
+    except Exception as error:
+        raise ModelError(f"{path} cannot be loaded ({first_line(error)}); save it again") from error
+    return lambda inputs: module(*inputs)
 
 
-def _plain_session(path: Path, inputs: Sequence[torch.Tensor]) -> Callable[[], Any]:
-    """A call of ONNX Runtime with its own defaults, but for the number of threads: as users run a file."""
+def _session(path: Path, inputs: Sequence[torch.Tensor]) -> Callable[[Sequence[torch.Tensor]], Any]:
+    """A session of ONNX Runtime with its own defaults, but for the number of threads: as users run a file."""
+    require_inputs(inputs)
     runtime: Any = importlib.import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        names = [own.name for own in session.get_inputs()]
-        given = {name: x.numpy() for name, x in zip(names, inputs, strict=True)}
-        session.run(None, given)
     except Exception as error:
-        raise ModelError(f"{path} does not run on these inputs ({first_line(error)}); give others") from error
-    return lambda: session.run(None, given)
+        raise ModelError(f"{path} cannot be loaded ({first_line(error)}); save it again") from error
+    names = [own.name for own in session.get_inputs()]
+    return lambda given: session.run(None, {name: x.numpy() for name, x in zip(names, given, strict=True)})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -200,13 +220,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--inputs", required=True, type=Path, help=".npz or .pt file of the positional inputs")
     parser.add_argument("--repeats", type=int, default=10, help="figures per network")
     parser.add_argument("--threads", type=int, help="threads of torch and of ONNX Runtime")
+    parser.add_argument("--together", action="store_true", help="calls of .onnx files take turns, too")
     parser.add_argument("--json", type=Path, help="file for the result")
     given = parser.parse_args(arguments)
     try:
         if given.threads:
             torch.set_num_threads(given.threads)
         _require(given.paths, given.repeats)
-        found: Mapping[str, Any] = time_files(given.paths, read_inputs(given.inputs), given.repeats)
+        found: Mapping[str, Any] = time_files(
+            given.paths, read_inputs(given.inputs), given.repeats, together=given.together
+        )
         text = json.dumps(found, indent=1)
         if given.json is None:
             print(text)

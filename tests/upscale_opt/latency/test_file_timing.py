@@ -1,6 +1,7 @@
 """Saved networks measured in a process of their own."""
 
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import torch
 from torch import nn
 
 from upscale_opt import UpscaleError
-from upscale_opt.latency.file_timing import main, measured_files, read_inputs
+from upscale_opt.latency import file_timing
+from upscale_opt.latency.file_timing import main, measured_files, read_inputs, time_files
 from upscale_opt.onnx_runtime.writing import written
 
 
@@ -41,6 +43,29 @@ def test_the_program_reads_both_kinds_of_inputs_and_writes_json(saved, capsys):
     main([*both, "--inputs", str(where / "inputs.npz"), "--repeats", "2"])
     found = json.loads(capsys.readouterr().out)
     assert len(found["ratios"]) == 2 and found["ratios"][0] == [1, 1]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_session_is_alone_unless_told_otherwise(saved, monkeypatch, together):
+    """How many sessions were made and not yet given up when a call was timed."""
+    where, x = saved
+    alive, most = weakref.WeakSet(), []
+    real = file_timing._session
+
+    def session(path, inputs):
+        call = real(path, inputs)
+
+        def counted(given):
+            most.append(len(alive))
+            return call(given)
+
+        alive.add(counted)
+        return counted
+
+    monkeypatch.setattr(file_timing, "_session", session)
+    both = [where / "model.onnx", where / "model.onnx"]
+    found = time_files(both, [x], 2, together=together)
+    assert max(most) == (2 if together else 1) and len(found["ratios"]) == 2
 
 
 def test_what_cannot_be_measured_is_refused(saved, tmp_path, capsys):
