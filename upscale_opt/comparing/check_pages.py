@@ -103,5 +103,5 @@ def _bars(check: OrderCheck) -> Bars:
         bars.append(Bar(name, measured, chosen, measured - check.noise, measured + check.noise, mark=predicted))
     bars.append(Bar(FLOOR, check.floor, LIMIT))
     profile = check.profiles[FLOOR]
-    how = f"bars: measured ({profile.device}, {profile.backend}); black lines: noise; diamonds: predicted"
+    how = f"bars: measured ({profile.device}, {profile.backend}); lines: noise; diamonds: predicted"
     return of_seconds("Latency per pass", bars, how=how)
