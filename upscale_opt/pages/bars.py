@@ -56,6 +56,8 @@ class Bars:
         Decimals of their values.
     how
         How the values were found, such as ``measured`` or ``predicted, not measured``.
+    full
+        The value at the end of the scale. None: the largest one.
     """
 
     title: str
@@ -63,10 +65,13 @@ class Bars:
     unit: str = ""
     digits: int = 0
     how: str = ""
+    full: float | None = None
 
     @property
     def longest(self) -> float:
-        """The largest value that is drawn; 1 if all are zero."""
+        """The value at the end of the scale: `full`, or the largest one that is drawn; 1 if all are zero."""
+        if self.full is not None:
+            return self.full
         return max((max(own.value, own.high or 0, own.mark or 0) for own in self.bars), default=0) or 1
 
     def html(self) -> Html:

@@ -52,6 +52,7 @@ caption { text-align: left; color: var(--muted); padding: 0 0 .3rem; }
 th, td { padding: .22rem .7rem .22rem 0; text-align: left; vertical-align: top; white-space: nowrap; }
 th { border-bottom: 2px solid var(--line); vertical-align: bottom; } th.group { border-bottom-width: 1px; }
 td { border-bottom: 1px solid var(--line); } tfoot td { font-weight: 600; border-top: 2px solid var(--line); }
+.wide tr > :first-child { position: sticky; left: 0; background: var(--page); }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 dl { display: grid; grid-template-columns: minmax(8rem, 14rem) 1fr; gap: .2rem 1rem; margin: .5rem 0;
   font-size: .92rem; }

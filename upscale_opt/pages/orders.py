@@ -56,7 +56,7 @@ def segment(problem: Problem, orders: Mapping[str, Order], objective: str | Obje
     objective
         The objective that chooses the ways of reading.
     """
-    size = f"{problem.num_stored:,} channels, {len(problem.accesses)} readers, {len(problem.classes):,} classes"
+    size = f"{problem.num_stored:,} stored channels, {len(problem.accesses)} readers, {len(problem.classes):,} classes"
     head = element("figcaption", element("h3", problem.name), element("p", size, class_="how"))
     panels = [_panel(problem, name, order, objective) for name, order in orders.items()]
     return element("figure", head, element("div", *panels, class_="orders"), class_="segment")

@@ -28,10 +28,9 @@ def page(found: Speedup, *, title: str, command: str = "") -> Page:
     repaired = [f"Before the repair of weights: {found.masked}."]
     if found.tuned is not None:
         repaired.append(f"Before {found.epochs} epochs of fine-tuning: {found.repaired}.")
-    chosen = (
-        f"Method: {found.method}. Estimated loss {found.chosen.loss:.4g}; {found.chosen.bound_text}. "
-        f"{str(found.correction).capitalize()}."
-    )
+    chosen = f"Method: {found.method}. Estimated loss {found.chosen.loss:.4g}; {found.chosen.bound_text}."
+    if found.correction is not None:
+        chosen += f" {str(found.correction).capitalize()}."
     remarks = (
         *found.notes,
         *(f"Compared with {own.method}: {own.measured:.3f}x, {own.repaired}." for own in found.others),
@@ -98,6 +97,7 @@ def _rounds(found: Speedup) -> Table:
 def _widths(found: Speedup) -> Bars | str:
     """A bar per block: the share of its channels that stays."""
     sizes = {block.name: block.size for block in found.exported.graph.blocks}
+    sizes |= {weight: len(mask) for weight, mask in found.plan.masks.items()}
     bars = tuple(
         Bar(name, 100 * width / sizes[name], CHOSEN, note=f"{width:,} of {sizes[name]:,}")
         for name, width in found.chosen.widths.items()
@@ -105,4 +105,4 @@ def _widths(found: Speedup) -> Bars | str:
     )
     if not bars:
         return "All blocks keep all their channels."
-    return Bars("Channels that stay, block by block", bars, "%", 0, "blocks that are not shown keep all channels")
+    return Bars("Channels that stay", bars, "%", 0, "what is not shown keeps all its channels", full=100.0)
