@@ -34,7 +34,11 @@ def commit() -> str:
         return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        results = (":!benchmarks/results", ":(exclude,glob)problems/library/**/*.sol.json")
+        results = (
+            ":!benchmarks/results",
+            ":(exclude,glob)problems/library/**/*.sol.json",
+            ":!problems/library/archives",
+        )
         changes = git("status", "--porcelain", "--untracked-files=no", "--", ".", *results)
         return git("rev-parse", "--short", "HEAD") + ("+" if changes else "")
     except (OSError, subprocess.CalledProcessError):

@@ -2,7 +2,8 @@
 
     >>> problem = load("resnet50/l2-0.50/layer2")
 
-``library/index.json`` says where every instance comes from; ``library/README.md`` describes the families.
+``library/index.json`` says where every instance comes from; ``library/README.md`` describes the families. The files of
+a family are in one archive, from which single files are read.
 """
 
 from __future__ import annotations
@@ -10,23 +11,33 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from problems.archives import Archive, write_archive
 from problems.conversions import text, whole_number
 from problems.errors import ProblemError
-from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
-from problems.instances import read_instance
+from problems.files import (
+    read_bytes,
+    read_json,
+    reject_unknown_fields,
+    require_field,
+    write_bytes_atomically,
+    write_text_atomically,
+)
+from problems.instances import instance_in
 from problems.objectives import OBJECTIVES, objective_named
 from problems.problem import Problem
 from problems.signatures import content_hash
-from problems.solutions import Solution, read_solutions
+from problems.solutions import Solution, solutions_in, write_solutions
 
 FORMAT = "upscale_opt.library"
 VERSION = 1
+ARCHIVES = "archives"
+"""Folder of the archives, one per family."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,12 @@ _KINDS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Collection:
-    """A directory of instances with an index. The functions of this module use the library of the package."""
+    """A directory of instances with an index. The functions of this module use the library of the package.
+
+    The two files of an instance, ``NAME.json`` and ``NAME.sol.json``, are in the archive of its family, or in the
+    directory itself. A file in the directory counts more than one in the archive, so that tools can write single files,
+    and `pack` them in the end.
+    """
 
     directory: Path
 
@@ -136,7 +152,12 @@ class Collection:
 
     def load(self, name: str) -> Problem:
         """As `problems.collection.load`."""
-        problem = read_instance(self.path(name))
+        content = self._content(name, self.path(name))
+        if content is None:
+            raise ProblemError(
+                f"{self.path(name)} is missing, also in {self._archive_of(name).path}; restore the archive"
+            )
+        problem = instance_in(content, self.path(name))
         if content_hash(problem) != self.entry(name).hash:
             raise ProblemError(
                 f"{self.path(name)} is not the instance that the index lists under {name!r}: its content hash differs; "
@@ -146,8 +167,95 @@ class Collection:
 
     def solutions(self, name: str, problem: Problem | None = None) -> dict[str, Solution]:
         """As `problems.collection.solutions`. Give the problem if you have it: then it is not read again."""
+        content = self.stated(name)
+        return {} if content is None else solutions_in(content, self.solutions_path(name), problem or self.load(name))
+
+    def stated(self, name: str) -> bytes | None:
+        """The file of solutions of an instance, as it is written; None if there is none. Errors as in `entry`."""
+        return self._content(name, self.solutions_path(name))
+
+    def save(self, name: str, directory: str | Path) -> list[Path]:
+        """As `problems.collection.save`."""
+        target, written = Path(directory), []
+        for path in (self.path(name), self.solutions_path(name)):
+            content = self._content(name, path)
+            if content is not None:
+                written.append(target / path.name)
+                write_bytes_atomically(content, written[-1])
+        return written
+
+    def write_solutions(self, name: str, solutions: Mapping[str, Solution], problem: Problem) -> None:
+        """Write the best-known solutions of an instance as a file of the directory; errors as in `entry`."""
         path = self.solutions_path(name)
-        return read_solutions(path, problem or self.load(name)) if path.exists() else {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_solutions(solutions, problem, path)
+
+    def drop(self, names: Iterable[str], *, solutions_only: bool = False) -> None:
+        """Remove the files of instances of the index, or only their solutions, from directory and archives."""
+        for name in names:
+            paths, archive = [self.path(name), self.solutions_path(name)][solutions_only:], self._archive_of(name)
+            gone = {self._member(path) for path in paths} & archive.names
+            if gone:
+                write_archive({own: archive.read(own) for own in archive.names - gone}, archive.path)
+                self._archives.pop(self.entry(name).family)
+            for path in paths:
+                path.unlink(missing_ok=True)
+                _remove_empty(path.parent, self.directory)
+
+    def pack(self) -> int:
+        """Move the files of all instances from the directory into the archives; returns the number of files moved.
+
+        An archive is written in one step, before the files that it takes in are removed, so that an interrupt loses
+        nothing. What the index does not list leaves the archives.
+        """
+        moved = 0
+        for family in self.families:
+            archive, loose, files = self._archive(family), [], {}
+            for name in self._exactly(family):
+                for path in (self.path(name), self.solutions_path(name)):
+                    content = self._content(name, path)
+                    if content is not None:
+                        files[self._member(path)] = content
+                    loose += [path] if path.exists() else []
+            if loose or archive.names != files.keys():
+                archive.path.parent.mkdir(exist_ok=True)
+                write_archive(files, archive.path)
+                self._archives.pop(family)
+            for path in loose:
+                path.unlink()
+            for folder in sorted({path.parent for path in loose}, reverse=True):
+                _remove_empty(folder, self.directory)
+            moved += len(loose)
+        for path in (self.directory / ARCHIVES).glob("*.zip"):
+            if path not in {self._archive(family).path for family in self.families}:
+                path.unlink()
+        return moved
+
+    def _exactly(self, family: str) -> list[str]:
+        return [name for name, entry in self.entries.items() if entry.family == family]
+
+    @cached_property
+    def _archives(self) -> dict[str, Archive]:
+        return {}
+
+    def _archive(self, family: str) -> Archive:
+        """The archive of a family. It stays open."""
+        if family not in self._archives:
+            self._archives[family] = Archive(self.directory / ARCHIVES / f"{family.replace('/', '-')}.zip")
+        return self._archives[family]
+
+    def _archive_of(self, name: str) -> Archive:
+        return self._archive(self.entry(name).family)
+
+    def _member(self, path: Path) -> str:
+        return path.relative_to(self.directory).as_posix()
+
+    def _content(self, name: str, path: Path) -> bytes | None:
+        """A file of an instance, from the directory or else from its archive; None if it is in neither."""
+        if path.exists():
+            return read_bytes(path)
+        archive, member = self._archive_of(name), self._member(path)
+        return archive.read(member) if member in archive.names else None
 
     def objectives(self, name: str) -> tuple[str, ...]:
         """The objectives for which an instance is in the library: `latency` if it has cost tables, and all others.
@@ -173,11 +281,11 @@ class Collection:
         return self.entries[name]
 
     def path(self, name: str) -> Path:
-        """The instance file of a name; errors as in `entry`."""
+        """The instance file of a name, if it is not in an archive; errors as in `entry`."""
         return self.directory / f"{self.entry(name).name}.json"
 
     def solutions_path(self, name: str) -> Path:
-        """The file of the best-known solutions of a name. It need not exist. Errors as in `entry`."""
+        """The file of the best-known solutions of a name, if it is not in an archive; errors as in `entry`."""
         return self.directory / f"{self.entry(name).name}.sol.json"
 
     def write_index(self, entries: Iterable[Entry]) -> None:
@@ -185,6 +293,13 @@ class Collection:
         lines = ",\n".join("  " + json.dumps(asdict(entry)) for entry in entries)
         head = json.dumps({"format": FORMAT, "version": VERSION})
         write_text_atomically(f'{head[:-1]},\n "instances": [\n{lines}\n ]}}\n', self.directory / "index.json")
+
+
+def _remove_empty(folder: Path, top: Path) -> None:
+    """Remove a folder and the folders above it, up to `top`, as long as they are empty."""
+    while folder != top and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
 
 
 LIBRARY = Collection(Path(__file__).parent / "library")
@@ -250,3 +365,22 @@ def best_known(name: str, objective: str) -> Solution | None:
 def solutions(name: str) -> dict[str, Solution]:
     """The best known solutions of an instance, by objective; errors as in `best_known`."""
     return LIBRARY.solutions(name)
+
+
+def save(name: str, directory: str | Path) -> list[Path]:
+    """Write an instance of the library, and its best-known solutions, as files; returns their paths.
+
+    Commands that take files can read them: ``python -m solvers``, ``python -m problems.checking``.
+
+    Raises
+    ------
+    ProblemError
+        If there is no instance of that name, or the directory cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> [path.name for path in save("resnet50/l2-0.50/layer2", tempfile.mkdtemp())]
+    ['layer2.json', 'layer2.sol.json']
+    """
+    return LIBRARY.save(name, directory)

@@ -31,7 +31,14 @@ from problems.bundles import Bundle
 from problems.conversions import of_kind
 from problems.costs import CostTable, Curve
 from problems.errors import ProblemError
-from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
+from problems.files import (
+    json_of,
+    read_bytes,
+    reject_unknown_fields,
+    require_field,
+    require_format,
+    write_text_atomically,
+)
 from problems.problem import MAX_SIZE, Access, Block, Problem
 
 FORMAT = "upscale_opt.instance"
@@ -66,11 +73,16 @@ def read_instance(path: str | Path) -> Problem:
     ProblemError
         If the file cannot be read, is newer than this program, or a field is wrong. The message names the field.
     """
-    document = read_json(path, file_format=FORMAT, version=VERSION)
+    return instance_in(read_bytes(path), path)
+
+
+def instance_in(content: bytes, where: str | Path) -> Problem:
+    """As `read_instance`, for the content of a file; `where` names the file in errors."""
+    document = require_format(json_of(content, where), where, file_format=FORMAT, version=VERSION)
     try:
         return instance_from_dict(document)
     except ProblemError as error:
-        raise ProblemError(f"{path}: {error}") from error
+        raise ProblemError(f"{where}: {error}") from error
 
 
 def instance_to_dict(problem: Problem) -> dict[str, Any]:

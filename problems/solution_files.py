@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from problems.errors import ProblemError
-from problems.files import read_json, reject_unknown_fields, require_field
+from problems.files import json_of, read_bytes, reject_unknown_fields, require_field, require_format
 from problems.objectives import OBJECTIVES, Objective
 from problems.order import Order
 from problems.problem import MAX_SIZE
@@ -80,7 +80,12 @@ def read_stated(path: str | Path) -> StatedSolutions:
         If the file cannot be read or is newer than this program, or a field is missing, unknown or of the wrong type.
         The message names the field.
     """
-    document = read_json(path, file_format=FORMAT, version=VERSION)
+    return stated_in(read_bytes(path), path)
+
+
+def stated_in(content: bytes, where: str | Path) -> StatedSolutions:
+    """As `read_stated`, for the content of a file; `where` names the file in errors."""
+    document = require_format(json_of(content, where), where, file_format=FORMAT, version=VERSION)
     try:
         reject_unknown_fields(document, {"format", "version", "instance", "solutions"}, "the file")
         instance = require_field(document, "instance", str, "the file")
@@ -89,7 +94,7 @@ def read_stated(path: str | Path) -> StatedSolutions:
         raw = require_field(document, "solutions", dict, "the file")
         return StatedSolutions(instance, {goal: _stated(goal, own, f"solutions.{goal}") for goal, own in raw.items()})
     except ProblemError as error:
-        raise ProblemError(f"{path}: {error}") from error
+        raise ProblemError(f"{where}: {error}") from error
 
 
 def require_date(date: str, where: str = "field 'date'") -> None:

@@ -16,12 +16,12 @@ import numpy as np
 from problems.conversions import text, whole_number
 from problems.errors import ProblemError
 from problems.evaluation import evaluate
-from problems.files import write_text_atomically
+from problems.files import read_bytes, write_text_atomically
 from problems.objectives import OBJECTIVES
 from problems.order import Order
 from problems.problem import Problem
 from problems.signatures import content_hash
-from problems.solution_files import FIELDS, FORMAT, VERSION, StatedSolution, read_stated, require_date, runs_of
+from problems.solution_files import FIELDS, FORMAT, VERSION, StatedSolution, require_date, runs_of, stated_in
 
 
 @dataclass(frozen=True)
@@ -117,13 +117,18 @@ def read_solutions(path: str | Path, problem: Problem) -> dict[str, Solution]:
     ProblemError
         If the file cannot be read, belongs to another instance, or a field is wrong. The message names the field.
     """
-    stated = read_stated(path)
+    return solutions_in(read_bytes(path), path, problem)
+
+
+def solutions_in(content: bytes, where: str | Path, problem: Problem) -> dict[str, Solution]:
+    """As `read_solutions`, for the content of a file; `where` names the file in errors."""
+    stated = stated_in(content, where)
     try:
         if stated.instance != content_hash(problem):
             raise ProblemError("field 'instance' is the hash of another instance; solve this one again")
         return {goal: _believed(own, problem, goal) for goal, own in stated.solutions.items()}
     except ProblemError as error:
-        raise ProblemError(f"{path}: {error}") from error
+        raise ProblemError(f"{where}: {error}") from error
 
 
 def write_solutions(solutions: Mapping[str, Solution], problem: Problem, path: str | Path) -> None:

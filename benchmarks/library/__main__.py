@@ -3,6 +3,8 @@
 python -m benchmarks.library --build
 python -m benchmarks.library --update --time-limit 10 --only "resnet50/*"
 python -m benchmarks.library --rederive --time-limit 1
+
+New files lie in the library's directory until they are packed into the archives, at the end of every command.
 """
 
 from __future__ import annotations
@@ -44,11 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the solvers [0]")
     parser.add_argument("--only", default="*", help="pattern of instance names, such as 'resnet50/*'")
     parser.add_argument("--objective", action="append", choices=tuple(OBJECTIVES), help="may repeat [all that apply]")
+    parser.add_argument("--pack", action="store_true", help="move all files into archives; the others do so in the end")
     parser.add_argument("--missing", action="store_true", help="only what nobody has solved yet")
     parser.add_argument("--directory", type=Path, default=LIBRARY.directory, help="of the library")
     given = parser.parse_args(arguments)
-    if not (given.build or given.update or given.rederive):
-        parser.error("say what to do: --build, --update, --rederive, or several of them")
+    if not (given.build or given.update or given.rederive or given.pack):
+        parser.error("say what to do: --build, --update, --rederive, --pack, or several of them")
     if given.accept_weaker and not given.rederive:
         parser.error("--accept-weaker goes with --rederive")
     try:
@@ -68,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             counts += rederive(Collection(given.directory), solvers, **common, accept_weaker=given.accept_weaker)
         if given.update and not counts["interrupted"]:
             counts += update(Collection(given.directory), solvers, **common, missing=given.missing)
+        print(f"{Collection(given.directory).pack()} files went into archives")
         if given.rederive or given.update:
             print(", ".join(f"{number} {what}" for what, number in counts.items()))
             return 130 if counts["interrupted"] else 0

@@ -6,7 +6,6 @@ Solutions of unchanged instances are kept. Solutions of changed or removed insta
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from tqdm import tqdm
 
@@ -85,11 +84,5 @@ def _remove_stale(collection: Collection, entries: dict[str, Entry]) -> None:
     except ProblemError:
         before = {}
     changed = {name for name, entry in before.items() if name not in entries or entries[name].hash != entry.hash}
-    for name in changed:
-        (collection.directory / f"{name}.sol.json").unlink(missing_ok=True)
-        if name not in entries:
-            (collection.directory / f"{name}.json").unlink(missing_ok=True)
-    for directory in sorted({Path(name).parent for name in changed}, reverse=True):
-        own = collection.directory / directory
-        if own.is_dir() and not any(own.iterdir()):
-            own.rmdir()
+    collection.drop(changed & entries.keys(), solutions_only=True)
+    collection.drop(changed - entries.keys())

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from benchmarks.library.update import improved
 from problems import Problem
 from problems.collection import Collection
-from problems.solutions import Solution, write_solutions
+from problems.solutions import Solution
 from upscale_opt import __version__
 
 
@@ -128,7 +128,7 @@ def _keep(
     if not (reached or accept_weaker):
         return "not reached"
     dated = dataclasses.replace(found, version=__version__, date=datetime.date.today().isoformat())
-    write_solutions({**everything, objective: dated}, problem, collection.solutions_path(name))
+    collection.write_solutions(name, {**everything, objective: dated}, problem)
     if not reached:
         return "weaker"
     return "better" if (found.bound or 0) > (old.bound or 0) else "derived again"

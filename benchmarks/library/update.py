@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from problems import Problem, ProblemError, evaluate
 from problems.collection import Collection
-from problems.solutions import Solution, write_solutions
+from problems.solutions import Solution
 from solvers import Result, SolverError, solve
 from upscale_opt import __version__
 
@@ -92,7 +92,7 @@ def jobs(
     """The jobs without a proof, the most urgent first; parameters as in `update`."""
     found: list[Job] = []
     for name in fnmatch.filter(collection.names(), only):
-        known = collection.solutions(name) if collection.solutions_path(name).exists() else {}
+        known = collection.solutions(name)
         for objective in collection.objectives(name):
             solution = known.get(objective)
             if (objectives is None or objective in objectives) and (
@@ -131,7 +131,7 @@ def _improve(collection: Collection, job: Job, solvers: Sequence[str], *, time_l
         everything = collection.solutions(job.name, problem)
         current = everything.get(job.objective)
         known = known if current is None else current.joined(known)
-        write_solutions({**everything, job.objective: known}, problem, collection.solutions_path(job.name))
+        collection.write_solutions(job.name, {**everything, job.objective: known}, problem)
     if known is not None:
         counts["new"] += before is None
         counts["better value"] += before is not None and known.value < before.value

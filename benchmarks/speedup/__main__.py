@@ -1,4 +1,4 @@
-"""From a target speedup to a network: the library's methods, SPDY, free masks and Torch-Pruning, on this CPU.
+"""From a target speedup to a network: the library's methods, free masks and Torch-Pruning, on this CPU.
 
 A cell is a network, a target, a method, and how time is measured. Its row is written to ``results/speedup.jsonl`` as
 soon as it is done, so an interrupted command continues where it stopped. No other program should run meanwhile. Cells

@@ -10,10 +10,8 @@ from benchmarks.speedup.networks import IMAGENET_NETWORKS, NETWORKS
 TIME, MACS = "time", "macs"
 BUDGETS = (TIME, MACS)
 """What the target is about: measured time, or multiply-accumulates."""
-UNIFORM, HALP, MDP, JOINT, WINDOWS = "uniform", "halp", "mdp", "joint", "windows"
-LIBRARY = (UNIFORM, HALP, MDP, JOINT, WINDOWS)
-"""Methods of `upscale_opt.speedup`."""
-SPDY, MASKS, TORCH_PRUNING = "spdy", "masks", "torch-pruning"
+UNIFORM, HALP, MDP, JOINT, WINDOWS, SPDY = "uniform", "halp", "mdp", "joint", "windows", "spdy"
+MASKS, TORCH_PRUNING = "masks", "torch-pruning"
 METHODS = {
     UNIFORM: "constrained, the same share of every block",
     HALP: "HALP-like: knapsack with tables in one dimension",

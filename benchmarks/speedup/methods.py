@@ -5,7 +5,6 @@ Every method gets the same images and moves its own setting until the measured t
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,24 +14,16 @@ from torch import nn
 
 import upscale_opt.widths.speedup as library
 from benchmarks.speedup import torch_pruning
-from benchmarks.speedup.cells import LIBRARY, MACS, MASKS, SPDY, TORCH_PRUNING, Cell
+from benchmarks.speedup.cells import MACS, MASKS, SPDY, TORCH_PRUNING, Cell
 from benchmarks.speedup.searching import least_amount
 from benchmarks.speedup.subjects import Subject
-from upscale_opt import Importance, Plan, allocate, export, importance_masks, importance_scores, prune, trace
+from upscale_opt import Importance, Plan, export, importance_masks, importance_scores, prune, trace
 from upscale_opt.latency.calibration import Effort
 from upscale_opt.models.running import reestimate_batch_norm
-from upscale_opt.spdy.calibration_data import calibration_data
-from upscale_opt.spdy.choices import CoefficientSearch
-from upscale_opt.spdy.outer_rounds import Exporting
-from upscale_opt.spdy.reconstructions import LEAST_SQUARES, Repair
 from upscale_opt.widths.measuring import Stopwatch, Unpruned, size_of
 from upscale_opt.widths.repairing import repaired, repaired_copy
 
-BUDGET_KEYWORD = "budget"
-"""Keyword of `upscale_opt.speedup` for a budget other than time."""
 BATCH_NORM, WITH_LEAST_SQUARES = "BatchNorm statistics", "BatchNorm statistics and least squares"
-SPDY_GRID = (0.0, *(round(0.1 * i, 1) for i in range(1, 10)), 0.95)
-SPDY_SEARCH = CoefficientSearch(num_random=20, patience=20)
 
 
 @dataclass(frozen=True)
@@ -105,11 +96,6 @@ class Made:
 
 def missing(cell: Cell) -> str | None:
     """Why a cell cannot be made with what is installed; None if it can."""
-    if cell.method in LIBRARY:
-        if cell.method not in (*library.METHODS, getattr(library, "WINDOWS", None)):
-            return f"upscale_opt.speedup has no method {cell.method!r} yet"
-        if cell.budget == MACS and BUDGET_KEYWORD not in inspect.signature(library.speedup).parameters:
-            return f"upscale_opt.speedup has no budget {MACS!r} yet"
     if cell.method == SPDY and cell.budget == MACS:
         return "SPDY here has measured times only"
     if cell.method == TORCH_PRUNING:
@@ -130,7 +116,6 @@ def made(cell: Cell, subject: Subject, settings: Settings, stopwatch: Stopwatch)
 
 
 def _by_library(cell: Cell, subject: Subject, settings: Settings, stopwatch: Stopwatch) -> Made:
-    options: dict[str, Any] = {} if cell.budget != MACS else {BUDGET_KEYWORD: MACS}
     found = library.speedup(
         subject.model,
         subject.x,
@@ -138,6 +123,7 @@ def _by_library(cell: Cell, subject: Subject, settings: Settings, stopwatch: Sto
         float(cell.target),
         held_out=[own for group in subject.held_out for own in group],
         method=cell.method,
+        budget=cell.budget,
         backend=cell.backend,
         rounds=settings.rounds,
         repeats=settings.repeats,
@@ -145,7 +131,6 @@ def _by_library(cell: Cell, subject: Subject, settings: Settings, stopwatch: Sto
         tables=settings.tables,
         directory=settings.journal_of(cell),
         progress=True,
-        **options,
     )
     chosen = found.chosen
     return Made(
@@ -157,38 +142,8 @@ def _by_library(cell: Cell, subject: Subject, settings: Settings, stopwatch: Sto
         chosen.gap,
         unrepaired(subject, found.plan),
         pairs=tuple((own.predicted, own.measured) for own in found.rounds),
-        notes={"turns": len(found.rounds), "table_error": found.correction.error},
+        notes={"turns": len(found.rounds), "table_error": None if found.correction is None else found.correction.error},
     )
-
-
-def _by_spdy(cell: Cell, subject: Subject, settings: Settings, stopwatch: Stopwatch) -> Made:
-    """SPDY with least squares instead of AdaPrune, and with the classes that the network predicts as labels."""
-    labelled = calibration_data(subject.images, subject.model).labelled_by(subject.model)
-    found = allocate(
-        subject.model,
-        subject.x,
-        labelled,
-        float(cell.target),
-        grid=SPDY_GRID,
-        repair=Repair(LEAST_SQUARES),
-        search=SPDY_SEARCH,
-        reestimate=True,
-        rounds=min(2, settings.rounds),
-        how=Exporting(
-            backend=cell.backend,
-            repeats=settings.repeats,
-            time_limit=settings.time_limit,
-            effort=settings.effort or Effort(),
-        ),
-        directory=settings.journal_of(cell),
-        tables=settings.tables,
-        progress=True,
-    )
-    assert found.exported is not None  # it is measured in every round
-    module = found.exported.module
-    reestimate_batch_norm(module, ((own,) for own in subject.images))
-    by_table = found.base / found.predicted_by_table
-    return Made(module, WITH_LEAST_SQUARES, by_table, notes={"kept_layers": len(found.masks)})
 
 
 def _by_masks(cell: Cell, subject: Subject, settings: Settings, stopwatch: Stopwatch) -> Made:
@@ -239,7 +194,6 @@ def _ratio(cell: Cell, subject: Subject, stopwatch: Stopwatch, module: nn.Module
 
 
 _MAKERS: dict[str, Callable[[Cell, Subject, Settings, Stopwatch], Made]] = {
-    SPDY: _by_spdy,
     MASKS: _by_masks,
     TORCH_PRUNING: _by_torch_pruning,
 }

@@ -70,10 +70,11 @@ def check_solutions(problem: Problem, stated: StatedSolutions) -> tuple[Statemen
 
     Examples
     --------
-    >>> from problems.collection import LIBRARY
+    >>> import tempfile
+    >>> from problems.collection import load, save
     >>> name = "classical/random/8x8-s0"
-    >>> stated = read_stated(LIBRARY.solutions_path(name))
-    >>> for statement in check_solutions(LIBRARY.load(name), stated)[:4]:
+    >>> _, path = save(name, tempfile.mkdtemp())
+    >>> for statement in check_solutions(load(name), read_stated(path))[:4]:
     ...     print(statement)
     verified: the solutions are of this instance
     verified: the order places every stored channel once and leaves pinned blocks alone

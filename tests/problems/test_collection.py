@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from problems import OBJECTIVES, ProblemError, read_instance, read_width_problem
-from problems.collection import LIBRARY, Collection, best_known, load, names, solutions
+from problems.archives import Archive, write_archive
+from problems.collection import LIBRARY, Collection, best_known, load, names, save, solutions
 from problems.signatures import content_hash, signature_form
+from problems.solutions import read_solutions
 
 DIRECTORY = LIBRARY.directory
-MAX_BYTES = 20 * 10**6
+MAX_BYTES = 12 * 10**6
+MAX_FILES = 60
 
 
 SAMPLE = [pytest.param(8, id="every eighth"), pytest.param(1, id="all", marks=pytest.mark.slow)]
@@ -44,9 +47,14 @@ def test_every_solution_re_evaluates(step):
 
 
 def test_the_files_are_those_of_the_index():
-    expected = {LIBRARY.path(name) for name in names()} | {LIBRARY.solutions_path(name) for name in names()}
-    orders = {path for path in DIRECTORY.rglob("*.json") if path.parent != DIRECTORY / "widths"}
-    assert orders == expected | {DIRECTORY / "index.json"}
+    """Every instance and its solutions are in the archive of its family, and nothing else is anywhere."""
+    archives = {path.stem: Archive(path).names for path in (DIRECTORY / "archives").glob("*.zip")}
+    assert archives.keys() == {family.replace("/", "-") for family in LIBRARY.families}
+    for family in LIBRARY.families:
+        expected = {f"{name}{end}" for name in _exactly(family) for end in (".json", ".sol.json")}
+        assert archives[family.replace("/", "-")] == expected
+    loose = {path for path in DIRECTORY.rglob("*.json") if path.parent != DIRECTORY / "widths"}
+    assert loose == {DIRECTORY / "index.json"}
 
 
 @pytest.mark.parametrize("path", sorted((DIRECTORY / "widths").glob("*.json")), ids=lambda path: path.stem)
@@ -56,7 +64,8 @@ def test_width_problems_of_real_networks_can_be_read(path):
 
 
 def test_the_library_stays_small():
-    assert sum(path.stat().st_size for path in DIRECTORY.rglob("*") if path.is_file()) <= MAX_BYTES
+    files = [path for path in DIRECTORY.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= MAX_BYTES and len(files) <= MAX_FILES
 
 
 def test_the_library_is_packaged():
@@ -132,9 +141,86 @@ def test_an_index_survives_a_file(tmp_path):
     assert collection.entries == LIBRARY.entries
 
 
-def test_instances_are_files_in_the_documented_format():
+def test_saved_instances_are_files_in_the_documented_format(tmp_path):
     name = names()[0]
-    assert read_instance(DIRECTORY / f"{name}.json") == load(name)
+    instance, solved = save(name, tmp_path)
+    assert read_instance(instance) == load(name)
+    assert read_solutions(solved, load(name)).keys() == solutions(name).keys()
+    with pytest.raises(ProblemError, match="cannot write"):
+        save(name, tmp_path / "nowhere")
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """A library of three instances of two families, as loose files."""
+    chosen = [*names("classical/random")[:2], names("classical/planted")[0]]
+    collection = Collection(tmp_path)
+    collection.write_index(LIBRARY.entry(name) for name in chosen)
+    for name in chosen:
+        collection.path(name).parent.mkdir(parents=True, exist_ok=True)
+        save(name, collection.path(name).parent)
+    return collection
+
+
+def test_packed_files_are_the_same_and_no_folder_stays(copied):
+    before = {name: (copied.load(name), copied.stated(name)) for name in copied.names()}
+    assert copied.pack() == 6
+    files = {path.relative_to(copied.directory).as_posix() for path in copied.directory.rglob("*")}
+    assert files == {"index.json", "archives", "archives/classical-random.zip", "archives/classical-planted.zip"}
+    again = Collection(copied.directory)
+    for collection in (copied, again):
+        assert {name: (collection.load(name), collection.stated(name)) for name in copied.names()} == before
+    content = {path: path.read_bytes() for path in (copied.directory / "archives").iterdir()}
+    assert again.pack() == 0 and {path: path.read_bytes() for path in content} == content
+
+
+def test_a_loose_file_counts_more_than_the_archive_until_it_is_packed(copied):
+    copied.pack()
+    name = copied.names()[0]
+    known = copied.solutions(name)
+    copied.write_solutions(name, {"copies": known["copies"]}, copied.load(name))
+    assert copied.solutions(name).keys() == {"copies"}
+    assert copied.pack() == 1 and Collection(copied.directory).solutions(name).keys() == {"copies"}
+
+
+def test_what_is_dropped_is_gone_from_the_archive(copied):
+    copied.pack()
+    first, second, _ = copied.names()
+    copied.drop([first], solutions_only=True)
+    assert copied.solutions(first) == {} and copied.load(first) == load(first)
+    copied.drop([second])
+    with pytest.raises(ProblemError, match=r"is missing, also in .*classical-random\.zip; restore the archive"):
+        copied.load(second)
+
+
+def test_families_that_the_index_has_no_more_leave_the_archives(copied):
+    copied.pack()
+    kept = copied.names()[:1]
+    copied.write_index(LIBRARY.entry(name) for name in kept)
+    again = Collection(copied.directory)
+    assert again.pack() == 0
+    (path,) = (copied.directory / "archives").iterdir()
+    assert Archive(path).names == {f"{kept[0]}.json", f"{kept[0]}.sol.json"}
+
+
+@pytest.mark.parametrize("cut", [0, 10, 200])
+def test_a_damaged_archive_is_one_sentence(copied, cut):
+    copied.pack()
+    path = copied.directory / "archives" / "classical-random.zip"
+    content = path.read_bytes()
+    path.write_bytes(content[:cut] if cut < 100 else content[:60] + bytes(cut) + content[60 + cut :])
+    with pytest.raises(ProblemError, match=r"classical-random.zip.*restore the") as error:
+        Collection(copied.directory).load(copied.names()[0])
+    assert "\n" not in str(error.value)
+
+
+def test_equal_files_make_equal_archives(tmp_path):
+    files = {"b": b"2" * 100, "a": b"1"}
+    for name in ("x", "y"):
+        write_archive(dict(reversed(files.items())) if name == "y" else files, tmp_path / name)
+    assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
+    with pytest.raises(ProblemError, match="no file 'c'"):
+        Archive(tmp_path / "x").read("c")
 
 
 def _exactly(family):

@@ -214,7 +214,8 @@ WidthMethod = Annotated[
     typer.Option(
         "--method",
         help="best (joint and windows, the one that is closer on held-out images), joint (all widths together, with a "
-        "bound), windows (of residual streams, too), uniform, or a published method on the same tables: halp, mdp.",
+        "bound), windows (of residual streams, too), uniform, published methods on the same tables: halp, mdp; or spdy "
+        "(input channels per layer, as `allocate`).",
     ),
 ]
 WidthBudget = Annotated[str, typer.Option("--budget", help="What to save: time (measured), or macs (counted).")]

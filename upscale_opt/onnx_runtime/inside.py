@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from upscale_opt.onnx_runtime.optimised import BLOCKED, CONVOLUTIONS, block_size, optimised, sizes_of
-from upscale_opt.onnx_runtime.requirements import INPUT, OnnxError, require_inputs
+from upscale_opt.onnx_runtime.requirements import INPUT, OnnxError, RemovedOperatorError, require_inputs
 from upscale_opt.onnx_runtime.sessions import BoundCall, session
 from upscale_opt.onnx_runtime.writing import written
 
@@ -60,6 +60,8 @@ def inside(module: nn.Module, inputs: Sequence[torch.Tensor]) -> Inside:
     ------
     ModelError
         If the inputs do not suit ONNX Runtime, or the module cannot be written as ONNX.
+    RemovedOperatorError
+        If nothing of the module is left in the optimised network.
     """
     require_inputs(inputs, module)
     with torch.no_grad():
@@ -154,7 +156,7 @@ def _cut(model: Any, places: Sequence[int], has_tail: bool) -> tuple[bytes, dict
             nodes.append(node)
             needed |= set(node.input)
     if not nodes:
-        raise OnnxError("ONNX Runtime has removed the operator, so it takes no time by itself")
+        raise RemovedOperatorError("ONNX Runtime has removed the operator, so it takes no time by itself")
     entering = [own for own in graph.input if own.name in needed]
     for source, _ in sources.values():
         entering.append(helper.make_tensor_value_info(source, TensorProto.FLOAT, None))

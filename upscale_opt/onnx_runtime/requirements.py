@@ -24,6 +24,10 @@ class OnnxError(ModelError):
     """A network that cannot be written as ONNX, or that ONNX Runtime does not run."""
 
 
+class RemovedOperatorError(OnnxError):
+    """An operator that ONNX Runtime removes or fuses into its neighbours, so that it takes no time by itself."""
+
+
 def require_packages() -> None:
     """Raise an error unless the packages of the extra are installed.
 

@@ -211,17 +211,14 @@ def measured_correction(
     networks: int,
     seed: int,
 ) -> Correction:
-    """Fit the correction to exports of random widths and the unpruned network, measured in turn."""
+    """Fit the correction to the unpruned network and to random widths, measured as the final network will be."""
     graph = programme.graph
     whole = {b: graph.blocks[b].size for b in programme.candidates}
-    chosen = [whole, *random_widths(graph, programme.candidates, networks, seed)]
-    modules = {"0": model}
-    modules |= {
-        str(i): exported_widths(programme, model, inputs, own).module for i, own in enumerate(chosen[1:], start=1)
-    }
-    times = stopwatch.times_of(modules)
-    predicted = [programme.predicted(own) for own in chosen]
-    return fitted(predicted, [1e9 * times[str(i)] for i in range(len(chosen))])
+    chosen = random_widths(graph, programme.candidates, networks, seed)
+    measured = stopwatch.measure_all([exported_widths(programme, model, inputs, own) for own in chosen])
+    dense = float(np.median([own.dense_seconds for own in measured]))
+    times = [dense, *(dense / own.speedup for own in measured)]
+    return fitted([programme.predicted(own) for own in (whole, *chosen)], [1e9 * own for own in times])
 
 
 def remeasured(choices: Sequence[Choice], best: Choice, measured: float) -> list[Choice]:

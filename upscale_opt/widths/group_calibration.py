@@ -3,15 +3,17 @@
     groups = partition(graph)
     tables = calibrate_groups(graph, groups, inputs)
 
-All widths of a group that are timed together are timed in turn, with the full width among them. Measurements of several
-batches are put on one scale by it.
+All widths of a group that are timed together are timed in turn, with the full width among them. Measurements of
+several batches are put on one scale by it. In ONNX Runtime, a network is one call, and a group alone is a call, too; so
+the time of a call that does nothing is taken off every group.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,13 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from upscale_opt.latency.backends import EAGER, prepared_parts, shared_pool
+from upscale_opt.errors import UpscaleWarning
+from upscale_opt.latency.backends import EAGER, ONNXRUNTIME, prepared, prepared_parts, shared_pool
 from upscale_opt.latency.calibration import MEMORY_FORMATS, Effort, conditions_of, interleaved, placed
 from upscale_opt.latency.cost_tables import Conditions, default_directory
 from upscale_opt.latency.drift import slowness
 from upscale_opt.latency.retained_memory import retained_memory
+from upscale_opt.onnx_runtime.requirements import OnnxError, RemovedOperatorError
 from upscale_opt.tracing.graphs import Graph
 from upscale_opt.widths.group_specimens import GroupSpecimens
 from upscale_opt.widths.group_tables import GroupTable, GroupTables, Point
@@ -32,6 +36,8 @@ from upscale_opt.widths.operator_groups import OperatorGroup, Partition
 
 TOLERANCE = 0.03
 """Share by which a time may differ from what its neighbours say; beyond, another width is timed between them."""
+LEAST_TIME = 0.1
+"""Nanoseconds of what takes no time: tables hold times above 0."""
 MOST_TICKS = 6
 """Most widths per side of a table."""
 GROUP_EFFORT = Effort(rounds=6, sweeps=1, copies=3)
@@ -116,11 +122,25 @@ def calibrate_groups(
         if name in tables.entries:  # what was covered stays covered
             before = tables.entries[name]
             sides = [sorted({*own.first, before.first[0]}), sorted({*own.second, before.second[0]})]
-        with _Timer(specimens, own.group, conditions, device, effort) as timer:
-            tables.entries[name] = adaptive_table(sides[0], sides[1], timer.measure)
+        tables.entries[name] = _timed(_Timer(specimens, own.group, conditions, device, effort), sides)
         tables.seconds[name] = effort.seconds
         tables.write(directory)
     return tables
+
+
+def _timed(timer: _Timer, sides: Sequence[Sequence[int]]) -> GroupTable:
+    """The table of a group. What takes no time in ONNX Runtime has the least time of a table everywhere."""
+    try:
+        with timer:
+            return adaptive_table(sides[0], sides[1], timer.measure)
+    except RemovedOperatorError:
+        first, second = (tuple(sorted({own[0], own[-1]})) for own in sides)
+        return GroupTable(first, second, np.full((len(first), len(second)), LEAST_TIME))
+    except OnnxError as error:
+        text = f"{timer.group.name} is timed as a network of its own, with reorders that it may not need: {error}"
+        warnings.warn(text, UpscaleWarning, stacklevel=4)
+        with replace(timer, is_alone=True) as alone:
+            return adaptive_table(sides[0], sides[1], alone.measure)
 
 
 def requests_of(graph: Graph, parts: Partition, candidates: Mapping[int, Sequence[int]]) -> list[Request]:
@@ -204,7 +224,7 @@ def adaptive_table(first: Sequence[int], second: Sequence[int], measure: Measure
     missing = [point for point in every if point not in known]
     known |= measure(missing) if missing else {}
     times = np.array([known[point] for point in every]).reshape(len(ticks[0]), len(ticks[1]))
-    return GroupTable(tuple(ticks[0]), tuple(ticks[1]), np.maximum(times.round(1), 0.1))  # as a file holds them
+    return GroupTable(tuple(ticks[0]), tuple(ticks[1]), np.maximum(times.round(1), LEAST_TIME))  # as a file holds them
 
 
 def _middle(allowed: Sequence[int], low: int, high: int) -> int | None:
@@ -228,32 +248,34 @@ def _between(known: Mapping[Point, float], axis: int, widths: tuple[int, int, in
     return (1 - share) * known[_point(axis, low, other)] + share * known[_point(axis, high, other)]
 
 
+@dataclass(eq=False)
 class _Timer:
     """Times one group at several widths. Prepared specimens are kept until its context ends."""
 
-    def __init__(
-        self,
-        specimens: GroupSpecimens,
-        group: OperatorGroup,
-        conditions: Conditions,
-        device: torch.device,
-        effort: Effort,
-    ) -> None:
-        self.specimens, self.group, self.conditions = specimens, group, conditions
-        self.device, self.effort = device, effort
-        self.full = specimens.sizes(group)
-        self.calls: dict[Point, list[Callable[[], Any]]] = {}
-        self.scale: float | None = None
-        self.pool = shared_pool(conditions.backend)
-        self.contexts = ExitStack()
+    specimens: GroupSpecimens
+    group: OperatorGroup
+    conditions: Conditions
+    device: torch.device
+    effort: Effort
+    is_alone: bool = False
+    """Whether the group is prepared as a network of its own, not as a part."""
+    calls: dict[Point, list[Callable[[], Any]]] = field(default_factory=dict, init=False)
+    idle: list[list[Callable[[], Any]]] = field(default_factory=list, init=False)
+    scale: float | None = field(default=None, init=False)
+    contexts: ExitStack = field(default_factory=ExitStack, init=False)
 
     def __enter__(self) -> _Timer:
+        self.full, self.pool = self.specimens.sizes(self.group), shared_pool(self.conditions.backend)
         self.contexts.enter_context(torch.inference_mode())
         self.contexts.enter_context(retained_memory())
+        if self.conditions.backend == ONNXRUNTIME:
+            nothing = prepared(nn.Identity().eval(), (torch.zeros(1),), ONNXRUNTIME)
+            self.idle = [[nothing] * self.effort.copies]
         return self
 
     def __exit__(self, *error: Any) -> None:
         self.calls.clear()
+        self.idle.clear()
         self.contexts.close()
 
     def measure(self, points: Sequence[Point]) -> dict[Point, float]:
@@ -263,10 +285,12 @@ class _Timer:
             if point not in self.calls:
                 self.calls[point] = self._prepared(point)
         effort = replace(self.effort, sweeps=1)
-        figures = np.maximum(np.array(interleaved([self.calls[p] for p in every], self.device, effort)), 1)
+        calls = [*(self.calls[p] for p in every), *self.idle]
+        figures = np.maximum(np.array(interleaved(calls, self.device, effort)), 1)
         medians = np.median(figures / slowness(figures), axis=1)
         self.scale = float(medians[0]) if self.scale is None else self.scale
-        scaled = medians / medians[0] * self.scale
+        idle = medians[len(every) :].sum()  # of a call that does nothing, if calls are no part of a network
+        scaled = (medians[: len(every)] - idle) / medians[0] * self.scale
         return {point: float(own) for point, own in zip(every, scaled, strict=True) if point in points}
 
     def _prepared(self, point: Point) -> list[Callable[[], Any]]:
@@ -279,4 +303,6 @@ class _Timer:
         def made() -> nn.Module:
             return placed(self.specimens.make(self.group, point), self.device, dtype, memory_format)
 
+        if self.is_alone:
+            return [prepared(made(), inputs, self.conditions.backend, self.pool) for _ in range(self.effort.copies)]
         return prepared_parts(made, inputs, self.effort.copies, self.conditions.backend, self.pool)

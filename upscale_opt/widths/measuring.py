@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,13 +47,17 @@ class Measured:
     ----------
     speedup
         Median over the rounds of the unpruned network's time over the other's. Of several processes, the least.
-    dense_seconds, seconds
-        Medians.
+    dense_seconds
+        Median of the unpruned network.
     """
 
     speedup: float
     dense_seconds: float
-    seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the other network when the unpruned one takes its median: what slows down both does not count."""
+        return self.dense_seconds / self.speedup
 
 
 class Stopwatch:
@@ -110,7 +114,7 @@ class Stopwatch:
     def measure(self, exported: Savable, path: Path | None = None) -> Measured:
         """Measure an export, or the file that it was saved to."""
         if self.form is None:
-            return self._in_process(exported.module)
+            return self.measure_all([exported])[0]
         assert self._folder is not None
         if path is None:
             path = Path(self._folder.name) / FORMS[self.form].file
@@ -118,21 +122,20 @@ class Stopwatch:
         processes = []
         for _ in range(PROCESSES):
             found = measured_files([self._dense, path], self.inputs, repeats=self.repeats)
-            dense, own = found["files"]
-            processes.append(Measured(1 / found["median_ratios"][1], dense["median"], own["median"]))
+            processes.append(Measured(1 / found["median_ratios"][1], found["files"][0]["median"]))
         return min(processes, key=lambda measured: measured.speedup)
 
-    def _in_process(self, module: nn.Module) -> Measured:
-        models = {"dense": self.model, "own": module}
+    def measure_all(self, exports: Sequence[Savable]) -> list[Measured]:
+        """Measure several exports, each as `measure` does; in this process, all of them in turn."""
+        if self.form is not None:
+            return [self.measure(own) for own in exports]
+        models = {"dense": self.model} | {str(i): own.module for i, own in enumerate(exports)}
         profiles = profile_interleaved(models, self.inputs, repeats=self.repeats, backend=self.backend)
         seconds = without_drift(profiles)
-        ratio = float(np.median(seconds["dense"] / seconds["own"]))
-        return Measured(ratio, profiles["dense"].median, profiles["own"].median)
-
-    def times_of(self, modules: Mapping[str, nn.Module]) -> dict[str, float]:
-        """Median seconds of several networks, measured in turn in this process."""
-        profiles = profile_interleaved(modules, self.inputs, repeats=self.repeats, backend=self.backend)
-        return {name: float(np.median(own)) for name, own in without_drift(profiles).items()}
+        return [
+            Measured(float(np.median(seconds["dense"] / seconds[str(i)])), profiles["dense"].median)
+            for i in range(len(exports))
+        ]
 
 
 def size_of(module: nn.Module, inputs: Sequence[Any]) -> Size:

@@ -36,7 +36,8 @@ class Round:
     loss, bound
         Estimated loss of the choice, and what no choice for the same budget can go below; None if nothing is known.
     widths
-        Block name to width, of the blocks that are narrower than before.
+        Block name to width, of the blocks that are narrower than before. With SPDY, weight name to number of input
+        channels.
     windows
         Block name to access name to width, of the windows that are narrower than what is stored.
     """
@@ -71,7 +72,7 @@ class Round:
     def bound_text(self) -> str:
         """In one sentence, what the bound says."""
         if self.bound is None:
-            return "windows and widths are chosen in turn, so that no bound is known"
+            return "no bound is known for this method"
         return f"no choice under the same tables and budget is below {self.bound:.4g} ({self.gap_text})"
 
 
@@ -115,11 +116,11 @@ class Speedup:
     measured
         Speedup of the final network, measured as `how` says.
     dense_seconds, seconds
-        Median seconds of the unpruned and of the final network.
+        Median seconds of the unpruned network, and what the final one takes at the same speed of the machine.
     how
         On what, and where, it was measured.
     correction
-        How sums of tables became times of networks.
+        How sums of tables became times of networks; None for a method that sums no tables.
     masked, repaired
         Fidelity on held-out images before and after the repair.
     used
@@ -151,7 +152,7 @@ class Speedup:
     dense_seconds: float
     seconds: float
     how: str
-    correction: Correction
+    correction: Correction | None
     masked: Fidelity
     repaired: Fidelity
     used: Fidelity
@@ -213,9 +214,9 @@ class Speedup:
             *([f"  before {self.epochs} epochs of fine-tuning: {self.repaired}"] if self.tuned is not None else []),
             f"  before repair: {self.masked}",
             f"  on the images that it was repaired with: {self.used}",
-            f"choice of widths ({self.method}): estimated loss {self.chosen.loss:.4g}, {self.chosen.bound_text}",
+            f"choice ({self.method}): estimated loss {self.chosen.loss:.4g}, {self.chosen.bound_text}",
             *(f"windows of {name}: {_counted(own)}" for name, own in self.chosen.windows.items()),
-            f"tables: {self.correction}",
+            *([f"tables: {self.correction}"] if self.correction is not None else []),
             *(f"round {i}: {own}" for i, own in enumerate(self.rounds, start=1)),
             *self.notes,
             *(f"compared with {own.method}: {own.measured:.3f}x, {own.repaired}" for own in self.others),
@@ -243,7 +244,7 @@ class Speedup:
             "how": self.how,
             "chosen": asdict(self.chosen),
             "rounds": [asdict(own) for own in self.rounds],
-            "correction": asdict(self.correction),
+            "correction": None if self.correction is None else asdict(self.correction),
             "masked": self.masked.to_dict(),
             "repaired": self.repaired.to_dict(),
             "used": self.used.to_dict(),

@@ -11,6 +11,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from upscale_opt.widths.candidates import LEAST_SHARE, candidate_widths
 from upscale_opt.widths.choosers import Chooser, WindowChooser
 from upscale_opt.widths.closed_loop import METHODS, Loop, scores_to
 from upscale_opt.widths.group_calibration import GROUP_EFFORT, calibrate_groups
+from upscale_opt.widths.layer_sparsities import SPDY, SparsityMaker
 from upscale_opt.widths.macs import macs_tables
 from upscale_opt.widths.making import Maker, batches_of, best_result
 from upscale_opt.widths.measuring import Stopwatch
@@ -49,6 +51,7 @@ from upscale_opt.widths.window_streams import WindowStream, window_streams
 
 WINDOWS, BEST = "windows", "best"
 """Methods beside those of `METHODS`."""
+ALL_METHODS = (*METHODS, WINDOWS, BEST, SPDY)
 HELD_OUT = 0.25
 """Share of the images that are held out, if none are given for it."""
 
@@ -111,6 +114,9 @@ def speedup(
         published methods on the same tables. ``windows``: every writer and reader of a stream has a range of its
         channels (docs/windows.md), and the other blocks have widths. ``best``: `joint` and `windows` are made and
         measured, and of those that reach the target, the one with the smaller KL on held-out images is taken.
+        ``spdy``: SPDY's sparsities per layer (`upscale_opt.allocate`): layers that share a tensor keep channels of
+        their own, and the order of the channels is solved. It uses only `loss`, `backend`, `rounds`, `repeats`,
+        `effort`, `tables`, `directory`, `forms` and `seed` of what follows, and needs no free width.
     budget
         ``time``: measured. ``macs``: multiply-accumulates, counted; then `target` is their ratio, and nothing is
         calibrated. Times of the final network are measured in both cases.
@@ -159,11 +165,13 @@ def speedup(
     The programme generalises HALP (Shen et al., NeurIPS 2022) and MDP (Sun et al., CVPR 2025): two-dimensional tables,
     streams and concats, and a bound for the choice.
     """
-    if method not in (*METHODS, WINDOWS, BEST):
-        raise MaskError(f"there is no method {method!r}; choose from {', '.join((*METHODS, WINDOWS, BEST))}")
+    if method not in ALL_METHODS:
+        raise MaskError(f"there is no method {method!r}; choose from {', '.join(ALL_METHODS)}")
     if budget not in (TIME, MACS):
         raise MaskError(f"there is no budget {budget!r}; choose from {TIME}, {MACS}")
     if budget == MACS:
+        if method == SPDY:
+            raise MaskError("SPDY counts measured time here; use budget='time', or method='joint'")
         rounds = 1  # counts come true
     forms = list(dict.fromkeys([forms] if isinstance(forms, str) else forms))
     require_forms(forms)
@@ -177,7 +185,7 @@ def speedup(
     graph = trace(model, inputs)
     parts = partition(graph)
     candidates = candidate_widths(graph, parts, step=step, least=least)
-    if not any(len(own) > 1 for own in candidates.values()):
+    if method != SPDY and not any(len(own) > 1 for own in candidates.values()):
         raise MaskError("no block of this network has a free width; see the pinned channels that `solve` lists")
     used, others, notes = _images(data, held_out, model)
     compare_outputs(model, model, batches_of(others)[:1])  # fails early if outputs are no logits
@@ -202,6 +210,13 @@ def speedup(
         "loss": getattr(loss, "__qualname__", type(loss).__name__),
     }
     journal = Journal(directory, hashlib.sha256(json.dumps(asked).encode()).hexdigest())
+    if method == SPDY:
+        with closing(Stopwatch(model, inputs, backend=backend, repeats=repeats)) as stopwatch:
+            sparse = SparsityMaker(
+                model, inputs, used, others, journal, stopwatch, rounds, loss, effort, tables, seed, notes,
+                _teller(progress), progress,
+            )  # fmt: skip
+            return sparse.make(target, directory, forms)
     scores = scores_to(journal, lambda: block_losses(graph, batches_of(used), loss=loss, seed=seed))
     if budget == MACS:
         measured = macs_tables(graph, parts, candidates)

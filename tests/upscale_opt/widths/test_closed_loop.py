@@ -21,6 +21,7 @@ from upscale_opt.widths.closed_loop import (
     scores_to,
 )
 from upscale_opt.widths.corrections import Correction, fitted
+from upscale_opt.widths.measuring import Measured
 from upscale_opt.widths.results import Round
 
 PLAIN = Correction(1.0, 0.0, (1.0, 2.0), (1.0, 2.0), 0.0)
@@ -176,16 +177,16 @@ def test_a_discarded_journal_leaves_nothing(tmp_path):
     Journal(None, "x").discard()
 
 
-def test_a_correction_is_fitted_to_networks_that_are_measured_in_turn():
+def test_a_correction_is_fitted_to_the_unpruned_network_and_others_beside_it():
     model, inputs, programme = programme_of(networks.Residual)
 
     class Watch:
-        def times_of(self, modules):
-            self.sizes = [sum(p.numel() for p in own.parameters()) for own in modules.values()]
-            assert next(iter(modules.values())) is model
-            return {name: 2e-3 + 1e-9 * i for i, name in enumerate(modules)}
+        def measure_all(self, exports):
+            self.sizes = [sum(p.numel() for p in own.module.parameters()) for own in exports]
+            return [Measured(2.0 + i, 2e-3) for i in range(len(exports))]
 
     watch = Watch()
     found = measured_correction(programme, model, inputs, watch, networks=3, seed=0)
     assert len(found.measured) == len(found.predicted) == 4
-    assert found.predicted[0] == programme.predicted({}) and max(watch.sizes) == watch.sizes[0]
+    assert found.predicted[0] == programme.predicted({}) and len(watch.sizes) == 3
+    assert found.measured == pytest.approx([2e6, 1e6, 2e6 / 3, 5e5])

@@ -1,5 +1,7 @@
 """Calibration over both widths: what is timed, how well the rest is interpolated, and what is not timed again."""
 
+import warnings
+
 import networks
 import numpy as np
 import pytest
@@ -9,9 +11,11 @@ from measuring import QUICK
 from width_networks import ALL, make
 
 from upscale_opt import Effort, trace
+from upscale_opt.onnx_runtime.requirements import OnnxError, RemovedOperatorError
 from upscale_opt.widths import group_calibration
 from upscale_opt.widths.candidates import candidate_widths
 from upscale_opt.widths.group_calibration import (
+    LEAST_TIME,
     MOST_TICKS,
     TOLERANCE,
     adaptive_table,
@@ -188,6 +192,39 @@ def test_a_calibration_measures_every_group_once_and_goes_on_where_it_ended(kind
     assert not timed, "what was covered stays covered"
     calibrated(effort=Effort(spans=2, rounds=2, sweeps=1, seconds=1e-9, copies=1))
     assert len(timed) == wanted
+
+
+def computed(monkeypatch, refusal=None):
+    """In ONNX Runtime, a call that does nothing takes 400 ns, and a part 1000 more; parts may be refused."""
+
+    def parts(make, inputs, copies, backend, pool):
+        if refusal is not None:
+            raise refusal("as it happens")
+        return [lambda: 1400] * copies
+
+    monkeypatch.setattr(group_calibration, "prepared_parts", parts)
+    monkeypatch.setattr(
+        group_calibration, "prepared", lambda module, *_: lambda: 400 if isinstance(module, torch.nn.Identity) else 900
+    )
+    monkeypatch.setattr(group_calibration, "interleaved", lambda calls, *_: [[own[0]()] * 3 for own in calls])
+
+
+@pytest.mark.parametrize(("refusal", "wanted"), [(None, 1000), (RemovedOperatorError, LEAST_TIME), (OnnxError, 500)])
+def test_groups_in_onnx_runtime_take_no_time_to_be_called(refusal, wanted, monkeypatch, tmp_path):
+    pytest.importorskip("onnxruntime")
+    computed(monkeypatch, refusal)
+    model, inputs = make(networks.Residual)
+    graph = trace(model, inputs)
+    parts = partition(graph)
+    candidates = candidate_widths(graph, parts)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = calibrate_groups(
+            graph, parts, candidates, inputs, backend="onnxruntime", directory=tmp_path, effort=QUICK
+        )
+    assert all((own.nanoseconds == wanted).all() for own in found.entries.values())
+    said = [str(own.message) for own in caught if "a network of its own" in str(own.message)]
+    assert len(said) == (len(found.entries) if refusal is OnnxError else 0)
 
 
 def test_an_interrupted_calibration_keeps_what_it_measured(tmp_path, monkeypatch):

@@ -8,22 +8,22 @@ import pytest
 import torch
 import width_networks
 from safetensors.torch import load_file
+from speedup_runs import LEAST, Killed, check_report, data, fake_groups, fake_times
 from torch import nn
 from torch.utils.data import TensorDataset
 from width_networks import make
 
 import upscale_opt
 from problems.allocation.problem import UnreachableSpeedupError
-from upscale_opt import Effort, MaskError, UpscaleError, load, read_plan
+from upscale_opt import MaskError, UpscaleError, load, read_plan
 from upscale_opt.learning.image_sets import Dataset
 from upscale_opt.spdy.calibration_data import CalibrationData
 from upscale_opt.widths import making
 from upscale_opt.widths import speedup as module
 from upscale_opt.widths.corrections import fitted
-from upscale_opt.widths.measuring import Measured, Stopwatch, size_of
+from upscale_opt.widths.measuring import Measured, Stopwatch, Unpruned
 from upscale_opt.widths.tuning import tuned
 
-LEAST = {"effort": Effort(rounds=2, sweeps=1, seconds=0.0, copies=1), "repeats": 2, "networks": 2, "time_limit": 5.0}
 JOINT = {**LEAST, "method": "joint"}
 OWN = (UpscaleError, UnreachableSpeedupError)
 
@@ -31,57 +31,6 @@ OWN = (UpscaleError, UnreachableSpeedupError)
 class Classified(networks.Inverted):
     def forward(self, x):
         return super().forward(x).mean((2, 3))
-
-
-class Killed(Exception):
-    pass
-
-
-def data(number=12, shape=(3, 8, 8), seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return [(torch.randn(4, *shape, generator=generator), torch.arange(4)) for _ in range(number // 4)]
-
-
-def fake_groups(monkeypatch):
-    """Groups take times that are computed from their sizes, so that tests depend on no machine."""
-
-    def interleaved(calls, device, effort):
-        return [[own[0]()] * 3 for own in calls]
-
-    def prepared(make_specimen, inputs, copies, backend, pool):
-        size = 5000 + size_of(make_specimen(), inputs).macs + sum(x.numel() for x in inputs)
-        return [lambda: size] * copies
-
-    monkeypatch.setattr("upscale_opt.widths.group_calibration.interleaved", interleaved)
-    monkeypatch.setattr("upscale_opt.widths.group_calibration.prepared_parts", prepared)
-
-
-def fake_times(monkeypatch, law=lambda share: 0.2 + 0.8 * share):
-    """Groups and networks take times that are computed from their sizes."""
-    fake_groups(monkeypatch)
-
-    class Fake(Stopwatch):
-        measured = 0
-        fails_after = None
-
-        def __init__(self, model, inputs, *, backend, repeats):
-            self.model, self.inputs, self.backend, self.form, self.reason = model, inputs, backend, None, ""
-            self._folder = None
-
-        def seconds(self, network):
-            return law(size_of(network, self.inputs).macs / size_of(self.model, self.inputs).macs)
-
-        def measure(self, exported, path=None):
-            if Fake.measured == Fake.fails_after:
-                raise Killed
-            Fake.measured += 1
-            return Measured(1 / self.seconds(exported.module), 1.0, self.seconds(exported.module))
-
-        def times_of(self, modules):
-            return {name: self.seconds(own) for name, own in modules.items()}
-
-    monkeypatch.setattr(module, "Stopwatch", Fake)
-    return Fake
 
 
 SLOW = (networks.Dense, Classified, networks.Flattened, width_networks.LikeConvNeXt, width_networks.Functional)
@@ -106,15 +55,6 @@ def test_networks_become_smaller_verified_and_repaired(kind, monkeypatch, tmp_pa
     with torch.no_grad():
         assert found.module(*inputs).shape == model(*inputs).shape
     check_report(found)
-
-
-def check_report(found):
-    text = found.report()
-    assert max(map(len, text.splitlines())) <= 100, max(text.splitlines(), key=len)
-    assert f"speedup {found.target:g}x" in text and "held out" in text
-    again = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert again["target"] == found.target and len(again["rounds"]) == len(found.rounds)
-    assert "Speedup" in repr(found)
 
 
 @pytest.mark.slow
@@ -291,7 +231,7 @@ def test_a_network_that_cannot_be_saved_is_measured_in_this_process():
     watch = Stopwatch(Odd().eval(), (x,), repeats=2)
     try:
         assert watch.form is None and "in this process" in str(watch) and "cannot save" in str(watch)
-        assert watch.times_of({"one": Odd().eval()})["one"] > 0
+        assert watch.measure_all([Unpruned(Odd().eval(), (x,))])[0].seconds > 0
     finally:
         watch.close()
 
@@ -305,7 +245,7 @@ def test_an_interrupt_leaves_the_best_network_so_far(monkeypatch, tmp_path):
             fake.finishing = True
             raise KeyboardInterrupt
         fake.measured += 1
-        return Measured(1 / self.seconds(exported.module), 1.0, self.seconds(exported.module))
+        return Measured(1 / self.seconds(exported.module), 1.0)
 
     fake.finishing = False
     monkeypatch.setattr(fake, "measure", interrupted)
