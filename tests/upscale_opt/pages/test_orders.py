@@ -3,7 +3,6 @@
 import re
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +25,7 @@ def _several_blocks(rng, sizes, num_accesses):
     return Problem(tuple(Block(f"b{i}", size) for i, size in enumerate(sizes)), tuple(accesses))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["copies", "span", "traffic", "runs"]))
 def test_coloured_channels_are_those_that_the_objective_counts(seed, objective):
     rng = np.random.default_rng(seed)
@@ -81,11 +80,9 @@ def test_the_legend_names_what_is_shown():
     assert "dropped, but read" in orders.legend({OVER_READ}) and DROPPED in STATES
 
 
-@pytest.mark.parametrize(("name", "start"), [("a.svg", b"<?xml"), ("a.pdf", b"%PDF"), ("a.png", b"\x89PNG")])
-def test_pictures_have_the_form_of_their_name_and_are_the_same_every_time(tmp_path, name, start):
+def test_pictures_have_the_form_of_their_name_and_are_the_same_every_time(tmp_path):
     problem = random_masks(12, 3, seed=1)
-    for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-        save_picture(problem, {"original": Order.identity(problem)}, tmp_path / folder / name, objective="span")
-    one, two = ((tmp_path / folder / name).read_bytes() for folder in ("one", "two"))
-    assert one.startswith(start) and one == two
+    for name in ("one.svg", "two.svg", "a.pdf"):
+        save_picture(problem, {"original": Order.identity(problem)}, tmp_path / name, objective="span")
+    one, two, pdf = ((tmp_path / name).read_bytes() for name in ("one.svg", "two.svg", "a.pdf"))
+    assert one.startswith(b"<?xml") and one == two and pdf.startswith(b"%PDF")
