@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from upscale_opt.planning.plan_files import read_plan, save_plan
     from upscale_opt.planning.plans import Plan, baseline_plan, plan
     from upscale_opt.planning.reading import Reading
+    from upscale_opt.reporting.pages import save_report
     from upscale_opt.rewriting.exports import Exported, Verification
     from upscale_opt.saving.written_forms import save_as
     from upscale_opt.spdy.allocation import allocate
@@ -80,6 +81,7 @@ _HOMES = {
     "planning.cost_model": ("AnalyticCosts", "CostModel", "Workload"),
     "errors": ("MaskError", "ModelError", "PlanError", "UpscaleError", "UpscaleWarning", "VerificationError"),
     "exporting.exporter": ("export", "load"),
+    "reporting.pages": ("save_report",),
     "rewriting.exports": ("Exported", "Verification"),
     "planning.extraction": ("extract",),
     "planning.mask_files": ("read_masks", "save_masks"),
@@ -180,6 +182,7 @@ __all__ = [
     "save_masks",
     "save_picture",
     "save_plan",
+    "save_report",
     "speedup",
     "trace",
     "unwrapped",

@@ -7,6 +7,7 @@ only where they need it, so ``solve --instance`` and ``--help`` run without torc
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -16,6 +17,7 @@ from problems.proofs import require_provable
 from upscale_opt.commands import allocation, latency, learning, options, proofs, pruning, speedup, spreading
 from upscale_opt.commands.mask_choices import MaskChoice
 from upscale_opt.commands.measuring import Measuring, documented, lint_all
+from upscale_opt.commands.report_options import PictureForms, Reporting, compared_run, this_command
 from upscale_opt.commands.sessions import (
     Run,
     Search,
@@ -29,6 +31,7 @@ from upscale_opt.commands.sessions import (
 )
 from upscale_opt.commands.values import chosen_solvers
 from upscale_opt.comparing import reports
+from upscale_opt.comparing.comparison_pages import Compared
 from upscale_opt.errors import UpscaleError
 from upscale_opt.planning.solutions import Solutions, best_solver
 
@@ -42,14 +45,16 @@ DEFAULT_SHAPE = "1,3,224,224"
 DEFAULT_SOLVERS = ["auto"]
 NO_FORMS: list[str] = []
 _OF_INSTANCES = ("model", "solver", "objective", "time_limit", "seed")
+_REPORTING = ("report", "csv", "latex", "svg", "pdf")
 _NO_MODEL = "an instance has no model to build, mask, measure, plan or export"
 DEFAULT_MASKS = MaskChoice()
 DEFAULT_MEASURING = Measuring()
+DEFAULT_REPORTING = Reporting()
 
 
 @app.command()
 @spreading.spread
-@spreading.alone("instance", (*_OF_INSTANCES, "proof", "save_proof", "json"), _NO_MODEL)
+@spreading.alone("instance", (*_OF_INSTANCES, *_REPORTING, "proof", "save_proof", "json"), _NO_MODEL)
 def solve(
     model: options.Model = None,
     instance: options.Instance = None,
@@ -68,6 +73,7 @@ def solve(
     forms: options.Forms = NO_FORMS,
     proof: options.Proof = False,
     save_proof: options.ProofPath = None,
+    reporting: Reporting = DEFAULT_REPORTING,
     json: options.JsonPath = None,
 ) -> None:
     """Trace and mask a model, order every segment with greedy and other solvers, verify the exports; print a table."""
@@ -77,6 +83,7 @@ def solve(
     options.require_settings(objective, time_limit)
     options.require_writable(json, save_plan)
     options.require_export(forms, export)
+    reporting.check()
     proofs.require_proof_path(save_proof, single=instance is not None)
     search = Search(solvers, objective, time_limit, seed, proof=proof or save_proof is not None)
     if instance is not None:
@@ -85,6 +92,9 @@ def solve(
             require_provable(problem)
         solutions = solve_instance(problem, search, json)
         _prove({problem.name: problem}, solutions, solvers, proof, save_proof)
+        asked = {"instance": instance, "objective": objective, "solvers": ", ".join(solvers)}
+        shown = Compared(problem.name, {problem.name: problem}, solutions, solvers, objective, asked)
+        reporting.write(replace(shown, command=this_command()))
         return
     assert model is not None
     setting = Setting(model, weights, masks, input_shape, seed, device, measuring)
@@ -95,6 +105,8 @@ def solve(
     _prove(run.prepared.problems, run.solutions, solvers, proof, save_proof)
     remark(proofs.without_proofs(run.prepared.problems) if search.proof else ())
     best = run.answer(exports, verify=verify)
+    if reporting.is_wanted:
+        reporting.write(compared_run(run, exports))
     if save_plan is not None:
         from upscale_opt.planning.plan_files import save_plan as save_to
 
@@ -131,12 +143,14 @@ def compare(
     measuring: Measuring = DEFAULT_MEASURING,
     repeats: options.Repeats = None,
     verify: options.Verify = True,
+    reporting: Reporting = DEFAULT_REPORTING,
     json: options.JsonPath = None,
 ) -> None:
     """Like solve, and also measure the unpruned model, the baseline, all exports and the floor, interleaved."""
     solvers = chosen_solvers(solver)
     options.require_settings(objective, time_limit)
     options.require_writable(json)
+    reporting.check()
     setting = Setting(required_model(model), weights, masks, input_shape, seed, device, measuring)
     run = Run(setting, Search(solvers, objective, time_limit, seed), json)
     run.solve()
@@ -156,7 +170,10 @@ def compare(
     say(reports.latency_table(latencies))
     for name, found in linted.items():
         say(f"{name}: {found.summary()}")
-    say(str(fastest_measured(latencies, best_solver(run.solutions, solvers))))
+    answer = str(fastest_measured(latencies, best_solver(run.solutions, solvers)))
+    say(answer)
+    if reporting.is_wanted:
+        reporting.write(compared_run(run, exports, latencies, answer=answer))
 
 
 @app.command()
@@ -217,7 +234,7 @@ def export(
 
 @app.command()
 @spreading.spread
-@spreading.alone("instance", (*_OF_INSTANCES, "segment", "out"), _NO_MODEL)
+@spreading.alone("instance", (*_OF_INSTANCES, "segment", "out", "pictures"), _NO_MODEL)
 def show(
     model: options.Model = None,
     instance: options.Instance = None,
@@ -231,14 +248,17 @@ def show(
     device: options.Device = "cpu",
     segment: options.Segment = None,
     out: options.PictureDirectory = Path("pictures"),
+    pictures: PictureForms = NO_FORMS,
 ) -> None:
-    """Draw the access x channel matrix of every segment with at least two accesses, before and after, as PNG."""
+    """Draw the access x channel matrix of every segment with at least two accesses, before and after."""
     from upscale_opt.comparing.pictures import save_picture
+    from upscale_opt.pages.figure_files import require_forms_of_figures
 
     if (model is None) == (instance is None):
         raise UpscaleError("give either --model or --instance")
     solvers = chosen_solvers(solver)
     options.require_settings(objective, time_limit)
+    forms = require_forms_of_figures(pictures)
     options.require_directory(out)
     search = Search(solvers, objective, time_limit, seed)
     if instance is not None:
@@ -261,9 +281,10 @@ def show(
             orders = {"original": Order.identity(chosen[name])}
         orders[solver_name] = result.order
         if solver_name == solvers[-1]:
-            path = out / f"{name.replace('/', '_')}.png"
-            save_picture(chosen[name], orders, path, objective=objective)
-            say(str(path))
+            for form in forms:
+                path = out / f"{name.replace('/', '_')}.{form}"
+                save_picture(chosen[name], orders, path, objective=objective)
+                say(str(path))
 
 
 app.command()(spreading.spread(latency.profile))

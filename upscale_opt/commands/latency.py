@@ -9,6 +9,7 @@ from upscale_opt.arguments.modes import AUTO
 from upscale_opt.commands import options, spreading
 from upscale_opt.commands.mask_choices import MaskChoice
 from upscale_opt.commands.measuring import Measuring, documented, lint_all
+from upscale_opt.commands.report_options import ReportPath, save_page, this_command
 from upscale_opt.commands.sessions import (
     Setting,
     load_model_and_input,
@@ -154,11 +155,12 @@ def check(
     repeats: options.Repeats = None,
     verify: options.Verify = True,
     out: options.ScatterPath = None,
+    report: ReportPath = None,
     json: options.JsonPath = None,
 ) -> None:
     """Predict and measure eleven orders of one masked model, to check whether the objective `latency` is accurate."""
     options.require_settings("latency", time_limit)
-    options.require_writable(json, out)
+    options.require_writable(json, out, report)
     from upscale_opt.latency.environment import environment
 
     setting = Setting(required_model(model), weights, masks, input_shape, seed, device, measuring)
@@ -185,6 +187,12 @@ def check(
 
         save_scatter(found, out, title=f"{setting.model}, {setting.masks}")
         say(f"scatter plot: {out}")
+    if report is not None:
+        from upscale_opt.comparing.check_pages import check_page
+
+        asked = {**setting.masks.to_dict(), "conditions": tables.conditions, "input shape": setting.input_shape}
+        title = f"{setting.model}, {setting.masks}: is latency predicted?"
+        save_page(check_page(found, title=title, asked=asked, command=this_command()), report)
     document = {"model": model, "conditions": tables.conditions.to_dict(), "environment": environment()}
     options.write_json(document | setting.masks.to_dict() | found.to_dict(), json)
 

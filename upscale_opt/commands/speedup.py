@@ -9,11 +9,10 @@ from typing import Any
 
 import typer
 
-from problems import ProblemError
-from problems.files import write_text_atomically
 from upscale_opt.arguments.modes import AUTO
 from upscale_opt.commands import data_options, options
 from upscale_opt.commands.measuring import Measuring
+from upscale_opt.commands.report_options import ReportPath, save_page, this_command
 from upscale_opt.commands.sessions import load_model_and_input, remark, required_model, say
 from upscale_opt.errors import MaskError, UpscaleError
 
@@ -40,6 +39,7 @@ def speedup(
     measuring: Measuring = DEFAULT_MEASURING,
     repeats: options.Repeats = None,
     out: options.SpeedupDirectory = None,
+    report: ReportPath = None,
     json: options.JsonPath = None,
 ) -> None:
     """Make a network TARGET times as fast: choose all widths together, repair, export, verify, and measure the file."""
@@ -48,7 +48,7 @@ def speedup(
         raise UpscaleError(f"the target is {target:g}; give a speedup above 1, such as 2")
     if measuring.align != AUTO:
         raise UpscaleError("speedup chooses widths that suit the device itself; leave out --align")
-    options.require_writable(json)
+    options.require_writable(json, report)
     options.require_creatable(out)
     dataset = data_options.loaded(data, workers)
     from upscale_opt.latency.environment import environment
@@ -101,12 +101,11 @@ def speedup(
         options.write_json({**document, "interrupted": True}, json)
         raise
     say(found.report())
+    shown = page(found, title=name, command=this_command())
+    save_page(shown, report)
     if out is not None:
         remark((without,) if without else ())
-        try:
-            write_text_atomically(page(found, title=name, command=_command()), out / REPORT_FILE)
-        except ProblemError as error:
-            raise UpscaleError(str(error)) from error
+        shown.save(out / REPORT_FILE)
         others = ", ".join(f"model.{own}" for own in forms)
         say(f"written: plan.json, model.safetensors, {others}, {REPORT_FILE} in {out}")
         if not epochs:
@@ -125,11 +124,6 @@ def _forms() -> tuple[list[str], str]:
     except UpscaleError as error:
         return ["pt2"], f"no model.onnx: {error}"
     return ["pt2", "onnx"], ""
-
-
-def _command() -> str:
-    """The command that is running."""
-    return shlex.join(["python", "-m", "upscale_opt", *sys.argv[1:]])
 
 
 def _next(model: str, weights: str | None, data: str | None, out: Path) -> str:

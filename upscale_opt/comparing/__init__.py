@@ -5,5 +5,6 @@
 - `comparison` does the whole comparison of solvers in one call.
 - `order_checks` compares predictions with measurements.
 - `floors` makes the network that no order can beat. `fastest` says which export is the answer.
-- `reports`, `pictures` and `scatter` show the results.
+- `reports`, `tables`, `pictures` and `scatter` show the results. `comparison_pages` and `check_pages` make pages of
+  them (`upscale_opt.pages`); `compared` collects what a page shows. `predictions` has times where none were measured.
 """

@@ -3,101 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-from torch import nn
 from tqdm import tqdm
 
-from problems import Objective, Problem, objective_named
+from problems import Objective, objective_named
 from upscale_opt.comparing import reports
+from upscale_opt.comparing.compared import compared
+from upscale_opt.comparing.comparison_pages import Compared
 from upscale_opt.comparing.fastest import BASELINE, UPSCALE, Answer, fastest_measured, upscale_plan
+from upscale_opt.comparing.masked import Masked
 from upscale_opt.exporting.exporter import export
 from upscale_opt.latency.backends import ONNXRUNTIME
-from upscale_opt.latency.measured_costs import MeasuredTable
 from upscale_opt.latency.profiling import Profile, profile_interleaved
-from upscale_opt.masking.rounding import KeptChannels
 from upscale_opt.models.preservation import unchanged
 from upscale_opt.models.references import ModelReference
-from upscale_opt.planning.cost_model import CostModel
-from upscale_opt.planning.plans import Plan, plan
+from upscale_opt.planning.plans import plan
 from upscale_opt.planning.solutions import Solutions, each_solution
 from upscale_opt.rewriting.exports import Exported, gradients_of
 from upscale_opt.tracing.census import census
-from upscale_opt.tracing.graphs import Graph
-from upscale_opt.verifying.verification import Verifier
-
-
-class Masked(Protocol):
-    """A traced and masked model, as `upscale_opt.prune` returns it (`upscale_opt.MaskedModel`)."""
-
-    @property
-    def model(self) -> nn.Module:
-        """The original model, unchanged."""
-        ...
-
-    @property
-    def example_inputs(self) -> Any:
-        """The example inputs, unchanged."""
-        ...
-
-    @property
-    def graph(self) -> Graph:
-        """The trace."""
-        ...
-
-    @property
-    def masks(self) -> Mapping[str, np.ndarray]:
-        """Weight name to the mask of a consumer's input channels."""
-        ...
-
-    @property
-    def output_masks(self) -> Mapping[str, np.ndarray]:
-        """Weight name to the mask of a producer's output channels."""
-        ...
-
-    @property
-    def messages(self) -> tuple[str, ...]:
-        """Messages about the masks."""
-        ...
-
-    @property
-    def report(self) -> tuple[KeptChannels, ...]:
-        """How many channels each consumer keeps."""
-        ...
-
-    @property
-    def problems(self) -> Mapping[str, Problem]:
-        """Segment name to ordering problem."""
-        ...
-
-    @property
-    def costs(self) -> CostModel | None:
-        """The source of the problems' cost tables."""
-        ...
-
-    @property
-    def trace_seconds(self) -> float:
-        """Seconds for trace, masks and extraction."""
-        ...
-
-    @property
-    def tables(self) -> Mapping[str, MeasuredTable]:
-        """Access name to measured table."""
-        ...
-
-    def read_cheaply(self, chosen: Plan) -> Plan:
-        """Change a plan to the cheapest readings."""
-        ...
-
-    def floor(self) -> nn.Module:
-        """The network that no order can beat."""
-        ...
-
-    def verifier(self) -> Verifier:
-        """The verifier for exports of this model."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +82,33 @@ class Comparison:
             masks=[own.to_dict() for own in self.masked.report],
             latency={name: profile.to_dict() for name, profile in self.latencies.items()},
         )
+
+    @property
+    def page(self) -> Compared:
+        """What the page of `save_report` shows: its tables and its bars."""
+        title = type(self.masked.model).__name__
+        own = (self.masked, self.solutions, self.solvers, self.objective, self.exports, self.latencies)
+        return compared(*own, title=title, answer=str(self.answer) if self.answer is not None else "")
+
+    def save_report(self, path: str | Path, *, title: str = "", command: str = "") -> None:
+        """Write one page of HTML: what was gained, every order and reader, the machine; see `upscale_opt.save_report`.
+
+        Parameters
+        ----------
+        path
+            The file to write. It needs no other files, and no network.
+        title
+            The network's name. Default: that of its class.
+        command
+            The command that repeats it, to be shown on the page.
+
+        Raises
+        ------
+        UpscaleError
+            If the file cannot be written.
+        """
+        shown = self.page
+        replace(shown, title=title or shown.title, command=command).page().save(path)
 
     def __str__(self) -> str:
         title = f"objective {self.objective}"

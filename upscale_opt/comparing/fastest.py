@@ -15,6 +15,7 @@ import numpy as np
 from problems import Problem
 from solvers import solve
 from upscale_opt.comparing.reports import FLOOR
+from upscale_opt.comparing.variants import BASELINE, UNPRUNED, UPSCALE
 from upscale_opt.errors import UpscaleError
 from upscale_opt.latency.measured_costs import MeasuredTable
 from upscale_opt.latency.profiling import Profile
@@ -22,7 +23,7 @@ from upscale_opt.latency.readings import expected_as_planned
 from upscale_opt.models.references import ModelReference
 from upscale_opt.planning.plans import Plan, plan
 
-UNPRUNED, BASELINE, UPSCALE = "unpruned", "baseline", "upscale"
+__all__ = ["BASELINE", "UNPRUNED", "UPSCALE", "Answer", "fastest_expected", "fastest_measured", "upscale_plan"]
 MEASURED, EXPECTED = "measured", "expected by the tables"
 
 

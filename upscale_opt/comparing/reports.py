@@ -82,7 +82,7 @@ def document(
             for segment, results in shown.items()
             if results
         ],
-        "totals": {name: _totals([results[name] for results in solved.values()]) for name in solvers},
+        "totals": {name: totals_of([results[name] for results in solved.values()]) for name in solvers},
         "trace_seconds": trace_seconds,
         "verified": dict(verified or {}),
         **({} if stopped is None else {"interrupted": True}),
@@ -115,7 +115,7 @@ def table(
     shown = [segment for segment in solved if len(problems[segment].accesses) > 1]
     others = len(solved) - len(shown)
     footer = f"total (+{others} single-access)" if others else "total"
-    totals = {name: _totals([results[name] for results in solved.values()]) for name in solvers}
+    totals = {name: totals_of([results[name] for results in solved.values()]) for name in solvers}
     grid.add_column("segment", footer=footer, no_wrap=True)
     for heading in ("channels", "accesses", "classes"):
         grid.add_column(heading, justify="right", no_wrap=True)
@@ -220,7 +220,8 @@ def _interrupted_entry(problem: Problem, result: Result, stopped: KeyboardInterr
     return order_to_dict(problem, result.order) | ({"interrupted": True} if was_stopped else {})
 
 
-def _totals(results: list[Result]) -> dict[str, Any]:
+def totals_of(results: list[Result]) -> dict[str, Any]:
+    """Sums over segments: objective and bound in units of the objective, ways of reading, copied channels, seconds."""
     bounds = [None if r.bound is None else Fraction(r.bound, r.evaluation.ticks) for r in results]
     objective = total_in_units(results)
     bound = sum((own for own in bounds if own is not None), Fraction(0)) if None not in bounds else None

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from upscale_opt.comparing.order_checks import OrderCheck
-from upscale_opt.errors import UpscaleError
+from upscale_opt.pages.figure_files import save_figure
 
 
 def save_scatter(check: OrderCheck, path: str | Path, *, title: str) -> None:
@@ -19,14 +19,14 @@ def save_scatter(check: OrderCheck, path: str | Path, *, title: str) -> None:
     check
         The check to draw.
     path
-        The PNG file to write.
+        The file to write. Its ending chooses the form: ``.png``, ``.svg`` or ``.pdf``.
     title
         Title of the picture.
 
     Raises
     ------
     UpscaleError
-        If the file cannot be written.
+        If the ending is another one, or the file cannot be written.
     """
     figure = Figure(figsize=(5.2, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -44,7 +44,4 @@ def save_scatter(check: OrderCheck, path: str | Path, *, title: str) -> None:
     axes.set_title(f"{title}\n{check.agreement.verdict}", fontsize=10)
     axes.legend(fontsize=7)
     axes.grid(alpha=0.3)
-    try:
-        figure.savefig(path, dpi=130, metadata={"Software": None})
-    except OSError as error:
-        raise UpscaleError(f"cannot write {path}: {error.strerror}; choose a writable path") from error
+    save_figure(figure, path)

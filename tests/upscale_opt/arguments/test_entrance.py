@@ -129,6 +129,7 @@ def valid_calls(own):
             "orders": {"original": Order.identity(own.problem)},
             "path": own.folder / "a.png",
         },
+        "save_report": {"found": own.results, "problems": own.problems, "path": own.folder / "a.html"},
         "save_plan": {"plan": own.plan, "path": own.folder / "b.plan.json"},
         "trace": traced,
         "unwrapped": {"model": own.model},
