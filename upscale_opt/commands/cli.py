@@ -7,15 +7,27 @@ only where they need it, so ``solve --instance`` and ``--help`` run without torc
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import typer
 
 from problems import Order, Problem, read_problem
 from problems.proofs import require_provable
-from upscale_opt.commands import allocation, latency, learning, options, proofs, pruning, speedup, spreading
+from upscale_opt.commands import (
+    allocation,
+    first_screen,
+    latency,
+    learning,
+    options,
+    proofs,
+    pruning,
+    speedup,
+    spreading,
+)
+from upscale_opt.commands.instances import settled, solve_instance
 from upscale_opt.commands.mask_choices import MaskChoice
-from upscale_opt.commands.measuring import Measuring, documented, lint_all
+from upscale_opt.commands.measuring import Measure, Measuring, Segments, documented, lint_all
 from upscale_opt.commands.sessions import (
     Run,
     Search,
@@ -25,7 +37,6 @@ from upscale_opt.commands.sessions import (
     remark,
     required_model,
     say,
-    solve_instance,
 )
 from upscale_opt.commands.values import chosen_solvers
 from upscale_opt.comparing import reports
@@ -42,6 +53,7 @@ DEFAULT_SHAPE = "1,3,224,224"
 DEFAULT_SOLVERS = ["auto"]
 NO_FORMS: list[str] = []
 _OF_INSTANCES = ("model", "solver", "objective", "time_limit", "seed")
+_OF_SOLVED_INSTANCES = (*_OF_INSTANCES, "proof", "save_proof", "segments", "json")
 _NO_MODEL = "an instance has no model to build, mask, measure, plan or export"
 DEFAULT_MASKS = MaskChoice()
 DEFAULT_MEASURING = Measuring()
@@ -49,7 +61,7 @@ DEFAULT_MEASURING = Measuring()
 
 @app.command()
 @spreading.spread
-@spreading.alone("instance", (*_OF_INSTANCES, "proof", "save_proof", "json"), _NO_MODEL)
+@spreading.alone("instance", _OF_SOLVED_INSTANCES, _NO_MODEL)
 def solve(
     model: options.Model = None,
     instance: options.Instance = None,
@@ -57,12 +69,14 @@ def solve(
     masks: MaskChoice = DEFAULT_MASKS,
     input_shape: options.InputShape = DEFAULT_SHAPE,
     solver: options.Solvers = DEFAULT_SOLVERS,
-    objective: options.ObjectiveName = "copies",
+    objective: options.ObjectiveName = None,
     time_limit: options.TimeLimit = 10.0,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     measuring: Measuring = DEFAULT_MEASURING,
     verify: options.Verify = True,
+    measure: Measure = True,
+    segments: Segments = False,
     save_plan: options.PlanOut = None,
     export: options.ExportDirectory = None,
     forms: options.Forms = NO_FORMS,
@@ -70,7 +84,7 @@ def solve(
     save_proof: options.ProofPath = None,
     json: options.JsonPath = None,
 ) -> None:
-    """Trace and mask a model, order every segment with greedy and other solvers, verify the exports; print a table."""
+    """Order the channels of a pruned network; say what that gains, with a bound, and what to do next."""
     if (model is None) == (instance is None):
         raise UpscaleError("give either --model or --instance")
     solvers = chosen_solvers(solver)
@@ -83,7 +97,8 @@ def solve(
         problem = read_problem(instance)
         if search.proof:
             require_provable(problem)
-        solutions = solve_instance(problem, search, json)
+        search = settled(search, problem)
+        solutions = solve_instance(problem, search, json, segments=segments)
         _prove({problem.name: problem}, solutions, solvers, proof, save_proof)
         return
     assert model is not None
@@ -91,7 +106,9 @@ def solve(
     run = Run(setting, search, json)
     run.solve()
     exports = run.export(verify=verify)
-    run.report(exports)
+    latencies = run.measure(exports) if measure else {}
+    first_screen.show(run, exports, latencies, how="measured in few rounds", segments=segments)
+    run.write(exports, **({"latency": {name: own.to_dict() for name, own in latencies.items()}} if latencies else {}))
     _prove(run.prepared.problems, run.solutions, solvers, proof, save_proof)
     remark(proofs.without_proofs(run.prepared.problems) if search.proof else ())
     best = run.answer(exports, verify=verify)
@@ -103,6 +120,7 @@ def solve(
     if export is not None:
         exports[best].save(export, forms)
         say(f"export of {best}: {export}")
+    say(f"\n{first_screen.next_of_solve(run, saved=export is not None, segments=segments)}")
 
 
 def _prove(
@@ -124,16 +142,17 @@ def compare(
     masks: MaskChoice = DEFAULT_MASKS,
     input_shape: options.InputShape = DEFAULT_SHAPE,
     solver: options.Solvers = DEFAULT_SOLVERS,
-    objective: options.ObjectiveName = "copies",
+    objective: options.ObjectiveName = None,
     time_limit: options.TimeLimit = 10.0,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     measuring: Measuring = DEFAULT_MEASURING,
     repeats: options.Repeats = None,
     verify: options.Verify = True,
+    segments: Segments = False,
     json: options.JsonPath = None,
 ) -> None:
-    """Like solve, and also measure the unpruned model, the baseline, all exports and the floor, interleaved."""
+    """Like solve, with careful measurements of all variants in turn, and which of them is fastest."""
     solvers = chosen_solvers(solver)
     options.require_settings(objective, time_limit)
     options.require_writable(json)
@@ -152,8 +171,10 @@ def compare(
         run.prepared.example_inputs,
     )
     figures = {name: profile.to_dict() for name, profile in latencies.items()}
-    run.report(exports, conditions=conditions, latency=figures, **documented(linted))
-    say(reports.latency_table(latencies))
+    how = "measured in turn"
+    first_screen.show(run, exports, latencies, how=how, segments=segments)
+    run.write(exports, conditions=conditions, latency=figures, **documented(linted))
+    say(f"\n{reports.latency_table(latencies)}")
     for name, found in linted.items():
         say(f"{name}: {found.summary()}")
     say(str(fastest_measured(latencies, best_solver(run.solutions, solvers))))
@@ -173,7 +194,7 @@ def export(
     masks: MaskChoice = DEFAULT_MASKS,
     input_shape: options.InputShape = DEFAULT_SHAPE,
     solver: options.Solvers = DEFAULT_SOLVERS,
-    objective: options.ObjectiveName = "copies",
+    objective: options.ObjectiveName = None,
     time_limit: options.TimeLimit = 10.0,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -225,7 +246,7 @@ def show(
     masks: MaskChoice = DEFAULT_MASKS,
     input_shape: options.InputShape = DEFAULT_SHAPE,
     solver: options.Solvers = DEFAULT_SOLVERS,
-    objective: options.ObjectiveName = "copies",
+    objective: options.ObjectiveName = None,
     time_limit: options.TimeLimit = 10.0,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -243,11 +264,11 @@ def show(
     search = Search(solvers, objective, time_limit, seed)
     if instance is not None:
         problem = read_problem(instance)
-        problems = {problem.name: problem}
+        search, problems = settled(search, problem), {problem.name: problem}
     else:
         assert model is not None
-        setting = Setting(model, weights, masks, input_shape, seed, device)
-        problems = dict(prepare_model(setting, objective)[0].problems)
+        prepared = prepare_model(Setting(model, weights, masks, input_shape, seed, device), objective)
+        search, problems = replace(search, objective=prepared.objective), dict(prepared.masked.problems)
     if segment is not None and segment not in problems:
         raise UpscaleError(f"there is no segment {segment!r}; there are {', '.join(list(problems)[:8])}, ...")
     chosen = {
@@ -262,7 +283,7 @@ def show(
         orders[solver_name] = result.order
         if solver_name == solvers[-1]:
             path = out / f"{name.replace('/', '_')}.png"
-            save_picture(chosen[name], orders, path, objective=objective)
+            save_picture(chosen[name], orders, path, objective=str(search.objective))
             say(str(path))
 
 
