@@ -17,6 +17,7 @@ from problems.proofs import require_provable
 from upscale_opt.commands import (
     allocation,
     first_screen,
+    help_pages,
     latency,
     learning,
     options,
@@ -59,8 +60,6 @@ DEFAULT_MASKS = MaskChoice()
 DEFAULT_MEASURING = Measuring()
 
 
-@app.command()
-@spreading.spread
 @spreading.alone("instance", _OF_SOLVED_INSTANCES, _NO_MODEL)
 def solve(
     model: options.Model = None,
@@ -120,7 +119,7 @@ def solve(
     if export is not None:
         exports[best].save(export, forms)
         say(f"export of {best}: {export}")
-    say(f"\n{first_screen.next_of_solve(run, saved=export is not None, segments=segments)}")
+    print(f"\n{first_screen.next_of_solve(run, saved=export is not None, segments=segments)}")
 
 
 def _prove(
@@ -134,8 +133,6 @@ def _prove(
         say(f"proofs: {save_proof}" if number else f"proofs: none to write to {save_proof}")
 
 
-@app.command()
-@spreading.spread
 def compare(
     model: options.Model = None,
     weights: options.Weights = None,
@@ -180,8 +177,6 @@ def compare(
     say(str(fastest_measured(latencies, best_solver(run.solutions, solvers))))
 
 
-@app.command()
-@spreading.spread
 @spreading.alone(
     "plan",
     ("model", "weights", "input_shape", "seed", "device", "verify", "out", "forms", "json"),
@@ -236,8 +231,6 @@ def export(
         say(f"written to {out}")
 
 
-@app.command()
-@spreading.spread
 @spreading.alone("instance", (*_OF_INSTANCES, "segment", "out"), _NO_MODEL)
 def show(
     model: options.Model = None,
@@ -287,11 +280,9 @@ def show(
             say(str(path))
 
 
-app.command()(spreading.spread(latency.profile))
-app.command()(spreading.spread(latency.calibrate))
-app.command()(spreading.spread(latency.check))
-app.command()(spreading.spread(pruning.prune))
-app.command()(spreading.spread(learning.train))
-app.command()(spreading.spread(learning.evaluate))
-app.command()(spreading.spread(allocation.allocate))
-app.command()(spreading.spread(speedup.speedup))
+_COMMANDS = (
+    *(solve, compare, export, latency.calibrate, latency.profile, latency.check),
+    *(pruning.prune, allocation.allocate, speedup.speedup, learning.train, learning.evaluate, show),
+)
+for _command in _COMMANDS:
+    app.command(**help_pages.page(_command.__name__))(spreading.spread(_command))

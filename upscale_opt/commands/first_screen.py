@@ -13,7 +13,6 @@ from upscale_opt.commands.sessions import Run, padding_summary, say
 from upscale_opt.comparing import reports
 from upscale_opt.comparing.gains import latency_text, orders_text
 from upscale_opt.planning.solutions import best_solver
-from upscale_opt.screens.lines import wrapped
 
 if TYPE_CHECKING:
     from upscale_opt.latency.profiling import Profile
@@ -49,8 +48,8 @@ def show(
         Whether to print a table of the segments and more on the channels.
     """
     prepared, search = run.prepared, run.search
-    say(wrapped(_asked(run), hanging=0) + "\n")
-    say(wrapped(_WHY, hanging=0) + "\n")
+    say(f"{_asked(run)}\n", hanging=0)
+    say(f"{_WHY}\n", hanging=0)
     costs = reports.cost_name(prepared.costs)
     objective = str(search.objective)
     say(orders_text(prepared.problems, run.solutions, search.solvers, objective=objective, costs=costs) + "\n")
@@ -60,9 +59,9 @@ def show(
         title = f"Groups of channels that are ordered on their own (segments), objective {objective}"
         table = reports.table(prepared.problems, run.solutions, search.solvers, title=title, costs=prepared.costs)
         say(f"{table}\n")
-        say(wrapped(run.census_summary()))
+        say(run.census_summary())
     for line in _facts(run, exports):
-        say(wrapped(line))
+        say(line)
 
 
 def _asked(run: Run) -> str:

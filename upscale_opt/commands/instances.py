@@ -13,7 +13,6 @@ from upscale_opt.commands.sessions import Search, default_objective, say
 from upscale_opt.comparing import reports
 from upscale_opt.comparing.gains import orders_text
 from upscale_opt.planning.solutions import Solutions
-from upscale_opt.screens.lines import wrapped
 
 _WHY_INSTANCES = (
     "Every access keeps some of the channels. It reads fast what lies side by side in memory; else it reads unwanted "
@@ -53,7 +52,7 @@ def solve_instance(problem: Problem, search: Search, json: Path | None, *, segme
         options.write_json(document(stopped=stopped), json)
         print(f"interrupted{f'; the best orders so far are in {json}' if json else ''}", file=sys.stderr)
         raise
-    say(wrapped(f"{problem}. {_WHY_INSTANCES}", hanging=0) + "\n")
+    say(f"{problem}. {_WHY_INSTANCES}\n", hanging=0)
     say(orders_text(problems, solutions, search.solvers, objective=search.objective, costs=costs))
     if segments:
         title = f"{problem}, objective {search.objective}"

@@ -67,11 +67,7 @@ Solvers = Annotated[
 ]
 ObjectiveName = Annotated[
     str | None,
-    typer.Option(
-        "--objective",
-        help="What orders minimise: latency, traffic, copies, span or runs. [default: latency where calibrate measured "
-        "this network, else traffic]",
-    ),
+    typer.Option("--objective", help="latency (default if calibrated), traffic (default else), copies, span or runs."),
 ]
 TimeLimit = Annotated[
     float, typer.Option(help="Seconds per segment and solver.", callback=real(above=0, below=MOST_SECONDS))

@@ -23,6 +23,7 @@ from upscale_opt.comparing import reports
 from upscale_opt.comparing.gains import LATENCY, TRAFFIC
 from upscale_opt.errors import ModelError, UpscaleError
 from upscale_opt.planning.solutions import Solutions, best_solver, each_solution
+from upscale_opt.screens.lines import noted, wrapped
 
 if TYPE_CHECKING:
     from upscale_opt.comparing.masked_model import MaskedModel
@@ -370,9 +371,9 @@ def required_model(model: str | None) -> str:
 def remark(messages: Iterable[str]) -> None:
     """Print notes to standard error."""
     for message in messages:
-        print(f"note: {message}", file=sys.stderr)
+        print(noted(f"note: {message}"), file=sys.stderr)
 
 
-def say(text: str) -> None:
-    """Print to standard output, without buffering."""
-    print(text, flush=True)
+def say(text: str, *, hanging: int = 2) -> None:
+    """Print to standard output, without buffering. Long lines of prose are broken (`upscale_opt.screens.lines`)."""
+    print(wrapped(text, hanging=hanging), flush=True)

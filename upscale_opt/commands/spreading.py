@@ -16,6 +16,8 @@ from typing import Any, TypeVar, get_type_hints
 
 import typer
 
+from upscale_opt.commands import help_pages
+from upscale_opt.commands.heartbeats import heartbeat
 from upscale_opt.errors import UpscaleError
 
 _CONTEXT, _RULE = "context", "_alone"
@@ -40,7 +42,12 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
             inner = get_type_hints(kinds[name], include_extras=True)
             own = [(field.name, inner[field.name], field.default) for field in fields(kinds[name])]
         parameters += [
-            parameter.replace(name=option, kind=inspect.Parameter.KEYWORD_ONLY, annotation=hint, default=default)
+            parameter.replace(
+                name=option,
+                kind=inspect.Parameter.KEYWORD_ONLY,
+                annotation=help_pages.placed(command.__name__, option, hint),
+                default=default,
+            )
             for option, hint, default in own
         ]
 
@@ -60,7 +67,8 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
             for group in chosen.values():
                 if hasattr(group, "check_typed"):
                     group.check_typed()
-            command(**chosen, **values)
+            with heartbeat(command.__name__):
+                command(**chosen, **values)
         finally:
             _TYPED.reset(token)
             _RUNNING.reset(running)

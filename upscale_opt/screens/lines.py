@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 import textwrap
 
 NARROW = 80
@@ -49,6 +50,11 @@ def wrapped(text: str, width: int | None = None, *, hanging: int = 2) -> str:
     """
     width = min(screen_width() if width is None else width, PROSE)
     return "\n".join(_broken(line, width, hanging) for line in text.split("\n"))
+
+
+def noted(text: str) -> str:
+    """A text for standard error: broken as by `wrapped` on a terminal, else one line, as logs are searched by lines."""
+    return wrapped(text) if sys.stderr.isatty() else text
 
 
 def _broken(line: str, width: int, hanging: int) -> str:
