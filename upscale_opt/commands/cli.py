@@ -26,6 +26,7 @@ from upscale_opt.commands import (
     speedup,
     spreading,
 )
+from upscale_opt.commands.heartbeats import doing
 from upscale_opt.commands.instances import settled, solve_instance
 from upscale_opt.commands.mask_choices import MaskChoice
 from upscale_opt.commands.measuring import Measure, Measuring, Segments, documented, lint_all
@@ -160,6 +161,7 @@ def compare(
     from upscale_opt.comparing.comparison import measure_all
     from upscale_opt.comparing.fastest import fastest_measured
 
+    doing("measuring")
     latencies = measure_all(run.prepared, exports, repeats=repeats, backend=measuring.backend_on(device), progress=True)
     conditions = measuring.conditions(run.prepared.example_inputs).to_dict()
     linted = lint_all(

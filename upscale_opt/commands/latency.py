@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from upscale_opt.arguments.modes import AUTO
 from upscale_opt.commands import options, spreading
+from upscale_opt.commands.heartbeats import doing
 from upscale_opt.commands.mask_choices import MaskChoice
 from upscale_opt.commands.measuring import Measuring, Quick, documented, lint_all
 from upscale_opt.commands.sessions import (
@@ -87,6 +88,7 @@ def profile(
     x = in_memory_format(memory_format, x, *models.values())
     if stored is not None and not in_onnx_runtime:  # nothing reads a part of a tensor in place there
         models[reports.FLOOR] = floor_of_plan(network, x, stored)
+    doing("measuring")
     latencies = profile_interleaved(models, x, backend=backend, progress=True)
     say(reports.latency_table(latencies))
     linted = lint_all(backend or "", models, x)
@@ -103,6 +105,7 @@ def profile(
         **documented(linted),
     }
     if accesses:
+        doing("measuring accesses")
         profiles = profile_accesses(exports["planned"], x, progress=True)
         say(reports.access_table(profiles))
         document["accesses"] = [own.to_dict() for own in profiles]
@@ -169,6 +172,7 @@ def check(
 
     prepared, tables = _calibrated(prepared, measuring)
     prepared = prepared.priced(measuring.costs(prepared.example_inputs))
+    doing("solving, exporting and measuring orders")
     found = check_orders(
         prepared,
         time_limit=time_limit,
@@ -199,6 +203,8 @@ def _calibrated(prepared: MaskedModel, measuring: Measuring, *, quick: bool = Fa
     where: dict[str, Any] = {"backend": backend, "directory": measuring.directory, "progress": True}
     where |= {"effort": QUICK} if quick else {}
     if measuring.align == AUTO:
+        doing("measuring stored widths")
         prepared = prepared.align(AUTO, **where)
+    doing("measuring what reading costs")
     tables = run_calibration(prepared, (prepared.example_inputs,), **where)
     return prepared, tables

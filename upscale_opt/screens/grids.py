@@ -93,7 +93,8 @@ def _shortened(columns: Sequence[Column], width: int) -> list[Column]:
         groups = [_taken(group) for group in _groups(chosen[1:])]
         room = width - len(GAP) - max((own for own in groups if own + len(GAP) + LEAST_NAME <= width), default=0)
         chosen[0] = columns[0].narrowed(max(LEAST_NAME, room))
-    return [column if column.width <= width else column.narrowed(width) for column in chosen]
+    room = width - chosen[0].width - len(GAP)
+    return [chosen[0], *(column if column.width <= room else column.narrowed(room) for column in chosen[1:])]
 
 
 def _blocks(columns: Sequence[Column], width: int) -> Iterator[list[Column]]:
