@@ -278,7 +278,7 @@ def show(
         orders[solver_name] = result.order
         if solver_name == solvers[-1]:
             path = out / f"{name.replace('/', '_')}.png"
-            save_picture(chosen[name], orders, path, objective=str(search.objective))
+            save_picture(chosen[name], orders, path, objective=search.settled)
             say(str(path))
 
 

@@ -51,7 +51,7 @@ def show(
     say(f"{_asked(run)}\n", hanging=0)
     say(f"{_WHY}\n", hanging=0)
     costs = reports.cost_name(prepared.costs)
-    objective = str(search.objective)
+    objective = search.settled
     say(orders_text(prepared.problems, run.solutions, search.solvers, objective=objective, costs=costs) + "\n")
     if latencies:
         say(latency_text(latencies, best_solver(run.solutions, search.solvers), how=how) + "\n")
@@ -120,16 +120,15 @@ def next_of_solve(run: Run, *, saved: bool, segments: bool) -> str:
     from upscale_opt.models.loading import has_random_weights
 
     steps = []
-    if has_random_weights(run.reference):
-        steps.append(Step("use trained weights (DEFAULT: downloads them)", [again("solve", "--weights", "DEFAULT")]))
     if not run.is_calibrated:
-        steps.append(
-            Step(
-                "order for the time of this machine: measure once what reading costs here (about a minute; without "
-                "--quick more exactly), then solve again",
-                [again("calibrate", "--quick"), again("solve", without=("objective",))],
-            )
+        purpose = (
+            "order for the time of this machine, which traffic only guesses: measure once what reading costs here "
+            "(within a minute; without --quick longer and more exactly), and solve again"
         )
+        calibrating = [again("calibrate", "--quick"), again("solve", without=("objective",))]
+        steps.append(Step(purpose, calibrating))
+    if has_random_weights(run.reference):
+        steps.append(Step("use trained weights, which are downloaded", [again("solve", "--weights", "DEFAULT")]))
     steps.append(Step("measure with care", [again("compare")]))
     if not saved:
         steps.append(Step("write the smaller network", [again("export", "--export", "DIR")]))

@@ -89,7 +89,7 @@ def heartbeat(command: str, *, seconds: float = SECONDS) -> Iterator[None]:
 
     _WORK.append(work)
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    with redirect_stdout(out), redirect_stderr(err):  # type: ignore[type-var]
+    with redirect_stdout(out), redirect_stderr(err):
         thread.start()
         try:
             yield

@@ -31,7 +31,7 @@ def solve_instance(problem: Problem, search: Search, json: Path | None, *, segme
     """Solve one problem, print the orders and write the document. Returns the results under the problem's name."""
     problems = {problem.name: problem}
     solutions: Solutions = {problem.name: {}}
-    costs = "instance" if objective_named(search.objective).uses_tables else None
+    costs = "instance" if objective_named(search.settled).uses_tables else None
 
     def document(**extra: Any) -> dict[str, Any]:
         return reports.document(
@@ -40,7 +40,7 @@ def solve_instance(problem: Problem, search: Search, json: Path | None, *, segme
             search.solvers,
             model=None,
             amount=None,
-            objective=search.objective,
+            objective=search.settled,
             costs=costs,
             **extra,
         )
@@ -53,9 +53,9 @@ def solve_instance(problem: Problem, search: Search, json: Path | None, *, segme
         print(f"interrupted{f'; the best orders so far are in {json}' if json else ''}", file=sys.stderr)
         raise
     say(f"{problem}. {_WHY_INSTANCES}\n", hanging=0)
-    say(orders_text(problems, solutions, search.solvers, objective=search.objective, costs=costs))
+    say(orders_text(problems, solutions, search.solvers, objective=search.settled, costs=costs))
     if segments:
-        title = f"{problem}, objective {search.objective}"
+        title = f"{problem}, objective {search.settled}"
         say("\n" + reports.table(problems, solutions, search.solvers, title=title, costs=costs))
     options.write_json(document(), json)
     return solutions

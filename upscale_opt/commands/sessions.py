@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Search:
-    """Settings of solving segments. Without an objective, a `Run` chooses it."""
+    """Settings of solving segments. If no objective is asked for, it is settled when more is known."""
 
     solvers: list[str]
     objective: str | None
@@ -44,12 +44,18 @@ class Search:
     seed: int
     proof: bool = False
 
+    @property
+    def settled(self) -> str:
+        """The objective, once it is settled."""
+        assert self.objective is not None
+        return self.objective
+
     def run(self, problems: Any) -> Any:
         """Solve the problems. Yields (segment, solver, result)."""
         return each_solution(
             problems,
             self.solvers,
-            objective=self.objective,
+            objective=self.settled,
             time_limit=self.time_limit,
             seed=self.seed,
             progress=True,
@@ -118,7 +124,7 @@ class Run:
         A simpler one is exported here, and added to the exports.
         """
         asked, masked = best_solver(self.solutions, self.search.solvers), self.prepared
-        if not objective_named(self.search.objective).uses_tables or not masked.tables:
+        if not objective_named(self.search.settled).uses_tables or not masked.tables:
             return asked
         from upscale_opt.comparing.fastest import BASELINE, UPSCALE, fastest_expected, upscale_plan
 
@@ -139,10 +145,15 @@ class Run:
     def measure(self, exports: Mapping[str, Exported]) -> Mapping[str, Profile]:
         """Have a quick look at latencies: `upscale_opt.comparing.quick_looks`."""
         from upscale_opt.comparing.quick_looks import quick_look
+        from upscale_opt.latency.backends import COMPILE, ONNXRUNTIME
 
+        backend = self.setting.measuring.backend_on(self.setting.device)
+        if backend in (COMPILE, ONNXRUNTIME):
+            remark([f"no quick look at latencies with {backend}, which takes its time; compare measures them"])
+            return {}
         doing("measuring")
         try:
-            return quick_look(self.prepared, exports, backend=self.setting.measuring.backend_on(self.setting.device))
+            return quick_look(self.prepared, exports, backend=backend)
         except KeyboardInterrupt as stopped:
             self._interrupted(stopped)
             raise
@@ -176,7 +187,7 @@ class Run:
             self.search.solvers,
             model=self.setting.model,
             amount=None if choice.is_given else float(require_amount(choice.amount)),
-            objective=self.search.objective,
+            objective=self.search.settled,
             costs=self.prepared.costs,
             trace_seconds=self.prepared.trace_seconds,
             verified=verified,
@@ -237,7 +248,7 @@ class Prepared(NamedTuple):
 
     masked: MaskedModel
     reference: ModelReference
-    objective: str
+    objective: str | None
     is_calibrated: bool
 
 

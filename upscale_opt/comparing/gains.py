@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from problems import Problem, evaluate
+from solvers import Result
 from upscale_opt.comparing.reports import FLOOR, HEURISTICS, complete
 from upscale_opt.planning.solutions import Solutions, total_in_units
 from upscale_opt.screens.bars import bars
@@ -29,11 +30,15 @@ MEANINGS = {
     "runs": "runs: the pieces in which the channels lie that a layer wants, for every layer.",
     LATENCY: "latency: the time of the layers that select channels.",
 }
-NANOSECONDS_PER_MILLISECOND = 10**6
+_SOURCES = {
+    "measured": "by calibrate, on this machine",
+    "analytic": "estimated from shapes; nothing was measured here",
+    "instance": "the cost tables of the file",
+}
 _BOUND = "bound: no order has less. gap: what may be left to gain. OPTIMAL: nothing is left."
 _SOLVERS = {
     "greedy": "greedy: the order of UPSCALE (Wan et al., ICML 2023).",
-    "auto": "auto: the method of this package, which also proves how good its order is.",
+    "auto": "auto: our exact method; it also says how good an order can be (bound).",
 }
 _VARIANTS = {
     "unpruned": "the network as it was",
@@ -41,6 +46,16 @@ _VARIANTS = {
     "upscale": "pruned, greedy's order; a layer copies where its channels are not side by side",
     FLOOR: "the time if nothing had to be selected (its outputs are wrong); no order can beat it",
 }
+
+
+class _Unit(NamedTuple):
+    """A unit of an objective: its name in headings, and how much of the objective's own unit it is."""
+
+    name: str
+    size: int
+
+
+_PLAIN = _Unit("", 1)
 
 
 def orders_text(
@@ -70,10 +85,11 @@ def orders_text(
     results = {name: [own[name] for own in solved.values()] for name in solvers}
     values = {name: total_in_units(results[name]) for name in solvers}
     bounds = {name: _bound(results[name]) for name in solvers if name not in HEURISTICS}
+    unit = _unit(list(values.values())) if objective == LATENCY else _PLAIN
     columns = [
         Column("order by", list(solvers), right=False, is_name=True),
-        Column(_heading(objective), [_written(values[name], objective) for name in solvers]),
-        Column("bound", [_written(bounds.get(name), objective) for name in solvers]),
+        Column(f"{objective}{unit.name}", [_written(values[name], unit) for name in solvers]),
+        Column("bound", [_written(bounds.get(name), unit) for name in solvers]),
         Column("gap", [_gap(values[name], bounds.get(name)) if name in bounds else "-" for name in solvers]),
         Column("status", [_status(values[name], bounds[name]) if name in bounds else "-" for name in solvers], False),
     ]
@@ -85,18 +101,23 @@ def orders_text(
         ]
         columns.append(Column(other, [f"{total:,}" for total in totals]))
     columns.append(Column("seconds", [f"{sum(own.runtime for own in results[name]):.2f}" for name in solvers]))
-    source = f" By cost tables: {costs}." if objective == LATENCY and costs else ""
     words = [
-        f"{MEANINGS.get(objective, f'{objective}: the objective.')}{source}",
+        *(_SOLVERS[name] for name in solvers if name in _SOLVERS),
+        MEANINGS.get(objective, f"{objective}: the objective."),
+        *([_source(costs)] if objective == LATENCY and costs else []),
         *(MEANINGS[own] for own in others),
         _BOUND,
     ]
-    gain = _gain(values, bounds, solvers, objective)
+    gain = _gain(values, bounds, solvers, objective, unit)
     return "\n".join([grid(columns), "", *map(wrapped, words), *([wrapped(gain)] if gain else [])])
 
 
 def _gain(
-    values: Mapping[str, Fraction], bounds: Mapping[str, Fraction | None], solvers: Sequence[str], objective: str
+    values: Mapping[str, Fraction],
+    bounds: Mapping[str, Fraction | None],
+    solvers: Sequence[str],
+    objective: str,
+    unit: _Unit,
 ) -> str:
     """What the best order saves of greedy's, in one sentence. Empty without greedy."""
     if "greedy" not in values or len(solvers) < 2:
@@ -114,17 +135,17 @@ def _gain(
     return (
         f"{found}, and no order has less."
         if left <= 0
-        else f"{found}; no order has less than {_written(max(proven), objective)}."
+        else f"{found}; no order has less than {_written(max(proven), unit)}."
     )
 
 
-def _bound(results: Sequence[object]) -> Fraction | None:
+def _bound(results: Sequence[Result]) -> Fraction | None:
     """The sum of the bounds, in units. None if one is missing."""
     total = Fraction(0)
     for result in results:
-        if result.bound is None:  # type: ignore[attr-defined]
+        if result.bound is None:
             return None
-        total += Fraction(result.bound, result.evaluation.ticks)  # type: ignore[attr-defined]
+        total += Fraction(result.bound, result.evaluation.ticks)
     return total
 
 
@@ -133,20 +154,26 @@ def _status(value: Fraction, bound: Fraction | None) -> str:
 
 
 def _gap(value: Fraction, bound: Fraction | None) -> str:
-    return "-" if bound is None else f"{100 * float((value - bound) / max(1, value)):.1f} %"
+    return "-" if bound is None else f"{100 * float((value - bound) / max(Fraction(1), value)):.1f} %"
 
 
-def _heading(objective: str) -> str:
-    return f"{objective} ms" if objective == LATENCY else objective
+def _source(costs: str) -> str:
+    """Where times come from, in words."""
+    known = _SOURCES.get(costs)
+    return f"costs: {costs} ({known})." if known else f"costs: {costs}."
 
 
-def _written(value: Fraction | None, objective: str) -> str:
-    """A value of an objective: milliseconds for latency, else channels or pieces."""
+def _unit(values: Sequence[Fraction]) -> _Unit:
+    """The unit of times: milliseconds, or microseconds where these would be small fractions."""
+    return _Unit(" ms", 10**6) if any(value >= 10**5 for value in values) else _Unit(" us", 10**3)
+
+
+def _written(value: Fraction | None, unit: _Unit) -> str:
+    """A value of an objective in a unit: of latency with three digits after the point, else channels or pieces."""
     if value is None:
         return "-"
-    if objective == LATENCY:
-        return f"{float(value / NANOSECONDS_PER_MILLISECOND):,.3f}"
-    return f"{int(value):,}" if value.denominator == 1 else f"{float(value):,.3f}"
+    own = value / unit.size
+    return f"{int(own):,}" if unit is _PLAIN and own.denominator == 1 else f"{float(own):,.3f}"
 
 
 def latency_text(latencies: Mapping[str, Profile], ours: str, *, how: str) -> str:
@@ -162,7 +189,7 @@ def latency_text(latencies: Mapping[str, Profile], ours: str, *, how: str) -> st
         How they were measured, for the heading.
     """
     figures = {name: 1e3 * own.median for name, own in latencies.items()}
-    digits = 1 if max(figures.values()) >= 10 else 3
+    digits = 1 if max(own.median for own in latencies.values()) >= 0.01 else 3
     texts = {name: f"{value:,.{digits}f} +- {500 * latencies[name].iqr:,.{digits}f}" for name, value in figures.items()}
     words = [f"{name}: {meaning}." for name, meaning in _VARIANTS.items() if name in latencies]
     solved = [name for name in latencies if name not in _VARIANTS]
