@@ -120,7 +120,7 @@ def solve(
     if export is not None:
         exports[best].save(export, forms)
         say(f"export of {best}: {export}")
-    print(f"\n{first_screen.next_of_solve(run, saved=export is not None, segments=segments)}")
+    print(f"\n{first_screen.next_steps(run, 'solve', saved=export is not None, segments=segments)}")
 
 
 def _prove(
@@ -177,6 +177,7 @@ def compare(
     for name, found in linted.items():
         say(f"{name}: {found.summary()}")
     say(str(fastest_measured(latencies, best_solver(run.solutions, solvers))))
+    print(f"\n{first_screen.next_steps(run, 'compare', segments=segments)}")
 
 
 @spreading.alone(

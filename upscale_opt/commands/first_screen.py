@@ -23,6 +23,7 @@ _WHY = (
     "side in memory; else it reads unwanted channels, too, or copies the wanted ones first. So the order in which "
     "channels are stored decides how much is read and copied."
 )
+_VERIFIED = "verified against the masked model in float64 (the network with zeros for what is dropped)"
 _RANDOM = (
     "Its weights are random, and so is the choice of channels: the times are as with trained weights, accuracy is not, "
     "and the gain of the order differs."
@@ -83,7 +84,7 @@ def _facts(run: Run, exports: Mapping[str, Exported]) -> list[str]:
     errors = run.errors(exports)
     if errors:
         figures = ", ".join(f"{name} {error:.1e}" for name, error in errors.items())
-        lines.append(f"verified against the masked model in float64, relative error: {figures}")
+        lines.append(f"{_VERIFIED}, relative error: {figures}")
         found = {own.verification for own in exports.values() if own.verification is not None}
         known = [own.gradients for own in found if own.gradients is not None]
         notes = dict.fromkeys(own.learning for own in found if own.gradients is None)
@@ -105,13 +106,15 @@ def _facts(run: Run, exports: Mapping[str, Exported]) -> list[str]:
     return [*lines, *dict.fromkeys(note for exported in exports.values() for note in exported.training_notes)]
 
 
-def next_of_solve(run: Run, *, saved: bool, segments: bool) -> str:
-    """The next steps after `solve`.
+def next_steps(run: Run, command: str, *, saved: bool = False, segments: bool = False) -> str:
+    """What to do after `solve` or `compare`.
 
     Parameters
     ----------
     run
         The run.
+    command
+        Name of the command.
     saved
         Whether an export was written.
     segments
@@ -123,15 +126,15 @@ def next_of_solve(run: Run, *, saved: bool, segments: bool) -> str:
     if not run.is_calibrated:
         purpose = (
             "order for the time of this machine, which traffic only guesses: measure once what reading costs here "
-            "(within a minute; without --quick longer and more exactly), and solve again"
+            "(within a minute; without --quick longer and more exactly), and go on from there"
         )
-        calibrating = [again("calibrate", "--quick"), again("solve", without=("objective",))]
-        steps.append(Step(purpose, calibrating))
+        steps.append(Step(purpose, [again("calibrate", "--quick"), again(command, without=("objective",))]))
     if has_random_weights(run.reference):
-        steps.append(Step("use trained weights, which are downloaded", [again("solve", "--weights", "DEFAULT")]))
-    steps.append(Step("measure with care", [again("compare")]))
+        steps.append(Step("use trained weights, which are downloaded", [again(command, "--weights", "DEFAULT")]))
+    if command == "solve":
+        steps.append(Step("measure with care", [again("compare")]))
     if not saved:
         steps.append(Step("write the smaller network", [again("export", "--export", "DIR")]))
     if not segments:
-        steps.append(Step("see every group of channels", [again("solve", "--segments")]))
+        steps.append(Step("see every group of channels that is ordered by itself", [again(command, "--segments")]))
     return next_text(steps)
