@@ -123,5 +123,5 @@ def test_next_steps(width, monkeypatch):
     command = [word for part in words for word in (part.split() if part.startswith("--") else [part])]
     text = next_text([Step("a purpose that is explained in many words, so many that they need two lines", [command])])
     _require(text, width, "upscale-opt solve --model 'my nets/own.py:make'")
-    typed = text.partition(":\n")[2].replace("\\\n", " ").split()
+    typed = text.rpartition(":\n")[2].replace("\\\n", " ").split()
     assert typed == ["upscale-opt", "solve", "--model", "'my", "nets/own.py:make'", *command[3:]]
