@@ -18,6 +18,7 @@ from upscale_opt.commands import (
     allocation,
     first_screen,
     help_pages,
+    instances,
     latency,
     learning,
     options,
@@ -27,7 +28,6 @@ from upscale_opt.commands import (
     spreading,
 )
 from upscale_opt.commands.heartbeats import doing
-from upscale_opt.commands.instances import settled, solve_instance
 from upscale_opt.commands.mask_choices import MaskChoice
 from upscale_opt.commands.measuring import Measure, Measuring, Segments, documented, lint_all
 from upscale_opt.commands.sessions import (
@@ -97,9 +97,10 @@ def solve(
         problem = read_problem(instance)
         if search.proof:
             require_provable(problem)
-        search = settled(search, problem)
-        solutions = solve_instance(problem, search, json, segments=segments)
+        search = instances.settled(search, problem)
+        solutions = instances.solve_instance(problem, search, json, segments=segments)
         _prove({problem.name: problem}, solutions, solvers, proof, save_proof)
+        print(f"\n{instances.next_steps(problem, search)}")
         return
     assert model is not None
     setting = Setting(model, weights, masks, input_shape, seed, device, measuring)
@@ -260,7 +261,7 @@ def show(
     search = Search(solvers, objective, time_limit, seed)
     if instance is not None:
         problem = read_problem(instance)
-        search, problems = settled(search, problem), {problem.name: problem}
+        search, problems = instances.settled(search, problem), {problem.name: problem}
     else:
         assert model is not None
         prepared = prepare_model(Setting(model, weights, masks, input_shape, seed, device), objective)

@@ -9,6 +9,7 @@ from typing import Any
 
 from problems import Problem, objective_named
 from upscale_opt.commands import options
+from upscale_opt.commands.next_steps import Step, again, next_text
 from upscale_opt.commands.sessions import Search, default_objective, say
 from upscale_opt.comparing import reports
 from upscale_opt.comparing.gains import orders_text
@@ -16,7 +17,7 @@ from upscale_opt.planning.solutions import Solutions
 
 _WHY_INSTANCES = (
     "Every access keeps some of the channels. It reads fast what lies side by side in memory; else it reads unwanted "
-    "channels, too, or copies the wanted ones first."
+    "channels, too, or copies the wanted ones first. Channels that the same accesses keep are a class."
 )
 
 
@@ -59,3 +60,10 @@ def solve_instance(problem: Problem, search: Search, json: Path | None, *, segme
         say("\n" + reports.table(problems, solutions, search.solvers, title=title, costs=costs))
     options.write_json(document(), json)
     return solutions
+
+
+def next_steps(problem: Problem, search: Search) -> str:
+    """What to do with a solved instance. Instances with bundles have no proofs."""
+    provable = not search.proof and not problem.bundles
+    steps = [Step("read why no order is better", [again("solve", "--proof")])] if provable else []
+    return next_text([*steps, Step("see the accesses and their channels before and after", [again("show")])])

@@ -26,8 +26,8 @@ LATENCY, TRAFFIC, COPIES = "latency", "traffic", "copies"
 MEANINGS = {
     TRAFFIC: "traffic: a channel that is read but not wanted counts 1, a copied channel counts 2.",
     COPIES: "copies: channels to copy, if a layer reads in place only channels that lie side by side.",
-    "span": "span: all channels between the first and the last one that a layer wants, for every layer.",
-    "runs": "runs: the pieces in which the channels lie that a layer wants, for every layer.",
+    "span": "span: channels that are read but not wanted, if every layer reads from its first to its last wanted one.",
+    "runs": "runs: in how many pieces the wanted channels lie, over all layers.",
     LATENCY: "latency: the time of the layers that select channels.",
 }
 _SOURCES = {
