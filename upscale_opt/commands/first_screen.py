@@ -23,7 +23,7 @@ _WHY = (
     "side in memory; else it reads unwanted channels, too, or copies the wanted ones first. So the order in which "
     "channels are stored decides how much is read and copied."
 )
-_VERIFIED = "verified against the masked model in float64 (the network with zeros for what is dropped)"
+_VERIFIED = "verified against the masked model in float64 (the network, with zeros for what is not kept)"
 _RANDOM = (
     "Its weights are random, and so is the choice of channels: the times are as with trained weights, accuracy is not, "
     "and the gain of the order differs."

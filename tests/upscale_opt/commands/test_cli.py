@@ -145,7 +145,7 @@ def test_latency_with_pieces_is_exported_and_loaded_again(tmp_path, monkeypatch,
     monkeypatch.setattr(AnalyticCosts, "for_device", classmethod(lambda cls, kind: joins))
     model = ["--model", f"{NETS}:Residual", *SHAPE, "--objective", "latency", "--json", str(tmp_path / "o.json")]
     for command in (
-        ["solve", *model, "--export", str(tmp_path / "e")],
+        ["solve", *model, "--no-measure", "--export", str(tmp_path / "e")],
         ["export", "--plan", str(tmp_path / "e" / "plan.json")],
         ["show", *model[:-2], "--out", str(tmp_path / "pictures")],
     ):
@@ -303,7 +303,7 @@ def test_a_failed_verification_is_exit_code_1(monkeypatch, capsys):
 def test_an_emptied_consumer_keeps_its_best_channel_and_says_so(tmp_path):
     (tmp_path / "masks.json").write_text('{"down": []}')
     model = ("--model", f"{NETS}:Residual", *SHAPE, "--solver", "greedy")
-    result = upscale_opt("solve", *model, "--masks", tmp_path / "masks.json", "--json", tmp_path / "out.json")
+    result = upscale_opt("export", *model, "--masks", tmp_path / "masks.json", "--json", tmp_path / "out.json")
     assert result.returncode == 0, result.stderr
     assert "down.weight keeps nothing" in result.stderr
     assert "down.weight keeps nothing" in json.loads((tmp_path / "out.json").read_text())["messages"][0]
@@ -449,7 +449,7 @@ def refused(outcome, option):
 def test_options_that_say_nothing_beside_a_plan_are_refused_by_name(run, tmp_path):
     """All of `export` that a plan decides, whether the value makes sense, is the default, or is nonsense."""
     plan = tmp_path / "plan.json"
-    assert run("solve", "--model", f"{NETS}:Residual", *SHAPE, "--solver", "greedy", "--save-plan", plan)[0] == 0
+    assert run("export", "--model", f"{NETS}:Residual", *SHAPE, "--solver", "greedy", "--export", tmp_path)[0] == 0
     for option, value in PLANNED.items():
         assert refused(run("export", "--plan", plan, option, value), f"leave out {option}"), option
     assert refused(run("export", "--plan", plan, "--amount", "much", "--solver", "oracle"), "--amount and --solver")
@@ -570,14 +570,14 @@ def test_latency_is_calibrated_solved_for_and_checked(tmp_path):
     """Three commands on one set of tables; the second says that its costs are measured."""
     model = ("--model", f"{NETS}:Residual", *SHAPE, "--batch", "2", "--memory-format", "channels_last")
     tables = ("--tables", tmp_path / "tables")
-    before = upscale_opt("solve", *model, *tables, "--objective", "latency")
+    before = upscale_opt("solve", *model, *tables, "--objective", "latency", "--no-measure")
     assert before.returncode == 0 and "costs: analytic" in before.stdout, before.stderr
     calibrated = upscale_opt("calibrate", *model, *tables, "--json", tmp_path / "tables.json")
     assert calibrated.returncode == 0, calibrated.stderr
     document = json.loads((tmp_path / "tables.json").read_text())
     assert Path(document["file"]).exists() and document["timings"]["timed"] > document["timings"]["search"] >= 0
     assert f"{sum(document['timings'].values())} timings made now" in calibrated.stdout
-    solved = upscale_opt("solve", *model, *tables, "--objective", "latency", "--json", tmp_path / "solved.json")
+    solved = upscale_opt("solve", *model, *tables, "--no-measure", "--json", tmp_path / "solved.json")
     assert solved.returncode == 0 and "costs: measured" in solved.stdout, solved.stderr
     assert json.loads((tmp_path / "solved.json").read_text())["costs"] == "measured"
     outputs = ("--out", tmp_path / "scatter.png", "--json", tmp_path / "checked.json")
