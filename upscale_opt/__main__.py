@@ -11,6 +11,7 @@ from problems import ProblemError
 from solvers import SolverError
 from upscale_opt.commands.cli import app
 from upscale_opt.errors import UpscaleError, UpscaleWarning, VerificationError
+from upscale_opt.screens.lines import noted
 
 UsageError = typer.BadParameter.__base__
 """What typer raises about a command line; it has its own copy of the class or that of click, as its version goes."""
@@ -35,7 +36,7 @@ def main() -> None:
 
 def _fail(message: str, code: int) -> NoReturn:
     """One sentence on standard error."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(noted(f"error: {' '.join(message.split())}"), file=sys.stderr)
     sys.exit(code)
 
 
@@ -44,7 +45,11 @@ def _show(
 ) -> None:
     """A warning on standard error: one line if it is this package's own."""
     own = issubclass(category, UpscaleWarning)
-    text = f"warning: {message}\n" if own else warnings.formatwarning(message, category, filename, lineno, line)
+    text = (
+        noted(f"warning: {message}") + "\n"
+        if own
+        else warnings.formatwarning(message, category, filename, lineno, line)
+    )
     print(text, end="", file=file or sys.stderr)
 
 

@@ -16,6 +16,11 @@ SHAPE = ("--input-shape", "1,3,8,8")
 RESIDUAL = ("--model", f"{NETS}:Residual", *SHAPE)
 
 
+def words(text):
+    """A text without line breaks, which depend on the screen."""
+    return " ".join(text.split())
+
+
 def upscale_opt(*arguments):
     """One command in this process, with its exit code, its standard output and its standard error."""
     command, out, err = ["upscale-opt", *map(str, arguments)], io.StringIO(), io.StringIO()

@@ -6,5 +6,7 @@
 - `options` defines the options, and `values` checks their values. `data_options` has those on images, and loads them.
 - `mask_choices` and `measuring` are groups of options. `spreading` puts groups into commands, and refuses options that
   do not go together.
-- `sessions` runs the stages of one model. `proofs` prints and writes proofs.
+- `sessions` runs the stages of one model, `instances` solves an instance file. `first_screen` shows what was gained,
+  and `next_steps` what to do next. `proofs` prints and writes proofs.
+- `help_pages` has the groups and the examples of the help. `heartbeats` breaks long silences.
 """

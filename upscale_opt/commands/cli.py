@@ -14,9 +14,22 @@ import typer
 
 from problems import Order, Problem, read_problem
 from problems.proofs import require_provable
-from upscale_opt.commands import allocation, latency, learning, options, proofs, pruning, speedup, spreading
+from upscale_opt.commands import (
+    allocation,
+    first_screen,
+    help_pages,
+    instances,
+    latency,
+    learning,
+    options,
+    proofs,
+    pruning,
+    speedup,
+    spreading,
+)
+from upscale_opt.commands.heartbeats import doing
 from upscale_opt.commands.mask_choices import MaskChoice
-from upscale_opt.commands.measuring import Measuring, documented, lint_all
+from upscale_opt.commands.measuring import Measure, Measuring, Segments, documented, lint_all
 from upscale_opt.commands.report_options import PictureForms, Reporting, compared_run, this_command
 from upscale_opt.commands.sessions import (
     Run,
@@ -27,7 +40,6 @@ from upscale_opt.commands.sessions import (
     remark,
     required_model,
     say,
-    solve_instance,
 )
 from upscale_opt.commands.values import chosen_solvers
 from upscale_opt.comparing import reports
@@ -46,15 +58,14 @@ DEFAULT_SOLVERS = ["auto"]
 NO_FORMS: list[str] = []
 _OF_INSTANCES = ("model", "solver", "objective", "time_limit", "seed")
 _REPORTING = ("report", "csv", "latex", "svg", "pdf")
+_OF_SOLVED_INSTANCES = (*_OF_INSTANCES, *_REPORTING, "proof", "save_proof", "segments", "json")
 _NO_MODEL = "an instance has no model to build, mask, measure, plan or export"
 DEFAULT_MASKS = MaskChoice()
 DEFAULT_MEASURING = Measuring()
 DEFAULT_REPORTING = Reporting()
 
 
-@app.command()
-@spreading.spread
-@spreading.alone("instance", (*_OF_INSTANCES, *_REPORTING, "proof", "save_proof", "json"), _NO_MODEL)
+@spreading.alone("instance", _OF_SOLVED_INSTANCES, _NO_MODEL)
 def solve(
     model: options.Model = None,
     instance: options.Instance = None,
@@ -62,12 +73,14 @@ def solve(
     masks: MaskChoice = DEFAULT_MASKS,
     input_shape: options.InputShape = DEFAULT_SHAPE,
     solver: options.Solvers = DEFAULT_SOLVERS,
-    objective: options.ObjectiveName = "copies",
+    objective: options.ObjectiveName = None,
     time_limit: options.TimeLimit = 10.0,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     measuring: Measuring = DEFAULT_MEASURING,
     verify: options.Verify = True,
+    measure: Measure = True,
+    segments: Segments = False,
     save_plan: options.PlanOut = None,
     export: options.ExportDirectory = None,
     forms: options.Forms = NO_FORMS,
@@ -76,7 +89,7 @@ def solve(
     reporting: Reporting = DEFAULT_REPORTING,
     json: options.JsonPath = None,
 ) -> None:
-    """Trace and mask a model, order every segment with greedy and other solvers, verify the exports; print a table."""
+    """Order the channels of a pruned network; say what that gains, with a bound, and what to do next."""
     if (model is None) == (instance is None):
         raise UpscaleError("give either --model or --instance")
     solvers = chosen_solvers(solver)
@@ -90,23 +103,27 @@ def solve(
         problem = read_problem(instance)
         if search.proof:
             require_provable(problem)
-        solutions = solve_instance(problem, search, json)
+        search = instances.settled(search, problem)
+        solutions = instances.solve_instance(problem, search, json, segments=segments)
         _prove({problem.name: problem}, solutions, solvers, proof, save_proof)
-        asked = {"instance": instance, "objective": objective, "solvers": ", ".join(solvers)}
-        shown = Compared(problem.name, {problem.name: problem}, solutions, solvers, objective, asked)
+        asked = {"instance": instance, "objective": search.settled, "solvers": ", ".join(solvers)}
+        shown = Compared(problem.name, {problem.name: problem}, solutions, solvers, search.settled, asked)
         reporting.write(replace(shown, command=this_command()))
+        print(f"\n{instances.next_steps(problem, search)}")
         return
     assert model is not None
     setting = Setting(model, weights, masks, input_shape, seed, device, measuring)
     run = Run(setting, search, json)
     run.solve()
     exports = run.export(verify=verify)
-    run.report(exports)
+    latencies = run.measure(exports) if measure else {}
+    first_screen.show(run, exports, latencies, how="measured in few rounds", segments=segments)
+    run.write(exports, **({"latency": {name: own.to_dict() for name, own in latencies.items()}} if latencies else {}))
     _prove(run.prepared.problems, run.solutions, solvers, proof, save_proof)
     remark(proofs.without_proofs(run.prepared.problems) if search.proof else ())
     best = run.answer(exports, verify=verify)
     if reporting.is_wanted:
-        reporting.write(compared_run(run, exports))
+        reporting.write(compared_run(run, exports, latencies or None))
     if save_plan is not None:
         from upscale_opt.planning.plan_files import save_plan as save_to
 
@@ -115,6 +132,7 @@ def solve(
     if export is not None:
         exports[best].save(export, forms)
         say(f"export of {best}: {export}")
+    print(f"\n{first_screen.next_steps(run, 'solve', saved=export is not None, segments=segments)}")
 
 
 def _prove(
@@ -128,15 +146,13 @@ def _prove(
         say(f"proofs: {save_proof}" if number else f"proofs: none to write to {save_proof}")
 
 
-@app.command()
-@spreading.spread
 def compare(
     model: options.Model = None,
     weights: options.Weights = None,
     masks: MaskChoice = DEFAULT_MASKS,
     input_shape: options.InputShape = DEFAULT_SHAPE,
     solver: options.Solvers = DEFAULT_SOLVERS,
-    objective: options.ObjectiveName = "copies",
+    objective: options.ObjectiveName = None,
     time_limit: options.TimeLimit = 10.0,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -144,9 +160,10 @@ def compare(
     repeats: options.Repeats = None,
     verify: options.Verify = True,
     reporting: Reporting = DEFAULT_REPORTING,
+    segments: Segments = False,
     json: options.JsonPath = None,
 ) -> None:
-    """Like solve, and also measure the unpruned model, the baseline, all exports and the floor, interleaved."""
+    """Like solve, with careful measurements of all variants in turn, and which of them is fastest."""
     solvers = chosen_solvers(solver)
     options.require_settings(objective, time_limit)
     options.require_writable(json)
@@ -158,6 +175,7 @@ def compare(
     from upscale_opt.comparing.comparison import measure_all
     from upscale_opt.comparing.fastest import fastest_measured
 
+    doing("measuring")
     latencies = measure_all(run.prepared, exports, repeats=repeats, backend=measuring.backend_on(device), progress=True)
     conditions = measuring.conditions(run.prepared.example_inputs).to_dict()
     linted = lint_all(
@@ -166,18 +184,19 @@ def compare(
         run.prepared.example_inputs,
     )
     figures = {name: profile.to_dict() for name, profile in latencies.items()}
-    run.report(exports, conditions=conditions, latency=figures, **documented(linted))
-    say(reports.latency_table(latencies))
+    how = "measured in turn"
+    first_screen.show(run, exports, latencies, how=how, segments=segments)
+    run.write(exports, conditions=conditions, latency=figures, **documented(linted))
+    say(f"\n{reports.latency_table(latencies)}")
     for name, found in linted.items():
         say(f"{name}: {found.summary()}")
     answer = str(fastest_measured(latencies, best_solver(run.solutions, solvers)))
     say(answer)
     if reporting.is_wanted:
         reporting.write(compared_run(run, exports, latencies, answer=answer))
+    print(f"\n{first_screen.next_steps(run, 'compare', segments=segments)}")
 
 
-@app.command()
-@spreading.spread
 @spreading.alone(
     "plan",
     ("model", "weights", "input_shape", "seed", "device", "verify", "out", "forms", "json"),
@@ -190,7 +209,7 @@ def export(
     masks: MaskChoice = DEFAULT_MASKS,
     input_shape: options.InputShape = DEFAULT_SHAPE,
     solver: options.Solvers = DEFAULT_SOLVERS,
-    objective: options.ObjectiveName = "copies",
+    objective: options.ObjectiveName = None,
     time_limit: options.TimeLimit = 10.0,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -232,8 +251,6 @@ def export(
         say(f"written to {out}")
 
 
-@app.command()
-@spreading.spread
 @spreading.alone("instance", (*_OF_INSTANCES, "segment", "out", "pictures"), _NO_MODEL)
 def show(
     model: options.Model = None,
@@ -242,7 +259,7 @@ def show(
     masks: MaskChoice = DEFAULT_MASKS,
     input_shape: options.InputShape = DEFAULT_SHAPE,
     solver: options.Solvers = DEFAULT_SOLVERS,
-    objective: options.ObjectiveName = "copies",
+    objective: options.ObjectiveName = None,
     time_limit: options.TimeLimit = 10.0,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -263,11 +280,11 @@ def show(
     search = Search(solvers, objective, time_limit, seed)
     if instance is not None:
         problem = read_problem(instance)
-        problems = {problem.name: problem}
+        search, problems = instances.settled(search, problem), {problem.name: problem}
     else:
         assert model is not None
-        setting = Setting(model, weights, masks, input_shape, seed, device)
-        problems = dict(prepare_model(setting, objective)[0].problems)
+        prepared = prepare_model(Setting(model, weights, masks, input_shape, seed, device), objective)
+        search, problems = replace(search, objective=prepared.objective), dict(prepared.masked.problems)
     if segment is not None and segment not in problems:
         raise UpscaleError(f"there is no segment {segment!r}; there are {', '.join(list(problems)[:8])}, ...")
     chosen = {
@@ -283,15 +300,13 @@ def show(
         if solver_name == solvers[-1]:
             for form in forms:
                 path = out / f"{name.replace('/', '_')}.{form}"
-                save_picture(chosen[name], orders, path, objective=objective)
+                save_picture(chosen[name], orders, path, objective=search.settled)
                 say(str(path))
 
 
-app.command()(spreading.spread(latency.profile))
-app.command()(spreading.spread(latency.calibrate))
-app.command()(spreading.spread(latency.check))
-app.command()(spreading.spread(pruning.prune))
-app.command()(spreading.spread(learning.train))
-app.command()(spreading.spread(learning.evaluate))
-app.command()(spreading.spread(allocation.allocate))
-app.command()(spreading.spread(speedup.speedup))
+_COMMANDS = (
+    *(solve, compare, export, latency.calibrate, latency.profile, latency.check),
+    *(pruning.prune, allocation.allocate, speedup.speedup, learning.train, learning.evaluate, show),
+)
+for _command in _COMMANDS:
+    app.command(**help_pages.page(_command.__name__))(spreading.spread(_command))

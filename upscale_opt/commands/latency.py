@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from upscale_opt.arguments.modes import AUTO
 from upscale_opt.commands import options, spreading
+from upscale_opt.commands.heartbeats import doing
 from upscale_opt.commands.mask_choices import MaskChoice
-from upscale_opt.commands.measuring import Measuring, documented, lint_all
+from upscale_opt.commands.measuring import Measuring, Quick, documented, lint_all
 from upscale_opt.commands.report_options import ReportPath, save_page, this_command
 from upscale_opt.commands.sessions import (
     Setting,
@@ -88,6 +89,7 @@ def profile(
     x = in_memory_format(memory_format, x, *models.values())
     if stored is not None and not in_onnx_runtime:  # nothing reads a part of a tensor in place there
         models[reports.FLOOR] = floor_of_plan(network, x, stored)
+    doing("measuring")
     latencies = profile_interleaved(models, x, backend=backend, progress=True)
     say(reports.latency_table(latencies))
     linted = lint_all(backend or "", models, x)
@@ -104,6 +106,7 @@ def profile(
         **documented(linted),
     }
     if accesses:
+        doing("measuring accesses")
         profiles = profile_accesses(exports["planned"], x, progress=True)
         say(reports.access_table(profiles))
         document["accesses"] = [own.to_dict() for own in profiles]
@@ -118,16 +121,17 @@ def calibrate(
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     measuring: Measuring = DEFAULT_MEASURING,
+    quick: Quick = False,
     json: options.JsonPath = None,
 ) -> None:
     """Measure the cost of every way of reading, for `--objective latency`; measures only what is not yet stored."""
     options.require_writable(json)
     setting = Setting(required_model(model), weights, masks, input_shape, seed, device, measuring)
-    prepared, _ = prepare_model(setting, "latency")
+    prepared = prepare_model(setting, "latency").masked
     remark(prepared.messages)
     from upscale_opt.latency.cost_tables import SEARCH, TIMED
 
-    prepared, tables = _calibrated(prepared, measuring)
+    prepared, tables = _calibrated(prepared, measuring, quick=quick)
     say(padding_summary(prepared))
     say(str(tables))
     say(f"{tables.made.total()} timings made now, {tables.made[SEARCH]} of them to choose spans")
@@ -164,12 +168,13 @@ def check(
     from upscale_opt.latency.environment import environment
 
     setting = Setting(required_model(model), weights, masks, input_shape, seed, device, measuring)
-    prepared, _ = prepare_model(setting, "latency")
+    prepared = prepare_model(setting, "latency").masked
     remark(prepared.messages)
     from upscale_opt.comparing.order_checks import check_orders
 
     prepared, tables = _calibrated(prepared, measuring)
     prepared = prepared.priced(measuring.costs(prepared.example_inputs))
+    doing("solving, exporting and measuring orders")
     found = check_orders(
         prepared,
         time_limit=time_limit,
@@ -197,13 +202,17 @@ def check(
     options.write_json(document | setting.masks.to_dict() | found.to_dict(), json)
 
 
-def _calibrated(prepared: MaskedModel, measuring: Measuring) -> tuple[MaskedModel, CostTables]:
+def _calibrated(prepared: MaskedModel, measuring: Measuring, *, quick: bool = False) -> tuple[MaskedModel, CostTables]:
     """A prepared model in the stored widths asked for, and its tables; both measured where they were missing."""
+    from upscale_opt.latency.calibration import QUICK
     from upscale_opt.latency.calibration import calibrate as run_calibration
 
     backend = measuring.backend_on(prepared.example_inputs.device.type)  # type: ignore[union-attr]
     where: dict[str, Any] = {"backend": backend, "directory": measuring.directory, "progress": True}
+    where |= {"effort": QUICK} if quick else {}
     if measuring.align == AUTO:
+        doing("measuring stored widths")
         prepared = prepared.align(AUTO, **where)
+    doing("measuring what reading costs")
     tables = run_calibration(prepared, (prepared.example_inputs,), **where)
     return prepared, tables

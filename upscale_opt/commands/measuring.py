@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from upscale_opt.arguments.modes import AUTO, OFF, alignment
 from upscale_opt.commands import options
@@ -18,6 +20,13 @@ if TYPE_CHECKING:
     from upscale_opt.masking.masked_graph import MaskedGraph
     from upscale_opt.onnx_runtime.lint import OnnxLint
     from upscale_opt.planning.cost_model import CostModel
+
+Measure = Annotated[bool, typer.Option(help="Measure in a few seconds how fast the exports are.")]
+Segments = Annotated[
+    bool,
+    typer.Option("--segments", help="Also print a table of all groups of channels that are ordered by themselves."),
+]
+Quick = Annotated[bool, typer.Option("--quick", help="Measure less, in about a minute.")]
 
 
 def lint_all(backend: str, models: Mapping[str, Any], x: Any) -> dict[str, OnnxLint]:
@@ -116,6 +125,17 @@ class Measuring:
         else:
             found = rounded_up(masked, int(to))
         return padded(masked, found)
+
+    def is_calibrated(self, masked: MaskedGraph, x: Any) -> bool:
+        """Whether all reads of a masked network that can be measured were measured under these conditions.
+
+        It is asked for the stored widths that the objective `latency` would have.
+        """
+        from upscale_opt.latency.calibration import keys_of
+        from upscale_opt.latency.cost_tables import CostTables
+
+        entries = CostTables.load(self.directory, self.conditions(x)).entries
+        return bool(entries) and set(keys_of(self.padded(masked, x, measured=True))) <= entries.keys()
 
     def costs(self, x: Any) -> CostModel:
         """The tables measured under these conditions. For other shapes, the analytic model."""

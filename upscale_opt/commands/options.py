@@ -65,7 +65,10 @@ InputShape = Annotated[str, typer.Option(help="Shape of the example input, batch
 Solvers = Annotated[
     list[str], typer.Option("--solver", help="Solver to compare with greedy; may repeat. One of those registered.")
 ]
-ObjectiveName = Annotated[str, typer.Option("--objective", help="copies, runs, span, traffic or latency.")]
+ObjectiveName = Annotated[
+    str | None,
+    typer.Option("--objective", help="latency (default if calibrated), traffic (default else), copies, span or runs."),
+]
 TimeLimit = Annotated[
     float, typer.Option(help="Seconds per segment and solver.", callback=real(above=0, below=MOST_SECONDS))
 ]
@@ -309,9 +312,10 @@ def layer_amounts(given: Iterable[str], profile: Path | None) -> dict[str, float
     return amounts
 
 
-def require_settings(objective: str, time_limit: float) -> None:
-    """Raise an error unless the objective exists and the time limit is positive."""
-    objective_named(objective)
+def require_settings(objective: str | None, time_limit: float) -> None:
+    """Raise an error unless the objective, if there is one, exists and the time limit is positive."""
+    if objective is not None:
+        objective_named(objective)
     if not time_limit > 0:
         raise UpscaleError(f"--time-limit is {time_limit:g}; give a number of seconds above 0")
 

@@ -81,7 +81,7 @@ def prune(
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     workers: data_options.Workers = 0,
-    objective: options.ObjectiveName = "copies",
+    objective: options.ObjectiveName = None,
     time_limit: options.TimeLimit = 10.0,
     verify: options.Verify = True,
     out: options.PruneDirectory = None,

@@ -109,7 +109,7 @@ def compared_run(
         run.prepared,
         run.solutions,
         run.search.solvers,
-        run.search.objective,
+        run.search.settled,
         exports,
         latencies,
         title=f"{setting.model}, {setting.masks}",

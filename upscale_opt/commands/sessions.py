@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from problems import Problem, objective_named
+from problems import objective_named
 from solvers import SolveInterrupted
 from upscale_opt.arguments.amounts import require_amount
 from upscale_opt.commands import options, spreading
+from upscale_opt.commands.heartbeats import doing
 from upscale_opt.commands.mask_choices import MaskChoice, settle, settle_outputs
 from upscale_opt.commands.measuring import Measuring
 from upscale_opt.comparing import reports
+from upscale_opt.comparing.gains import LATENCY, TRAFFIC
 from upscale_opt.errors import ModelError, UpscaleError
 from upscale_opt.planning.solutions import Solutions, best_solver, each_solution
+from upscale_opt.screens.lines import noted, wrapped
 
 if TYPE_CHECKING:
     from upscale_opt.comparing.masked_model import MaskedModel
+    from upscale_opt.latency.profiling import Profile
     from upscale_opt.models.references import ModelReference
     from upscale_opt.planning.plans import Plan
     from upscale_opt.rewriting.exports import Exported
@@ -32,20 +36,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Search:
-    """Settings of solving segments."""
+    """Settings of solving segments. If no objective is asked for, it is settled when more is known."""
 
     solvers: list[str]
-    objective: str
+    objective: str | None
     time_limit: float
     seed: int
     proof: bool = False
+
+    @property
+    def settled(self) -> str:
+        """The objective, once it is settled."""
+        assert self.objective is not None
+        return self.objective
 
     def run(self, problems: Any) -> Any:
         """Solve the problems. Yields (segment, solver, result)."""
         return each_solution(
             problems,
             self.solvers,
-            objective=self.objective,
+            objective=self.settled,
             time_limit=self.time_limit,
             seed=self.seed,
             progress=True,
@@ -70,16 +80,20 @@ class Run:
     """All stages of one model. After an interrupt, the JSON file has the solved segments and the best orders so far."""
 
     def __init__(self, setting: Setting, search: Search, json: Path | None) -> None:
-        self.setting, self.search, self.json = setting, search, json
-        self.prepared, self.reference = prepare_model(setting, search.objective)
+        self.setting, self.json = setting, json
+        self.prepared, self.reference, objective, self.is_calibrated = prepare_model(setting, search.objective)
+        self.search = replace(search, objective=objective)
         self.solutions: Solutions = {}
         remark(self.prepared.messages)
 
     def solve(self) -> None:
         """Solve every segment with every solver."""
+        total = len(self.prepared.problems)
+        doing(f"solving segment 1 of {total}")
         try:
             for segment, name, result in self.search.run(self.prepared.problems):
                 self.solutions.setdefault(segment, {})[name] = result
+                doing(f"solving, {len(self.solutions)} of {total} segments reached, the last by {name}")
         except KeyboardInterrupt as stopped:
             self._interrupted(stopped)
             raise
@@ -89,6 +103,7 @@ class Run:
         from upscale_opt.comparing.comparison import export_all
 
         solvers = [only] if only is not None else self.search.solvers
+        doing(f"exporting{' and verifying' if verify else ''} the orders of {', '.join(solvers)}")
         try:
             return export_all(
                 self.prepared,
@@ -109,7 +124,7 @@ class Run:
         A simpler one is exported here, and added to the exports.
         """
         asked, masked = best_solver(self.solutions, self.search.solvers), self.prepared
-        if not objective_named(self.search.objective).uses_tables or not masked.tables:
+        if not objective_named(self.search.settled).uses_tables or not masked.tables:
             return asked
         from upscale_opt.comparing.fastest import BASELINE, UPSCALE, fastest_expected, upscale_plan
 
@@ -127,37 +142,21 @@ class Run:
             exports[found.fastest] = masked.export(plans[found.fastest], verify=verify)
         return found.fastest
 
-    def report(self, exports: dict[str, Exported], **extra: Any) -> None:
-        """Print the table, the verification results and the pinned channels; write the JSON document."""
-        setting, objective = self.setting, self.search.objective
-        title = f"{setting.model}, {setting.masks}, objective {objective}"
-        costs = self.prepared.costs
-        say(reports.table(self.prepared.problems, self.solutions, self.search.solvers, title=title, costs=costs))
-        errors = self._errors(exports)
-        if errors:
-            figures = ", ".join(f"{name} {error:.1e}" for name, error in errors.items())
-            say(f"verified against the masked model in float64, relative error: {figures}")
-            found = {e.verification for e in exports.values() if e.verification is not None}
-            known = [own.gradients for own in found if own.gradients is not None]
-            notes = dict.fromkeys(own.learning for own in found if own.gradients is None)
-            say(", ".join([*([f"gradients {max(known):.1e}"] if known else []), *notes]))
-        else:
-            say("not verified (--no-verify)")
-        say(str(self._census()))
-        say(self.masks_summary())
-        say(padding_summary(self.prepared))
-        for pin in self.prepared.graph.unsupported:
-            if not pin.num_channels:
-                continue  # a skipped layer
-            say(f"pinned: {pin.num_channels} channels at {pin.node} ({pin.reason})")
-        for name in self.prepared.graph.used:
-            say(f"fixed: the value of {name} is part of the traced code, which depends on it")
-        unused = dict.fromkeys(part for exported in exports.values() for part in exported.unused)
-        if unused:
-            say(f"not exported, nor is its loss: {', '.join(unused)} (not used in eval mode)")
-        for note in dict.fromkeys(note for exported in exports.values() for note in exported.training_notes):
-            say(note)
-        self.write(exports, **extra)
+    def measure(self, exports: Mapping[str, Exported]) -> Mapping[str, Profile]:
+        """Have a quick look at latencies: `upscale_opt.comparing.quick_looks`."""
+        from upscale_opt.comparing.quick_looks import quick_look
+        from upscale_opt.latency.backends import COMPILE, ONNXRUNTIME
+
+        backend = self.setting.measuring.backend_on(self.setting.device)
+        if backend in (COMPILE, ONNXRUNTIME):
+            remark([f"no quick look at latencies with {backend}, which takes its time; compare measures them"])
+            return {}
+        doing("measuring")
+        try:
+            return quick_look(self.prepared, exports, backend=backend)
+        except KeyboardInterrupt as stopped:
+            self._interrupted(stopped)
+            raise
 
     def masks_summary(self) -> str:
         """Asked and kept channels of the masks, in one line."""
@@ -174,9 +173,10 @@ class Run:
         """Write the JSON document, if there is a path for it."""
         from upscale_opt.rewriting.exports import gradients_of
 
-        options.write_json(self._document(self._errors(exports), gradients_of(exports), **extra), self.json)
+        options.write_json(self._document(self.errors(exports), gradients_of(exports), **extra), self.json)
 
-    def _errors(self, exports: dict[str, Exported]) -> dict[str, float]:
+    def errors(self, exports: Mapping[str, Exported]) -> dict[str, float]:
+        """The relative errors of the verified exports."""
         return {name: e.verification.relative_error for name, e in exports.items() if e.verification is not None}
 
     def _document(self, verified: dict[str, float], gradients: dict[str, float | str], **extra: Any) -> dict[str, Any]:
@@ -187,7 +187,7 @@ class Run:
             self.search.solvers,
             model=self.setting.model,
             amount=None if choice.is_given else float(require_amount(choice.amount)),
-            objective=self.search.objective,
+            objective=self.search.settled,
             costs=self.prepared.costs,
             trace_seconds=self.prepared.trace_seconds,
             verified=verified,
@@ -206,6 +206,10 @@ class Run:
             **extra,
         )
 
+    def census_summary(self) -> str:
+        """How many channels may move, in one line."""
+        return str(self._census())
+
     def _census(self) -> Census:
         from upscale_opt.tracing.census import census
 
@@ -220,40 +224,6 @@ class Run:
         print(f"interrupted after {done} of {len(self.prepared.problems)} segments{where}", file=sys.stderr)
 
 
-def solve_instance(problem: Problem, search: Search, json: Path | None) -> Solutions:
-    """Solve one problem, print the table and write the document. Returns the results under the problem's name."""
-    problems = {problem.name: problem}
-    solutions: Solutions = {problem.name: {}}
-    costs = "instance" if objective_named(search.objective).uses_tables else None
-
-    def document(**extra: Any) -> dict[str, Any]:
-        return reports.document(
-            problems,
-            solutions,
-            search.solvers,
-            model=None,
-            amount=None,
-            objective=search.objective,
-            costs=costs,
-            **extra,
-        )
-
-    try:
-        for _, name, result in search.run(problems):
-            solutions[problem.name][name] = result
-    except KeyboardInterrupt as stopped:
-        options.write_json(document(stopped=stopped), json)
-        print(f"interrupted{f'; the best orders so far are in {json}' if json else ''}", file=sys.stderr)
-        raise
-    say(
-        reports.table(
-            problems, solutions, search.solvers, title=f"{problem}, objective {search.objective}", costs=costs
-        )
-    )
-    options.write_json(document(), json)
-    return solutions
-
-
 def padding_summary(prepared: MaskedModel) -> str:
     """Which channels are stored to align widths, in one line."""
     from upscale_opt.planning.padding import summary
@@ -261,8 +231,29 @@ def padding_summary(prepared: MaskedModel) -> str:
     return summary(prepared)
 
 
-def prepare_model(setting: Setting, objective: str) -> tuple[MaskedModel, ModelReference]:
-    """Build, trace and mask the model of a setting. Its problems have the cost tables that the objective needs."""
+class Prepared(NamedTuple):
+    """A model that is ready to be solved.
+
+    Attributes
+    ----------
+    masked
+        The masked model. Its problems have the cost tables that the objective needs.
+    reference
+        How to build the model again.
+    objective
+        The objective asked for, or the default one.
+    is_calibrated
+        Whether all its reads were measured under these conditions.
+    """
+
+    masked: MaskedModel
+    reference: ModelReference
+    objective: str | None
+    is_calibrated: bool
+
+
+def prepare_model(setting: Setting, objective: str | None) -> Prepared:
+    """Build, trace and mask the model of a setting. Without an objective, it gets the default one of its state."""
     from upscale_opt.comparing.pruning import prepare
     from upscale_opt.latency.backends import require_backend, require_inputs_of
     from upscale_opt.masking.output_masks import normalise_output_masks
@@ -273,7 +264,9 @@ def prepare_model(setting: Setting, objective: str) -> tuple[MaskedModel, ModelR
     measuring = setting.measuring
     shape = measuring.shape(options.parse_shape(setting.input_shape))
     reference = ModelReference(setting.model, setting.weights, setting.seed, shape)
+    doing("building the network")
     network, x, notes = load_model_and_input(reference, setting.device, measuring.memory_format, measuring.dtype)
+    doing("tracing and masking the network")
     require_backend(measuring.backend_on(x.device.type), x.device)
     require_inputs_of(measuring.backend_on(x.device.type), (x,))
     started = time.perf_counter()
@@ -282,12 +275,20 @@ def prepare_model(setting: Setting, objective: str) -> tuple[MaskedModel, ModelR
     masks = replace(masks, messages=(*notes, *masks.messages))
     masks = measuring.rounded(masks, x, setting.masks.rounding, min_channels=setting.masks.min_channels)
     outputs = normalise_output_masks(graph, settle_outputs(graph, setting.masks))
+    bare = replace(masks, output_masks=outputs)
+    is_calibrated = measuring.is_calibrated(bare, x)
+    objective = default_objective(is_calibrated) if objective is None else objective
     timed = objective_named(objective).uses_tables
-    masks = measuring.padded(replace(masks, output_masks=outputs), x, measured=timed)
+    masks = measuring.padded(bare, x, measured=timed)
     costs = measuring.costs(x) if timed else None
     remark(f"skipped {line}" for line in grouped(graph.skipped))
     prepared = prepare(network, x, masks, graph=graph, started=started, objective=objective, costs=costs)
-    return prepared, reference
+    return Prepared(prepared, reference, objective, is_calibrated)
+
+
+def default_objective(is_priced: bool) -> str:
+    """What is minimised if nothing is asked for: time where it is known, else what costs time everywhere."""
+    return LATENCY if is_priced else TRAFFIC
 
 
 def load_model_and_input(
@@ -381,9 +382,9 @@ def required_model(model: str | None) -> str:
 def remark(messages: Iterable[str]) -> None:
     """Print notes to standard error."""
     for message in messages:
-        print(f"note: {message}", file=sys.stderr)
+        print(noted(f"note: {message}"), file=sys.stderr)
 
 
-def say(text: str) -> None:
-    """Print to standard output, without buffering."""
-    print(text, flush=True)
+def say(text: str, *, hanging: int = 2) -> None:
+    """Print to standard output, without buffering. Long lines of prose are broken (`upscale_opt.screens.lines`)."""
+    print(wrapped(text, hanging=hanging), flush=True)

@@ -16,11 +16,14 @@ from typing import Any, TypeVar, get_type_hints
 
 import typer
 
+from upscale_opt.commands import help_pages
+from upscale_opt.commands.heartbeats import heartbeat
 from upscale_opt.errors import UpscaleError
 
 _CONTEXT, _RULE = "context", "_alone"
 _Command = TypeVar("_Command", bound=Callable[..., None])
 _TYPED: ContextVar[Mapping[str, str]] = ContextVar("typed", default=MappingProxyType({}))
+_RUNNING: ContextVar[typer.Context | None] = ContextVar("running", default=None)
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
@@ -39,7 +42,12 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
             inner = get_type_hints(kinds[name], include_extras=True)
             own = [(field.name, inner[field.name], field.default) for field in fields(kinds[name])]
         parameters += [
-            parameter.replace(name=option, kind=inspect.Parameter.KEYWORD_ONLY, annotation=hint, default=default)
+            parameter.replace(
+                name=option,
+                kind=inspect.Parameter.KEYWORD_ONLY,
+                annotation=help_pages.placed(command.__name__, option, hint),
+                default=default,
+            )
             for option, hint, default in own
         ]
 
@@ -47,7 +55,8 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(**values: Any) -> None:
-        token = _TYPED.set(_flags(values.pop(_CONTEXT)))
+        context = values.pop(_CONTEXT)
+        token, running = _TYPED.set(_flags(context)), _RUNNING.set(context)
         try:
             if rule is not None and rule[0] in _TYPED.get():
                 refuse(_TYPED.get().keys() - {rule[0], *rule[1]}, rule[2])
@@ -58,9 +67,11 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
             for group in chosen.values():
                 if hasattr(group, "check_typed"):
                     group.check_typed()
-            command(**chosen, **values)
+            with heartbeat(command.__name__):
+                command(**chosen, **values)
         finally:
             _TYPED.reset(token)
+            _RUNNING.reset(running)
 
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": None}
@@ -97,6 +108,40 @@ def _flags(context: typer.Context) -> dict[str, str]:
             negated = context.params.get(name) is False and parameter.secondary_opts
             typed[name] = (parameter.secondary_opts if negated else parameter.opts)[0]
     return typed
+
+
+def typed_for(command: str, *, without: Collection[str] = ()) -> list[str]:
+    """What the user typed, as far as another command takes it, too.
+
+    Parameters
+    ----------
+    command
+        Name of the other command.
+    without
+        Names of parameters to leave out.
+
+    Returns
+    -------
+    list of str
+        Arguments of a command line, each option with its value. Empty outside a command.
+    """
+    context = _RUNNING.get()
+    group = getattr(context.parent, "command", None) if context is not None and context.parent is not None else None
+    if context is None or group is None or command not in group.commands:
+        return []
+    taken = {parameter.name: parameter.opts for parameter in group.commands[command].params}
+    found = []
+    for name, option in _flags(context).items():
+        parameter = next(own for own in context.command.params if own.name == name)
+        if name in without or taken.get(name) != parameter.opts or not option.startswith("-"):
+            continue
+        value = context.params[name]
+        if isinstance(value, bool):
+            found.append(option)
+        else:
+            for own in value if isinstance(value, (list, tuple)) else (value,):
+                found += [option, str(own)]
+    return found
 
 
 def refuse(names: Collection[str], reason: str) -> None:

@@ -36,6 +36,7 @@ from upscale_opt.latency.profiling import Profile, default_backend, joined, meas
 from upscale_opt.latency.readings import Expected, cheapest_readings, expected_as_planned, fastest_kernels
 from upscale_opt.planning.plans import Plan, baseline_plan, plan_of_orders
 from upscale_opt.rewriting.exports import Exported
+from upscale_opt.screens.grids import Column, grid
 from upscale_opt.tracing.trace import as_tuple
 
 BASELINE = "baseline"
@@ -99,17 +100,20 @@ class OrderCheck:
         return agreement(self.predicted, self.measured, tolerance=2 * self.noise)
 
     def __str__(self) -> str:
-        rows = [
-            f"  {name:16s} predicted {1e3 * p:8.2f} ms  measured {1e3 * m:8.2f} ms  "
-            f"IQR {1e3 * self.profiles[name].iqr:6.2f} ms  {100 * (p / m - 1):+6.1f} %  {m / self.floor:5.2f} x floor"
-            + (f"  (same plan as {self.same_as[name]})" if name in self.same_as else "")
-            for name, p, m in zip(self.names, self.predicted, self.measured, strict=True)
+        names, measured = [*self.names, *self.beside], [*self.measured, *self.beside.values()]
+        beside = ["-"] * len(self.beside)
+        errors = (f"{100 * (p / m - 1):+.1f} %" for p, m in zip(self.predicted, self.measured, strict=True))
+        columns = [
+            Column("order", names, right=False, is_name=True),
+            Column("predicted ms", [*(f"{1e3 * own:.2f}" for own in self.predicted), *beside]),
+            Column("measured ms", [f"{1e3 * own:.2f}" for own in measured]),
+            Column("IQR ms", [f"{1e3 * self.profiles[name].iqr:.2f}" for name in names]),
+            Column("error", [*errors, *beside]),
+            Column("x floor", [f"{own / self.floor:.2f}" for own in measured]),
         ]
-        rows += [
-            f"  {name:16s} {'':22s}  measured {1e3 * own:8.2f} ms  "
-            f"IQR {1e3 * self.profiles[name].iqr:6.2f} ms  {'':8s}  {own / self.floor:5.2f} x floor"
-            for name, own in self.beside.items()
-        ]
+        if self.same_as:
+            same = {name: f"same plan as {other}" for name, other in self.same_as.items()}
+            columns.append(Column("note", [same.get(name, "-") for name in names], right=False))
         head = f"floor {1e3 * self.floor:.2f} ms, noise {1e3 * self.noise:.2f} ms"
         worst = [
             f"  {order}: {access} expected {1e6 * expected:.0f} us, measured {1e6 * measured:.0f} us"
@@ -118,7 +122,7 @@ class OrderCheck:
         below = [f"per access: {self.access_agreement}", "furthest from their tables:", *worst] if worst else []
         below += self.misranking.lines() if self.misranking else []
         note = stolen_note(self.stolen)
-        return "\n".join([head, *rows, str(self.agreement), *below, *([note] if note else [])])
+        return "\n".join([head, "", grid(columns), "", str(self.agreement), *below, *([note] if note else [])])
 
     @property
     def access_agreement(self) -> Agreement | None:

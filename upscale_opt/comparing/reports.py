@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
-
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
 from problems import Problem, in_units
 from problems.order_files import order_to_dict
@@ -17,6 +12,8 @@ from solvers import Result, SolveInterrupted
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.latency.environment import environment, stolen_note
 from upscale_opt.planning.solutions import Solutions, total_in_units
+from upscale_opt.screens.grids import Column, grid
+from upscale_opt.screens.lines import wrapped
 
 if TYPE_CHECKING:
     from upscale_opt.latency.access_profiles import AccessProfile
@@ -111,33 +108,42 @@ def table(
         title = f"{title} in nanoseconds, costs: {cost_name(costs)}"
     modes = MODES if costs is not None else ("copies",)
     solved = complete(solutions, solvers)
-    grid = Table(box=SIMPLE_HEAD, show_footer=True, pad_edge=False)
     shown = [segment for segment in solved if len(problems[segment].accesses) > 1]
     others = len(solved) - len(shown)
-    footer = f"total (+{others} single-access)" if others else "total"
-    totals = {name: totals_of([results[name] for results in solved.values()]) for name in solvers}
-    grid.add_column("segment", footer=footer, no_wrap=True)
-    for heading in ("channels", "accesses", "classes"):
-        grid.add_column(heading, justify="right", no_wrap=True)
+    footer = f"total (+{others} single)" if others else "total"
+    of = [problems[segment] for segment in shown]
+    columns = [
+        Column("segment", shown, right=False, footer=footer, is_name=True),
+        Column("channels", [str(problem.num_channels) for problem in of]),
+        Column("accesses", [str(len(problem.accesses)) for problem in of]),
+        Column("classes", [str(len(problem.classes)) for problem in of]),
+    ]
     for name in solvers:
-        total = totals[name]
-        heading = "objective" if costs is None else "ns"
-        grid.add_column(f"{name}\n{heading}", justify="right", footer=_figure(total["objective"]), no_wrap=True)
-        for mode in modes:
-            grid.add_column(f"\n{mode.replace('_', '-')}", justify="right", footer=str(total[mode]), no_wrap=True)
-        if name not in HEURISTICS:
-            grid.add_column("\nbound", justify="right", footer=_figure(total["bound"]), no_wrap=True)
-            grid.add_column("\ngap", justify="right", footer=_gap(total), no_wrap=True)
-            grid.add_column("\nstatus", no_wrap=True)
-        grid.add_column("\nseconds", justify="right", footer=f"{total['seconds']:.2f}", no_wrap=True)
-    for segment in shown:
-        problem = problems[segment]
-        row = [segment, str(problem.num_channels), str(len(problem.accesses)), str(len(problem.classes))]
-        for name in solvers:
-            row += _cells(solved[segment][name], modes, exact=name not in HEURISTICS)
-        grid.add_row(*row)
-    source = f"\ncosts: {cost_name(costs)} ({costs})" if costs is not None and not isinstance(costs, str) else ""
-    return f"{title}\n{render(grid)}{source}"
+        results = [solved[segment][name] for segment in shown]
+        columns += _solver_columns(name, results, totals_of([own[name] for own in solved.values()]), modes, costs)
+    source = f"\n{wrapped(f'costs: {cost_name(costs)} ({costs})')}" if costs and not isinstance(costs, str) else ""
+    return f"{wrapped(title)}\n\n{grid(columns)}{source}"
+
+
+def _solver_columns(
+    name: str, results: Sequence[Result], total: Mapping[str, Any], modes: Sequence[str], costs: CostModel | str | None
+) -> list[Column]:
+    """The columns of one solver: what its orders cost, how they are read, and what was proven."""
+    entries = [_solver_entry(result) for result in results]
+    found = [
+        ("objective" if costs is None else "ns", [_figure(own["objective"]) for own in entries], total["objective"])
+    ]
+    found += [(mode.replace("_", "-"), [str(own[mode]) for own in entries], total[mode]) for mode in modes]
+    if name not in HEURISTICS:
+        found.append(("bound", [_figure(own["bound"]) for own in entries], total["bound"]))
+    columns = [Column(heading, cells, footer=_figure(own), group=name) for heading, cells, own in found]
+    if name not in HEURISTICS:
+        gaps = ["-" if result.gap is None else f"{100 * result.gap:.1f} %" for result in results]
+        columns.append(Column("gap", gaps, footer=_gap(total), group=name))
+        statuses = [str(result.status.value) for result in results]
+        columns.append(Column("status", statuses, right=False, group=name))
+    seconds = [f"{result.runtime:.2f}" for result in results]
+    return [*columns, Column("seconds", seconds, footer=f"{total['seconds']:.2f}", group=name)]
 
 
 def latency_table(latencies: Mapping[str, Profile]) -> str:
@@ -146,52 +152,55 @@ def latency_table(latencies: Mapping[str, Profile]) -> str:
     The ratio to the floor is shown if the floor was measured. If the host of a virtual machine disturbed the
     measurement, a line below says so (`upscale_opt.latency.environment.stolen_note`).
     """
-    grid = Table(title="latency", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     first = next(iter(latencies.values()))
+    profiles = latencies.values()
+    columns = [
+        Column("variant", list(latencies), right=False, is_name=True),
+        *(
+            Column(f"{heading} ms", [f"{1e3 * getattr(own, field):.2f}" for own in profiles])
+            for heading, field in (("median", "median"), ("IQR", "iqr"), ("mean", "mean"), ("std", "std"))
+        ),
+    ]
     references = {"to first": first, **({"to floor": latencies[FLOOR]} if FLOOR in latencies else {})}
-    for heading in ("variant", "median ms", "IQR ms", "mean ms", "std ms", *references):
-        grid.add_column(heading, justify="left" if heading == "variant" else "right", no_wrap=True)
-    for name, profile in latencies.items():
-        figures = (profile.median, profile.iqr, profile.mean, profile.std)
-        ratios = (f"{profile.median / other.median:.2f}" for other in references.values())
-        grid.add_row(name, *(f"{1e3 * x:.2f}" for x in figures), *ratios)
+    for heading, other in references.items():
+        columns.append(Column(heading, [f"{own.median / other.median:.2f}" for own in profiles]))
     note = stolen_note(first.stolen)
-    return "\n".join([render(grid), note] if note else [render(grid)])
+    return "\n".join(["latency", "", grid(columns), *([wrapped(note)] if note else [])])
 
 
 @entrance()
 def access_table(profiles: Sequence[AccessProfile]) -> str:
     """A table of the accesses of an export, worst first: hidden copies, then by time spent on copies and selection.
 
-    It has at most 15 rows, and a last line that counts all accesses.
+    It has at most 15 rows, and a last line that counts all accesses. Times are microseconds.
     """
-    grid = Table(title="accesses", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("access", "mode", "kept", "read us", "select us", "prologue us", "copy us", "copies"):
-        left = heading in ("access", "mode", "copies")
-        grid.add_column(heading, justify="left" if left else "right", no_wrap=True)
     worst = sorted(profiles, key=lambda own: (not own.is_hidden_copy, -own.copy_seconds - own.selection_seconds))
-    for own in worst[:ACCESS_LINES]:
-        times = (own.seconds, own.selection_seconds, own.prologue_seconds, own.copy_seconds)
-        copies = ", ".join(f"{copy.count} x {copy.operator} of {_size(copy.bytes)}" for copy in own.copies)
-        grid.add_row(
-            own.name,
-            own.mode,
-            f"{own.kept} of {own.stored}",
-            *(f"{1e6 * seconds:.1f}" if seconds else "-" for seconds in times),
-            f"{copies}: hidden copy" if own.is_hidden_copy else copies or "-",
-        )
+    shown = worst[:ACCESS_LINES]
+
+    def times(field: str) -> list[str]:
+        return [f"{1e6 * getattr(own, field):.1f}" if getattr(own, field) else "-" for own in shown]
+
+    columns = [
+        Column("access", [own.name for own in shown], right=False, is_name=True),
+        Column("mode", [own.mode for own in shown], right=False),
+        Column("kept", [f"{own.kept} of {own.stored}" for own in shown]),
+        Column("read us", times("seconds")),
+        Column("select us", times("selection_seconds")),
+        Column("prologue us", times("prologue_seconds")),
+        Column("copy us", times("copy_seconds")),
+        Column("copies", [_copies(own) for own in shown], right=False),
+    ]
     hidden = [own for own in profiles if own.is_hidden_copy]
     moved = f", {_size(sum(own.copied_bytes for own in hidden))} a pass" if hidden else ""
     others = f"; {len(worst) - ACCESS_LINES} not shown" if len(worst) > ACCESS_LINES else ""
-    return f"{render(grid)}\naccesses: {len(profiles)}, with hidden copies: {len(hidden)}{moved}{others}"
+    counted = f"accesses: {len(profiles)}, with hidden copies: {len(hidden)}{moved}{others}"
+    return f"accesses\n\n{grid(columns)}\n{counted}"
 
 
-def render(grid: Table) -> str:
-    """A rich table as plain text in its natural width. A pipe therefore cuts nothing off."""
-    console = Console(file=io.StringIO(), width=1000, color_system=None)
-    console.print(grid)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    return "\n".join(line.rstrip() for line in text.rstrip().splitlines())
+def _copies(access: AccessProfile) -> str:
+    """The copies that one access makes, in words."""
+    copies = ", ".join(f"{copy.count} x {copy.operator} of {_size(copy.bytes)}" for copy in access.copies)
+    return f"{copies}: hidden copy" if access.is_hidden_copy else copies or "-"
 
 
 def _solver_entry(result: Result) -> dict[str, Any]:
@@ -232,15 +241,6 @@ def totals_of(results: list[Result]) -> dict[str, Any]:
         "copied_channels": sum(result.evaluation.copied_channels for result in results),
         "seconds": sum(result.runtime for result in results),
     }
-
-
-def _cells(result: Result, modes: Sequence[str], *, exact: bool) -> list[str]:
-    entry = _solver_entry(result)
-    cells = [_figure(entry["objective"]), *(str(entry[mode]) for mode in modes)]
-    if exact:
-        gap = "-" if result.gap is None else f"{100 * result.gap:.1f} %"
-        cells += [_figure(entry["bound"]), gap, str(result.status.value)]
-    return [*cells, f"{result.runtime:.2f}"]
 
 
 def _size(num_bytes: int) -> str:

@@ -104,6 +104,10 @@ class Effort:
         return -(-self.rounds // self.sweeps)
 
 
+QUICK = Effort(spans=2, rounds=4, sweeps=1, seconds=0.001, copies=3)
+"""An effort of about a minute for a network such as ResNet-50, where the default takes several."""
+
+
 def conditions_of(example_inputs: Sequence[Any], *, backend: str = EAGER) -> Conditions:
     """The conditions, besides shapes, on which the latencies of a model on these inputs depend.
 

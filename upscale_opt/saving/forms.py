@@ -60,6 +60,4 @@ def require_forms(names: Iterable[str]) -> None:
         form = FORMS[name]
         missing = [package for package in form.packages if importlib.util.find_spec(package) is None]
         if missing:
-            raise UpscaleError(
-                f'the form {name!r} needs {" and ".join(missing)}: pip install "upscale-opt[{form.extra}]"'
-            )
+            raise UpscaleError(f"the form {name!r} needs {' and '.join(missing)}: pip install -e '.[{form.extra}]'")

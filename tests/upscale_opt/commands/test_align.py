@@ -10,7 +10,7 @@ from upscale_opt import read_plan
 
 def test_widths_are_aligned_reported_and_kept_in_the_plan(tmp_path):
     outputs = ("--json", tmp_path / "a.json", "--save-plan", tmp_path / "plan.json", "--export", tmp_path / "export")
-    solved = upscale_opt("solve", *RESIDUAL, "--align", "4", *outputs)
+    solved = upscale_opt("solve", *RESIDUAL, "--align", "4", "--no-measure", *outputs)
     assert solved.returncode == 0 and "of them to align" in solved.stdout, solved.stderr
     padding = json.loads((tmp_path / "a.json").read_text())["padding"]
     plan = read_plan(tmp_path / "plan.json")
@@ -19,7 +19,7 @@ def test_widths_are_aligned_reported_and_kept_in_the_plan(tmp_path):
         "export", "--model", RESIDUAL[1], "--plan", tmp_path / "plan.json", "--export", tmp_path / "b"
     )
     assert exported.returncode == 0, exported.stderr
-    off = upscale_opt("solve", *RESIDUAL, "--align", "off", "--json", tmp_path / "off.json")
+    off = upscale_opt("solve", *RESIDUAL, "--align", "off", "--no-measure", "--json", tmp_path / "off.json")
     assert "of them to align" not in off.stdout and json.loads((tmp_path / "off.json").read_text())["padding"] == {}
 
 
@@ -32,10 +32,11 @@ def test_auto_is_what_calibrate_has_measured(tmp_path):
         first = min(map(int, operator["timings"]))
         operator["timings"] = {w: [2000 if int(w) == first else 1000] * len(t) for w, t in operator["timings"].items()}
     widths.write_text(json.dumps(document))
-    solved = upscale_opt("solve", *RESIDUAL, *tables, "--objective", "latency", "--json", tmp_path / "a.json")
+    solved = upscale_opt("solve", *RESIDUAL, *tables, "--no-measure", "--json", tmp_path / "a.json")
     assert solved.returncode == 0 and "of them to align" in solved.stdout, solved.stderr
-    assert json.loads((tmp_path / "a.json").read_text())["padding"]
-    plain = upscale_opt("solve", *RESIDUAL, *tables, "--objective", "copies")
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert found["padding"] and found["objective"] == "latency", "the default where everything is measured"
+    plain = upscale_opt("solve", *RESIDUAL, *tables, "--objective", "copies", "--no-measure")
     assert "of them to align" not in plain.stdout, "tables are for the objective latency"
 
 

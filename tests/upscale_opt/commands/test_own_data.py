@@ -6,6 +6,7 @@ from pathlib import Path
 import lessons
 import networks
 import pytest
+from command_line import words
 from safetensors.torch import load_file, save_file
 
 FILE = Path(lessons.__file__)
@@ -50,12 +51,12 @@ def test_a_pruned_model_learns_from_the_dense_one_and_is_compared_with_it(run, o
     log = json.loads((out / "log.json").read_text())
     weight = "1" if function == "images" else "0.9"
     assert log["distillation"].startswith(f"{weight}, temperature 4, teacher ")
-    assert log["test"]["of_teacher"] == (function == "images") == ("agreement with the teacher" in text)
+    assert log["test"]["of_teacher"] == (function == "images") == ("agreement with the teacher" in words(text))
     given = ("--weights", out / "model.safetensors", "--dense", dense, "--json", out / "a.json")
     code, text, err = run("evaluate", *MODEL, *data, *given)
     assert code == 0, err
     found = json.loads((out / "a.json").read_text())
-    assert "KL to the dense network" in text and found["kl"] > 0
+    assert "KL to the dense network" in words(text) and found["kl"] > 0
     assert (found["accuracy"] is None) == (function == "images")
     if function == "images":
         assert found["agreement"] == log["test"]["top1"] and found["images"] == 16
@@ -71,10 +72,10 @@ def test_an_export_learns_from_the_dense_model_without_labels(run, own, dense, t
     plan = ("--plan", tmp_path / "export" / "plan.json")
     given = ("--distill", dense, "--epochs", 1, "--lr", 0.01, "--out", tmp_path / "tuned")
     code, text, err = run("train", *own("images"), *plan, *given)
-    assert code == 0 and "agreement with the teacher" in text, err
+    assert code == 0 and "agreement with the teacher" in words(text), err
     assert load_file(tmp_path / "tuned" / "model.safetensors")
     code, text, err = run("evaluate", *own("images"), "--plan", tmp_path / "tuned" / "plan.json", "--dense", dense)
-    assert code == 0 and "KL to the dense network" in text, err
+    assert code == 0 and "KL to the dense network" in words(text), err
 
 
 def test_a_speedup_is_allocated_without_labels(run, own, tmp_path, monkeypatch):
@@ -83,8 +84,8 @@ def test_a_speedup_is_allocated_without_labels(run, own, tmp_path, monkeypatch):
     fast = ("--images", 24, "--trials", 2, "--reconstruction", "least-squares", "--rounds", 0)
     code, text, err = run("allocate", *model, *own("coloured"), "--speedup", 0.5, *fast)
     assert code == 0, err
-    assert "the first 30 of 40 images" in err and "24 images of" in text
-    assert "10 held out, labelled by the dense model" in text and "held out: loss" in text
+    assert "the first 30 of 40 images" in err and "24 images of" in words(text)
+    assert "10 held out, labelled by the dense model" in words(text) and "held out: loss" in words(text)
 
 
 ERRORS = {

@@ -225,7 +225,7 @@ def test_missing_data_and_wrong_class_counts_are_one_sentence(tmp_path, monkeypa
         fit(torch.nn.Conv2d(3, 4, 1), lessons.toy_data(), [SHORT])
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(LearningError, match="pip install upscale-opt"):
+    with pytest.raises(LearningError, match="pip install -e"):
         load_data("digits")
 
 

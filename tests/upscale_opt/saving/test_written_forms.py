@@ -387,7 +387,7 @@ def test_errors_say_what_to_do(exported_net, tmp_path, monkeypatch):
     with pytest.raises(UpscaleError, match="cannot write"):
         save_as(exported, tmp_path / "missing" / "a", "pt2")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(UpscaleError, match=r'needs onnxscript: pip install "upscale-opt\[onnx\]"'):
+    with pytest.raises(UpscaleError, match=r"needs onnxscript: pip install -e '\.\[onnx\]'"):
         save_as(exported, tmp_path / "a", "onnx")
     assert not list(tmp_path.iterdir())
     with pytest.raises(PlanError, match="give example_inputs"):
@@ -421,7 +421,7 @@ def test_the_command_line_saves_forms(monkeypatch, tmp_path, capfd):
         assert command_line(monkeypatch, command, *model, "--export", out, "--format", "onnx") == 2
         captured = capfd.readouterr()
         assert captured.err.splitlines()[-1].startswith("error: the form 'onnx' needs onnx")
-        assert 'pip install "upscale-opt[onnx]"' in captured.err and not captured.out and not out.exists()
+        assert "pip install -e '.[onnx]'" in captured.err and not captured.out and not out.exists()
 
 
 def test_states_that_fit_neither_are_refused_by_name(exported_net):

@@ -7,6 +7,7 @@ from pathlib import Path
 import networks
 import pytest
 import torch
+from command_line import words
 from torch import nn
 
 from upscale_opt import trace
@@ -63,13 +64,13 @@ def test_a_contradiction_is_named_too():
 
 
 def test_reports_have_the_census(monkeypatch, capsys, tmp_path):
-    """One line on standard output, and the same figures in the JSON document."""
+    """On standard output with --segments, and the same figures in the JSON document."""
     nets, path = Path(networks.__file__), tmp_path / "out.json"
-    arguments = ["solve", "--model", f"{nets}:Odd", "--input-shape", "1,3,8,8", "--solver", "greedy"]
+    arguments = ["solve", "--model", f"{nets}:Odd", "--input-shape", "1,3,8,8", "--solver", "greedy", "--segments"]
     monkeypatch.setattr(sys, "argv", ["upscale-opt", *arguments, "--json", str(path)])
     with pytest.raises(SystemExit) as stop:
         main()
     assert not stop.value.code
     counted = census(trace(*networks.make(networks.Odd)))
-    assert str(counted) in capsys.readouterr().out.splitlines()
+    assert str(counted) in words(capsys.readouterr().out)
     assert json.loads(path.read_text())["channels"] == counted.to_dict()
