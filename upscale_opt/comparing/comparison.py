@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 from torch import nn
-from tqdm import tqdm
 
 from problems import Objective, Problem, objective_named
+from problems.showing.progress import ProgressBar, ShowProgress
 from upscale_opt.comparing import reports
 from upscale_opt.comparing.fastest import BASELINE, UPSCALE, Answer, fastest_measured, upscale_plan
 from upscale_opt.exporting.exporter import export
@@ -173,7 +173,7 @@ def export_all(
     reference: ModelReference | None = None,
     baseline: bool = False,
     verify: bool = True,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> dict[str, Exported]:
     """Export every solver's plan, and the baseline if wanted. All are verified against the same masked model.
 
@@ -190,9 +190,7 @@ def export_all(
     exports = {}
     simple = [BASELINE, *([UPSCALE] if masked.tables else [])] if baseline else []
     variants = simple + list(solvers)
-    for name in tqdm(
-        variants, desc="export and verify", unit="export", disable=None if progress else True, leave=False
-    ):
+    for name in ProgressBar("export and verify", variants, unit="export", progress=progress):
         chosen = None
         if name == UPSCALE:
             chosen = upscale_plan(masked.problems, masked.masks, output_masks=masked.output_masks, model=reference)
@@ -223,7 +221,7 @@ def compare_solvers(
     verify: bool = True,
     measure: bool = True,
     repeats: int | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> Comparison:
     """Compare solvers, for `upscale_opt.MaskedModel.compare`. The problems must have what the objective needs."""
     solutions: Solutions = {}
@@ -244,7 +242,7 @@ def measure_all(
     *,
     repeats: int | None = None,
     backend: str | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> dict[str, Profile]:
     """Interleaved latencies of the unpruned model, of every export, and of the floor (which no order can beat).
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from problems import Objective, Problem, objective_named
+from problems.showing.progress import ShowProgress
 from solvers import Result
 from upscale_opt.arguments.checks import either
 from upscale_opt.arguments.entrance import PLAN, REFERENCE, entrance, results_by_segment
@@ -94,7 +95,7 @@ class MaskedModel(MaskedGraph):
         backend: str | None = None,
         directory: str | Path | None = None,
         effort: Effort | None = None,
-        progress: bool = False,
+        progress: ShowProgress = None,
     ) -> MaskedModel:
         """A copy with cost tables that are measured on this machine; see `upscale_opt.calibrate`.
 
@@ -107,7 +108,7 @@ class MaskedModel(MaskedGraph):
         effort
             How much to measure.
         progress
-            Show a progress bar with the remaining time on standard error.
+            Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
         """
         inputs, kind = as_tuple(self.example_inputs), device_kind(self.example_inputs)
         backend = backend or default_backend(torch.device(kind))
@@ -128,7 +129,7 @@ class MaskedModel(MaskedGraph):
         backend: str | None = None,
         directory: str | Path | None = None,
         effort: Effort | None = None,
-        progress: bool = False,
+        progress: ShowProgress = None,
     ) -> MaskedModel:
         """The same with stored widths that suit the device: a few dropped channels are stored, too.
 
@@ -169,7 +170,7 @@ class MaskedModel(MaskedGraph):
         backend: str | None = None,
         directory: str | Path | None = None,
         effort: Effort | None = None,
-        progress: bool = False,
+        progress: ShowProgress = None,
     ) -> MaskedModel:
         """The same with rounder numbers of kept channels, consumer by consumer. `report` compares them with the masks.
 
@@ -206,7 +207,7 @@ class MaskedModel(MaskedGraph):
         costs: CostModel | None = None,
         time_limit: float = 10.0,
         seed: int = 0,
-        progress: bool = False,
+        progress: ShowProgress = None,
     ) -> dict[str, Result]:
         """Solve the ordering problem of every segment.
 
@@ -223,7 +224,7 @@ class MaskedModel(MaskedGraph):
         seed
             Seed of the solver.
         progress
-            Show a progress bar on standard error.
+            Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
 
         Returns
         -------
@@ -320,7 +321,7 @@ class MaskedModel(MaskedGraph):
         verify: bool = True,
         measure: bool = True,
         repeats: int | None = None,
-        progress: bool = False,
+        progress: ShowProgress = None,
     ) -> Comparison:
         """Compare solvers: objectives with bounds, verified exports, measured latencies; see `upscale_opt.compare`."""
         return compare_solvers(

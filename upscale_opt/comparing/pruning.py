@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from problems import Objective, objective_named
+from problems.showing.progress import ShowProgress
 from upscale_opt.arguments.checks import at_least, whole
 from upscale_opt.arguments.entrance import IMPORTANCE, SETTLED_MASKS, entrance
 from upscale_opt.arguments.modes import BOTH, CONSTRAINED, INPUT, MODES, OUTPUT
@@ -206,7 +207,7 @@ def compare(
     verify: bool = True,
     measure: bool = True,
     repeats: int | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> Comparison:
     """Compare solvers on one masked model: objectives with bounds, verified exports, measured latencies.
 
@@ -236,7 +237,7 @@ def compare(
     repeats
         Number of measurements per variant; see `upscale_opt.profile_interleaved`.
     progress
-        Show progress bars on standard error.
+        Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
 
     Raises
     ------

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 
-from tqdm import tqdm
-
 from problems import Objective, Problem
+from problems.showing.progress import ProgressBar, ShowProgress
 from solvers import Result, SolveInterrupted
 
 Solutions = dict[str, dict[str, Result]]
@@ -21,7 +20,7 @@ def each_solution(
     objective: str | Objective = "copies",
     time_limit: float = 10.0,
     seed: int = 0,
-    progress: bool = False,
+    progress: ShowProgress = None,
     proof: bool = False,
 ) -> Iterator[tuple[str, str, Result]]:
     """Yield (segment, solver, result) one by one, so an interrupted run keeps its finished results.
@@ -42,16 +41,16 @@ def each_solution(
     seed
         Seed of the solvers.
     progress
-        Show a progress bar on standard error.
+        Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
     proof
         Let the results explain why their bounds hold. Segments with bundles have no such proofs.
     """
     from solvers import solve  # this import loads every solver, SciPy and more
 
     jobs = [(segment, name) for segment in problems for name in solvers]
-    with tqdm(jobs, desc="solve", unit="run", disable=None if progress else True, leave=False) as bar:
+    with ProgressBar("solve", jobs, unit="run", progress=progress) as bar:
         for segment, name in bar:
-            bar.set_postfix_str(f"{segment} {name}", refresh=False)
+            bar.note(f"{segment} {name}")
             try:
                 result = solve(
                     problems[segment],
