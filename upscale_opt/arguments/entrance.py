@@ -129,7 +129,7 @@ def an_objective(value: Any, name: str) -> Any:
 
 def a_way_to_show(value: Any, name: str) -> Any:
     """Require True, False, or a function of a `problems.showing.progress.Stage`."""
-    if callable(value) and not isinstance(value, type):
+    if callable(value) and not isinstance(value, type) and not hasattr(value, "named_modules"):
         return value
     if not isinstance(value, (bool, np.bool_)):
         raise refused(value, name, "True, False, None, or a function of a problems.showing.progress.Stage")
