@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 
 from problems import Objective, Problem, objective_named
 from problems.showing.progress import ProgressBar, ShowProgress
+from problems.showing.reprs import clipped
 from upscale_opt.comparing import reports
 from upscale_opt.comparing.fastest import BASELINE, UPSCALE, Answer, fastest_measured, upscale_plan
 from upscale_opt.exporting.exporter import export
@@ -22,8 +24,9 @@ from upscale_opt.models.preservation import unchanged
 from upscale_opt.models.references import ModelReference
 from upscale_opt.planning.cost_model import CostModel
 from upscale_opt.planning.plans import Plan, plan
-from upscale_opt.planning.solutions import Solutions, each_solution
+from upscale_opt.planning.solutions import Solutions, each_solution, total_in_units
 from upscale_opt.rewriting.exports import Exported, gradients_of
+from upscale_opt.showing.cards import comparison_card
 from upscale_opt.tracing.census import census
 from upscale_opt.tracing.graphs import Graph
 from upscale_opt.verifying.verification import Verifier
@@ -100,7 +103,7 @@ class Masked(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """Solvers compared on one masked model.
 
@@ -134,6 +137,22 @@ class Comparison:
     def answer(self) -> Answer | None:
         """The fastest variant, beside the export of the last solver. None if no latency was measured."""
         return fastest_measured(self.latencies, self.solvers[-1]) if self.latencies else None
+
+    def total(self, solver: str) -> Fraction:
+        """The objective of a solver's orders, summed over all segments."""
+        return total_in_units([results[solver] for results in self.solutions.values()])
+
+    def __repr__(self) -> str:
+        return f"<{self._words()}>"
+
+    def _words(self) -> str:
+        found = ", ".join(f"{name} {float(self.total(name)):g}" for name in self.solvers)
+        times = ", ".join(f"{name} {1e3 * own.median:.3g}" for name, own in self.latencies.items())
+        measured = f"; milliseconds: {times}" if times else ""
+        return clipped(f"Comparison of {len(self.solutions)} segments: {self.objective} {found}{measured}")
+
+    def _repr_html_(self) -> str:
+        return comparison_card(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of docs/formats.md, with latencies: all figures of all segments and solvers."""

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -77,12 +76,10 @@ class MaskedModel(MaskedGraph):
     costs: CostModel | None = None
 
     def __repr__(self) -> str:
-        kept, channels = (sum(count(mask) for mask in self.masks.values()) for count in (np.count_nonzero, len))
-        written = f", {len(self.output_masks)} producers are masked" if self.output_masks else ""
-        return (
-            f"<MaskedModel {type(self.model).__name__}: {len(self.masks)} consumers keep {kept} of {channels} input "
-            f"channels{written}; {len(self.problems)} ordering problems>"
-        )
+        return f"<MaskedModel {self}>"
+
+    def __str__(self) -> str:
+        return f"{type(self.model).__name__}: {super().__str__()}; {len(self.problems)} ordering problems"
 
     def priced(self, costs: CostModel) -> MaskedModel:
         """A copy with cost tables from another cost model, for example after a calibration."""

@@ -18,6 +18,7 @@ from torch import nn
 from problems import Order, Problem
 from problems.objectives import OVER_READ
 from problems.showing.progress import ProgressBar, ShowProgress
+from problems.showing.reprs import shown_as
 from solvers import solve
 from upscale_opt.arguments.checks import a_flag, either, names
 from upscale_opt.arguments.entrance import entrance
@@ -36,6 +37,7 @@ from upscale_opt.latency.profiling import Profile, default_backend, joined, meas
 from upscale_opt.latency.readings import Expected, cheapest_readings, expected_as_planned, fastest_kernels
 from upscale_opt.planning.plans import Plan, baseline_plan, plan_of_orders
 from upscale_opt.rewriting.exports import Exported
+from upscale_opt.showing.cards import order_check_card
 from upscale_opt.tracing.trace import as_tuple
 
 BASELINE = "baseline"
@@ -43,6 +45,7 @@ OBJECTIVES = ("copies", "runs", "span", "traffic", "latency")
 NUM_RANDOM = 3
 
 
+@shown_as(order_check_card)
 @dataclass(frozen=True, eq=False)
 class OrderCheck:
     """Orders of one masked model, predicted and measured.

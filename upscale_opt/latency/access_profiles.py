@@ -17,6 +17,7 @@ import torch
 
 from problems.objectives import OVER_READ, VIEW
 from problems.showing.progress import ProgressBar, ShowProgress
+from problems.showing.reprs import shown
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import ModelError
 from upscale_opt.latency.access_nodes import AccessNodes, nodes_of_accesses
@@ -57,6 +58,7 @@ class CopyFound:
     bytes: int
 
 
+@shown
 @dataclass(frozen=True)
 class AccessProfile:
     """The time of one access, by parts.

@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils import benchmark
 
 from problems.showing.progress import ProgressBar, ShowProgress
+from problems.showing.reprs import shown
 from upscale_opt.arguments.entrance import RUNNABLE, entrance
 from upscale_opt.errors import ModelError, UpscaleWarning
 from upscale_opt.latency.backends import (
@@ -43,6 +44,7 @@ PROFILED_REPEATS = 10
 """Largest number of profiled passes. Reading the profiler's results takes longer than the passes."""
 
 
+@shown
 @dataclass(frozen=True)
 class Profile:
     """Measured latency of one model.
