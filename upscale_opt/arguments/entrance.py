@@ -170,6 +170,7 @@ def _networks(check: str) -> Check:
 
 A_MODEL, RUNNABLE, RUNNABLES = _networks("a_model"), _networks("runnable"), _networks("runnables")
 MASKS, SETTLED_MASKS, OUTPUTS = _networks("masks"), _networks("settled_masks"), _networks("output_masks")
+MASKS_OF_BOTH_SIDES = _networks("masks_of_both_sides")
 EXPORTED = an("upscale_opt.rewriting.exports", "Exported", "what upscale_opt.export returns")
 MASKED_GRAPH = an(
     "upscale_opt.masking.masked_graph", "MaskedGraph", "what upscale_opt.prune or effective_masks returns"

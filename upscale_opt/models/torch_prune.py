@@ -68,7 +68,7 @@ class PruningMasks(MaskHolder):
             raise MaskError(
                 f"the pruning drops output channels of {dropped[0]}{others}, and masks are of input channels; give the "
                 "field columns as masks, and rows as outputs (--output-masks on the command line) if what these "
-                "channels become behind a normalisation shall be zero, too"
+                "channels become behind a normalisation shall be zero, too (prune, prepare and compare do both)"
             )
         return self.columns
 

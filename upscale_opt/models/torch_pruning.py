@@ -177,7 +177,10 @@ def _groups_of(pruned: Any) -> Iterator[Any]:
     remedy = "groups, a pruner, a DependencyGraph or a pruning history of Torch-Pruning"
     if not isinstance(pruned, Iterable) and not hasattr(pruned, "__getitem__"):
         raise MaskError(f"pruned is {described(pruned)}; give {remedy}")
-    listed = [pruned] if _is_group(pruned) else list(pruned)
+    try:
+        listed = [pruned] if _is_group(pruned) else list(pruned)
+    except (TypeError, NotImplementedError) as error:  # iterable by name only
+        raise MaskError(f"pruned is {described(pruned)}; give {remedy}") from error
     for own in listed:
         if not _is_group(own):
             raise MaskError(f"pruned holds {described(own)}; give {remedy}")
@@ -188,7 +191,7 @@ def _is_group(own: Any) -> bool:
     """Whether this is a group: pairs of a dependency and channels."""
     try:
         return bool(len(own)) and all(hasattr(item, "dep") and hasattr(item, "idxs") for item in own)
-    except (TypeError, KeyError, RuntimeError):
+    except (TypeError, KeyError, RuntimeError, NotImplementedError):
         return False
 
 
