@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from typing import Any
 
-from problems import Objective, Problem
+from problems import Objective, Problem, in_units, objective_named
 from problems.showing.progress import ProgressBar, ShowProgress
-from solvers import Result, SolveInterrupted
+from solvers import Progress, Result, SolveInterrupted
 
 Solutions = dict[str, dict[str, Result]]
 """Segment name to solver name to result."""
@@ -51,6 +52,7 @@ def each_solution(
     with ProgressBar("solve", jobs, unit="run", progress=progress) as bar:
         for segment, name in bar:
             bar.note(f"{segment} {name}")
+            watch = _noted(bar, f"{segment} {name}", objective_named(objective).ticks_of(problems[segment]))
             try:
                 result = solve(
                     problems[segment],
@@ -58,12 +60,23 @@ def each_solution(
                     objective=objective,
                     time_limit=time_limit,
                     seed=seed,
+                    progress=watch,
                     proof=proof and not problems[segment].bundles,
                 )
             except SolveInterrupted as stopped:
                 yield segment, name, stopped.result
                 raise
             yield segment, name, result
+
+
+def _noted(bar: ProgressBar[Any], what: str, ticks: int) -> Callable[[Progress], None]:
+    """What a solver calls when it knows more: it writes value and bound behind the bar."""
+
+    def note(now: Progress) -> None:
+        bound = "" if now.bound is None else f", bound {in_units(now.bound, ticks)}"
+        bar.note(f"{what}: best {in_units(now.value, ticks)}{bound}")
+
+    return note
 
 
 def total_in_units(results: Sequence[Result]) -> Fraction:
