@@ -212,8 +212,7 @@ class _Screen:
             stage, stream = bar.stage(), sys.stderr
             if bar._where == "terminal" and stream is not None:
                 line = _line(stage, stream)
-                stream.write(f"\r{line.ljust(self._width)}")
-                stream.flush()
+                _write(stream, f"\r{line.ljust(self._width)}")
                 self._width = len(line)
             elif bar._where == "notebook":
                 self._display = _displayed(_html(_markup(stage)), self._display)
@@ -227,7 +226,7 @@ class _Screen:
             self._clear()
             self._last_line = time.perf_counter()
             if stream is not None:
-                print(line, file=stream, flush=True)
+                _write(stream, f"{line}\n")
 
     def forget(self) -> None:
         """Start anew in a forked process, which has no thread and no bar of its own."""
@@ -238,8 +237,7 @@ class _Screen:
 
     def _clear(self) -> None:
         if self._width and sys.stderr is not None:
-            sys.stderr.write(f"\r{' ' * self._width}\r")
-            sys.stderr.flush()
+            _write(sys.stderr, f"\r{' ' * self._width}\r")
         self._width = 0
 
     def _look(self) -> None:
@@ -254,8 +252,7 @@ class _Screen:
                 if bar is None or any(own._measures for own in self._bars):
                     continue
                 if time.perf_counter() >= bar._started + SECONDS_BEFORE:
-                    with suppress(OSError, ValueError):  # the stream may be closed by now
-                        self.show(bar)
+                    self.show(bar)
 
 
 _SCREEN = _Screen()
@@ -276,6 +273,13 @@ def _where(progress: ShowProgress, outer: ProgressBar[Any] | None) -> tuple[_Whe
     if sys.stderr is not None and sys.stderr.isatty():
         return "terminal", None
     return ("nowhere" if progress is None else "lines"), None
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write at once. A stream that is closed, broken, or cannot encode the text must not end the work."""
+    with suppress(OSError, ValueError):
+        stream.write(text)
+        stream.flush()
 
 
 def _in_notebook() -> bool:

@@ -179,6 +179,13 @@ def test_a_notebook_has_one_display_which_is_empty_at_the_end(at_once, stream, m
     assert shown[-1] == "" and stream.getvalue() == ""
 
 
+@terminal
+def test_a_stream_that_was_closed_does_not_end_the_work(at_once, stream):
+    stream.close()
+    stream.isatty = lambda: True
+    assert list(ProgressBar("solve", range(3))) == [0, 1, 2]
+
+
 def test_processes_of_a_pool_are_silent_and_a_fork_forgets():
     with ProgressBar("train", progress=False):
         showing._SCREEN.forget()
