@@ -4,6 +4,7 @@ Objects of all public classes are found by a walk from a few examples, small and
 example here.
 """
 
+import contextlib
 import dataclasses
 import inspect
 import xml.etree.ElementTree as ElementTree
@@ -37,17 +38,6 @@ FLOORS = (problems, solvers, upscale_opt)
 SHOWN = ("Allocation", "Comparison", "Exported", "Graph", "MaskedGraph", "MaskedModel", "OrderCheck", "Plan", "Problem",
          "PruningMasks", "Result", "Speedup", "SpeedupAllocation", "WidthResult", "WindowResult")  # fmt: skip
 """Classes whose pictures notebooks show."""
-METHODS = (
-    "Auto",
-    "Beam",
-    "BruteForce",
-    "CpSat",
-    "Greedy",
-    "Identity",
-    "LargeNeighbourhoods",
-    "LocalSearch",
-    "PairOfChains",
-)
 
 
 def public_classes():
@@ -106,8 +96,17 @@ def examples():
     yield solvers.WidthProgress(3, 2, tuple(range(500)))
     yield solvers.Finding(problems.Order.identity(order), stats={f"step {i}": list(range(99)) for i in range(99)})
     yield solvers.Task(order, problems.objective_named("span"), problems.Order.identity(order), 0.0, 1.0)
-    yield from (getattr(solvers, name)() for name in METHODS)
+    yield from simple()
     yield from networks(timings, allocation)
+
+
+def simple():
+    """Settings of solvers: what can be made of nothing, or of a number."""
+    for kind in (own for name, own in public_classes().items() if name.startswith("solvers.")):
+        for given in ((), (1,), (0.5,)):
+            with contextlib.suppress(TypeError, ValueError):
+                yield kind(*given)
+                break
 
 
 def networks(timings, allocation):

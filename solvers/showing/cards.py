@@ -22,6 +22,7 @@ def result_card(result: Any) -> str:
         "value": f"{in_units(result.value, ticks)}{unit}",
         "bound": "none" if result.bound is None else f"{in_units(result.bound, ticks)}{unit}, gap {result.gap:.1%}",
         "status": str(result.status),
+        "ended by": str(getattr(result, "stop_reason", "")),
         "reads": f"{evaluation.views} views, {evaluation.over_reads} over-reads, "
         + (f"{evaluation.pieces} in pieces, " if evaluation.pieces else "")
         + f"{evaluation.copies} copies of {evaluation.copied_channels:,} channels",
