@@ -15,8 +15,10 @@ import numpy as np
 
 from problems.conversions import whole_numbers
 from problems.errors import ProblemError
+from problems.showing.reprs import shown
 
 
+@shown
 @dataclass(frozen=True)
 class Bundle:
     """Units that may change places.

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from problems.showing.reprs import shown
 
+
+@shown
 @dataclass(frozen=True, eq=False)
 class Classes:
     """The signature classes of a problem: stored channels of one block that the same readers keep.

@@ -15,6 +15,7 @@ import numpy as np
 
 from problems.conversions import items, of_kind
 from problems.errors import ProblemError
+from problems.showing.reprs import shown
 
 MAX_COST = 2**40
 """Most nanoseconds a table may hold (18 minutes)."""
@@ -23,6 +24,7 @@ MAX_TICKS = 2**20
 """Most ticks per nanosecond."""
 
 
+@shown
 @dataclass(frozen=True)
 class Curve:
     """A non-decreasing piecewise linear function, given at grid points.
@@ -113,6 +115,7 @@ class Curve:
         return costs[piece] * per_nanosecond + slope[piece] * (x - points[piece])
 
 
+@shown
 @dataclass(frozen=True)
 class CostTable:
     """What one access costs in each of its read modes, in nanoseconds.

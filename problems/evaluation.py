@@ -16,6 +16,8 @@ from problems.errors import ProblemError
 from problems.objectives import COPY, OVER_READ, PIECES, VIEW, Objective, in_units, objective_named
 from problems.order import Order
 from problems.problem import Problem
+from problems.showing.cards import evaluation_card
+from problems.showing.reprs import shown_as
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class AccessCost:
     cost: int
 
 
+@shown_as(evaluation_card)
 @dataclass(frozen=True)
 class Evaluation:
     """The value of an order for one objective, and the share of each access.

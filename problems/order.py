@@ -10,8 +10,10 @@ import numpy as np
 from problems.conversions import items, of_kind, whole_numbers
 from problems.errors import ProblemError
 from problems.problem import Problem
+from problems.showing.reprs import shown
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Order:
     """One permutation per block, and one per bundle.

@@ -19,6 +19,8 @@ from problems.classes import Classes, class_labels, run_labels
 from problems.conversions import booleans, flag, items, objects, text, whole_number, whole_numbers
 from problems.costs import MAX_TICKS, CostTable
 from problems.errors import ProblemError
+from problems.showing.cards import problem_card
+from problems.showing.reprs import shown, shown_as
 
 MAX_SIZE = 2**24
 """Most channels of a block, and most elements of a channel: more than any tensor has, and safe in int64 sums."""
@@ -68,6 +70,7 @@ class Block:
         object.__setattr__(self, "required", tuple(required.tolist()))
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Access:
     """A consumer that reads the concatenation of some blocks and keeps a subset of its positions.
@@ -143,6 +146,7 @@ class Reader:
     block: int
 
 
+@shown_as(problem_card)
 @dataclass(frozen=True)
 class Problem:
     """One segment: blocks, and the accesses that read concatenations of them.

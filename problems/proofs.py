@@ -19,6 +19,8 @@ from problems.errors import ProblemError
 from problems.instances import instance_to_dict
 from problems.objectives import Objective, in_units
 from problems.problem import Problem
+from problems.showing.cards import proof_card
+from problems.showing.reprs import shown, shown_as
 
 MAX_BOUND = 2**62
 """Largest bound: costs are summed in int64."""
@@ -39,6 +41,7 @@ class Kind(StrEnum):
     """An exhaustive search. It is on trust, unless the instance is small enough to be solved again."""
 
 
+@shown
 @dataclass(frozen=True)
 class Potentials:
     """Dual prices for leaving and entering the classes of a block (objective `runs`).
@@ -75,6 +78,7 @@ class Potentials:
             )
 
 
+@shown
 @dataclass(frozen=True)
 class Claim:
     """A lower bound on what some accesses cost together, for every order and whatever the other accesses cost.
@@ -180,6 +184,7 @@ class Claim:
         return self.words()
 
 
+@shown_as(proof_card)
 @dataclass(frozen=True)
 class Proof:
     """The statement that no order of an instance costs less than `bound`, with the claims that show it.

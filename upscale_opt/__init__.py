@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from upscale_opt.models.loading import load_model
     from upscale_opt.models.references import ModelReference
     from upscale_opt.models.torch_prune import PruningMasks, masks_from_pruning, permanently_pruned
+    from upscale_opt.models.torch_pruning import from_torch_pruning
     from upscale_opt.models.weight_parametrisations import plain_weights
     from upscale_opt.models.wrappers import unwrapped
     from upscale_opt.modules.matrix_convolution import MatrixConv2d
@@ -103,6 +104,7 @@ _HOMES = {
     "spdy.allocation": ("allocate",),
     "spdy.results": ("SpeedupAllocation",),
     "models.torch_prune": ("PruningMasks", "masks_from_pruning", "permanently_pruned"),
+    "models.torch_pruning": ("from_torch_pruning",),
     "masking.rounding": ("KeptChannels",),
     "tracing.trace": ("trace",),
     "verifying.masked_copies": ("masked_copy",),
@@ -157,6 +159,7 @@ __all__ = [
     "effective_masks",
     "export",
     "extract",
+    "from_torch_pruning",
     "importance_masks",
     "importance_scores",
     "l2_masks",

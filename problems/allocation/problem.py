@@ -17,6 +17,7 @@ from problems.allocation.sparsity_levels import DECIMALS, MAX_ERROR
 from problems.allocation.timing_tables import require_levels, require_name
 from problems.conversions import items, objects, of_kind, real, reals
 from problems.errors import ProblemError
+from problems.showing.reprs import shown
 
 TOLERANCE = 1e-9
 """Relative tolerance: how far the time of the whole model may exceed its target, because sums are rounded."""
@@ -43,6 +44,7 @@ class UnreachableSpeedupError(ProblemError):
         self.max_speedup = max_speedup
 
 
+@shown
 @dataclass(frozen=True)
 class LayerLevels:
     """The levels of one layer, of which one is chosen.
@@ -95,6 +97,7 @@ class LayerLevels:
         return f"{self.name}: {len(self.times)} levels, {min(self.times):.6g} to {max(self.times):.6g} s"
 
 
+@shown
 @dataclass(frozen=True)
 class Totals:
     """Time and error of a choice.
@@ -114,6 +117,7 @@ class Totals:
     speedup: float
 
 
+@shown
 @dataclass(frozen=True)
 class AllocationProblem:
     """Choose one level per layer within a budget of time, so that the summed error is least.

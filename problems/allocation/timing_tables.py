@@ -19,11 +19,14 @@ from problems.allocation.sparsity_levels import DECIMALS
 from problems.conversions import objects, of_kind, real, reals
 from problems.errors import ProblemError
 from problems.files import read_bytes, write_text_atomically
+from problems.showing.cards import timing_table_card
+from problems.showing.reprs import shown, shown_as
 
 Line = tuple[int, list[str]]
 """The number of a line, and its words."""
 
 
+@shown
 @dataclass(frozen=True)
 class LayerTimes:
     """The time of one layer at each of its sparsities. A sparser level may be slower: nothing is smoothed.
@@ -68,6 +71,7 @@ class LayerTimes:
         return f"{self.name}: {len(self.sparsities)} levels, {dense}, {min(self.seconds):.6g} s at least"
 
 
+@shown_as(timing_table_card)
 @dataclass(frozen=True)
 class TimingTable:
     """The measured times of a model: of the dense model, and of its layers at every sparsity.

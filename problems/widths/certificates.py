@@ -19,6 +19,7 @@ import numpy as np
 
 from problems.conversions import of_kind, whole_number
 from problems.errors import ProblemError
+from problems.showing.reprs import shown
 from problems.widths.problem import WidthProblem
 
 MAX_STATES = 2**24  # states: at once
@@ -28,6 +29,7 @@ _Key = tuple[tuple[int, int], ...]
 """Blocks of a side that have their widths already, each with how often it occurs."""
 
 
+@shown
 @dataclass(frozen=True)
 class BoundCertificate:
     """Why no choice within the budget has a smaller loss.

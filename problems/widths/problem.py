@@ -18,6 +18,8 @@ import numpy as np
 
 from problems.conversions import items, objects, of_kind, real, text, whole_number
 from problems.errors import ProblemError
+from problems.showing.cards import width_problem_card
+from problems.showing.reprs import shown, shown_as
 from problems.widths.tables import MAX_TOTAL, TimedWork, TimeTable, WidthBlock
 
 ROUNDING = Fraction(1, 10**12)
@@ -26,6 +28,7 @@ ROUNDING = Fraction(1, 10**12)
 _MOST_TOTALS = 2**20  # totals: that a concatenation may have; more would not fit into a measured table anyway
 
 
+@shown
 @dataclass(frozen=True)
 class Totals:
     """Time and loss of a choice.
@@ -45,6 +48,7 @@ class Totals:
     speedup: float
 
 
+@shown_as(width_problem_card)
 @dataclass(frozen=True)
 class WidthProblem:
     """Choose one width per block within a budget of time, so that the summed loss is least.

@@ -8,11 +8,13 @@ import numpy as np
 
 from problems.conversions import items, text, whole_number, whole_numbers
 from problems.errors import ProblemError
+from problems.showing.reprs import shown
 
 MAX_TOTAL = 2**52
 """Most units of loss, and most nanoseconds, of a whole problem: sums of such numbers are exact everywhere."""
 
 
+@shown
 @dataclass(frozen=True)
 class WidthBlock:
     """A block of tied channels, of which one width is chosen.
@@ -63,6 +65,7 @@ class WidthBlock:
         return f"{self.name}: {len(self.widths)} widths from {self.widths[0]} to {self.full}"
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class TimeTable:
     """Measured times by the widths of what is read and of what is written.
@@ -107,6 +110,7 @@ class TimeTable:
         return self.input_widths, self.output_widths, self.nanoseconds.tobytes()
 
 
+@shown
 @dataclass(frozen=True)
 class TimedWork:
     """One piece of the network's work, whose time depends on what it reads and what it writes.

@@ -9,9 +9,11 @@ import numpy as np
 
 from problems.conversions import of_kind, whole_numbers
 from problems.errors import ProblemError
+from problems.showing.reprs import shown
 from problems.windows.problem import WindowProblem
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Windows:
     """The stored channels in their order, and per access the range of positions that it holds.
@@ -96,6 +98,7 @@ class Windows:
         return f"{len(self.order)} channels stored, windows {ranges}"
 
 
+@shown
 @dataclass(frozen=True)
 class WindowTotals:
     """What windows cost.

@@ -10,6 +10,7 @@ import numpy as np
 
 from problems.conversions import booleans, finite_numbers
 from problems.errors import ProblemError
+from problems.showing.reprs import shown
 
 REMEMBERED_BYTES = 2**28
 """Most bytes of losses that one `ChannelLosses` remembers."""
@@ -21,6 +22,7 @@ DEFINITENESS = 1e-9
 """How far below zero a loss may be because sums are rounded, as a share of the sum of a channel's squared scores."""
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class ChannelLosses:
     """Second moments of the pairs' scores, channel by channel.

@@ -16,6 +16,7 @@ import numpy as np
 
 from problems.conversions import booleans, finite_numbers, flag, objects, of_kind, text
 from problems.errors import ProblemError
+from problems.showing.reprs import shown
 from problems.windows.losses import ChannelLosses
 
 RELATIVE_TOLERANCE = 1e-9
@@ -29,6 +30,7 @@ class Role(StrEnum):
     READER = "reader"
 
 
+@shown
 @dataclass(frozen=True)
 class StreamAccess:
     """A producer that adds into the stream, or a consumer that reads it.
@@ -62,6 +64,7 @@ class StreamAccess:
         object.__setattr__(self, "pinned", flag(self.pinned, f"access {self.name!r}: pinned"))
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class WindowProblem:
     """Choose the stored channels of a stream, their order, and a contiguous range of them per access.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from problems import AllocationProblem
+from problems.showing.reprs import shown
 from solvers.allocation.buckets import DEFAULT_BUCKETS
 from solvers.allocation.dispatch import allocate
 from solvers.allocation.result import Allocation
@@ -23,6 +24,7 @@ Score = Callable[[tuple[int, ...]], float]
 """The score of a choice, to be minimised: for example the loss of the pruned model on calibration data."""
 
 
+@shown
 @dataclass(frozen=True)
 class SearchProgress:
     """The state of the search while it runs.
@@ -45,6 +47,7 @@ class SearchProgress:
     score: float
 
 
+@shown
 @dataclass(frozen=True)
 class SearchResult:
     """The best allocation found.

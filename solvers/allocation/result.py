@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from problems import AllocationProblem
+from problems.showing.reprs import shown_as
 from solvers.common.result import Status
+from solvers.showing.cards import allocation_card
 
 
+@shown_as(allocation_card)
 @dataclass(frozen=True)
 class Allocation:
     """One level per layer, with its figures.

@@ -10,6 +10,8 @@ from enum import StrEnum
 from typing import Any
 
 from problems import Evaluation, Order, Proof, in_units
+from problems.showing.reprs import shown, shown_as
+from solvers.showing.cards import result_card
 
 
 class Status(StrEnum):
@@ -19,6 +21,7 @@ class Status(StrEnum):
     FEASIBLE = "FEASIBLE"
 
 
+@shown
 @dataclass(frozen=True)
 class Progress:
     """What a solver knows while it runs.
@@ -41,6 +44,7 @@ class Progress:
     order: Order | None = None
 
 
+@shown_as(result_card)
 @dataclass(frozen=True)
 class Result:
     """An order with what is known about it.

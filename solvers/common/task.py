@@ -14,10 +14,12 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from problems import AccessCost, Claim, Objective, Order, Problem, evaluate
+from problems.showing.reprs import shown
 from solvers.common.bounds import trivial_bound
 from solvers.common.result import Progress
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Task:
     """One solve as a solver sees it.
@@ -93,6 +95,7 @@ class Task:
             self.progress(Progress(time.perf_counter() - self.started, int(value), bound, order))
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Finding:
     """What a solver claims.

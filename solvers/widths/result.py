@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from problems.showing.reprs import shown, shown_as
 from problems.widths.certificates import BoundCertificate
 from problems.widths.problem import WidthProblem
 from solvers.common.result import Status
+from solvers.showing.cards import width_card
 
 
+@shown
 @dataclass(frozen=True)
 class WidthProgress:
     """What a search knows while it runs.
@@ -28,6 +31,7 @@ class WidthProgress:
     choice: tuple[int, ...] | None
 
 
+@shown_as(width_card)
 @dataclass(frozen=True)
 class WidthResult:
     """One width per block, with its figures.

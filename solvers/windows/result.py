@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from problems.showing.reprs import shown, shown_as
 from problems.windows.decision import Windows
 from problems.windows.problem import WindowProblem
 from solvers.common.result import Status
+from solvers.showing.cards import window_card
 
 
+@shown
 @dataclass(frozen=True)
 class WindowProgress:
     """What is known while a method runs.
@@ -31,6 +34,7 @@ class WindowProgress:
     bound: float | None
 
 
+@shown_as(window_card)
 @dataclass(frozen=True, eq=False)
 class WindowResult:
     """Windows, with what is known about them.

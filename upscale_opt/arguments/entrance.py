@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from problems import Objective, Order, Problem, objective_named
+from problems.showing.progress import ProgressBar
 from upscale_opt.arguments.checks import (
     Check,
     a_flag,
@@ -47,7 +48,8 @@ def entrance(**checks: Check) -> Callable[[Callable[Parameters, Result]], Callab
     """Return a decorator that checks the arguments of a public function before the function runs.
 
     ``None`` is accepted if it is the default of the argument. A missing or unknown argument raises Python's own
-    TypeError.
+    TypeError. While the function works, a `problems.showing.progress.ProgressBar` has its name, and the setting of its
+    argument ``progress`` if it has one.
 
     Parameters
     ----------
@@ -58,6 +60,7 @@ def entrance(**checks: Check) -> Callable[[Callable[Parameters, Result]], Callab
     def decorate(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
         signature = inspect.signature(function)
         chosen = {name: checks.get(name) or CHECKS[name] for name in signature.parameters if name not in _OWN}
+        what = function.__name__.strip("_").replace("_", " ")
         may_lack = {name for name in chosen if signature.parameters[name].default is None}
 
         @functools.wraps(function)
@@ -69,7 +72,8 @@ def entrance(**checks: Check) -> Callable[[Callable[Parameters, Result]], Callab
             for name, value in given.arguments.items():
                 if name in chosen and not (value is None and name in may_lack):
                     given.arguments[name] = chosen[name](value, name)
-            return function(*given.args, **given.kwargs)
+            with ProgressBar(what, progress=given.arguments.get("progress")):
+                return function(*given.args, **given.kwargs)
 
         entered.__dict__["checks"] = chosen
         return entered
@@ -123,6 +127,15 @@ def an_objective(value: Any, name: str) -> Any:
     return value
 
 
+def a_way_to_show(value: Any, name: str) -> Any:
+    """Require True, False, or a function of a `problems.showing.progress.Stage`."""
+    if callable(value) and not isinstance(value, type) and not hasattr(value, "named_modules"):
+        return value
+    if not isinstance(value, (bool, np.bool_)):
+        raise refused(value, name, "True, False, None, or a function of a problems.showing.progress.Stage")
+    return bool(value)
+
+
 def cost_tables(value: Any, name: str) -> Any:
     """Require a `upscale_opt.CostModel`."""
     if not callable(getattr(value, "table", None)) or not isinstance(getattr(value, "name", None), str):
@@ -157,6 +170,7 @@ def _networks(check: str) -> Check:
 
 A_MODEL, RUNNABLE, RUNNABLES = _networks("a_model"), _networks("runnable"), _networks("runnables")
 MASKS, SETTLED_MASKS, OUTPUTS = _networks("masks"), _networks("settled_masks"), _networks("output_masks")
+MASKS_OF_BOTH_SIDES = _networks("masks_of_both_sides")
 EXPORTED = an("upscale_opt.rewriting.exports", "Exported", "what upscale_opt.export returns")
 MASKED_GRAPH = an(
     "upscale_opt.masking.masked_graph", "MaskedGraph", "what upscale_opt.prune or effective_masks returns"
@@ -202,9 +216,8 @@ ORDERS = orders_by_title
 
 _OWN = ("self", "cls")
 CHECKS: dict[str, Check] = {
-    **dict.fromkeys(
-        ("progress", "measure", "baseline", "verify", "linear", "reestimate", "dynamic_batch", "nearest"), a_flag
-    ),
+    **dict.fromkeys(("measure", "baseline", "verify", "linear", "reestimate", "dynamic_batch", "nearest"), a_flag),
+    "progress": a_way_to_show,
     **dict.fromkeys(("pruned", "gradients"), a_flag),
     **dict.fromkeys(("seed", "rounds"), whole(0)),
     **dict.fromkeys(("repeats", "copies"), whole(1, ModelError)),

@@ -165,8 +165,19 @@ def _from_indices(what: str, indices: np.ndarray, length: int) -> np.ndarray:
     return mask
 
 
-def pruned_pairs(pairs: Iterable[Any], of_name: Callable[[str], tuple[str, int]]) -> dict[str, np.ndarray]:
+def pruned_pairs(
+    pairs: Iterable[Any], of_name: Callable[[str], tuple[str, int]], side: str = "input"
+) -> dict[str, np.ndarray]:
     """Return Boolean masks from UPSCALE's format: pairs of a parameter's name and a *pruned* channel.
+
+    Parameters
+    ----------
+    pairs
+        The pairs.
+    of_name
+        Maps a name to the name of its weight and the number of channels of its mask.
+    side
+        What the channels are, for error messages: ``input`` or ``output``.
 
     Raises
     ------
@@ -185,6 +196,6 @@ def pruned_pairs(pairs: Iterable[Any], of_name: Callable[[str], tuple[str, int]]
         if isinstance(channel, (bool, np.bool_)) or not isinstance(channel, (int, np.integer)):
             raise MaskError(f"the pruned channel {described(channel)} of {weight} is no whole number; give its index")
         if not 0 <= channel < length:
-            raise MaskError(f"channel {channel} of {weight} does not exist; it has {length} input channels")
+            raise MaskError(f"channel {channel} of {weight} does not exist; it has {length} {side} channels")
         result.setdefault(weight, np.ones(length, dtype=bool))[channel] = False
     return result

@@ -183,8 +183,7 @@ def evaluate(
     images = data_options.loaded(data, workers)
     if dense is None:
         images.require_labels("accuracy", "add --dense WEIGHTS to compare with the dense model")
-    from tqdm import tqdm
-
+    from problems.showing.progress import ProgressBar
     from upscale_opt.learning.evaluation import accuracy
     from upscale_opt.learning.fidelity import compare_outputs
 
@@ -194,7 +193,7 @@ def evaluate(
     else:
         network, reference = _network(model, weights, images, seed, device)
     images.require_fitting(network)
-    batches = tqdm(images.test_batches(), desc="evaluate", disable=None, leave=False)
+    batches = ProgressBar("evaluate", images.test_batches(), unit="batch", progress=True)
     if dense is None:
         found: Any = accuracy(network, batches)
     else:

@@ -166,8 +166,7 @@ def _ranked(
     graph: Graph, ranking: Ranking, amounts: Mapping[str, float | str], images: Dataset | None, seed: int
 ) -> dict[str, np.ndarray]:
     """The masks. They drop exactly as many channels as asked for."""
-    from tqdm import tqdm
-
+    from problems.showing.progress import ProgressBar
     from upscale_opt.importance.criteria import GLOBAL
     from upscale_opt.importance.ranking import require_reached
     from upscale_opt.importance.registry import importance_named
@@ -176,7 +175,7 @@ def _ranked(
     batches = None
     if images is not None and importance_named(ranking.importance).needs_data:
         chosen = images.sampled(ranking.images, seed=seed)
-        batches = tqdm(chosen, desc="look at images", unit="batch", disable=None, leave=False)
+        batches = ProgressBar("look at images", chosen, unit="batch", progress=True)
     masks = importance_masks(
         graph,
         ranking.importance,

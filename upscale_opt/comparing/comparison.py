@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from problems import Objective, objective_named
+from problems.showing.progress import ProgressBar, ShowProgress
+from problems.showing.reprs import clipped
 from upscale_opt.comparing import reports
 from upscale_opt.comparing.compared import compared
 from upscale_opt.comparing.comparison_pages import Compared
@@ -21,12 +22,13 @@ from upscale_opt.latency.profiling import Profile, profile_interleaved
 from upscale_opt.models.preservation import unchanged
 from upscale_opt.models.references import ModelReference
 from upscale_opt.planning.plans import plan
-from upscale_opt.planning.solutions import Solutions, each_solution
+from upscale_opt.planning.solutions import Solutions, each_solution, total_in_units
 from upscale_opt.rewriting.exports import Exported, gradients_of
+from upscale_opt.showing.cards import comparison_card
 from upscale_opt.tracing.census import census
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """Solvers compared on one masked model.
 
@@ -60,6 +62,22 @@ class Comparison:
     def answer(self) -> Answer | None:
         """The fastest variant, beside the export of the last solver. None if no latency was measured."""
         return fastest_measured(self.latencies, self.solvers[-1]) if self.latencies else None
+
+    def total(self, solver: str) -> Fraction:
+        """The objective of a solver's orders, summed over all segments."""
+        return total_in_units([results[solver] for results in self.solutions.values()])
+
+    def __repr__(self) -> str:
+        return f"<{self._words()}>"
+
+    def _words(self) -> str:
+        found = ", ".join(f"{name} {float(self.total(name)):g}" for name in self.solvers)
+        times = ", ".join(f"{name} {1e3 * own.median:.3g}" for name, own in self.latencies.items())
+        measured = f"; milliseconds: {times}" if times else ""
+        return clipped(f"Comparison of {len(self.solutions)} segments: {self.objective} {found}{measured}")
+
+    def _repr_html_(self) -> str:
+        return comparison_card(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of docs/formats.md, with latencies: all figures of all segments and solvers."""
@@ -126,7 +144,7 @@ def export_all(
     reference: ModelReference | None = None,
     baseline: bool = False,
     verify: bool = True,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> dict[str, Exported]:
     """Export every solver's plan, and the baseline if wanted. All are verified against the same masked model.
 
@@ -143,9 +161,7 @@ def export_all(
     exports = {}
     simple = [BASELINE, *([UPSCALE] if masked.tables else [])] if baseline else []
     variants = simple + list(solvers)
-    for name in tqdm(
-        variants, desc="export and verify", unit="export", disable=None if progress else True, leave=False
-    ):
+    for name in ProgressBar("export and verify", variants, unit="export", progress=progress):
         chosen = None
         if name == UPSCALE:
             chosen = upscale_plan(masked.problems, masked.masks, output_masks=masked.output_masks, model=reference)
@@ -176,7 +192,7 @@ def compare_solvers(
     verify: bool = True,
     measure: bool = True,
     repeats: int | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> Comparison:
     """Compare solvers, for `upscale_opt.MaskedModel.compare`. The problems must have what the objective needs."""
     solutions: Solutions = {}
@@ -197,7 +213,7 @@ def measure_all(
     *,
     repeats: int | None = None,
     backend: str | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> dict[str, Profile]:
     """Interleaved latencies of the unpruned model, of every export, and of the floor (which no order can beat).
 

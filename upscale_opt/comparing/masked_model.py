@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from problems import Objective, Problem, objective_named
+from problems.showing.progress import ShowProgress
 from solvers import Result
 from upscale_opt.arguments.checks import either
 from upscale_opt.arguments.entrance import PLAN, REFERENCE, entrance, results_by_segment
@@ -76,12 +76,10 @@ class MaskedModel(MaskedGraph):
     costs: CostModel | None = None
 
     def __repr__(self) -> str:
-        kept, channels = (sum(count(mask) for mask in self.masks.values()) for count in (np.count_nonzero, len))
-        written = f", {len(self.output_masks)} producers are masked" if self.output_masks else ""
-        return (
-            f"<MaskedModel {type(self.model).__name__}: {len(self.masks)} consumers keep {kept} of {channels} input "
-            f"channels{written}; {len(self.problems)} ordering problems>"
-        )
+        return f"<MaskedModel {self}>"
+
+    def __str__(self) -> str:
+        return f"{type(self.model).__name__}: {super().__str__()}; {len(self.problems)} ordering problems"
 
     def priced(self, costs: CostModel) -> MaskedModel:
         """A copy with cost tables from another cost model, for example after a calibration."""
@@ -94,7 +92,7 @@ class MaskedModel(MaskedGraph):
         backend: str | None = None,
         directory: str | Path | None = None,
         effort: Effort | None = None,
-        progress: bool = False,
+        progress: ShowProgress = None,
     ) -> MaskedModel:
         """A copy with cost tables that are measured on this machine; see `upscale_opt.calibrate`.
 
@@ -107,7 +105,7 @@ class MaskedModel(MaskedGraph):
         effort
             How much to measure.
         progress
-            Show a progress bar with the remaining time on standard error.
+            Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
         """
         inputs, kind = as_tuple(self.example_inputs), device_kind(self.example_inputs)
         backend = backend or default_backend(torch.device(kind))
@@ -128,7 +126,7 @@ class MaskedModel(MaskedGraph):
         backend: str | None = None,
         directory: str | Path | None = None,
         effort: Effort | None = None,
-        progress: bool = False,
+        progress: ShowProgress = None,
     ) -> MaskedModel:
         """The same with stored widths that suit the device: a few dropped channels are stored, too.
 
@@ -169,7 +167,7 @@ class MaskedModel(MaskedGraph):
         backend: str | None = None,
         directory: str | Path | None = None,
         effort: Effort | None = None,
-        progress: bool = False,
+        progress: ShowProgress = None,
     ) -> MaskedModel:
         """The same with rounder numbers of kept channels, consumer by consumer. `report` compares them with the masks.
 
@@ -206,7 +204,7 @@ class MaskedModel(MaskedGraph):
         costs: CostModel | None = None,
         time_limit: float = 10.0,
         seed: int = 0,
-        progress: bool = False,
+        progress: ShowProgress = None,
     ) -> dict[str, Result]:
         """Solve the ordering problem of every segment.
 
@@ -223,7 +221,7 @@ class MaskedModel(MaskedGraph):
         seed
             Seed of the solver.
         progress
-            Show a progress bar on standard error.
+            Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
 
         Returns
         -------
@@ -320,7 +318,7 @@ class MaskedModel(MaskedGraph):
         verify: bool = True,
         measure: bool = True,
         repeats: int | None = None,
-        progress: bool = False,
+        progress: ShowProgress = None,
     ) -> Comparison:
         """Compare solvers: objectives with bounds, verified exports, measured latencies; see `upscale_opt.compare`."""
         return compare_solvers(

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from problems import Order, Problem
 from problems.objectives import OVER_READ
+from problems.showing.progress import ProgressBar, ShowProgress
+from problems.showing.reprs import shown_as
 from solvers import solve
 from upscale_opt.arguments.checks import a_flag, either, names
 from upscale_opt.arguments.entrance import entrance
@@ -37,6 +38,7 @@ from upscale_opt.latency.readings import Expected, cheapest_readings, expected_a
 from upscale_opt.planning.plans import Plan, baseline_plan, plan_of_orders
 from upscale_opt.rewriting.exports import Exported
 from upscale_opt.screens.grids import Column, grid
+from upscale_opt.showing.cards import order_check_card
 from upscale_opt.tracing.trace import as_tuple
 
 BASELINE = "baseline"
@@ -44,6 +46,7 @@ OBJECTIVES = ("copies", "runs", "span", "traffic", "latency")
 NUM_RANDOM = 3
 
 
+@shown_as(order_check_card)
 @dataclass(frozen=True, eq=False)
 class OrderCheck:
     """Orders of one masked model, predicted and measured.
@@ -221,7 +224,7 @@ def check_orders(
     verify: bool = True,
     accesses: bool | Collection[str] = False,
     beside: Mapping[str, nn.Module] | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> OrderCheck:
     """Predict and measure eleven orders: identity, three random ones, the baseline, greedy, and the best per objective.
 
@@ -249,7 +252,7 @@ def check_orders(
     beside
         Name to other models, such as the unpruned one. They are measured in turn with the orders, but not predicted.
     progress
-        Show progress bars on standard error.
+        Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
 
     Raises
     ------
@@ -277,7 +280,7 @@ def check_orders(
     verifier = masked.verifier() if verify else False
     exports: dict[str, Exported] = {}
     same_as: dict[str, str] = {}
-    for name, own in tqdm(plans.items(), desc="export", disable=None if progress else True, leave=False):
+    for name, own in ProgressBar("export and verify", plans.items(), unit="export", progress=progress):
         same = next((earlier for earlier in exports if plans[earlier] == own), None)
         if same is None:
             exports[name] = export(*given, own, verify=verifier, graph=masked.graph)
@@ -374,7 +377,7 @@ def _medians(steady: Mapping[str, np.ndarray], names: Iterable[str]) -> tuple[di
     return {name: float(np.mean(own)) for name, own in medians.items()}, max(within, between)
 
 
-def _orders(problems: Mapping[str, Problem], time_limit: float, seed: int, progress: bool) -> Any:
+def _orders(problems: Mapping[str, Problem], time_limit: float, seed: int, progress: ShowProgress) -> Any:
     """Yield (name, segment to order)."""
     identity = {name: Order.identity(problem) for name, problem in problems.items()}
     yield "identity", identity
@@ -383,7 +386,7 @@ def _orders(problems: Mapping[str, Problem], time_limit: float, seed: int, progr
         yield f"random {i + 1}", {name: Order.random(problem, rng) for name, problem in problems.items()}
     yield BASELINE, identity
     chosen = [("greedy", "greedy", "copies"), *((f"exact {name}", "auto", name) for name in OBJECTIVES)]
-    for name, solver, objective in tqdm(chosen, desc="order", disable=None if progress else True, leave=False):
+    for name, solver, objective in ProgressBar("solve", chosen, unit="order", progress=progress):
         yield (
             name,
             {

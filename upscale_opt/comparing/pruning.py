@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ import torch
 from torch import nn
 
 from problems import Objective, objective_named
+from problems.showing.progress import ShowProgress
 from upscale_opt.arguments.checks import at_least, whole
-from upscale_opt.arguments.entrance import IMPORTANCE, SETTLED_MASKS, entrance
+from upscale_opt.arguments.entrance import IMPORTANCE, MASKS_OF_BOTH_SIDES, entrance
 from upscale_opt.arguments.modes import BOTH, CONSTRAINED, INPUT, MODES, OUTPUT
 from upscale_opt.comparing.comparison import Comparison
 from upscale_opt.comparing.masked_model import MaskedModel, device_kind
@@ -31,6 +33,7 @@ from upscale_opt.masking.input_masks import effective_masks
 from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.masking.output_masks import normalise_output_masks, zero_row_messages
 from upscale_opt.models.network_checks import require_values, with_values
+from upscale_opt.models.torch_prune import PruningMasks
 from upscale_opt.planning.cost_model import AnalyticCosts, CostModel
 from upscale_opt.planning.extraction import extract
 from upscale_opt.tracing.graphs import Graph
@@ -38,7 +41,7 @@ from upscale_opt.tracing.network_fits import require_fitting_inputs, require_sam
 from upscale_opt.tracing.trace import trace
 
 
-@entrance(masks=SETTLED_MASKS, importance=IMPORTANCE, seed=whole(0, MaskError))
+@entrance(masks=MASKS_OF_BOTH_SIDES, importance=IMPORTANCE, seed=whole(0, MaskError))
 def prune(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],
@@ -86,6 +89,7 @@ def prune(
     MaskError
         If a value is invalid, masks do not fit the model, or both masks and an amount are given.
     """
+    masks, output_masks, told = _sides(masks, output_masks)
     given = masks is not None or output_masks is not None
     if given and amount is not None:
         raise MaskError("give either masks or an amount, not both")
@@ -101,6 +105,7 @@ def prune(
     if given:
         if not isinstance(masks, MaskedGraph):
             settled = effective_masks(graph, masks, **rounding)
+        settled = replace(settled, messages=(*settled.messages, *told))
     else:
         ranking = {"scope": scope, "amounts": amounts, "ignore": ignore, "data": data, "loss": loss, "seed": seed}
 
@@ -120,7 +125,7 @@ def prune(
     return prepare(model, example_inputs, settled, graph=graph, started=started, output_masks=rows)
 
 
-@entrance(masks=SETTLED_MASKS, started=at_least(-math.inf))
+@entrance(masks=MASKS_OF_BOTH_SIDES, started=at_least(-math.inf))
 def prepare(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],
@@ -142,7 +147,8 @@ def prepare(
         A tensor or the tuple of positional inputs.
     masks
         Masks in a format that `upscale_opt.normalise_masks` accepts. Channels with zero weights are dropped too. Masks
-        of a `upscale_opt.MaskedGraph` are used unchanged. Default: drop only channels with zero weights.
+        of a `upscale_opt.MaskedGraph` are used unchanged. Of `upscale_opt.PruningMasks`, the columns are used, and the
+        rows too unless there are output masks. Default: drop only channels with zero weights.
     graph
         The model's trace, if you already have one.
     started
@@ -161,6 +167,7 @@ def prepare(
     MaskError
         If a mask does not fit the model.
     """
+    masks, output_masks, told = _sides(masks, output_masks)
     started = time.perf_counter() if started is None else started
     require_values(model)
     example_inputs = with_values(example_inputs, model)
@@ -182,7 +189,7 @@ def prepare(
         settled.masks,
         rows,
         settled.padding,
-        (*settled.messages, *zero_row_messages(graph, rows)),
+        (*settled.messages, *told, *zero_row_messages(graph, rows)),
         settled.report,
         model=model,
         example_inputs=example_inputs,
@@ -192,7 +199,7 @@ def prepare(
     )
 
 
-@entrance(masks=SETTLED_MASKS)
+@entrance(masks=MASKS_OF_BOTH_SIDES)
 def compare(
     model: nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],
@@ -206,7 +213,7 @@ def compare(
     verify: bool = True,
     measure: bool = True,
     repeats: int | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> Comparison:
     """Compare solvers on one masked model: objectives with bounds, verified exports, measured latencies.
 
@@ -218,7 +225,8 @@ def compare(
         A tensor or the tuple of positional inputs. Latencies are measured with them, on their device.
     masks
         Masks in a format that `upscale_opt.normalise_masks` accepts. Channels with zero weights are dropped too. Masks
-        of a `upscale_opt.MaskedGraph` are used unchanged. Default: drop only channels with zero weights.
+        of a `upscale_opt.MaskedGraph` are used unchanged. Of `upscale_opt.PruningMasks`, the columns are used, and the
+        rows too unless there are output masks. Default: drop only channels with zero weights.
     solvers
         Names of registered solvers.
     objective
@@ -236,7 +244,7 @@ def compare(
     repeats
         Number of measurements per variant; see `upscale_opt.profile_interleaved`.
     progress
-        Show progress bars on standard error.
+        Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
 
     Raises
     ------
@@ -254,3 +262,14 @@ def compare(
         repeats=repeats,
         progress=progress,
     )
+
+
+def _sides(masks: Any, output_masks: Any) -> tuple[Any, Any, tuple[str, ...]]:
+    """Masks of inputs, masks of outputs, and a message if `upscale_opt.PruningMasks` were taken apart."""
+    if not isinstance(masks, PruningMasks):
+        return masks, output_masks, ()
+    rows = masks.of_outputs()
+    if output_masks is not None or not rows:
+        return masks.columns, output_masks, ()
+    names = ", ".join(list(rows)[:3]) + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")
+    return masks.columns, rows, (f"pruned outputs are made zero behind normalisation and activation: of {names}",)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from problems.showing.reprs import shown
 from upscale_opt.arguments.checks import a_flag, a_text, at_least, callable_with, described, optional, settle_fields
 from upscale_opt.arguments.entrance import AN_IMPORTANCE, entrance
 from upscale_opt.errors import MaskError
@@ -19,6 +20,7 @@ Score = Callable[[Evidence, str], np.ndarray]
 Statistic = Callable[[torch.Tensor], torch.Tensor]
 
 
+@shown
 @dataclass(frozen=True)
 class Importance:
     """A method that scores how much the channels of a layer matter.

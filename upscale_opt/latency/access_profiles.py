@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from problems.objectives import OVER_READ, VIEW
+from problems.showing.progress import ProgressBar, ShowProgress
+from problems.showing.reprs import shown
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import ModelError
 from upscale_opt.latency.access_nodes import AccessNodes, nodes_of_accesses
@@ -57,6 +58,7 @@ class CopyFound:
     bytes: int
 
 
+@shown
 @dataclass(frozen=True)
 class AccessProfile:
     """The time of one access, by parts.
@@ -128,7 +130,7 @@ def profile_accesses(
     example_inputs: torch.Tensor | Sequence[Any],
     *,
     repeats: int = DEFAULT_REPEATS,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> tuple[AccessProfile, ...]:
     """Measure time and copies of every read access of an export, in execution order.
 
@@ -146,7 +148,7 @@ def profile_accesses(
     repeats
         Number of timed passes. One pass before them looks for copies.
     progress
-        Show a progress bar on standard error.
+        Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
 
     Returns
     -------
@@ -170,7 +172,7 @@ def profile_accesses_interleaved(
     example_inputs: torch.Tensor | Sequence[Any],
     *,
     repeats: int = DEFAULT_REPEATS,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> dict[str, tuple[AccessProfile, ...]]:
     """Profile several exports. Their passes take turns (A B C A B C ...), so drift affects all of them equally.
 
@@ -197,7 +199,7 @@ def profile_accesses_interleaved(
     rounds: dict[str, list[Mapping[str, Range]]] = {name: [] for name in exports}
     with retained_memory():
         found = {name: profiled_pass(runner, inputs, references=True) for name, runner in runners.items()}
-        for _ in tqdm(range(repeats), desc="accesses", unit="repeat", disable=None if progress else True, leave=False):
+        for _ in ProgressBar("profile accesses", range(repeats), unit="round", progress=progress, measures=True):
             for name, runner in runners.items():
                 rounds[name].append(profiled_pass(runner, inputs))
     return {

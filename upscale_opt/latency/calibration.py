@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from problems import CostTable
 from problems.objectives import OVER_READ
+from problems.showing.progress import ProgressBar, ShowProgress
 from upscale_opt.arguments.checks import at_least, settle_fields, whole
 from upscale_opt.arguments.entrance import MASKED_GRAPH, entrance
 from upscale_opt.errors import UpscaleWarning
@@ -141,7 +141,7 @@ def calibrate(
     backend: str = EAGER,
     directory: str | Path | None = None,
     effort: Effort | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> CostTables:
     """Measure the missing cost tables of a masked model. They are saved after every shape, so a run can resume.
 
@@ -162,7 +162,7 @@ def calibrate(
     effort
         How much to measure.
     progress
-        Show a progress bar with the remaining time on standard error.
+        Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
 
     Raises
     ------
@@ -177,7 +177,7 @@ def calibrate(
     effort = effort or Effort()
     device = next((x.device for x in example_inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
     sweeps, refused = _sweeps(tables, keys_of(masked), device, effort), set[Key]()
-    shapes = tqdm(sweeps, desc="calibrate", unit="shape", disable=None if progress else True, leave=False)
+    shapes = ProgressBar("calibrate", sweeps, unit="shape", progress=progress, measures=True)
     with retained_memory():
         for key in shapes:
             if key in refused:
@@ -196,7 +196,7 @@ def calibrate(
                 warnings.warn(f"{key} is not measured: {error}", UpscaleWarning, stacklevel=3)
                 continue
             tables.made[TIMED] += sum(len(timing.nanoseconds) for timing in tables.entries[key]) - before
-            shapes.set_postfix_str(f"{tables.made.total()} timings")
+            shapes.note(f"{tables.made.total()} timings")
             tables.details[key] = detail
             tables.save(directory)
     return tables

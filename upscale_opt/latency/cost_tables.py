@@ -22,6 +22,7 @@ import numpy as np
 from problems import ProblemError
 from problems.files import locked, read_json, reject_unknown_fields, require_field, write_text_atomically
 from problems.objectives import COPY, OVER_READ, PIECES
+from problems.showing.reprs import shown
 from upscale_opt.errors import UpscaleError
 from upscale_opt.planning.layer_shapes import Layer
 from upscale_opt.planning.reading import CONTIGUOUS, KERNELS, Reading
@@ -177,6 +178,7 @@ class Timing:
 _Measured = tuple[tuple[Timing, ...], Detail | None]
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class CostTables:
     """All measurements under the same conditions.

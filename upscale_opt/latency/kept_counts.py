@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from problems.showing.progress import ShowProgress
 from upscale_opt.arguments.entrance import MASKED_GRAPH, entrance
 from upscale_opt.arguments.modes import AUTO, NEAREST
 from upscale_opt.latency.backends import EAGER
@@ -40,7 +41,7 @@ def rounded(
     backend: str = EAGER,
     directory: str | Path | None = None,
     effort: Effort | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> Masked:
     """The same with rounder numbers of kept channels; see `upscale_opt.comparing.masked_model.MaskedModel.round`.
 
@@ -77,7 +78,7 @@ def measure_counts(
     backend: str = EAGER,
     directory: str | Path | None = None,
     effort: Effort | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> WidthTables:
     """Measure what is missing of the times of consumers over the number of channels that they keep.
 

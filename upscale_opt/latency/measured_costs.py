@@ -16,6 +16,7 @@ from scipy.optimize import isotonic_regression
 
 from problems import CostTable, Curve
 from problems.objectives import COPY, OVER_READ, PIECES, VIEW
+from problems.showing.reprs import shown
 from upscale_opt.errors import UpscaleError
 from upscale_opt.latency.cost_tables import CostTables, Key, Timing, by_reading
 from upscale_opt.latency.drift import quiet_medians
@@ -270,6 +271,7 @@ class MeasuredTable:
         return by_reading(self.quiet)
 
 
+@shown
 @dataclass(eq=False)
 class MeasuredCosts:
     """The cost tables of a calibration. For shapes without a table, another cost model is used.

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils import benchmark
-from tqdm import tqdm
 
+from problems.showing.progress import ProgressBar, ShowProgress
+from problems.showing.reprs import shown
 from upscale_opt.arguments.entrance import RUNNABLE, entrance
 from upscale_opt.errors import ModelError, UpscaleWarning
 from upscale_opt.latency.backends import (
@@ -43,6 +44,7 @@ PROFILED_REPEATS = 10
 """Largest number of profiled passes. Reading the profiler's results takes longer than the passes."""
 
 
+@shown
 @dataclass(frozen=True)
 class Profile:
     """Measured latency of one model.
@@ -118,7 +120,7 @@ def profile(
     *,
     repeats: int | None = None,
     backend: str | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> Profile:
     """Measure the latency of one model on the device of its inputs; see `profile_interleaved`."""
     models = {"model": model}
@@ -132,7 +134,7 @@ def profile_interleaved(
     *,
     repeats: int | None = None,
     backend: str | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> dict[str, Profile]:
     """Measure the latency of several models in turn (A B C A B C ...), so drift affects all of them equally.
 
@@ -149,7 +151,7 @@ def profile_interleaved(
         One of `upscale_opt.latency.backends.BACKENDS`. Default: ``eager`` on a CPU. On CUDA ``cuda-graph``, as networks
         are deployed there, or ``torchscript``, as in the paper, for all models if one of them cannot be captured.
     progress
-        Show a progress bar on standard error.
+        Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
 
     Raises
     ------
@@ -173,7 +175,7 @@ def measured_in_turn(
     *,
     repeats: int | None = None,
     backend: str | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
     device_time: bool = False,
 ) -> dict[str, Profile]:
     """As `profile_interleaved`. On CUDA, the profiler measures device times only with `device_time`."""
@@ -187,7 +189,7 @@ def measured_in_turn(
     seconds: dict[str, list[float]] = {name: [] for name in models}
     with torch.inference_mode(), retained_memory():
         calls, timers, chosen = _prepared_calls(models, inputs, device, chosen, may_change=backend is None)
-        rounds = tqdm(range(repeats), desc="profile", unit="round", disable=None if progress else True, leave=False)
+        rounds = ProgressBar("profile", range(repeats), unit="round", progress=progress, measures=True)
         stolen = StolenTime()
         for _ in rounds:
             for name, timer in timers.items():

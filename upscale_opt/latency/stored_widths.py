@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from problems.showing.progress import ShowProgress
 from upscale_opt.arguments.entrance import MASKED_GRAPH, entrance
 from upscale_opt.latency.backends import EAGER
 from upscale_opt.latency.calibration import Effort, conditions_of
@@ -54,7 +55,7 @@ def measure_widths(
     backend: str = EAGER,
     directory: str | Path | None = None,
     effort: Effort | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> WidthTables:
     """Measure what is missing of the times of a masked model's operators over stored widths.
 
@@ -76,7 +77,7 @@ def measure_widths(
     effort
         How much is timed.
     progress
-        Show a progress bar on standard error.
+        Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
 
     Raises
     ------

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from problems.objectives import OVER_READ
+from problems.showing.progress import ProgressBar, ShowProgress
 from upscale_opt.errors import UpscaleWarning
 from upscale_opt.latency.backends import EAGER, prepared_parts, shared_pool
 from upscale_opt.latency.calibration import MEMORY_FORMATS, Effort, conditions_of, interleaved, placed
@@ -34,7 +34,7 @@ def measure_works(
     backend: str = EAGER,
     directory: str | Path | None = None,
     effort: Effort | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> WidthTables:
     """Measure what is missing of the times of operators at widths; returns all tables of these conditions.
 
@@ -63,7 +63,7 @@ def measure_works(
     missing = {
         work: widths for work, widths in wanted.items() if not set(widths) <= tables.known(work, effort.detail).keys()
     }
-    bar = tqdm(missing.items(), desc="widths", unit="operator", disable=None if progress else True, leave=False)
+    bar = ProgressBar("time widths", missing.items(), unit="operator", progress=progress, measures=True)
     for work, widths in bar:
         every = sorted({*widths, *tables.entries.get(work, {})})
         detail = effort.detail.with_all_care_of(tables.details.get(work))

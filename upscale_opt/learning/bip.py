@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from problems.showing.progress import ShowProgress
 from upscale_opt.arguments.checks import a_flag, above, an, settle_fields
 from upscale_opt.arguments.entrance import DATASET, LEARNER, entrance
 from upscale_opt.errors import LearningError
@@ -111,7 +112,7 @@ def bip(
     *,
     finetuning: Recipe | None = None,
     checkpoint: str | Path | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> Learned:
     """Prune a trained model by BiP, in place. It reaches the target number of channels from the first step.
 

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
+from problems.showing.progress import ProgressBar, ShowProgress
 from upscale_opt.errors import LearningError, UpscaleError
 from upscale_opt.learning.checkpoints import Checkpoint, read_checkpoint
 from upscale_opt.learning.columns import Columns
@@ -60,7 +60,7 @@ def train_copies(
     *,
     device: str = "cpu",
     processes: int | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> list[Checkpoint]:
     """Train copies of a model in parallel. The result equals sequential training, bit for bit.
 
@@ -78,7 +78,7 @@ def train_copies(
         Number of processes at a time. 0: the calling process trains the copies one after the other. Default: the number
         of copies or of processors, whichever is less.
     progress
-        Show a progress bar, if standard error is a terminal.
+        Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
 
     Returns
     -------
@@ -95,7 +95,7 @@ def train_copies(
     if processes == 0:
         try:
             torch.set_num_threads(threads)
-            for copy in tqdm(copies, desc="copies", disable=None if progress else True, leave=False):
+            for copy in ProgressBar("train copies", copies, unit="copy", progress=progress):
                 _train(deepcopy(factory) if isinstance(factory, nn.Module) else factory(), data, copy, device)
         finally:
             torch.set_num_threads(before)
@@ -112,7 +112,7 @@ def train_copies(
     waiting = list(enumerate(jobs))
     running: dict[Any, tuple[int, Any, Any]] = {}
     try:
-        with tqdm(total=len(jobs), desc="copies", disable=None if progress else True, leave=False) as bar:
+        with ProgressBar[None]("train copies", total=len(jobs), unit="copy", progress=progress) as bar:
             while waiting or running:
                 while waiting and len(running) < number:
                     index, job = waiting.pop(0)
@@ -125,7 +125,7 @@ def train_copies(
                     index, process, receiver = running.pop(sentinel)
                     process.join()
                     _require_success(index, process, receiver)
-                    bar.update()
+                    bar.advance()
     finally:
         for _, process, _ in running.values():
             process.terminate()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from problems.showing.progress import ShowProgress
 from upscale_opt.arguments.checks import above, at_least
 from upscale_opt.arguments.entrance import DATASET, LEARNER, RUNNABLE, entrance
 from upscale_opt.errors import LearningError
@@ -43,7 +44,7 @@ def finetune(
     distillation: float = WEIGHT,
     temperature: float = TEMPERATURE,
     checkpoint: str | Path | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> Learned:
     """Mask a model and train it in place, with fixed masks.
 

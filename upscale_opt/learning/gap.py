@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from problems.showing.progress import ShowProgress
 from upscale_opt.arguments.checks import an, callable_with, whole
 from upscale_opt.arguments.entrance import DATASET, LEARNER, entrance
 from upscale_opt.errors import LearningError
@@ -83,7 +84,7 @@ def cgap(
     *,
     finetuning: Recipe | None = None,
     checkpoint: str | Path | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> Learned:
     """Train a sparse model by C-GaP, in place. The partitions are dense in turn.
 
@@ -145,7 +146,7 @@ def pgap(
     *,
     finetuning: Recipe | None = None,
     checkpoint: str | Path | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
     factory: Factory | None = None,
 ) -> Learned:
     """Train a sparse model by P-GaP, in place. Every round trains one copy per partition, where that partition is
@@ -311,14 +312,14 @@ class _Rounds:
         """The file with the progress."""
         return self.checkpoint.with_name(f"{self.checkpoint.stem}.rounds.pt")
 
-    def run(self, progress: bool) -> None:
+    def run(self, progress: ShowProgress) -> None:
         """Run all rounds that are not finished."""
         if self.path.exists():
             self._restore()
         while self.done < self.gap.rounds:
             self._round(progress)
 
-    def _round(self, progress: bool) -> None:
+    def _round(self, progress: ShowProgress) -> None:
         """Train the copies, combine them into one model, and prune it."""
         columns, model = self.columns, self.columns.model
         first = self.done * len(self.partitions)

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-from tqdm import tqdm
 
+from problems.showing.progress import ProgressBar, ShowProgress
 from upscale_opt.arguments.entrance import DATASET, RUNNABLE, entrance
 from upscale_opt.errors import LearningError
 from upscale_opt.learning.checkpoints import (
@@ -148,7 +148,7 @@ def fit(
     method: Method | None = None,
     distillation: Distillation | None = None,
     checkpoint: str | Path | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> tuple[Epoch, ...]:
     """Train a model in place. Afterwards it is in eval mode.
 
@@ -173,7 +173,7 @@ def fit(
         A file that is written after every epoch. If it exists, the run resumes from it. If the run is killed or
         interrupted at any time, it loses at most one epoch. Default: none.
     progress
-        Show a progress bar, if standard error is a terminal.
+        Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
 
     Returns
     -------
@@ -204,7 +204,7 @@ def fit(
             assert checkpoint is not None
             require_same(stored.settings, settings, Path(checkpoint).parent)
             log += [Epoch(**{**own, "test": Accuracy(**own["test"])}) for own in stored.log]
-            bar.update(sum(_num_steps(data, recipes[own.phase]) for own in log))
+            bar.advance(sum(_num_steps(data, recipes[own.phase]) for own in log))
         for phase in range(stored.phase if stored is not None else 0, len(recipes)):
             recipe = recipes[phase]
             seed_everything(recipe.seed)
@@ -224,7 +224,7 @@ def fit(
                 method.after_epoch(training)
                 test = tested.of(model)
                 log.append(Epoch(phase, epoch, loss, top1, test))
-                bar.set_postfix(loss=f"{loss:.3f}", top1=f"{100 * test.top1:.1f}")
+                bar.note(f"loss {loss:.3f}, top-1 {100 * test.top1:.1f} %")
                 if epoch + 1 == recipe.epochs:
                     method.end(training)
                 if checkpoint is not None:
@@ -284,7 +284,7 @@ def _epoch(training: Training, method: Method, images: torch.Generator, bar: Any
         total += loss.detach() * len(labels)
         right += (outputs.detach().argmax(1) == labels.to(outputs.device)).sum()
         number += len(labels)
-        bar.update()
+        bar.advance()
     mean = float(total) / number
     if not torch.isfinite(total):
         raise LearningError(f"the loss is {mean} in epoch {training.epoch}; choose a smaller learning rate")
@@ -313,9 +313,9 @@ def _settings(data: Dataset, recipes: Sequence[Recipe], method: Method) -> dict[
     return {**settings, **method.settings()}
 
 
-def _bar(data: Dataset, recipes: Sequence[Recipe], progress: bool) -> Any:
+def _bar(data: Dataset, recipes: Sequence[Recipe], progress: ShowProgress) -> ProgressBar[None]:
     steps = sum(own.epochs * _num_steps(data, own) for own in recipes)
-    return tqdm(total=steps, desc="train", unit="step", disable=None if progress else True, leave=False)
+    return ProgressBar("train", total=steps, unit="step", progress=progress)
 
 
 def _num_steps(data: Dataset, recipe: Recipe) -> int:

@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils import data
-from tqdm import tqdm
 
+from problems.showing.progress import ProgressBar
 from upscale_opt.arguments.checks import described
 from upscale_opt.errors import LearningError, UpscaleError, first_line
-
-_SECONDS_WITHOUT_BAR = 2
 
 
 class Images(data.Dataset[Any]):
@@ -115,12 +113,12 @@ class Stream(data.Dataset[Any]):
         if self._error is not None:
             raise self._error
         if not self._ended and (number is None or len(self._items) < number):
-            bar = tqdm(desc=f"read {self._name}", unit="batch", delay=_SECONDS_WITHOUT_BAR, disable=None, leave=False)
+            bar = ProgressBar[None](f"read {self._name}", unit="batch")
             try:
                 with bar:
                     while not self._ended and (number is None or len(self._items) < number):
                         self._read_batch()
-                        bar.update()
+                        bar.advance()
             except LearningError as error:
                 self._error = error
                 raise

@@ -13,13 +13,16 @@ from typing import ClassVar
 
 import numpy as np
 
+from problems.showing.reprs import shown_as
 from upscale_opt.arguments.mask_arrays import MaskHolder
 from upscale_opt.errors import PlanError
 from upscale_opt.masking.rounding import KeptChannels
+from upscale_opt.showing.cards import masks_card
 from upscale_opt.tracing.graphs import Graph, Read
 from upscale_opt.tracing.writes import Write, writes_of, zero_channels
 
 
+@shown_as(masks_card)
 @dataclass(frozen=True, eq=False)
 class MaskedGraph(MaskHolder):
     """A traced model and its masks.
@@ -64,6 +67,11 @@ class MaskedGraph(MaskHolder):
                 raise PlanError(f"there is no block {name!r} to pad; the padding was made for another model")
             if len(channels) and not 0 <= min(channels) <= max(channels) < sizes[name]:
                 raise PlanError(f"block {name!r} has {sizes[name]} channels; it cannot be padded with others")
+
+    def __str__(self) -> str:
+        kept, channels = (sum(count(mask) for mask in self.masks.values()) for count in (np.count_nonzero, len))
+        written = f", {len(self.output_masks)} producers are masked" if self.output_masks else ""
+        return f"{len(self.masks)} consumers keep {kept} of {channels} input channels{written}"
 
     def of_inputs(self) -> Mapping[str, np.ndarray]:
         """The masks of consumers."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from upscale_opt.arguments.checks import described
 from upscale_opt.arguments.entrance import OUTPUTS, entrance
-from upscale_opt.arguments.mask_arrays import named_masks
+from upscale_opt.arguments.mask_arrays import named_masks, pruned_pairs
 from upscale_opt.arguments.modes import OUTPUT
 from upscale_opt.errors import MaskError
 from upscale_opt.importance.criteria import Criterion
@@ -131,7 +131,7 @@ def zero_columns(graph: Graph, output_masks: Mapping[str, np.ndarray]) -> dict[s
 
 
 @entrance(masks=OUTPUTS)
-def normalise_output_masks(graph: Graph, masks: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def normalise_output_masks(graph: Graph, masks: Mapping[str, Any] | Iterable[tuple[str, int]]) -> dict[str, np.ndarray]:
     """Convert output masks to Boolean arrays by weight name.
 
     Parameters
@@ -140,7 +140,8 @@ def normalise_output_masks(graph: Graph, masks: Mapping[str, Any]) -> dict[str, 
         The traced model.
     masks
         Weight or module names to Boolean arrays or tensors over output channels, True = kept, or to lists of *kept*
-        indices. Or `upscale_opt.PruningMasks`, of which only the output masks (rows) are used.
+        indices. Or pairs of a parameter's name and a *pruned* output channel. Or `upscale_opt.PruningMasks`, of which
+        only the output masks (rows) are used.
 
     Raises
     ------
@@ -161,7 +162,10 @@ def normalise_output_masks(graph: Graph, masks: Mapping[str, Any]) -> dict[str, 
             raise MaskError(f"the outputs of {name!r} cannot be masked: it must be one module, called once{hint}")
         return found[0], sum(graph.blocks[b].size for b in writes[found[0]].layout.blocks)
 
-    result = named_masks(masks, of_name, "output mask")
+    if isinstance(masks, Mapping):
+        result = named_masks(masks, of_name, "output mask")
+    else:
+        result = pruned_pairs(masks, of_name, "output")
     for weight, mask in result.items():
         if not mask.any():
             raise MaskError(f"the output mask of {weight} keeps nothing; keep at least one channel")

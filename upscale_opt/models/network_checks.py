@@ -215,11 +215,19 @@ def settled_masks(value: Any, name: str) -> Any:
     return value
 
 
+def masks_of_both_sides(value: Any, name: str) -> Any:
+    """Require masks as `settled_masks` does, but return every `MaskHolder` unchanged: it may hold masks of outputs."""
+    return value if isinstance(value, MaskHolder) else settled_masks(value, name)
+
+
 def output_masks(value: Any, name: str) -> Any:
-    """Require masks of producers' outputs by weight or module name. Of `upscale_opt.PruningMasks`, take the rows."""
-    if isinstance(value, MaskHolder) and not value.is_settled:
+    """Require masks of producers' outputs in a form that `upscale_opt.normalise_output_masks` accepts.
+
+    Of a `MaskHolder`, such as `upscale_opt.PruningMasks`, take the masks of outputs.
+    """
+    if isinstance(value, MaskHolder):
         return value.of_outputs()
-    if not isinstance(value, Mapping):
+    if not isinstance(value, Mapping) and not is_listed(value):
         raise refused(value, name, "a mapping of weight names to Boolean masks of outputs, True = kept", MaskError)
     return value
 

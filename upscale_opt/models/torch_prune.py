@@ -17,14 +17,17 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.prune import BasePruningMethod
 
+from problems.showing.reprs import shown_as
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.arguments.mask_arrays import MaskHolder
 from upscale_opt.errors import MaskError
 from upscale_opt.models.attributes import copied
+from upscale_opt.showing.cards import pruning_card
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
+@shown_as(pruning_card)
 @dataclass(frozen=True, eq=False)
 class PruningMasks(MaskHolder):
     """The whole input and output channels that masks of `torch.nn.utils.prune` drop. Scattered zeros are ignored.
@@ -43,6 +46,14 @@ class PruningMasks(MaskHolder):
     columns: dict[str, np.ndarray]
     rows: dict[str, np.ndarray]
 
+    def __str__(self) -> str:
+        (inputs, columns), (outputs, rows) = (
+            (sum(int((~mask).sum()) for mask in side.values()), sum(mask.size for mask in side.values()))
+            for side in (self.columns, self.rows)
+        )
+        weights = len(self.columns.keys() | self.rows.keys())
+        return f"{weights} weights drop {inputs} of {columns} input channels and {outputs} of {rows} output channels"
+
     def of_inputs(self) -> dict[str, np.ndarray]:
         """Return the columns, if they describe the whole pruning.
 
@@ -57,7 +68,7 @@ class PruningMasks(MaskHolder):
             raise MaskError(
                 f"the pruning drops output channels of {dropped[0]}{others}, and masks are of input channels; give the "
                 "field columns as masks, and rows as outputs (--output-masks on the command line) if what these "
-                "channels become behind a normalisation shall be zero, too"
+                "channels become behind a normalisation shall be zero, too (prune, prepare and compare do both)"
             )
         return self.columns
 

@@ -19,11 +19,17 @@ PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".npy", ".npz")
 
 
 @entrance()
-def read_masks(path: str | Path) -> dict[str, Any]:
+def read_masks(path: str | Path) -> Any:
     """Read masks from a file, in a form that `upscale_opt.normalise_masks` accepts.
 
-    A ``.safetensors`` file has one Boolean tensor per weight. Any other file is JSON: a plan, or an object of weight or
-    module names to lists of kept channels or of Booleans. Formats: docs/masks.md.
+    A ``.safetensors`` file has one Boolean tensor per weight. Any other file is JSON: a plan; or an object of weight or
+    module names to lists of kept channels or of Booleans; or a list of pairs of a name and a *pruned* channel. Formats:
+    docs/masks.md.
+
+    Returns
+    -------
+    dict or list
+        Masks by name, or the pairs.
 
     Raises
     ------
@@ -79,7 +85,7 @@ def _from_safetensors(content: bytes, path: Path) -> dict[str, Any]:
     return tensors
 
 
-def _from_json(content: bytes, path: Path) -> dict[str, Any]:
+def _from_json(content: bytes, path: Path) -> Any:
     try:
         document = json_of(content, path)
     except ProblemError as error:
@@ -91,11 +97,23 @@ def _from_json(content: bytes, path: Path) -> dict[str, Any]:
             return dict(read_plan(path).masks)
         except PlanError as error:
             raise MaskError(str(error)) from error
+    if isinstance(document, list):
+        return [_pair(own, path) for own in document]
     if not isinstance(document, dict):
-        raise MaskError(f"{path} must hold an object of weight names to lists of kept channels or of Booleans")
+        raise MaskError(
+            f"{path} must hold an object of weight names to lists of kept channels or of Booleans, or a list of pairs "
+            "of a weight name and a pruned channel"
+        )
     for name, mask in document.items():
         _require_mask(mask, f"{path}: the mask of {name!r}")
     return document
+
+
+def _pair(own: Any, path: Path) -> tuple[str, int]:
+    """A pair of a weight name and a pruned channel."""
+    if not isinstance(own, list) or len(own) != 2 or not isinstance(own[0], str) or type(own[1]) is not int:
+        raise MaskError(f'{path} holds a list, so each entry must be a pair such as ["layer1.0.conv1.weight", 3]')
+    return own[0], own[1]
 
 
 def _require_mask(mask: Any, where: str) -> None:

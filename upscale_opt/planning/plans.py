@@ -14,6 +14,7 @@ import numpy as np
 
 from problems import Evaluation, Order, Problem, ProblemError, evaluate, order_by_names, places_of
 from problems.objectives import COPY, OVER_READ, PIECES, VIEW
+from problems.showing.reprs import shown_as
 from upscale_opt.arguments.checks import (
     settle_fields,
 )
@@ -23,12 +24,14 @@ from upscale_opt.models.references import ModelReference
 from upscale_opt.planning.plan_fields import PLAN_FIELDS
 from upscale_opt.planning.reading import READ_MODES, Reading
 from upscale_opt.planning.segment_problems import Problems
+from upscale_opt.showing.cards import plan_card
 from upscale_opt.tracing.fingerprints import Fingerprint
 
 if TYPE_CHECKING:
     from solvers import Result
 
 
+@shown_as(plan_card)
 @dataclass(frozen=True, eq=False)
 class Plan:
     """Orders, read modes and masks of one model.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from typing import Any
 
-from tqdm import tqdm
-
-from problems import Objective, Problem
-from solvers import Result, SolveInterrupted
+from problems import Objective, Problem, in_units, objective_named
+from problems.showing.progress import ProgressBar, ShowProgress
+from solvers import Progress, Result, SolveInterrupted
 
 Solutions = dict[str, dict[str, Result]]
 """Segment name to solver name to result."""
@@ -21,7 +21,7 @@ def each_solution(
     objective: str | Objective = "copies",
     time_limit: float = 10.0,
     seed: int = 0,
-    progress: bool = False,
+    progress: ShowProgress = None,
     proof: bool = False,
 ) -> Iterator[tuple[str, str, Result]]:
     """Yield (segment, solver, result) one by one, so an interrupted run keeps its finished results.
@@ -42,16 +42,17 @@ def each_solution(
     seed
         Seed of the solvers.
     progress
-        Show a progress bar on standard error.
+        Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
     proof
         Let the results explain why their bounds hold. Segments with bundles have no such proofs.
     """
     from solvers import solve  # this import loads every solver, SciPy and more
 
     jobs = [(segment, name) for segment in problems for name in solvers]
-    with tqdm(jobs, desc="solve", unit="run", disable=None if progress else True, leave=False) as bar:
+    with ProgressBar("solve", jobs, unit="run", progress=progress) as bar:
         for segment, name in bar:
-            bar.set_postfix_str(f"{segment} {name}", refresh=False)
+            bar.note(f"{segment} {name}")
+            watch = _noted(bar, f"{segment} {name}", objective_named(objective).ticks_of(problems[segment]))
             try:
                 result = solve(
                     problems[segment],
@@ -59,12 +60,23 @@ def each_solution(
                     objective=objective,
                     time_limit=time_limit,
                     seed=seed,
+                    progress=watch,
                     proof=proof and not problems[segment].bundles,
                 )
             except SolveInterrupted as stopped:
                 yield segment, name, stopped.result
                 raise
             yield segment, name, result
+
+
+def _noted(bar: ProgressBar[Any], what: str, ticks: int) -> Callable[[Progress], None]:
+    """What a solver calls when it knows more: it writes value and bound behind the bar."""
+
+    def note(now: Progress) -> None:
+        bound = "" if now.bound is None else f", bound {in_units(now.bound, ticks)}"
+        bar.note(f"{what}: best {in_units(now.value, ticks)}{bound}")
+
+    return note
 
 
 def total_in_units(results: Sequence[Result]) -> Fraction:

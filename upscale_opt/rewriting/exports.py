@@ -19,6 +19,7 @@ from torch import fx
 from problems import ProblemError
 from problems.files import write_bytes_atomically
 from problems.objectives import COPY, PIECES
+from problems.showing.reprs import shown, shown_as
 from upscale_opt.arguments.checks import names
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import PlanError
@@ -28,12 +29,14 @@ from upscale_opt.planning.plans import Plan
 from upscale_opt.rewriting.write_forms import IN_PLACE, WHOLE, WriteForm
 from upscale_opt.saving.forms import FORMS, require_forms
 from upscale_opt.saving.written_forms import to_bytes
+from upscale_opt.showing.cards import exported_card
 from upscale_opt.tracing.graphs import Graph
 
 WEIGHTS_FILE = "model.safetensors"
 PLAN_FILE = "plan.json"
 
 
+@shown
 @dataclass(frozen=True)
 class Verification:
     """The outcome of a verification.
@@ -153,6 +156,7 @@ class ParameterSlice:
         return result.to(memory_format=memory_format)
 
 
+@shown_as(exported_card)
 @dataclass(frozen=True, eq=False)
 class Exported:
     """A pruned and reordered model.

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from problems import AllocationProblem, LayerTimes, TimingTable, allocation_problem
+from problems.showing.progress import ShowProgress
 from upscale_opt.arguments.checks import above, several
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import MaskError
@@ -61,7 +62,7 @@ def allocate(
     directory: str | Path | None = None,
     tables: str | Path | None = None,
     seed: int = 0,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> SpeedupAllocation:
     """Choose a sparsity per layer for a speedup, repair the weights, and measure the result.
 
@@ -120,7 +121,7 @@ def allocate(
     seed
         Seed of the search, and of the repair if `repair` is not given.
     progress
-        Show progress bars on standard error.
+        Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
 
     Raises
     ------
@@ -225,7 +226,7 @@ def _times(
     *,
     tables: str | Path | None,
     how: Exporting,
-    progress: bool,
+    progress: ShowProgress,
 ) -> tuple[TimingTable, tuple[str, ...]]:
     """Layer times, measured now or recalled from the journal, and notes."""
     known = journal.recall("table")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
-from tqdm import tqdm
 
 from problems import AllocationProblem
+from problems.showing.progress import ProgressBar, ShowProgress
 from solvers import Allocation, SearchProgress, allocate, search_allocation
 from solvers.allocation.buckets import DEFAULT_BUCKETS
 from upscale_opt.errors import MaskError
@@ -99,7 +99,7 @@ class ChoiceSearch:
     settings
         Settings of the search.
     progress
-        Show a progress bar on standard error.
+        Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class ChoiceSearch:
         loss: Loss | None,
         settings: CoefficientSearch,
         *,
-        progress: bool = False,
+        progress: ShowProgress = None,
     ) -> None:
         self._stitching, self._layers, self._data, self._loss = stitching, tuple(layers), data, loss
         self.settings, self._progress = settings, progress
@@ -131,14 +131,11 @@ class ChoiceSearch:
             score = self._score(problem, allocation.levels)
             return Choice(allocation, score, score, (1.0,) * problem.num_layers, len(self._scores) - before)
         least = 1 + own.num_random + own.patience * max(1, round(own.share * problem.num_layers))
-        with tqdm(
-            total=least, desc="search", unit="choice", disable=None if self._progress else True, leave=False
-        ) as bar:
+        with ProgressBar[None]("search", total=least, unit="choice", progress=self._progress) as bar:
 
             def show(state: SearchProgress) -> None:
-                bar.total = max(least, state.num_tried)
-                bar.set_postfix_str(f"loss {state.score:.4g}, radius {state.radius}", refresh=False)
-                bar.update()
+                bar.note(f"loss {state.score:.4g}, radius {state.radius}")
+                bar.advance(total=max(least, state.num_tried))
 
             found = search_allocation(
                 problem,

@@ -15,9 +15,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
-from tqdm import tqdm
 
 from problems.files import write_bytes_atomically
+from problems.showing.progress import ProgressBar, ShowProgress
 from upscale_opt.errors import MaskError
 from upscale_opt.models.attributes import attribute_of
 from upscale_opt.models.digests import state_digest
@@ -89,7 +89,7 @@ def global_adaprune(
     tuning: Tuning | None = None,
     *,
     checkpoint: str | Path | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> Tuned:
     """Minimise the sum over all convolutions and linear layers of ||student - teacher||^2 / ||teacher||^2 per batch.
 
@@ -109,7 +109,7 @@ def global_adaprune(
     checkpoint
         A file from which an interrupted run resumes. It is written about ten times. Default: none.
     progress
-        Show a progress bar with the remaining time on standard error.
+        Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
 
     Raises
     ------
@@ -135,15 +135,7 @@ def global_adaprune(
         first = _resume(checkpoint, fingerprint, parameters, optimiser)
         every = max(1, -(-tuning.passes // _CHECKPOINTS))
         rounds = range(first, tuning.passes)
-        bar = tqdm(
-            rounds,
-            desc="global AdaPrune",
-            total=tuning.passes,
-            initial=first,
-            unit="pass",
-            disable=None if progress else True,
-            leave=False,
-        )
+        bar = ProgressBar("global AdaPrune", rounds, done=first, unit="pass", progress=progress)
         for number in bar:
             seed = int(np.random.SeedSequence([tuning.seed, number]).generate_state(1)[0])
             for inputs, _ in data.batches(tuning.batch_size, torch.Generator().manual_seed(seed)):

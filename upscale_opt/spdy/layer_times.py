@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from problems import LayerTimes, TimingTable, sparsity_grid
+from problems.showing.progress import ProgressBar, ShowProgress
 from upscale_opt.latency.backends import EAGER, prepared_parts, shared_pool
 from upscale_opt.latency.calibration import MEMORY_FORMATS, Effort, conditions_of, interleaved, placed
 from upscale_opt.latency.cost_tables import Case, Conditions, CostTables, Key, Timing, default_directory
@@ -66,7 +66,7 @@ def layer_times(
     directory: str | Path | None = None,
     effort: Effort | None = None,
     repeats: int | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> MeasuredTimes:
     """Measure a timing table, and the dense model.
 
@@ -94,7 +94,7 @@ def layer_times(
     repeats
         Number of measurements of the whole model; see `upscale_opt.profile_interleaved`.
     progress
-        Show a progress bar with the remaining time on standard error.
+        Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
 
     Raises
     ------
@@ -112,7 +112,7 @@ def layer_times(
     wanted: dict[Layer, tuple[int, ...]] = {layer.shape: tuple(dict.fromkeys(layer.counts(levels))) for layer in layers}
     effort = effort or Effort()
     missing = [s for s, counts in wanted.items() if not all(known.known(Key(s, n, n), effort.detail) for n in counts)]
-    for shape in tqdm(missing, desc="time layers", unit="shape", disable=None if progress else True, leave=False):
+    for shape in ProgressBar("time layers", missing, unit="shape", progress=progress, measures=True):
         cases = [(Case(Reading(CONTIGUOUS), n), n) for n in wanted[shape]]
         for (case, n), found in zip(cases, case_times(shape, cases, conditions, device, effort), strict=True):
             known.entries[Key(shape, n, n)] = (Timing(case, found),)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from problems import AllocationProblem, UnreachableSpeedupError
+from problems.showing.progress import ShowProgress
 from solvers import Allocation
 from solvers.allocation.gate import allocation_of
 from solvers.common.result import Status
@@ -73,7 +74,7 @@ class OuterLoop:
     journal
         The journal of the run.
     progress
-        Show progress bars on standard error.
+        Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class OuterLoop:
         how: Exporting,
         journal: Journal,
         *,
-        progress: bool = False,
+        progress: ShowProgress = None,
     ) -> None:
         self._choices, self._problem, self._layers = choices, problem, tuple(layers)
         self._model, self._example_inputs, self._speedup = model, example_inputs, speedup

@@ -18,6 +18,7 @@ from torch import nn
 
 from problems import AllocationProblem, evaluate, order_by_names
 from problems.objectives import COPY, OVER_READ, PIECES
+from problems.showing.progress import ShowProgress
 from solvers import Allocation
 from upscale_opt.comparing.comparison import export_all
 from upscale_opt.comparing.pruning import prepare
@@ -152,7 +153,7 @@ def solved_export(
     masks: Mapping[str, np.ndarray],
     how: Exporting,
     *,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> SolvedExport:
     """Order the channels of a masked model, then export and verify it.
 
@@ -189,7 +190,7 @@ def measured_beside(
     example_inputs: torch.Tensor | Sequence[Any],
     how: Exporting,
     *,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> tuple[float, float]:
     """Median seconds of the dense model and of an export, measured in turn."""
     found = profile_interleaved(

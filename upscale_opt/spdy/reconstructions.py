@@ -19,9 +19,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
-from tqdm import tqdm
 
 from problems.files import write_bytes_atomically
+from problems.showing.progress import ProgressBar, ShowProgress
 from upscale_opt.errors import MaskError
 from upscale_opt.models.attributes import attribute_of
 from upscale_opt.models.digests import state_digest
@@ -143,7 +143,7 @@ def reconstruct(
     repair: Repair | None = None,
     *,
     directory: str | Path | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> Reconstructions:
     """Make the database: at each level, drop the columns with the smallest L2 norm, and repair the other columns.
 
@@ -167,7 +167,7 @@ def reconstruct(
         Directory where steps are stored. It is created if necessary. A database of another run there is an error.
         Default: in memory only.
     progress
-        Show a progress bar with the remaining time on standard error.
+        Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
 
     Raises
     ------
@@ -186,7 +186,7 @@ def reconstruct(
     found: dict[tuple[str, int], Level] = {}
     moments: Mapping[str, Moments] = {}
     steps = sorted({sparsity for own in levels.values() for sparsity in own if sparsity > 0})
-    bar = tqdm(steps, desc="reconstruct", unit="level", disable=None if progress else True, leave=False)
+    bar = ProgressBar("reconstruct", steps, unit="level", progress=progress)
     for step, sparsity in enumerate(bar):
         counts = {own.name: own.kept(sparsity) for own in layers if sparsity in levels[own.name]}
         known = {own.name: int(current[own.name].kept.sum()) if own.name in current else own.channels for own in layers}

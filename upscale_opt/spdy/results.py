@@ -12,16 +12,19 @@ import torch
 
 from problems import AllocationProblem, TimingTable, write_sparsity_profile, write_timing_table
 from problems.files import write_bytes_atomically
+from problems.showing.reprs import shown_as
 from solvers import Allocation
 from upscale_opt.errors import MaskError
 from upscale_opt.planning.mask_files import save_masks
 from upscale_opt.rewriting.exports import WEIGHTS_FILE, Exported
+from upscale_opt.showing.cards import speedup_allocation_card
 from upscale_opt.spdy.global_adaprune import Tuned
 from upscale_opt.spdy.outer_rounds import Round
 
 PROFILE_FILE, MASKS_FILE, TIMES_FILE = "profile.txt", "masks.json", "timings.txt"
 
 
+@shown_as(speedup_allocation_card)
 @dataclass(frozen=True, eq=False)
 class SpeedupAllocation:
     """A sparsity per layer for a speedup, with masks and weights.

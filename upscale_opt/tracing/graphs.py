@@ -12,6 +12,7 @@ import numpy as np
 from torch import fx
 
 from problems import Block, Bundle
+from problems.showing.reprs import shown_as
 from upscale_opt.capture.regions import regions_of
 from upscale_opt.capture.shared_memory import Memory
 from upscale_opt.channels import findings
@@ -19,6 +20,7 @@ from upscale_opt.channels.findings import ChannelSlice
 from upscale_opt.channels.flow import Flow
 from upscale_opt.channels.table import Layout, Pin, TensorLayout
 from upscale_opt.models.attributes import named_tensors
+from upscale_opt.showing.cards import graph_card
 from upscale_opt.tracing.fingerprints import Fingerprint
 from upscale_opt.tracing.movable_groups import bundles_of
 from upscale_opt.tracing.skipped import Skipped, skipped_layers
@@ -51,6 +53,7 @@ class Pick:
     layout: TensorLayout
 
 
+@shown_as(graph_card)
 @dataclass(frozen=True, eq=False)
 class Graph:
     """A traced model.

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
+from problems.showing.progress import ProgressBar, ShowProgress
 from upscale_opt.errors import UpscaleWarning
 from upscale_opt.latency.backends import EAGER, ONNXRUNTIME, prepared, prepared_parts, shared_pool
 from upscale_opt.latency.calibration import MEMORY_FORMATS, Effort, conditions_of, interleaved, placed
@@ -76,7 +76,7 @@ def calibrate_groups(
     backend: str = EAGER,
     directory: str | Path | None = None,
     effort: Effort | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> GroupTables:
     """Measure what is missing of the tables of a network's groups.
 
@@ -97,7 +97,7 @@ def calibrate_groups(
     effort
         How carefully to time. Default: `GROUP_EFFORT`.
     progress
-        Show a progress bar on standard error.
+        Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
 
     Raises
     ------
@@ -116,7 +116,7 @@ def calibrate_groups(
     for name, own in list(missing.items()):
         if tables.known(name, own.first, own.second, effort.seconds) is not None:
             del missing[name]
-    bar = tqdm(missing.items(), desc="layers", unit="group", disable=None if progress else True, leave=False)
+    bar = ProgressBar("time layers", missing.items(), unit="group", progress=progress, measures=True)
     for name, own in bar:
         sides: list[Sequence[int]] = [own.first, own.second]
         if name in tables.entries:  # what was covered stays covered

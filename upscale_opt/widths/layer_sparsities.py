@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from problems import UnreachableSpeedupError
+from problems.showing.progress import ShowProgress
 from upscale_opt.exporting.exporter import export
 from upscale_opt.importance.observation import Loss
 from upscale_opt.latency.calibration import Effort
@@ -83,7 +84,7 @@ class SparsityMaker:
     tell
         Called with a line per turn.
     progress
-        Show progress bars on standard error.
+        As for `upscale_opt.speedup`.
     """
 
     model: nn.Module
@@ -99,7 +100,7 @@ class SparsityMaker:
     seed: int
     notes: tuple[str, ...]
     tell: Callable[[str], None]
-    progress: bool
+    progress: ShowProgress
 
     def make(self, target: float, directory: str | Path | None, forms: Sequence[str]) -> Speedup:
         """The network of least loss among the turns that reach the target; the fastest if none does.

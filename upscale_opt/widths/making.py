@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from problems.showing.progress import ShowProgress
 from upscale_opt.exporting.exporter import export
 from upscale_opt.learning.fidelity import compare_outputs
 from upscale_opt.saving.forms import FORMS
@@ -66,7 +67,7 @@ class Maker:
     tell
         Called with a line per turn.
     progress
-        Show progress bars on standard error.
+        Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
     """
 
     model: nn.Module
@@ -83,7 +84,7 @@ class Maker:
     forms: Sequence[str]
     notes: tuple[str, ...]
     tell: Callable[[str], None]
-    progress: bool
+    progress: ShowProgress
 
     @cached_property
     def correction(self) -> Correction:

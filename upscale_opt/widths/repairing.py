@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from tqdm import tqdm
 
+from problems.showing.progress import ProgressBar, ShowProgress
 from upscale_opt.models.attributes import copied, copy_with
 from upscale_opt.models.preservation import Preservation
 from upscale_opt.models.running import device_of, in_modes
@@ -35,7 +35,7 @@ def repaired(
     *,
     output_masks: Mapping[str, np.ndarray] | None = None,
     ridge: float | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> dict[str, torch.Tensor]:
     """Weights and BatchNorm statistics that make up for dropped channels, as far as a linear fit can.
 
@@ -60,7 +60,7 @@ def repaired(
         eps relative to the mean of the diagonal of X'X. Default: of `upscale_opt.widths.moments.RIDGES`, for every
         layer the one whose fit to half of the images errs least on the other half.
     progress
-        Show a progress bar on standard error.
+        Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
 
     Returns
     -------
@@ -105,14 +105,14 @@ class _SideBySide:
         self.differs = False
         self.renewed = set(self.kept)
 
-    def run(self, batches: Sequence[tuple[torch.Tensor, ...]], *, progress: bool) -> dict[str, torch.Tensor]:
+    def run(self, batches: Sequence[tuple[torch.Tensor, ...]], *, progress: ShowProgress) -> dict[str, torch.Tensor]:
         """Run all nodes on all batches."""
         device = device_of(self.dense)
         inputs = [tuple(x.to(device) for x in batch) for batch in batches]
         nodes = list(self.dense.graph.nodes)
         last_use = {x: node for node in nodes for x in node.all_input_nodes}
         sides = [_Side(self.dense, len(inputs)), _Side(self.pruned, len(inputs))]
-        bar = tqdm(nodes, desc="repair", unit="operator", disable=None if progress else True, leave=False)
+        bar = ProgressBar("repair", nodes, unit="operator", progress=progress)
         unchanged = Preservation(self.dense)
         with unchanged, in_modes(self.dense, training=False), in_modes(self.pruned, training=False), torch.no_grad():
             for node in bar:

@@ -12,6 +12,7 @@ from torch import nn
 from upscale_opt.learning.fidelity import Fidelity
 from upscale_opt.planning.plans import Plan
 from upscale_opt.rewriting.exports import Exported
+from upscale_opt.showing.cards import speedup_card
 from upscale_opt.widths.corrections import Correction
 
 COLUMNS = 100
@@ -182,10 +183,14 @@ class Speedup:
         return self.exported.plan
 
     def __repr__(self) -> str:
-        return (
-            f"<Speedup {self.measured:.2f}x of {self.target:g}x asked for, "
-            f"{'reached' if self.reached else 'NOT reached'}; {self.final}>"
-        )
+        return f"<{self._words()}>"
+
+    def _words(self) -> str:
+        reached = "reached" if self.reached else "NOT reached"
+        return f"Speedup {self.measured:.2f}x of {self.target:g}x asked for, {reached}; {self.final}"
+
+    def _repr_html_(self) -> str:
+        return speedup_card(self)
 
     def table(self) -> list[tuple[str, str, str]]:
         """Rows of what changed: what, before, after."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -18,9 +17,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from problems import UnreachableSpeedupError
+from problems.showing.progress import ShowProgress, tell
 from solvers import least_time
 from upscale_opt.arguments.checks import a_text, above, at_least, names, whole
 from upscale_opt.arguments.entrance import entrance
@@ -90,7 +89,7 @@ def speedup(
     directory: str | Path | None = None,
     forms: Iterable[str] = (),
     seed: int = 0,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> Speedup:
     """Make a network that is `target` times as fast, and as close to the given one as the estimate allows.
 
@@ -147,7 +146,7 @@ def speedup(
     seed
         Of drawn labels and random widths.
     progress
-        Show progress bars and the turns on standard error.
+        Show what is done, and the turns. Default: on a terminal and in a notebook (`problems.showing.progress`).
 
     Raises
     ------
@@ -304,5 +303,5 @@ def _images(
     return first, second, (f"held out: the last {rest} of {used.num_images} images; give other ones to be surer",)
 
 
-def _teller(progress: bool) -> Any:
-    return (lambda line: tqdm.write(line, file=sys.stderr)) if progress else (lambda line: None)
+def _teller(progress: ShowProgress) -> Any:
+    return lambda line: tell(line, progress)

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from problems.showing.progress import ShowProgress
 from upscale_opt.learning.distillation import Distillation
 from upscale_opt.learning.fidelity import compare_outputs
 from upscale_opt.learning.image_sets import Dataset
@@ -29,7 +30,7 @@ def tuned(
     *,
     seed: int = 0,
     checkpoint: str | Path | None = None,
-    progress: bool = False,
+    progress: ShowProgress = None,
 ) -> Speedup:
     """The same result with a network that has learned the unpruned one's outputs. Its module is trained in place.
 
@@ -52,7 +53,7 @@ def tuned(
     checkpoint
         File from which an interrupted training goes on.
     progress
-        Show a progress bar on standard error.
+        Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
 
     Raises
     ------

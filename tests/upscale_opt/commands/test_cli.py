@@ -309,6 +309,18 @@ def test_an_emptied_consumer_keeps_its_best_channel_and_says_so(tmp_path):
     assert "down.weight keeps nothing" in json.loads((tmp_path / "out.json").read_text())["messages"][0]
 
 
+def test_masks_may_be_pairs_of_a_weight_and_a_pruned_channel(tmp_path, monkeypatch):
+    (tmp_path / "pairs.json").write_text('[["down.weight", 0], ["down", 5]]')
+    out = tmp_path / "out.json"
+    given = ("--masks", tmp_path / "pairs.json", "--solver", "greedy", "--no-verify", "--json", out)
+    monkeypatch.setattr(sys, "argv", ["upscale-opt", "solve", "--model", f"{NETS}:Residual", *SHAPE, *map(str, given)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    kept = {own["weight"]: (own["inputs"], own["kept"]) for own in json.loads(out.read_text())["masks"]}
+    assert kept["down.weight"] == (kept["down.weight"][0], kept["down.weight"][0] - 2)
+
+
 @pytest.mark.parametrize("option", ["--proof", "--save-proof"])
 def test_a_proof_of_an_instance_whose_groups_may_change_places_is_refused(option, tmp_path, monkeypatch, capsys):
     """One sentence, before anything is solved or written."""
@@ -399,7 +411,7 @@ def test_an_interrupted_model_keeps_the_best_order_of_the_segment_at_hand(tmp_pa
 
     def stops_at_four(problem, **settings):
         calls.append(problem.name)
-        return honest(problem, **settings, progress=stop if len(calls) == 4 else None)
+        return honest(problem, **settings | {"progress": stop if len(calls) == 4 else None})
 
     monkeypatch.setattr(solvers, "solve", stops_at_four)
     document = tmp_path / "out.json"

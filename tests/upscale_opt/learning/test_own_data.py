@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+from problems.showing.progress import ProgressBar
 from upscale_opt.errors import LearningError
-from upscale_opt.learning import own_images
 from upscale_opt.learning.datasets import load_data
 from upscale_opt.learning.evaluation import accuracy
 from upscale_opt.learning.own_data import own_data
@@ -252,25 +252,10 @@ def test_only_test_images_are_enough_to_evaluate(own):
         data.sampled(3)
 
 
-def test_a_long_reading_has_a_progress_bar_with_delay(own, monkeypatch):
-    asked = []
-
-    class Bar:
-        def __init__(self, **kwargs):
-            asked.append(kwargs)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            return None
-
-        def update(self):
-            return None
-
-    monkeypatch.setattr(own_images, "tqdm", Bar)
-    own("return iter([x])")
-    assert asked and all(own["delay"] == 2 and own["disable"] is None for own in asked)
+def test_reading_tells_how_many_batches_it_has(own):
+    with ProgressBar("own", progress=(told := []).append):
+        own("return iter([x])")
+    assert any(stage.within[:1] == ("own",) and stage.what.startswith("read ") and stage.done == 1 for stage in told)
 
 
 def test_pictures_without_classes_are_split_by_file(tmp_path):

@@ -74,6 +74,11 @@ def test_lists_of_kept_channels_name_each_once():
         with pytest.raises(MaskError, match=rf"keeps channel {outside}, which does not exist; it has 8"):
             normalise_output_masks(graph, {"0": [0, outside]})
     assert normalise_output_masks(graph, {"0": [7, 0]})["0.weight"].nonzero()[0].tolist() == [0, 7]
+    pairs = normalise_output_masks(graph, [("0", 7), ("0.weight", 0)])
+    assert np.flatnonzero(~pairs["0.weight"]).tolist() == [0, 7]
+    with pytest.raises(MaskError, match=r"channel 8 of 0\.weight does not exist; it has 8 output channels"):
+        normalise_output_masks(graph, [("0", 8)])
+    assert normalise_output_masks(graph, effective_masks(graph, {})) == {}
 
 
 @pytest.mark.parametrize(

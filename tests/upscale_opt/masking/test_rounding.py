@@ -134,6 +134,12 @@ def test_kept_channels_module_names_and_plans_are_read(graph, tmp_path):
     assert np.array_equal(read_masks(tmp_path / "plan.json")["down.weight"], masks["down.weight"])
 
 
+def test_pairs_of_pruned_channels_are_read_from_json(graph, tmp_path):
+    (tmp_path / "pairs.json").write_text('[["down.weight", 1], ["down.weight", 3], ["stem", 0]]')
+    found = normalise_masks(graph, read_masks(tmp_path / "pairs.json"))
+    assert np.flatnonzero(~found["down.weight"]).tolist() == [1, 3] and np.flatnonzero(~found["stem.weight"]) == [0]
+
+
 def _wrong_files(directory):
     from safetensors.numpy import save_file
 
@@ -143,6 +149,8 @@ def _wrong_files(directory):
     (directory / "garbage.safetensors").write_bytes(b"garbage")
     (directory / "binary.json").write_bytes(b"\x80\x04\x95")
     (directory / "list.json").write_text("[1]")
+    (directory / "number.json").write_text("1")
+    (directory / "halves.json").write_text('[["down", 0.5]]')
     (directory / "newer.json").write_text(json.dumps({"format": "upscale_opt.plan", "version": 99}))
 
 
@@ -154,7 +162,9 @@ def _wrong_files(directory):
         ("matrix.safetensors", "masks are Boolean vectors"),
         ("garbage.safetensors", "no safetensors file of masks"),
         ("binary.json", "is not valid JSON"),
-        ("list.json", "object of weight names"),
+        ("list.json", "each entry must be a pair such as"),
+        ("number.json", "object of weight names"),
+        ("halves.json", "each entry must be a pair such as"),
         ("newer.json", "newer than"),
         ("nothing.json", "cannot read"),
     ],

@@ -31,6 +31,7 @@ from upscale_opt import (
     prepare,
     trace,
 )
+from upscale_opt import prune as prune_model
 from upscale_opt.__main__ import main
 from upscale_opt.models.weight_parametrisations import computed_weights
 from upscale_opt.planning.plans import plan_of_orders
@@ -283,6 +284,11 @@ def test_masks_of_pruning_are_taken_as_what_they_are():
     assert outputs.keys() == {"0.weight"} and outputs["0.weight"].sum() == 4
     prepared = prepare(chain(), X, rows.columns, output_masks=rows)
     assert np.array_equal(prepared.output_masks["0.weight"], rows.rows["0.weight"])
+    for direct in (prepare(chain(), X, rows), prune_model(chain(), X, masks=rows)):
+        assert np.array_equal(direct.output_masks["0.weight"], rows.rows["0.weight"])
+        assert np.array_equal(direct.masks["2.weight"], prepared.masks["2.weight"])
+        assert "pruned outputs are made zero behind normalisation and activation: of 0.weight" in direct.messages
+    assert compare(chain(), X, rows, ["greedy"], measure=False).exports["greedy"].verification.passed
 
 
 def test_zero_rows_are_said_unless_an_output_mask_drops_them():

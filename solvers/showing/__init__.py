@@ -1,0 +1,1 @@
+"""Results as people see them in notebooks: tables and pictures."""
