@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -46,6 +47,12 @@ def test_the_picture_shows_measured_figures():
     assert len(rows) == len(bars) * len(picture.VARIANTS) == 35
     drawn = picture.PICTURE.read_text()
     assert all(f">{row['ms']:.3g}<" in drawn for row in rows), "run: python -m benchmarks.picture"
+
+
+def test_the_drawings_of_the_glossary_show_its_example():
+    module = runpy.run_path(str(ROOT / "docs" / "building" / "drawings.py"))
+    for name, draw in module["DRAWINGS"].items():
+        assert (module["DIRECTORY"] / f"{name}.svg").read_text() == draw(), "run: python docs/building/drawings.py"
 
 
 @pytest.mark.slow
