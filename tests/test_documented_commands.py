@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from documented_commands import PAGES, PARSED_ONLY, ROOT, block_commands, parse, run, span_commands
+from documented_commands import PAGES, PARSED_ONLY, ROOT, Command, block_commands, parse, run, span_commands
 
 EXPECTED = {0, 1}
 """Exit codes of a command that did what it says. 1: a measured speedup was not reached, which may happen anywhere."""
@@ -37,7 +37,17 @@ def test_what_is_not_run_says_why():
             assert re.fullmatch(PARSED_ONLY + r", \w.+", mark), f"{named(page)}: {mark}"
 
 
-TO_RUN = [page for page in PAGES if any(not own.parsed_only for own in block_commands(page))]
+README = ROOT / "README.md"
+TO_RUN = [page for page in PAGES if page != README and any(not own.parsed_only for own in block_commands(page))]
+OF_DIGITS = {
+    "my_net.py": "from benchmarks.digits import Residual as make\n",
+    "my_data.py": """
+from upscale_opt.learning.datasets import load_data
+def unlabelled():
+    return [images for images, *_ in load_data("digits").test_batches()][0].split(20)
+""",
+}
+"""What docs/methods.md calls a network and data of one's own; its weights are those of the digits."""
 
 
 @pytest.fixture
@@ -45,19 +55,46 @@ def reader(tmp_path):
     """A directory such as a reader has: the README's two files, and the folders that pages name."""
     for name in ("benchmarks", "tests"):
         (tmp_path / name).symlink_to(ROOT / name)
-    for text in re.findall(r"^```python\n(# my_\w+\.py\n.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S):
+    for text in re.findall(r"^```python\n(# my_\w+\.py\n.*?)^```", README.read_text(), re.M | re.S):
         (tmp_path / text.split()[1]).write_text(text)
     return tmp_path
+
+
+def run_all(page, directory):
+    """Run the commands of a page, each as soon as the one before is done, and return what they print."""
+    said = []
+    for command in block_commands(page):
+        if command.parsed_only:
+            continue
+        done = run(command, directory)
+        assert done.returncode in EXPECTED and "Traceback" not in done.stderr, (
+            f"{command.text}\n{done.stdout}\n{done.stderr}"
+        )
+        if done.returncode:
+            assert "NOT reached" in done.stdout, f"{command.text}\n{done.stdout}\n{done.stderr}"
+        said.append(done.stdout)
+    return said
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", TO_RUN, ids=named)
 def test_commands_run(page, reader):
-    for command in block_commands(page):
-        if command.parsed_only:
-            continue
-        done = run(command, reader)
-        assert done.returncode in EXPECTED, f"{command.text}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr, f"{command.text}\n{done.stderr}"
-        if done.returncode:
-            assert "NOT reached" in done.stdout, f"{command.text}\n{done.stdout}\n{done.stderr}"
+    if page.name == "methods.md":
+        for name, text in OF_DIGITS.items():
+            (reader / name).write_text(text)
+    assert run_all(page, reader)
+
+
+@pytest.mark.slow
+def test_a_new_user_comes_from_the_readme_to_a_file(reader):
+    """The README's own text, word for word: two files, four commands, and a network that needs nothing but torch."""
+    trained, faster, compared, deployed = run_all(README, reader)
+    assert "top-1" in trained and "top-1" in compared and "torch.Size([8, 10])" in deployed
+    page = (reader / "fast" / "report.html").read_text()
+    for row in ("latency", "parameters", "top-1 on held-out images"):
+        before, after = re.search(rf"^ *{row} +(.+?) -> (.+)$", faster, flags=re.MULTILINE).groups()
+        assert row in page and before in page and after in page
+    assert {"model.pt2", "model.safetensors", "plan.json"} <= {own.name for own in (reader / "fast").iterdir()}
+    code = "import sys, torch; torch.export.load('fast/model.pt2'); print('upscale_opt' in sys.modules)"
+    alone = run(Command(code, ("python", "-c", code)), reader)
+    assert alone.stdout == "False\n", alone.stderr
