@@ -31,6 +31,15 @@ def test_commands_exist_with_their_options(page):
     assert not {text: reason for text, reason in wrong.items() if reason}
 
 
+def test_commands_are_in_blocks_of_bash():
+    for page in PAGES:
+        fenced = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        for block in (text for language, text in fenced if not language):
+            assert not re.search(r"^(\S*python3? -m|upscale-opt|pip) ", block, flags=re.MULTILINE), (
+                f"{named(page)}: {block}"
+            )
+
+
 def test_what_is_not_run_says_why():
     for page in PAGES:
         for mark in re.findall(r"<!-- commands: (.*?) -->", page.read_text()):
