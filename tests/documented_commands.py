@@ -119,7 +119,9 @@ def _wrong_for_typer(command: Command) -> str | None:
         try:
             context = group.make_context("upscale-opt", list(command.arguments) or ["--help"])
             if command.arguments:
-                name, own, rest = group.resolve_command(context, [*context._protected_args, *context.args])
+                name, own, rest = group.resolve_command(
+                    context, [*getattr(context, "_protected_args", ()), *context.args]
+                )
                 if rest:  # without options only the name of the command is meant
                     own.make_context(name, rest, parent=context)
         except typer.Exit:
