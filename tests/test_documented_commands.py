@@ -53,7 +53,7 @@ OF_DIGITS = {
     "my_data.py": """
 from upscale_opt.learning.datasets import load_data
 def unlabelled():
-    return [images for images, *_ in load_data("digits").test_batches()][0].split(20)
+    return [images for images, *_ in load_data("digits").test_batches()]
 """,
 }
 """What docs/methods.md calls a network and data of one's own; its weights are those of the digits."""
