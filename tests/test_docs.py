@@ -1,7 +1,10 @@
 """Tests of the pages in docs/: their examples run, and their links lead somewhere."""
 
 import doctest
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,3 +38,12 @@ def test_links_lead_somewhere(page):
         if not path.exists() or (anchor and anchor not in headings_of(path)):
             lost.append(target)
     assert not lost
+
+
+@pytest.mark.slow
+def test_the_page_on_the_library_runs(tmp_path):
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "library.md").read_text(), re.M | re.S))
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
