@@ -23,7 +23,7 @@ from problems.generators import grouped_masks, random_concat, random_masks, with
 from problems.showing.html import card, element, table
 from problems.showing.pictures import Bar, Strip, bars, strips
 from problems.showing.reprs import short, shown
-from problems.widths.generators import residual_network
+from problems.widths.generators import random_widths, residual_network
 from problems.windows.generators import random_windows
 from upscale_opt.comparing.order_checks import OrderCheck
 from upscale_opt.latency.calibration import conditions_of
@@ -78,9 +78,9 @@ def examples():
     yield problems.Potentials("x", tuple(range(900)), tuple(range(900)))
     yield from (problems.Reader(0, 0, 0), problems.Access("a <b>", (0,), np.ones(4096, bool)))
     yield from (order.classes, problems.objective_named("span"))
-    widths = residual_network()
+    widths = random_widths()
     chosen_widths = solvers.choose_widths(widths, "lagrangian", time_limit=2)
-    yield from (widths, chosen_widths, widths.evaluate(chosen_widths.choice))
+    yield from (widths, residual_network(), chosen_widths, widths.evaluate(chosen_widths.choice))
     windows = random_windows(40, 5, seed=0)
     chosen = solvers.choose_windows(windows, time_limit=1)
     yield from (windows, chosen, problems.evaluate_windows(windows, chosen.windows))
@@ -113,12 +113,15 @@ def networks(timings, allocation):
     """Examples of the upper floor."""
     model, x = wide(), torch.zeros(1, 3, 2, 2)
     masked = upscale_opt.prune(model, x, 0.5)
-    comparison = masked.compare(["greedy"], measure=True, repeats=2, verify=False)
+    comparison = masked.compare(["greedy"], measure=False, verify=False)
+    latency = upscale_opt.Profile((0.01, 0.02) * 500, "cpu", "eager", None, {"machine": "m" * 500})
+    variants = ("unpruned", *comparison.exports, "floor")
+    comparison = dataclasses.replace(comparison, latencies=dict.fromkeys(variants, latency))
     exported = comparison.exports["greedy"]
     yield from (masked, comparison, upscale_opt.effective_masks(masked.graph, masked.masks), exported)
     yield upscale_opt.Verification(1.0, 1.0, None, message="differs " * 500)
     yield upscale_opt.AccessProfile(
-        "a", "view", 3, 4, 1e-6, 0.0, 0.0, (upscale_opt.CopyFound("copy", 1, 1e-6, 9),) * 50
+        "a", "view", 3, 4, 9, 1e-6, 0.0, 0.0, (upscale_opt.CopyFound("copy", 1, 1e-6, 9),) * 50
     )
     yield from (upscale_opt.AnalyticCosts(), upscale_opt.Workload(1, 1, 1, 1, 4), upscale_opt.Effort())
     yield from (upscale_opt.ModelReference("resnet18"), upscale_opt.IMPORTANCES["taylor"])

@@ -32,7 +32,8 @@ class Stream(io.StringIO):
 
 @pytest.fixture
 def at_once(monkeypatch):
-    """Show everything at once; the thread looks every hundredth of a second."""
+    """Show everything at once, on a clock that stands still; the thread looks every hundredth of a second."""
+    monkeypatch.setattr(showing, "time", types.SimpleNamespace(perf_counter=lambda: 0.0, sleep=time.sleep))
     for name in ("SECONDS_BEFORE", "SECONDS_BETWEEN_LINES", "SECONDS_BETWEEN_UPDATES"):
         monkeypatch.setattr(showing, name, 0.0)
     monkeypatch.setattr(showing, "SECONDS_BETWEEN_LOOKS", 0.01)
