@@ -13,7 +13,7 @@ import typer
 
 from problems import Order, Problem, read_problem
 from problems.proofs import require_provable
-from upscale_opt.commands import allocation, latency, learning, options, proofs, pruning, speedup, spreading
+from upscale_opt.commands import allocation, latency, learning, options, proofs, pruning, speedup, spreading, sweep
 from upscale_opt.commands.mask_choices import MaskChoice
 from upscale_opt.commands.measuring import Measuring, documented, lint_all
 from upscale_opt.commands.sessions import (
@@ -274,3 +274,4 @@ app.command()(spreading.spread(learning.train))
 app.command()(spreading.spread(learning.evaluate))
 app.command()(spreading.spread(allocation.allocate))
 app.command()(spreading.spread(speedup.speedup))
+app.add_typer(sweep.app, name="sweep")
