@@ -38,7 +38,8 @@ def page(stores: Mapping[str, Sequence[Row]]) -> str:
         "</header>",
         *(_compared(name, rows, *other) for other in others),
         "<section><h2>Networks</h2><p>To the left is faster or less. A point says what it is when pointed at. The line "
-        "joins the points that no other beats; where the horizontal axis is the amount, it joins each series.</p>",
+        "joins the points that no other beats; where the horizontal axis is the amount, it joins each series. Milliseconds "
+        "are medians.</p>",
         '<div class="pictures">',
         *(f"<figure><figcaption>{escape(own.title)}</figcaption>{svg_of(own)}</figure>" for own in pictures_of(rows)),
         "</div></section>",

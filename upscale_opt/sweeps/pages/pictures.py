@@ -16,7 +16,8 @@ NUM_TICKS = 5
 
 def svg_of(picture: Picture) -> str:
     """The picture with axes, points, and lines: the front, or each series."""
-    x_axis, y_axis = _Axis([own.x for own in picture.points]), _Axis([own.y for own in picture.points])
+    marked = [] if picture.unpruned is None else [picture.unpruned]
+    x_axis, y_axis = _Axis([*(own.x for own in picture.points), *marked]), _Axis([own.y for own in picture.points])
     series = list(dict.fromkeys(own.series for own in picture.points))
 
     def at(x: float, y: float) -> tuple[float, float]:
@@ -32,6 +33,10 @@ def svg_of(picture: Picture) -> str:
         left, y = at(x_axis.low, value)
         parts.append(f'<line class="grid" x1="{left}" y1="{y}" x2="{WIDTH - RIGHT}" y2="{y}"/>')
         parts.append(f'<text x="{left - 5}" y="{y + 4}" text-anchor="end">{_label(value)}</text>')
+    for value in marked:
+        (x, bottom), (_, top) = at(value, y_axis.low), at(value, y_axis.high)
+        parts.append(f'<line class="unpruned" x1="{x}" y1="{top}" x2="{x}" y2="{bottom}"/>')
+        parts.append(f'<text x="{x - 4}" y="{top + 10}" text-anchor="end">unpruned</text>')
     middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escape(picture.x_label)}</text>')
     turned = f"translate(12 {TOP + (HEIGHT - TOP - BOTTOM) / 2}) rotate(-90)"

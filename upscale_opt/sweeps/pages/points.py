@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ class Picture:
         Whether more is better, upwards. To the left is better in any case.
     front
         Whether the points that no other beats are joined; else each series is.
+    unpruned
+        Median milliseconds of the unpruned network, a line upwards. None: there is none.
     """
 
     title: str
@@ -54,6 +57,7 @@ class Picture:
     points: tuple[Point, ...]
     higher: bool
     front: bool = True
+    unpruned: float | None = None
 
 
 def pictures_of(rows: Iterable[Row]) -> list[Picture]:
@@ -75,13 +79,16 @@ def _of_network(name: str, rows: Sequence[Row]) -> list[Picture]:
     orders = {(mask_key(row.cell), *_solved_by(row)): row for row in rows if "value" in row.figures}
     found = []
     for condition, own in latencies.items():
+        dense = [row.figures["unpruned_ms"] for row in own if row.figures.get("unpruned_ms")]
+        unpruned = statistics.median(dense) if dense else None
         if any(accuracies.get(mask_key(row.cell)) is not None for row in own):
             points = [
                 _point(row, row.figures["latency_ms"], 100 * share)
                 for row in own
                 if (share := accuracies.get(mask_key(row.cell))) is not None
             ]
-            found.append(Picture(f"{name}, {condition}", "milliseconds", "top-1 %", tuple(points), higher=True))
+            title, label = f"{name}, {condition}", "top-1 %"
+            found.append(Picture(title, "milliseconds", label, tuple(points), higher=True, unpruned=unpruned))
             continue
         points = []
         for row in own:
@@ -93,7 +100,8 @@ def _of_network(name: str, rows: Sequence[Row]) -> list[Picture]:
         if not points:
             points, label = [_point(row, float(row.cell["amount"] or 0), row.figures["latency_ms"]) for row in own], ""
         if label:
-            found.append(Picture(f"{name}, {condition}", "milliseconds", label, tuple(points), higher=False))
+            title = f"{name}, {condition}"
+            found.append(Picture(title, "milliseconds", label, tuple(points), higher=False, unpruned=unpruned))
         else:
             title = f"{name}, {condition}"
             found.append(Picture(title, "amount removed", "milliseconds", tuple(points), higher=False, front=False))
