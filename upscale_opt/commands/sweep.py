@@ -96,7 +96,11 @@ def run(
     )
     with open_store(target) as opened:
         opened.note(shlex.join(sys.argv[1:]), "" if path is None else path.read_text(), len(cells))
-        summary = run_cells(cells, opened, chosen, retry_failed=retry_failed)
+        try:
+            summary = run_cells(cells, opened, chosen, retry_failed=retry_failed)
+        except KeyboardInterrupt:
+            print(f"interrupted; what is done is in {target}, the same command goes on", file=sys.stderr)
+            raise
     say(str(summary))
     say(f"rows: {target}; next: upscale-opt sweep report {shlex.quote(str(target))} --out sweep.html")
 

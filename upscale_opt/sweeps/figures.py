@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fractions import Fraction
 from typing import Any
 
@@ -27,9 +27,9 @@ from upscale_opt.models.preservation import unchanged
 from upscale_opt.planning.solutions import total_in_units
 from upscale_opt.rewriting.exports import Exported
 from upscale_opt.sweeps import locks
-from upscale_opt.sweeps.cells import ACCURACY, LATENCY, Cell, Training
+from upscale_opt.sweeps.cells import ACCURACY, LATENCY, Cell, Masking, Training
 from upscale_opt.sweeps.engines.interface import cores
-from upscale_opt.sweeps.subjects import Subject, backend_of, costs_of, data_named, masked_of, subject_of
+from upscale_opt.sweeps.subjects import backend_of, costs_of, data_named, masked_of, subject_of
 
 Figures = dict[str, Any]
 UNPRUNED, BASELINE, FLOOR, OWN = "unpruned", "baseline", "floor", "latency"
@@ -105,7 +105,7 @@ def _number(value: Fraction) -> int | float:
 
 def _accuracy(cell: Cell) -> Figures:
     """Shares of the test images. The network is pruned, then fine-tuned with its masks, as an export."""
-    subject, masked = subject_of(cell), masked_of(cell)
+    masked = masked_of(cell)
     data = data_named(str(cell.data))
     data.require_labels("accuracy", "leave accuracy out of the key measure")
     exports = export_all(masked, {name: {"greedy": own} for name, own in masked.solve("greedy").items()}, ["greedy"])
@@ -114,7 +114,7 @@ def _accuracy(cell: Cell) -> Figures:
     pruned = accuracy(module, data.test_batches())
     training = cell.training or Training()
     figures = {
-        "dense_top1": _dense_top1(subject, str(cell.data)),
+        "dense_top1": _dense_top1(replace(cell, amount="", masking=Masking(), training=None)),
         "pruned_top1": _share(pruned.top1),
         "images": pruned.images,
         **_sizes(masked, exported),
@@ -125,9 +125,10 @@ def _accuracy(cell: Cell) -> Figures:
     return {**figures, "tuned_top1": _share(epochs[-1].test.top1), "epochs": training.epochs}
 
 
-@functools.lru_cache(maxsize=1)
-def _dense_top1(subject: Subject, data: str) -> float:
-    return _share(accuracy(subject.model, data_named(data).test_batches()).top1)
+@functools.lru_cache(maxsize=64)
+def _dense_top1(cell: Cell) -> float:
+    """The accuracy of the unpruned network of a cell."""
+    return _share(accuracy(subject_of(cell).model, data_named(str(cell.data)).test_batches()).top1)
 
 
 def _share(top1: float) -> float:

@@ -7,6 +7,7 @@ one row per cell.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -162,7 +163,8 @@ class _Claims:
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEWAL_SECONDS):
-            self.store.renew(self.owner)
+            with contextlib.suppress(SweepError):  # the store is busy: the next renewal is soon enough
+                self.store.renew(self.owner)
 
     def __enter__(self) -> _Claims:
         self._thread.start()

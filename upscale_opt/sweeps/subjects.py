@@ -82,7 +82,8 @@ def data_named(name: str) -> Dataset:
 
 @functools.lru_cache(maxsize=NUM_KEPT)
 def _subject(model: Model, seed: int, shape: tuple[int, ...], device: str, dtype: str, memory_format: str) -> Subject:
-    _masked.cache_clear()
+    _masked.cache_clear()  # the last network is freed before this one is loaded
+    _subject.cache_clear()
     reference = ModelReference(model.name, model.weights, seed, shape)
     network, x, _ = load_model_and_input(reference, device, memory_format, dtype)
     return Subject(network, x, trace(network, x))
@@ -104,12 +105,6 @@ def _masked(subject: Subject, masking: Masking, amount: str, seed: int) -> Maske
         seed=seed,
         graph=subject.graph,
     )
-
-
-def forget() -> None:
-    """Free what is kept."""
-    for kept in (_masked, _subject, data_named):
-        kept.cache_clear()
 
 
 def _given(value: Any) -> Any:

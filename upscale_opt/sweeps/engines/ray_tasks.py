@@ -67,7 +67,7 @@ class Ray:
         how: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         if self.address is None:
             paths = os.pathsep.join(dict.fromkeys([os.getcwd(), *(own for own in sys.path if own)]))
-            how |= {"num_cpus": self.num_workers, "include_dashboard": False, "_temp_dir": None}
+            how |= {"num_cpus": self.num_workers, "include_dashboard": False}
             how["runtime_env"] = {"env_vars": {"PYTHONPATH": paths}}
         else:
             how["address"] = self.address

@@ -15,6 +15,7 @@ from upscale_opt.sweeps.pages.pictures import svg_of
 from upscale_opt.sweeps.pages.points import pictures_of
 from upscale_opt.sweeps.rows import Row
 
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 _HERE = Path(__file__).parent
 _COMPARED = (
     *("kind", "model", "amount", "importance", "mode", "objective", "method", "figure", "first", "second"),
@@ -38,8 +39,8 @@ def page(stores: Mapping[str, Sequence[Row]]) -> str:
         "</header>",
         *(_compared(name, rows, *other) for other in others),
         "<section><h2>Networks</h2><p>To the left is faster or less. A point says what it is when pointed at. The line "
-        "joins the points that no other beats; where the horizontal axis is the amount, it joins each series. Milliseconds "
-        "are medians.</p>",
+        "joins the points that no other beats; where the horizontal axis is the amount, it joins each series. "
+        "Milliseconds are medians.</p>",
         '<div class="pictures">',
         *(f"<figure><figcaption>{escape(own.title)}</figcaption>{svg_of(own)}</figure>" for own in pictures_of(rows)),
         "</div></section>",
@@ -100,6 +101,7 @@ def _document(title: str, body: str) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
         'content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f"<title>{escape(title)}</title><style>{style}</style></head>\n<body>\n{body}\n<script>{script}</script>\n"
         "</body></html>\n"
     )
