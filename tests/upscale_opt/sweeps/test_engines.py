@@ -50,7 +50,7 @@ def test_a_process_that_has_grown_is_replaced():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["joblib", "joblib:multiprocessing", "ray", "dask", "slurm:local"])
+@pytest.mark.parametrize("name", ["joblib", "ray", "dask", "slurm:local"])
 def test_existing_engines_give_all_results(name, tmp_path, monkeypatch):
     if not INSTALLED[name.partition(":")[0]]:
         pytest.skip(f"{name} is not installed here")

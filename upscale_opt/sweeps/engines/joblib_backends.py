@@ -9,7 +9,8 @@ from typing import Self
 from upscale_opt.errors import SweepError
 from upscale_opt.sweeps.engines.interface import MOST_DEATHS, Result, Task, package
 
-BACKENDS = ("loky", "multiprocessing", "dask", "ray")
+BACKENDS = ("loky", "dask", "ray")
+"""Not joblib's ``threading`` and ``multiprocessing``: torch's generators are of a process, and forks of it hang."""
 
 
 class Joblib:

@@ -42,7 +42,7 @@ class Ray:
     ) -> Iterator[Result]:
         """Yield results as they come."""
         ray = self.ray
-        remote = ray.remote(num_cpus=1, max_calls=MOST_CALLS, max_retries=MOST_DEATHS - 1)(compute)
+        remote = ray.remote(num_cpus=1, max_calls=MOST_CALLS, max_retries=MOST_DEATHS - 1)(_called)
         pending: dict[Any, Task] = {}
         empty = False
         while True:
@@ -50,7 +50,7 @@ class Ray:
                 task = next(tasks, None)
                 empty = task is None
                 if task is not None:
-                    pending[remote.remote(task)] = task
+                    pending[remote.remote(compute, task)] = task
             if not pending:
                 return
             ready, _ = ray.wait(list(pending), num_returns=1)
@@ -78,3 +78,7 @@ class Ray:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self.ray.shutdown()
+
+
+def _called(compute: Callable[[Task], Result], task: Task) -> Result:
+    return compute(task)
