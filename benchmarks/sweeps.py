@@ -62,13 +62,21 @@ class Sweep:
         self.log = directory / f"{name}.log"
         self.file.write_text(json.dumps(declaration(num_cells)))
         self.engine, self.workers = engine, workers
+        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start or go on."""
         command = [sys.executable, "-m", "upscale_opt", "sweep", str(self.file), "--store", str(self.store)]
         command += ["--engine", self.engine, "--workers", str(self.workers)]
         with self.log.open("ab") as log:
-            return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+        return self.process
+
+    def stop(self) -> None:
+        """End the process, if it runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
     def finish(self) -> float:
         """Run until every cell has a row. Returns seconds.
@@ -79,7 +87,10 @@ class Sweep:
             If it fails.
         """
         started = time.perf_counter()
-        code = self.start().wait()
+        try:
+            code = self.start().wait()
+        finally:
+            self.stop()
         if code:
             raise UpscaleError(f"the sweep ended with exit code {code}; see {self.log}")
         return time.perf_counter() - started
@@ -107,6 +118,13 @@ def disturb(sweep: Sweep, kills: int, rng: random.Random, total: int) -> list[di
     list
         What was killed, and how many rows there were.
     """
+    try:
+        return _disturbed(sweep, kills, rng, total)
+    finally:
+        sweep.stop()
+
+
+def _disturbed(sweep: Sweep, kills: int, rng: random.Random, total: int) -> list[dict[str, Any]]:
     killed: list[dict[str, Any]] = []
     process = sweep.start()
     for number in range(kills):
@@ -175,6 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run all sweeps, print and save."""
     arguments = sys.argv[1:] if arguments is None else arguments
     given = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # sweeps end with this process
     try:
         with tempfile.TemporaryDirectory() as temporary:
             directory = given.work or Path(temporary)

@@ -19,6 +19,11 @@ def svg_of(picture: Picture) -> str:
     marked = [] if picture.unpruned is None else [picture.unpruned]
     x_axis, y_axis = _Axis([*(own.x for own in picture.points), *marked]), _Axis([own.y for own in picture.points])
     series = list(dict.fromkeys(own.series for own in picture.points))
+    grouped = len(series) > NUM_COLOURS
+    groups = list(dict.fromkeys(own.group for own in picture.points)) if grouped else series
+    colours = {
+        own.series: f"c{groups.index(own.group if grouped else own.series) % NUM_COLOURS}" for own in picture.points
+    }
 
     def at(x: float, y: float) -> tuple[float, float]:
         width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
@@ -36,22 +41,23 @@ def svg_of(picture: Picture) -> str:
     for value in marked:
         (x, bottom), (_, top) = at(value, y_axis.low), at(value, y_axis.high)
         parts.append(f'<line class="unpruned" x1="{x}" y1="{top}" x2="{x}" y2="{bottom}"/>')
-        parts.append(f'<text x="{x - 4}" y="{top + 10}" text-anchor="end">unpruned</text>')
+        parts.append(f'<text x="{x - 4}" y="{bottom - 5}" text-anchor="end">unpruned</text>')
     middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escape(picture.x_label)}</text>')
     turned = f"translate(12 {TOP + (HEIGHT - TOP - BOTTOM) / 2}) rotate(-90)"
     parts.append(f'<text transform="{turned}" text-anchor="middle">{escape(picture.y_label)}</text>')
     lines = [("front", front_of(picture.points, higher=picture.higher))] if picture.front else []
     if not picture.front:
-        lines = [(f"line c{i % NUM_COLOURS}", _path(picture.points, name)) for i, name in enumerate(series)]
+        lines = [(f"line {colours[name]}", _path(picture.points, name)) for name in series]
     for kind, own in lines:
         places = " ".join(f"{x},{y}" for x, y in (at(point.x, point.y) for point in own))
         parts.append(f'<polyline class="{kind}" points="{places}"/>')
     for point in picture.points:
         x, y = at(point.x, point.y)
-        colour = f"c{series.index(point.series) % NUM_COLOURS}"
-        parts.append(f'<circle class="{colour}" cx="{x}" cy="{y}" r="4"><title>{escape(point.note)}</title></circle>')
-    return "".join([*parts, "</svg>", _legend(series)])
+        parts.append(
+            f'<circle class="{colours[point.series]}" cx="{x}" cy="{y}" r="4"><title>{escape(point.note)}</title></circle>'
+        )
+    return "".join([*parts, "</svg>", _legend(groups)])
 
 
 def _path(points: Sequence[Point], series: str) -> list[Point]:
@@ -61,12 +67,12 @@ def _path(points: Sequence[Point], series: str) -> list[Point]:
     found = []
     for x in places:
         values = [point.y for point in own if point.x == x]
-        found.append(Point(series, x, sum(values) / len(values), ""))
+        found.append(Point(series, "", x, sum(values) / len(values), ""))
     return found
 
 
-def _legend(series: Sequence[str]) -> str:
-    keys = "".join(f'<li><i class="c{i % NUM_COLOURS}"></i>{escape(own)}</li>' for i, own in enumerate(series))
+def _legend(names: Sequence[str]) -> str:
+    keys = "".join(f'<li><i class="c{i % NUM_COLOURS}"></i>{escape(own)}</li>' for i, own in enumerate(names))
     return f'<ul class="legend">{keys}</ul>'
 
 

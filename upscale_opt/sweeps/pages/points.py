@@ -21,6 +21,8 @@ class Point:
     ----------
     series
         What it is of, such as ``l2 input, auto``.
+    group
+        A coarser series, without the importance: it colours pictures of many series.
     x, y
         Its place.
     note
@@ -28,6 +30,7 @@ class Point:
     """
 
     series: str
+    group: str
     x: float
     y: float
     note: str
@@ -127,10 +130,11 @@ def _without_latencies(name: str, rows: Sequence[Row], accuracies: Mapping[Any, 
 
 def _point(row: Row, x: Any, y: Any) -> Point:
     masking, method = row.cell["masking"], row.cell["method"]
-    series = ", ".join([f"{masking['importance']} {masking['mode']}", *([method] if method else [])])
+    group = ", ".join([masking["mode"], *([method] if method else [])])
+    series = f"{masking['importance']} {group}"
     told = {name: row.figures[name] for name in ("ratio_to_unpruned", "gap", "unpruned_ms") if row.figures.get(name)}
     note = [f"{series}, amount {row.cell['amount']}", *(f"{name} {text_of(value)}" for name, value in told.items())]
-    return Point(series, float(x), float(y), f"{'; '.join(note)} ({float(x):.4g}, {float(y):.4g})")
+    return Point(series, group, float(x), float(y), f"{'; '.join(note)} ({float(x):.4g}, {float(y):.4g})")
 
 
 def _amount(row: Row) -> float | None:
@@ -164,7 +168,7 @@ def front_of(points: Sequence[Point], *, higher: bool) -> list[Point]:
 
     Examples
     --------
-    >>> points = [Point("", x, y, "") for x, y in ((1, 5), (2, 4), (3, 7), (2, 6))]
+    >>> points = [Point("", "", x, y, "") for x, y in ((1, 5), (2, 4), (3, 7), (2, 6))]
     >>> [(own.x, own.y) for own in front_of(points, higher=True)]
     [(1, 5), (2, 6), (3, 7)]
     >>> [(own.x, own.y) for own in front_of(points, higher=False)]
