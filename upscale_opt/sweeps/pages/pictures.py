@@ -21,9 +21,8 @@ def svg_of(picture: Picture) -> str:
     series = list(dict.fromkeys(own.series for own in picture.points))
     grouped = len(series) > NUM_COLOURS
     groups = list(dict.fromkeys(own.group for own in picture.points)) if grouped else series
-    colours = {
-        own.series: f"c{groups.index(own.group if grouped else own.series) % NUM_COLOURS}" for own in picture.points
-    }
+    numbers = {own.series: groups.index(own.group if grouped else own.series) for own in picture.points}
+    colours = {name: f"c{number % NUM_COLOURS}" for name, number in numbers.items()}
 
     def at(x: float, y: float) -> tuple[float, float]:
         width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
