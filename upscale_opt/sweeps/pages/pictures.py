@@ -53,9 +53,8 @@ def svg_of(picture: Picture) -> str:
         parts.append(f'<polyline class="{kind}" points="{places}"/>')
     for point in picture.points:
         x, y = at(point.x, point.y)
-        parts.append(
-            f'<circle class="{colours[point.series]}" cx="{x}" cy="{y}" r="4"><title>{escape(point.note)}</title></circle>'
-        )
+        note = f"<title>{escape(point.note)}</title>"
+        parts.append(f'<circle class="{colours[point.series]}" cx="{x}" cy="{y}" r="4">{note}</circle>')
     return "".join([*parts, "</svg>", _legend(groups)])
 
 
