@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -38,29 +39,36 @@ class LinesStore:
             raise SweepError(f"cannot open the store {path}: {error.strerror}; choose another file") from error
         self._known: dict[str, tuple[bool, int]] = {}
         self._rest, self._position, self._number = b"", 0, 0
+        self._lock = threading.Lock()
 
     def known(self) -> Mapping[str, tuple[bool, int]]:
         """Address to whether it is done, and how many rows it has."""
-        self._read_on()
-        return dict(self._known)
+        with self._lock:
+            self._read_on()
+            return dict(self._known)
 
     def append(self, row: Row) -> bool:
         """Add a row, unless its address is done or has this attempt already. Returns whether it was added."""
         try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX)
-            try:
-                self._read_on()
-                done, last = self._known.get(row.address, (False, 0))
-                if done or last >= row.attempt:
-                    return False
-                torn = b"\n" if self._rest else b""
-                os.write(self._handle, torn + row.to_json().encode() + b"\n")
-                os.fsync(self._handle)
-                return True
-            finally:
-                fcntl.flock(self._handle, fcntl.LOCK_UN)
+            with self._lock:  # of threads; the file's lock is of processes
+                fcntl.flock(self._handle, fcntl.LOCK_EX)
+                try:
+                    return self._added(row)
+                finally:
+                    fcntl.flock(self._handle, fcntl.LOCK_UN)
         except OSError as error:
             raise SweepError(f"cannot write the store {self.path}: {error.strerror}; choose another file") from error
+
+    def _added(self, row: Row) -> bool:
+        """Whether a row is new; then it is written."""
+        self._read_on()
+        done, last = self._known.get(row.address, (False, 0))
+        if done or last >= row.attempt:
+            return False
+        torn = b"\n" if self._rest else b""
+        os.write(self._handle, torn + row.to_json().encode() + b"\n")
+        os.fsync(self._handle)
+        return True
 
     def claim(self, address: str, owner: Owner) -> bool:
         """Whether the cell is not done."""
@@ -101,8 +109,9 @@ class LinesStore:
 
     def _read_on(self) -> None:
         """Read what was added since the last time."""
-        *lines, self._rest = (self._rest + self._content(self._position)).split(b"\n")
-        self._position = os.fstat(self._handle).st_size
+        content = self._content(self._position)
+        self._position += len(content)
+        *lines, self._rest = (self._rest + content).split(b"\n")
         for line in lines:
             self._number += 1
             row = self._row(line, self._number)
