@@ -23,6 +23,10 @@ class LearningError(UpscaleError):
     """Data, settings or a checkpoint that a training cannot use."""
 
 
+class SweepError(UpscaleError):
+    """A sweep file, or a store of a sweep, that cannot be used."""
+
+
 class VerificationError(UpscaleError):
     """An export that does not compute what the masked model computes; the command line exits with code 1."""
 

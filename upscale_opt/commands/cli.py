@@ -26,6 +26,7 @@ from upscale_opt.commands import (
     pruning,
     speedup,
     spreading,
+    sweep,
 )
 from upscale_opt.commands.heartbeats import doing
 from upscale_opt.commands.mask_choices import MaskChoice
@@ -310,3 +311,4 @@ _COMMANDS = (
 )
 for _command in _COMMANDS:
     app.command(**help_pages.page(_command.__name__))(spreading.spread(_command))
+app.add_typer(sweep.app, name="sweep", rich_help_panel=help_pages.SWEEPS)

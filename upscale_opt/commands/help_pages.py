@@ -12,6 +12,8 @@ _MEASURE = "Measure"
 _CHOOSE = "Choose masks and widths"
 _TRAIN = "Train"
 _LOOK = "Look"
+SWEEPS = "Many at once"
+"""The group of `sweep`, which has commands of its own."""
 _RARE = "Advanced options"
 
 GROUPS = {
