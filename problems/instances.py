@@ -27,12 +27,13 @@ from typing import Any
 
 import numpy as np
 
+from problems.blocks import MAX_SIZE, Access, Block
 from problems.bundles import Bundle
 from problems.conversions import of_kind
 from problems.costs import CostTable, Curve
 from problems.errors import ProblemError
 from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
-from problems.problem import MAX_SIZE, Access, Block, Problem
+from problems.problem import Problem
 
 FORMAT = "upscale_opt.instance"
 VERSION = 4

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from solvers.methods.local_search import LocalSearch
     from solvers.methods.neighbourhoods import LargeNeighbourhoods
     from solvers.methods.pair_of_chains import PairOfChains
+    from solvers.programs.written_models import WrittenModel, write_model
     from solvers.registry import register, solver_names
     from solvers.result_files import read_result, write_result
     from solvers.roads.auto import Auto
@@ -78,6 +79,7 @@ _HOMES = {
     "methods.local_search": ("LocalSearch",),
     "methods.neighbourhoods": ("LargeNeighbourhoods",),
     "methods.pair_of_chains": ("PairOfChains",),
+    "programs.written_models": ("WrittenModel", "write_model"),
     "registry": ("register", "solver_names"),
     "result_files": ("read_result", "write_result"),
     "roads.auto": ("Auto",),
@@ -129,6 +131,7 @@ __all__ = [
     "WindowProgress",
     "WindowResult",
     "WorkLimit",
+    "WrittenModel",
     "allocate",
     "choose_widths",
     "choose_windows",
@@ -141,6 +144,7 @@ __all__ = [
     "solver_names",
     "trivial_bound",
     "windows_bound",
+    "write_model",
     "write_result",
 ]
 

@@ -110,11 +110,11 @@ def solve(
 
     >>> from problems.generators import random_masks
     >>> from solvers import GapLimit
-    >>> problem = random_masks(256, 12, seed=1)
-    >>> first = solve(problem, objective="span", stop=GapLimit(0.5))
-    >>> str(first.stop_reason), first.gap <= 0.5
+    >>> problem = random_masks(60, 13, seed=1)
+    >>> first = solve(problem, objective="span", time_limit=1, stop=GapLimit(0.8))
+    >>> str(first.stop_reason), first.gap <= 0.8
     ('gap limit', True)
-    >>> second = solve(problem, objective="span", resume=first, stop=GapLimit(0.2))
+    >>> second = solve(problem, objective="span", time_limit=0.3, resume=first)
     >>> second.value <= first.value, second.bound >= first.bound, second.trajectory[0] == first.trajectory[0]
     (True, True, True)
     """

@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from typing import Any
 
 _WORK_OF_READING = 5e-5  # work: of what is done between two readings of the clock (estimate)
+WORK_OF_PAIR = 1e-8  # work: of a pair of sets in a table of a path; a few vector operations (estimate)
 _CHECK_SECONDS = 0.01  # seconds: between two looks at the rules that stop a solve; by hand
 
 

@@ -171,7 +171,7 @@ class Result:
         --------
         >>> from problems.collection import load
         >>> from solvers import solve
-        >>> solve(load("classical/random/8x8-s0"), solver="greedy").gap_to_best_known()
+        >>> solve(load("classical/random/8x8-s0")).gap_to_best_known()
         0.0
         """
         if self.problem is None or self.objective is None:

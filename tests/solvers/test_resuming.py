@@ -14,12 +14,12 @@ from problems.generators import grouped_masks, random_masks, with_tables
 from problems.signatures import signature_form
 from solvers import GapLimit, Result, SolverError, Status, StopReason, read_result, solve, write_result
 
-PROBLEM = random_masks(96, 16, seed=3)
+PROBLEM = random_masks(60, 13, seed=1)
 
 
 @pytest.fixture(scope="module")
 def first() -> Result:
-    return solve(PROBLEM, objective="span", stop=GapLimit(0.8), proof=True, seed=5)
+    return solve(PROBLEM, objective="span", stop=GapLimit(0.8), proof=True, seed=5, time_limit=1)
 
 
 CASES = [
@@ -111,7 +111,7 @@ def test_results_of_others_are_not_resumed(first: Result) -> None:
     with pytest.raises(SolverError, match="for the objective 'span'"):
         solve(PROBLEM, resume=first)
     with pytest.raises(SolverError, match="of another problem"):
-        solve(random_masks(96, 16, seed=4), objective="span", resume=first)
+        solve(random_masks(60, 13, seed=4), objective="span", resume=first)
 
 
 def test_a_known_lower_bound_ends_a_solve_that_reaches_it() -> None:
@@ -127,7 +127,7 @@ def test_a_known_lower_bound_ends_a_solve_that_reaches_it() -> None:
 
 def test_several_hints_are_all_tried() -> None:
     problem = PROBLEM
-    best = solve(problem, solver="local-search", objective="span", time_limit=0.5).order
+    best = solve(problem, solver="local-search", objective="span", time_limit=0.1).order
     hints = [Order.identity(problem), best, Order([problem.stored[0][::-1]])]
     for solver in ("auto", "local-search", "beam", "lns", "cp-sat"):
         result = solve(problem, solver=solver, objective="span", hint=hints, time_limit=0.05)

@@ -7,6 +7,7 @@ only where they need it, so ``solve --instance`` and ``--help`` run without torc
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 import typer
@@ -27,6 +28,7 @@ from upscale_opt.commands.sessions import (
     say,
     solve_instance,
 )
+from upscale_opt.commands.stopping import Stopping
 from upscale_opt.commands.values import chosen_solvers
 from upscale_opt.comparing import reports
 from upscale_opt.errors import UpscaleError
@@ -42,14 +44,16 @@ DEFAULT_SHAPE = "1,3,224,224"
 DEFAULT_SOLVERS = ["auto"]
 NO_FORMS: list[str] = []
 _OF_INSTANCES = ("model", "solver", "objective", "time_limit", "seed")
+_OF_STOPPING = tuple(field.name for field in fields(Stopping))
 _NO_MODEL = "an instance has no model to build, mask, measure, plan or export"
 DEFAULT_MASKS = MaskChoice()
 DEFAULT_MEASURING = Measuring()
+DEFAULT_STOPPING = Stopping()
 
 
 @app.command()
 @spreading.spread
-@spreading.alone("instance", (*_OF_INSTANCES, "proof", "save_proof", "json"), _NO_MODEL)
+@spreading.alone("instance", (*_OF_INSTANCES, *_OF_STOPPING, "proof", "save_proof", "json"), _NO_MODEL)
 def solve(
     model: options.Model = None,
     instance: options.Instance = None,
@@ -68,6 +72,7 @@ def solve(
     forms: options.Forms = NO_FORMS,
     proof: options.Proof = False,
     save_proof: options.ProofPath = None,
+    stopping: Stopping = DEFAULT_STOPPING,
     json: options.JsonPath = None,
 ) -> None:
     """Trace and mask a model, order every segment with greedy and other solvers, verify the exports; print a table."""
@@ -78,7 +83,7 @@ def solve(
     options.require_writable(json, save_plan)
     options.require_export(forms, export)
     proofs.require_proof_path(save_proof, single=instance is not None)
-    search = Search(solvers, objective, time_limit, seed, proof=proof or save_proof is not None)
+    search = Search(solvers, objective, time_limit, seed, proof=proof or save_proof is not None, stopping=stopping)
     if instance is not None:
         problem = read_problem(instance)
         if search.proof:

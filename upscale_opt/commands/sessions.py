@@ -18,6 +18,7 @@ from upscale_opt.arguments.amounts import require_amount
 from upscale_opt.commands import options, spreading
 from upscale_opt.commands.mask_choices import MaskChoice, settle, settle_outputs
 from upscale_opt.commands.measuring import Measuring
+from upscale_opt.commands.stopping import Stopping
 from upscale_opt.comparing import reports
 from upscale_opt.errors import ModelError, UpscaleError
 from upscale_opt.planning.solutions import Solutions, best_solver, each_solution
@@ -39,6 +40,7 @@ class Search:
     time_limit: float
     seed: int
     proof: bool = False
+    stopping: Stopping = field(default_factory=Stopping)
 
     def run(self, problems: Any) -> Any:
         """Solve the problems. Yields (segment, solver, result)."""
@@ -50,6 +52,7 @@ class Search:
             seed=self.seed,
             progress=True,
             proof=self.proof,
+            **self.stopping.settings(),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
+from typing import Any
 
 from tqdm import tqdm
 
@@ -23,6 +24,7 @@ def each_solution(
     seed: int = 0,
     progress: bool = False,
     proof: bool = False,
+    **settings: Any,
 ) -> Iterator[tuple[str, str, Result]]:
     """Yield (segment, solver, result) one by one, so an interrupted run keeps its finished results.
 
@@ -45,6 +47,8 @@ def each_solution(
         Show a progress bar on standard error.
     proof
         Let the results explain why their bounds hold. Segments with bundles have no such proofs.
+    settings
+        Other arguments of `solvers.solve`: when to stop, workers, a log.
     """
     from solvers import solve  # this import loads every solver, SciPy and more
 
@@ -60,6 +64,7 @@ def each_solution(
                     time_limit=time_limit,
                     seed=seed,
                     proof=proof and not problems[segment].bundles,
+                    **settings,
                 )
             except SolveInterrupted as stopped:
                 yield segment, name, stopped.result

@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from solvers.common.block_rows import BlockRows
-from solvers.common.clock import time_now
+from solvers.common.clock import WORK_OF_PAIR, time_now
 from solvers.spans.disjoint_rows.interval_orders import IntervalOrder
 from solvers.spans.disjoint_rows.partial_relations import Skeleton
 from solvers.spans.exact.pair_of_chains import Lattice, lattice, sums, sums_inside
@@ -199,7 +199,7 @@ class _Pace:
 
     def hopeless(self, pairs: int) -> bool:
         """Whether the deadline has passed, or will long have before the end; so many pairs are visited next."""
-        now = time_now()
+        now = time_now(WORK_OF_PAIR * pairs)
         if now >= self._deadline:
             return True
         spent, left = now - self._begun, self._deadline - now
