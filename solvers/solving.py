@@ -133,8 +133,8 @@ class Solve:
     def _concluded(self, watch: Watch, finding: Finding | None, reason: StopReason | None) -> Result:
         """What was found, through the gate; and what was told besides, if that is better."""
         watch.close()
-        least = trivial_bound(self._problem, self._objective)
         if finding is None:
+            least = trivial_bound(self._problem, self._objective)
             order = self._start if watch.best is None else watch.best
             bound, claims = max(least, watch.bound or 0), watch.claims if self._proof else ()
             finding = Finding(order, bound, stats=watch.clock.figures, claims=claims)
@@ -143,7 +143,11 @@ class Solve:
             return self._gated(watch, finding, reason)
         result = self._gated(watch, finding, reason)
         better = watch.best is not None and watch.value is not None and watch.value < result.value
-        higher = watch.bound is not None and watch.bound > max(least, result.bound or 0)
+        higher = (
+            watch.bound is not None
+            and watch.bound > (result.bound or 0)
+            and (result.bound is not None or watch.bound > trivial_bound(self._problem, self._objective))
+        )
         if better or higher:
             order = watch.best if better and watch.best is not None else result.order
             bounds = (own for own in (result.bound, watch.bound) if own is not None)
@@ -193,7 +197,7 @@ class Solve:
             known = self._known_orders(task)
             self._start = min(known, key=lambda order: evaluate(self._problem, order, self._objective).value)
             self._known = known
-            task = dataclasses.replace(task, start=self._start)
+            task = task.with_start(self._start)
         return suited(self._solver, self._problem).solve(task)
 
     def _known_orders(self, task: Task) -> list[Order]:

@@ -89,6 +89,13 @@ class Task:
             return self
         return replace(self, deadline=time_now() + share * self.remaining)
 
+    def with_start(self, start: Order) -> Task:
+        """The same with another start."""
+        task = replace(self, start=start)
+        if "trivial_bound" in vars(self):
+            vars(task)["trivial_bound"] = self.trivial_bound  # it does not depend on the start
+        return task
+
     def of_other(
         self, problem: Problem, start: Order, *, progress: Callable[[Progress], object] | None = None, **changes: Any
     ) -> Task:
