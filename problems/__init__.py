@@ -10,19 +10,23 @@ from problems.allocation.sparsity_levels import distinct_levels, error_units, ra
 from problems.allocation.sparsity_profiles import read_sparsity_profile, write_sparsity_profile
 from problems.allocation.speedup_targets import allocation_problem
 from problems.allocation.timing_tables import LayerTimes, TimingTable, read_timing_table, write_timing_table
+from problems.best_known import best_known_of
+from problems.blocks import Access, Block, Reader
+from problems.building import ProblemBuilder
 from problems.bundles import Bundle
 from problems.classes import Classes
 from problems.costs import CostTable, Curve
 from problems.errors import ProblemError
 from problems.evaluation import AccessCost, Evaluation, evaluate, evaluate_batch
 from problems.instances import instance_from_dict, instance_to_dict, read_instance, write_instance
-from problems.matrices import read_matrix, read_problem
+from problems.matrices import matrix_of, read_matrix, read_problem, write_matrix
 from problems.named_orders import order_by_names, places_of
 from problems.objectives import OBJECTIVES, Objective, in_units, objective_named
 from problems.order import Order
-from problems.problem import Access, Block, Problem, Reader
+from problems.problem import Problem
 from problems.proof_files import read_proof, write_proof
 from problems.proofs import Claim, Kind, Potentials, Proof
+from problems.tsplib import order_of_tour, read_tour, write_tsplib
 from problems.widths.certificate_files import read_certificate, write_certificate
 from problems.widths.certificates import BoundCertificate, check_certificate
 from problems.widths.problem import WidthProblem
@@ -55,6 +59,7 @@ __all__ = [
     "Order",
     "Potentials",
     "Problem",
+    "ProblemBuilder",
     "ProblemError",
     "Proof",
     "Reader",
@@ -70,6 +75,7 @@ __all__ = [
     "WindowTotals",
     "Windows",
     "allocation_problem",
+    "best_known_of",
     "check_certificate",
     "distinct_levels",
     "error_units",
@@ -79,8 +85,10 @@ __all__ = [
     "in_units",
     "instance_from_dict",
     "instance_to_dict",
+    "matrix_of",
     "objective_named",
     "order_by_names",
+    "order_of_tour",
     "ordering_problem",
     "places_of",
     "rank_errors",
@@ -91,14 +99,17 @@ __all__ = [
     "read_proof",
     "read_sparsity_profile",
     "read_timing_table",
+    "read_tour",
     "read_width_problem",
     "read_windows",
     "sparsity_grid",
     "write_certificate",
     "write_instance",
+    "write_matrix",
     "write_proof",
     "write_sparsity_profile",
     "write_timing_table",
+    "write_tsplib",
     "write_width_problem",
     "write_windows",
 ]

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from problems.blocks import MAX_SIZE, Access, Block
 from problems.bundles import Bundle
 from problems.conversions import of_kind
 from problems.costs import CostTable, Curve
@@ -39,7 +40,7 @@ from problems.files import (
     require_format,
     write_text_atomically,
 )
-from problems.problem import MAX_SIZE, Access, Block, Problem
+from problems.problem import Problem
 
 FORMAT = "upscale_opt.instance"
 VERSION = 4

@@ -20,9 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
+from problems.blocks import MAX_SIZE
+from problems.conversions import of_kind
 from problems.errors import ProblemError
+from problems.files import write_text_atomically
 from problems.instances import read_instance
-from problems.problem import MAX_SIZE, Access, Block, Problem
+from problems.problem import Problem
 
 _MOST_ENTRIES = 2**30
 
@@ -54,8 +57,72 @@ def read_matrix(path: str | Path) -> Problem:
     kept = _matrix(_text(path), path)
     if not kept.any():
         raise ProblemError(f"{path} holds a matrix without ones; there is nothing to order")
-    accesses = [Access(f"row{i + 1}", (0,), row) for i, row in enumerate(kept) if row.any()]
-    return Problem((Block("columns", kept.shape[1], removable=False),), tuple(accesses), path.stem)
+    return Problem.from_matrix(kept, name=path.stem)
+
+
+def write_matrix(problem: Problem, path: str | Path, form: str = "lists") -> None:
+    """Write a problem of one block as a binary matrix, atomically: a row per access, a column per stored channel.
+
+    The file has no names, channel sizes or tables; `write_instance` keeps everything.
+
+    Parameters
+    ----------
+    problem
+        One block, which every access reads once.
+    path
+        The file.
+    form
+        ``lists``, ``set covering`` (all costs 1) or ``dense``; see the top of this module.
+
+    Raises
+    ------
+    ProblemError
+        If the problem has another shape, there is no such form, or the path cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from problems.generators import random_matrix
+    >>> problem = random_matrix(9, 4)
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     write_matrix(problem, f"{directory}/m.txt", "set covering")
+    ...     again = read_matrix(f"{directory}/m.txt")
+    >>> np.array_equal(matrix_of(again), matrix_of(problem))
+    True
+    """
+    rows = matrix_of(problem)
+    lists = [" ".join(map(str, [len(own), *own])) for own in (np.flatnonzero(row) + 1 for row in rows)]
+    head = f"{rows.shape[0]} {rows.shape[1]}"
+    lines = {
+        "lists": [head, *lists],
+        "set covering": [head, " ".join(["1"] * rows.shape[1]), *lists],
+        "dense": ["".join("01"[int(one)] for one in row) for row in rows],
+    }
+    if form not in lines:
+        raise ProblemError(f"there is no form {form!r} of matrices to write; choose one of {', '.join(lines)}")
+    write_text_atomically("\n".join(lines[form]) + "\n", path)
+
+
+def matrix_of(problem: Problem) -> np.ndarray:
+    """The matrix of a problem of one block; bool, shape (num_accesses, stored channels).
+
+    Raises
+    ------
+    ProblemError
+        If there are several blocks or none that accesses read, or an access reads the block twice.
+
+    Examples
+    --------
+    >>> matrix_of(Problem.from_matrix([[1, 0, 1], [0, 1, 1]])).astype(int).tolist()
+    [[1, 0, 1], [0, 1, 1]]
+    """
+    accesses = of_kind(problem, Problem, "the problem").accesses
+    if len(problem.blocks) != 1 or not accesses or any(len(access.blocks) != 1 for access in accesses):
+        raise ProblemError(
+            f"{problem.name} is no matrix: it must have one block, and accesses that read it once each; write an "
+            "instance file instead"
+        )
+    return np.stack([access.kept[problem.stored[0]] for access in accesses])
 
 
 def read_problem(path: str | Path) -> Problem:

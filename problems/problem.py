@@ -11,139 +11,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
+from problems.blocks import Access, Block, Reader
 from problems.bundles import Bundle, occupants, permuted_slots, require_alike
 from problems.classes import Classes, class_labels, run_labels
-from problems.conversions import booleans, flag, items, objects, text, whole_number, whole_numbers
-from problems.costs import MAX_TICKS, CostTable
+from problems.conversions import booleans, items, objects, text, whole_numbers
+from problems.costs import MAX_TICKS
 from problems.errors import ProblemError
 from problems.showing.cards import problem_card
-from problems.showing.reprs import shown, shown_as
+from problems.showing.reprs import shown_as
 
-MAX_SIZE = 2**24
-"""Most channels of a block, and most elements of a channel: more than any tensor has, and safe in int64 sums."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """A maximal set of channels that may be permuted freely among themselves.
-
-    Parameters
-    ----------
-    name
-        Name for messages; unique within a problem.
-    size
-        Number of channels before anything is removed, at least 1.
-    pinned
-        The channels keep their places and none is removed (identity order). Default False.
-    removable
-        Channels that no access keeps are not stored. Ignored for pinned blocks. Default True.
-    required
-        Channels of a removable block that are always stored, ascending: something other than an access needs them (a
-        channel shuffle, a grouped convolution). Default none.
-    """
-
-    name: str
-    size: int
-    pinned: bool = False
-    removable: bool = True
-    required: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        text(self.name, "the name of a block")
-        where = f"block {self.name!r}"
-        size = whole_number(self.size, f"{where}: size")
-        if size < 1:
-            raise ProblemError(f"{where} has size {size}; give it at least one channel")
-        if size > MAX_SIZE:
-            raise ProblemError(f"{where} has size {size}; it can have at most {MAX_SIZE} channels")
-        object.__setattr__(self, "size", size)
-        object.__setattr__(self, "pinned", flag(self.pinned, f"{where}: pinned"))
-        object.__setattr__(self, "removable", flag(self.removable, f"{where}: removable"))
-        required = whole_numbers(self.required, f"{where}: required")
-        if required.ndim != 1 or (required.size and (required[0] < 0 or required[-1] >= self.size)):
-            raise ProblemError(f"block {self.name!r} requires channels it does not have; it has {self.size}")
-        if (np.diff(required) <= 0).any():
-            raise ProblemError(f"block {self.name!r}: required channels must ascend")
-        object.__setattr__(self, "required", tuple(required.tolist()))
-
-
-@shown
-@dataclass(frozen=True, eq=False)
-class Access:
-    """A consumer that reads the concatenation of some blocks and keeps a subset of its positions.
-
-    Parameters
-    ----------
-    name
-        Name for messages; unique within a problem.
-    blocks
-        Indices into ``Problem.blocks``, in the order of the concatenation. A block may occur more than once
-        (``cat([x, x])``) and each occurrence keeps its own channels.
-    kept
-        Boolean (or 0 and 1), shape (sum of the sizes of the blocks,): which input positions are kept, in original
-        order. At least one. Stored as a read-only copy.
-    channel_size
-        Elements of the consumer's input per channel and pixel: 1, or the spatial size behind a flatten. Every cost of
-        the access except those of its table is multiplied by it. Default 1.
-    table
-        The access's times, for the objective `latency`; None if they are not known. Its spans count channels, whatever
-        the channel size.
-    """
-
-    name: str
-    blocks: tuple[int, ...]
-    kept: np.ndarray
-    channel_size: int = 1
-    table: CostTable | None = None
-
-    def __post_init__(self) -> None:
-        text(self.name, "the name of an access")
-        kept = booleans(self.kept, f"access {self.name!r}: kept")
-        if kept.ndim != 1:
-            raise ProblemError(f"access {self.name!r}: kept must be one-dimensional, not {kept.ndim}-dimensional")
-        if not kept.any():
-            raise ProblemError(f"access {self.name!r} keeps nothing; keep at least one channel")
-        size = whole_number(self.channel_size, f"access {self.name!r}: channel_size", least=1, most=MAX_SIZE)
-        if self.table is not None and not isinstance(self.table, CostTable):
-            raise ProblemError(f"access {self.name!r}: table is {self.table!r:.80}; give a CostTable, or None")
-        blocks = whole_numbers(self.blocks, f"access {self.name!r}: blocks")
-        if blocks.ndim != 1:
-            raise ProblemError(f"access {self.name!r}: blocks must be a list of indices")
-        kept.flags.writeable = False
-        object.__setattr__(self, "kept", kept)
-        object.__setattr__(self, "blocks", tuple(blocks.tolist()))
-        object.__setattr__(self, "channel_size", size)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Access):
-            return NotImplemented
-        same = (self.name, self.blocks, self.channel_size, self.table) == (
-            other.name,
-            other.blocks,
-            other.channel_size,
-            other.table,
-        )
-        return same and np.array_equal(self.kept, other.kept)
-
-    def __hash__(self) -> int:
-        return hash((self.name, self.blocks, self.channel_size, self.kept.tobytes()))
-
-    @cached_property
-    def num_kept(self) -> int:
-        """Number of kept channels, |K|."""
-        return int(self.kept.sum())
-
-
-@dataclass(frozen=True)
-class Reader:
-    """One occurrence of a block in an access: `access` reads `block` as its `slot`-th input."""
-
-    access: int
-    slot: int
-    block: int
+MAX_WEIGHT = 10_000
+"""Most accesses that `Problem.from_matrix` makes of rows with weights."""
 
 
 @shown_as(problem_card)
@@ -226,6 +108,69 @@ class Problem:
                 f"the cost tables need {self.ticks} ticks per nanosecond for {most} ns in all, more than exact "
                 f"arithmetic holds ({MAX_TICKS} ticks, 2^52 altogether); put their grids on multiples of 8"
             )
+
+    @classmethod
+    def from_matrix(
+        cls,
+        matrix: Any,
+        *,
+        weights: Any = None,
+        channel_sizes: Any = None,
+        removable: bool = False,
+        name: str = "matrix",
+    ) -> Problem:
+        """One block whose channels are the columns of a 0-1 matrix; its rows are the accesses.
+
+        Parameters
+        ----------
+        matrix
+            Booleans or 0 and 1, shape (num_rows, num_columns). Rows without ones cost nothing and are left out.
+        weights
+            How often every row counts: whole numbers of at least 0, shape (num_rows,). A row of weight 3 becomes three
+            equal accesses, so that weights hold for every objective, `runs` and tables of times too; methods take
+            longer with more accesses. Default: 1.
+        channel_sizes
+            `Access.channel_size` of every row: a weight of the row for the objectives with prices (copies, span,
+            traffic) that makes the problem no larger. `runs` does not depend on it. Default: 1.
+        removable
+            Whether columns without ones are left out of orders. Default: an order is one of all columns.
+        name
+            Name of the problem. Accesses are ``row1``, ``row2``, ...; further ones of a row ``row1#2``, ``row1#3``, ...
+
+        Raises
+        ------
+        ProblemError
+            If the matrix is not two-dimensional or holds no ones, the weights add up to more than 10,000, or an
+            argument is of the wrong kind.
+
+        Examples
+        --------
+        >>> from problems import Order, evaluate
+        >>> problem = Problem.from_matrix([[1, 0, 1], [0, 1, 1]], weights=[1, 2])
+        >>> [access.name for access in problem.accesses]
+        ['row1', 'row2', 'row2#2']
+        >>> [evaluate(problem, Order([order]), "runs").value for order in ([0, 1, 2], [1, 0, 2], [0, 2, 1])]
+        [4, 5, 3]
+        """
+        rows = booleans(matrix, "the matrix")
+        if rows.ndim != 2 or not rows.any():
+            raise ProblemError(f"the matrix has shape {rows.shape} and {int(rows.sum())} ones; give rows with ones")
+        times, sizes = (
+            np.ones(len(rows), dtype=np.int64) if own is None else whole_numbers(own, what)
+            for own, what in ((weights, "weights"), (channel_sizes, "channel_sizes"))
+        )
+        for own, what, least in ((times, "weights", 0), (sizes, "channel_sizes", 1)):
+            if own.shape != (len(rows),) or (own < least).any():
+                raise ProblemError(f"{what} must be {len(rows)} whole numbers from {least} up, one per row")
+        if int(times.sum()) > MAX_WEIGHT:
+            raise ProblemError(f"the weights add up to {times.sum()}, more than {MAX_WEIGHT}; divide them")
+        accesses = [
+            Access(f"row{i + 1}" + (f"#{k + 1}" if k else ""), (0,), row, int(sizes[i]))
+            for i, row in enumerate(rows)
+            for k in range(int(times[i]))
+            if row.any()
+        ]
+        return cls((Block("columns", rows.shape[1], removable=removable),), tuple(accesses), name)
 
     def __str__(self) -> str:
         units = sum(len(bundle.units) for bundle in self.bundles)
@@ -375,7 +320,7 @@ class Problem:
         for a in chosen_accesses:
             access = self.accesses[a]
             kept = np.concatenate([self.reads[first_reader[a] + slot][maps[b]] for slot, b in enumerate(access.blocks)])
-            chosen.append(Access(access.name, access.blocks, kept, access.channel_size, access.table))
+            chosen.append(replace(access, kept=kept))
         return Problem(tuple(blocks), tuple(chosen), self.name, self.bundles)
 
 

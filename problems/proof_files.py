@@ -55,14 +55,13 @@ def read_proof(path: str | Path) -> Proof:
 def proof_to_dict(proof: Proof) -> dict[str, Any]:
     """The JSON object of a proof, with plain Python values only."""
     goal = of_kind(proof, Proof, "the proof").objective
-    known = OBJECTIVES.get(goal.name) == goal
     return {
         "format": FORMAT,
         "version": VERSION,
         "instance": proof.instance,
         "fingerprint": proof.fingerprint,
         "solver": proof.solver,
-        "objective": goal.name if known else {"name": goal.name, "alpha": goal.alpha, "gamma": goal.gamma},
+        "objective": objective_to_json(goal),
         "ticks": proof.ticks,
         "bound": proof.bound,
         "claims": [_claim_to_dict(claim) for claim in proof.claims],
@@ -78,7 +77,7 @@ def proof_from_dict(document: dict[str, Any]) -> Proof:
     fields |= {name: require_field(document, name, int, where) for name in numbers}
     claims = require_field(document, "claims", list, where)
     return Proof(
-        objective=_objective(require_field(document, "objective", (str, dict), where)),
+        objective=objective_from_json(require_field(document, "objective", (str, dict), where), where),
         claims=tuple(_claim_from_dict(raw, f"claims[{i}]") for i, raw in enumerate(claims)),
         **fields,
     )
@@ -127,12 +126,20 @@ def _potentials(raw: Any, where: str) -> Potentials:
     return Potentials(block, *prices)
 
 
-def _objective(raw: str | dict[str, Any]) -> Objective:
+def objective_to_json(objective: Objective) -> str | dict[str, Any]:
+    """An objective as files have it: its name, or name and prices if it is one of a user's own."""
+    if OBJECTIVES.get(objective.name) == objective:
+        return objective.name
+    return {"name": objective.name, "alpha": objective.alpha, "gamma": objective.gamma}
+
+
+def objective_from_json(raw: str | dict[str, Any], where: str) -> Objective:
+    """The objective of a file; `where` names the object that has it in errors."""
     if isinstance(raw, str):
         if raw not in OBJECTIVES:
-            raise ProblemError(f"the proof: field 'objective' is {raw!r}; it must be one of {', '.join(OBJECTIVES)}")
+            raise ProblemError(f"{where}: field 'objective' is {raw!r}; it must be one of {', '.join(OBJECTIVES)}")
         return OBJECTIVES[raw]
-    where = "the proof: objective"
+    where = f"{where}: objective"
     reject_unknown_fields(raw, {"name", "alpha", "gamma"}, where)
     prices = [require_field(raw, price, (int, _NONE), where) for price in ("alpha", "gamma")]
     return Objective(require_field(raw, "name", str, where), *prices)

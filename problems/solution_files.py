@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from problems.blocks import MAX_SIZE
 from problems.errors import ProblemError
 from problems.files import json_of, read_bytes, reject_unknown_fields, require_field, require_format
 from problems.objectives import OBJECTIVES, Objective
 from problems.order import Order
-from problems.problem import MAX_SIZE
 
 FORMAT = "upscale_opt.solutions"
 VERSION = 1

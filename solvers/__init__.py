@@ -16,7 +16,20 @@ if TYPE_CHECKING:
     from solvers.allocation.result import Allocation
     from solvers.common.bounds import trivial_bound
     from solvers.common.errors import SolverError
-    from solvers.common.result import Progress, Result, SolveInterrupted, Status
+    from solvers.common.result import Progress, Result, SolveInterrupted, Status, StopReason, TrajectoryPoint
+    from solvers.common.statistics import STATISTICS
+    from solvers.common.stopping import (
+        AllOf,
+        AnyOf,
+        Cutoff,
+        GapLimit,
+        NoImprovement,
+        Standing,
+        StopRule,
+        TargetValue,
+        TimeLimit,
+        WorkLimit,
+    )
     from solvers.common.task import Finding, Solver, Task
     from solvers.dispatch import solve
     from solvers.methods.beam import Beam
@@ -27,7 +40,9 @@ if TYPE_CHECKING:
     from solvers.methods.local_search import LocalSearch
     from solvers.methods.neighbourhoods import LargeNeighbourhoods
     from solvers.methods.pair_of_chains import PairOfChains
+    from solvers.programs.written_models import WrittenModel, write_model
     from solvers.registry import register, solver_names
+    from solvers.result_files import read_result, write_result
     from solvers.roads.auto import Auto
     from solvers.widths.dispatch import WIDTH_METHODS, choose_widths, least_time
     from solvers.widths.result import WidthProgress, WidthResult
@@ -40,7 +55,20 @@ _HOMES = {
     "allocation.result": ("Allocation",),
     "common.bounds": ("trivial_bound",),
     "common.errors": ("SolverError",),
-    "common.result": ("Progress", "Result", "SolveInterrupted", "Status"),
+    "common.result": ("Progress", "Result", "SolveInterrupted", "Status", "StopReason", "TrajectoryPoint"),
+    "common.statistics": ("STATISTICS",),
+    "common.stopping": (
+        "AllOf",
+        "AnyOf",
+        "Cutoff",
+        "GapLimit",
+        "NoImprovement",
+        "Standing",
+        "StopRule",
+        "TargetValue",
+        "TimeLimit",
+        "WorkLimit",
+    ),
     "common.task": ("Finding", "Solver", "Task"),
     "dispatch": ("solve",),
     "methods.beam": ("Beam",),
@@ -51,7 +79,9 @@ _HOMES = {
     "methods.local_search": ("LocalSearch",),
     "methods.neighbourhoods": ("LargeNeighbourhoods",),
     "methods.pair_of_chains": ("PairOfChains",),
+    "programs.written_models": ("WrittenModel", "write_model"),
     "registry": ("register", "solver_names"),
+    "result_files": ("read_result", "write_result"),
     "roads.auto": ("Auto",),
     "widths.dispatch": ("WIDTH_METHODS", "choose_widths", "least_time"),
     "widths.result": ("WidthProgress", "WidthResult"),
@@ -62,18 +92,24 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ALLOCATION_METHODS",
+    "STATISTICS",
     "WIDTH_METHODS",
     "WINDOW_METHODS",
+    "AllOf",
     "Allocation",
+    "AnyOf",
     "Auto",
     "Beam",
     "BruteForce",
     "CpSat",
+    "Cutoff",
     "Finding",
+    "GapLimit",
     "Greedy",
     "Identity",
     "LargeNeighbourhoods",
     "LocalSearch",
+    "NoImprovement",
     "PairOfChains",
     "Progress",
     "Result",
@@ -82,23 +118,34 @@ __all__ = [
     "SolveInterrupted",
     "Solver",
     "SolverError",
+    "Standing",
     "Status",
+    "StopReason",
+    "StopRule",
+    "TargetValue",
     "Task",
+    "TimeLimit",
+    "TrajectoryPoint",
     "WidthProgress",
     "WidthResult",
     "WindowProgress",
     "WindowResult",
+    "WorkLimit",
+    "WrittenModel",
     "allocate",
     "choose_widths",
     "choose_windows",
     "greedy_order",
     "least_time",
+    "read_result",
     "register",
     "search_allocation",
     "solve",
     "solver_names",
     "trivial_bound",
     "windows_bound",
+    "write_model",
+    "write_result",
 ]
 
 

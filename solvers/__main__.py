@@ -19,8 +19,8 @@ from problems import OBJECTIVES, Problem, ProblemError, read_instance
 from problems.collection import load, names
 from solvers.common.errors import SolverError
 from solvers.constants import constants, table
-from solvers.dispatch import GREEDY_SHARE
 from solvers.explaining import explained
+from solvers.solving import GREEDY_SHARE
 
 _LEGEND = (
     "Numbers that steer the methods: name, value, unit, reason or measurement.",

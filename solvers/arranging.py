@@ -144,9 +144,8 @@ class Arranging:
         """Order the channels with the units in given places."""
         problem = task.problem.arranged(arrangement)
         progress = incumbent.offer_from(lambda order: Order(order.channels, arrangement))
-        own = dataclasses.replace(task, problem=problem, hint=None, progress=progress, want_proof=False)
-        starts = [Order(incumbent.order.channels), greedy_order(problem)]
-        own = dataclasses.replace(own, start=min(starts, key=own.value))
+        own = task.of_other(problem, Order(incumbent.order.channels), progress=progress)
+        own = dataclasses.replace(own, start=min([own.start, greedy_order(problem)], key=own.value))
         found = self.solver.solve(own)
         incumbent.offer(Order(found.order.channels, arrangement))
         return found
@@ -154,15 +153,7 @@ class Arranging:
     def _loosen(self, task: Task, incumbent: Incumbent) -> dict[str, Any]:
         """A bound from the looser problem, and an order near to its own."""
         loose = loosened(task.problem)
-        own = dataclasses.replace(
-            task,
-            problem=loose.problem,
-            start=greedy_order(loose.problem),
-            hint=None,
-            progress=None,
-            want_proof=False,
-        )
-        found = Auto().solve(own)
+        found = Auto().solve(task.of_other(loose.problem, greedy_order(loose.problem)))
         if found.bound is not None:
             bound = task.objective.converted(found.bound, part=loose.problem, whole=task.problem)
             incumbent.raise_bound(bound, method="the looser problem")

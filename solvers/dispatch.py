@@ -1,27 +1,23 @@
 """The entrance: `solve` hands a problem to a solver and its finding to the gate.
 
-It also keeps the promise that an exact solver is never worse than greedy or than the hint.
+It also keeps the promise that an exact solver is never worse than greedy or than the hints.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from problems import Objective, Order, Problem, ProblemError, evaluate, objective_named
 from problems.proofs import require_provable
-from solvers.arranging import suited
 from solvers.common.arguments import require_problem, require_settings
-from solvers.common.bounds import trivial_bound
 from solvers.common.errors import SolverError
-from solvers.common.result import Progress, Result, SolveInterrupted
-from solvers.common.task import Finding, Solver, Task
-from solvers.gate import result_of
-from solvers.methods.greedy import greedy_in_time
+from solvers.common.result import Progress, Result
+from solvers.common.stopping import Rule
+from solvers.common.task import Solver
 from solvers.registry import solver_named
-
-GREEDY_SHARE = 0.5  # share: of the time that greedy's order may take; by hand
+from solvers.result_files import read_result
+from solvers.solving import Solve
 
 
 def solve(
@@ -31,17 +27,22 @@ def solve(
     objective: str | Objective = "copies",
     time_limit: float = 10.0,
     seed: int = 0,
-    hint: Order | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    hint: Order | Sequence[Order] | None = None,
+    progress: Callable[[Progress], object] | None = None,
     proof: bool = False,
+    stop: Rule | None = None,
+    lower_bound: int | None = None,
+    resume: Result | str | Path | None = None,
+    workers: int | None = None,
+    log: bool | Callable[[str], object] = False,
 ) -> Result:
     """Look for the order of least cost.
 
-    An exact solver starts from greedy's order, from the hint and from the order the problem came with: its result is
-    never worse than any of them. Where nothing better was found it is exactly the best of the three, greedy's among
+    An exact solver starts from greedy's order, from the hints and from the order the problem came with: its result is
+    never worse than any of them. Where nothing better was found it is exactly the best of them, greedy's among
     equals. An optimal order is the nearest to the original one among those known. `greedy` and `identity` ignore the
-    hint. Greedy is left out where it alone would take more than half of the time limit (and 0.3 seconds): that is, with
-    many hundreds of accesses.
+    hints. Greedy is left out where it alone would take more than half of the time limit (and 0.3 seconds): that is,
+    with many hundreds of accesses.
 
     Where units of bundles may change places, an exact solver is asked about one arrangement of them after another
     (`solvers.arranging`); heuristics leave them in place.
@@ -59,12 +60,28 @@ def solve(
     seed
         Of every random choice; a whole number from 0 up.
     hint
-        An order to start from, for example of an earlier run.
+        An order to start from, or several.
     progress
-        Called with a `Progress` on every improvement, perhaps from another thread. Exceptions stop the solve.
+        Called with a `Progress` at the start and on every improvement of the best order or the bound, perhaps from
+        another thread. If it returns True, the solve stops, and the result is what was known then. If it raises an
+        exception, that is raised here, with the result in its attribute ``result``.
     proof
         Say why the bound holds, as `Result.proof`. Writing it may take a second beyond the time limit. Refused where
         units may change places: there is no form of proof for that.
+    stop
+        When to stop before the optimum is proven, beside the time limit: `GapLimit`, `TargetValue`, `NoImprovement`,
+        `WorkLimit` and others, combined with ``|`` and ``&``, or a function of a `Standing`. `Result.stop_reason` says
+        which it was. With a `WorkLimit` the result is the same on every machine: give an infinite time limit with it.
+    lower_bound
+        No order has a smaller value, as you know; in ticks for tables. It is taken on trust.
+    resume
+        An earlier result for this problem and objective, or a file of one (`write_result`). Its order is a hint, its
+        bound a lower bound; its trajectory and its runtime go on. The searches themselves begin anew.
+    workers
+        Threads for CP-SAT, in `cp-sat` and where `auto` asks it. Other methods use one. With more than one, a result is
+        reproducible under a `WorkLimit` only. Default: what the solver is configured with.
+    log
+        Print a log, in the manner of CP-SAT's; or a function that is called with every line of it.
 
     Returns
     -------
@@ -74,12 +91,13 @@ def solve(
     Raises
     ------
     SolverError
-        If the solver is unknown, the time limit is not above 0, the seed is no whole number from 0 up, the hint is no
-        valid order, the problem is too large for the solver, or the solver's answer did not pass the gate.
+        If the solver is unknown, the time limit is not above 0, the seed is no whole number from 0 up, a hint is no
+        valid order, the lower bound is above the value of an order, the result to resume is of another problem or
+        objective, the problem is too large for the solver, or the solver's answer did not pass the gate.
     SolveInterrupted
         On Ctrl-C: a KeyboardInterrupt that has the best so far as its `result`.
     problems.ProblemError
-        If the objective is unknown, or a proof is asked for of a problem with bundles.
+        If the objective is unknown, a proof is asked for of a problem with bundles, or a file cannot be read.
 
     Examples
     --------
@@ -87,107 +105,68 @@ def solve(
     >>> result = solve(planted_intervals(64, 5))
     >>> result.value, result.bound, str(result.status)
     (0, 0, 'OPTIMAL')
+
+    Stop at the first order and bound that are near to each other, and go on from there:
+
+    >>> from problems.generators import random_masks
+    >>> from solvers import GapLimit
+    >>> problem = random_masks(60, 13, seed=1)
+    >>> first = solve(problem, objective="span", time_limit=1, stop=GapLimit(0.8))
+    >>> str(first.stop_reason), first.gap <= 0.8
+    ('gap limit', True)
+    >>> second = solve(problem, objective="span", time_limit=0.3, resume=first)
+    >>> second.value <= first.value, second.bound >= first.bound, second.trajectory[0] == first.trajectory[0]
+    (True, True, True)
     """
-    started = time.perf_counter()
     require_problem(problem)
     require_settings(
         solver=solver, objective=objective, time_limit=time_limit, seed=seed, hint=hint, progress=progress, proof=proof
     )
-    chosen = solver_named(solver)
+    require_settings(stop=stop, lower_bound=lower_bound, resume=resume, workers=workers, log=log)
+    chosen = _with_workers(solver_named(solver), workers)
     goal = objective_named(objective)
     goal.ticks_of(problem)  # refuses prices that are too high for the problem
     if proof:
         require_provable(problem)
-    if hint is not None:
+    hints = [hint] if isinstance(hint, Order) else list(hint or ())
+    for own in hints:
         try:
-            hint.require_valid(problem)
+            own.require_valid(problem)
         except ProblemError as error:
             raise SolverError(f"the hint is no order of this problem: {error}") from error
-    watch = _Watch(progress)
-    try:
-        return _solve(problem, chosen, goal, started, started + time_limit, seed, hint, watch, proof)
-    except KeyboardInterrupt as error:
-        raise SolveInterrupted(watch.result(problem, chosen, goal, started)) from error
-
-
-class _Watch:
-    """Remembers the best order and the best bound that a solver has told of, and passes everything on."""
-
-    def __init__(self, progress: Callable[[Progress], None] | None) -> None:
-        self._progress = progress
-        self._best: Progress | None = None
-        self._bound: int | None = None
-        self.start: Order | None = None
-
-    def __call__(self, told: Progress) -> None:
-        if told.order is not None and (self._best is None or told.value < self._best.value):
-            self._best = told
-        if told.bound is not None and (self._bound is None or told.bound > self._bound):
-            self._bound = told.bound
-        if self._progress is not None:
-            self._progress(told)
-
-    def result(self, problem: Problem, solver: Solver, objective: Objective, started: float) -> Result:
-        """The best so far: the start before anything was found, and the order the problem came with before that."""
-        start = Order.identity(problem) if self.start is None else self.start
-        order = start if self._best is None or self._best.order is None else self._best.order
-        bound = max(trivial_bound(problem, objective), self._bound or 0)
-        return result_of(
-            problem,
-            objective,
-            Finding(order, bound),
-            solver=solver.name,
-            runtime=time.perf_counter() - started,
-            start=start if solver.exact else None,
-        )
-
-
-def _solve(
-    problem: Problem,
-    chosen: Solver,
-    goal: Objective,
-    started: float,
-    deadline: float,
-    seed: int,
-    hint: Order | None,
-    watch: _Watch,
-    proof: bool,
-) -> Result:
-    """The solve itself, once everything is known to make sense."""
-    task = Task(
+    earlier = None if resume is None else _resumed(problem, goal, resume)
+    return Solve(
         problem,
+        chosen,
         goal,
-        start=Order.identity(problem),
-        started=started,
-        deadline=deadline,
         seed=seed,
-        hint=hint,
-        progress=watch,
-        want_proof=proof,
-    )
-    known = [task.start]
-    if chosen.exact:
-        known = _known_orders(task)
-        task = dataclasses.replace(task, start=_best_start(problem, goal, known))
-    watch.start = task.start
-    finding = suited(chosen, problem).solve(task)
-    return result_of(
-        problem,
-        goal,
-        finding,
-        solver=chosen.name,
-        runtime=time.perf_counter() - started,
-        start=task.start if chosen.exact else None,
-        alternatives=known if chosen.exact else None,
-        want_proof=proof,
-    )
+        hints=hints,
+        proof=proof,
+        lower_bound=lower_bound,
+        earlier=earlier,
+    ).run(time_limit, stop, progress, print if log is True else log or None)
 
 
-def _known_orders(task: Task) -> list[Order]:
-    """Greedy's order, the hint, and the identity: of equally good ones the first is the start."""
-    return [*greedy_in_time(task, GREEDY_SHARE), *([] if task.hint is None else [task.hint]), task.start]
+def _with_workers(solver: Solver, workers: int | None) -> Solver:
+    """The solver with so many threads, if it can use them."""
+    return solver if workers is None or not hasattr(solver, "with_workers") else solver.with_workers(workers)
 
 
-def _best_start(problem: Problem, objective: Objective, known: list[Order]) -> Order:
-    """The first order, or a strictly better one of the others."""
-    return min(known, key=lambda order: evaluate(problem, order, objective).value)
+def _resumed(problem: Problem, objective: Objective, resume: Result | str | Path) -> Result:
+    """The earlier result, once it is known to be one of this problem and objective."""
+    earlier = resume if isinstance(resume, Result) else read_result(resume, problem)
+    if earlier.evaluation.objective != objective.name:
+        raise SolverError(
+            f"the result to resume is for the objective {earlier.evaluation.objective!r}, not {objective.name!r}; "
+            "give one for the same, or its order as a hint"
+        )
+    try:
+        value = evaluate(problem, earlier.order, objective).value
+    except ProblemError as error:
+        raise SolverError(f"the result to resume is of another problem: {error}") from error
+    if value != earlier.value:
+        raise SolverError(
+            f"the result to resume is of another problem: its order has {value} here, not {earlier.value}; "
+            "give its order as a hint"
+        )
+    return earlier

@@ -6,14 +6,14 @@ must not lie above it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from problems import Objective, Order, Problem, ProblemError, evaluate
 from solvers.common.errors import SolverError
 from solvers.common.proofs import proof_of
-from solvers.common.result import Result, Status
+from solvers.common.result import Result, Status, StopReason, TrajectoryPoint
 from solvers.common.task import Finding
 
 
@@ -27,6 +27,9 @@ def result_of(
     start: Order | None = None,
     alternatives: Iterable[Order] | None = None,
     want_proof: bool = False,
+    stop_reason: StopReason | None = None,
+    trajectory: Sequence[TrajectoryPoint] = (),
+    seed: int = 0,
 ) -> Result:
     """Check a finding and make the result of it.
 
@@ -47,6 +50,12 @@ def result_of(
         nearest to the original order among those of the same value, the finding's and its reversals is returned.
     want_proof
         Whether the result says why its bound holds.
+    stop_reason
+        Why the solve ended, unless the order turns out to be optimal; None: the method ended by itself.
+    trajectory
+        How value and bound came about; the gate adds the last point if it is missing.
+    seed
+        The seed of the solve.
 
     Raises
     ------
@@ -89,6 +98,9 @@ def result_of(
         bound = value
     if optimal and alternatives is not None:
         order = _nearest(problem, objective, value, order, alternatives)
+    points = list(trajectory)
+    if not points or (points[-1].value, points[-1].bound) != (value, bound):
+        points.append(TrajectoryPoint(runtime, value, bound, solver))
     return Result(
         order=order,
         value=value,
@@ -99,6 +111,11 @@ def result_of(
         evaluation=evaluate(problem, order, objective),
         stats=dict(finding.stats),
         proof=proof_of(problem, objective, finding, bound, solver=solver) if want_proof and bound is not None else None,
+        stop_reason=StopReason.OPTIMAL if optimal else stop_reason or StopReason.FINISHED,
+        trajectory=tuple(points),
+        seed=seed,
+        problem=problem,
+        objective=objective,
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
 from problems import AllocationProblem, Objective, Order, Problem, WindowProblem
 from solvers.common.errors import SolverError
+from solvers.common.result import Result
 
 
 def require_problem(problem: Any, kind: type = Problem) -> None:
@@ -48,6 +50,12 @@ def _is_solver(value: Any) -> bool:
     return isinstance(value, str) or made
 
 
+def _are_orders(value: Any) -> bool:
+    return isinstance(value, Order) or (
+        isinstance(value, (list, tuple)) and all(isinstance(own, Order) for own in value)
+    )
+
+
 def _is_whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
@@ -70,7 +78,15 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "objective": ("the name of an objective or a problems.Objective", lambda own: isinstance(own, (str, Objective))),
     "solver": ("the name of a solver, or a configured solver", _is_solver),
     "seed": ("a whole number of at least 0", lambda own: _is_whole(own) and own >= 0),
-    "hint": ("a problems.Order", lambda own: own is None or isinstance(own, Order)),
+    "hint": ("a problems.Order, or several in a list", lambda own: own is None or _are_orders(own)),
+    "lower_bound": ("a whole number, or None", lambda own: own is None or _is_whole(own)),
+    "workers": ("a whole number of at least 1, or None", lambda own: own is None or (_is_whole(own) and own >= 1)),
+    "stop": ("a rule such as GapLimit(0.01), or None", lambda own: own is None or callable(own)),
+    "log": ("True, False, or a function of a line", lambda own: isinstance(own, bool) or callable(own)),
+    "resume": (
+        "a Result, or the path of a file of one",
+        lambda own: own is None or isinstance(own, (str, os.PathLike, Result)),
+    ),
     "progress": ("a function", lambda own: own is None or callable(own)),
     "proof": ("True or False", lambda own: isinstance(own, bool)),
     "method": ("the name of a method", lambda own: isinstance(own, str)),

@@ -6,10 +6,11 @@ Random restarts are not needed: a worse state is accepted now and then, and a lo
 from __future__ import annotations
 
 import math
-import time
 from typing import Any, Protocol
 
 import numpy as np
+
+from solvers.common.clock import time_now
 
 _WARMTH = 6e-3  # share: of the price that a worse state may cost more; by hand, warmer once more for spans
 _FRUITLESS = 150  # kicks: in vain before the climber returns to the best state; by hand
@@ -44,7 +45,7 @@ def descend(climber: Climber, rng: np.random.Generator, deadline: float) -> None
     """Improve part by part until none can be improved any more, or the deadline passes."""
     parts = rng.permutation(climber.num_parts).tolist()
     idle, k = 0, 0
-    while idle < len(parts) and time.perf_counter() < deadline:
+    while idle < len(parts) and time_now() < deadline:
         if climber.improve(parts[k % len(parts)]):
             idle = 0
         else:

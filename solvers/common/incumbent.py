@@ -39,6 +39,8 @@ class Incumbent:
         self.bound = task.trivial_bound
         self._reasons: dict[str, tuple[int, Reason]] = {}
         self._require_consistent("the trivial bound")
+        if task.want_proof and task.claims_heard is not None:
+            task.claims_heard(self.claims)
 
     @property
     def closed(self) -> bool:
@@ -57,20 +59,31 @@ class Incumbent:
         self._task.report(self.value, self.bound, self.order)
         return True
 
-    def offer_from(self, order_of: Callable[[Order], Order]) -> Callable[[Progress], None]:
+    def offer_from(
+        self, order_of: Callable[[Order], Order], bound_of: Callable[[int], int] | None = None
+    ) -> Callable[[Progress], None]:
         """A progress callback for a task on a part of the problem, or on another form of it: nothing waits for its end.
 
         Parameters
         ----------
         order_of
             Makes an order of this problem from one of that task's.
+        bound_of
+            Makes a bound for this problem from one for that task's; None if there is none.
         """
 
         def offer(progress: Progress) -> None:
             if progress.order is not None:
                 self.offer(order_of(progress.order))
+            if bound_of is not None and progress.bound is not None:
+                self.tell_bound(bound_of(progress.bound))
 
         return offer
+
+    def tell_bound(self, bound: int) -> None:
+        """Report a bound that a search still works on; it is taken when the search says what it rests on."""
+        if self.bound < bound <= self.value:
+            self._task.report(self.value, bound, self.order)
 
     def raise_bound(
         self, bound: int, reason: Reason | None = None, *, method: str = "", of_better: bool = False

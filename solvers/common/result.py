@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from problems import Evaluation, Order, Proof, in_units
+from problems import Evaluation, Objective, Order, Problem, Proof, in_units
+from problems.best_known import best_known_of
 from problems.showing.reprs import shown, shown_as
 from solvers.showing.cards import result_card
 
@@ -21,10 +22,42 @@ class Status(StrEnum):
     FEASIBLE = "FEASIBLE"
 
 
+class StopReason(StrEnum):
+    """Why a solve ended."""
+
+    OPTIMAL = "optimal"
+    """The bound meets the value."""
+    FINISHED = "finished"
+    """The method ended by itself: it has no more to do, or gave up after many fruitless steps."""
+    TIME_LIMIT = "time limit"
+    WORK_LIMIT = "work limit"
+    GAP_LIMIT = "gap limit"
+    TARGET_VALUE = "target value"
+    CUTOFF = "cutoff"
+    NO_IMPROVEMENT = "no improvement"
+    RULE = "rule"
+    """A rule of the user's own, or several rules at once."""
+    CALLBACK = "callback"
+    """The progress callback returned True."""
+    INTERRUPTED = "interrupted"
+    """Ctrl-C, or an exception in the progress callback."""
+
+
+def gap_between(value: int, bound: int | None) -> float | None:
+    """``(value - bound) / max(1, value)``; None without a bound.
+
+    Examples
+    --------
+    >>> gap_between(20, 19), gap_between(0, 0), gap_between(20, None)
+    (0.05, 0.0, None)
+    """
+    return None if bound is None else (value - bound) / max(1, value)
+
+
 @shown
 @dataclass(frozen=True)
 class Progress:
-    """What a solver knows while it runs.
+    """What is known while a solver runs.
 
     Attributes
     ----------
@@ -35,13 +68,42 @@ class Progress:
     bound
         No order has a smaller value than this; None while nothing is known.
     order
-        The best order so far; None where the solver has none at hand.
+        The best order so far. A solver of a user's own may have none at hand; then it is None.
+    method
+        The method that found out: a solver, or a step of one (docs/solvers.md).
     """
 
     seconds: float
     value: int
     bound: int | None
     order: Order | None = None
+    method: str = ""
+
+    @property
+    def gap(self) -> float | None:
+        """``(value - bound) / max(1, value)``; None without a bound."""
+        return gap_between(self.value, self.bound)
+
+
+@shown
+@dataclass(frozen=True)
+class TrajectoryPoint:
+    """What was known from some moment on.
+
+    Attributes
+    ----------
+    seconds
+        Since the start of the solve; that of the earlier one if it was resumed.
+    value, bound
+        Of the best order, and the best bound; None while nothing was known.
+    method
+        The method that found out.
+    """
+
+    seconds: float
+    value: int
+    bound: int | None
+    method: str = ""
 
 
 @shown_as(result_card)
@@ -62,15 +124,23 @@ class Result:
     status
         `Status.OPTIMAL` if the bound meets the value.
     runtime
-        Seconds, everything included.
+        Seconds, everything included, also those of the result that this one resumes.
     solver
         Name of the solver.
     stats
-        Figures of the solver's own (counts, sizes), for reports; keys differ between solvers.
+        Figures for reports; `solvers.STATISTICS` says what they are. Which there are depends on the methods that ran.
     evaluation
         Read mode, span, runs and cost of every access under the order.
     proof
         Why the bound holds; None unless it was asked for, or if there is no bound.
+    stop_reason
+        Why the solve ended.
+    trajectory
+        Every improvement of value or bound, in order of time. The last point has the value and the bound of the result.
+    seed
+        The seed that was given.
+    problem, objective
+        What was solved.
     """
 
     order: Order
@@ -83,10 +153,36 @@ class Result:
     stats: dict[str, Any] = field(default_factory=dict)
     proof: Proof | None = None
     gap: float | None = field(init=False)
+    stop_reason: StopReason = StopReason.FINISHED
+    trajectory: tuple[TrajectoryPoint, ...] = field(default=(), repr=False)
+    seed: int = 0
+    problem: Problem | None = field(default=None, repr=False, compare=False)
+    objective: Objective | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        gap = None if self.bound is None else (self.value - self.bound) / max(1, self.value)
-        object.__setattr__(self, "gap", gap)
+        object.__setattr__(self, "gap", gap_between(self.value, self.bound))
+
+    def gap_to_best_known(self) -> float | None:
+        """How much the value lies above the best one of the library: ``(value - best) / max(1, best)``.
+
+        The instance is found by its content, whatever its name. A negative gap is a new best value.
+
+        Returns
+        -------
+        float or None
+            None if the library does not have the instance, or no value for the objective.
+
+        Examples
+        --------
+        >>> from problems.collection import load
+        >>> from solvers import solve
+        >>> solve(load("classical/random/8x8-s0")).gap_to_best_known()
+        0.0
+        """
+        if self.problem is None or self.objective is None:
+            return None
+        best = best_known_of(self.problem, self.objective)
+        return None if best is None else (self.value - best.value) / max(1, best.value)
 
     def __str__(self) -> str:
         ticks = self.evaluation.ticks

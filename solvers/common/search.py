@@ -14,6 +14,7 @@ from typing import Any
 
 from ortools.sat.python import cp_model
 
+from solvers.common.clock import current, time_now
 from solvers.common.errors import SolverError
 from solvers.common.settings import SearchSettings
 from solvers.common.task import Task
@@ -60,6 +61,7 @@ def run_search(
     config: SearchSettings,
     *,
     on_solution: Callable[[Values], None] | None = None,
+    on_bound: Callable[[int], None] | None = None,
     deterministic_time: float | None = None,
 ) -> Outcome:
     """Minimise a model until the task's deadline.
@@ -75,6 +77,8 @@ def run_search(
     on_solution
         Called in the search's thread with a reader of values for every improving solution; its exceptions stop the
         search and are raised here.
+    on_bound
+        Called likewise with every better bound on the model's objective.
     deterministic_time
         Limit in deterministic seconds; None for none.
 
@@ -88,12 +92,19 @@ def run_search(
     solver.parameters.random_seed = task.seed % 2**31
     solver.parameters.log_search_progress = config.log
     solver.parameters.catch_sigint_signal = False
-    if math.isfinite(task.remaining):
-        solver.parameters.max_time_in_seconds = task.remaining
-    if deterministic_time is not None:
+    clock, remaining = current(), task.remaining
+    if clock.counts_work:
+        solver.parameters.interleave_search = config.num_workers > 1  # else the threads race
+        deterministic_time = min(remaining, math.inf if deterministic_time is None else deterministic_time)
+    elif math.isfinite(remaining):
+        solver.parameters.max_time_in_seconds = remaining
+    if deterministic_time is not None and math.isfinite(deterministic_time):
         solver.parameters.max_deterministic_time = max(0.0, deterministic_time)
     callback = SolutionCallback(on_solution)
+    if on_bound is not None:
+        solver.best_bound_callback = _guarded(on_bound, callback, solver)
     status = solve_in_thread(solver, model, callback)
+    time_now(solver.deterministic_time)
     if callback.error is not None:
         raise callback.error
     if status == cp_model.UNKNOWN:
@@ -112,6 +123,23 @@ def run_search(
         solver.deterministic_time,
         solver.num_branches,
     )
+
+
+def _guarded(
+    on_bound: Callable[[int], None], callback: SolutionCallback, solver: cp_model.CpSolver
+) -> Callable[[float], None]:
+    """Passes bounds on; keeps the first error with those of solutions, and stops the search."""
+
+    def hear(bound: float) -> None:
+        if callback.error is not None or not math.isfinite(bound):
+            return
+        try:
+            on_bound(_safe_bound(bound))
+        except BaseException as error:
+            callback.error = error
+            solver.stop_search()
+
+    return hear
 
 
 def _safe_bound(bound: float) -> int:
@@ -141,7 +169,7 @@ def solve_in_thread(
     Thread(target=work, name="cp-sat", daemon=True).start()
     try:
         while not done.wait(_WAIT_SECONDS):
-            pass
+            time_now(0.0)
     except BaseException:
         solver.stop_search()
         while not done.wait(_WAIT_SECONDS):

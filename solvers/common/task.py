@@ -7,7 +7,6 @@ with `solvers.register` and everything it returns passes the gate.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +15,10 @@ from typing import Any, Protocol
 from problems import AccessCost, Claim, Objective, Order, Problem, evaluate
 from problems.showing.reprs import shown
 from solvers.common.bounds import trivial_bound
+from solvers.common.clock import time_now
 from solvers.common.result import Progress
+
+_WORK_OF_COST = 3e-5  # work: of evaluating an access; about 30 microseconds (estimate)
 
 
 @shown
@@ -31,15 +33,19 @@ class Task:
     start
         The best order known: for exact solvers greedy's or a strictly better hint, otherwise the identity.
     started, deadline
-        `time.perf_counter` readings, in seconds; the deadline may be infinite.
+        Readings of `solvers.common.clock.time_now`, in seconds; the deadline may be infinite.
     seed
         Of every random choice.
     hint
-        The user's order, or None.
+        The best one of the user's orders, or None.
+    more_hints
+        The user's other orders, for the same problem.
     progress
         Called with a `Progress` on every improvement, or None.
     want_proof
         Whether the finding shall say why its bound holds.
+    claims_heard
+        Told where to ask for the claims behind the bounds, should the solve be stopped; None if nobody wants to know.
     """
 
     problem: Problem
@@ -49,8 +55,10 @@ class Task:
     deadline: float
     seed: int = 0
     hint: Order | None = None
-    progress: Callable[[Progress], None] | None = None
+    progress: Callable[[Progress], object] | None = None
     want_proof: bool = False
+    more_hints: tuple[Order, ...] = ()
+    claims_heard: Callable[[Callable[[], Sequence[Claim]]], None] | None = None
 
     @cached_property
     def start_value(self) -> int:
@@ -63,23 +71,62 @@ class Task:
         return trivial_bound(self.problem, self.objective)
 
     @property
+    def hints(self) -> tuple[Order, ...]:
+        """All orders of the user's, the best one first."""
+        return self.more_hints if self.hint is None else (self.hint, *self.more_hints)
+
+    @property
     def remaining(self) -> float:
         """Seconds until the deadline, at least 0."""
-        return max(0.0, self.deadline - time.perf_counter())
+        return max(0.0, self.deadline - time_now())
 
     @property
     def expired(self) -> bool:
         """Whether the deadline has passed."""
-        return time.perf_counter() >= self.deadline
+        return time_now() >= self.deadline
 
     def within(self, share: float) -> Task:
         """The same task with a share of the time that is left; without limit if there is none."""
         if math.isinf(self.deadline):
             return self
-        return replace(self, deadline=time.perf_counter() + share * self.remaining)
+        return replace(self, deadline=time_now() + share * self.remaining)
+
+    def with_start(self, start: Order) -> Task:
+        """The same with another start."""
+        task = replace(self, start=start)
+        if "trivial_bound" in vars(self):
+            vars(task)["trivial_bound"] = self.trivial_bound  # it does not depend on the start
+        return task
+
+    def of_other(
+        self, problem: Problem, start: Order, *, progress: Callable[[Progress], object] | None = None, **changes: Any
+    ) -> Task:
+        """A task with another problem, a part of this one or another form of it; hints and proofs are left out.
+
+        Parameters
+        ----------
+        problem, start
+            The other problem, and an order of it.
+        progress
+            Told of its progress instead; see `Incumbent.offer_from`.
+        changes
+            Other fields.
+        """
+        return replace(
+            self,
+            problem=problem,
+            start=start,
+            progress=progress,
+            hint=None,
+            more_hints=(),
+            want_proof=False,
+            claims_heard=None,
+            **changes,
+        )
 
     def value(self, order: Order) -> int:
         """Value of an order."""
+        time_now(_WORK_OF_COST * len(self.problem.accesses))
         return evaluate(self.problem, order, self.objective).value
 
     def costs(self, order: Order) -> tuple[AccessCost, ...]:
@@ -92,7 +139,7 @@ class Task:
         Goes to the progress callback, if there is one; its exceptions pass through.
         """
         if self.progress is not None:
-            self.progress(Progress(time.perf_counter() - self.started, int(value), bound, order))
+            self.progress(Progress(time_now(0.0) - self.started, int(value), bound, order))
 
 
 @shown

@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from problems import Order, Problem, evaluate_batch
+from solvers.common.clock import time_now
 from solvers.common.errors import SolverError
 from solvers.common.task import Finding, Task
 
@@ -61,6 +62,7 @@ class BruteForce:
             orders = [_channels(problem, b, rows[pick]) for b, (rows, pick) in enumerate(zip(labels, picks))]
             values = evaluate_batch(problem, orders, task.objective)
             tried += len(flat)
+            time_now(len(flat) / ARRANGEMENTS_PER_SECOND)
             least = int(values.argmin())
             if values[least] < best_value:
                 best_value, best = int(values[least]), Order(rows[least] for rows in orders)

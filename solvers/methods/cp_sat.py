@@ -11,7 +11,7 @@ OR-Tools is imported when a solve starts, not before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from solvers.common.incumbent import Incumbent
@@ -29,6 +29,10 @@ class CpSat(SearchSettings):
 
     name: ClassVar[str] = "cp-sat"
     exact: ClassVar[bool] = True
+
+    def with_workers(self, workers: int) -> CpSat:
+        """The same with so many threads."""
+        return replace(self, num_workers=workers)
 
     def solve(self, task: Task) -> Finding:
         """The best order found until the deadline, with the best proven bound."""

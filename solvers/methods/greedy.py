@@ -6,7 +6,6 @@ matrices.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -15,6 +14,7 @@ import numpy as np
 
 from problems import Order, Problem
 from solvers.common.arguments import require_problem, require_settings
+from solvers.common.clock import time_now
 from solvers.common.task import Finding, Task
 from solvers.methods.induced_paths import OutOfTimeError, heaviest_paths
 
@@ -164,7 +164,7 @@ class _Reorderer:
         block that is not shared as a whole. The reason: only within a block can channels be moved next to the
         follower's.
         """
-        if time.perf_counter() >= self._deadline:
+        if time_now() >= self._deadline:
             raise OutOfTimeError
         block_of = np.searchsorted(self._offset, self._members[a], side="right") - 1
         groups = block_of[np.flatnonzero(np.diff(block_of, prepend=-1))][::-1]

@@ -36,15 +36,9 @@ def solved_in_places(solver: Solver, task: Task) -> Finding:
         return incumbent.finding()
     arrangement = () if task.hint is None else task.hint.arrangement
     problem = task.problem.arranged(arrangement)
-    found = solver.solve(
-        dataclasses.replace(
-            task,
-            problem=problem,
-            start=Order.identity(problem),
-            hint=None if task.hint is None else Order(task.hint.channels),
-            progress=None,
-            want_proof=False,
-        )
-    )
+    progress = incumbent.offer_from(lambda order: Order(order.channels, arrangement))
+    own = task.of_other(problem, Order.identity(problem), progress=progress)
+    hint = None if task.hint is None else Order(task.hint.channels)
+    found = solver.solve(dataclasses.replace(own, hint=hint))
     incumbent.offer(Order(found.order.channels, arrangement))
     return incumbent.finding(found.stats)

@@ -6,10 +6,9 @@ other successors. The search is a depth-first branch and bound on bit masks.
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
+from solvers.common.clock import time_now
 from solvers.common.errors import SolverError
 
 
@@ -65,7 +64,7 @@ class PathSearch:
         best_value = -1
         best_path: tuple[int, ...] = ()
         for source in range(len(self._value)):
-            if time.perf_counter() >= self._deadline:
+            if time_now() >= self._deadline:
                 raise OutOfTimeError
             if covered >> source & 1:
                 continue
@@ -79,7 +78,7 @@ class PathSearch:
                 if not self._mask[here] & allowed or self.expansions_left <= 0:
                     continue
                 self.expansions_left -= 1
-                if time.perf_counter() >= self._deadline:
+                if time_now() >= self._deadline:
                     raise OutOfTimeError
                 beyond = allowed & ~self._mask[here]
                 rest = self._potential(beyond)

@@ -6,7 +6,6 @@ small. The rest of the block and the other blocks stay fixed. Copies and runs ar
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from problems import Order
 from solvers.common.block_rows import BlockRows, SpanBlock, class_sequence, order_of, span_blocks
+from solvers.common.clock import time_now
 from solvers.common.errors import SolverError
 from solvers.common.incumbent import Incumbent
 from solvers.common.rows import span_rows
@@ -62,7 +62,7 @@ class LargeNeighbourhoods:
             return solved_in_places(self, task)
         objective = task.objective
         for_spans = not objective.counts_runs and (objective.alpha is not None or objective.uses_tables)
-        until = time.perf_counter() + self.first_share * task.remaining
+        until = time_now() + self.first_share * task.remaining
         found = self.first.solve(replace(task, deadline=until) if for_spans else task)
         incumbent = Incumbent(replace(task, start=found.order))
         incumbent.raise_bound(found.bound or 0)

@@ -6,13 +6,13 @@ access sees it behind the blocks that it reads before. Where bundles may be arra
 
 from __future__ import annotations
 
-import time
 from itertools import pairwise
 
 import numpy as np
 from ortools.sat.python import cp_model
 
 from problems import Order
+from solvers.common.clock import time_now
 from solvers.common.incumbent import Incumbent
 from solvers.common.search import OutOfTimeError, Values
 from solvers.common.settings import SearchSettings
@@ -69,7 +69,7 @@ class DirectModel:
         self._places = [self._arrange(i, start) for i in range(len(self._problem.bundles))]
         cost: list[cp_model.LinearExprT] = []
         for a in range(len(self._problem.accesses)):
-            if time.perf_counter() >= self._deadline:
+            if time_now() >= self._deadline:
                 raise OutOfTimeError
             cost.append(self._runs(a) if form.modes is None else self._pay(a, form.modes[a]))
         self.model.minimize(sum(cost))
@@ -258,7 +258,7 @@ class DirectModel:
         own, weight = self._form.units.of_block(b).tolist(), self._form.units.weight
         arcs = []
         for s in range(len(own) + 1):
-            if time.perf_counter() >= self._deadline:
+            if time_now() >= self._deadline:
                 raise OutOfTimeError
             for t in range(len(own) + 1):
                 if s == t:

@@ -7,12 +7,12 @@ every other row that is open there covers it in vain.
 
 from __future__ import annotations
 
-import time
 from itertools import pairwise
 
 import numpy as np
 from ortools.sat.python import cp_model
 
+from solvers.common.clock import time_now
 from solvers.common.rows import Row, merged_classes
 from solvers.common.search import OutOfTimeError, Values
 
@@ -110,7 +110,7 @@ class EventBlock:
         return np.concatenate([self._parts[s] for s in np.argsort(cell, kind="stable")])
 
     def _require_time(self) -> None:
-        if time.perf_counter() >= self._deadline:
+        if time_now() >= self._deadline:
             raise OutOfTimeError
 
     def _order_events(self) -> dict[str, list[cp_model.LiteralT]]:

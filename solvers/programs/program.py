@@ -6,7 +6,6 @@ A program knows nothing of deadlines, incumbents and scales; this does.
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
@@ -14,6 +13,7 @@ from typing import Protocol
 from ortools.sat.python import cp_model
 
 from problems import Claim, Order, Problem
+from solvers.common.clock import time_now
 from solvers.common.incumbent import Incumbent
 from solvers.common.proofs import claim
 from solvers.common.search import OutOfTimeError, Values, run_search
@@ -54,7 +54,7 @@ def search_formulations(
         left = len(programs) - i
         if incumbent.closed or task.expired:
             break
-        own = dataclasses.replace(task, deadline=time.perf_counter() + task.remaining / left)
+        own = dataclasses.replace(task, deadline=time_now() + task.remaining / left)
         if i == 0:
             incumbent.offer(form.tidied(incumbent.order))
         try:
@@ -67,9 +67,19 @@ def search_formulations(
         def on_solution(values: Values, program: OrderProgram = program) -> None:
             incumbent.offer(program.order(values))
 
+        def on_bound(bound: int, form: Formulation = form) -> None:
+            incumbent.tell_bound(form.bound(bound))
+
         limit = config.max_deterministic_time
         limit = None if limit is None else (limit - deterministic) / left
-        outcome = run_search(program.model, own, config, on_solution=on_solution, deterministic_time=limit)
+        outcome = run_search(
+            program.model,
+            own,
+            config,
+            on_solution=on_solution,
+            on_bound=on_bound if form.bounds else None,
+            deterministic_time=limit,
+        )
         deterministic += outcome.deterministic_time
         if outcome.bound is not None and outcome.values is not None:
             incumbent.offer(program.order(outcome.values))

@@ -6,13 +6,13 @@ out. Parts that share no block are solved one by one.
 
 from __future__ import annotations
 
-import dataclasses
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from problems import Order
+from solvers.common.bounds import trivial_bound
+from solvers.common.clock import time_now
 from solvers.common.components import Component, components, joined
 from solvers.common.incumbent import Incumbent
 from solvers.common.task import Finding, Task
@@ -46,6 +46,10 @@ class Auto:
     name: ClassVar[str] = "auto"
     exact: ClassVar[bool] = True
 
+    def with_workers(self, workers: int) -> Auto:
+        """The same with so many threads for the constraint programs."""
+        return replace(self, cp_sat=self.cp_sat.with_workers(workers))
+
     def solve(self, task: Task) -> Finding:
         """The best order found until the deadline, with the best proven bound."""
         incumbent = Incumbent(task)
@@ -75,31 +79,39 @@ class Auto:
         """Solve every component with its share of the time, small ones first."""
         alone = {a: cost.cost for a, cost in enumerate(task.costs(task.start))}
         inside = {a for part in parts for a in part.accesses}
-        bound = sum(cost for a, cost in alone.items() if a not in inside)
+        constant = sum(cost for a, cost in alone.items() if a not in inside)
         orders = {part.accesses: part.order_of(task.problem, task.start) for part in parts}
+        bounds = {part.accesses: trivial_bound(part.problem, task.objective) for part in parts}
         stats: dict[str, Any] = {}
+
+        def total() -> int:
+            own = [(bounds[part.accesses], part.problem) for part in parts]
+            return constant + sum(task.objective.converted(b, part=p, whole=task.problem) for b, p in own)
+
         for part, share in in_turn(parts):
 
             def whole(order: Order, part: Component = part) -> Order:
                 own = [(other, order if other is part else orders[other.accesses]) for other in parts]
                 return joined(task.problem, own)
 
-            own = dataclasses.replace(
-                task,
-                problem=part.problem,
-                start=orders[part.accesses],
-                deadline=time.perf_counter() + share * task.remaining,
-                hint=None,
-                progress=incumbent.offer_from(whole),
-                want_proof=False,
+            def bounded(bound: int, part: Component = part) -> int:
+                bounds[part.accesses] = max(bounds[part.accesses], bound)
+                return total()
+
+            own = task.of_other(
+                part.problem,
+                orders[part.accesses],
+                progress=incumbent.offer_from(whole, bounded),
+                deadline=time_now() + share * task.remaining,
             )
             best = Incumbent(own)
             if not best.closed:
                 stats = merged(stats, walk(self.stage(own).road, own, best))
             orders[part.accesses] = best.order
-            bound += task.objective.converted(best.bound, part=part.problem, whole=task.problem)
+            bounds[part.accesses] = best.bound
             incumbent.offer(joined(task.problem, [(other, orders[other.accesses]) for other in parts]))
-        incumbent.raise_bound(bound, method="the sum over parts")
+            incumbent.tell_bound(total())
+        incumbent.raise_bound(total(), method="the sum over parts")
         return stats
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from solvers.common.clock import current, working_on
 from solvers.common.incumbent import Incumbent
 from solvers.common.task import Solver, Task
 
@@ -82,9 +83,18 @@ def walk(road: Road, task: Task, incumbent: Incumbent) -> dict[str, Any]:
         if isinstance(step, Stage):
             stats = merged(stats, walk(step.road, own, incumbent))
         elif step.taken and own.remaining > step.least_seconds:
-            stats = merged(stats, {"methods": (step.method,)})
-            stats = merged(stats, step.run(own, incumbent))
+            note({"methods": (step.method,)})
+            with working_on(step.method):
+                found = step.run(own, incumbent)
+            note(found)
+            stats = merged(merged(stats, {"methods": (step.method,)}), found)
     return stats
+
+
+def note(figures: dict[str, Any]) -> None:
+    """Keep figures of the solve that runs, in case it is stopped."""
+    clock = current()
+    clock.figures = merged(clock.figures, figures)
 
 
 def merged(stats: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:

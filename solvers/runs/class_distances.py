@@ -7,10 +7,11 @@ of the classes but the rows that are asked for, and those only up to a limit.
 
 from __future__ import annotations
 
-import time
 from array import array
 
 import numpy as np
+
+from solvers.common.clock import time_now
 
 _NEAREST = 12  # classes: nearest ones listed for moves; by hand
 _MOST_BYTES = 2**28  # bytes: of distances kept, 256 MB
@@ -97,7 +98,7 @@ class ClassDistances:
         path: list[int] = []
         node = self.num
         beyond = np.iinfo(np.uint16).max
-        while len(path) < self.num and time.perf_counter() < deadline:
+        while len(path) < self.num and time_now() < deadline:
             node = int(np.where(left, self.from_node(node)[: self.num], beyond).argmin())
             left[node] = False
             path.append(node)
@@ -122,7 +123,7 @@ class ClassDistances:
         others = np.ones((self.num, min(2, self.num - 1)), dtype=np.int64)
         size = max(1, _CHUNK // (self.num + 2))
         for begin in range(0, self.num if self.num > 1 else 0, size):
-            if time.perf_counter() >= deadline:
+            if time_now() >= deadline:
                 break
             chunk = own[begin : begin + size]
             far = self._apart(self._words[:, np.newaxis, : self.num], self._words[:, chunk, np.newaxis])

@@ -11,12 +11,12 @@ Comput. 15, 2003).
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Mapping
 
 import numpy as np
 
+from solvers.common.clock import time_now
 from solvers.runs.class_distances import ClassDistances
 
 _WALKS = 8  # walks: tried from a path before a kick; by hand
@@ -116,7 +116,7 @@ class ClassPath:
     def descend(self, deadline: float) -> None:
         """Make improving moves around the changed places until there are none, or the deadline passes."""
         queue, waiting = deque(self._dirty), set(self._dirty)
-        while queue and time.perf_counter() < deadline:
+        while queue and time_now() < deadline:
             node = queue.popleft()
             waiting.discard(node)
             touched = self._improve(node)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from problems import Claim, Order, Problem
 from solvers.common.block_rows import class_sequence
+from solvers.common.clock import time_now
 from solvers.common.incumbent import Incumbent
 from solvers.common.proofs import claim
 from solvers.common.task import Task
@@ -94,7 +94,7 @@ def solve_run_tours(task: Task, incumbent: Incumbent, *, most_programs: int | No
     most, pairs = _sizes(task.problem)
     if most > MAX_CLASSES or pairs > MAX_PAIRS or task.remaining < _SECONDS_A_PAIR * pairs:
         return None
-    until = time.perf_counter() + _TIME * task.remaining
+    until = time_now() + _TIME * task.remaining
     tours = RunTours(replace(task, deadline=until), incumbent, most_programs=most_programs)
     tours.root()
     tours.climb(_ROUNDS)

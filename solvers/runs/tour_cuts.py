@@ -8,12 +8,13 @@ b-matchings", Math. Oper. Res. 7, 1982; T need not be a matching).
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components, maximum_flow
+
+from solvers.common.clock import time_now
 
 _VIOLATED = 0.02  # value: by which a cut must be violated to be added; by hand
 _SCALE = 10**6  # parts: of an edge in the whole numbers of a flow; by hand
@@ -201,7 +202,7 @@ def _minimum_cuts(num: int, u: np.ndarray, v: np.ndarray, x: np.ndarray, deadlin
     sets = []
     seen: set[bytes] = set()
     for sink in range(1, count)[:_MOST_FLOWS]:
-        if time.perf_counter() >= deadline:
+        if time_now() >= deadline:
             break
         flow = maximum_flow(graph, 0, sink)
         if flow.flow_value > (2 - _VIOLATED) * _SCALE:

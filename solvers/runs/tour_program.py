@@ -12,6 +12,7 @@ import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse import coo_array, csc_array
 
+from solvers.common.highs import PIVOTS_A_SECOND, charge, lp_options
 from solvers.runs.tour_cuts import Cut
 from solvers.runs.tour_graph import RunGraph
 from solvers.runs.tour_prices import SCALE, Certified, Choices, Prices
@@ -160,8 +161,9 @@ class TourProgram:
             b_eq=rhs,
             bounds=limits,
             method="highs-ds",
-            options={"time_limit": max(0.01, seconds)},
+            options=lp_options(max(0.01, seconds)),
         )
+        charge(answer.nit, PIVOTS_A_SECOND)
         if answer.status != 0 or answer.x is None:
             return None
         prices = self._rounded(

@@ -15,6 +15,7 @@ from itertools import count
 import numpy as np
 
 from problems import evaluate
+from solvers.common.clock import time_now
 from solvers.common.incumbent import Incumbent
 from solvers.common.least_costs import least_costs, steepest_line
 from solvers.common.proofs import claim
@@ -23,6 +24,7 @@ from solvers.common.task import Task
 from solvers.spans.node_bounds import Lines, relaxation_of
 
 _SCALE = 64  # parts: of a unit of cost in slopes of lines, so that they stay whole numbers; by hand
+_WORK_OF_LINE = 3e-4  # work: of the line of an access in a node, and of its cost (estimate)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +126,7 @@ class SpanSearch:
 
     def _solve(self, node: _Node) -> tuple[int, int | None, int] | None:
         """Bound of a node, the access its lines cheat most and where to split its range; None out of time."""
+        time_now(_WORK_OF_LINE * len(self._costs))
         lines = self._lines(node)
         relaxed = self._relaxation.solve(lines, _SCALE * (self._incumbent.value - 1) + 1)
         if relaxed is None:

@@ -5,13 +5,13 @@ Where rows share no class, more and more of them are settled (`copied_sets_searc
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import numpy as np
 
 from problems import Order, Problem
 from solvers.common.block_rows import BlockRows, order_of, span_blocks
+from solvers.common.clock import time_now
 from solvers.common.rows import span_rows
 from solvers.spans.disjoint_rows.copied_sets_search import SettledSearch
 from solvers.spans.disjoint_rows.path_for_all_sets import ChainSubsets, num_pairs
@@ -45,7 +45,7 @@ class SubsetSpans:
     def solvable(self, slope: np.ndarray) -> bool:
         """Whether the rows that pay are few enough (slope: int64, shape (num_accesses,))."""
         paying = slope[self._access]
-        left = max(0.0, self._deadline - time.perf_counter())
+        left = max(0.0, self._deadline - time_now())
         return num_pairs(paying[paying > 0]) <= min(_MOST_PAIRS, _PAIRS_PER_SECOND * left)
 
     def least(

@@ -6,7 +6,6 @@ rows do. A block that none of them reaches leaves the sum open.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -15,6 +14,7 @@ import numpy as np
 
 from problems import Order, Problem
 from solvers.common.block_rows import BlockRows, span_blocks
+from solvers.common.clock import time_now
 from solvers.common.rows import merged_classes, span_rows
 from solvers.spans.bounds.levels_of_problem import LevelSpans
 from solvers.spans.disjoint_rows.branching import search_meetings
@@ -69,7 +69,7 @@ class LinearSpans:
     def __init__(self, problem: Problem, *, deadline: float = np.inf) -> None:
         self._problem = problem
         self._deadline = deadline
-        self._max_states = min(_MOST_STATES, _STATES_PER_SECOND * max(0.0, deadline - time.perf_counter()))
+        self._max_states = min(_MOST_STATES, _STATES_PER_SECOND * max(0.0, deadline - time_now()))
         spans = span_rows(problem)
         self.fixed = spans.fixed
         self._blocks = {block.block: block for block in span_blocks(problem, spans)}
@@ -160,7 +160,7 @@ class LinearSpans:
 
 def _searched(rows: BlockRows, *, deadline: float) -> LinearOrder | None:
     """Branch and bound over which rows meet; its cost is a bound if time runs out."""
-    if time.perf_counter() >= deadline:
+    if time_now() >= deadline:
         return None
     found = search_meetings(rows, deadline=deadline)
     if found.best is None:

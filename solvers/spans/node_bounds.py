@@ -7,7 +7,6 @@ from levels where there are too many accesses for either.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +15,7 @@ import numpy as np
 
 from problems import Order, Problem
 from solvers.common.block_rows import span_blocks
+from solvers.common.clock import time_now
 from solvers.common.rows import span_rows
 from solvers.spans.bounds.levels_of_problem import LevelSpans
 from solvers.spans.copied_sets import MOST_ROWS, SubsetSpans
@@ -133,7 +133,7 @@ class _Blocks:
         self._known = known
         self.method = "exact orders of blocks"
         self.bounded = self._spans.large if levels else self._spans.unsolvable(slope)
-        now = time.perf_counter()
+        now = time_now()
         seconds = (_LARGER_SHARE if levels else _SHARE_FOR_LEVELS) * max(0.0, deadline - now)
         self.levels = LevelSpans(problem, self.bounded)
         if self.bounded:

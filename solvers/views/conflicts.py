@@ -6,7 +6,6 @@ Three rows lack the consecutive-ones property exactly if they contain the column
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from problems import Problem
 from solvers.common.block_rows import span_blocks
+from solvers.common.clock import time_now
 from solvers.common.rows import Spans
 from solvers.views.consecutive import extended_rows
 
@@ -101,7 +101,7 @@ def conflicting_rows(bits: np.ndarray, *, deadline: float = np.inf) -> np.ndarra
     num_rows = len(inside)
     both_not, all_three, alone = (np.zeros((num_rows,) * 3, dtype=bool) for _ in range(3))
     for k in range(num_rows):
-        if time.perf_counter() >= deadline:
+        if time_now() >= deadline:
             break
         both_not[:, :, k] = (inside * outside[k]) @ inside.T > 0
         all_three[:, :, k] = (inside * inside[k]) @ inside.T > 0
@@ -140,7 +140,7 @@ def conflicting_accesses(
     conflict[hopeless] = True
     for block in span_blocks(problem, spans):
         access = number[block.access]
-        if (access < 0).all() or time.perf_counter() >= deadline:
+        if (access < 0).all() or time_now() >= deadline:
             continue
         rows, own = block.rows, np.flatnonzero(access >= 0)
         extended = extended_rows(rows.bits[:, own], rows.left[own], rows.right[own])
@@ -190,7 +190,7 @@ def at_most(conflict: np.ndarray, *, deadline: float = np.inf) -> list[tuple[int
     alive = ~one
     pair = np.einsum("aab->ab", conflict) & alive[:, np.newaxis] & alive & ~np.eye(num, dtype=bool)
     open_pairs = np.triu(pair)
-    while open_pairs.any() and time.perf_counter() < deadline:
+    while open_pairs.any() and time_now() < deadline:
         clique = [int(a) for a in np.unravel_index(int(open_pairs.argmax()), pair.shape)]
         fits = pair[clique].all(axis=0)
         while fits.any():
@@ -204,7 +204,7 @@ def at_most(conflict: np.ndarray, *, deadline: float = np.inf) -> list[tuple[int
     implied = pair[:, :, np.newaxis] | pair[:, np.newaxis, :] | pair[np.newaxis]
     triple = conflict & alive[:, None, None] & alive[:, None] & alive
     open_triples = triple & ~implied & distinct
-    while open_triples.any() and time.perf_counter() < deadline:
+    while open_triples.any() and time_now() < deadline:
         clique = [int(a) for a in np.unravel_index(int(open_triples.argmax()), triple.shape)]
         fits = _fitting(triple, clique)
         while fits.any():

@@ -16,6 +16,7 @@ from scipy.optimize import LinearConstraint, milp
 from problems import Claim
 from problems.checker.implied_bounds import premiums
 from problems.checker.least_costs import costs_alone
+from solvers.common.highs import NODES_A_SECOND, charge, milp_options
 from solvers.common.incumbent import Incumbent
 from solvers.common.rows import span_rows
 from solvers.common.task import Task
@@ -95,8 +96,9 @@ def _cheapest_cover(limits: list[Limit], price: np.ndarray, *, seconds: float) -
         integrality=np.ones(len(price)),
         bounds=(0, 1),
         constraints=LinearConstraint(matrix, lb=need),
-        options={"time_limit": max(_LEAST_SECONDS, min(seconds, 1e6))},
+        options=milp_options(max(_LEAST_SECONDS, min(seconds, 1e6))),
     )
+    charge(getattr(answer, "mip_node_count", None), NODES_A_SECOND)
     proven = getattr(answer, "mip_dual_bound", None)
     bound = 0 if proven is None or not math.isfinite(proven) else math.ceil(proven - 1e-6 - 1e-9 * abs(proven))
     closed = answer.status == 0 and answer.x is not None

@@ -7,7 +7,7 @@ Benders decomposition). Exact when the proposal passes; every proposal's cost is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from ortools.sat.python import cp_model
@@ -33,7 +33,7 @@ def solve_views(task: Task, config: SearchSettings, incumbent: Incumbent) -> dic
         left = None if config.max_deterministic_time is None else config.max_deterministic_time - deterministic
         if left is not None and left <= 0:
             break
-        outcome = model.search(config, deterministic_time=left)
+        outcome = model.search(config, deterministic_time=left, on_bound=incumbent.tell_bound)
         deterministic += outcome.deterministic_time
         rounds += 1
         if outcome.bound is not None:
@@ -75,9 +75,11 @@ class ViewModel:
         self._minimise_copies()
         self._hint()
 
-    def search(self, config: SearchSettings, *, deterministic_time: float | None) -> Outcome:
+    def search(
+        self, config: SearchSettings, *, deterministic_time: float | None, on_bound: Callable[[int], None] | None = None
+    ) -> Outcome:
         """The cheapest set of views that no conflict known so far forbids."""
-        return run_search(self._model, self._task, config, deterministic_time=deterministic_time)
+        return run_search(self._model, self._task, config, deterministic_time=deterministic_time, on_bound=on_bound)
 
     def views(self, outcome: Outcome) -> list[int]:
         """The set proposed."""

@@ -6,13 +6,13 @@ that is not needed is dropped.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from problems import Claim, Kind, Objective, Problem
 from problems.checker.cheapest_views_to_drop import Demand, cheapest_to_give_up
 from problems.checker.implied_bounds import premiums
 from problems.checker.least_costs import costs_alone
+from solvers.common.clock import time_now
 from solvers.common.proofs import claim
 
 Limit = tuple[int, tuple[int, ...]]
@@ -37,7 +37,7 @@ def conflict_claims(problem: Problem, objective: Objective, bound: int, limits: 
     """
     alone = costs_alone(problem, objective)
     premium = premiums(problem, objective, alone)
-    deadline = time.perf_counter() + _MOST_SECONDS
+    deadline = time_now() + _MOST_SECONDS
     needed = _needed(limits, premium, bound - sum(alone), deadline=deadline)
     if needed is None:
         text = "CP-SAT weighed sets of accesses that cannot all be views"
@@ -58,7 +58,7 @@ def _needed(limits: Sequence[Limit], price: Sequence[int], bound: int, *, deadli
     chosen: list[Demand] = []
     while True:
         answer = cheapest_to_give_up(chosen, price, enough=bound, max_nodes=_MAX_NODES)
-        if answer is None or time.perf_counter() >= deadline:
+        if answer is None or time_now() >= deadline:
             return known
         least, given_up = answer
         if least >= bound:
@@ -66,7 +66,7 @@ def _needed(limits: Sequence[Limit], price: Sequence[int], bound: int, *, deadli
         violated = [demand for demand in known if len(demand[0] & given_up) < demand[1]]
         chosen += _apart(violated, given_up, price)
     for demand in list(chosen):
-        if time.perf_counter() >= deadline:
+        if time_now() >= deadline:
             break
         others = [other for other in chosen if other is not demand]
         answer = cheapest_to_give_up(others, price, enough=bound, max_nodes=_MAX_NODES)

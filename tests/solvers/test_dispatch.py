@@ -23,12 +23,12 @@ from solvers import (
     SolveInterrupted,
     SolverError,
     Status,
-    dispatch,
     greedy_order,
     register,
     registry,
     solve,
     solver_names,
+    solving,
 )
 
 
@@ -136,7 +136,7 @@ def test_an_interrupt_before_anything_is_known_leaves_the_original_order(monkeyp
     def stop(task, share) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dispatch, "greedy_in_time", stop)
+    monkeypatch.setattr(solving, "greedy_in_time", stop)
     problem = random_masks(16, 4, seed=1)
     with pytest.raises(SolveInterrupted) as caught:
         solve(problem, objective="span")

@@ -7,7 +7,7 @@ only where they need it, so ``solve --instance`` and ``--help`` run without torc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import typer
@@ -42,6 +42,7 @@ from upscale_opt.commands.sessions import (
     required_model,
     say,
 )
+from upscale_opt.commands.stopping import Stopping
 from upscale_opt.commands.values import chosen_solvers
 from upscale_opt.comparing import reports
 from upscale_opt.comparing.comparison_pages import Compared
@@ -58,12 +59,14 @@ DEFAULT_SHAPE = "1,3,224,224"
 DEFAULT_SOLVERS = ["auto"]
 NO_FORMS: list[str] = []
 _OF_INSTANCES = ("model", "solver", "objective", "time_limit", "seed")
-_REPORTING = ("report", "csv", "latex", "svg", "pdf")
-_OF_SOLVED_INSTANCES = (*_OF_INSTANCES, *_REPORTING, "proof", "save_proof", "segments", "json")
+_REPORTING = tuple(field.name for field in fields(Reporting))
+_OF_STOPPING = tuple(field.name for field in fields(Stopping))
+_OF_SOLVED_INSTANCES = (*_OF_INSTANCES, *_OF_STOPPING, *_REPORTING, "proof", "save_proof", "segments", "json")
 _NO_MODEL = "an instance has no model to build, mask, measure, plan or export"
 DEFAULT_MASKS = MaskChoice()
 DEFAULT_MEASURING = Measuring()
 DEFAULT_REPORTING = Reporting()
+DEFAULT_STOPPING = Stopping()
 
 
 @spreading.alone("instance", _OF_SOLVED_INSTANCES, _NO_MODEL)
@@ -87,6 +90,7 @@ def solve(
     forms: options.Forms = NO_FORMS,
     proof: options.Proof = False,
     save_proof: options.ProofPath = None,
+    stopping: Stopping = DEFAULT_STOPPING,
     reporting: Reporting = DEFAULT_REPORTING,
     json: options.JsonPath = None,
 ) -> None:
@@ -99,7 +103,7 @@ def solve(
     options.require_export(forms, export)
     reporting.check()
     proofs.require_proof_path(save_proof, single=instance is not None)
-    search = Search(solvers, objective, time_limit, seed, proof=proof or save_proof is not None)
+    search = Search(solvers, objective, time_limit, seed, proof=proof or save_proof is not None, stopping=stopping)
     if instance is not None:
         problem = read_problem(instance)
         if search.proof:

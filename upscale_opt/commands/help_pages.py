@@ -87,6 +87,7 @@ EXAMPLES = {
 _OF_MASKS = {"output_masks", "mode", "ignore", "round_to", "min_channels", "layer_amount", "profile", "scope"}
 _OF_MEASURING = {"memory_format", "backend", "dtype", "tables", "table", "align", "repeats"}
 _OF_SEARCHES = {"solver", "time_limit", "seed", "proof", "save_proof", "method", "trials", "rounds", "tune"}
+_OF_SEARCHES |= {"gap", "target", "no_improvement", "work_limit", "log"}
 _OF_SEARCHES |= {"reconstruction", "reestimate", "budget", "images", "workers"}
 _OF_TRAINING = {"momentum", "weight_decay", "schedule", "warmup", "mixed_precision", "mask_lr", "gamma", "implicit"}
 _OF_TRAINING |= {"partitions", "processes", "finetune_epochs", "distillation", "temperature", "dense", "distill"}

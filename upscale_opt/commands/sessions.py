@@ -19,6 +19,7 @@ from upscale_opt.commands import options, spreading
 from upscale_opt.commands.heartbeats import doing
 from upscale_opt.commands.mask_choices import MaskChoice, settle, settle_outputs
 from upscale_opt.commands.measuring import Measuring
+from upscale_opt.commands.stopping import Stopping
 from upscale_opt.comparing import reports
 from upscale_opt.comparing.gains import LATENCY, TRAFFIC
 from upscale_opt.errors import UpscaleError
@@ -43,6 +44,7 @@ class Search:
     time_limit: float
     seed: int
     proof: bool = False
+    stopping: Stopping = field(default_factory=Stopping)
 
     @property
     def settled(self) -> str:
@@ -60,6 +62,7 @@ class Search:
             seed=self.seed,
             progress=True,
             proof=self.proof,
+            **self.stopping.settings(),
         )
 
 

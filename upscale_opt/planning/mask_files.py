@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from problems import ProblemError
+from problems.blocks import MAX_SIZE
 from problems.files import json_of, read_bytes, write_bytes_atomically, write_text_atomically
-from problems.problem import MAX_SIZE
 from upscale_opt.arguments.entrance import arrays_by_name, entrance
 from upscale_opt.errors import MaskError, PlanError
 

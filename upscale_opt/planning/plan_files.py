@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from problems import ProblemError
+from problems.blocks import MAX_SIZE
 from problems.conversions import whole_number
 from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
 from problems.order_files import PLAN_FORMAT, PLAN_VERSION, require_plan_fields
-from problems.problem import MAX_SIZE
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import PlanError
 from upscale_opt.models.references import ModelReference

@@ -23,6 +23,7 @@ def each_solution(
     seed: int = 0,
     progress: ShowProgress = None,
     proof: bool = False,
+    **settings: Any,
 ) -> Iterator[tuple[str, str, Result]]:
     """Yield (segment, solver, result) one by one, so an interrupted run keeps its finished results.
 
@@ -45,6 +46,8 @@ def each_solution(
         Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
     proof
         Let the results explain why their bounds hold. Segments with bundles have no such proofs.
+    settings
+        Other arguments of `solvers.solve`: when to stop, workers, a log.
     """
     from solvers import solve  # this import loads every solver, SciPy and more
 
@@ -62,6 +65,7 @@ def each_solution(
                     seed=seed,
                     progress=watch,
                     proof=proof and not problems[segment].bundles,
+                    **settings,
                 )
             except SolveInterrupted as stopped:
                 yield segment, name, stopped.result

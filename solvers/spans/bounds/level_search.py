@@ -7,13 +7,13 @@ there are none. Whatever bound is tried first, the next one is closer to what se
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linprog
 
 from solvers.common.block_rows import BlockRows
+from solvers.common.clock import time_now
 from solvers.spans.bounds.levels import HasLevels
 from solvers.spans.bounds.set_pools import climbed, nested_sets, resized
 from solvers.spans.bounds.sparing_sets import SparingSets
@@ -155,21 +155,21 @@ class LevelSearch:
 
     def improve(self, *, deadline: float) -> None:
         """Work on the level that promises most until nothing is left to gain, or the deadline passes."""
-        now = time.perf_counter()
+        now = time_now()
         if now >= deadline:
             return
         if not self._levels:
             self._begin(deadline)
         seconds = max(_LEAST_SECONDS, (min(deadline, now + _MOST_SECONDS) - now) / _SLICES)
-        while time.perf_counter() < deadline and (r := self._promising(seconds)) is not None:
+        while time_now() < deadline and (r := self._promising(seconds)) is not None:
             own = self._levels[r - 1]
-            begun = time.perf_counter()
+            begun = time_now()
             if own.attempt is None:
                 own.attempt = self._attempt(r, own, deadline, seconds)
-            until = min(deadline, time.perf_counter() + seconds)
+            until = min(deadline, time_now() + seconds)
             for search in own.attempt.searches[: self._sides]:
                 search.run(deadline=until)
-            own.seconds += time.perf_counter() - begun
+            own.seconds += time_now() - begun
             if own.attempt.done:
                 own.cost = own.seconds
                 self._conclude(r, own, own.attempt, seconds)
@@ -190,7 +190,7 @@ class LevelSearch:
             for r in range(1, self._num + 1)
         ]
         for r, own in enumerate(self._levels, start=1):
-            if time.perf_counter() < deadline:
+            if time_now() < deadline:
                 self._pair(r, own.pools)
 
     def _promising(self, seconds: float) -> int | None:
@@ -229,7 +229,7 @@ class LevelSearch:
         self.num_searches += 1
         shares = np.zeros(len(self._weight), dtype=np.int64)
         if own.shared:
-            shares = self._priced(r, own, min(deadline, time.perf_counter() + seconds))
+            shares = self._priced(r, own, min(deadline, time_now() + seconds))
         value, shared = self._weight * (_SHARE - shares), int(self._weight @ shares)
         first = [self._best(pool, value) for pool in own.pools]
         low, high = max(own.floor, int(self.reached[r - 1])), int(self.most[r - 1])
@@ -273,7 +273,7 @@ class LevelSearch:
         worked = [q for q, level in enumerate(self._levels, start=1) if level.rounds]
         for q in sorted(worked, key=lambda q: abs(q - r))[:2]:
             for side, rows in enumerate(self._closing):
-                if r <= len(rows) and time.perf_counter() < deadline:
+                if r <= len(rows) and time_now() < deadline:
                     known = self._levels[q - 1].pools[side][-_WARM_SETS:]
                     sets = resized(self._lost, self._weight, known, rows, r)
                     own.pools[side] = self._pooled(own.pools[side], sets, self._weight)
@@ -295,7 +295,7 @@ class LevelSearch:
                     grown = True
             if self._sides == 1:
                 own.pools[1] = own.pools[0]
-            if last or not grown or time.perf_counter() >= deadline:
+            if last or not grown or time_now() >= deadline:
                 break
         self._pair(r, own.pools)
         return shares

@@ -6,11 +6,10 @@ item sets; Agrawal and Srikant, VLDB 1994). What the sets left out could spare i
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from solvers.common.block_rows import BlockRows
+from solvers.common.clock import time_now
 
 _KEPT_SETS = 300_000  # sets: frequent ones that are kept: a bound on memory; by hand
 _PAIRED_SETS = 1500  # sets: of each side that are paired; by hand
@@ -58,7 +57,7 @@ class FrequentLevels:
         value = _count(words)
         left_out = 0
         for r in range(1, self._num + 1):
-            if time.perf_counter() >= deadline:
+            if time_now() >= deadline:
                 break
             self._bound(r, words, value, left_out)
             if not len(value):

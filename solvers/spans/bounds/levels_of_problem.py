@@ -6,12 +6,11 @@ others never exceeds what its rows pay among them.
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from problems import Problem
 from solvers.common.block_rows import BlockRows, span_blocks
+from solvers.common.clock import time_now
 from solvers.common.rows import span_rows
 from solvers.spans.bounds.level_search import LevelSearch
 from solvers.spans.bounds.levels import least_total
@@ -48,7 +47,7 @@ class LevelSpans:
         groups = sorted((group for own in self._groups.values() for group in own), key=lambda group: group.num_rows)
         rows = np.array([group.num_rows for group in groups], dtype=np.float64)
         for k, group in enumerate(groups):
-            now = time.perf_counter()
+            now = time_now()
             group.improve(deadline=now + (deadline - now) * float(rows[k] ** 2 / (rows[k:] ** 2).sum()))
 
     def least(self, block: int, slope: np.ndarray, saved: np.ndarray | None = None) -> int:
@@ -77,7 +76,7 @@ class _Group:
     def improve(self, *, deadline: float) -> None:
         """Bring the levels down until the deadline."""
         if self.num_rows >= _ROWS_FOR_FREQUENT:
-            now = time.perf_counter()
+            now = time_now()
             seconds = min(_MOST_SECONDS, deadline - now)
             most_sets = int(min(_FREQUENT_PER_SECOND * seconds, _FREQUENT_CELLS / self.num_rows))
             frequent = FrequentLevels(self._own, most_sets=max(1, most_sets))

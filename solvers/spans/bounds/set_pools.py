@@ -5,9 +5,9 @@ A set of rows spares a class if none of its rows keeps it. Sets are Boolean rows
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
+
+from solvers.common.clock import time_now
 
 
 def nested_sets(spared: np.ndarray, value: np.ndarray, rows: np.ndarray, *, deadline: float = np.inf) -> np.ndarray:
@@ -35,7 +35,7 @@ def nested_sets(spared: np.ndarray, value: np.ndarray, rows: np.ndarray, *, dead
     waiting = np.zeros(spared.shape[1], dtype=bool)
     waiting[rows] = True
     for k in range(len(rows)):
-        gain = left @ lost if len(left) and time.perf_counter() < deadline else np.zeros(len(waiting))
+        gain = left @ lost if len(left) and time_now() < deadline else np.zeros(len(waiting))
         row = int(np.where(waiting, gain, -1.0).argmax())
         sets[k:, row], waiting[row] = True, False
         stays = lost[:, row] > 0
@@ -88,7 +88,7 @@ def climbed(
     allowed[rows] = True
     size = sets[0].sum() if len(sets) else 0
     active = np.arange(len(sets))
-    while len(active) and time.perf_counter() < deadline:
+    while len(active) and time_now() < deadline:
         own = sets[active]
         count = own.astype(np.float64) @ lost.T
         whole = (count == size) * value

@@ -8,10 +8,11 @@ searches for large bicliques; Zhang et al., "On finding bicliques in bipartite g
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
+
+from solvers.common.clock import time_now
 
 _MOST_CELLS = 1 << 22  # numbers: of one batch of branches: a bound on memory; by hand
 _MOST_BRANCHES = 1024  # branches: looked at together; by hand
@@ -95,7 +96,7 @@ class SparingSets:
 
     def run(self, *, deadline: float) -> None:
         """Go on, depth first and a bundle of branches at a time, until it is done or the deadline passes."""
-        while not self.done and time.perf_counter() < deadline:
+        while not self.done and time_now() < deadline:
             self._waiting += self._grown(self._waiting.pop())
 
     def _best_first(self) -> np.ndarray:

@@ -8,11 +8,10 @@ contain them (docs/model.md, theorem 7).
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from solvers.common.block_rows import BlockRows
+from solvers.common.clock import time_now
 from solvers.spans.disjoint_rows.interval_orders import IntervalOrder, renumbered
 from solvers.spans.disjoint_rows.partial_relations import SettledOrders, Skeleton, rest_of
 from solvers.spans.disjoint_rows.path_for_all_sets import NEVER, SettledPaths
@@ -124,7 +123,7 @@ class SettledSearch:
         parts = _Parts(rows, sets, self._size[sets], self._num)
         kept = []
         for order in self._orders.of(rows):
-            if time.perf_counter() >= self._deadline or self._room < len(sets):
+            if time_now() >= self._deadline or self._room < len(sets):
                 return False
             least = self._bound(order, parts)
             if least is None:

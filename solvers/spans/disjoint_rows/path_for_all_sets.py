@@ -12,11 +12,11 @@ run outwards from these two meetings, and end at a pair of sets for each choice 
 from __future__ import annotations
 
 import math
-import time
 
 import numpy as np
 
 from solvers.common.block_rows import BlockRows
+from solvers.common.clock import WORK_OF_PAIR, time_now
 from solvers.spans.disjoint_rows.interval_orders import IntervalOrder
 from solvers.spans.disjoint_rows.partial_relations import Skeleton
 from solvers.spans.exact.pair_of_chains import Lattice, lattice, sums, sums_inside
@@ -195,11 +195,11 @@ class _Pace:
 
     def __init__(self, total: int, deadline: float) -> None:
         self._total, self._deadline, self._done = total, deadline, 0
-        self._begun = time.perf_counter()
+        self._begun = time_now()
 
     def hopeless(self, pairs: int) -> bool:
         """Whether the deadline has passed, or will long have before the end; so many pairs are visited next."""
-        now = time.perf_counter()
+        now = time_now(WORK_OF_PAIR * pairs)
         if now >= self._deadline:
             return True
         spent, left = now - self._begun, self._deadline - now

@@ -9,12 +9,12 @@ the pair of chains (docs/model.md, theorems 3 and 5).
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 
 from solvers.common.block_rows import BlockRows
+from solvers.common.clock import WORK_OF_PAIR, time_now
 from solvers.spans.disjoint_rows.interval_orders import IntervalOrder
 from solvers.spans.exact.pair_of_chains import Lattice, equal_chains, lattice, sums, sums_inside
 from solvers.spans.exact.placed_sets import LinearOrder
@@ -194,7 +194,7 @@ class _Path:
         alone: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray]]] = {}
         for i, opened in enumerate(self._opened.layers):
             for j, closed in enumerate(self._closed.layers):
-                if time.perf_counter() >= self._deadline:
+                if time_now(WORK_OF_PAIR * len(opened) * len(closed)) >= self._deadline:
                     return None
                 if not self._in_step[i, j]:
                     continue

@@ -9,13 +9,13 @@ are left to `solvers.spans.disjoint_rows.path_for_relations`.
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from solvers.common.block_rows import BlockRows
+from solvers.common.clock import WORK_OF_PAIR, time_now
 from solvers.spans.exact.placed_sets import LinearOrder
 
 MAX_ROWS = 20  # rows: of a chain: a million sets with their predecessors
@@ -61,7 +61,7 @@ def equal_chains(rows: BlockRows, *, deadline: float = np.inf) -> LinearOrder | 
         (first, before_first), (second, before_second) = (side[k] for side in sides)
         if k:
             best.append(_least_before(_least_before(best[-1], before_first).T, before_second).T)
-        if time.perf_counter() >= deadline:
+        if time_now(WORK_OF_PAIR * best[-1].size) >= deadline:
             return None
         if k < num:
             best[k] = best[k] + _uncovered(inside, first, second)

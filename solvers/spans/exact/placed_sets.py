@@ -6,7 +6,6 @@ Z + s (or are open from the start) and meet the complement of Z (or are open unt
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from solvers.common.block_rows import BlockRows
+from solvers.common.clock import WORK_OF_PAIR, time_now
 from solvers.common.errors import SolverError
 
 _LARGEST_FLOAT = 2**52  # value: up to which sums are exact in float64, with a bit to spare
@@ -79,7 +79,7 @@ def cheapest_sequence(rows: BlockRows, *, deadline: float = np.inf) -> LinearOrd
     best: np.ndarray = np.zeros(1 << num, dtype=number)
     last = np.zeros(1 << num, dtype=np.int8)
     for now, after in pairwise(layers):
-        if time.perf_counter() >= deadline:
+        if time_now(WORK_OF_PAIR * num * len(after)) >= deadline:
             return None
         open_here = open_somewhere[now, np.newaxis] + not_open[now].astype(number) @ opened_by
         placed = best[now, np.newaxis] + weight * open_here

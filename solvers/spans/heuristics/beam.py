@@ -6,12 +6,12 @@ right. After each row only those pairs are kept whose bound is least: as A* rank
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 
 from solvers.common.block_rows import BlockRows
+from solvers.common.clock import time_now
 from solvers.spans.heuristics.chain_moves import ChainPair
 
 MOST_ROWS = 63  # rows: of a block: sets of rows are bits of an int64
@@ -45,7 +45,7 @@ def beam_chains(rows: BlockRows, *, width: int, below: float = np.inf, deadline:
     search = _Search(rows, width, below)
     beam = search.start()
     for _ in range(search.num_steps):
-        if len(beam.spared) == 0 or time.perf_counter() >= deadline:
+        if len(beam.spared) == 0 or time_now() >= deadline:
             return None
         beam = search.advanced(beam)
     if len(beam.spared) == 0:

@@ -6,7 +6,6 @@ the true costs decide. An access that is dearer than its copy has a flat line an
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from problems import Order
 from solvers.common.block_rows import SpanBlock, class_sequence, order_of, span_blocks
 from solvers.common.climbing import Acceptance, Climber, descend
+from solvers.common.clock import time_now
 from solvers.common.incumbent import Incumbent
 from solvers.common.rows import span_rows
 from solvers.common.task import Task
@@ -47,7 +47,7 @@ class SpanClimb:
         blocks = span_blocks(task.problem, spans)
         self._parts = [_Part(block, class_sequence(task.problem, incumbent.order, block.block)) for block in blocks]
         self._value = self._true_value()
-        self._offered = time.perf_counter()
+        self._offered = time_now()
 
     def run(self, starts: list[Order], patience: int) -> int:
         """Search until the deadline, or for `patience` fruitless steps per row; returns the number of steps.
@@ -128,10 +128,10 @@ class SpanClimb:
 
     def _offer(self, states: list[Any], *, often: bool) -> None:
         """Hand the order of some states to the incumbent, unless one was handed over a moment ago."""
-        if not often and time.perf_counter() - self._offered < _OFFER_SECONDS:
+        if not often and time_now() - self._offered < _OFFER_SECONDS:
             return
         self._incumbent.offer(self._order(states))
-        self._offered = time.perf_counter()
+        self._offered = time_now()
 
     def _order(self, states: list[Any]) -> Order:
         blocks = [part.block for part in self._parts]

@@ -642,3 +642,14 @@ def test_half_precision_is_calibrated_checked_and_verified_in_float64(tmp_path):
     profiled = upscale_opt("profile", *model, "--json", tmp_path / "profile.json")
     assert profiled.returncode == 0, profiled.stderr
     assert json.loads((tmp_path / "profile.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_an_instance_is_solved_with_rules_workers_and_a_log(tmp_path):
+    write_instance(random_masks(60, 12, seed=1), tmp_path / "a.json")
+    command = ("solve", "--instance", tmp_path / "a.json", "--objective", "span", "--json", tmp_path / "o.json")
+    done = upscale_opt(*command, "--gap", "0.9", "--workers", "2", "--log", "--work-limit", "5", "--target", "0")
+    assert done.returncode == 0, done.stderr
+    assert "Starting the search" in done.stdout and "stop_reason: " in done.stdout and "#1 " in done.stdout
+    for options, message in ((("--workers", "0"), "--workers is 0"), (("--gap", "-1"), "--gap is -1")):
+        refused = upscale_opt(*command, *options)
+        assert refused.returncode == 2 and message in refused.stderr
