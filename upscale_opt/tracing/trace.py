@@ -7,7 +7,7 @@ that it touches, and `Graph.pins` reports it. An export is therefore always corr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,14 +18,13 @@ from upscale_opt.capture.argument_names import normalise
 from upscale_opt.capture.constants import renew_changed
 from upscale_opt.capture.hooks import hooks_of, require_traceable_hooks
 from upscale_opt.capture.origins import all_tensors
-from upscale_opt.capture.proxies import Untraceable
 from upscale_opt.capture.regions import enter, leave
 from upscale_opt.capture.tracer import REASON, traced
 from upscale_opt.channels.findings import Value, channels_in
 from upscale_opt.channels.flow import Flow, UnknownArguments
 from upscale_opt.channels.lengths import computed
 from upscale_opt.channels.table import Scattered
-from upscale_opt.errors import ModelError, first_line
+from upscale_opt.errors import ModelError
 from upscale_opt.models.network_checks import require_call
 from upscale_opt.models.preservation import Preservation
 from upscale_opt.operators.elementwise import elementwise
@@ -34,6 +33,8 @@ from upscale_opt.operators.table import rule_of
 from upscale_opt.tracing.fixed_values import fixed_values
 from upscale_opt.tracing.graphs import NETWORK_INPUT, NETWORK_OUTPUT, Graph, build
 from upscale_opt.tracing.meta_shapes import shapes_of
+from upscale_opt.tracing.refusals import explained
+from upscale_opt.tracing.settling import guarded, settle
 
 
 @entrance()
@@ -60,22 +61,15 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
     tensors = dict(all_tensors(model))
     with Preservation(model) as state:
         try:
-            found = traced(model, state)
+            found = traced(model, state, inputs)
         except ModelError:
             raise
-        except Untraceable as error:
-            raise ModelError(
-                f"{type(model).__name__} cannot be traced: {error}; move that into a module of its own, "
-                "which is then left as it is"
-            ) from error
         except Exception as error:
-            raise ModelError(
-                f"torch.fx cannot trace {type(model).__name__} ({first_line(error)}); "
-                "move data-dependent control flow into a separate module, which the trace keeps whole"
-            ) from error
+            raise explained(error, model, inputs) from error
         normalise(found.module)
         renew_changed(found.module, model)
-        shapes, batched = shapes_of(found.module, inputs, found.known)
+        validity = settle(found, inputs)
+        shapes, batched, doubts = shapes_of(found.module, inputs, found.known)
         later = dict(all_tensors(model))
     constants = frozenset(found.module.state_dict()) - frozenset(model.state_dict())
     fixed = fixed_values(model, found, tensors, later)
@@ -84,7 +78,7 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
     while True:
         flow = Flow(found.module, batched, shapes, refused, whole)
         for node in found.module.graph.nodes:
-            flow.values[node.name] = _apply_rule(flow, node)
+            flow.values[node.name] = _apply_rule(flow, node, doubts)
         if not flow.buffers_used_whole() <= whole:
             whole |= flow.buffers_used_whole()
             continue
@@ -92,15 +86,15 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
         unfit = flow.pin_shared() | _unused_rearrangements(flow)
         graph = build(flow, shapes, constants, fixed, found.used)
         if isinstance(graph, Graph) and not unfit:
-            return graph
+            return guarded(graph, flow, validity, found, inputs)
         # The results of some rules cannot be used. Start again, and treat these nodes as unknown operators.
         refused |= unfit | (frozenset() if isinstance(graph, Graph) else graph)
 
 
-def operators_of(model: nn.Module) -> fx.Graph:
-    """Return the traced graph of a model in its current mode, training or eval."""
+def operators_of(model: nn.Module, inputs: tuple[Any, ...] | None) -> fx.Graph:
+    """Return the traced graph of a model in its current mode, training or eval, for inputs of these shapes."""
     with Preservation(model) as state:
-        found = traced(model, state)
+        found = traced(model, state, inputs)
         normalise(found.module)
         renew_changed(found.module, model)
     return found.module.graph
@@ -124,7 +118,7 @@ def _same_shape(flow: Flow, first: fx.Node, second: Any) -> bool:
     return flow.is_tensor(second) and flow.shape(first) == flow.shape(second)
 
 
-def _apply_rule(flow: Flow, node: fx.Node) -> Value:
+def _apply_rule(flow: Flow, node: fx.Node, doubts: Mapping[str, str]) -> Value:
     if node.op == "placeholder":
         flow.reasons[node.name] = NETWORK_INPUT
         return None
@@ -135,6 +129,8 @@ def _apply_rule(flow: Flow, node: fx.Node) -> Value:
         return None
     if node.op == "get_attr" or node.target in (enter, leave):
         return None
+    if node.name in doubts and (flow.is_tensor(node) or f"{node.name}:parts" in flow.shapes):
+        return flow.unknown(node, doubts[node.name])
     if flow.is_tensor(node) and len(flow.given[node.name]) != len(flow.shape(node)):
         return flow.unknown(node, "a number of axes that depends on the batch")
     if node.name in flow.refused:
