@@ -57,7 +57,7 @@ def traced_argument(proxy: fx.Proxy, value: Any, *, left_out: bool) -> Any:
     return _opened(proxy, value, left_out)
 
 
-def _opened(proxy: fx.Proxy, value: Any, left_out: bool) -> Any:
+def _opened(proxy: Any, value: Any, left_out: bool) -> Any:
     entries = entries_of(value)
     if entries is None:
         number = isinstance(value, _NUMBERS) and not isinstance(value, bool)

@@ -13,8 +13,7 @@ from upscale_opt.capture.proxies import Untraceable
 from upscale_opt.capture.source_lines import Place
 
 CONDITION, NUMBER, LENGTH, TEXT, KEY = "condition", "number", "length", "text", "key"
-"""Kinds of settled values: for ``if``, for ``int(x)`` and ``range(x)``, for ``len(x)`` and loops, for f-strings, and for
-dictionaries."""
+"""Kinds of settled values: for ``if``; for ``int(x)``; for ``len(x)`` and loops; for f-strings; for dictionaries."""
 TYPES = frozenset({"dtype", "device", "is_cuda", "is_cpu", "is_floating_point", "is_complex", "get_device"})
 """Questions about the type of a tensor. An export may be converted later, so it does not check the answers again."""
 _OF_MEMORY = ("requires_grad", "is_leaf", "grad", "grad_fn", "stride", "is_contiguous", "data_ptr", "storage_offset")

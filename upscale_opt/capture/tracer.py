@@ -190,8 +190,8 @@ class _Tracer(AnsweringTracer):
                 self._lessons.ways[call] = Way.BY_VALUE if by_value else Way.WHOLE
                 self._lessons.failing.add(type(m))
                 if isinstance(error, Untraceable):
-                    word = "which needs" if isinstance(error, NeedsValueError) else "with"
-                    self._lessons.reasons[call] = f"{type(m).__name__} {word} {error}"
+                    word = ", which needs" if isinstance(error, NeedsValueError) else " with"
+                    self._lessons.reasons[call] = f"{type(m).__name__}{word} {error}"
                 self._undo(before, point)
             finally:
                 self._frames.pop()

@@ -87,7 +87,8 @@ class ValueAttribute(ValueProxy, proxy.Attribute):
             return getattr(self.tracer.value_of(self.root.node), self.attr)(*args, **kwargs)
         keys = self.tracer.keys_of(self.root.node) if self.attr in _OF_MAPPINGS else None
         if keys is not None:
-            entries = {key: self.root[key] for key in keys}
+            root: Any = self.root
+            entries = {key: root[key] for key in keys}
             return getattr(entries, self.attr)(*args, **kwargs)
         return super().__call__(*args, **kwargs)
 

@@ -113,7 +113,7 @@ def _differs(own: Settled, node: fx.Node, base: NodeRun, run: NodeRun) -> bool:
 
 
 def sizes_in(own: Settled, node: fx.Node, value_of: Callable[[fx.Node], Any]) -> list[fx.Node]:
-    """Return the nodes whose sizes decide a settled value. A tuple of which only entries are taken is not among them."""
+    """Return the nodes whose sizes decide a settled value, without tuples of which only entries are taken."""
     if own.kind == LENGTH:
         return []
     cone = asked_from(node, value_of)

@@ -184,8 +184,12 @@ class Gradients:
             if expected is not None and kept is not None and _is_lost(expected, kept, size):
                 message = f"the export lacks a part of {name} that the masked model learns"
                 return Comparison(INFINITE, first=name, message=message)
+        parameters = dict(self.masked.named_parameters(remove_duplicate=False))
+        compared = {id(parameters[name]) for name in found if name in parameters}  # maybe by another of its names
         missing = [
-            name for name, own in self.expected.items() if name not in found and own is not None and _largest(own) > 0
+            name
+            for name, own in self.expected.items()
+            if id(parameters.get(name)) not in compared and name not in found and own is not None and _largest(own) > 0
         ]
         if missing:
             message = f"the masked model learns {missing[0]}, which is not in the export"

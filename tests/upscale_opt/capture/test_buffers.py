@@ -367,7 +367,7 @@ def test_what_a_part_that_is_left_whole_does_to_its_buffers_is_not_known():
 
         def forward(self, x):
             self.n += 1
-            return x if x.shape[-1] > 2 else x * 2
+            return x if x.stride(0) > 2 else x * 2
 
     class Reader(nn.Module):
         def __init__(self):
@@ -381,7 +381,7 @@ def test_what_a_part_that_is_left_whole_does_to_its_buffers_is_not_known():
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Conv2d(3, 8, 1), Reader(), nn.Conv2d(8, 4, 1)).eval(), torch.randn(SHAPE)
     graph, _, _, exported = made(model, x)
-    assert [pin.reason for pin in graph.unsupported] == ["no rule for Reader"]
+    assert [pin.reason.partition(",")[0] for pin in graph.unsupported] == ["Reader"]
     assert exported.verification.passed and int(model[1].part.n) == 0
 
 
@@ -406,7 +406,7 @@ def test_what_a_part_that_is_left_whole_keeps_is_checked_unless_it_replaces_it()
 
         def forward(self, x):
             self.last = x * self.table
-            return self.last if x.shape[-1] > 2 else x
+            return self.last if x.stride(0) > 2 else x
 
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Conv2d(3, C, 1), Odd(), nn.Conv2d(C, 4, 1)).eval(), torch.randn(SHAPE)
@@ -443,7 +443,7 @@ def test_values_that_only_a_part_that_is_left_whole_looks_at_are_not_fixed():
 
         def forward(self, x):
             x = x * 2 if self.mode > 1 else x
-            return x if x.shape[-1] > 2 else -x
+            return x if x.stride(0) > 2 else -x
 
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Conv2d(3, C, 1), Odd(2), nn.Conv2d(C, 4, 1)).eval(), torch.randn(SHAPE)
