@@ -77,6 +77,8 @@ class Program:
         Seed of the parameters.
     operators
         Names of the random operators in it.
+    options
+        Further arguments of ``forward`` with their defaults. No call gives them.
     """
 
     inputs: tuple[Input, ...]
@@ -87,11 +89,12 @@ class Program:
     fixed_batch: bool
     seed: int
     operators: frozenset[str] = frozenset()
+    options: tuple[str, ...] = ()
 
     @property
     def code(self) -> str:
         """Source of the class ``Network``."""
-        arguments = ", ".join(["self", *(x.name for x in self.inputs)])
+        arguments = ", ".join(["self", *(x.name for x in self.inputs), *self.options])
         lines = ["class Network(nn.Module):", "    def __init__(self):", "        super().__init__()"]
         lines += [f"        {line}" for line in self._needed_init()]
         lines += ["", f"    def forward({arguments}):"]
