@@ -85,8 +85,6 @@ def _plain(layer: nn.Module, graph: fx.Graph) -> nn.Module | None:
         kind: Any = _CONVOLUTIONS[output.target]  # type: ignore[index]
         channels = computed.shape[1] * groups, computed.shape[0]
         plain = kind(*channels, computed.shape[2:], bias=added is not None, **options)
-            computed.shape[1] * groups, computed.shape[0], computed.shape[2:], bias=added is not None, **options
-        )
     plain.weight = nn.Parameter(computed)
     if added is not None:
         plain.bias = nn.Parameter(added)
