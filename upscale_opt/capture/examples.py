@@ -11,12 +11,13 @@ import torch
 from torch import fx, nn
 
 from upscale_opt.capture.known_values import UnknownValueError
-from upscale_opt.capture.node_runs import NodeRun
+from upscale_opt.capture.node_runs import BY_VALUE, NodeRun
 from upscale_opt.capture.regions import enter, leave
 from upscale_opt.capture.settled import NeedsValueError, asked_from, asks_for_memory, asks_for_type, is_size
 from upscale_opt.capture.shared_memory import written_by_call
 from upscale_opt.capture.source_lines import PLACE
 from upscale_opt.models.nested import entries_of, is_record, map_tensors, nested_tensors, rebuilt
+from upscale_opt.models.snapshots import Snapshot
 from upscale_opt.modules.guards import require_argument, structure_of
 
 _NUMBERS = (int, float, complex)
@@ -137,7 +138,7 @@ class Example:
     def needs_value(self, node: fx.Node) -> NeedsValueError:
         """Return the error about a tensor whose values Python needs."""
         name = self._run.name_of(node)
-        return NeedsValueError(f"the value of {name}{self.place_of(node)}, which depends on the values of the input")
+        return NeedsValueError(f"the value of {name}{self.place_of(node)}, {BY_VALUE}")
 
     def place_of(self, node: fx.Node) -> str:
         """Return the source line of a node, for messages."""
@@ -160,7 +161,12 @@ class Example:
         elif node.target in (enter, leave):
             self._run.values[node] = None  # regions do not change sizes
         else:
+            module = self._run.module_of(str(node.target)) if node.op == "call_module" else None
+            own = module is not None and not type(module).__module__.startswith("torch.nn")
+            before = Snapshot([module]) if own else None
             try:
                 self._run.run(node, self.arguments)
             except Exception as error:
                 self._errors[node] = error
+            if before is not None and before.changed():
+                before.restore()  # what a module stores on the meta device must not get into the trace

@@ -21,6 +21,8 @@ from upscale_opt.models.nested import map_tensors, nested_tensors
 from upscale_opt.modules.guards import require_argument, require_settled
 
 GUARDS = (require_argument, require_settled)
+BY_VALUE = "which depends on the values of the input or of parameters"
+"""The end of sentences about what cannot be known."""
 _SEEDS = (0, 1)
 _ARITHMETIC = frozenset(
     [
@@ -101,7 +103,7 @@ class NodeRun:
         self.values: dict[fx.Node, Any] = {}
         self.doubtful: dict[fx.Node, str] = {}
         self.substitutes: dict[fx.Node, str] = {}
-        self._module_of, self._tensor_of, self._known = module_of, tensor_of, known
+        self.module_of, self._tensor_of, self._known = module_of, tensor_of, known
         self._device, self._keeps_shape = device, keeps_shape
         self._attributes: dict[str, Any] = {}
 
@@ -154,7 +156,7 @@ class NodeRun:
             return node.target(*args, **kwargs)
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        module = self._module_of(str(node.target))
+        module = self.module_of(str(node.target))
         if self._keeps_shape is not None and len(args) == 1 and not kwargs and self._keeps_shape(module, args[0]):
             return args[0]
         named = (*module.named_parameters(), *module.named_buffers())
@@ -204,7 +206,7 @@ class NodeRun:
         by_value = node.op != "call_module" and has_shape_by_value(node)
         if by_value or not shapes[0] or shapes[0] != shapes[1]:
             what = "value" if not shapes[0] else "length"
-            self.doubtful[node] = f"the {what} of {self.name_of(node)}{place}, which depends on the values of the input"
+            self.doubtful[node] = f"the {what} of {self.name_of(node)}{place}, {BY_VALUE}"
         else:
             self.substitutes[node] = f"no rule for {self.name_of(node)}"
         return map_tensors(_on_meta, results[0])
@@ -230,14 +232,15 @@ class NodeRun:
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), given)
             if node.op != "call_module":
                 return self._call(node, args, kwargs)
-            module = self._module_of(str(node.target))
-            state = {name: own.detach() for name, own in (*module.named_parameters(), *module.named_buffers())}
+            module = self.module_of(str(node.target))
+            state = {name: own.detach() for name, own in module.named_parameters()}
+            state |= {name: own.detach().clone() for name, own in module.named_buffers()}
             return torch.func.functional_call(module, state, args, kwargs)
 
     def name_of(self, node: fx.Node) -> str:
         """Return the name of a node's operator, for messages."""
         if node.op == "call_module":
-            return type(self._module_of(str(node.target))).__name__
+            return type(self.module_of(str(node.target))).__name__
         if node.target is operator.getitem:
             return "an index"
         return _name_of(node)

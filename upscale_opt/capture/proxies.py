@@ -10,6 +10,7 @@ from torch import fx
 
 _OWN = ("tracer", "node", "root", "attr", "_node")
 _GRADIENT_HOOKS = ("register_hook", "register_post_accumulate_grad_hook")
+_OF_NUMPY = ("__array_struct__", "__array_interface__", "__array_priority__")
 
 
 class Untraceable(Exception):
@@ -56,6 +57,8 @@ class Changing:
     def __getattr__(self, name: str) -> Any:
         if name in _GRADIENT_HOOKS:
             raise Untraceable("a gradient hook on a tensor")
+        if name in _OF_NUMPY:
+            raise AttributeError(name)
         return self._attribute(name)
 
     def _attribute(self, name: str) -> Any:

@@ -138,6 +138,15 @@ class AnsweringTracer(RecordingTracer):
             return False
         return value is not None and not isinstance(value, torch.Tensor)
 
+    def type_of(self, node: fx.Node) -> type | None:
+        """Return the type of a node's value. None if it is not known."""
+        if self.example is None:
+            return None
+        try:
+            return type(self.example.value(node))
+        except Exception:  # then isinstance sees the proxy
+            return None
+
     def keys_of(self, node: fx.Node) -> list[Any] | None:
         """Return the keys of a dictionary that a module returns. None for other nodes."""
         if self.example is None or self.known.has(node):

@@ -43,7 +43,7 @@ def current_place() -> Place | None:
     """Return the line of the network's code that is running. None if there is none on the stack."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if _is_of_network(frame.f_code.co_filename):
+        if is_of_network(frame.f_code.co_filename):
             return Place(frame.f_code.co_filename, frame.f_lineno)
         frame = frame.f_back
     return None
@@ -55,11 +55,11 @@ def place_of_error(error: BaseException) -> Place | None:
     step: TracebackType | None = error.__traceback__
     while step is not None:
         file = step.tb_frame.f_code.co_filename
-        found = Place(file, step.tb_lineno) if _is_of_network(file) else found
+        found = Place(file, step.tb_lineno) if is_of_network(file) else found
         step = step.tb_next
     return found
 
 
-def _is_of_network(file: str) -> bool:
+def is_of_network(file: str) -> bool:
     """Whether a file is neither of torch nor of this package (its code runs around the network's)."""
     return not file.startswith((_TORCH, *_OWN)) and not file.startswith(("<frozen", "<eval_with_key>"))

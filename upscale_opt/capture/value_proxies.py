@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from torch.fx import proxy
 from upscale_opt.capture.known_values import MEASURES
 from upscale_opt.capture.proxies import Changing
 from upscale_opt.capture.settled import CONDITION, KEY, LENGTH, TEXT
+from upscale_opt.capture.source_lines import is_of_network
 
 _VALUES = ("item", "tolist", "numpy")
 """Methods that convert a tensor to Python or NumPy objects."""
@@ -28,6 +30,12 @@ class ValueProxy(Changing, fx.Proxy):
     """
 
     tracer: Any
+
+    @property
+    def __class__(self) -> Any:  # type: ignore[misc]
+        """The type of the value if the network's code calls ``isinstance``, and otherwise the proxy's own type."""
+        frame = sys._getframe(1)
+        return self.tracer.type_of(self.node) or type(self) if is_of_network(frame.f_code.co_filename) else type(self)
 
     def _attribute(self, name: str) -> Any:
         known, value = self.tracer.measure(self.node, name) if name in MEASURES else (False, None)
@@ -71,7 +79,8 @@ class ValueProxy(Changing, fx.Proxy):
         return bool(entry in (self.tracer.value_of(self.node, CONDITION) if keys is None else keys))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self.tracer.value_of(self.node).cpu(), dtype=dtype)
+        value = self.tracer.value_of(self.node)
+        return np.asarray(value.cpu() if isinstance(value, torch.Tensor) else value, dtype=dtype)
 
 
 class ValueAttribute(ValueProxy, proxy.Attribute):

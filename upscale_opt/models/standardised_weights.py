@@ -62,9 +62,10 @@ def _plain(layer: nn.Module, graph: fx.Graph) -> nn.Module | None:
     linear = output.target is functional.linear
     if not linear and output.target not in _CONVOLUTIONS:
         return None
+    x: Any = inputs[0]
     given: dict[str, Any] = {**dict(zip(_NAMES, output.args, strict=False)), **output.kwargs}
     weight, bias = given.get("weight"), given.get("bias")
-    if given.get("input") is not inputs[0] or not isinstance(weight, fx.Node) or list(inputs[0].users) != [output]:
+    if given.get("input") is not inputs[0] or not isinstance(weight, fx.Node) or list(x.users) != [output]:
         return None
     if any(isinstance(value, fx.Node) for name, value in given.items() if name not in ("input", "weight", "bias")):
         return None
