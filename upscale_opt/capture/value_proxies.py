@@ -31,8 +31,8 @@ class ValueProxy(Changing, fx.Proxy):
 
     tracer: Any
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[misc]
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
         """The type of the value if the network's code calls ``isinstance``, and otherwise the proxy's own type."""
         frame = sys._getframe(1)
         return self.tracer.type_of(self.node) or type(self) if is_of_network(frame.f_code.co_filename) else type(self)

@@ -44,9 +44,13 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
     Parameters
     ----------
     model
-        Any module that torch.fx can trace, in eval mode. Wrapped models are unwrapped (`upscale_opt.unwrapped`).
+        Any module in eval mode whose forward does not decide on values of its input (submodules may: they are then kept
+        whole). Wrapped models are unwrapped (`upscale_opt.unwrapped`).
     example_inputs
-        A tensor, or the tuple of positional inputs. Only shapes and dtypes matter.
+        A tensor, or the tuple of positional inputs. They may be nested: lists, tuples, dictionaries, dataclasses. Of
+        tensors only shapes and dtypes matter. None, flags and texts become constants, and so do arguments that are left
+        out. What Python asks about sizes is answered for these inputs: `Graph.validity` says for which others the trace
+        holds.
 
     Raises
     ------
