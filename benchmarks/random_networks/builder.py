@@ -59,6 +59,7 @@ class Builder:
         self.source = source
         self.inputs: list[Input] = []
         self.options: list[str] = []
+        self.form = ""
         self.init: list[str] = []
         self.steps: list[Step] = []
         self.values: list[Value] = []
@@ -173,7 +174,7 @@ class Builder:
     def finish(self, output: str, *, seed: int) -> Program:
         """The program that returns an expression."""
         parts = (tuple(self.inputs), tuple(self.init), tuple(self.steps), output)
-        program = Program(*parts, self.batch, False, seed, frozenset(self.used), tuple(self.options))
+        program = Program(*parts, self.batch, False, seed, frozenset(self.used), tuple(self.options), self.form)
         if not _treats_samples_alike(program, self.batch):
             return replace(program, fixed_batch=True)
         if self.chance(0.5) and _treats_samples_alike(program, 1):
@@ -220,7 +221,9 @@ def _treats_samples_alike(program: Program, batch: int) -> bool:
     model, inputs = everything.build(), program.example_inputs(batch=3)
     with torch.no_grad():  # slicing too: views of tensors that are written in place may need the same mode
         try:
-            more, fewer = (tree_leaves(model(*[x[:n].clone() for x in inputs])) for n in (3, batch))
+            more, fewer = (
+                tree_leaves(model(*everything.call_with([x[:n].clone() for x in inputs]))) for n in (3, batch)
+            )
         except REFUSALS:
             return False
         if len(more) != len(fewer):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import linecache
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +80,8 @@ class Program:
         Names of the random operators in it.
     options
         Further arguments of ``forward`` with their defaults. No call gives them.
+    form
+        ``"list"`` or ``"dict"`` if ``forward`` gets all inputs in one list or dictionary. Empty otherwise.
     """
 
     inputs: tuple[Input, ...]
@@ -90,14 +93,21 @@ class Program:
     seed: int
     operators: frozenset[str] = frozenset()
     options: tuple[str, ...] = ()
+    form: str = ""
 
     @property
     def code(self) -> str:
         """Source of the class ``Network``."""
-        arguments = ", ".join(["self", *(x.name for x in self.inputs), *self.options])
+        names = [x.name for x in self.inputs]
+        arguments = ", ".join(["self", *(["given"] if self.form else names), *self.options])
         lines = ["class Network(nn.Module):", "    def __init__(self):", "        super().__init__()"]
         lines += [f"        {line}" for line in self._needed_init()]
         lines += ["", f"    def forward({arguments}):"]
+        if self.form:
+            taken = ", ".join(
+                f"given[{name!r}]" if self.form == "dict" else f"given[{i}]" for i, name in enumerate(names)
+            )
+            lines.append(f"        {', '.join(names)} = {taken}")
         lines += [f"        {step.line}" for step in self.steps]
         return "\n".join([*lines, f"        return {self.output}", ""])
 
@@ -114,6 +124,12 @@ class Program:
         linecache.cache.pop(name)
         randomise(model, torch.Generator().manual_seed(self.seed))
         return model
+
+    def call_with(self, tensors: Sequence[torch.Tensor]) -> tuple[Any, ...]:
+        """The positional inputs of ``forward`` that hold these tensors."""
+        if self.form == "dict":
+            return ({x.name: tensor for x, tensor in zip(self.inputs, tensors, strict=True)},)
+        return ([*tensors],) if self.form else tuple(tensors)
 
     def example_inputs(self, batch: int | None = None, seed: int = 0) -> tuple[torch.Tensor, ...]:
         """Random inputs, of the example's batch size unless told otherwise."""
