@@ -45,7 +45,7 @@ def random_network(source: int | random.Random, *, without: Collection[str] = ()
     """
     b = Builder(source if isinstance(source, random.Random) else random.Random(source))
     _add_inputs(b)
-    b.form = "" if b.chance(0.85) else b.pick(("list", "dict"))
+    b.form = b.pick(("list", "dict")) if b.chance(0.15) else ""
     # Begin with a convolution or linear layer, so that most of the network is behind channels that may move.
     for value in tuple(b.values):
         if b.chance(0.9):

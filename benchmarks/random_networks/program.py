@@ -104,9 +104,8 @@ class Program:
         lines += [f"        {line}" for line in self._needed_init()]
         lines += ["", f"    def forward({arguments}):"]
         if self.form:
-            taken = ", ".join(
-                f"given[{name!r}]" if self.form == "dict" else f"given[{i}]" for i, name in enumerate(names)
-            )
+            places = [repr(name) if self.form == "dict" else str(i) for i, name in enumerate(names)]
+            taken = ", ".join(f"given[{place}]" for place in places)
             lines.append(f"        {', '.join(names)} = {taken}")
         lines += [f"        {step.line}" for step in self.steps]
         return "\n".join([*lines, f"        return {self.output}", ""])

@@ -18,9 +18,7 @@ from upscale_opt.capture.known_values import KnownValues, has_shape_by_value
 from upscale_opt.capture.regions import enter, leave
 from upscale_opt.capture.source_lines import PLACE
 from upscale_opt.models.nested import map_tensors, nested_tensors
-from upscale_opt.modules.guards import require_argument, require_settled
 
-GUARDS = (require_argument, require_settled)
 BY_VALUE = "which depends on the values of the input or of parameters"
 """The end of sentences about what cannot be known."""
 _SEEDS = (0, 1)
@@ -114,7 +112,7 @@ class NodeRun:
             value = inputs[name] if name in inputs else (node.args[0] if node.args else None)
         elif node.op == "get_attr":
             value = self._attribute(str(node.target))
-        elif node.op == "output" or node.target in GUARDS:
+        elif node.op == "output":
             value = None
         else:
             value = self._computed(node)

@@ -34,6 +34,7 @@ from upscale_opt.tracing.finite import require_finite
 from upscale_opt.tracing.network_fits import require_fitting_inputs, require_same_network
 from upscale_opt.tracing.prologues import prologues_of
 from upscale_opt.tracing.trace import as_tuple, trace
+from upscale_opt.tracing.validity import BATCH
 from upscale_opt.tracing.writes import writes_of
 from upscale_opt.verifying.differences import outputs_by_node, variation_of, variation_of_draws
 from upscale_opt.verifying.gradients import Comparison, Gradients, shaken
@@ -130,7 +131,9 @@ class Verifier:
     def _randomise(self, given: tuple[Any, ...], generator: torch.Generator) -> None:
         """Make the masked model with random values and inputs: batches of two samples, or else the given shapes."""
         failures = (RuntimeError, ValueError, IndexError, TypeError, AssertionError)
-        for batch, jitter in ((2, True), (None, True), (2, False)):
+        # A trace that asked for the batch size holds for the given one.
+        fixed = self.graph.settled and any(BATCH in axes for axes in self.graph.validity.conditions.values())
+        for batch, jitter in ((None, True),) if fixed else ((2, True), (None, True), (2, False)):
             try:
                 return self._try_values(given, generator, batch, jitter=jitter)
             except failures:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from upscale_opt import export, trace
+from upscale_opt import ModelError, export, trace
 
 X = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -235,3 +235,13 @@ def test_a_part_that_is_left_whole_caches_nothing_of_a_question():
     model = Asking()
     proven(model)
     assert model.part.cache is None
+
+
+def test_a_trace_that_asked_for_the_batch_size_is_proven_at_this_size():
+    model, x = Net(BOUND["a batch"][0]).eval(), X[:1]
+    graph, exported = proven(model, x)
+    torch.testing.assert_close(exported.module(x).shape, model(x).shape)
+    with pytest.raises(ValueError, match="another size"):
+        exported.module(X)
+    with pytest.raises(ModelError, match="another size"):
+        export(model, X, masks=halved(graph), baseline=True, graph=graph)
