@@ -15,6 +15,7 @@ from upscale_opt.capture.source_lines import PLACE
 from upscale_opt.errors import ModelError, first_line
 from upscale_opt.models.attributes import attribute_of
 from upscale_opt.models.nested import map_tensors, nested_tensors
+from upscale_opt.models.snapshots import Snapshot
 from upscale_opt.operators.elementwise import elementwise
 from upscale_opt.operators.table import MODULE_RULES
 
@@ -22,7 +23,7 @@ Shapes = dict[str, Any]
 
 
 def shapes_of(
-    traced: fx.GraphModule, inputs: tuple[Any, ...], known: KnownValues | None = None
+    traced: fx.GraphModule, inputs: tuple[Any, ...], known: KnownValues | None = None, *, restores: bool = True
 ) -> tuple[Shapes, Shapes, dict[str, str]]:
     """Return the shapes of all nodes' outputs: first for the given inputs, second for a batch of at least two samples.
 
@@ -32,12 +33,14 @@ def shapes_of(
 
     The third result names the nodes whose shape is not known without the values of the input, each with the reason.
 
+    Modules that are kept whole may change themselves. With `restores` they are restored.
+
     Raises
     ------
     ModelError
         If the network rejects the inputs.
     """
-    run, failed = run_on(traced, inputs, known)
+    run, failed = run_on(traced, inputs, known, restores=restores)
     if failed is not None:
         node, error = failed
         given = ", ".join(str(tuple(x.shape)) for x in nested_tensors(inputs))
@@ -52,26 +55,34 @@ def shapes_of(
     if not tensors or any(x.ndim < 1 or x.shape[0] != 1 for x in tensors):
         return shapes, shapes, reasons
     pair = map_tensors(lambda x: x.to("meta").expand(2, *x.shape[1:]), inputs)
-    two, failed = run_on(traced, pair, known)
+    two, failed = run_on(traced, pair, known, restores=restores)
     return (shapes, shapes, reasons) if failed is not None else (shapes, _shapes(two), reasons)
 
 
 def run_on(
-    traced: fx.GraphModule, inputs: tuple[Any, ...], known: KnownValues | None = None
+    traced: fx.GraphModule, inputs: tuple[Any, ...], known: KnownValues | None = None, *, restores: bool = True
 ) -> tuple[NodeRun, tuple[fx.Node, Exception] | None]:
-    """Run a traced model on meta tensors. Return the run, and the node that failed with its error, if any."""
+    """Run a traced model on meta tensors. Return the run, and the node that failed with its error, if any.
+
+    Modules that are kept whole may change themselves. With `restores` they are restored.
+    """
+    before = Snapshot([traced]) if restores else None
     on_meta = map_tensors(lambda x: x.to("meta"), inputs)
     run = NodeRun(
         traced.get_submodule, lambda name: attribute_of(traced, name), known, device_of_all(traced, inputs), keeps_shape
     )
     arguments, _ = arguments_by_name(traced, on_meta)
+    failed: tuple[fx.Node, Exception] | None = None
     with torch.no_grad(), torch.device("meta"), unwound():
         for node in traced.graph.nodes:
             try:
                 run.run(node, arguments)
             except Exception as error:
-                return run, (node, error)
-    return run, None
+                failed = (node, error)
+                break
+    if before is not None and before.changed():
+        before.restore()
+    return run, failed
 
 
 def _shapes(run: NodeRun) -> Shapes:

@@ -73,7 +73,7 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
         normalise(found.module)
         renew_changed(found.module, model)
         validity = settle(found, inputs)
-        shapes, batched, doubts = shapes_of(found.module, inputs, found.known)
+        shapes, batched, doubts = shapes_of(found.module, inputs, found.known, restores=False)
         later = dict(all_tensors(model))
     constants = frozenset(found.module.state_dict()) - frozenset(model.state_dict())
     fixed = fixed_values(model, found, tensors, later)
@@ -148,7 +148,9 @@ def _apply_rule(flow: Flow, node: fx.Node, doubts: Mapping[str, str]) -> Value:
             return flow.unknown(node, f"{type(module).__name__} with parametrisations")
     rule = rule_of(flow, node)
     if rule is None:
-        return flow.unknown(node, node.meta.get(REASON)) if flow.is_tensor(node) else computed(flow, node)
+        if REASON in node.meta:
+            return flow.unknown(node, node.meta[REASON])
+        return flow.unknown(node) if flow.is_tensor(node) else computed(flow, node)
     if node.kwargs.get("out") is not None and not (rule is elementwise and _same_shape(flow, node, node.kwargs["out"])):
         return flow.unknown(node, f"{flow.operator(node)} with out=")
     if rule is not elementwise and not (node.args and isinstance(node.args[0], (fx.Node, list, tuple))):

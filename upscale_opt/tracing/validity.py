@@ -16,11 +16,11 @@ from torch import fx
 from upscale_opt.capture.known_values import KnownValues
 from upscale_opt.capture.node_runs import NodeRun
 from upscale_opt.capture.settled import LENGTH, Settled, asked_from, asks_for_type
-from upscale_opt.models.nested import map_tensors, nested_tensors
+from upscale_opt.models.nested import map_nested, map_tensors, nested_tensors
 from upscale_opt.modules.guards import require_settled
 from upscale_opt.tracing.meta_shapes import run_on
 
-BATCH, HEIGHT, WIDTH = "batch", "height", "width"
+BATCH, HEIGHT, WIDTH, NUMBERS = "batch", "height", "width", "numbers among the inputs"
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Validity:
     ----------
     free
         Names of the axes of the inputs that may have any length that the network accepts: ``batch``, ``height``,
-        ``width``, ``axis 1``.
+        ``width``, ``axis 1``; and ``numbers among the inputs``, if there are any.
     conditions
         The decisions of the trace that depend on sizes of the inputs, each with the names of these axes. An export
         holds for those sizes for which the decisions are the same.
@@ -93,7 +93,17 @@ def _changes(inputs: tuple[Any, ...]) -> dict[str, tuple[Any, ...]]:
     tensors = list(nested_tensors(inputs))
     most = max((x.ndim for x in tensors), default=0)
     names = {0: BATCH, **({2: HEIGHT, 3: WIDTH} if most == 4 else {})}
-    return {names.get(axis, f"axis {axis}"): _doubled(inputs, axis) for axis in range(most)}
+    changes = {names.get(axis, f"axis {axis}"): _doubled(inputs, axis) for axis in range(most)}
+    numbers: list[Any] = []
+    other: tuple[Any, ...] = map_nested(lambda x: _other_number(x, numbers), inputs)
+    return {**changes, NUMBERS: other} if numbers else changes
+
+
+def _other_number(x: Any, found: list[Any]) -> Any:
+    if isinstance(x, (int, float)) and not isinstance(x, bool):
+        found.append(x)
+        return x + 1
+    return x
 
 
 def _doubled(inputs: tuple[Any, ...], axis: int) -> tuple[Any, ...]:

@@ -65,13 +65,14 @@ def halved(model, x=X) -> tuple[Graph, int]:
     return graph, sum(p.numel() for p in exported.module.parameters())
 
 
-@pytest.mark.parametrize("name", ENDS)
+@pytest.mark.parametrize("name", ["item", *(pytest.param(own, marks=pytest.mark.slow) for own in [*ENDS][1:])])
 def test_what_depends_on_values_pins_only_what_it_touches(name):
     model = Tail(ENDS[name]).eval()
     graph, after = halved(model)
     assert len(graph.consumers) == 3 and after < 0.8 * sum(p.numel() for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_a_decision_on_values_is_named_and_may_go_into_a_module():
     with pytest.raises(ModelError) as caught:
         trace(Tail(decides).eval(), X)
@@ -117,6 +118,7 @@ class Standardised(nn.Conv2d):
         return functional.conv2d(x, (self.weight - mean) / (deviation + 1e-5), self.bias, self.stride, self.padding)
 
 
+@pytest.mark.slow
 def test_standardised_weights_are_offered_and_made_plain():
     torch.manual_seed(0)
     shared = Standardised(8, 8, 3, padding=1)
