@@ -29,7 +29,7 @@ def size_condition(b: Builder) -> None:
     condition = b.pick(
         (
             *(f"{x}.shape[{axis}] > 3", f"{x}.size({axis}) % 2 == 0", f"{x}.shape == {y}.shape", f"{x}.ndim == 4"),
-            *(f"{x}.shape[-1] != {x}.shape[1] and len({x}) > 0", f"{x}.shape[1] in (4, 6, 8)"),
+            *(f"{x}.shape[-1] != {x}.shape[1] and {x}.shape[0] > 0", f"{x}.shape[1] in (4, 6, 8)"),
             *(f"{x}.shape[2:] == {y}.shape[2:]", f"{x}.dtype in (torch.float32, torch.float64)"),
         )
     )
