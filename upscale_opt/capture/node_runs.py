@@ -18,6 +18,7 @@ from upscale_opt.capture.known_values import KnownValues, has_shape_by_value
 from upscale_opt.capture.regions import enter, leave
 from upscale_opt.capture.source_lines import PLACE
 from upscale_opt.models.nested import map_tensors, nested_tensors
+from upscale_opt.models.snapshots import Snapshot
 
 BY_VALUE = "which depends on the values of the input or of parameters"
 """The end of sentences about what cannot be known."""
@@ -141,10 +142,13 @@ class NodeRun:
         of_device = self._asked_of_device(node, args)
         if of_device is not None:
             return of_device
+        module = self.module_of(str(node.target)) if node.op == "call_module" else None
+        own = module is not None and not type(module).__module__.startswith("torch.nn")
+        before = Snapshot([module]) if own else None
         try:
             value = self._call(node, *self._on_meta_device(node, args, kwargs))
         except Exception as error:
-            value = self._otherwise(node, error)
+            value = self._otherwise(node, error, before)
         self._pass_doubts(node, value)
         return value
 
@@ -190,13 +194,17 @@ class NodeRun:
 
     # Operators that need values
 
-    def _otherwise(self, node: fx.Node, error: Exception) -> Any:
+    def _otherwise(self, node: fx.Node, error: Exception, before: Snapshot | None) -> Any:
         """Return the result of a node that cannot run on meta tensors."""
         if self._known is not None and self._known.has(node):
             # The shape of a tensor computed from buffers may depend on their values.
             return map_tensors(_on_meta, self._known.value(node))
         try:
-            results = [self._real(node, seed) for seed in _SEEDS]
+            results = []
+            for seed in _SEEDS:
+                if before is not None:
+                    before.restore()  # what the module has stored on the meta device
+                results.append(self._real(node, seed))
         except Exception as other:
             raise (other if "meta" in str(error).lower() else error) from None
         shapes = [[tuple(x.shape) for x in nested_tensors(own)] for own in results]
@@ -242,6 +250,21 @@ class NodeRun:
         if node.target is operator.getitem:
             return "an index"
         return _name_of(node)
+
+
+def keeps_shape_surely(module: nn.Module, x: Any) -> bool:
+    """Whether a module of torch.nn returns a tensor of the shape of `x`. Meta kernels of normalisations are slow."""
+    if not isinstance(x, torch.Tensor) or module._forward_hooks or module._forward_pre_hooks:
+        return False
+    return type(module) in _KEEPING or (
+        type(module) is nn.BatchNorm2d and x.ndim == 4 and x.shape[1] == module.num_features
+    )
+
+
+_KEEPING = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Sigmoid, nn.Tanh),
+    *(nn.Hardsigmoid, nn.Identity, nn.Dropout, nn.Dropout2d),
+)
 
 
 def _on_meta(tensor: torch.Tensor) -> torch.Tensor:

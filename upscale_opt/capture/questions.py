@@ -12,7 +12,7 @@ from torch.fx.proxy import TraceError
 
 from upscale_opt.capture.examples import Example, arguments_by_name, device_of_all, traced_argument
 from upscale_opt.capture.known_values import MEASURES, KnownValues, UnknownValueError
-from upscale_opt.capture.node_runs import NodeRun
+from upscale_opt.capture.node_runs import NodeRun, keeps_shape_surely
 from upscale_opt.capture.origins import Origins
 from upscale_opt.capture.recording import RecordingTracer
 from upscale_opt.capture.settled import CONDITION, LENGTH, NUMBER, Settled, is_size
@@ -51,7 +51,8 @@ class AnsweringTracer(RecordingTracer):
             return
         arguments, self._left_out = arguments_by_name(root, self._inputs)
         device = device_of_all(root, self._inputs)
-        self.example = Example(NodeRun(self._module, self.tensor_of, self.known, device), arguments, self._apart)
+        run = NodeRun(self._module, self.tensor_of, self.known, device, keeps_shape_surely)
+        self.example = Example(run, arguments, self._apart)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         """Prepare the call of the network. Constants among the arguments are given as they are."""
