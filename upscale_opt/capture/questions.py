@@ -16,7 +16,7 @@ from upscale_opt.capture.node_runs import NodeRun, keeps_shape_surely
 from upscale_opt.capture.origins import Origins
 from upscale_opt.capture.recording import RecordingTracer
 from upscale_opt.capture.settled import CONDITION, LENGTH, NUMBER, Settled, is_size
-from upscale_opt.capture.source_lines import PLACE, current_place
+from upscale_opt.capture.source_lines import PLACE, current_instruction, current_place
 
 
 class AnsweringTracer(RecordingTracer):
@@ -40,6 +40,7 @@ class AnsweringTracer(RecordingTracer):
         self.example: Example | None = None
         self._left_out: frozenset[str] = frozenset()
         self._inputs = inputs
+        self._parsed: tuple[tuple[int, int] | None, tuple[Settled, ...]] | None = None
 
     def tensor_of(self, name: str) -> Any:
         """Return a tensor of the network, or a constant of its code, by name."""
@@ -73,6 +74,10 @@ class AnsweringTracer(RecordingTracer):
         node = super().create_node(*args, **kwargs)
         node.meta[PLACE] = current_place()
         self.known.add(node)
+        if self._parsed and self._parsed[0] == current_instruction():
+            # The call itself has only looked whether its argument is a number. It gets the node.
+            self.settled[:] = [own for own in self.settled if own not in self._parsed[1]]
+        self._parsed = None
         return node
 
     def _module(self, path: str) -> nn.Module:
@@ -115,7 +120,12 @@ class AnsweringTracer(RecordingTracer):
         value = self.example.size(node) if kind != LENGTH else self._measured(node)
         if isinstance(value, torch.Tensor):
             raise self.example.needs_value(node)
-        self._settle(Settled(kind, value, node.name, current_place()))
+        own = Settled(kind, value, node.name, current_place())
+        if not any((own.kind, own.node) == (other.kind, other.node) for other in self.settled):
+            self.settled.append(own)
+            instruction = current_instruction()
+            before = self._parsed[1] if self._parsed and self._parsed[0] == instruction else ()
+            self._parsed = (instruction, (*before, own))
         return value
 
     def _measured(self, node: fx.Node) -> int:
@@ -124,10 +134,6 @@ class AnsweringTracer(RecordingTracer):
         if not isinstance(value, (tuple, list, dict)) or is_size(value):
             value = self.example.size(node)
         return len(value)
-
-    def _settle(self, own: Settled) -> None:
-        if not any((own.kind, own.node) == (other.kind, other.node) for other in self.settled):
-            self.settled.append(own)
 
     def is_asked(self, node: fx.Node) -> bool:
         """Whether a node is a size or a type, so that texts and dictionaries may need its value."""

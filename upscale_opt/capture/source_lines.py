@@ -49,6 +49,14 @@ def current_place() -> Place | None:
     return None
 
 
+def current_instruction() -> tuple[int, int] | None:
+    """Return the frame of the network's code that is running, and its instruction. None if there is none."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not is_of_network(frame.f_code.co_filename):
+        frame = frame.f_back
+    return None if frame is None else (id(frame), frame.f_lasti)
+
+
 def place_of_error(error: BaseException) -> Place | None:
     """Return the last line of the network's code in the traceback of an error."""
     found = None
