@@ -58,6 +58,8 @@ class Builder:
     def __init__(self, source: random.Random) -> None:
         self.source = source
         self.inputs: list[Input] = []
+        self.options: list[str] = []
+        self.form = ""
         self.init: list[str] = []
         self.steps: list[Step] = []
         self.values: list[Value] = []
@@ -88,6 +90,13 @@ class Builder:
         self._scope[name] = given.sample(self.batch, torch.Generator().manual_seed(len(self.inputs)))
         if high is None:
             self.values.append(Value(name, given.shape))
+
+    def add_option(self, default: str) -> str:
+        """Add an argument with a default to ``forward``, which no call gives. Returns its name."""
+        name = f"option{len(self.options)}"
+        self.options.append(f"{name}={default}")
+        self._scope[name] = eval(default)
+        return name
 
     def tensor(self, *ndims: int, where: Callable[[tuple[int, ...]], bool] = lambda shape: True) -> Value:
         """A tensor whose number of dimensions and shape meet a condition. Recent tensors are preferred."""
@@ -165,7 +174,7 @@ class Builder:
     def finish(self, output: str, *, seed: int) -> Program:
         """The program that returns an expression."""
         parts = (tuple(self.inputs), tuple(self.init), tuple(self.steps), output)
-        program = Program(*parts, self.batch, False, seed, frozenset(self.used))
+        program = Program(*parts, self.batch, False, seed, frozenset(self.used), tuple(self.options), self.form)
         if not _treats_samples_alike(program, self.batch):
             return replace(program, fixed_batch=True)
         if self.chance(0.5) and _treats_samples_alike(program, 1):
@@ -212,7 +221,9 @@ def _treats_samples_alike(program: Program, batch: int) -> bool:
     model, inputs = everything.build(), program.example_inputs(batch=3)
     with torch.no_grad():  # slicing too: views of tensors that are written in place may need the same mode
         try:
-            more, fewer = (tree_leaves(model(*[x[:n].clone() for x in inputs])) for n in (3, batch))
+            more, fewer = (
+                tree_leaves(model(*everything.call_with([x[:n].clone() for x in inputs]))) for n in (3, batch)
+            )
         except REFUSALS:
             return False
         if len(more) != len(fewer):

@@ -155,7 +155,7 @@ def check(
     """
     seed = source.getrandbits(32) if isinstance(source, random.Random) else source
     rng = np.random.default_rng(seed)
-    model, inputs = program.build(), program.example_inputs()
+    model, inputs = program.build(), program.call_with(program.example_inputs())
     try:
         graph = _must(lambda: trace(model, inputs), "trace", allowed=ModelError)
     except ModelError as error:
@@ -196,7 +196,7 @@ def _check_windows(program: Program, model: nn.Module, graph: Graph, rng: np.ran
 
 def _check_plans(program: Program, model: nn.Module, masked: MaskedGraph, plans: Iterable[Plan]) -> Iterator[str]:
     """Check the exports of one masked model one by one. Yields the reason if an export is unproven."""
-    inputs, graph, masks = program.example_inputs(), masked.graph, dict(masked.masks)
+    inputs, graph, masks = program.call_with(program.example_inputs()), masked.graph, dict(masked.masks)
     verifier = _must(lambda: Verifier(model, inputs, masked), "verifier")
     writes = writes_of(graph)
     hooks = {writes[w].module: (kept, writes[w].layout.axis) for w, kept in masked.output_masks.items()}

@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Callable, Collection
 
-from benchmarks.random_networks import consumers, elementwise, motifs, shaping
+from benchmarks.random_networks import consumers, contexts, elementwise, motifs, shaping
 from benchmarks.random_networks.builder import CHANNELS, Builder, Value
 from benchmarks.random_networks.program import Program
 
@@ -18,6 +18,7 @@ OPERATORS: dict[Operator, int] = {
     **elementwise.OPERATORS,
     **shaping.OPERATORS,
     **motifs.OPERATORS,
+    **contexts.OPERATORS,
 }
 """Every operator with its relative frequency."""
 
@@ -44,6 +45,7 @@ def random_network(source: int | random.Random, *, without: Collection[str] = ()
     """
     b = Builder(source if isinstance(source, random.Random) else random.Random(source))
     _add_inputs(b)
+    b.form = b.pick(("list", "dict")) if b.chance(0.15) else ""
     # Begin with a convolution or linear layer, so that most of the network is behind channels that may move.
     for value in tuple(b.values):
         if b.chance(0.9):

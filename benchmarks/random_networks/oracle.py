@@ -45,7 +45,7 @@ class Oracle:
         masks: Mapping[str, np.ndarray],
         outputs: Mapping[str, tuple[np.ndarray, int]],
     ) -> None:
-        self._model, self._cut_off = model, tuple(outputs)
+        self._model, self._cut_off, self._call_with = model, tuple(outputs), program.call_with
         masked = _copied(model).double()
         for path, (kept, axis) in outputs.items():
             masked.get_submodule(path).register_forward_hook(functools.partial(_zero_dropped, kept, axis))
@@ -171,7 +171,7 @@ class Oracle:
         wanted |= {name: p for name, p in module.named_parameters(remove_duplicate=False) if p.requires_grad}
         generator, loss = torch.Generator().manual_seed(7), torch.zeros((), dtype=torch.float64)
         try:
-            for y in tree_flatten(module.eval()(*[x.clone() for x in inputs]))[0]:
+            for y in tree_flatten(module.eval()(*self._call_with([x.clone() for x in inputs])))[0]:
                 if isinstance(y, torch.Tensor) and y.requires_grad:
                     weights = torch.rand(y.shape, generator=generator, dtype=torch.float64) + 0.5
                     loss = loss + (y * weights).sum() / y.detach().abs().max().clamp(min=1e-4)
@@ -195,7 +195,7 @@ class Oracle:
 
     def _run(self, module: nn.Module) -> Any:
         with torch.no_grad():
-            return module.eval()(*[x.clone() for x in self._inputs])
+            return module.eval()(*self._call_with([x.clone() for x in self._inputs]))
 
 
 def _copied(model: nn.Module) -> nn.Module:

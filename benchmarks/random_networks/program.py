@@ -9,6 +9,7 @@ from __future__ import annotations
 import linecache
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +78,10 @@ class Program:
         Seed of the parameters.
     operators
         Names of the random operators in it.
+    options
+        Further arguments of ``forward`` with their defaults. No call gives them.
+    form
+        ``"list"`` or ``"dict"`` if ``forward`` gets all inputs in one list or dictionary. Empty otherwise.
     """
 
     inputs: tuple[Input, ...]
@@ -87,14 +92,21 @@ class Program:
     fixed_batch: bool
     seed: int
     operators: frozenset[str] = frozenset()
+    options: tuple[str, ...] = ()
+    form: str = ""
 
     @property
     def code(self) -> str:
         """Source of the class ``Network``."""
-        arguments = ", ".join(["self", *(x.name for x in self.inputs)])
+        names = [x.name for x in self.inputs]
+        arguments = ", ".join(["self", *(["given"] if self.form else names), *self.options])
         lines = ["class Network(nn.Module):", "    def __init__(self):", "        super().__init__()"]
         lines += [f"        {line}" for line in self._needed_init()]
         lines += ["", f"    def forward({arguments}):"]
+        if self.form:
+            places = [repr(name) if self.form == "dict" else str(i) for i, name in enumerate(names)]
+            taken = ", ".join(f"given[{place}]" for place in places)
+            lines.append(f"        {', '.join(names)} = {taken}")
         lines += [f"        {step.line}" for step in self.steps]
         return "\n".join([*lines, f"        return {self.output}", ""])
 
@@ -111,6 +123,12 @@ class Program:
         linecache.cache.pop(name)
         randomise(model, torch.Generator().manual_seed(self.seed))
         return model
+
+    def call_with(self, tensors: Sequence[torch.Tensor]) -> tuple[Any, ...]:
+        """The positional inputs of ``forward`` that hold these tensors."""
+        if self.form == "dict":
+            return ({x.name: tensor for x, tensor in zip(self.inputs, tensors, strict=True)},)
+        return ([*tensors],) if self.form else tuple(tensors)
 
     def example_inputs(self, batch: int | None = None, seed: int = 0) -> tuple[torch.Tensor, ...]:
         """Random inputs, of the example's batch size unless told otherwise."""

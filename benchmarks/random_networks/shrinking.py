@@ -49,7 +49,7 @@ def _failing_seed(program: Program, seeds: tuple[int, ...], kind: str) -> int | 
     try:
         with torch.no_grad():
             batch = program.batch if program.fixed_batch else 3
-            program.build()(*program.example_inputs(batch))
+            program.build()(*program.call_with(program.example_inputs(batch)))
     except Exception:
         return None
     for seed in seeds:
@@ -102,5 +102,5 @@ def _shapes(program: Program) -> dict[str, tuple[int, ...]]:
     names = [x.name for x in program.inputs] + [target for step in program.steps for target in step.targets]
     everything = replace(program, output=f"[{', '.join(names)}]")
     with torch.no_grad():
-        values = everything.build()(*program.example_inputs())
+        values = everything.build()(*program.call_with(program.example_inputs()))
     return {name: tuple(v.shape) for name, v in zip(names, values) if isinstance(v, torch.Tensor)}

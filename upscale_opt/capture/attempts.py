@@ -61,3 +61,4 @@ class Point:
     assigned: Mapping[str, fx.Proxy]
     proxies: Mapping[str, fx.Proxy]
     used: Mapping[str, None]
+    settled: tuple[Any, ...]

@@ -65,7 +65,7 @@ class KnownValues:
             self._by_value.update([node] if by_value else [])
         elif inputs and all(x in self._sources for x in inputs) and _is_reproducible(node):
             self._sources[node] = frozenset().union(*(self._sources[x] for x in inputs))
-            if _has_shape_by_value(node) or any(x in self._by_value for x in inputs):
+            if has_shape_by_value(node) or any(x in self._by_value for x in inputs):
                 self._by_value.add(node)
         if node not in self._sources:
             self.lose(name for x in written for name in self._sources.get(x, ()))
@@ -190,7 +190,8 @@ def _is_of_torch(node: fx.Node) -> bool:
     return getattr(torch, _name_of(node), None) is node.target or isinstance(node.target, torch._ops.OpOverload)
 
 
-def _has_shape_by_value(node: fx.Node) -> bool:
+def has_shape_by_value(node: fx.Node) -> bool:
+    """Whether the shape of an operator's result may depend on the values of its inputs."""
     if node.target is operator.getitem:
         index = node.args[1]
         return any(isinstance(own, fx.Node) for own in (index if isinstance(index, tuple | list) else [index]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,6 +30,16 @@ class Origins(TorchFunctionMode):
         self.names = names
         self.use = use
         self.found: dict[int, tuple[torch.Tensor, frozenset[str]]] = {}
+        self._is_paused = False
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Track nothing inside the context."""
+        self._is_paused, before = True, self._is_paused
+        try:
+            yield
+        finally:
+            self._is_paused = before
 
     def of(self, tensor: torch.Tensor) -> frozenset[str]:
         """Return the names of the network's tensors from which a tensor was computed."""
@@ -43,6 +54,8 @@ class Origins(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
+        if self._is_paused:
+            return result
         leaves = tree_leaves((args, kwargs))
         tensors = [x for x in leaves if isinstance(x, torch.Tensor)]
         if tensors and not any(isinstance(x, fx.Proxy) for x in leaves):

@@ -135,6 +135,16 @@ class Regions:
         self._tracer = tracer
         self._stack: list[tuple[Any, fx.Node]] = []
         self._modes = _modes()
+        self._is_paused = False
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Record nothing inside the context."""
+        self._is_paused, before = True, self._is_paused
+        try:
+            yield
+        finally:
+            self._is_paused = before
 
     def require_known(self) -> None:
         """Check that the modes of torch have changed only by regions that were recorded.
@@ -149,12 +159,16 @@ class Regions:
 
     def opened(self, context: Any, description: Description) -> None:
         """Record that a region has just been entered."""
+        if self._is_paused:
+            return
         self._modes = _modes()
         arguments: Any = self._tracer.create_arg(description)
         self._stack.append((context, self._tracer.create_node("call_function", enter, arguments, {})))
 
     def closed(self, context: Any) -> None:
         """Record that a region has just been left. If the region has no nodes, remove its `enter` node."""
+        if self._is_paused:
+            return
         self._modes = _modes()
         if not any(own is context for own, _ in self._stack):
             return

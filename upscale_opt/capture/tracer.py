@@ -8,7 +8,7 @@ buffers, as torch.fx does. If that fails, too, the module becomes one operator w
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,13 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from upscale_opt.capture.attempts import NETWORK, BeginAgainError, Frame, Lessons, Point, Way
 from upscale_opt.capture.custom_functions import CustomFunction, attached
+from upscale_opt.capture.factories import recorded_factories
 from upscale_opt.capture.hooks import has_backward_hooks
-from upscale_opt.capture.known_values import MEASURES, KnownValues, UnknownValueError
+from upscale_opt.capture.known_values import KnownValues
 from upscale_opt.capture.origins import Origins, all_tensors, names_of_tensors
 from upscale_opt.capture.proxies import Untraceable
-from upscale_opt.capture.recording import RecordingTracer
+from upscale_opt.capture.questions import AnsweringTracer
+from upscale_opt.capture.settled import NeedsValueError, Settled
 from upscale_opt.capture.shared_memory import writes_into
 from upscale_opt.capture.traced_module import Retracer, TracedModule, keep_persistence
 from upscale_opt.capture.value_proxies import ValueProxy, assignments_to_buffers
@@ -48,14 +50,17 @@ class Tracing:
         Values of the nodes that are computed only from buffers.
     used
         Names of the buffers and other tensors whose values became part of the code, in the order of their use.
+    settled
+        Values that were taken from the example inputs, in the order of their use.
     """
 
     module: fx.GraphModule
     known: KnownValues
     used: tuple[str, ...]
+    settled: tuple[Settled, ...]
 
 
-def traced(model: nn.Module, state: Preservation) -> Tracing:
+def traced(model: nn.Module, state: Preservation, inputs: tuple[Any, ...] | None = None) -> Tracing:
     """Trace a network.
 
     Parameters
@@ -64,13 +69,16 @@ def traced(model: nn.Module, state: Preservation) -> Tracing:
         The network.
     state
         State of the network before the trace. A trace may change the network; the caller must restore it.
+    inputs
+        The example inputs. They settle what Python asks about sizes and arguments. Without them, such code cannot be
+        traced.
     """
     lessons = Lessons()
     while True:
-        tracer = _Tracer(state, lessons)
+        tracer = _Tracer(state, lessons, inputs)
         try:
             graph = tracer.trace(model)
-            return Tracing(tracer.module_of(model, graph), tracer.known, tuple(tracer.used))
+            return Tracing(tracer.module_of(model, graph), tracer.known, tuple(tracer.used), tuple(tracer.settled))
         except BeginAgainError:
             pass
         except Exception:
@@ -80,7 +88,7 @@ def traced(model: nn.Module, state: Preservation) -> Tracing:
         state.restore()
 
 
-class _Tracer(RecordingTracer):
+class _Tracer(AnsweringTracer):
     """A torch.fx tracer that sets no attributes on the network, and keeps only untraceable modules whole.
 
     Parameters
@@ -89,14 +97,15 @@ class _Tracer(RecordingTracer):
         State of the network before the trace.
     lessons
         Results of earlier attempts. This attempt adds its own.
+    inputs
+        The example inputs.
     """
 
     looks_behind = True
     """Trace through what an export adds (`held`, `ModeSwitch`), as in the original network. Pickles keep it."""
 
-    def __init__(self, state: Preservation, lessons: Lessons) -> None:
-        super().__init__()
-        self.used: dict[str, None] = {}
+    def __init__(self, state: Preservation, lessons: Lessons, inputs: tuple[Any, ...] | None) -> None:
+        super().__init__(inputs)
         self._state = state
         self._lessons = lessons
         self._frames = [Frame(lessons.ways.get(NETWORK, Way.TRACED))]
@@ -118,7 +127,9 @@ class _Tracer(RecordingTracer):
         self._parameters = {id(tensor): name for name, tensor in root.named_parameters()}
         self._buffers = {id(tensor): name for name, tensor in root.named_buffers()}
         self._origins = Origins(self._names, self._use)
-        with self._origins, assignments_to_buffers(self._assign):
+        self.root = root
+        self.take_example(root)
+        with self._origins, assignments_to_buffers(self._assign), recorded_factories():
             graph = super().trace(root, concrete_args)
         self._write_back(graph)
         self._keep_used(graph)
@@ -152,6 +163,8 @@ class _Tracer(RecordingTracer):
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Trace into a module. If that fails, use its buffers by value. If that fails, too, keep it as one node."""
+        if self.apart:
+            return forward(*args, **kwargs)
         path = self.path_of_module(m)
         if self.is_leaf_module(m, path):
             self._require_own_buffers(m)
@@ -177,7 +190,8 @@ class _Tracer(RecordingTracer):
                 self._lessons.ways[call] = Way.BY_VALUE if by_value else Way.WHOLE
                 self._lessons.failing.add(type(m))
                 if isinstance(error, Untraceable):
-                    self._lessons.reasons[call] = f"{type(m).__name__} with {error}"
+                    word = ", which needs" if isinstance(error, NeedsValueError) else " with"
+                    self._lessons.reasons[call] = f"{type(m).__name__}{word} {error}"
                 self._undo(before, point)
             finally:
                 self._frames.pop()
@@ -222,6 +236,7 @@ class _Tracer(RecordingTracer):
             dict(self._assigned),
             dict(self._proxies),
             dict(self.used),
+            tuple(self.settled),
         )
 
     def _return_to(self, point: Point) -> None:
@@ -233,6 +248,9 @@ class _Tracer(RecordingTracer):
             self.graph.erase_node(node)
             erased.append(node)
         self.known.forget(erased, point.lost)
+        self.settled[:] = point.settled
+        if self.example is not None:
+            self.example.forget(erased)
         for name in list(self._constants)[point.num_constants :]:
             del self.tensor_attrs[self._constants.pop(name)]
         states: tuple[tuple[Any, Any], ...] = (
@@ -250,6 +268,8 @@ class _Tracer(RecordingTracer):
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
         """Record each parameter and buffer once. In a frame with ``BY_VALUE``, return the buffer itself."""
+        if self.apart:
+            return attr_val
         self._proxies = parameter_proxy_cache
         if not isinstance(attr_val, torch.Tensor):
             return attr_val
@@ -270,12 +290,6 @@ class _Tracer(RecordingTracer):
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Return the proxy of a node's result."""
         return ValueProxy(node, self)
-
-    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
-        """Create a node as torch.fx does, and track its value if it is known."""
-        node = super().create_node(*args, **kwargs)
-        self.known.add(node)
-        return node
 
     def create_arg(self, a: Any) -> Any:
         """Create an argument as torch.fx does, but do not store constants of the code as attributes of the network."""
@@ -316,50 +330,6 @@ class _Tracer(RecordingTracer):
         return tree_map(own, values)
 
     # Values
-
-    def knows(self, node: fx.Node) -> bool:
-        """Whether a node is computed only from buffers."""
-        return self.known.has(node)
-
-    def value_of(self, node: fx.Node, *, shape_only: bool = False) -> Any:
-        """Return the value of a node. It becomes part of the code.
-
-        Raises
-        ------
-        TraceError
-            If the value depends on the network's inputs or parameters.
-        """
-        try:
-            value = self.known.value(node)
-        except UnknownValueError as error:
-            raise TraceError(f"Python needs a value in forward that is not known: {error}") from error
-        self._use(self.known.sources_of_shape(node) if shape_only else self.known.sources(node))
-        return value
-
-    def measure(self, node: fx.Node, name: str) -> tuple[bool, Any]:
-        """Return whether a size attribute or method of a tensor is known, and if so, its value."""
-        if node.op == "get_attr":
-            return True, getattr(self.tensor_of(str(node.target)), name)
-        if name not in MEASURES or not self.knows(node) or not isinstance(self.known.value(node), torch.Tensor):
-            return False, None
-        return True, getattr(self.value_of(node, shape_only=True), name)
-
-    def to_bool(self, obj: fx.Proxy) -> bool:
-        """Evaluate a condition."""
-        return bool(self.value_of(obj.node)) if self.knows(obj.node) else super().to_bool(obj)
-
-    def iter(self, obj: Any) -> Iterator[Any]:
-        """Iterate over a tensor."""
-        if not self.knows(obj.node):
-            return super().iter(obj)
-        return (obj[i] for i in range(len(self.value_of(obj.node, shape_only=True))))
-
-    def _use(self, names: Iterable[str]) -> None:
-        for name in names:
-            if name not in self._constants:
-                self.used[name] = None
-            else:
-                self._use(self._origins.of(self._constants[name]))
 
     def _keep_used(self, graph: fx.Graph) -> None:
         """Keep all buffers whose values were used in the traced network, even if no node reads them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,9 +15,12 @@ from torch.fx import proxy
 
 from upscale_opt.capture.known_values import MEASURES
 from upscale_opt.capture.proxies import Changing
+from upscale_opt.capture.settled import CONDITION, KEY, LENGTH, TEXT
+from upscale_opt.capture.source_lines import is_of_network
 
 _VALUES = ("item", "tolist", "numpy")
 """Methods that convert a tensor to Python or NumPy objects."""
+_OF_MAPPINGS = ("keys", "values", "items", "get")
 
 
 class ValueProxy(Changing, fx.Proxy):
@@ -27,12 +31,19 @@ class ValueProxy(Changing, fx.Proxy):
 
     tracer: Any
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        """The type of the value if the network's code calls ``isinstance``, and otherwise the proxy's own type."""
+        frame = sys._getframe(1)
+        return self.tracer.type_of(self.node) or type(self) if is_of_network(frame.f_code.co_filename) else type(self)
+
     def _attribute(self, name: str) -> Any:
         known, value = self.tracer.measure(self.node, name) if name in MEASURES else (False, None)
         return value if known and not callable(value) else ValueAttribute(self, name)
 
     def __len__(self) -> int:
-        return len(self.tracer.value_of(self.node, shape_only=True))
+        length: int = self.tracer.value_of(self.node, LENGTH)
+        return length
 
     def __int__(self) -> int:
         return int(self.tracer.value_of(self.node))
@@ -46,11 +57,30 @@ class ValueProxy(Changing, fx.Proxy):
     def __index__(self) -> int:
         return operator.index(self.tracer.value_of(self.node))
 
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self.tracer.value_of(self.node), digits)
+
+    def __str__(self) -> str:
+        return str(self.tracer.value_of(self.node, TEXT)) if self.tracer.is_asked(self.node) else repr(self)
+
+    def __format__(self, form: str) -> str:
+        return format(self.tracer.value_of(self.node, TEXT) if self.tracer.is_asked(self.node) else repr(self), form)
+
+    def __hash__(self) -> int:
+        return hash(self.tracer.value_of(self.node, KEY)) if self.tracer.is_asked(self.node) else object.__hash__(self)
+
+    def keys(self) -> Any:
+        """Return the keys of a dictionary, for ``**x``."""
+        keys = self.tracer.keys_of(self.node)
+        return super().keys() if keys is None else keys
+
     def __contains__(self, entry: Any) -> bool:
-        return bool(entry in self.tracer.value_of(self.node))
+        keys = self.tracer.keys_of(self.node)
+        return bool(entry in (self.tracer.value_of(self.node, CONDITION) if keys is None else keys))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self.tracer.value_of(self.node).cpu(), dtype=dtype)
+        value = self.tracer.value_of(self.node)
+        return np.asarray(value.cpu() if isinstance(value, torch.Tensor) else value, dtype=dtype)
 
 
 class ValueAttribute(ValueProxy, proxy.Attribute):
@@ -64,6 +94,11 @@ class ValueAttribute(ValueProxy, proxy.Attribute):
                 return value(*args, **kwargs)
         if self.attr in _VALUES and self.tracer.knows(self.root.node):
             return getattr(self.tracer.value_of(self.root.node), self.attr)(*args, **kwargs)
+        keys = self.tracer.keys_of(self.root.node) if self.attr in _OF_MAPPINGS else None
+        if keys is not None:
+            root: Any = self.root
+            entries = {key: root[key] for key in keys}
+            return getattr(entries, self.attr)(*args, **kwargs)
         return super().__call__(*args, **kwargs)
 
 

@@ -20,6 +20,7 @@ from upscale_opt.masking.input_masks import normalise_masks
 from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.masking.output_masks import normalise_output_masks
 from upscale_opt.models.attributes import attribute_of
+from upscale_opt.models.nested import map_tensors
 from upscale_opt.models.network_checks import require_values, with_values
 from upscale_opt.models.wrappers import without_prefixes
 from upscale_opt.planning.extraction import extract
@@ -140,7 +141,7 @@ def carry_out(
     exported = rewrite(graph, plan)
     mode = training_mode_of(model, graph)
     prepare_training(exported.module, exported.slices, model, mode)
-    on_meta = tuple(x.to("meta") if isinstance(x, torch.Tensor) else x for x in as_tuple(example_inputs))
+    on_meta = map_tensors(lambda x: x.to("meta"), as_tuple(example_inputs))
     unused = unused_parts(model, exported.module)
     others = tuple(path for path in mode.parts if not any(f"{path}.".startswith(f"{own}.") for own in unused))
     return replace(exported, example_inputs=on_meta, unused=unused, training_only=others, training_unknown=mode.reason)

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import fx, nn
-from torch.utils._pytree import tree_leaves
 
 from upscale_opt.arguments.checks import described, is_listed, refused
 from upscale_opt.arguments.mask_arrays import MaskHolder, named_masks, pruned_pairs
 from upscale_opt.errors import LearningError, MaskError, ModelError, PlanError, first_line
 from upscale_opt.models.attributes import named_tensors
+from upscale_opt.models.nested import map_nested, map_tensors
 from upscale_opt.models.wrappers import plain_name, unwrapped
 
 _ORIGINAL = "give the original nn.Module that it was made from"
@@ -130,7 +130,8 @@ def inputs(value: Any, name: str) -> torch.Tensor | tuple[Any, ...]:
         return value
     if not isinstance(value, (tuple, list)):
         raise refused(value, name, remedy, ModelError)
-    leaves = tree_leaves(list(value))
+    leaves: list[Any] = []
+    map_nested(leaves.append, list(value))
     if any(isinstance(leaf, np.ndarray) for leaf in leaves):
         raise ModelError(f"{name} has a numpy array; give tensors (torch.from_numpy)")
     if not any(isinstance(leaf, torch.Tensor) for leaf in leaves):
@@ -182,7 +183,8 @@ def with_values(given: torch.Tensor | Sequence[Any], model: nn.Module) -> torch.
     """
     if isinstance(given, torch.Tensor):
         return _with_values(given, model)
-    return tuple(_with_values(x, model) if isinstance(x, torch.Tensor) else x for x in given)
+    filled: tuple[Any, ...] = map_tensors(lambda x: _with_values(x, model), tuple(given))
+    return filled
 
 
 def _with_values(x: torch.Tensor, model: nn.Module) -> torch.Tensor:

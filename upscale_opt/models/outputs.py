@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.utils._pytree import SUPPORTED_NODES, tree_leaves
 
+from upscale_opt.models.nested import map_tensors
+
 NO_TENSOR = "there is no tensor in the network's output, so nothing can be compared; return the tensors that count"
 """Message about a network whose output has no tensor."""
 
@@ -72,7 +74,8 @@ def _slots(kind: type) -> tuple[str, ...]:
 
 def clones(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Copy the tensors among the inputs, because a network may change its input in place."""
-    return tuple(x.clone() if isinstance(x, torch.Tensor) else x for x in inputs)
+    copies: tuple[Any, ...] = map_tensors(torch.clone, inputs)
+    return copies
 
 
 def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
 
 from upscale_opt.arguments.entrance import entrance
+from upscale_opt.models.standardised_weights import layers_with_computed_weights
 from upscale_opt.models.torch_prune import is_pruned, permanently_pruned
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -26,7 +27,9 @@ def plain_weights(model: Model) -> Model:
 
     Removed are parametrisations (``torch.nn.utils.parametrize``, such as ``parametrizations.weight_norm``), the hooks
     of ``torch.nn.utils.weight_norm`` and ``spectral_norm``, and masks of ``torch.nn.utils.prune``
-    (`upscale_opt.permanently_pruned`). Fine-tuning the copy, or its export, trains the plain weights.
+    (`upscale_opt.permanently_pruned`). Layers that standardise their weight in forward become plain layers, if their
+    forward is one convolution or linear layer whose weight is computed from their own parameters only. Fine-tuning the
+    copy, or its export, trains the plain weights.
 
     Parameters
     ----------
@@ -47,6 +50,13 @@ def plain_weights(model: Model) -> Model:
             _give_class_of_its_own(module)
             for name in list(module.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+    for path, plain in list(layers_with_computed_weights(result)):
+        if not path:
+            return plain  # type: ignore[return-value]
+        layer = result.get_submodule(path)
+        for outer in result.modules():
+            for name in [own for own, child in outer._modules.items() if child is layer]:
+                outer._modules[name] = plain
     return result
 
 
@@ -58,6 +68,7 @@ def computed_weights(model: nn.Module) -> tuple[str, ...]:
         if parametrize.is_parametrized(module):
             parts = module.parametrizations.values()  # type: ignore[operator]
             found += [type(own).__name__.strip("_") for part in parts for own in part]
+    found += [type(model.get_submodule(path)).__name__ for path, _ in layers_with_computed_weights(model)]
     return tuple(dict.fromkeys(found))
 
 

@@ -209,7 +209,9 @@ class Exported:
         after = sum(p.numel() for p in self.module.parameters())
         verified = "not verified" if self.verification is None else str(self.verification)
         left_out = [f"not exported, nor is its loss: {', '.join(self.unused)}"] if self.unused else []
-        told = [f"{after:,} of {before:,} parameters", str(self.plan), verified, *left_out, *self.training_notes]
+        sizes = [str(self.graph.validity)] if self.graph.settled and self.graph.validity.conditions else []
+        told = [f"{after:,} of {before:,} parameters", str(self.plan), verified, *sizes, *left_out]
+        told += self.training_notes
         return "; ".join(told)
 
     @property

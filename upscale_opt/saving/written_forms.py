@@ -21,18 +21,17 @@ from problems import ProblemError
 from problems.files import write_bytes_atomically
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import PlanError, UpscaleError, VerificationError, first_line
-from upscale_opt.models.memory_formats import memory_format_of
+from upscale_opt.models.nested import map_tensors, nested_tensors
 from upscale_opt.models.outputs import clones, relative_error, tensors
 from upscale_opt.models.running import device_of
 from upscale_opt.modules.writes import RangeAdd
 from upscale_opt.saving.forms import require_forms
+from upscale_opt.saving.samples import Samples, with_images
 
 TOLERANCES = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 1e-1}
 """Largest allowed relative error of a saved form's outputs, by the dtype of the module."""
 
 _ONNX_RUNS = (torch.float32, torch.float64)  # on the CPU, onnxruntime lacks operators for half precision
-_BATCH = 2  # not 1, because torch.export treats 1 as a constant
-_BATCHES = (_BATCH, 1, 3)
 
 
 class Savable(Protocol):
@@ -70,8 +69,9 @@ def save_as(
     example_inputs
         A tensor or the tuple of positional inputs. Default: the export's inputs, in the module's dtype.
     dynamic_batch
-        Keep the first dimension variable, for every input with as many samples as the first input. Otherwise the file
-        accepts only the shapes of the example inputs (TorchScript does not check this).
+        Keep the first dimension variable, for every input with as many samples as the first input. If the network
+        accepts images of any size, so does the file. Otherwise the file accepts only the shapes of the example inputs
+        (TorchScript does not check this).
     verify
         Load the saved form and compare its outputs with the module's, at batch sizes 2, 1 and 3. ONNX in half precision
         is not compared, because onnxruntime lacks operators for it.
@@ -101,26 +101,37 @@ def to_bytes(
 ) -> bytes:
     """The bytes that `save_as` writes."""
     require_forms([form])
-    module = exported.module
-    samples = _Samples(_example(exported, example_inputs), dynamic_batch)
-    make, load = _MAKERS[form], _LOADERS[form]
+    module, example = exported.module, _example(exported, example_inputs)
     with _evaluating(module):
-        with _keeping_buffers(module) as changed:
-            checks = _checks(module, samples) if verify else []
-        try:
-            with warnings.catch_warnings():
-                # TorchScript is deprecated. Both tracers warn about values that torch.fx leaves as constants.
-                warnings.simplefilter("ignore")
-                content = make(module, samples)
-                loaded = load(content) if verify and (form != "onnx" or _dtype(module) in _ONNX_RUNS) else None
-        except Exception as error:
-            remedy = "; dynamic_batch=False asks for less" if dynamic_batch else ""
-            raise UpscaleError(f"torch cannot save this network as {form} ({first_line(error)}){remedy}") from error
-        if loaded is not None:
-            hint = ""
-            if changed and form == "onnx":
-                hint = f"; forward changes {', '.join(changed)}, and an ONNX file keeps nothing between calls"
-            _require_same(loaded, checks, form, TOLERANCES.get(_dtype(module), TOLERANCES[torch.float32]), hint)
+        vectors = dynamic_batch and _run_at_all_sizes(module, Samples(example, dynamic_batch))
+        batch = Samples(example, dynamic_batch, vectors=vectors)
+        images = with_images(batch, _free_axes(exported)) if form != "torchscript" else None
+        if images is not None and _runs(module, images.inputs(1, other_image=True)):
+            try:
+                return _content(module, form, images, verify=verify)
+            except UpscaleError:
+                pass  # torch, or the form, needs a fixed image size
+        return _content(module, form, batch, verify=verify)
+
+
+def _content(module: nn.Module, form: str, samples: Samples, *, verify: bool) -> bytes:
+    make, load = _MAKERS[form], _LOADERS[form]
+    with _keeping_buffers(module) as changed:
+        checks = _checks(module, samples) if verify else []
+    try:
+        with warnings.catch_warnings():
+            # TorchScript is deprecated. Both tracers warn about values that torch.fx leaves as constants.
+            warnings.simplefilter("ignore")
+            content = make(module, samples)
+            loaded = load(content) if verify and (form != "onnx" or _dtype(module) in _ONNX_RUNS) else None
+    except Exception as error:
+        remedy = "; dynamic_batch=False asks for less" if samples.dynamic_batch else ""
+        raise UpscaleError(f"torch cannot save this network as {form} ({first_line(error)}){remedy}") from error
+    if loaded is not None:
+        hint = ""
+        if changed and form == "onnx":
+            hint = f"; forward changes {', '.join(changed)}, and an ONNX file keeps nothing between calls"
+        _require_same(loaded, checks, form, TOLERANCES.get(_dtype(module), TOLERANCES[torch.float32]), hint)
     return content
 
 
@@ -133,41 +144,27 @@ class _Check:
     outputs: list[torch.Tensor]
 
 
-class _Samples:
-    """Inputs of a module at any batch size, made from an example. Floating-point values are random."""
+def _free_axes(exported: Savable) -> frozenset[str]:
+    """The axes of the inputs that the trace of an export leaves free. Empty if the trace is not known."""
+    graph = getattr(exported, "graph", None)
+    return frozenset(graph.validity.free) if graph is not None and graph.inputs else frozenset()
 
-    def __init__(self, example: tuple[Any, ...], dynamic_batch: bool) -> None:
-        self.example = example
-        self.dynamic_batch = dynamic_batch
-        sizes = [x.shape[0] for x in example if isinstance(x, torch.Tensor) and x.ndim > 1]
-        self.size = sizes[0] if sizes else 1
-        self.generator = torch.Generator().manual_seed(0)
 
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Batch sizes to try."""
-        return _BATCHES if self.dynamic_batch and any(map(self._has_batch, self.example)) else (self.size,)
+def _runs(module: nn.Module, inputs: tuple[Any, ...]) -> bool:
+    """Whether a module accepts inputs."""
+    try:
+        with _keeping_buffers(module):
+            module(*clones(inputs))
+    except Exception:  # a network may raise anything
+        return False
+    return True
 
-    def inputs(self, size: int) -> tuple[Any, ...]:
-        """Inputs of a batch of `size` samples."""
-        return tuple(self._sized(x, size) if isinstance(x, torch.Tensor) else x for x in self.example)
 
-    def dynamic_shapes(self) -> tuple[Any, ...] | None:
-        """The dynamic dimensions for `torch.export`."""
-        if not self.dynamic_batch:
-            return None
-        batch = torch.export.Dim("batch")
-        return tuple({0: batch} if self._has_batch(x) else None for x in self.example)
-
-    def _has_batch(self, x: Any) -> bool:
-        return isinstance(x, torch.Tensor) and x.ndim > 1 and x.shape[0] == self.size
-
-    def _sized(self, x: torch.Tensor, size: int) -> torch.Tensor:
-        if not x.is_floating_point():
-            return x[torch.arange(size) % self.size] if self._has_batch(x) else x
-        shape = (size, *x.shape[1:]) if self._has_batch(x) else tuple(x.shape)
-        values = torch.randn(shape, generator=self.generator).to(x.device, x.dtype)
-        return values.to(memory_format=memory_format_of(x))
+def _run_at_all_sizes(module: nn.Module, samples: Samples) -> bool:
+    """Whether a module accepts all batch sizes. Only needed for inputs of shape (N,), which may be no batch."""
+    if not any(x.ndim == 1 for x in nested_tensors(samples.example)):
+        return True
+    return all(_runs(module, samples.inputs(size)) for size in samples.sizes)
 
 
 def _example(exported: Savable, given: torch.Tensor | Sequence[Any] | None) -> tuple[Any, ...]:
@@ -178,13 +175,13 @@ def _example(exported: Savable, given: torch.Tensor | Sequence[Any] | None) -> t
         raise PlanError("the export does not say the shape of its inputs; give example_inputs")
     device = device_of(exported.module)
     dtype = _dtype(exported.module)
-    result = []
-    for x in (given,) if isinstance(given, torch.Tensor) else given:
-        if isinstance(x, torch.Tensor):
-            wanted = dtype if x.is_floating_point() else x.dtype
-            x = torch.zeros_like(x, device=device, dtype=wanted) if x.is_meta else x.to(device, wanted)
-        result.append(x)
-    return tuple(result)
+
+    def moved(x: torch.Tensor) -> torch.Tensor:
+        wanted = dtype if x.is_floating_point() else x.dtype
+        return torch.zeros_like(x, device=device, dtype=wanted) if x.is_meta else x.to(device, wanted)
+
+    result: tuple[Any, ...] = map_tensors(moved, (given,) if isinstance(given, torch.Tensor) else tuple(given))
+    return result
 
 
 def _dtype(module: nn.Module) -> torch.dtype:
@@ -234,7 +231,7 @@ def _padded_writes(module: nn.Module) -> Iterator[None]:
             own.pads = False
 
 
-def _program(module: nn.Module, samples: _Samples) -> torch.export.ExportedProgram:
+def _program(module: nn.Module, samples: Samples) -> torch.export.ExportedProgram:
     """The module as an exported program, without the example inputs and the paths of source files."""
     inputs = samples.inputs(samples.sizes[0])
     program = torch.export.export(module, inputs, dynamic_shapes=samples.dynamic_shapes())
@@ -246,13 +243,13 @@ def _program(module: nn.Module, samples: _Samples) -> torch.export.ExportedProgr
     return program
 
 
-def _make_pt2(module: nn.Module, samples: _Samples) -> bytes:
+def _make_pt2(module: nn.Module, samples: Samples) -> bytes:
     buffer = io.BytesIO()
     torch.export.save(_program(module, samples), buffer)
     return buffer.getvalue()
 
 
-def _make_torchscript(module: nn.Module, samples: _Samples) -> bytes:
+def _make_torchscript(module: nn.Module, samples: Samples) -> bytes:
     buffer = io.BytesIO()
     with _keeping_buffers(module):  # tracing runs the module
         scripted = torch.jit.trace(module, samples.inputs(samples.sizes[0]), check_trace=False)
@@ -260,13 +257,13 @@ def _make_torchscript(module: nn.Module, samples: _Samples) -> bytes:
     return buffer.getvalue()
 
 
-def _make_onnx(module: nn.Module, samples: _Samples) -> bytes:
+def _make_onnx(module: nn.Module, samples: Samples) -> bytes:
     with _padded_writes(module):
         exported = _program(module, samples)
     program = torch.onnx.export(
         exported,
         dynamo=True,
-        dynamic_shapes=samples.dynamic_shapes(),  # only for the name of the batch dimension
+        dynamic_shapes=samples.dynamic_shapes(named=True),  # only for the names of the dimensions
         external_data=False,
         verbose=False,
     )
@@ -288,7 +285,7 @@ def _load_onnx(content: bytes) -> Callable[..., Any]:
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
     def run(*inputs: Any) -> list[torch.Tensor]:
-        tensors = [x.cpu().numpy() for x in inputs if isinstance(x, torch.Tensor)]
+        tensors = [x.cpu().numpy() for x in nested_tensors(inputs)]
         named = {spec.name: x for spec, x in zip(session.get_inputs(), tensors, strict=True)}
         return [torch.from_numpy(y) for y in session.run(None, named)]
 
@@ -299,7 +296,7 @@ _MAKERS = {"pt2": _make_pt2, "torchscript": _make_torchscript, "onnx": _make_onn
 _LOADERS = {"pt2": _load_pt2, "torchscript": _load_torchscript, "onnx": _load_onnx}
 
 
-def _checks(module: nn.Module, samples: _Samples) -> list[_Check]:
+def _checks(module: nn.Module, samples: Samples) -> list[_Check]:
     """Inputs of every batch size to try, with the module's outputs."""
     checks = []
     for size in samples.sizes:
@@ -311,6 +308,9 @@ def _checks(module: nn.Module, samples: _Samples) -> list[_Check]:
                 f"the network does not run at batch size {size} ({first_line(error)}); "
                 "save it with dynamic_batch=False, or give other example_inputs"
             ) from error
+    if samples.images:
+        inputs = samples.inputs(1, other_image=True)
+        checks.append(_Check(1, inputs, tensors(module(*clones(inputs)))))
     return checks
 
 

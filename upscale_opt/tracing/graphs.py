@@ -14,6 +14,7 @@ from torch import fx
 from problems import Block, Bundle
 from problems.showing.reprs import shown_as
 from upscale_opt.capture.regions import regions_of
+from upscale_opt.capture.settled import Settled
 from upscale_opt.capture.shared_memory import Memory
 from upscale_opt.channels import findings
 from upscale_opt.channels.findings import ChannelSlice
@@ -25,6 +26,7 @@ from upscale_opt.tracing.fingerprints import Fingerprint
 from upscale_opt.tracing.movable_groups import bundles_of
 from upscale_opt.tracing.skipped import Skipped, skipped_layers
 from upscale_opt.tracing.skipped import grouped as grouped_layers
+from upscale_opt.tracing.validity import Validity, validity_of
 
 NETWORK_INPUT = "network input"
 NETWORK_OUTPUT = "network output"
@@ -105,6 +107,11 @@ class Graph:
         Groups of convolutions that may swap positions, given by the numbers of their blocks.
     skipped
         Layers with parameters that are neither consumers nor producers, each with its reason.
+    inputs
+        The example inputs, on the meta device.
+    settled
+        Values that the trace took from the example inputs, because Python needed them: the lengths of lists, and
+        conditions on shapes. `validity` says for which input sizes they are the same.
     """
 
     module: fx.GraphModule
@@ -127,6 +134,8 @@ class Graph:
     reasons: tuple[tuple[str, ...], ...]
     bundles: tuple[Bundle, ...]
     skipped: tuple[Skipped, ...] = ()
+    inputs: tuple[Any, ...] = ()
+    settled: tuple[Settled, ...] = ()
 
     def __str__(self) -> str:
         pinned = sum(block.size for block in self.blocks if block.pinned)
@@ -136,7 +145,13 @@ class Graph:
             f"{len(self.blocks)} blocks, {total} channels ({pinned} pinned), "
             f"{len(self.consumers)} consumers, {len(self.unsupported)} unsupported operators{skipped}"
             + (f"; is valid only for the values of {', '.join(self.used)}" if self.used else "")
+            + (f"; {self.validity}" if self.settled and self.validity.conditions else "")
         )
+
+    @cached_property
+    def validity(self) -> Validity:
+        """For which sizes of the inputs the trace holds. `trace` finds it out if it settled anything."""
+        return validity_of(self.module, self.inputs, self.settled)
 
     @cached_property
     def consumers(self) -> dict[str, Read]:

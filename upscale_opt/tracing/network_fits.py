@@ -50,5 +50,6 @@ def require_fitting_inputs(model: nn.Module, graph: Graph, given: torch.Tensor |
     values = (given,) if isinstance(given, torch.Tensor) else tuple(given)
     known = [graph.shapes[node.name] for node in graph.module.graph.nodes if node.op == "placeholder"]
     found = [tuple(x.shape) if isinstance(x, torch.Tensor) else None for x in values]
-    if [shape and shape[1:] for shape in known[: len(found)]] != [shape and shape[1:] for shape in found]:
+    bound = graph.settled and graph.validity.conditions
+    if bound or [shape and shape[1:] for shape in known[: len(found)]] != [shape and shape[1:] for shape in found]:
         shapes_of(graph.module, values)

@@ -159,7 +159,7 @@ def _reason(
     if hooks:
         return "forward hooks", "remove them before the trace"
     if _multiplies(node):
-        return "its weight is computed in every pass", "hold the computed weight in a plain layer"
+        return "its weight is computed in every pass", f"{_PLAIN}, or hold the computed weight in a plain layer"
     user = next(iter(node.users), node) if node.op == "get_attr" else node
     if user.name in reasons:
         return reasons[user.name], None

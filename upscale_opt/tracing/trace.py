@@ -7,7 +7,7 @@ that it touches, and `Graph.pins` reports it. An export is therefore always corr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,14 +18,13 @@ from upscale_opt.capture.argument_names import normalise
 from upscale_opt.capture.constants import renew_changed
 from upscale_opt.capture.hooks import hooks_of, require_traceable_hooks
 from upscale_opt.capture.origins import all_tensors
-from upscale_opt.capture.proxies import Untraceable
 from upscale_opt.capture.regions import enter, leave
 from upscale_opt.capture.tracer import REASON, traced
 from upscale_opt.channels.findings import Value, channels_in
 from upscale_opt.channels.flow import Flow, UnknownArguments
 from upscale_opt.channels.lengths import computed
 from upscale_opt.channels.table import Scattered
-from upscale_opt.errors import ModelError, first_line
+from upscale_opt.errors import ModelError
 from upscale_opt.models.network_checks import require_call
 from upscale_opt.models.preservation import Preservation
 from upscale_opt.operators.elementwise import elementwise
@@ -34,6 +33,8 @@ from upscale_opt.operators.table import rule_of
 from upscale_opt.tracing.fixed_values import fixed_values
 from upscale_opt.tracing.graphs import NETWORK_INPUT, NETWORK_OUTPUT, Graph, build
 from upscale_opt.tracing.meta_shapes import shapes_of
+from upscale_opt.tracing.refusals import explained
+from upscale_opt.tracing.settling import guarded, settle
 
 
 @entrance()
@@ -43,9 +44,13 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
     Parameters
     ----------
     model
-        Any module that torch.fx can trace, in eval mode. Wrapped models are unwrapped (`upscale_opt.unwrapped`).
+        Any module in eval mode whose forward does not decide on values of its input (submodules may: they are then kept
+        whole). Wrapped models are unwrapped (`upscale_opt.unwrapped`).
     example_inputs
-        A tensor, or the tuple of positional inputs. Only shapes and dtypes matter.
+        A tensor, or the tuple of positional inputs. They may be nested: lists, tuples, dictionaries, dataclasses. Of
+        tensors only shapes and dtypes matter. None, flags and texts become constants, and so do arguments that are left
+        out. What Python asks about sizes is answered for these inputs: `Graph.validity` says for which others the trace
+        holds.
 
     Raises
     ------
@@ -60,22 +65,15 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
     tensors = dict(all_tensors(model))
     with Preservation(model) as state:
         try:
-            found = traced(model, state)
+            found = traced(model, state, inputs)
         except ModelError:
             raise
-        except Untraceable as error:
-            raise ModelError(
-                f"{type(model).__name__} cannot be traced: {error}; move that into a module of its own, "
-                "which is then left as it is"
-            ) from error
         except Exception as error:
-            raise ModelError(
-                f"torch.fx cannot trace {type(model).__name__} ({first_line(error)}); "
-                "move data-dependent control flow into a separate module, which the trace keeps whole"
-            ) from error
+            raise explained(error, model, inputs) from error
         normalise(found.module)
         renew_changed(found.module, model)
-        shapes, batched = shapes_of(found.module, inputs, found.known)
+        validity = settle(found, inputs)
+        shapes, batched, doubts = shapes_of(found.module, inputs, found.known, restores=False)
         later = dict(all_tensors(model))
     constants = frozenset(found.module.state_dict()) - frozenset(model.state_dict())
     fixed = fixed_values(model, found, tensors, later)
@@ -84,7 +82,7 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
     while True:
         flow = Flow(found.module, batched, shapes, refused, whole)
         for node in found.module.graph.nodes:
-            flow.values[node.name] = _apply_rule(flow, node)
+            flow.values[node.name] = _apply_rule(flow, node, doubts)
         if not flow.buffers_used_whole() <= whole:
             whole |= flow.buffers_used_whole()
             continue
@@ -92,15 +90,15 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
         unfit = flow.pin_shared() | _unused_rearrangements(flow)
         graph = build(flow, shapes, constants, fixed, found.used)
         if isinstance(graph, Graph) and not unfit:
-            return graph
+            return guarded(graph, flow, validity, found, inputs)
         # The results of some rules cannot be used. Start again, and treat these nodes as unknown operators.
         refused |= unfit | (frozenset() if isinstance(graph, Graph) else graph)
 
 
-def operators_of(model: nn.Module) -> fx.Graph:
-    """Return the traced graph of a model in its current mode, training or eval."""
+def operators_of(model: nn.Module, inputs: tuple[Any, ...] | None) -> fx.Graph:
+    """Return the traced graph of a model in its current mode, training or eval, for inputs of these shapes."""
     with Preservation(model) as state:
-        found = traced(model, state)
+        found = traced(model, state, inputs)
         normalise(found.module)
         renew_changed(found.module, model)
     return found.module.graph
@@ -124,7 +122,7 @@ def _same_shape(flow: Flow, first: fx.Node, second: Any) -> bool:
     return flow.is_tensor(second) and flow.shape(first) == flow.shape(second)
 
 
-def _apply_rule(flow: Flow, node: fx.Node) -> Value:
+def _apply_rule(flow: Flow, node: fx.Node, doubts: Mapping[str, str]) -> Value:
     if node.op == "placeholder":
         flow.reasons[node.name] = NETWORK_INPUT
         return None
@@ -135,6 +133,8 @@ def _apply_rule(flow: Flow, node: fx.Node) -> Value:
         return None
     if node.op == "get_attr" or node.target in (enter, leave):
         return None
+    if node.name in doubts and (flow.is_tensor(node) or f"{node.name}:parts" in flow.shapes):
+        return flow.unknown(node, doubts[node.name])
     if flow.is_tensor(node) and len(flow.given[node.name]) != len(flow.shape(node)):
         return flow.unknown(node, "a number of axes that depends on the batch")
     if node.name in flow.refused:
@@ -148,7 +148,9 @@ def _apply_rule(flow: Flow, node: fx.Node) -> Value:
             return flow.unknown(node, f"{type(module).__name__} with parametrisations")
     rule = rule_of(flow, node)
     if rule is None:
-        return flow.unknown(node, node.meta.get(REASON)) if flow.is_tensor(node) else computed(flow, node)
+        if REASON in node.meta:
+            return flow.unknown(node, node.meta[REASON])
+        return flow.unknown(node) if flow.is_tensor(node) else computed(flow, node)
     if node.kwargs.get("out") is not None and not (rule is elementwise and _same_shape(flow, node, node.kwargs["out"])):
         return flow.unknown(node, f"{flow.operator(node)} with out=")
     if rule is not elementwise and not (node.args and isinstance(node.args[0], (fx.Node, list, tuple))):

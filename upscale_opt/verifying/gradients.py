@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from upscale_opt.errors import first_line
+from upscale_opt.models.nested import map_tensors
 from upscale_opt.models.outputs import tensors
 from upscale_opt.rewriting.exports import Exported, ParameterSlice
 from upscale_opt.tracing.graphs import Read
@@ -184,8 +185,12 @@ class Gradients:
             if expected is not None and kept is not None and _is_lost(expected, kept, size):
                 message = f"the export lacks a part of {name} that the masked model learns"
                 return Comparison(INFINITE, first=name, message=message)
+        parameters = dict(self.masked.named_parameters(remove_duplicate=False))
+        compared = {id(parameters[name]) for name in found if name in parameters}  # maybe by another of its names
         missing = [
-            name for name, own in self.expected.items() if name not in found and own is not None and _largest(own) > 0
+            name
+            for name, own in self.expected.items()
+            if id(parameters.get(name)) not in compared and name not in found and own is not None and _largest(own) > 0
         ]
         if missing:
             message = f"the masked model learns {missing[0]}, which is not in the export"
@@ -282,16 +287,18 @@ class Gradients:
         context.
         """
         leaves: dict[str, torch.Tensor] = {}
-        given: list[Any] = []
-        for i, x in enumerate(self.inputs):
-            if isinstance(x, torch.Tensor) and (x.is_floating_point() or x.is_complex()):
-                leaves[f"input {i}"] = x.detach().clone().requires_grad_()
-                given.append(leaves[f"input {i}"].clone())  # not a leaf, so it may be changed in place
-            else:
-                given.append(x.clone() if isinstance(x, torch.Tensor) else x)
+
+        def given(x: torch.Tensor) -> torch.Tensor:
+            if not (x.is_floating_point() or x.is_complex()):
+                return x.clone()
+            name = f"input {len(leaves)}"
+            leaves[name] = x.detach().clone().requires_grad_()
+            return leaves[name].clone()  # not a leaf, so it may be changed in place
+
+        inputs = map_tensors(given, self.inputs)
         try:
             with torch.enable_grad(), self.running(module):
-                yield leaves, tensors(module(*given))
+                yield leaves, tensors(module(*inputs))
         finally:
             for parameter in module.parameters():
                 parameter.grad = None

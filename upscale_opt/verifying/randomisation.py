@@ -16,6 +16,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from upscale_opt.models.double_precision import in_double_precision
+from upscale_opt.models.nested import map_tensors, nested_tensors
+from upscale_opt.models.outputs import clones
 
 ROUNDING = 1e-9
 """Values below this, relative to the terms they are made of, may be rounding noise."""
@@ -27,26 +29,25 @@ def random_inputs(inputs: tuple[Any, ...], generator: torch.Generator, *, batch:
     Parameters
     ----------
     inputs
-        Positional inputs. Inputs that are not tensors stay unchanged.
+        Positional inputs, maybe nested. Inputs that are not tensors stay unchanged.
     generator
         Source of randomness, on the CPU.
     batch
-        Length of the first axis of tensors with several axes. None: the given lengths.
+        Length of the first axis of all tensors with as many samples as the first tensor. None: the given lengths.
     """
-    random: list[Any] = []
-    for x in inputs:
-        if isinstance(x, torch.Tensor):
-            shape = x.shape if batch is None or x.ndim < 2 else (batch, *x.shape[1:])
-            if x.is_floating_point():
-                random.append(torch.randn(shape, generator=generator, dtype=torch.float64).to(x.device))
-            elif x.dtype != torch.bool and x.numel():
-                low, high = int(x.min()), int(x.max())
-                random.append(torch.randint(low, high + 1, shape, generator=generator, dtype=x.dtype).to(x.device))
-            else:
-                random.append(x.expand(shape) if x.shape[1:] == shape[1:] and len(x) == 1 else x)
-        else:
-            random.append(x)
-    return tuple(random)
+
+    def drawn(x: torch.Tensor) -> torch.Tensor:
+        shape = x.shape if batch is None or x.ndim < 1 or x.shape[0] != size else (batch, *x.shape[1:])
+        if x.is_floating_point():
+            return torch.randn(shape, generator=generator, dtype=torch.float64).to(x.device)
+        if x.dtype != torch.bool and x.numel():
+            low, high = int(x.min()), int(x.max())
+            return torch.randint(low, high + 1, shape, generator=generator, dtype=x.dtype).to(x.device)
+        return x.expand(shape) if x.ndim > 0 and x.shape[1:] == shape[1:] and len(x) == 1 else x
+
+    size = next((x.shape[0] for x in nested_tensors(inputs) if x.ndim > 1), 1)
+    random: tuple[Any, ...] = map_tensors(drawn, inputs)
+    return random
 
 
 @torch.no_grad()
@@ -85,7 +86,7 @@ def randomise(
             hooks.append(module.register_forward_hook(_scale_once()))
     try:
         with in_double_precision():
-            model(*(x.clone() if isinstance(x, torch.Tensor) else x for x in inputs))
+            model(*clones(inputs))
     finally:
         for hook in hooks:
             hook.remove()

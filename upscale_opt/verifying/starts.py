@@ -12,6 +12,9 @@ from upscale_opt.models.double_precision import in_double_precision
 from upscale_opt.models.preservation import Preservation
 from upscale_opt.models.random_draws import same_draws
 
+TOLERANCE = 1e-9
+"""Largest relative error of an output of a right export, in float64."""
+
 
 @contextmanager
 def as_compared() -> Iterator[None]:

@@ -215,11 +215,6 @@ FIXED = {
     "numpy": (lambda m, x: x * torch.from_numpy(np.asarray(m.k)).view(1, -1, 1, 1), rand(C), rand(C)),
     "membership": (lambda m, x: x * 2 if 3 in m.k else x, number([1, 3]), number([1, 2])),
     "of what is computed": (lambda m, x: x * 2 if (m.k * 2).sum() > 7 else x, number([1.0, 3.0]), number([1.0, 2.0])),
-    "of its type": (
-        lambda m, x: x * (m.k if isinstance(m.k, torch.Tensor) else 1 / 0).view(1, -1, 1, 1),
-        rand(C),
-        rand(C),
-    ),
 }
 
 
@@ -367,7 +362,7 @@ def test_what_a_part_that_is_left_whole_does_to_its_buffers_is_not_known():
 
         def forward(self, x):
             self.n += 1
-            return x if x.shape[-1] > 2 else x * 2
+            return x if x.stride(0) > 2 else x * 2
 
     class Reader(nn.Module):
         def __init__(self):
@@ -381,7 +376,7 @@ def test_what_a_part_that_is_left_whole_does_to_its_buffers_is_not_known():
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Conv2d(3, 8, 1), Reader(), nn.Conv2d(8, 4, 1)).eval(), torch.randn(SHAPE)
     graph, _, _, exported = made(model, x)
-    assert [pin.reason for pin in graph.unsupported] == ["no rule for Reader"]
+    assert [pin.reason.partition(",")[0] for pin in graph.unsupported] == ["Reader"]
     assert exported.verification.passed and int(model[1].part.n) == 0
 
 
@@ -406,7 +401,7 @@ def test_what_a_part_that_is_left_whole_keeps_is_checked_unless_it_replaces_it()
 
         def forward(self, x):
             self.last = x * self.table
-            return self.last if x.shape[-1] > 2 else x
+            return self.last if x.stride(0) > 2 else x
 
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Conv2d(3, C, 1), Odd(), nn.Conv2d(C, 4, 1)).eval(), torch.randn(SHAPE)
@@ -443,7 +438,7 @@ def test_values_that_only_a_part_that_is_left_whole_looks_at_are_not_fixed():
 
         def forward(self, x):
             x = x * 2 if self.mode > 1 else x
-            return x if x.shape[-1] > 2 else -x
+            return x if x.stride(0) > 2 else -x
 
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Conv2d(3, C, 1), Odd(2), nn.Conv2d(C, 4, 1)).eval(), torch.randn(SHAPE)
@@ -476,5 +471,5 @@ def test_a_table_that_another_module_hands_out_may_be_looked_at_by_its_type():
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Conv2d(3, C, 1), Adding(), nn.Conv2d(C, 4, 1)).eval(), torch.randn(SHAPE)
     graph, _, _, exported = made(model, x)
-    assert graph.used == ("1.table.table",) and len(graph.consumers) == 3
+    assert graph.used == () and len(graph.consumers) == 3
     assert exported.verification.passed and "1.table.table" in exported.module.state_dict()

@@ -11,11 +11,11 @@ from upscale_opt import effective_masks, export, l2_masks, trace
 SHAPE = (2, 3, 8, 8)
 
 
-class ByShape(nn.Module):
-    """torch.fx cannot trace it; meta tensors can run it."""
+class ByMemory(nn.Module):
+    """It looks at what an export may change. Meta tensors can run it."""
 
     def forward(self, x):
-        return x if x.shape[-1] > 2 else x * 2
+        return x if x.stride(0) > 2 else x * 2
 
 
 class ByValue(nn.Module):
@@ -25,7 +25,7 @@ class ByValue(nn.Module):
         return x if x.mean() < 1e9 else x * 2
 
 
-class Storing(ByShape):
+class Storing(ByMemory):
     """It has changed itself, and its parent's list, before it fails."""
 
     def forward(self, x):
@@ -56,13 +56,13 @@ def verified(model, x):
     return graph
 
 
-@pytest.mark.parametrize("odd", [ByShape, ByValue, Storing])
+@pytest.mark.parametrize("odd", [ByMemory, ByValue, Storing])
 def test_only_the_innermost_module_is_left_whole(odd):
     model, x = deep(odd(), nn.Identity(), odd()), torch.randn(SHAPE)
     graph = verified(model, x)
     assert len(graph.consumers) == 10
     assert leaves(graph).count(odd) == 2 and set(leaves(graph)) <= {odd, nn.Conv2d, nn.ReLU, nn.Identity}
-    assert {pin.reason for pin in graph.unsupported} == {f"no rule for {odd.__name__}"}
+    assert {pin.reason.partition(",")[0] for pin in graph.unsupported} == {odd.__name__}
     assert not hasattr(model[1][0][0][0][3], "calls")
 
 
@@ -87,7 +87,7 @@ def test_a_parameter_that_a_failed_attempt_has_read_is_read_anew():
 
         def forward(self, x):
             x = x * self.weights.scale + self.weights.shift
-            return x if x.shape[-1] > 2 else x * 2
+            return x if x.stride(0) > 2 else x * 2
 
     class Net(nn.Module):
         def __init__(self):
@@ -119,7 +119,7 @@ def test_attempts_do_not_multiply_with_depth():
             if isinstance(x, torch.fx.Proxy):
                 calls.append(self.depth)
             x = self.inner(x * self.scale)
-            return x if x.shape[-1] > 2 else x * 2
+            return x if x.stride(0) > 2 else x * 2
 
     torch.manual_seed(0)
     depth = 20
@@ -149,7 +149,7 @@ def test_a_module_that_adds_to_a_list_it_is_given_is_not_an_operator_by_itself()
     class Adding(nn.Module):
         def forward(self, x, features):
             features.append(x * 2)
-            return x if x.shape[-1] > 2 else x * 3
+            return x if x.stride(0) > 2 else x * 3
 
     class Collecting(nn.Module):
         def __init__(self):
@@ -171,7 +171,7 @@ def test_what_a_part_that_is_left_whole_stores_is_not_read_from_an_earlier_run()
     class Keeping(nn.Module):
         def forward(self, x):
             self.last = x * 2
-            return x if x.shape[-1] > 2 else x * 3
+            return x if x.stride(0) > 2 else x * 3
 
     class Reading(nn.Module):
         def __init__(self):
@@ -199,7 +199,7 @@ def test_buffers_of_a_module_that_is_left_whole_are_read_behind_it():
 
         def forward(self, x):
             self.n = self.n + 1
-            return x if x.shape[-1] > 2 else x * 3
+            return x if x.stride(0) > 2 else x * 3
 
     class Reading(nn.Module):
         def __init__(self):
@@ -229,7 +229,7 @@ def test_a_cache_that_a_failed_attempt_has_made_is_not_used_by_the_next_call():
         def forward(self, x):
             if self.cache is None:
                 self.cache = torch.ones_like(x)
-                if x.shape[-1] > 100:
+                if x.stride(0) > 10**6:
                     self.cache = self.cache * 2
             return x + self.cache
 

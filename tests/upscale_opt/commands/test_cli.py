@@ -248,7 +248,7 @@ def _bad_inputs(tmp_path):
         (("solve", *net, "--masks", tmp_path / "absent.json"), "nowhere.weight"),
         (("solve", *net, "--amount", "1"), "outside [0, 1)"),
         (("solve", *net, "--amount", "-0.5"), "outside [0, 1)"),
-        (("solve", "--model", f"{NETS}:Residual", "--input-shape", "1,4,8,8"), "choose another input shape"),
+        (("solve", "--model", f"{NETS}:Residual", "--input-shape", "1,4,8,8"), "give inputs that it accepts"),
         (("solve", "--model", f"{NETS}:Residual", "--input-shape", "1,3,eight"), "write it like 1,3,224,224"),
         (("solve", "--instance", tmp_path / "corrupt.json"), "not valid JSON"),
         (("solve", "--instance", newer), "newer"),

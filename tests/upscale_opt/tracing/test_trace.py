@@ -178,7 +178,7 @@ def test_the_model_is_neither_run_nor_changed():
 
 def test_bad_input_is_one_sentence_that_says_what_to_do():
     model, _ = networks.make(networks.Residual)
-    with pytest.raises(ModelError, match="choose another input shape"):
+    with pytest.raises(ModelError, match="give inputs that it accepts"):
         trace(model, torch.zeros(1, 5, 8, 8))
     with pytest.raises(ModelError, match=r"model\.eval\(\)"):
         trace(model.train(), torch.zeros(1, 3, 8, 8))
@@ -187,7 +187,7 @@ def test_bad_input_is_one_sentence_that_says_what_to_do():
         def forward(self, x):
             return x if x.sum() > 0 else -x
 
-    with pytest.raises(ModelError, match=r"torch\.fx cannot trace Dynamic"):
+    with pytest.raises(ModelError, match=r"the forward of Dynamic needs the value of gt in line \d+ of test_trace.py"):
         trace(Dynamic().eval(), torch.zeros(1, 3))
 
 
@@ -196,7 +196,7 @@ def test_a_module_that_cannot_be_traced_is_an_operator_without_a_rule():
 
     class Same(nn.Conv2d):
         def forward(self, x):
-            missing = (-x.size(2)) % self.stride[0]
+            missing = (-x.stride(1)) % self.stride[0]
             return super().forward(x if missing == 0 else nn.functional.pad(x, (0, missing, 0, missing)))
 
     class Net(nn.Module):
@@ -209,7 +209,7 @@ def test_a_module_that_cannot_be_traced_is_an_operator_without_a_rule():
             return self.d(self.c(self.b(self.a(x))))
 
     graph = trace(Net().eval(), torch.zeros(1, 3, 7, 7))
-    assert {pin.reason for pin in graph.unsupported} == {"no rule for Same"}
+    assert {pin.reason.partition(",")[0] for pin in graph.unsupported} == {"Same"}
     assert [(block.name, block.pinned) for block in graph.blocks if block.name in ("a", "c")] == [
         ("a", True),
         ("c", False),

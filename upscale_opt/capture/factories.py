@@ -1,0 +1,44 @@
+"""Records functions that create tensors, if a size comes from a traced tensor: ``torch.zeros(len(x), 8)``."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import fx
+from torch.utils._pytree import tree_leaves
+
+_NAMES = (
+    *("arange", "empty", "eye", "full", "linspace", "logspace", "ones", "rand", "randint", "randn", "randperm"),
+    *("tril_indices", "triu_indices", "zeros", "full_like"),
+)
+
+
+@contextmanager
+def recorded_factories() -> Iterator[None]:
+    """Record calls of torch's factory functions with proxies, inside the context.
+
+    torch itself would ask the proxy for its value, and the size would become a constant.
+    """
+    originals = {name: getattr(torch, name) for name in _NAMES}
+    for name, function in originals.items():
+        setattr(torch, name, _recording(function))
+    try:
+        yield
+    finally:
+        for name, function in originals.items():
+            setattr(torch, name, function)
+
+
+def _recording(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        proxy = next((x for x in tree_leaves((args, kwargs)) if isinstance(x, fx.Proxy)), None)
+        if proxy is None:
+            return function(*args, **kwargs)
+        return proxy.tracer.create_proxy("call_function", function, args, kwargs)
+
+    return call

@@ -1,0 +1,48 @@
+"""What a trace took from the example inputs: nodes that answered only questions go, and exports check the rest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from torch import fx
+
+from upscale_opt.capture.tracer import Tracing
+from upscale_opt.channels.flow import Flow
+from upscale_opt.models.nested import map_tensors
+from upscale_opt.operators.sizes import counted_by
+from upscale_opt.tracing.graphs import Graph
+from upscale_opt.tracing.meta_shapes import run_on
+from upscale_opt.tracing.validity import Validity, erase_answered, insert_guards, validity_of
+
+
+def settle(found: Tracing, inputs: tuple[Any, ...]) -> Validity | None:
+    """Find out which settled values depend on the sizes of the inputs, and erase the nodes of the others.
+
+    Return None if nothing was settled.
+    """
+    if not found.settled:
+        return None
+    validity = validity_of(found.module, inputs, found.settled, found.known)
+    run, _ = run_on(found.module, inputs, found.known)
+    erase_answered(found.module, found.settled, list(validity.conditions), run)
+    found.module.recompile()
+    return validity
+
+
+def guarded(graph: Graph, flow: Flow, validity: Validity | None, found: Tracing, inputs: tuple[Any, ...]) -> Graph:
+    """Return a graph that knows its inputs and what was settled. Its module checks what depends on sizes."""
+    result = replace(graph, inputs=map_tensors(lambda x: x.to("meta"), inputs), settled=found.settled)
+    if validity is None:
+        return result
+    run, _ = run_on(found.module, inputs, found.known)
+
+    def counts_channels(node: fx.Node) -> bool:
+        layout = flow.layout(node)
+        return len(counted_by(flow.sizes.get(node.name))) > 0 or (layout is not None and layout.axis == 0)
+
+    made = insert_guards(found.module, list(validity.conditions), counts_channels, run)
+    result = replace(result, shapes={**graph.shapes, **{node.name: None for node in made}})
+    result.__dict__["validity"] = validity
+    found.module.recompile()
+    return result
