@@ -38,6 +38,26 @@ class ChannelSlice:
     entry: int | None
 
 
+@dataclass(frozen=True)
+class ChannelPad:
+    """A padding of a channel axis with a constant. An export pads with fewer channels if some are not stored.
+
+    Attributes
+    ----------
+    node
+        Name of the fx node.
+    axis
+        The dimension of the tensor.
+    before, behind
+        Number of entries before and behind those of the padded tensor, in the original network.
+    """
+
+    node: str
+    axis: int
+    before: int
+    behind: int
+
+
 @dataclass(frozen=True, eq=False)
 class Piece:
     """One of several tensors into which node `source` is split along its channel axis: entries [start, stop)."""
@@ -162,3 +182,9 @@ def channels_in(value: Value) -> Iterator[np.ndarray]:
 def through_channel(channels: np.ndarray, position: int) -> bool:
     """Whether a cut in front of an entry would split a channel with several entries."""
     return 0 < position < len(channels) and bool(channels[position - 1] == channels[position])
+
+
+def entries_per_channel(channels: np.ndarray) -> int:
+    """The largest number of entries by which every channel of an axis has a multiple of entries in a row."""
+    changes = np.flatnonzero(np.diff(channels, prepend=-1, append=-1))
+    return int(np.gcd.reduce(np.diff(changes))) if len(channels) else 1

@@ -13,8 +13,8 @@ from torch import fx
 from upscale_opt.capture.argument_names import arguments_of
 from upscale_opt.capture.custom_functions import CustomFunction
 from upscale_opt.capture.shared_memory import written_by
-from upscale_opt.channels.derivations import Derivation, asks_for_kind
-from upscale_opt.channels.findings import ChannelSlice, Read, Selection, Value, channels_in, through_channel
+from upscale_opt.channels.derivations import Derivation
+from upscale_opt.channels.findings import ChannelPad, ChannelSlice, Read, Selection, Value, channels_in, through_channel
 from upscale_opt.channels.table import ChannelTable, Layout, Scattered
 from upscale_opt.models.attributes import attribute_of, named_tensors
 
@@ -68,6 +68,11 @@ class Flow:
         Reshaped parameters. They have a layout, but do not count as results of operators.
     features
         Module path to the channels that ``num_features`` counts.
+    pads
+        Paddings of channel axes, in execution order.
+    bound
+        Identity of a parameter or buffer, and a dimension of it, to the channels that this dimension follows. Dimension
+        -1 stands for the channels that a weight reads, -2 for those that a transposed weight computes.
     """
 
     traced: fx.GraphModule
@@ -91,7 +96,8 @@ class Flow:
     maps: set[str] = field(default_factory=set)
     derived: set[str] = field(default_factory=set)
     features: dict[str, np.ndarray] = field(default_factory=dict)
-    _bound: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
+    pads: list[ChannelPad] = field(default_factory=list)
+    bound: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     _assumed: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
     _arguments: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     _ways: dict[int, tuple[int, bool, bool]] = field(default_factory=dict)
@@ -240,14 +246,14 @@ class Flow:
         name, tensor = self.canonical(name), self.parameter(name)
         key = (id(tensor), dimension)
         if channels is None:
-            if key not in self._bound:
-                self._bound[key] = self.table.produce(tensor.shape[dimension], name.removesuffix(".weight"))
+            if key not in self.bound:
+                self.bound[key] = self.table.produce(tensor.shape[dimension], name.removesuffix(".weight"))
         else:
-            if key in self._bound:
-                self.table.tie(self._bound[key], channels)
-            self._bound[key] = channels
-        self.parameters.setdefault(name, {})[dimension] = Layout(dimension, self._bound[key])
-        return self._bound[key]
+            if key in self.bound:
+                self.table.tie(self.bound[key], channels)
+            self.bound[key] = channels
+        self.parameters.setdefault(name, {})[dimension] = Layout(dimension, self.bound[key])
+        return self.bound[key]
 
     def compute(
         self,
@@ -293,15 +299,15 @@ class Flow:
 
     def _read(self, tensor: Any, x: np.ndarray) -> None:
         key = (id(tensor), -1)
-        if key in self._bound:
-            self.table.tie(self._bound[key], x)
-        self._bound[key] = x
+        if key in self.bound:
+            self.table.tie(self.bound[key], x)
+        self.bound[key] = x
 
     def _rows_of_groups(self, tensor: Any, groups: int, name: str) -> np.ndarray:
         key = (id(tensor), -2)
-        if key not in self._bound:
-            self._bound[key] = self.table.produce(tensor.shape[1] * groups, name.removesuffix(".weight"))
-        return self._bound[key]
+        if key not in self.bound:
+            self.bound[key] = self.table.produce(tensor.shape[1] * groups, name.removesuffix(".weight"))
+        return self.bound[key]
 
     def cut(self, node: fx.Node, source: fx.Node, x: Layout, start: int, stop: int, entry: int | None) -> Layout | None:
         """Return the layout of a slice of `source` along its channel axis. None if the slice would split a channel.
@@ -314,6 +320,16 @@ class Flow:
         self.table.cut(x.channels, stop)
         self.slices.append(ChannelSlice(node.name, source.name, x.axis, start, stop, entry))
         return Layout(x.axis, x.channels[start:stop])
+
+    def pad(self, node: fx.Node, x: Layout, before: int, behind: int, size: int) -> Layout:
+        """Register a padding of the channel axis. The constant entries become new channels, of `size` entries each."""
+        channels = self.table.produce((before + behind) // size, node.name).repeat(size)
+        output = np.concatenate([channels[:before], x.channels, channels[before:]])
+        self.table.cut(channels, before)
+        self.table.cut(output, before)
+        self.table.cut(output, before + len(x.channels))
+        self.pads.append(ChannelPad(node.name, x.axis, before, behind))
+        return Layout(x.axis, output)
 
     def rearrange(self, node: fx.Node, source: str, x: Layout, index: np.ndarray) -> Layout:
         """Register a node whose output has the entries `index` of the channel axis of `source`, as new channels."""
@@ -347,48 +363,6 @@ class Flow:
     def assumed(self, reason: str) -> list[np.ndarray]:
         """Return the pinned channels of those tensors about which nothing is known for this reason."""
         return [channels for (name, _), channels in self._assumed.items() if self.reasons.get(name) == reason]
-
-    def _used_whole(self) -> set[int]:
-        """Return the identities of tensors of which at least one use does not follow channels."""
-        reads = [node for node in self.traced.graph.nodes if node.op == "get_attr" and not self._is_followed(node)]
-        return {*self.foreign, *(id(attribute_of(self.traced, str(node.target))) for node in reads)}
-
-    def buffers_used_whole(self) -> frozenset[int]:
-        """Return the identities of buffers that follow channels in one place, and are used as a whole in another."""
-        whole = self._used_whole() & {tensor for tensor, _ in self._bound}
-        return frozenset(id(tensor) for tensor in self.traced.buffers() if id(tensor) in whole)
-
-    def pin_shared(self) -> frozenset[str]:
-        """Pin the channels of parameters and buffers that are also used as a whole.
-
-        Return the names of the read nodes whose weights are among them. The caller must refuse these nodes.
-        """
-        self._give_up_picks()
-        whole = self._used_whole()
-        for (tensor, _), channels in self._bound.items():
-            if tensor in whole:
-                self.table.pin(channels, "a parameter is used elsewhere, too", "get_attr")
-        return frozenset(read.node for read in self.reads if id(self.parameter(read.weight)) in whole)
-
-    def _give_up_picks(self) -> None:
-        """Remove the picks of users about whose outputs nothing is known. These users get the whole tensor."""
-        for user, node, axis in [key for key in self.picks if self.values.get(key[0]) is None]:
-            channels = self.picks.pop((user, node, axis)).channels
-            self.table.pin(channels, self.reasons.get(user, "constant along the channel axis"), user)
-
-    def _is_followed(self, node: fx.Node) -> bool:
-        """Whether all uses of a parameter, and of tensors computed from it, are known to follow channels."""
-        return all(
-            asks_for_kind(user)
-            or (
-                (user.name, node.name) in self.attribute_uses
-                and (
-                    (self.values.get(user.name) is not None and user.name not in self.derived)
-                    or self._is_followed(user)
-                )
-            )
-            for user in node.users
-        )
 
     def operator(self, node: fx.Node) -> str:
         """Return the name of a node's operator, for messages."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from upscale_opt.channels.findings import Piece, Value
+from upscale_opt.channels.findings import Piece, Value, entries_per_channel, through_channel
 from upscale_opt.channels.flow import Flow
 from upscale_opt.channels.table import Layout
 from upscale_opt.operators.sizes import take_size
@@ -28,7 +28,7 @@ def concat(flow: Flow, node: fx.Node) -> Value:
         return flow.unknown(node)
     along = dim % len(flow.shape(node))
     if along == axis:
-        sizes = {_entries_per_channel(own) for own in channels if own is not None}
+        sizes = {entries_per_channel(own) for own in channels if own is not None}
         return flow.unknown(node) if len(sizes) > 1 else Layout(axis, np.concatenate(channels))  # type: ignore[arg-type]
     return _tied(flow, node, channels, axis)
 
@@ -63,11 +63,6 @@ def _tied(flow: Flow, node: fx.Node, channels: list[np.ndarray | None], axis: in
         assert own is not None
         flow.table.tie(first, own)
     return Layout(axis, first)
-
-
-def _entries_per_channel(channels: np.ndarray) -> int:
-    changes = np.flatnonzero(np.diff(channels, prepend=-1, append=-1))
-    return int(np.gcd.reduce(np.diff(changes))) if len(channels) else 1
 
 
 def get_item(flow: Flow, node: fx.Node) -> Value:
@@ -158,6 +153,25 @@ def split(flow: Flow, node: fx.Node) -> Value:
         return (x,) * len(sizes)
     bounds = np.cumsum([0, *(shape[along] for shape in sizes)]).tolist()
     return tuple(Piece(source, x, start, stop) for start, stop in itertools.pairwise(bounds))
+
+
+def gated(flow: Flow, node: fx.Node) -> Value:
+    """``glu`` multiplies the first half by a function of the second half: channel i is tied to channel i + n."""
+    source = flow.source(node)
+    x = flow.layout(source)
+    dim: Any = flow.module(node).dim if node.op == "call_module" else flow.argument(node, "dim", -1)
+    if x is None:
+        return flow.unknown(node) if flow.value(source) is not None else flow.opaque(node)
+    if type(dim) is not int:
+        return flow.unknown(node)
+    if dim % len(flow.shape(source)) != x.axis:
+        return x
+    half = len(x.channels) // 2
+    if through_channel(x.channels, half):
+        return flow.unknown(node, "a cut through the middle of a channel")
+    flow.table.cut(x.channels, half)
+    flow.table.tie(x.channels[:half], x.channels[half:])
+    return Layout(x.axis, x.channels[:half])
 
 
 def unbind(flow: Flow, node: fx.Node) -> Value:

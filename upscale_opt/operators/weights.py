@@ -8,6 +8,7 @@ from torch import fx
 
 from upscale_opt.channels.findings import Value, through_channel
 from upscale_opt.channels.flow import Flow
+from upscale_opt.channels.table import Layout
 
 
 def convolution(flow: Flow, node: fx.Node) -> Value:
@@ -64,6 +65,9 @@ def _convolve(flow: Flow, node: fx.Node, weight: str, bias: str | None, groups: 
     if not flow.is_tensor(source) or len(flow.shape(source)) not in (tensor.ndim, tensor.ndim - 1):
         return flow.unknown(node)
     axis = 1 if len(flow.shape(source)) == tensor.ndim else 0  # a single sample has no batch axis
+    layout = flow.layout(source)
+    if layout is not None and layout.axis > axis:
+        return _along_space(flow, node, layout, weight, bias, layout.axis - axis - 1)
     x = flow.channels(node, source, axis)
     num_inputs, num_outputs = (
         (tensor.shape[0], tensor.shape[1] * groups)
@@ -88,6 +92,23 @@ def _convolve(flow: Flow, node: fx.Node, weight: str, bias: str | None, groups: 
     if any(through_channel(x, g * len(x) // groups) for g in range(1, groups)):
         return flow.unknown(node, "a group ends within a channel")
     return flow.compute(node, x, axis=axis, weight=weight, bias=bias, groups=groups, transposed=transposed)
+
+
+def _along_space(flow: Flow, node: fx.Node, x: Layout, weight: str, bias: str | None, dimension: int) -> Value:
+    """A convolution whose spatial dimension has the channels. With kernel size 1 it does the same for every channel."""
+    if flow.parameter(weight).shape[2 + dimension] != 1 or flow.shape(node)[x.axis] != len(x.channels):
+        return flow.unknown(node)
+    if _of_dimension(flow, node, "stride", 1, dimension) != 1 or _of_dimension(flow, node, "padding", 0, dimension):
+        return flow.unknown(node)
+    flow.hold(weight, bias)
+    return x
+
+
+def _of_dimension(flow: Flow, node: fx.Node, name: str, default: int, dimension: int) -> Any:
+    """An argument of a convolution for one of its spatial dimensions. None if it is no number."""
+    own = getattr(flow.module(node), name) if node.op == "call_module" else flow.argument(node, name, default)
+    own = own[dimension % len(own)] if isinstance(own, (tuple, list)) else own
+    return own if type(own) is int else None
 
 
 def linear(flow: Flow, node: fx.Node) -> Value:

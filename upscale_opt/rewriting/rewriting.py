@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from upscale_opt.channels.findings import ChannelSlice
+from upscale_opt.channels.findings import ChannelPad, ChannelSlice
 from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.models.attributes import copy_with, named_tensors
 from upscale_opt.planning.plans import Plan
@@ -57,6 +57,8 @@ class _Rewriter:
             self.writes.insert(write)
         for channel_slice in self.graph.slices:
             self._rewrite_slice(channel_slice)
+        for pad in self.graph.pads:
+            self._rewrite_pad(pad)
         for name, position in self.graph.lengths.items():
             self._rewrite_length(name, position)
         for selection in self.graph.selections:
@@ -111,6 +113,15 @@ class _Rewriter:
         with self.module.graph.inserting_before(node):
             piece = self.editor.narrow(source, channel_slice.axis, first, last - first)
         self.editor.substitute(node, piece, self.graph.layouts)
+
+    def _rewrite_pad(self, pad: ChannelPad) -> None:
+        """Pad a channel axis with as many entries as are stored."""
+        node, entries = self.nodes[pad.node], self._entries(self.graph.layouts[pad.node])
+        behind = self.graph.shapes[pad.node][pad.axis] - pad.behind
+        amounts = list(node.args[1])
+        place = 2 * (len(self.graph.shapes[pad.node]) - 1 - pad.axis)
+        amounts[place : place + 2] = int((entries < pad.before).sum()), int((entries >= behind).sum())
+        node.update_arg(1, tuple(amounts))
 
     def _rewrite_length(self, name: str, position: int) -> None:
         """Rewrite the length that a reshape has for the channel axis."""

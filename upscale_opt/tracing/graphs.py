@@ -15,7 +15,7 @@ from problems import Block, Bundle
 from upscale_opt.capture.regions import regions_of
 from upscale_opt.capture.shared_memory import Memory
 from upscale_opt.channels import findings
-from upscale_opt.channels.findings import ChannelSlice
+from upscale_opt.channels.findings import ChannelPad, ChannelSlice
 from upscale_opt.channels.flow import Flow
 from upscale_opt.channels.table import Layout, Pin, TensorLayout
 from upscale_opt.models.attributes import named_tensors
@@ -75,6 +75,8 @@ class Graph:
         Selections for single users from tensors that do not depend on the network's input.
     slices
         Channel slices, in execution order.
+    pads
+        Paddings of channel axes, in execution order.
     lengths
         Node name of a reshape to the position of the channel axis among its sizes.
     parameters
@@ -113,6 +115,7 @@ class Graph:
     selections: tuple[Selection, ...]
     picks: tuple[Pick, ...]
     slices: tuple[ChannelSlice, ...]
+    pads: tuple[ChannelPad, ...]
     lengths: Mapping[str, int]
     parameters: Mapping[str, Mapping[int, TensorLayout]]
     features: Mapping[str, TensorLayout]
@@ -259,6 +262,7 @@ def build(
         tuple(own for _, own in selections if own is not None),
         tuple(Pick(user, node, own) for (user, node), own in picks.items() if own is not None),
         tuple(flow.slices),
+        tuple(flow.pads),
         flow.lengths,
         parameters,
         features,

@@ -25,6 +25,7 @@ from upscale_opt.channels.findings import Value, channels_in
 from upscale_opt.channels.flow import Flow, UnknownArguments
 from upscale_opt.channels.lengths import computed
 from upscale_opt.channels.table import Scattered
+from upscale_opt.channels.whole_uses import buffers_used_whole, pin_shared
 from upscale_opt.errors import ModelError, first_line
 from upscale_opt.models.network_checks import require_call
 from upscale_opt.models.preservation import Preservation
@@ -85,11 +86,11 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
         flow = Flow(found.module, batched, shapes, refused, whole)
         for node in found.module.graph.nodes:
             flow.values[node.name] = _apply_rule(flow, node)
-        if not flow.buffers_used_whole() <= whole:
-            whole |= flow.buffers_used_whole()
+        if not buffers_used_whole(flow) <= whole:
+            whole |= buffers_used_whole(flow)
             continue
         pin_counted(flow)
-        unfit = flow.pin_shared() | _unused_rearrangements(flow)
+        unfit = pin_shared(flow) | _unused_rearrangements(flow)
         graph = build(flow, shapes, constants, fixed, found.used)
         if isinstance(graph, Graph) and not unfit:
             return graph
