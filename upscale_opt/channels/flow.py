@@ -70,6 +70,8 @@ class Flow:
         Module path to the channels that ``num_features`` counts.
     pads
         Paddings of channel axes, in execution order.
+    rolls
+        Rolls along channel axes: the entries that come first in the result.
     bound
         Identity of a parameter or buffer, and a dimension of it, to the channels that this dimension follows. Dimension
         -1 stands for the channels that a weight reads, -2 for those that a transposed weight computes.
@@ -97,6 +99,7 @@ class Flow:
     derived: set[str] = field(default_factory=set)
     features: dict[str, np.ndarray] = field(default_factory=dict)
     pads: list[ChannelPad] = field(default_factory=list)
+    rolls: list[ChannelSlice] = field(default_factory=list)
     bound: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     _assumed: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
     _arguments: dict[str, dict[str, Any] | None] = field(default_factory=dict)
@@ -329,6 +332,14 @@ class Flow:
         self.table.cut(output, before)
         self.table.cut(output, before + len(x.channels))
         self.pads.append(ChannelPad(node.name, x.axis, before, behind))
+        return Layout(x.axis, output)
+
+    def roll(self, node: fx.Node, source: fx.Node, x: Layout, shift: int) -> Layout:
+        """Register a roll along the channel axis, by `shift` entries: an export rolls by those that are stored."""
+        self.table.cut(x.channels, len(x.channels) - shift)
+        output = np.roll(x.channels, shift)
+        self.table.cut(output, shift)
+        self.rolls.append(ChannelSlice(node.name, source.name, x.axis, len(output) - shift, len(output), None))
         return Layout(x.axis, output)
 
     def rearrange(self, node: fx.Node, source: str, x: Layout, index: np.ndarray) -> Layout:

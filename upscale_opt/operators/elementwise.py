@@ -49,6 +49,10 @@ def elementwise(flow: Flow, node: fx.Node) -> Value:
 
 def same(flow: Flow, node: fx.Node) -> Value:
     """The output has the values of the input. Only memory layout, dtype or device may differ."""
+    if not flow.is_tensor(node):
+        return computed(flow, node)  # ``x.type()`` is a text
+    for other in node.all_input_nodes[1:]:
+        flow.attribute_uses.add((node.name, other.name))  # only its dtype and device matter
     value = flow.value(flow.source(node))
     return flow.opaque(node, reads=()) if value is None else value
 
@@ -84,7 +88,7 @@ def pad(flow: Flow, node: fx.Node) -> Value:
     source, x = flow.source(node), flow.layout(flow.source(node))
     if x is None or len(flow.shape(source)) - num_axes != x.axis:
         return _spatial(flow, node, num_axes)
-    if node.op != "call_function" or flow.argument(node, "mode", "constant") != "constant":
+    if node.op != "call_function" or len(node.args) < 2 or flow.argument(node, "mode", "constant") != "constant":
         return flow.unknown(node)
     before, behind = amounts[2 * num_axes - 2 : 2 * num_axes]
     size = entries_per_channel(x.channels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,10 @@ def concat(flow: Flow, node: fx.Node) -> Value:
     tensors, dim = flow.argument(node, "tensors", ()), flow.argument(node, "dim", 0)
     if not isinstance(tensors, (tuple, list)) or type(dim) is not int or not all(map(flow.is_tensor, tensors)):
         return flow.unknown(node)
+    return _joined(flow, node, tensors, dim)
+
+
+def _joined(flow: Flow, node: fx.Node, tensors: Sequence[Any], dim: int) -> Value:
     axis = _common_axis(flow, tensors)
     if axis is None:
         values = [flow.value(tensor) for tensor in tensors]
@@ -31,6 +36,14 @@ def concat(flow: Flow, node: fx.Node) -> Value:
         sizes = {entries_per_channel(own) for own in channels if own is not None}
         return flow.unknown(node) if len(sizes) > 1 else Layout(axis, np.concatenate(channels))  # type: ignore[arg-type]
     return _tied(flow, node, channels, axis)
+
+
+def horizontal_stack(flow: Flow, node: fx.Node) -> Value:
+    """``hstack`` is a concat along axis 1, or 0 if there is only one axis."""
+    tensors = flow.argument(node, "tensors", ())
+    if not isinstance(tensors, (tuple, list)) or not all(map(flow.is_tensor, tensors)):
+        return flow.unknown(node)
+    return _joined(flow, node, tensors, min(1, len(flow.shape(node)) - 1))
 
 
 def stack(flow: Flow, node: fx.Node) -> Value:
@@ -137,6 +150,62 @@ def narrow(flow: Flow, node: fx.Node) -> Value:
     start %= len(x.channels)
     result = flow.cut(node, source, x, start, start + length, None)
     return flow.unknown(node, "a slice through the middle of a channel") if result is None else result
+
+
+def select(flow: Flow, node: fx.Node) -> Value:
+    """``select`` takes one entry of an axis. Along the channel axis it pins the channels."""
+    source, dim = flow.source(node), flow.argument(node, "dim")
+    x = flow.layout(source)
+    if x is None:
+        return flow.unknown(node) if flow.value(source) is not None else flow.opaque(node)
+    if type(dim) is not int or dim % len(flow.shape(source)) == x.axis:
+        return flow.unknown(node, "a single channel is taken out")
+    return Layout(x.axis - (dim % len(flow.shape(source)) < x.axis), x.channels)
+
+
+def along_other(flow: Flow, node: fx.Node) -> Value:
+    """Operators along one axis, such as ``cumsum`` and ``sort``. If this axis has the channels, they are pinned."""
+    return _along(flow, node, flow.argument(node, "dim", -1))
+
+
+def along_others(flow: Flow, node: fx.Node) -> Value:
+    """Same as `along_other`, for several axes (``flip``)."""
+    return _along(flow, node, flow.argument(node, "dims"))
+
+
+def _along(flow: Flow, node: fx.Node, dims: Any) -> Value:
+    source = flow.source(node)
+    x = flow.layout(source)
+    if x is None:
+        return flow.unknown(node) if flow.value(source) is not None else flow.opaque(node)
+    listed = [dims] if type(dims) is int else dims
+    if not isinstance(listed, (tuple, list)) or not all(type(d) is int for d in listed):
+        return flow.unknown(node)
+    if x.axis in {d % len(flow.shape(source)) for d in listed}:
+        return flow.unknown(node)
+    others = [own for own in node.all_input_nodes[1:] if flow.value(own) is not None]
+    if others:
+        return flow.unknown(node)
+    return x if flow.is_tensor(node) else (x,) * len(flow.shapes.get(f"{node.name}:parts", ()))
+
+
+def roll(flow: Flow, node: fx.Node) -> Value:
+    """``roll`` along the channel axis cuts the channels in two and swaps the parts. Along other axes they pass."""
+    source, shifts, dims = flow.source(node), flow.argument(node, "shifts"), flow.argument(node, "dims")
+    x = flow.layout(source)
+    if x is None:
+        return flow.unknown(node) if flow.value(source) is not None else flow.opaque(node)
+    by, along = ([own] if type(own) is int else own for own in (shifts, dims))
+    if not all(isinstance(own, (tuple, list)) and own and {*map(type, own)} == {int} for own in (by, along)):
+        return flow.unknown(node)
+    ndim, length = len(flow.shape(source)), len(x.channels)
+    places = [i for i, d in enumerate(along) if d % ndim == x.axis]
+    if not places:
+        return x
+    shift = by[places[0]] % length
+    if len(along) > 1 or shift == 0 or through_channel(x.channels, length - shift) or len(node.args) < 2:
+        return flow.unknown(node)
+    return flow.roll(node, source, x, shift)
 
 
 def split(flow: Flow, node: fx.Node) -> Value:

@@ -25,6 +25,21 @@ def permute(flow: Flow, node: fx.Node) -> Value:
     return _transpose(flow, node, dims)
 
 
+def move_dimensions(flow: Flow, node: fx.Node) -> Value:
+    """``movedim`` moves axes to other places; the others keep their order."""
+    source = flow.source(node)
+    given = [flow.argument(node, name) for name in ("source", "destination")]
+    first, second = ([own] if type(own) is int else own for own in given)
+    if not flow.is_tensor(source) or not all(isinstance(own, (tuple, list)) for own in (first, second)):
+        return flow.unknown(node)
+    if not all(type(d) is int for d in (*first, *second)):
+        return flow.unknown(node)
+    ndim = len(flow.shape(source))
+    to = {b % ndim: a % ndim for a, b in zip(first, second, strict=True)}
+    rest = iter(d for d in range(ndim) if d not in to.values())
+    return _transpose(flow, node, [to[d] if d in to else next(rest) for d in range(ndim)])
+
+
 def transpose(flow: Flow, node: fx.Node) -> Value:
     """``transpose`` swaps two axes."""
     first, second = flow.argument(node, "dim0"), flow.argument(node, "dim1")
@@ -34,6 +49,17 @@ def transpose(flow: Flow, node: fx.Node) -> Value:
     dims = list(range(len(flow.shape(source))))
     dims[first], dims[second] = dims[second], dims[first]
     return _transpose(flow, node, dims)
+
+
+def transposed(flow: Flow, node: fx.Node) -> Value:
+    """``T`` and ``mT`` swap the last two axes of a matrix, or of several matrices."""
+    source = flow.source(node)
+    if not flow.is_tensor(source) or len(flow.shape(source)) < 2 or flow.shape(node)[:-2] != flow.shape(source)[:-2]:
+        return flow.unknown(node)
+    ndim = len(flow.shape(source))
+    if node.args[1] == "T" and ndim > 2:
+        return flow.unknown(node)
+    return _transpose(flow, node, [*range(ndim - 2), ndim - 1, ndim - 2])
 
 
 def transpose_matrix(flow: Flow, node: fx.Node) -> Value:
@@ -63,6 +89,18 @@ def reshape(flow: Flow, node: fx.Node) -> Value:
     result = _reshape(flow, node)
     if isinstance(result, Layout):
         return with_lengths(flow, node, result, node.args[1:])
+    return result
+
+
+def reshape_as(flow: Flow, node: fx.Node) -> Value:
+    """``view_as`` and ``reshape_as`` tie the channels of the result to those of the other tensor."""
+    result, other = _reshape(flow, node), flow.argument(node, "other")
+    if not isinstance(result, Layout):
+        return result if flow.value(other) is None else flow.unknown(node)
+    theirs = flow.channels(node, other, result.axis)
+    if theirs is None or len(theirs) != len(result.channels):
+        return flow.unknown(node)
+    flow.table.tie(result.channels, theirs)
     return result
 
 

@@ -59,6 +59,9 @@ class _Rewriter:
             self._rewrite_slice(channel_slice)
         for pad in self.graph.pads:
             self._rewrite_pad(pad)
+        for roll in self.graph.rolls:
+            entries = self._entries(self.graph.layouts[roll.source])
+            self.nodes[roll.node].update_arg(1, int((entries >= roll.start).sum()))
         for name, position in self.graph.lengths.items():
             self._rewrite_length(name, position)
         for selection in self.graph.selections:

@@ -77,6 +77,8 @@ class Graph:
         Channel slices, in execution order.
     pads
         Paddings of channel axes, in execution order.
+    rolls
+        Rolls along channel axes, in execution order: the entries of the source that come first in the result.
     lengths
         Node name of a reshape to the position of the channel axis among its sizes.
     parameters
@@ -116,6 +118,7 @@ class Graph:
     picks: tuple[Pick, ...]
     slices: tuple[ChannelSlice, ...]
     pads: tuple[ChannelPad, ...]
+    rolls: tuple[ChannelSlice, ...]
     lengths: Mapping[str, int]
     parameters: Mapping[str, Mapping[int, TensorLayout]]
     features: Mapping[str, TensorLayout]
@@ -263,6 +266,7 @@ def build(
         tuple(Pick(user, node, own) for (user, node), own in picks.items() if own is not None),
         tuple(flow.slices),
         tuple(flow.pads),
+        tuple(flow.rolls),
         flow.lengths,
         parameters,
         features,

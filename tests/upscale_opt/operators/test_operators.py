@@ -84,7 +84,7 @@ CASES = {
     "a number as large as": (lambda m, x: x + torch.full((1, 1, 1), 0.5).expand_as(x), 12, None, FREE),
     "itself as large as": (lambda m, x: x[:, :, :1].expand_as(x) + x, 12, None, FREE),
     "a constant as large as": (lambda m, x: x * torch.arange(12.0)[:, None, None].expand_as(x), 12, None, FREE),
-    "towards a constant": (lambda m, x: torch.lerp(x, torch.ones_like(x, dtype=torch.float32), 0.3), 12, None, PINNED),
+    "towards a constant": (lambda m, x: torch.lerp(x, torch.ones_like(x, dtype=torch.float32), 0.3), 12, None, FREE),
     "a grid of two types": (
         lambda m, x: x + torch.meshgrid(m.bias, torch.arange(6.0), indexing="ij")[0][..., None],
         *(12, None, FREE),
