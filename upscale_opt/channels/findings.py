@@ -135,6 +135,32 @@ class Read(Generic[L]):
 
 
 @dataclass(frozen=True, eq=False)
+class InOrder(Generic[L]):
+    """A node that needs all channels of its input in the original order, and computes new channels in their order.
+
+    An export selects the channels in the original order in front of the node. Behind it, it selects the stored channels
+    of the output.
+
+    Attributes
+    ----------
+    node, source
+        Names of the fx nodes.
+    input, output
+        Layouts. They consist of channels during tracing, and of blocks after that.
+    """
+
+    node: str
+    source: str
+    input: L
+    output: L
+
+    def resolved(self, blocks_of: BlocksOf) -> InOrder[TensorLayout] | None:
+        """Return the same node with layouts of blocks. None if a layout is not a concatenation of blocks."""
+        layouts = _both(self, blocks_of)
+        return None if layouts is None else cast("InOrder[TensorLayout]", replace(cast("Any", self), **layouts))
+
+
+@dataclass(frozen=True, eq=False)
 class Selection(Generic[L]):
     """A node whose output has some channels of an earlier tensor in another order, such as a channel shuffle.
 

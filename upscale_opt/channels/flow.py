@@ -14,7 +14,16 @@ from upscale_opt.capture.argument_names import arguments_of
 from upscale_opt.capture.custom_functions import CustomFunction
 from upscale_opt.capture.shared_memory import written_by
 from upscale_opt.channels.derivations import Derivation
-from upscale_opt.channels.findings import ChannelPad, ChannelSlice, Read, Selection, Value, channels_in, through_channel
+from upscale_opt.channels.findings import (
+    ChannelPad,
+    ChannelSlice,
+    InOrder,
+    Read,
+    Selection,
+    Value,
+    channels_in,
+    through_channel,
+)
 from upscale_opt.channels.table import ChannelTable, Layout, Scattered
 from upscale_opt.models.attributes import attribute_of, named_tensors
 
@@ -39,6 +48,8 @@ class Flow:
         Names of nodes that are treated as unknown operators.
     whole
         Identities of buffers that must not follow channels, because the network also uses them as a whole.
+    splits
+        Names of reshapes that split a channel axis, to the axis of the result that has the channels.
     table
         All channels so far.
     values
@@ -72,6 +83,10 @@ class Flow:
         Paddings of channel axes, in execution order.
     rolls
         Rolls along channel axes: the entries that come first in the result.
+    in_order
+        Nodes that need channels in their original order.
+    wishes
+        Reshapes that should split a channel axis in another way, as in `splits`. The pass must then be repeated.
     bound
         Identity of a parameter or buffer, and a dimension of it, to the channels that this dimension follows. Dimension
         -1 stands for the channels that a weight reads, -2 for those that a transposed weight computes.
@@ -82,6 +97,7 @@ class Flow:
     given: Mapping[str, Any]
     refused: frozenset[str] = frozenset()
     whole: frozenset[int] = frozenset()
+    splits: Mapping[str, int] = field(default_factory=dict)
     table: ChannelTable = field(default_factory=ChannelTable)
     values: dict[str, Value] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -100,10 +116,12 @@ class Flow:
     features: dict[str, np.ndarray] = field(default_factory=dict)
     pads: list[ChannelPad] = field(default_factory=list)
     rolls: list[ChannelSlice] = field(default_factory=list)
+    in_order: list[InOrder[Layout]] = field(default_factory=list)
+    wishes: dict[str, int] = field(default_factory=dict)
     bound: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     _assumed: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
     _arguments: dict[str, dict[str, Any] | None] = field(default_factory=dict)
-    _ways: dict[int, tuple[int, bool, bool]] = field(default_factory=dict)
+    _ways: dict[int, tuple[Any, ...]] = field(default_factory=dict)
 
     # Queries
 
@@ -276,8 +294,7 @@ class Flow:
         a weight is used in two ways, for example by a convolution and a transposed one, it counts as used as a whole.
         """
         weight, tensor = self.canonical(weight), self.parameter(weight)
-        way = (groups, transposed, is_convolution)
-        if self._ways.setdefault(id(tensor), way) != way:
+        if not self.is_used_as(weight, (groups, transposed, is_convolution)):
             self.hold(weight, bias)
             self.unknown(node, "a weight that is used in two ways")
             return None
@@ -299,6 +316,10 @@ class Flow:
         shapes = (self.given[source], self.given[node.name])
         self.reads.append(Read(*names, Layout(axis, x), result, *shapes, groups, 1 - rows, is_convolution))
         return result
+
+    def is_used_as(self, weight: str, way: tuple[Any, ...]) -> bool:
+        """Whether all uses of a weight so far are of the same kind as this one."""
+        return self._ways.setdefault(id(self.parameter(weight)), way) == way
 
     def _read(self, tensor: Any, x: np.ndarray) -> None:
         key = (id(tensor), -1)
@@ -323,24 +344,6 @@ class Flow:
         self.table.cut(x.channels, stop)
         self.slices.append(ChannelSlice(node.name, source.name, x.axis, start, stop, entry))
         return Layout(x.axis, x.channels[start:stop])
-
-    def pad(self, node: fx.Node, x: Layout, before: int, behind: int, size: int) -> Layout:
-        """Register a padding of the channel axis. The constant entries become new channels, of `size` entries each."""
-        channels = self.table.produce((before + behind) // size, node.name).repeat(size)
-        output = np.concatenate([channels[:before], x.channels, channels[before:]])
-        self.table.cut(channels, before)
-        self.table.cut(output, before)
-        self.table.cut(output, before + len(x.channels))
-        self.pads.append(ChannelPad(node.name, x.axis, before, behind))
-        return Layout(x.axis, output)
-
-    def roll(self, node: fx.Node, source: fx.Node, x: Layout, shift: int) -> Layout:
-        """Register a roll along the channel axis, by `shift` entries: an export rolls by those that are stored."""
-        self.table.cut(x.channels, len(x.channels) - shift)
-        output = np.roll(x.channels, shift)
-        self.table.cut(output, shift)
-        self.rolls.append(ChannelSlice(node.name, source.name, x.axis, len(output) - shift, len(output), None))
-        return Layout(x.axis, output)
 
     def rearrange(self, node: fx.Node, source: str, x: Layout, index: np.ndarray) -> Layout:
         """Register a node whose output has the entries `index` of the channel axis of `source`, as new channels."""

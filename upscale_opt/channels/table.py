@@ -45,11 +45,14 @@ class Scattered:
         Layout of the other tensor.
     places
         int64, shape of the rearranged tensor: for every element its flat index in the other tensor.
+    split
+        Name of the fx node that splits the channel axis: the first one of the rearrangement.
     """
 
     origin: str
     layout: Layout
     places: np.ndarray
+    split: str
 
 
 @dataclass(frozen=True)

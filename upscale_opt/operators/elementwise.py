@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from torch import fx
 
-from upscale_opt.channels.findings import Value, entries_per_channel
+from upscale_opt.channels.findings import ChannelPad, Value, entries_per_channel
 from upscale_opt.channels.flow import Flow
 from upscale_opt.channels.lengths import computed
 from upscale_opt.channels.table import Layout
@@ -96,7 +97,13 @@ def pad(flow: Flow, node: fx.Node) -> Value:
         return flow.unknown(node)
     if isinstance(flow.argument(node, "value"), fx.Node):
         return flow.unknown(node)
-    return flow.pad(node, x, before, behind, size)
+    channels = flow.table.produce((before + behind) // size, node.name).repeat(size)
+    output = np.concatenate([channels[:before], x.channels, channels[before:]])
+    flow.table.cut(channels, before)
+    flow.table.cut(output, before)
+    flow.table.cut(output, before + len(x.channels))
+    flow.pads.append(ChannelPad(node.name, x.axis, before, behind))
+    return Layout(x.axis, output)
 
 
 def _spatial(flow: Flow, node: fx.Node, num_spatial: int) -> Value:

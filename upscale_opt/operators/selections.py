@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from upscale_opt.channels.findings import Piece, Value, entries_per_channel, through_channel
+from upscale_opt.channels.findings import ChannelSlice, Piece, Value, entries_per_channel, through_channel
 from upscale_opt.channels.flow import Flow
 from upscale_opt.channels.table import Layout
 from upscale_opt.operators.sizes import take_size
@@ -205,7 +205,11 @@ def roll(flow: Flow, node: fx.Node) -> Value:
     shift = by[places[0]] % length
     if len(along) > 1 or shift == 0 or through_channel(x.channels, length - shift) or len(node.args) < 2:
         return flow.unknown(node)
-    return flow.roll(node, source, x, shift)
+    flow.table.cut(x.channels, length - shift)
+    output = np.roll(x.channels, shift)
+    flow.table.cut(output, shift)
+    flow.rolls.append(ChannelSlice(node.name, source.name, x.axis, length - shift, length, None))
+    return Layout(x.axis, output)
 
 
 def split(flow: Flow, node: fx.Node) -> Value:

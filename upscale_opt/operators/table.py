@@ -76,6 +76,7 @@ MODULE_RULES: dict[type[nn.Module], Rule] = {
     **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d, MatrixConv2d), weights.convolution),
     **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), weights.convolution),
     nn.Linear: weights.linear,
+    nn.Embedding: weights.embedding,
     **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm), normalisations.batch_norm),
     **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), normalisations.batch_norm),
     nn.LayerNorm: normalisations.layer_norm,
@@ -91,7 +92,8 @@ MODULE_RULES: dict[type[nn.Module], Rule] = {
     nn.GLU: selections.gated,
     nn.Flatten: shapes.flatten,
     nn.ChannelShuffle: shapes.channel_shuffle,
-    **dict.fromkeys((nn.PixelShuffle, nn.PixelUnshuffle), shapes.pixel_shuffle),
+    nn.PixelShuffle: shapes.pixel_shuffle,
+    nn.PixelUnshuffle: shapes.pixel_unshuffle,
     Gather: shapes.gather,
     nn.MultiheadAttention: attention.multi_head_attention,
 }
@@ -145,7 +147,8 @@ _OPERATORS: dict[str, Rule] = {
     "expand": shapes.expand,
     "expand_as": shapes.expand_as,
     "repeat": shapes.repeat,
-    **dict.fromkeys(("pixel_shuffle", "pixel_unshuffle"), shapes.pixel_shuffle),
+    "pixel_shuffle": shapes.pixel_shuffle,
+    "pixel_unshuffle": shapes.pixel_unshuffle,
     "channel_shuffle": shapes.channel_shuffle,
 }
 """Operators to rules. All spellings are derived (`upscale_opt.operators.spellings`)."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx
 
-from upscale_opt.channels.findings import Value, through_channel
+from upscale_opt.channels.findings import InOrder, Value, through_channel
 from upscale_opt.channels.flow import Flow
 from upscale_opt.channels.table import Layout
 
@@ -95,13 +95,20 @@ def _convolve(flow: Flow, node: fx.Node, weight: str, bias: str | None, groups: 
 
 
 def _along_space(flow: Flow, node: fx.Node, x: Layout, weight: str, bias: str | None, dimension: int) -> Value:
-    """A convolution whose spatial dimension has the channels. With kernel size 1 it does the same for every channel."""
-    if flow.parameter(weight).shape[2 + dimension] != 1 or flow.shape(node)[x.axis] != len(x.channels):
-        return flow.unknown(node)
-    if _of_dimension(flow, node, "stride", 1, dimension) != 1 or _of_dimension(flow, node, "padding", 0, dimension):
-        return flow.unknown(node)
+    """A convolution whose spatial dimension has the channels.
+
+    With kernel size 1 it does the same for every channel. Otherwise it looks at neighbours, so it needs the original
+    order (efficient channel attention).
+    """
+    kernel = flow.parameter(weight).shape[2 + dimension]
+    steps = _of_dimension(flow, node, "stride", 1, dimension), _of_dimension(flow, node, "padding", 0, dimension)
     flow.hold(weight, bias)
-    return x
+    if kernel == 1 and steps[0] == 1 and not steps[1] and flow.shape(node)[x.axis] == len(x.channels):
+        return x
+    flow.table.need(x.channels)
+    output = Layout(x.axis, flow.table.produce(flow.shape(node)[x.axis], node.name))
+    flow.in_order.append(InOrder(node.name, flow.source(node).name, x, output))
+    return output
 
 
 def _of_dimension(flow: Flow, node: fx.Node, name: str, default: int, dimension: int) -> Any:
@@ -142,6 +149,17 @@ def _multiply(flow: Flow, node: fx.Node, weight: str, bias: str | None) -> Value
     if x is None or len(x) != tensor.shape[1]:
         return flow.unknown(node)
     return flow.compute(node, x, axis=last, weight=weight, bias=bias, is_convolution=False)
+
+
+def embedding(flow: Flow, node: fx.Node) -> Value:
+    """An embedding computes channels on a new last axis. Its table is indexed by numbers that are no channels."""
+    module, weight = flow.module(node), f"{node.target}.weight"
+    if flow.value(flow.source(node)) is not None or module.max_norm is not None:
+        return flow.unknown(node)
+    if not flow.is_used_as(weight, ("embedding",)):
+        flow.hold(weight)
+        return flow.unknown(node, "a weight that is used in two ways")
+    return Layout(len(flow.shape(node)) - 1, flow.follow(weight, 1, None))
 
 
 def _is_attribute(node: Any) -> bool:

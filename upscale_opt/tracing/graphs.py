@@ -32,6 +32,8 @@ Read = findings.Read[TensorLayout]
 """One call of a consumer, with layouts of blocks."""
 Selection = findings.Selection[TensorLayout]
 """A node, such as a channel shuffle, that an export replaces by a selection of channels of an earlier tensor."""
+InOrder = findings.InOrder[TensorLayout]
+"""A node that needs channels in their original order, with layouts of blocks."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Graph:
         Selections for single users from tensors that do not depend on the network's input.
     slices
         Channel slices, in execution order.
+    in_order
+        Nodes that need channels in their original order, in execution order.
     pads
         Paddings of channel axes, in execution order.
     rolls
@@ -117,6 +121,7 @@ class Graph:
     selections: tuple[Selection, ...]
     picks: tuple[Pick, ...]
     slices: tuple[ChannelSlice, ...]
+    in_order: tuple[InOrder, ...]
     pads: tuple[ChannelPad, ...]
     rolls: tuple[ChannelSlice, ...]
     lengths: Mapping[str, int]
@@ -237,7 +242,8 @@ def build(
     network_inputs = {int(b) for channels in flow.assumed(NETWORK_INPUT) for b in resolution.block_of[channels]}
     reads = [(own.node, own.resolved(final, network_inputs)) for own in flow.reads]
     selections = [(own.node, own.resolved(final)) for own in flow.selections]
-    refused |= {node for found in (reads, selections) for node, own in found if own is None}
+    in_order = [(own.node, own.resolved(final)) for own in flow.in_order]
+    refused |= {node for found in (reads, selections, in_order) for node, own in found if own is None}
     picks = {(user, node): final(own) for (user, node, _), own in flow.picks.items()}
     refused |= {user for (user, _), own in picks.items() if own is None}
     refused |= {user for user, node, _ in flow.picks if sum((user, node) == key[:2] for key in flow.picks) > 1}
@@ -265,6 +271,7 @@ def build(
         tuple(own for _, own in selections if own is not None),
         tuple(Pick(user, node, own) for (user, node), own in picks.items() if own is not None),
         tuple(flow.slices),
+        tuple(own for _, own in in_order if own is not None),
         tuple(flow.pads),
         tuple(flow.rolls),
         flow.lengths,

@@ -31,6 +31,7 @@ from upscale_opt.models.network_checks import require_call
 from upscale_opt.models.preservation import Preservation
 from upscale_opt.operators.elementwise import elementwise
 from upscale_opt.operators.sizes import pin_counted
+from upscale_opt.operators.splits import wished
 from upscale_opt.operators.table import rule_of
 from upscale_opt.tracing.fixed_values import fixed_values
 from upscale_opt.tracing.graphs import NETWORK_INPUT, NETWORK_OUTPUT, Graph, build
@@ -82,10 +83,14 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
     fixed = fixed_values(model, found, tensors, later)
     refused: frozenset[str] = frozenset()
     whole: frozenset[int] = frozenset()
+    splits: dict[str, int] = {}
     while True:
-        flow = Flow(found.module, batched, shapes, refused, whole)
+        flow = Flow(found.module, batched, shapes, refused, whole, splits)
         for node in found.module.graph.nodes:
             flow.values[node.name] = _apply_rule(flow, node)
+        if flow.wishes:
+            splits |= flow.wishes
+            continue
         if not buffers_used_whole(flow) <= whole:
             whole |= buffers_used_whole(flow)
             continue
@@ -155,6 +160,9 @@ def _apply_rule(flow: Flow, node: fx.Node) -> Value:
     if rule is not elementwise and not (node.args and isinstance(node.args[0], (fx.Node, list, tuple))):
         return flow.unknown(node)
     try:
-        return rule(flow, node)
+        result = rule(flow, node)
     except UnknownArguments:
         return flow.unknown(node, f"{flow.operator(node)}, called in a way that cannot be read")
+    if result is None:
+        flow.wishes |= wished(flow, node, rule_of)
+    return result
