@@ -16,6 +16,7 @@ from torch import fx, nn
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.capture.argument_names import normalise
 from upscale_opt.capture.constants import renew_changed
+from upscale_opt.capture.einops_proxies import support_einops
 from upscale_opt.capture.hooks import hooks_of, require_traceable_hooks
 from upscale_opt.capture.origins import all_tensors
 from upscale_opt.capture.proxies import Untraceable
@@ -62,6 +63,7 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
     tensors = dict(all_tensors(model))
     with Preservation(model) as state:
         try:
+            support_einops()
             found = traced(model, state)
         except ModelError:
             raise
