@@ -125,8 +125,8 @@ FAULTS = (
     ),
     Fault(
         "channels of a fixed tensor are picked for users that nothing is known of",
-        "upscale_opt/channels/flow.py",
-        "        self._give_up_picks()\n",
+        "upscale_opt/channels/whole_uses.py",
+        "    _give_up_picks(flow)\n",
         "",
         ("upscale_opt/operators", "upscale_opt/channels"),
     ),

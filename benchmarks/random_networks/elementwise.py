@@ -19,6 +19,15 @@ _FUNCTIONS = (
     *("{x}.clone()", "{x}.contiguous()", "{x}.detach()", "{x}.to({x}.dtype)", "{x}.type_as({x})", "1 - {x}"),
     *("F.dropout({x}, 0.5, self.training)", "torch.nn.functional.softplus({x})", "{x}.masked_fill({x} > 1, 0.5)"),
     *("torch.where({x} > 0, {x}, 0.3 * {x})", "torch.nan_to_num({x})", "{x}.reciprocal().clamp(-2, 2)"),
+    *(
+        "torch.clip({x}, -1, 1)",
+        "{x}.multiply(2)",
+        "torch.divide({x}, 3)",
+        "torch.log1p({x}.abs())",
+        "{x}.view_as({x})",
+    ),
+    *("{x}.to(dtype={x}.dtype)", "{x}.type({x}.dtype)", "torch.lerp({x}, {x} * 2, 0.3)", "{x}.data + {x}"),
+    *("{x} * torch.ones_like({x})", "F.leaky_relu_({x} * 1, 0.1)", "{x}.true_divide(2)", "torch.movedim({x}, 0, 0)"),
     *("F.threshold({x}, 0.1, -0.3)", "F.rrelu({x})", "torch.rsqrt({x}.abs() + 0.5)", "torch.atan({x})"),
 )
 

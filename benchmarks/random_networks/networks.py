@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Callable, Collection
 
-from benchmarks.random_networks import consumers, contexts, elementwise, motifs, shaping
+from benchmarks.random_networks import consumers, contexts, elementwise, motifs, pairs, shaping
 from benchmarks.random_networks.builder import CHANNELS, Builder, Value
 from benchmarks.random_networks.program import Program
 
@@ -19,6 +19,7 @@ OPERATORS: dict[Operator, int] = {
     **shaping.OPERATORS,
     **motifs.OPERATORS,
     **contexts.OPERATORS,
+    **pairs.OPERATORS,
 }
 """Every operator with its relative frequency."""
 

@@ -38,6 +38,26 @@ class ChannelSlice:
     entry: int | None
 
 
+@dataclass(frozen=True)
+class ChannelPad:
+    """A padding of a channel axis with a constant. An export pads with fewer channels if some are not stored.
+
+    Attributes
+    ----------
+    node
+        Name of the fx node.
+    axis
+        The dimension of the tensor.
+    before, behind
+        Number of entries before and behind those of the padded tensor, in the original network.
+    """
+
+    node: str
+    axis: int
+    before: int
+    behind: int
+
+
 @dataclass(frozen=True, eq=False)
 class Piece:
     """One of several tensors into which node `source` is split along its channel axis: entries [start, stop)."""
@@ -115,6 +135,32 @@ class Read(Generic[L]):
 
 
 @dataclass(frozen=True, eq=False)
+class InOrder(Generic[L]):
+    """A node that needs all channels of its input in the original order, and computes new channels in their order.
+
+    An export selects the channels in the original order in front of the node. Behind it, it selects the stored channels
+    of the output.
+
+    Attributes
+    ----------
+    node, source
+        Names of the fx nodes.
+    input, output
+        Layouts. They consist of channels during tracing, and of blocks after that.
+    """
+
+    node: str
+    source: str
+    input: L
+    output: L
+
+    def resolved(self, blocks_of: BlocksOf) -> InOrder[TensorLayout] | None:
+        """Return the same node with layouts of blocks. None if a layout is not a concatenation of blocks."""
+        layouts = _both(self, blocks_of)
+        return None if layouts is None else cast("InOrder[TensorLayout]", replace(cast("Any", self), **layouts))
+
+
+@dataclass(frozen=True, eq=False)
 class Selection(Generic[L]):
     """A node whose output has some channels of an earlier tensor in another order, such as a channel shuffle.
 
@@ -162,3 +208,9 @@ def channels_in(value: Value) -> Iterator[np.ndarray]:
 def through_channel(channels: np.ndarray, position: int) -> bool:
     """Whether a cut in front of an entry would split a channel with several entries."""
     return 0 < position < len(channels) and bool(channels[position - 1] == channels[position])
+
+
+def entries_per_channel(channels: np.ndarray) -> int:
+    """The largest number of entries by which every channel of an axis has a multiple of entries in a row."""
+    changes = np.flatnonzero(np.diff(channels, prepend=-1, append=-1))
+    return int(np.gcd.reduce(np.diff(changes))) if len(channels) else 1

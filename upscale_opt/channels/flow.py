@@ -13,8 +13,17 @@ from torch import fx
 from upscale_opt.capture.argument_names import arguments_of
 from upscale_opt.capture.custom_functions import CustomFunction
 from upscale_opt.capture.shared_memory import written_by
-from upscale_opt.channels.derivations import Derivation, asks_for_kind
-from upscale_opt.channels.findings import ChannelSlice, Read, Selection, Value, channels_in, through_channel
+from upscale_opt.channels.derivations import Derivation
+from upscale_opt.channels.findings import (
+    ChannelPad,
+    ChannelSlice,
+    InOrder,
+    Read,
+    Selection,
+    Value,
+    channels_in,
+    through_channel,
+)
 from upscale_opt.channels.table import ChannelTable, Layout, Scattered
 from upscale_opt.models.attributes import attribute_of, named_tensors
 
@@ -39,6 +48,8 @@ class Flow:
         Names of nodes that are treated as unknown operators.
     whole
         Identities of buffers that must not follow channels, because the network also uses them as a whole.
+    splits
+        Names of reshapes that split a channel axis, to the axis of the result that has the channels.
     table
         All channels so far.
     values
@@ -68,6 +79,17 @@ class Flow:
         Reshaped parameters. They have a layout, but do not count as results of operators.
     features
         Module path to the channels that ``num_features`` counts.
+    pads
+        Paddings of channel axes, in execution order.
+    rolls
+        Rolls along channel axes: the entries that come first in the result.
+    in_order
+        Nodes that need channels in their original order.
+    wishes
+        Reshapes that should split a channel axis in another way, as in `splits`. The pass must then be repeated.
+    bound
+        Identity of a parameter or buffer, and a dimension of it, to the channels that this dimension follows. Dimension
+        -1 stands for the channels that a weight reads, -2 for those that a transposed weight computes.
     """
 
     traced: fx.GraphModule
@@ -75,6 +97,7 @@ class Flow:
     given: Mapping[str, Any]
     refused: frozenset[str] = frozenset()
     whole: frozenset[int] = frozenset()
+    splits: Mapping[str, int] = field(default_factory=dict)
     table: ChannelTable = field(default_factory=ChannelTable)
     values: dict[str, Value] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -91,10 +114,14 @@ class Flow:
     maps: set[str] = field(default_factory=set)
     derived: set[str] = field(default_factory=set)
     features: dict[str, np.ndarray] = field(default_factory=dict)
-    _bound: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
+    pads: list[ChannelPad] = field(default_factory=list)
+    rolls: list[ChannelSlice] = field(default_factory=list)
+    in_order: list[InOrder[Layout]] = field(default_factory=list)
+    wishes: dict[str, int] = field(default_factory=dict)
+    bound: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     _assumed: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
     _arguments: dict[str, dict[str, Any] | None] = field(default_factory=dict)
-    _ways: dict[int, tuple[int, bool, bool]] = field(default_factory=dict)
+    _ways: dict[int, tuple[Any, ...]] = field(default_factory=dict)
 
     # Queries
 
@@ -240,14 +267,14 @@ class Flow:
         name, tensor = self.canonical(name), self.parameter(name)
         key = (id(tensor), dimension)
         if channels is None:
-            if key not in self._bound:
-                self._bound[key] = self.table.produce(tensor.shape[dimension], name.removesuffix(".weight"))
+            if key not in self.bound:
+                self.bound[key] = self.table.produce(tensor.shape[dimension], name.removesuffix(".weight"))
         else:
-            if key in self._bound:
-                self.table.tie(self._bound[key], channels)
-            self._bound[key] = channels
-        self.parameters.setdefault(name, {})[dimension] = Layout(dimension, self._bound[key])
-        return self._bound[key]
+            if key in self.bound:
+                self.table.tie(self.bound[key], channels)
+            self.bound[key] = channels
+        self.parameters.setdefault(name, {})[dimension] = Layout(dimension, self.bound[key])
+        return self.bound[key]
 
     def compute(
         self,
@@ -267,8 +294,7 @@ class Flow:
         a weight is used in two ways, for example by a convolution and a transposed one, it counts as used as a whole.
         """
         weight, tensor = self.canonical(weight), self.parameter(weight)
-        way = (groups, transposed, is_convolution)
-        if self._ways.setdefault(id(tensor), way) != way:
+        if not self.is_used_as(weight, (groups, transposed, is_convolution)):
             self.hold(weight, bias)
             self.unknown(node, "a weight that is used in two ways")
             return None
@@ -291,17 +317,21 @@ class Flow:
         self.reads.append(Read(*names, Layout(axis, x), result, *shapes, groups, 1 - rows, is_convolution))
         return result
 
+    def is_used_as(self, weight: str, way: tuple[Any, ...]) -> bool:
+        """Whether all uses of a weight so far are of the same kind as this one."""
+        return self._ways.setdefault(id(self.parameter(weight)), way) == way
+
     def _read(self, tensor: Any, x: np.ndarray) -> None:
         key = (id(tensor), -1)
-        if key in self._bound:
-            self.table.tie(self._bound[key], x)
-        self._bound[key] = x
+        if key in self.bound:
+            self.table.tie(self.bound[key], x)
+        self.bound[key] = x
 
     def _rows_of_groups(self, tensor: Any, groups: int, name: str) -> np.ndarray:
         key = (id(tensor), -2)
-        if key not in self._bound:
-            self._bound[key] = self.table.produce(tensor.shape[1] * groups, name.removesuffix(".weight"))
-        return self._bound[key]
+        if key not in self.bound:
+            self.bound[key] = self.table.produce(tensor.shape[1] * groups, name.removesuffix(".weight"))
+        return self.bound[key]
 
     def cut(self, node: fx.Node, source: fx.Node, x: Layout, start: int, stop: int, entry: int | None) -> Layout | None:
         """Return the layout of a slice of `source` along its channel axis. None if the slice would split a channel.
@@ -347,48 +377,6 @@ class Flow:
     def assumed(self, reason: str) -> list[np.ndarray]:
         """Return the pinned channels of those tensors about which nothing is known for this reason."""
         return [channels for (name, _), channels in self._assumed.items() if self.reasons.get(name) == reason]
-
-    def _used_whole(self) -> set[int]:
-        """Return the identities of tensors of which at least one use does not follow channels."""
-        reads = [node for node in self.traced.graph.nodes if node.op == "get_attr" and not self._is_followed(node)]
-        return {*self.foreign, *(id(attribute_of(self.traced, str(node.target))) for node in reads)}
-
-    def buffers_used_whole(self) -> frozenset[int]:
-        """Return the identities of buffers that follow channels in one place, and are used as a whole in another."""
-        whole = self._used_whole() & {tensor for tensor, _ in self._bound}
-        return frozenset(id(tensor) for tensor in self.traced.buffers() if id(tensor) in whole)
-
-    def pin_shared(self) -> frozenset[str]:
-        """Pin the channels of parameters and buffers that are also used as a whole.
-
-        Return the names of the read nodes whose weights are among them. The caller must refuse these nodes.
-        """
-        self._give_up_picks()
-        whole = self._used_whole()
-        for (tensor, _), channels in self._bound.items():
-            if tensor in whole:
-                self.table.pin(channels, "a parameter is used elsewhere, too", "get_attr")
-        return frozenset(read.node for read in self.reads if id(self.parameter(read.weight)) in whole)
-
-    def _give_up_picks(self) -> None:
-        """Remove the picks of users about whose outputs nothing is known. These users get the whole tensor."""
-        for user, node, axis in [key for key in self.picks if self.values.get(key[0]) is None]:
-            channels = self.picks.pop((user, node, axis)).channels
-            self.table.pin(channels, self.reasons.get(user, "constant along the channel axis"), user)
-
-    def _is_followed(self, node: fx.Node) -> bool:
-        """Whether all uses of a parameter, and of tensors computed from it, are known to follow channels."""
-        return all(
-            asks_for_kind(user)
-            or (
-                (user.name, node.name) in self.attribute_uses
-                and (
-                    (self.values.get(user.name) is not None and user.name not in self.derived)
-                    or self._is_followed(user)
-                )
-            )
-            for user in node.users
-        )
 
     def operator(self, node: fx.Node) -> str:
         """Return the name of a node's operator, for messages."""

@@ -15,8 +15,6 @@ from scipy.sparse.csgraph import connected_components
 
 from problems import Block
 
-CONTRADICTION = "channels of one producer are tied to each other"
-
 
 @dataclass(frozen=True, eq=False)
 class Layout:
@@ -47,11 +45,14 @@ class Scattered:
         Layout of the other tensor.
     places
         int64, shape of the rearranged tensor: for every element its flat index in the other tensor.
+    split
+        Name of the fx node that splits the channel axis: the first one of the rearrangement.
     """
 
     origin: str
     layout: Layout
     places: np.ndarray
+    split: str
 
 
 @dataclass(frozen=True)
@@ -171,13 +172,6 @@ class ChannelTable:
         pinned = np.zeros(num_classes, dtype=bool)
         for channels in self._pinned:
             pinned[tie[channels]] = True
-        # A tie between two channels of the same producer: pin them, since no useful move is possible.
-        by_producer = np.unique(producer * num_classes + tie, return_counts=True)
-        tied = np.zeros(num_classes, dtype=bool)
-        tied[by_producer[0][by_producer[1] > 1] % max(1, num_classes)] = True
-        pinned |= tied
-        for p in np.unique(producer[tied[tie]]):
-            self.pin(np.flatnonzero(tied[tie] & (producer == p)), CONTRADICTION, self._names[p])
         needed = np.zeros(num_classes, dtype=bool)
         for channels in self._needed:
             needed[tie[channels]] = True
@@ -227,7 +221,15 @@ class ChannelTable:
         return connected_components(graph, directed=False)[1].astype(np.int64)
 
     def _chains(self, tie: np.ndarray, producer: np.ndarray, num_classes: int) -> np.ndarray:
-        """Return the label of the block of every tie class: int64, shape (num_classes,)."""
+        """Return the label of the block of every tie class: int64, shape (num_classes,).
+
+        Two classes are linked if every entry of the one is followed by an entry of the other. Equal neighbours count as
+        one entry.
+        """
+        whole = tie
+        new = np.ones(len(tie), dtype=bool)
+        new[1:] = (tie[1:] != tie[:-1]) | (producer[1:] != producer[:-1])
+        tie, producer = tie[new], producer[new]
         neighbours = producer[1:] == producer[:-1]
         left, right = tie[:-1][neighbours], tie[1:][neighbours]
         pairs, counts = np.unique(left * num_classes + right, return_counts=True)
@@ -235,7 +237,7 @@ class ChannelTable:
         occurrences = np.bincount(tie, minlength=num_classes)
         linked = (counts == occurrences[left]) & (counts == occurrences[right])
         if self._cuts:
-            cuts = tie[np.array(self._cuts)]
+            cuts = whole[np.array(self._cuts)]
             linked &= ~np.isin(pairs, cuts[:, 0] * num_classes + cuts[:, 1])
         graph = coo_array(
             (np.ones(linked.sum(), dtype=bool), (left[linked], right[linked])), shape=(num_classes, num_classes)

@@ -53,7 +53,7 @@ def tables_of(masked: MaskedGraph, costs: MeasuredCosts) -> dict[str, MeasuredTa
     prologues = prologues_of(graph)
     found = {}
     for read in graph.reads:
-        num_outputs = int(masked.stored[graph.numbers(replace(read.output, size=1))].sum())
+        num_outputs = int(masked.stored[graph.numbers(read.output)].sum())
         stored = int(masked.stored[graph.numbers(replace(read.input, size=1))].sum())
         layer = layer_of(masked, read, num_outputs, prologues)
         kept = int(masked.kept(read).sum())

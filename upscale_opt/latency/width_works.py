@@ -74,7 +74,7 @@ def works_by_consumer(masked: MaskedGraph) -> dict[str, Counter[WidthWork]]:
 
 def _stored(masked: MaskedGraph, read: Read) -> int:
     """Channels that are stored of what a consumer computes."""
-    return int(masked.stored[masked.graph.numbers(replace(read.output, size=1))].sum())
+    return int(masked.stored[masked.graph.numbers(read.output)].sum())
 
 
 def _of_nodes(graph: Graph) -> Iterator[tuple[int, WidthWork]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from torch import fx
 
-from upscale_opt.channels.findings import Value
+from upscale_opt.channels.findings import ChannelPad, Value, entries_per_channel
 from upscale_opt.channels.flow import Flow
 from upscale_opt.channels.lengths import computed
 from upscale_opt.channels.table import Layout
@@ -49,6 +50,10 @@ def elementwise(flow: Flow, node: fx.Node) -> Value:
 
 def same(flow: Flow, node: fx.Node) -> Value:
     """The output has the values of the input. Only memory layout, dtype or device may differ."""
+    if not flow.is_tensor(node):
+        return computed(flow, node)  # ``x.type()`` is a text
+    for other in node.all_input_nodes[1:]:
+        flow.attribute_uses.add((node.name, other.name))  # only its dtype and device matter
     value = flow.value(flow.source(node))
     return flow.opaque(node, reads=()) if value is None else value
 
@@ -70,7 +75,7 @@ def resize(flow: Flow, node: fx.Node) -> Value:
 
 
 def pad(flow: Flow, node: fx.Node) -> Value:
-    """Padding of axes other than the channel axis: the channels pass unchanged."""
+    """Padding: the channels pass unchanged. A constant padding of the channel axis puts new channels around them."""
     if node.op == "call_module":
         padding = flow.module(node).padding
         amounts = padding if isinstance(padding, tuple) else (padding,) * 2
@@ -81,7 +86,24 @@ def pad(flow: Flow, node: fx.Node) -> Value:
     num_axes = len(amounts) // 2
     while num_axes and all(type(a) is int and a == 0 for a in amounts[2 * num_axes - 2 : 2 * num_axes]):
         num_axes -= 1
-    return _spatial(flow, node, num_axes)
+    source, x = flow.source(node), flow.layout(flow.source(node))
+    if x is None or len(flow.shape(source)) - num_axes != x.axis:
+        return _spatial(flow, node, num_axes)
+    if node.op != "call_function" or len(node.args) < 2 or flow.argument(node, "mode", "constant") != "constant":
+        return flow.unknown(node)
+    before, behind = amounts[2 * num_axes - 2 : 2 * num_axes]
+    size = entries_per_channel(x.channels)
+    if not all(type(a) is int and a >= 0 for a in (before, behind)) or before % size or behind % size:
+        return flow.unknown(node)
+    if isinstance(flow.argument(node, "value"), fx.Node):
+        return flow.unknown(node)
+    channels = flow.table.produce((before + behind) // size, node.name).repeat(size)
+    output = np.concatenate([channels[:before], x.channels, channels[before:]])
+    flow.table.cut(channels, before)
+    flow.table.cut(output, before)
+    flow.table.cut(output, before + len(x.channels))
+    flow.pads.append(ChannelPad(node.name, x.axis, before, behind))
+    return Layout(x.axis, output)
 
 
 def _spatial(flow: Flow, node: fx.Node, num_spatial: int) -> Value:

@@ -49,8 +49,16 @@ def layer_norm(flow: Flow, node: fx.Node) -> Value:
 
 def functional_layer_norm(flow: Flow, node: fx.Node) -> Value:
     """Same as `layer_norm`, if weight and bias are parameters of the network."""
+    return _functional_layer_norm(flow, node, [flow.argument(node, name) for name in ("weight", "bias")])
+
+
+def functional_rms_norm(flow: Flow, node: fx.Node) -> Value:
+    """Same as `functional_layer_norm`, without a bias."""
+    return _functional_layer_norm(flow, node, [flow.argument(node, "weight")])
+
+
+def _functional_layer_norm(flow: Flow, node: fx.Node, given: list[Any]) -> Value:
     shape = flow.argument(node, "normalized_shape")
-    given = [flow.argument(node, name) for name in ("weight", "bias")]
     parameters = [tensor for tensor in given if tensor is not None]
     if not isinstance(shape, (tuple, list)) or not all(_is_attribute(tensor) for tensor in parameters):
         return flow.unknown(node)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from torch import fx
 
-from upscale_opt.channels.findings import Piece, Value
+from upscale_opt.channels.findings import ChannelSlice, Piece, Value, entries_per_channel, through_channel
 from upscale_opt.channels.flow import Flow
 from upscale_opt.channels.table import Layout
 from upscale_opt.operators.sizes import take_size
@@ -19,6 +20,10 @@ def concat(flow: Flow, node: fx.Node) -> Value:
     tensors, dim = flow.argument(node, "tensors", ()), flow.argument(node, "dim", 0)
     if not isinstance(tensors, (tuple, list)) or type(dim) is not int or not all(map(flow.is_tensor, tensors)):
         return flow.unknown(node)
+    return _joined(flow, node, tensors, dim)
+
+
+def _joined(flow: Flow, node: fx.Node, tensors: Sequence[Any], dim: int) -> Value:
     axis = _common_axis(flow, tensors)
     if axis is None:
         values = [flow.value(tensor) for tensor in tensors]
@@ -28,9 +33,17 @@ def concat(flow: Flow, node: fx.Node) -> Value:
         return flow.unknown(node)
     along = dim % len(flow.shape(node))
     if along == axis:
-        sizes = {_entries_per_channel(own) for own in channels if own is not None}
+        sizes = {entries_per_channel(own) for own in channels if own is not None}
         return flow.unknown(node) if len(sizes) > 1 else Layout(axis, np.concatenate(channels))  # type: ignore[arg-type]
     return _tied(flow, node, channels, axis)
+
+
+def horizontal_stack(flow: Flow, node: fx.Node) -> Value:
+    """``hstack`` is a concat along axis 1, or 0 if there is only one axis."""
+    tensors = flow.argument(node, "tensors", ())
+    if not isinstance(tensors, (tuple, list)) or not all(map(flow.is_tensor, tensors)):
+        return flow.unknown(node)
+    return _joined(flow, node, tensors, min(1, len(flow.shape(node)) - 1))
 
 
 def stack(flow: Flow, node: fx.Node) -> Value:
@@ -63,11 +76,6 @@ def _tied(flow: Flow, node: fx.Node, channels: list[np.ndarray | None], axis: in
         assert own is not None
         flow.table.tie(first, own)
     return Layout(axis, first)
-
-
-def _entries_per_channel(channels: np.ndarray) -> int:
-    changes = np.flatnonzero(np.diff(channels, prepend=-1, append=-1))
-    return int(np.gcd.reduce(np.diff(changes))) if len(channels) else 1
 
 
 def get_item(flow: Flow, node: fx.Node) -> Value:
@@ -144,6 +152,66 @@ def narrow(flow: Flow, node: fx.Node) -> Value:
     return flow.unknown(node, "a slice through the middle of a channel") if result is None else result
 
 
+def select(flow: Flow, node: fx.Node) -> Value:
+    """``select`` takes one entry of an axis. Along the channel axis it pins the channels."""
+    source, dim = flow.source(node), flow.argument(node, "dim")
+    x = flow.layout(source)
+    if x is None:
+        return flow.unknown(node) if flow.value(source) is not None else flow.opaque(node)
+    if type(dim) is not int or dim % len(flow.shape(source)) == x.axis:
+        return flow.unknown(node, "a single channel is taken out")
+    return Layout(x.axis - (dim % len(flow.shape(source)) < x.axis), x.channels)
+
+
+def along_other(flow: Flow, node: fx.Node) -> Value:
+    """Operators along one axis, such as ``cumsum`` and ``sort``. If this axis has the channels, they are pinned."""
+    return _along(flow, node, flow.argument(node, "dim", -1))
+
+
+def along_others(flow: Flow, node: fx.Node) -> Value:
+    """Same as `along_other`, for several axes (``flip``)."""
+    return _along(flow, node, flow.argument(node, "dims"))
+
+
+def _along(flow: Flow, node: fx.Node, dims: Any) -> Value:
+    source = flow.source(node)
+    x = flow.layout(source)
+    if x is None:
+        return flow.unknown(node) if flow.value(source) is not None else flow.opaque(node)
+    listed = [dims] if type(dims) is int else dims
+    if not isinstance(listed, (tuple, list)) or not all(type(d) is int for d in listed):
+        return flow.unknown(node)
+    if x.axis in {d % len(flow.shape(source)) for d in listed}:
+        return flow.unknown(node)
+    others = [own for own in node.all_input_nodes[1:] if flow.value(own) is not None]
+    if others:
+        return flow.unknown(node)
+    return x if flow.is_tensor(node) else (x,) * len(flow.shapes.get(f"{node.name}:parts", ()))
+
+
+def roll(flow: Flow, node: fx.Node) -> Value:
+    """``roll`` along the channel axis cuts the channels in two and swaps the parts. Along other axes they pass."""
+    source, shifts, dims = flow.source(node), flow.argument(node, "shifts"), flow.argument(node, "dims")
+    x = flow.layout(source)
+    if x is None:
+        return flow.unknown(node) if flow.value(source) is not None else flow.opaque(node)
+    by, along = ([own] if type(own) is int else own for own in (shifts, dims))
+    if not all(isinstance(own, (tuple, list)) and own and {*map(type, own)} == {int} for own in (by, along)):
+        return flow.unknown(node)
+    ndim, length = len(flow.shape(source)), len(x.channels)
+    places = [i for i, d in enumerate(along) if d % ndim == x.axis]
+    if not places:
+        return x
+    shift = by[places[0]] % length
+    if len(along) > 1 or shift == 0 or through_channel(x.channels, length - shift) or len(node.args) < 2:
+        return flow.unknown(node)
+    flow.table.cut(x.channels, length - shift)
+    output = np.roll(x.channels, shift)
+    flow.table.cut(output, shift)
+    flow.rolls.append(ChannelSlice(node.name, source.name, x.axis, length - shift, length, None))
+    return Layout(x.axis, output)
+
+
 def split(flow: Flow, node: fx.Node) -> Value:
     """``chunk``, ``split`` and ``tensor_split`` cut the channels along their axis. Along other axes channels pass."""
     source, dim = flow.source(node), flow.argument(node, "dim", 0)
@@ -158,6 +226,25 @@ def split(flow: Flow, node: fx.Node) -> Value:
         return (x,) * len(sizes)
     bounds = np.cumsum([0, *(shape[along] for shape in sizes)]).tolist()
     return tuple(Piece(source, x, start, stop) for start, stop in itertools.pairwise(bounds))
+
+
+def gated(flow: Flow, node: fx.Node) -> Value:
+    """``glu`` multiplies the first half by a function of the second half: channel i is tied to channel i + n."""
+    source = flow.source(node)
+    x = flow.layout(source)
+    dim: Any = flow.module(node).dim if node.op == "call_module" else flow.argument(node, "dim", -1)
+    if x is None:
+        return flow.unknown(node) if flow.value(source) is not None else flow.opaque(node)
+    if type(dim) is not int:
+        return flow.unknown(node)
+    if dim % len(flow.shape(source)) != x.axis:
+        return x
+    half = len(x.channels) // 2
+    if through_channel(x.channels, half):
+        return flow.unknown(node, "a cut through the middle of a channel")
+    flow.table.cut(x.channels, half)
+    flow.table.tie(x.channels[:half], x.channels[half:])
+    return Layout(x.axis, x.channels[:half])
 
 
 def unbind(flow: Flow, node: fx.Node) -> Value:

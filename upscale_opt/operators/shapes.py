@@ -25,6 +25,21 @@ def permute(flow: Flow, node: fx.Node) -> Value:
     return _transpose(flow, node, dims)
 
 
+def move_dimensions(flow: Flow, node: fx.Node) -> Value:
+    """``movedim`` moves axes to other places; the others keep their order."""
+    source = flow.source(node)
+    given = [flow.argument(node, name) for name in ("source", "destination")]
+    first, second = ([own] if type(own) is int else own for own in given)
+    if not flow.is_tensor(source) or not all(isinstance(own, (tuple, list)) for own in (first, second)):
+        return flow.unknown(node)
+    if not all(type(d) is int for d in (*first, *second)):
+        return flow.unknown(node)
+    ndim = len(flow.shape(source))
+    to = {b % ndim: a % ndim for a, b in zip(first, second, strict=True)}
+    rest = iter(d for d in range(ndim) if d not in to.values())
+    return _transpose(flow, node, [to[d] if d in to else next(rest) for d in range(ndim)])
+
+
 def transpose(flow: Flow, node: fx.Node) -> Value:
     """``transpose`` swaps two axes."""
     first, second = flow.argument(node, "dim0"), flow.argument(node, "dim1")
@@ -34,6 +49,17 @@ def transpose(flow: Flow, node: fx.Node) -> Value:
     dims = list(range(len(flow.shape(source))))
     dims[first], dims[second] = dims[second], dims[first]
     return _transpose(flow, node, dims)
+
+
+def transposed(flow: Flow, node: fx.Node) -> Value:
+    """``T`` and ``mT`` swap the last two axes of a matrix, or of several matrices."""
+    source = flow.source(node)
+    if not flow.is_tensor(source) or len(flow.shape(source)) < 2 or flow.shape(node)[:-2] != flow.shape(source)[:-2]:
+        return flow.unknown(node)
+    ndim = len(flow.shape(source))
+    if node.args[1] == "T" and ndim > 2:
+        return flow.unknown(node)
+    return _transpose(flow, node, [*range(ndim - 2), ndim - 1, ndim - 2])
 
 
 def transpose_matrix(flow: Flow, node: fx.Node) -> Value:
@@ -66,6 +92,18 @@ def reshape(flow: Flow, node: fx.Node) -> Value:
     return result
 
 
+def reshape_as(flow: Flow, node: fx.Node) -> Value:
+    """``view_as`` and ``reshape_as`` tie the channels of the result to those of the other tensor."""
+    result, other = _reshape(flow, node), flow.argument(node, "other")
+    if not isinstance(result, Layout):
+        return result if flow.value(other) is None else flow.unknown(node)
+    theirs = flow.channels(node, other, result.axis)
+    if theirs is None or len(theirs) != len(result.channels):
+        return flow.unknown(node)
+    flow.table.tie(result.channels, theirs)
+    return result
+
+
 def flatten(flow: Flow, node: fx.Node) -> Value:
     """``flatten``: if it merges the channel axis with later axes, every channel gets several entries."""
     return _reshape(flow, node)
@@ -76,16 +114,27 @@ def unflatten(flow: Flow, node: fx.Node) -> Value:
     result = _reshape(flow, node)
     if isinstance(result, Layout):
         source = flow.layout(flow.source(node))
-        dim = flow.argument(node, "dim")
-        if source is None or type(dim) is not int or dim % len(flow.shape(flow.source(node))) == source.axis:
+        dim, sizes = flow.argument(node, "dim"), flow.argument(node, "sizes")
+        if source is None or type(dim) is not int or not isinstance(sizes, (tuple, list)) or len(node.args) < 3:
             return flow.unknown(node)
+        if dim % len(flow.shape(flow.source(node))) != source.axis:
+            return result
+        entry = sizes[result.axis - source.axis] if node.name in flow.splits else None
+        if type(entry) is not int:
+            return flow.unknown(node)
+        if entry != -1:
+            flow.lengths[node.name] = result.axis
     return result
 
 
 def squeeze(flow: Flow, node: fx.Node) -> Value:
-    """``squeeze`` removes axes of length 1. No channel may be removed, so that the channel axis keeps its length."""
-    for layout in [flow.layout(flow.source(node))]:
-        if layout is not None:
+    """``squeeze`` removes axes of length 1. If the call does not name others, the channel axis must keep its length."""
+    source = flow.source(node)
+    layout, dims = flow.layout(source), flow.argument(node, "dim")
+    if layout is not None:
+        listed = [dims] if type(dims) is int else dims
+        named = isinstance(listed, (tuple, list)) and all(type(d) is int for d in listed)
+        if not named or layout.axis in {d % len(flow.shape(source)) for d in listed}:
             flow.table.need(layout.channels)
     return _reshape(flow, node)
 
@@ -109,8 +158,31 @@ def channel_shuffle(flow: Flow, node: fx.Node) -> Value:
 
 
 def pixel_shuffle(flow: Flow, node: fx.Node) -> Value:
-    """``pixel_shuffle`` and ``pixel_unshuffle`` combine neighbouring channels and pixels, so channels are pinned."""
-    return flow.unknown(node, f"{flow.operator(node)} groups neighbouring channels")
+    """``pixel_shuffle`` makes one channel of r x r neighbours, which move together."""
+    factor = flow.module(node).upscale_factor if node.op == "call_module" else flow.argument(node, "upscale_factor")
+    x = _channels_of_images(flow, node)
+    if x is None or type(factor) is not int:
+        return flow.unknown(node) if flow.value(flow.source(node)) is not None else flow.opaque(node)
+    neighbours = x.channels.reshape(-1, factor**2)
+    for i in range(1, factor**2):
+        flow.table.tie(neighbours[:, 0], neighbours[:, i])
+    return Layout(x.axis, neighbours[:, 0])
+
+
+def pixel_unshuffle(flow: Flow, node: fx.Node) -> Value:
+    """``pixel_unshuffle`` makes r x r neighbours of one channel."""
+    factor = flow.module(node).downscale_factor if node.op == "call_module" else flow.argument(node, "downscale_factor")
+    x = _channels_of_images(flow, node)
+    if x is None or type(factor) is not int:
+        return flow.unknown(node) if flow.value(flow.source(node)) is not None else flow.opaque(node)
+    return Layout(x.axis, x.channels.repeat(factor**2))
+
+
+def _channels_of_images(flow: Flow, node: fx.Node) -> Layout | None:
+    """The layout of a node's input, if its channels are in front of two spatial axes."""
+    source = flow.source(node)
+    x = flow.layout(source)
+    return x if x is not None and x.axis == len(flow.shape(source)) - 3 else None
 
 
 def gather(flow: Flow, node: fx.Node) -> Value:
@@ -194,9 +266,45 @@ def _reshape(flow: Flow, node: fx.Node) -> Value:
         if lengths != (math.prod(given[: value.axis]), math.prod(given[value.axis + 1 :])):
             return flow.unknown(node, "a reshape that does something else for another batch")
         return Layout(axis, np.tile(np.repeat(value.channels, inner), outer))
+    if node.name in flow.splits:
+        return _split(flow, node, value, flow.splits[node.name])
     if math.prod(before) > MOST_FOLLOWED:
         return flow.unknown(node, "the channel axis of a large tensor is split")
-    return Scattered(source.name, value, np.arange(math.prod(before)).reshape(after))
+    return Scattered(source.name, value, np.arange(math.prod(before)).reshape(after), node.name)
+
+
+def split_axes(before: Sequence[int], after: Sequence[int], axis: int) -> range | None:
+    """Return the axes into which a reshape splits one axis. None if it merges this axis with others, too.
+
+    Examples
+    --------
+    >>> split_axes((2, 64), (2, 4, 4, 4), 1)
+    range(1, 4)
+    >>> split_axes((2, 8, 6, 6), (2, 4, 12, 6), 1) is None
+    True
+    """
+    first = next((j for j in range(len(after)) if math.prod(after[:j]) == math.prod(before[:axis])), None)
+    last = next((j for j in range(len(after), -1, -1) if math.prod(after[j:]) == math.prod(before[axis + 1 :])), None)
+    if first is None or last is None or math.prod(after[first:last]) != before[axis]:
+        return None
+    return range(first, last)
+
+
+def _split(flow: Flow, node: fx.Node, x: Layout, axis: int) -> Value:
+    """Split the channel axis so that one axis has the channels: those that differ in other axes only are tied."""
+    source = flow.source(node)
+    axes = split_axes(flow.shape(source), flow.shape(node), x.axis)
+    if axes is None or axis not in axes:
+        return flow.unknown(node)
+    after = flow.shape(node)
+    outer, inner = math.prod(after[axes.start : axis]), math.prod(after[axis + 1 : axes.stop])
+    channels = x.channels.reshape(outer, after[axis], inner)
+    first = channels[0, :, 0]
+    for o in range(outer):
+        flow.table.cut(x.channels, o * after[axis] * inner)
+        for i in range(inner):
+            flow.table.tie(first, channels[o, :, i])
+    return Layout(axis, first)
 
 
 def merged_axis(before: Sequence[int], after: Sequence[int], axis: int) -> tuple[int, int, int] | None:
@@ -241,7 +349,7 @@ def _moved(flow: Flow, node: fx.Node, value: Scattered, places: np.ndarray) -> V
             if np.array_equal(index, np.arange(len(index))) or not _is_only_use(flow, node, value.origin):
                 return flow.unknown(node, "the channel axis is split and used in between")
             return flow.rearrange(node, value.origin, value.layout, index)
-    return Scattered(value.origin, value.layout, places)
+    return Scattered(value.origin, value.layout, places, value.split)
 
 
 def _is_only_use(flow: Flow, node: fx.Node, origin: str) -> bool:

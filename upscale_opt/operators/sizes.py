@@ -14,6 +14,8 @@ from torch import fx
 from upscale_opt.channels.findings import Value, channels_in
 from upscale_opt.channels.flow import Flow
 from upscale_opt.channels.table import Layout, Scattered
+from upscale_opt.operators.elementwise import same
+from upscale_opt.operators.shapes import transposed
 
 HARMLESS = ("dtype", "device", "ndim", "requires_grad", "is_cuda", "layout", "is_floating_point", "is_complex")
 
@@ -25,6 +27,10 @@ def get_attribute(flow: Flow, node: fx.Node) -> Value:
         return None
     if name == "shape":
         return shape_of(flow, node)
+    if name == "data":
+        return same(flow, node)
+    if name in ("T", "mT"):
+        return transposed(flow, node)
     return flow.unknown(node)
 
 

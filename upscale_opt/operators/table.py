@@ -1,4 +1,4 @@
-"""The table from operators to rules. One new entry adds an operator."""
+"""The table from operators to rules. One new entry adds an operator, in all its spellings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn import functional
 
 from upscale_opt.capture.custom_functions import CustomFunction
 from upscale_opt.channels.findings import Value
@@ -28,6 +27,7 @@ from upscale_opt.operators.elementwise import (
     resize,
     same,
 )
+from upscale_opt.operators.spellings import aten_name, functions_of, methods_of
 
 Rule = Callable[[Flow, fx.Node], Value]
 
@@ -37,11 +37,6 @@ _POOLING_MODULES = {
     1: (nn.MaxPool1d, nn.AvgPool1d, nn.LPPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d),
     2: (nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
     3: (nn.MaxPool3d, nn.AvgPool3d, nn.LPPool3d, nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool3d),
-}
-_POOLING_FUNCTIONS = {
-    1: (functional.max_pool1d, functional.avg_pool1d, functional.adaptive_avg_pool1d, functional.adaptive_max_pool1d),
-    2: (functional.max_pool2d, functional.avg_pool2d, functional.adaptive_avg_pool2d, functional.adaptive_max_pool2d),
-    3: (functional.max_pool3d, functional.avg_pool3d, functional.adaptive_avg_pool3d, functional.adaptive_max_pool3d),
 }
 ELEMENTWISE_MODULES = (  # modules that compute every element independently
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.RReLU),
@@ -56,37 +51,32 @@ CHANNELWISE_MODULES = (  # modules that keep the channels, and compute each from
     *ELEMENTWISE_MODULES,
     *(kind for kinds in _POOLING_MODULES.values() for kind in kinds),
 )
-_ELEMENTWISE_FUNCTIONS = (
-    *(operator.add, operator.sub, operator.mul, operator.truediv, operator.pow, operator.neg, operator.floordiv),
-    *(operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.mod, operator.abs),
-    *(operator.ipow, operator.ifloordiv, operator.imod, operator.iand, operator.ior, operator.ixor),
-    *(operator.ilshift, operator.irshift, operator.and_, operator.or_, operator.xor, operator.invert),
-    *(operator.lshift, operator.rshift, operator.pos),
-    *(operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne),
-    *(torch.add, torch.sub, torch.mul, torch.div, torch.pow, torch.neg, torch.abs, torch.maximum, torch.minimum),
-    *(torch.relu, torch.sigmoid, torch.tanh, torch.exp, torch.log, torch.sqrt, torch.rsqrt, torch.square, torch.clamp),
-    *(torch.sin, torch.cos, torch.erf, torch.sign, torch.round, torch.floor, torch.ceil, torch.reciprocal, torch.where),
-    *(torch.addcmul, torch.addcdiv),
-    *(functional.relu, functional.relu6, functional.leaky_relu, functional.elu, functional.celu, functional.selu),
-    *(functional.gelu, functional.silu, functional.mish, functional.sigmoid, functional.hardsigmoid),
-    *(functional.hardswish, functional.hardtanh, functional.tanh, functional.softplus, functional.softsign),
-    *(functional.dropout, functional.dropout2d, functional.dropout3d, functional.alpha_dropout),
-    *(functional.logsigmoid, functional.tanhshrink, functional.hardshrink, functional.softshrink),
+_ELEMENTWISE = (
+    *("abs", "acos", "acosh", "add", "addcdiv", "addcmul", "alpha_dropout", "angle", "asin", "asinh", "atan", "atan2"),
+    *("atanh", "bitwise_and", "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift", "bitwise_xor"),
+    *("ceil", "celu", "clamp", "clamp_max", "clamp_min", "copy_", "copysign", "cos", "cosh", "deg2rad", "digamma"),
+    *("div", "dropout", "dropout1d", "dropout2d", "dropout3d", "elu", "eq", "erf", "erfc", "erfinv", "exp", "exp2"),
+    *("expm1", "feature_alpha_dropout", "feature_dropout", "fill", "float_power", "floor", "floor_divide", "fmax"),
+    *("fmin", "fmod", "frac", "full_like", "ge", "gelu", "gt", "hardshrink", "hardsigmoid", "hardswish", "hardtanh"),
+    *("heaviside", "hypot", "i0", "isfinite", "isinf", "isnan", "ldexp", "le", "leaky_relu", "lerp", "lgamma", "log"),
+    *("log10", "log1p", "log2", "log_sigmoid", "logaddexp", "logaddexp2", "logical_and", "logical_not", "logical_or"),
+    *("logical_xor", "logit", "logsigmoid", "lt", "masked_fill", "maximum", "minimum", "mish", "mul", "nan_to_num"),
+    *("native_dropout", "ne", "neg", "nextafter", "ones_like", "positive", "pow", "rad2deg", "reciprocal", "relu"),
+    *("relu6", "remainder", "round", "rrelu", "rsqrt", "rsub", "selu", "sgn", "sigmoid", "sign", "signbit", "silu"),
+    *("sin", "sinc", "sinh", "softplus", "softshrink", "softsign", "sqrt", "square", "sub", "tan", "tanh"),
+    *("tanhshrink", "threshold", "trunc", "where", "xlogy", "zero", "zeros_like"),
 )
-_ELEMENTWISE_METHODS = (
-    *("add", "sub", "mul", "div", "pow", "neg", "abs", "relu", "sigmoid", "tanh", "exp", "log", "sqrt", "rsqrt"),
-    *("square", "clamp", "add_", "sub_", "mul_", "div_", "relu_", "sigmoid_", "tanh_", "clamp_", "maximum", "minimum"),
-    *("pow_", "floor_divide", "floor_divide_", "remainder", "remainder_", "copy_"),
-    *("sin", "cos", "erf", "sign", "round", "floor", "ceil", "reciprocal", "masked_fill", "masked_fill_", "where"),
+_SAME = (
+    *("contiguous", "clone", "detach", "to", "type", "type_as", "cpu", "cuda", "requires_grad", "alias", "_to_copy"),
+    *("float", "double", "half", "bfloat16", "bool", "byte", "char", "short", "int", "long", "lift_fresh_copy"),
 )
-_SAME_METHODS = ("contiguous", "clone", "detach", "float", "double", "half", "bfloat16")
-_RESHAPES = {"flatten": shapes.flatten, "squeeze": shapes.squeeze, "unsqueeze": shapes.unsqueeze}
 _PADDINGS = ("ZeroPad", "ConstantPad", "ReflectionPad", "ReplicationPad", "CircularPad")
 
 MODULE_RULES: dict[type[nn.Module], Rule] = {
     **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d, MatrixConv2d), weights.convolution),
     **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), weights.convolution),
     nn.Linear: weights.linear,
+    nn.Embedding: weights.embedding,
     **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm), normalisations.batch_norm),
     **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), normalisations.batch_norm),
     nn.LayerNorm: normalisations.layer_norm,
@@ -99,77 +89,90 @@ MODULE_RULES: dict[type[nn.Module], Rule] = {
     **{kind: pooling(dims) for dims, kinds in _POOLING_MODULES.items() for kind in kinds},
     **dict.fromkeys((nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d), resize),
     **{kind: pad for prefix in _PADDINGS for d in (1, 2, 3) if (kind := getattr(nn, f"{prefix}{d}d", None))},
+    nn.GLU: selections.gated,
     nn.Flatten: shapes.flatten,
     nn.ChannelShuffle: shapes.channel_shuffle,
-    **dict.fromkeys((nn.PixelShuffle, nn.PixelUnshuffle), shapes.pixel_shuffle),
+    nn.PixelShuffle: shapes.pixel_shuffle,
+    nn.PixelUnshuffle: shapes.pixel_unshuffle,
     Gather: shapes.gather,
     nn.MultiheadAttention: attention.multi_head_attention,
 }
 """Module classes to rules. A subclass does not use its parent's rule, because it may do anything."""
 
+_OPERATORS: dict[str, Rule] = {
+    **dict.fromkeys((f"conv{d}d" for d in (1, 2, 3)), weights.functional_convolution),
+    **dict.fromkeys((f"conv_transpose{d}d" for d in (1, 2, 3)), weights.functional_convolution),
+    "linear": weights.functional_linear,
+    "batch_norm": normalisations.functional_batch_norm,
+    "layer_norm": normalisations.functional_layer_norm,
+    "rms_norm": normalisations.functional_rms_norm,
+    "group_norm": normalisations.functional_group_norm,
+    "local_response_norm": normalisations.local_response_norm,
+    "prelu": normalisations.prelu,
+    "normalize": normalisations.normalize,
+    **dict.fromkeys(("softmax", "log_softmax", "softmin"), normalisations.softmax),
+    **dict.fromkeys(_ELEMENTWISE, elementwise),
+    **dict.fromkeys(_SAME, same),
+    **{f"{kind}_pool{d}d": pooling(d) for d in (1, 2, 3) for kind in ("max", "avg", "lp")},
+    **{f"adaptive_{kind}_pool{d}d": pooling(d) for d in (1, 2, 3) for kind in ("max", "avg")},
+    **dict.fromkeys(("interpolate", "upsample"), resize),
+    "pad": pad,
+    "cat": selections.concat,
+    "hstack": selections.horizontal_stack,
+    "stack": selections.stack,
+    **dict.fromkeys(("chunk", "split", "tensor_split"), selections.split),
+    "unbind": selections.unbind,
+    "glu": selections.gated,
+    "narrow": selections.narrow,
+    "select": selections.select,
+    "roll": selections.roll,
+    "flip": selections.along_others,
+    **dict.fromkeys(("cumsum", "cumprod", "logcumsumexp", "sort", "topk", "argsort"), selections.along_other),
+    **dict.fromkeys(("cummax", "cummin"), selections.along_other),
+    "index_select": selections.along_other,
+    **dict.fromkeys(("mean", "sum", "amax", "amin", "prod", "logsumexp", "nanmean", "nansum", "all", "any"), reduction),
+    "norm": norm,
+    **dict.fromkeys(("var", "std"), deviation),
+    **dict.fromkeys(("max", "min"), extremum),
+    "flatten": shapes.flatten,
+    "squeeze": shapes.squeeze,
+    "unsqueeze": shapes.unsqueeze,
+    **dict.fromkeys(("view", "reshape"), shapes.reshape),
+    **dict.fromkeys(("view_as", "reshape_as"), shapes.reshape_as),
+    "unflatten": shapes.unflatten,
+    "permute": shapes.permute,
+    "movedim": shapes.move_dimensions,
+    "transpose": shapes.transpose,
+    "t": shapes.transpose_matrix,
+    "expand": shapes.expand,
+    "expand_as": shapes.expand_as,
+    "repeat": shapes.repeat,
+    "pixel_shuffle": shapes.pixel_shuffle,
+    "pixel_unshuffle": shapes.pixel_unshuffle,
+    "channel_shuffle": shapes.channel_shuffle,
+}
+"""Operators to rules. All spellings are derived (`upscale_opt.operators.spellings`)."""
+_MAY_BE_IN_PLACE = (elementwise, same)
+"""Rules of operators that keep the shape, so that a tensor changed in place keeps its layout."""
+
 FUNCTION_RULES: dict[Callable[..., Any], Rule] = {
-    **dict.fromkeys((functional.conv1d, functional.conv2d, functional.conv3d), weights.functional_convolution),
-    **dict.fromkeys(
-        (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d),
-        weights.functional_convolution,
-    ),
-    functional.linear: weights.functional_linear,
-    functional.batch_norm: normalisations.functional_batch_norm,
-    functional.layer_norm: normalisations.functional_layer_norm,
-    functional.group_norm: normalisations.functional_group_norm,
-    functional.local_response_norm: normalisations.local_response_norm,
-    functional.prelu: normalisations.prelu,
-    functional.normalize: normalisations.normalize,
-    **dict.fromkeys(
-        (torch.softmax, torch.log_softmax, functional.softmax, functional.log_softmax), normalisations.softmax
-    ),
-    **dict.fromkeys(_ELEMENTWISE_FUNCTIONS, elementwise),
-    **{function: pooling(dims) for dims, functions in _POOLING_FUNCTIONS.items() for function in functions},
-    functional.interpolate: resize,
-    functional.pad: pad,
-    **dict.fromkeys(CONCATS, selections.concat),
-    torch.stack: selections.stack,
-    **dict.fromkeys((torch.chunk, torch.split, torch.tensor_split), selections.split),
-    torch.unbind: selections.unbind,
-    torch.narrow: selections.narrow,
+    **{
+        function: rule
+        for name, rule in _OPERATORS.items()
+        for function in functions_of(name, in_place=rule in _MAY_BE_IN_PLACE)
+    },
+    torch.linalg.vector_norm: norm,
     operator.getitem: selections.get_item,
-    **dict.fromkeys((torch.mean, torch.sum, torch.amax, torch.amin, torch.prod, torch.logsumexp), reduction),
-    **dict.fromkeys((torch.norm, torch.linalg.vector_norm), norm),
-    **dict.fromkeys((torch.var, torch.std), deviation),
-    **dict.fromkeys((torch.max, torch.min), extremum),
-    **{getattr(torch, name): rule for name, rule in _RESHAPES.items()},
-    torch.reshape: shapes.reshape,
-    torch.unflatten: shapes.unflatten,
-    torch.permute: shapes.permute,
-    **dict.fromkeys((torch.transpose, torch.swapaxes, torch.swapdims), shapes.transpose),
-    torch.t: shapes.transpose_matrix,
-    **dict.fromkeys((functional.pixel_shuffle, functional.pixel_unshuffle), shapes.pixel_shuffle),
-    functional.channel_shuffle: shapes.channel_shuffle,
-    torch.channel_shuffle: shapes.channel_shuffle,
     getattr: sizes.get_attribute,
 }
 """Functions to rules."""
 
 METHOD_RULES: dict[str, Rule] = {
-    **dict.fromkeys(_ELEMENTWISE_METHODS, elementwise),
-    **dict.fromkeys(_SAME_METHODS, same),
-    **dict.fromkeys(("mean", "sum", "amax", "amin", "prod", "logsumexp"), reduction),
-    "norm": norm,
-    **dict.fromkeys(("var", "std"), deviation),
-    **dict.fromkeys(("max", "min"), extremum),
-    **dict.fromkeys(("view", "reshape"), shapes.reshape),
-    **_RESHAPES,
-    "unflatten": shapes.unflatten,
-    "permute": shapes.permute,
-    **dict.fromkeys(("transpose", "swapaxes", "swapdims"), shapes.transpose),
-    "t": shapes.transpose_matrix,
-    "expand": shapes.expand,
-    "expand_as": shapes.expand_as,
-    "repeat": shapes.repeat,
-    **dict.fromkeys(("chunk", "split", "tensor_split"), selections.split),
-    "unbind": selections.unbind,
-    "narrow": selections.narrow,
-    **dict.fromkeys(("softmax", "log_softmax"), normalisations.softmax),
+    **{
+        method: rule
+        for name, rule in _OPERATORS.items()
+        for method in methods_of(name, in_place=rule in _MAY_BE_IN_PLACE)
+    },
     "size": sizes.shape_of,
     "dim": lambda flow, node: None,
 }
@@ -222,4 +225,7 @@ def rule_of(flow: Flow, node: fx.Node) -> Rule | None:
     function: Any = node.target
     if function in FUNCTION_RULES:
         return FUNCTION_RULES[function]
+    aten = aten_name(function)
+    if aten is not None:
+        return METHOD_RULES.get(aten) or _OPERATORS.get(aten)
     return NAMED_RULES.get(f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}")

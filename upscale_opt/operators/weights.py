@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import fx
 
-from upscale_opt.channels.findings import Value, through_channel
+from upscale_opt.channels.findings import InOrder, Value, through_channel
 from upscale_opt.channels.flow import Flow
+from upscale_opt.channels.table import Layout
 
 
 def convolution(flow: Flow, node: fx.Node) -> Value:
@@ -64,6 +65,9 @@ def _convolve(flow: Flow, node: fx.Node, weight: str, bias: str | None, groups: 
     if not flow.is_tensor(source) or len(flow.shape(source)) not in (tensor.ndim, tensor.ndim - 1):
         return flow.unknown(node)
     axis = 1 if len(flow.shape(source)) == tensor.ndim else 0  # a single sample has no batch axis
+    layout = flow.layout(source)
+    if layout is not None and layout.axis > axis:
+        return _along_space(flow, node, layout, weight, bias, layout.axis - axis - 1)
     x = flow.channels(node, source, axis)
     num_inputs, num_outputs = (
         (tensor.shape[0], tensor.shape[1] * groups)
@@ -88,6 +92,30 @@ def _convolve(flow: Flow, node: fx.Node, weight: str, bias: str | None, groups: 
     if any(through_channel(x, g * len(x) // groups) for g in range(1, groups)):
         return flow.unknown(node, "a group ends within a channel")
     return flow.compute(node, x, axis=axis, weight=weight, bias=bias, groups=groups, transposed=transposed)
+
+
+def _along_space(flow: Flow, node: fx.Node, x: Layout, weight: str, bias: str | None, dimension: int) -> Value:
+    """A convolution whose spatial dimension has the channels.
+
+    With kernel size 1 it does the same for every channel. Otherwise it looks at neighbours, so it needs the original
+    order (efficient channel attention).
+    """
+    kernel = flow.parameter(weight).shape[2 + dimension]
+    steps = _of_dimension(flow, node, "stride", 1, dimension), _of_dimension(flow, node, "padding", 0, dimension)
+    flow.hold(weight, bias)
+    if kernel == 1 and steps[0] == 1 and not steps[1] and flow.shape(node)[x.axis] == len(x.channels):
+        return x
+    flow.table.need(x.channels)
+    output = Layout(x.axis, flow.table.produce(flow.shape(node)[x.axis], node.name))
+    flow.in_order.append(InOrder(node.name, flow.source(node).name, x, output))
+    return output
+
+
+def _of_dimension(flow: Flow, node: fx.Node, name: str, default: int, dimension: int) -> Any:
+    """An argument of a convolution for one of its spatial dimensions. None if it is no number."""
+    own = getattr(flow.module(node), name) if node.op == "call_module" else flow.argument(node, name, default)
+    own = own[dimension % len(own)] if isinstance(own, (tuple, list)) else own
+    return own if type(own) is int else None
 
 
 def linear(flow: Flow, node: fx.Node) -> Value:
@@ -121,6 +149,17 @@ def _multiply(flow: Flow, node: fx.Node, weight: str, bias: str | None) -> Value
     if x is None or len(x) != tensor.shape[1]:
         return flow.unknown(node)
     return flow.compute(node, x, axis=last, weight=weight, bias=bias, is_convolution=False)
+
+
+def embedding(flow: Flow, node: fx.Node) -> Value:
+    """An embedding computes channels on a new last axis. Its table is indexed by numbers that are no channels."""
+    module, weight = flow.module(node), f"{node.target}.weight"
+    if flow.value(flow.source(node)) is not None or module.max_norm is not None:
+        return flow.unknown(node)
+    if not flow.is_used_as(weight, ("embedding",)):
+        flow.hold(weight)
+        return flow.unknown(node, "a weight that is used in two ways")
+    return Layout(len(flow.shape(node)) - 1, flow.follow(weight, 1, None))
 
 
 def _is_attribute(node: Any) -> bool:

@@ -114,7 +114,7 @@ def _of_read(masked: MaskedGraph, costs: CostModel | None) -> Callable[[Read], _
         blocks = read.input.blocks
         access = Access(read.name, tuple(range(len(blocks))), kept, read.input.size)
         if costs is not None:
-            outputs = int(masked.stored[masked.graph.numbers(replace(read.output, size=1))].sum())
+            outputs = int(masked.stored[masked.graph.numbers(read.output)].sum())
             stored = int(masked.stored[masked.graph.numbers(replace(read.input, size=1))].sum())
             work = workload(masked.graph, read, outputs, layer_of(masked, read, outputs, prologues))
             access = replace(access, table=costs.table(work, kept=access.num_kept, stored=stored))

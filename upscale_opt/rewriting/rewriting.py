@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
-from upscale_opt.channels.findings import ChannelSlice
+from upscale_opt.capture.shared_memory import kind_of
+from upscale_opt.channels.findings import ChannelPad, ChannelSlice
 from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.models.attributes import copy_with, named_tensors
 from upscale_opt.planning.plans import Plan
@@ -19,7 +21,7 @@ from upscale_opt.rewriting.read_rewriting import ReadRewriter
 from upscale_opt.rewriting.resizing import resize
 from upscale_opt.rewriting.stored_layouts import stored_positions
 from upscale_opt.rewriting.write_rewriting import WriteRewriter
-from upscale_opt.tracing.graphs import Graph, Pick, Read, Selection, TensorLayout
+from upscale_opt.tracing.graphs import Graph, InOrder, Pick, Read, Selection, TensorLayout
 
 
 def rewrite(graph: Graph, plan: Plan) -> Exported:
@@ -49,6 +51,8 @@ class _Rewriter:
             self.slices[name] = ParameterSlice({dim: self._entries(layout) for dim, layout in dimensions.items()})
         for pick in self.graph.picks:
             self._insert_pick(pick)
+        for ordered in self.graph.in_order:
+            self._restore_order(ordered)
         for read in self.graph.reads:
             self.readings.insert(read)
         for read in self.graph.grouped:
@@ -57,6 +61,11 @@ class _Rewriter:
             self.writes.insert(write)
         for channel_slice in self.graph.slices:
             self._rewrite_slice(channel_slice)
+        for pad in self.graph.pads:
+            self._rewrite_pad(pad)
+        for roll in self.graph.rolls:
+            entries = self._entries(self.graph.layouts[roll.source])
+            self.nodes[roll.node].update_arg(1, int((entries >= roll.start).sum()))
         for name, position in self.graph.lengths.items():
             self._rewrite_length(name, position)
         for selection in self.graph.selections:
@@ -88,6 +97,21 @@ class _Rewriter:
             selected = self.editor.gather(source, f"{pick.node}_pick", index, pick.layout.axis, shared=not written)
         user.replace_input_with(source, selected)
 
+    def _restore_order(self, ordered: InOrder) -> None:
+        """Give a node its channels in the original order, and select the stored ones of its output."""
+        node, axis = self.nodes[ordered.node], ordered.input.axis
+        original, stored = np.argsort(self._entries(ordered.input)), self._entries(ordered.output)
+        if not np.array_equal(original, np.arange(len(original))):
+            source = node.args[0]
+            with self.module.graph.inserting_before(node):
+                given = self.editor.gather(source, f"{ordered.node}_in_order", original, axis)
+            node.update_arg(0, given)
+        if not np.array_equal(stored, np.arange(self.graph.shapes[ordered.node][axis])):
+            with self.module.graph.inserting_after(node):
+                chosen = self.editor.gather(node, f"{ordered.node}_stored", stored, axis)
+            node.replace_all_uses_with(chosen, delete_user_cb=lambda user: user is not chosen)
+            self.nodes[ordered.node] = chosen
+
     def _slice_groups(self, read: Read) -> None:
         """Slice a convolution with several groups. It reads all stored channels, equally many of each group."""
         width = sum(self.graph.blocks[b].size for b in read.input.blocks) * read.input.size // read.groups
@@ -112,9 +136,24 @@ class _Rewriter:
             piece = self.editor.narrow(source, channel_slice.axis, first, last - first)
         self.editor.substitute(node, piece, self.graph.layouts)
 
+    def _rewrite_pad(self, pad: ChannelPad) -> None:
+        """Pad a channel axis with as many entries as are stored."""
+        node, entries = self.nodes[pad.node], self._entries(self.graph.layouts[pad.node])
+        behind = self.graph.shapes[pad.node][pad.axis] - pad.behind
+        amounts = list(node.args[1])
+        place = 2 * (len(self.graph.shapes[pad.node]) - 1 - pad.axis)
+        amounts[place : place + 2] = int((entries < pad.before).sum()), int((entries >= behind).sum())
+        node.update_arg(1, tuple(amounts))
+
     def _rewrite_length(self, name: str, position: int) -> None:
         """Rewrite the length that a reshape has for the channel axis."""
         node = self.nodes[name]
+        if kind_of(node) in ("unflatten", torch.unflatten):
+            dim = node.args[1] % len(self.graph.shapes[node.args[0].name])
+            sizes = list(node.args[2])
+            sizes[position - dim] = len(self._entries(self.graph.layouts[name]))
+            node.update_arg(2, tuple(sizes))
+            return
         given = list(node.args[1:])
         nested = len(given) == 1 and isinstance(given[0], (tuple, list))
         lengths: list[Any] = list(given[0]) if nested else given

@@ -319,6 +319,6 @@ def _case(name: str, solved: SolvedExport, masked: MaskedGraph, read: Read) -> t
 
 
 def _stored(masked: MaskedGraph, read: Read, side: str) -> int:
-    """Number of stored channels of a read's input or output in an export."""
-    layout = read.input if side == "input" else read.output
-    return int(masked.stored[masked.graph.numbers(replace(layout, size=1))].sum())
+    """Number of stored channels of a read's input, or of rows of its weight, in an export."""
+    layout = replace(read.input, size=1) if side == "input" else read.output
+    return int(masked.stored[masked.graph.numbers(layout)].sum())

@@ -17,7 +17,7 @@ from upscale_opt.capture.regions import regions_of
 from upscale_opt.capture.settled import Settled
 from upscale_opt.capture.shared_memory import Memory
 from upscale_opt.channels import findings
-from upscale_opt.channels.findings import ChannelSlice
+from upscale_opt.channels.findings import ChannelPad, ChannelSlice
 from upscale_opt.channels.flow import Flow
 from upscale_opt.channels.table import Layout, Pin, TensorLayout
 from upscale_opt.models.attributes import named_tensors
@@ -36,6 +36,8 @@ Read = findings.Read[TensorLayout]
 """One call of a consumer, with layouts of blocks."""
 Selection = findings.Selection[TensorLayout]
 """A node, such as a channel shuffle, that an export replaces by a selection of channels of an earlier tensor."""
+InOrder = findings.InOrder[TensorLayout]
+"""A node that needs channels in their original order, with layouts of blocks."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,12 @@ class Graph:
         Selections for single users from tensors that do not depend on the network's input.
     slices
         Channel slices, in execution order.
+    in_order
+        Nodes that need channels in their original order, in execution order.
+    pads
+        Paddings of channel axes, in execution order.
+    rolls
+        Rolls along channel axes, in execution order: the entries of the source that come first in the result.
     lengths
         Node name of a reshape to the position of the channel axis among its sizes.
     parameters
@@ -123,6 +131,9 @@ class Graph:
     selections: tuple[Selection, ...]
     picks: tuple[Pick, ...]
     slices: tuple[ChannelSlice, ...]
+    in_order: tuple[InOrder, ...]
+    pads: tuple[ChannelPad, ...]
+    rolls: tuple[ChannelSlice, ...]
     lengths: Mapping[str, int]
     parameters: Mapping[str, Mapping[int, TensorLayout]]
     features: Mapping[str, TensorLayout]
@@ -249,7 +260,8 @@ def build(
     network_inputs = {int(b) for channels in flow.assumed(NETWORK_INPUT) for b in resolution.block_of[channels]}
     reads = [(own.node, own.resolved(final, network_inputs)) for own in flow.reads]
     selections = [(own.node, own.resolved(final)) for own in flow.selections]
-    refused |= {node for found in (reads, selections) for node, own in found if own is None}
+    in_order = [(own.node, own.resolved(final)) for own in flow.in_order]
+    refused |= {node for found in (reads, selections, in_order) for node, own in found if own is None}
     picks = {(user, node): final(own) for (user, node, _), own in flow.picks.items()}
     refused |= {user for (user, _), own in picks.items() if own is None}
     refused |= {user for user, node, _ in flow.picks if sum((user, node) == key[:2] for key in flow.picks) > 1}
@@ -277,6 +289,9 @@ def build(
         tuple(own for _, own in selections if own is not None),
         tuple(Pick(user, node, own) for (user, node), own in picks.items() if own is not None),
         tuple(flow.slices),
+        tuple(own for _, own in in_order if own is not None),
+        tuple(flow.pads),
+        tuple(flow.rolls),
         flow.lengths,
         parameters,
         features,

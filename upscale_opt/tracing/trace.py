@@ -16,6 +16,7 @@ from torch import fx, nn
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.capture.argument_names import normalise
 from upscale_opt.capture.constants import renew_changed
+from upscale_opt.capture.einops_proxies import support_einops
 from upscale_opt.capture.hooks import hooks_of, require_traceable_hooks
 from upscale_opt.capture.origins import all_tensors
 from upscale_opt.capture.regions import enter, leave
@@ -24,11 +25,13 @@ from upscale_opt.channels.findings import Value, channels_in
 from upscale_opt.channels.flow import Flow, UnknownArguments
 from upscale_opt.channels.lengths import computed
 from upscale_opt.channels.table import Scattered
+from upscale_opt.channels.whole_uses import buffers_used_whole, pin_shared
 from upscale_opt.errors import ModelError
 from upscale_opt.models.network_checks import require_call
 from upscale_opt.models.preservation import Preservation
 from upscale_opt.operators.elementwise import elementwise
 from upscale_opt.operators.sizes import pin_counted
+from upscale_opt.operators.splits import wished
 from upscale_opt.operators.table import rule_of
 from upscale_opt.tracing.fixed_values import fixed_values
 from upscale_opt.tracing.graphs import NETWORK_INPUT, NETWORK_OUTPUT, Graph, build
@@ -65,6 +68,7 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
     tensors = dict(all_tensors(model))
     with Preservation(model) as state:
         try:
+            support_einops()
             found = traced(model, state, inputs)
         except ModelError:
             raise
@@ -79,15 +83,19 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
     fixed = fixed_values(model, found, tensors, later)
     refused: frozenset[str] = frozenset()
     whole: frozenset[int] = frozenset()
+    splits: dict[str, int] = {}
     while True:
-        flow = Flow(found.module, batched, shapes, refused, whole)
+        flow = Flow(found.module, batched, shapes, refused, whole, splits)
         for node in found.module.graph.nodes:
             flow.values[node.name] = _apply_rule(flow, node, doubts)
-        if not flow.buffers_used_whole() <= whole:
-            whole |= flow.buffers_used_whole()
+        if flow.wishes:
+            splits |= flow.wishes
+            continue
+        if not buffers_used_whole(flow) <= whole:
+            whole |= buffers_used_whole(flow)
             continue
         pin_counted(flow)
-        unfit = flow.pin_shared() | _unused_rearrangements(flow)
+        unfit = pin_shared(flow) | _unused_rearrangements(flow)
         graph = build(flow, shapes, constants, fixed, found.used)
         if isinstance(graph, Graph) and not unfit:
             return guarded(graph, flow, validity, found, inputs)
@@ -156,6 +164,9 @@ def _apply_rule(flow: Flow, node: fx.Node, doubts: Mapping[str, str]) -> Value:
     if rule is not elementwise and not (node.args and isinstance(node.args[0], (fx.Node, list, tuple))):
         return flow.unknown(node)
     try:
-        return rule(flow, node)
+        result = rule(flow, node)
     except UnknownArguments:
         return flow.unknown(node, f"{flow.operator(node)}, called in a way that cannot be read")
+    if result is None:
+        flow.wishes |= wished(flow, node, rule_of)
+    return result

@@ -154,7 +154,8 @@ def _follows(graph: Graph, node: fx.Node) -> bool:
     if node.op != "call_module":
         return False
     module = graph.module.get_submodule(str(node.target))
-    return isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.conv._ConvNd))
+    depthwise = isinstance(module, nn.modules.conv._ConvNd) and f"{node.target}.weight" in graph.parameters
+    return depthwise or isinstance(module, nn.modules.batchnorm._BatchNorm)
 
 
 def _may_be_written(graph: Graph, addition: fx.Node, end: fx.Node, memory: Memory) -> bool:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from upscale_opt.channels.table import ChannelTable, Layout
+from upscale_opt.channels.table import ChannelTable, Layout, TensorLayout
 
 
 def sequence(resolution, channels):
@@ -60,13 +60,38 @@ def test_a_pin_holds_the_whole_block_and_what_is_tied_to_it():
     assert len(free) == 4
 
 
-def test_a_tie_of_two_channels_of_one_producer_pins():
+def test_tied_halves_of_one_producer_are_one_block_that_occurs_twice():
+    """Channel i and channel i + 3 move together: each half of the producer has the same order."""
     table = ChannelTable()
     a = table.produce(6, "a")
     table.cut(a, 3)
     table.tie(a[:3], a[3:])
-    blocks = table.resolve().blocks
-    assert [(block.size, block.pinned) for block in blocks] == [(3, True)]
+    resolution = table.resolve()
+    assert [(block.name, block.size, block.pinned) for block in resolution.blocks] == [("a[0:3]", 3, False)]
+    assert sequence(resolution, a) == (0, 0)
+
+
+def test_tied_neighbours_of_one_producer_are_entries_of_one_channel():
+    table = ChannelTable()
+    a = table.produce(8, "a")
+    table.tie(a[::2], a[1::2])
+    resolution = table.resolve()
+    assert [block.size for block in resolution.blocks] == [4]
+    assert resolution.layout(Layout(1, a)) == TensorLayout(1, (0,), 2)
+    assert resolution.layout(Layout(1, a[::2])) == TensorLayout(1, (0,), 1)
+
+
+def test_overlapping_ties_of_one_producer_are_whole_blocks():
+    """Channel i is tied to channel i + 3 of 8: three classes, of which one occurs only twice."""
+    table = ChannelTable()
+    a = table.produce(8, "a")
+    table.cut(a, 5)
+    table.cut(a, 3)
+    table.tie(a[:5], a[3:])
+    resolution = table.resolve()
+    assert [block.size for block in resolution.blocks] == [2, 1]
+    assert sequence(resolution, a) == (0, 1, 0, 1, 0)
+    assert sequence(resolution, a[:5]) == sequence(resolution, a[3:]) == (0, 1, 0)
 
 
 def test_contradictory_ties_of_shuffled_channels_never_merge_what_moves_differently():

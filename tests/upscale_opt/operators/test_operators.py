@@ -21,7 +21,7 @@ def swapped(_, x):
 
 
 def multiplied(_, x):
-    """The halves of a tensor, multiplied: channels of one producer are tied to each other."""
+    """The halves of a tensor, multiplied: channels i and i + 6 of one producer move together."""
     first, second = x.chunk(2, 1)
     return first * second
 
@@ -60,7 +60,7 @@ CASES = {
     ),
     "parametric relu": (lambda m, x: m.module(x), 12, nn.PReLU(12), FREE),
     "layer scale": (lambda m, x: x + m.scale * torch.sin(x), 12, None, FREE),
-    "chunk, both parts": (multiplied, 6, None, PINNED),
+    "chunk, both parts": (multiplied, 6, None, FREE),
     "chunk, one part": (lambda m, x: x.chunk(3, 1)[1], 4, None, FREE),
     "split": (swapped, 12, None, FREE),
     "stack": (lambda m, x: torch.stack([x, torch.relu(x)], 1).flatten(1, 2), 24, None, FREE),
@@ -71,12 +71,13 @@ CASES = {
     ),
     "interpolation": (lambda m, x: functional.interpolate(x, scale_factor=2.0), 12, None, FREE),
     "padding": (lambda m, x: functional.pad(x, (1, 1, 2, 0)), 12, None, FREE),
-    "padding of channels": (lambda m, x: functional.pad(x, (0, 0, 0, 0, 1, 1)), 14, None, PINNED),
+    "padding of channels": (lambda m, x: functional.pad(x, (0, 0, 0, 0, 1, 1)), 14, None, FREE),
     "softmax over channels": (lambda m, x: torch.softmax(x, 1), 12, None, NEEDED),
     "normalize": (lambda m, x: functional.normalize(x), 12, None, NEEDED),
     "norm over pixels": (lambda m, x: x / (1 + x.norm(p=2, dim=(2, 3), keepdim=True)), 12, None, FREE),
     "local response norm": (lambda m, x: m.module(x), 12, nn.LocalResponseNorm(3), PINNED),
-    "pixel shuffle": (lambda m, x: m.module(x), 3, nn.PixelShuffle(2), PINNED),
+    "pixel shuffle": (lambda m, x: m.module(x), 3, nn.PixelShuffle(2), FREE),
+    "roll": (lambda m, x: x.roll(5, 1), 12, None, FREE),
     "flip": (lambda m, x: x.flip(1), 12, None, PINNED),
     "cumsum": (lambda m, x: x.cumsum(1), 12, None, PINNED),
     "one channel": (lambda m, x: x * x[:, 3:4], 12, None, FREE),
@@ -84,14 +85,14 @@ CASES = {
     "a number as large as": (lambda m, x: x + torch.full((1, 1, 1), 0.5).expand_as(x), 12, None, FREE),
     "itself as large as": (lambda m, x: x[:, :, :1].expand_as(x) + x, 12, None, FREE),
     "a constant as large as": (lambda m, x: x * torch.arange(12.0)[:, None, None].expand_as(x), 12, None, FREE),
-    "towards a constant": (lambda m, x: torch.lerp(x, torch.ones_like(x, dtype=torch.float32), 0.3), 12, None, PINNED),
+    "towards a constant": (lambda m, x: torch.lerp(x, torch.ones_like(x, dtype=torch.float32), 0.3), 12, None, FREE),
     "a grid of two types": (
         lambda m, x: x + torch.meshgrid(m.bias, torch.arange(6.0), indexing="ij")[0][..., None],
         *(12, None, FREE),
     ),
     "a parameter viewed as": (lambda m, x: x * m.bias.repeat(36).view_as(x), 12, None, PINNED),
     "a parameter asked for channels": (lambda m, x: x + m.bias[x.argmax(1)][:, None], 12, None, PINNED),
-    "another channel of the same producer": (lambda m, x: x[:, :6] + x[:, 6:], 6, None, PINNED),
+    "another channel of the same producer": (lambda m, x: x[:, :6] + x[:, 6:], 6, None, FREE),
 }
 
 

@@ -12,7 +12,6 @@ from torch import nn
 
 from upscale_opt import trace
 from upscale_opt.__main__ import main
-from upscale_opt.channels.table import CONTRADICTION
 from upscale_opt.tracing.census import census
 from upscale_opt.tracing.graphs import NETWORK_INPUT, NETWORK_OUTPUT
 
@@ -45,22 +44,6 @@ def test_operators_that_pin_are_named():
     # The flip pins what it reads; of its output nothing is known, and it hands the reason on.
     assert counted.by_operator == {"no rule for flip": 16, NETWORK_OUTPUT: 4, NETWORK_INPUT: 3}
     assert str(counted).startswith("29 channels: 0.0% free, 20.7% not removable, 79.3% pinned (no rule for flip 16, ")
-
-
-def test_a_contradiction_is_named_too():
-    """Two channels of one producer that are tied are one channel, which stays."""
-
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(4, 2, 1)
-
-        def forward(self, x):
-            x = self.a(x)
-            return self.b(x[:, :4] + x[:, 4:]), x.mean((1, 2, 3))
-
-    counted = census(trace(Net().eval(), torch.zeros(1, 3, 4, 4)))
-    assert counted.by_operator[CONTRADICTION] == 4
 
 
 def test_reports_have_the_census(monkeypatch, capsys, tmp_path):

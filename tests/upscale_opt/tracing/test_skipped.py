@@ -19,6 +19,7 @@ from upscale_opt import (
     ModelError,
     UpscaleWarning,
     compare,
+    constrained_masks,
     effective_masks,
     export,
     extract,
@@ -111,14 +112,15 @@ def test_standardised_convolutions_are_listed_by_their_own_class():
     assert len(graph.unsupported) == 3
 
 
-def test_parts_that_torch_export_made_are_listed():
+def test_parts_that_torch_export_made_are_followed():
     part = torch.export.export(nn.Conv2d(3, 8, 1).eval(), (torch.zeros(2, 3, 8, 8),)).module()
     part.training = False
     model = nn.Sequential(part, nn.Conv2d(8, 4, 1))
     model.training = False
     graph = trace(model, torch.zeros(2, 3, 8, 8))
-    assert [own.path for own in graph.skipped] == ["0"] and list(graph.consumers) == ["1.weight"]
-    assert graph.skipped[0].reason == "no rule for conv2d.default"
+    assert not graph.skipped and list(graph.consumers) == ["0.weight", "1.weight"]
+    exported = export(model, torch.zeros(2, 3, 8, 8), masks=constrained_masks(graph, 0.5), baseline=True)
+    assert exported.verification.passed and exported.module.get_parameter("0.weight").shape[0] == 4
 
 
 def test_only_the_layers_that_nobody_follows_are_listed():
