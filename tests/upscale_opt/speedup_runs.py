@@ -66,7 +66,7 @@ def fake_times(monkeypatch, law=lambda share: 0.2 + 0.8 * share):
 
 def check_report(found):
     text = found.report()
-    assert max(map(len, text.splitlines())) <= 100, max(text.splitlines(), key=len)
+    assert max(map(len, text.splitlines())) <= 80, max(text.splitlines(), key=len)
     assert f"speedup {found.target:g}x" in text and "held out" in text
     again = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert again["target"] == found.target and len(again["rounds"]) == len(found.rounds)

@@ -15,7 +15,7 @@ from upscale_opt.rewriting.exports import Exported
 from upscale_opt.showing.cards import speedup_card
 from upscale_opt.widths.corrections import Correction
 
-COLUMNS = 100
+COLUMNS = 80
 """Longest line of a report."""
 TIME, MACS = "time", "macs"
 """What a budget is of: measured time, or multiply-accumulates that are counted."""
