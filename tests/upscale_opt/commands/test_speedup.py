@@ -48,7 +48,7 @@ def test_files_and_report_of_a_reached_target(run, tmp_path):
     assert {"plan.json", "model.safetensors", "model.pt2", "report.html", "journal.json"} <= names
     report = text.partition("written: ")[0]  # paths come behind it
     assert "top-1" in words(text) and "next, to win accuracy back" in words(text)
-    assert all(len(own) <= 100 for own in report.split("\n"))
+    assert all(len(own) <= 80 for own in report.split("\n"))
     page = (out / "report.html").read_text()
     assert page.startswith("<!doctype html>") and "http:" not in page and "https:" not in page and "<script" not in page
     again = run("speedup", 1.2, *common, "--out", out, "--json", document)
