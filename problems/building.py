@@ -12,9 +12,11 @@ from problems.bundles import Bundle
 from problems.conversions import items, text, whole_number
 from problems.costs import CostTable
 from problems.errors import ProblemError
-from problems.problem import MAX_WEIGHT, Problem
+from problems.problem import MAX_WEIGHT, Problem, counted
+from problems.showing.reprs import shown
 
 
+@shown
 class ProblemBuilder:
     """Collects blocks and accesses; `problem` makes the problem of them.
 
@@ -26,8 +28,8 @@ class ProblemBuilder:
     Examples
     --------
     >>> builder = ProblemBuilder("two layers")
-    >>> builder.block("x", 4).block("y", 2)  # doctest: +ELLIPSIS
-    <problems.building.ProblemBuilder object at ...>
+    >>> builder.block("x", 4).block("y", 2)
+    <ProblemBuilder two layers: 2 blocks, 6 channels, 0 accesses so far>
     >>> _ = builder.access("a", {"x": [1, 0, 1, 0]}).access("b", {"x": [0, 0, 1, 1], "y": [1, 1]}, weight=2)
     >>> print(builder.problem())
     two layers: 2 blocks, 6 channels (5 stored), 3 accesses, 4 classes
@@ -38,6 +40,13 @@ class ProblemBuilder:
         self._blocks: dict[str, Block] = {}
         self._accesses: list[Access] = []
         self._bundles: list[tuple[tuple[str, ...], ...]] = []
+
+    def __str__(self) -> str:
+        channels = sum(block.size for block in self._blocks.values())
+        return (
+            f"{self._name}: {counted(len(self._blocks), 'block')}, {counted(channels, 'channel')}, "
+            f"{counted(len(self._accesses), 'access', 'accesses')} so far"
+        )
 
     def block(
         self, name: str, size: int, *, pinned: bool = False, removable: bool = True, required: Sequence[int] = ()

@@ -175,9 +175,9 @@ class Problem:
     def __str__(self) -> str:
         units = sum(len(bundle.units) for bundle in self.bundles)
         return (
-            f"{self.name}: {_count(len(self.blocks), 'block')}, {_count(self.num_channels, 'channel')} "
-            f"({self.num_stored} stored), {_count(len(self.accesses), 'access', 'accesses')}, "
-            f"{_count(len(self.classes), 'class', 'classes')}"
+            f"{self.name}: {counted(len(self.blocks), 'block')}, {counted(self.num_channels, 'channel')} "
+            f"({self.num_stored} stored), {counted(len(self.accesses), 'access', 'accesses')}, "
+            f"{counted(len(self.classes), 'class', 'classes')}"
             + (f", {units} units that may change places" if units else "")
         )
 
@@ -332,5 +332,6 @@ def _require_unique(kind: str, names: list[str]) -> None:
         seen.add(name)
 
 
-def _count(number: int, singular: str, plural: str | None = None) -> str:
+def counted(number: int, singular: str, plural: str | None = None) -> str:
+    """A number with its noun; the plural has an s unless another one is given."""
     return f"{number} {singular if number == 1 else plural or singular + 's'}"

@@ -28,7 +28,7 @@ def solve(
     time_limit: float = 10.0,
     seed: int = 0,
     hint: Order | Sequence[Order] | None = None,
-    progress: Callable[[Progress], object] | None = None,
+    progress: Callable[[Progress], object] | bool | None = None,
     proof: bool = False,
     stop: Rule | None = None,
     lower_bound: int | None = None,
@@ -64,7 +64,9 @@ def solve(
     progress
         Called with a `Progress` at the start and on every improvement of the best order or the bound, perhaps from
         another thread. If it returns True, the solve stops, and the result is what was known then. If it raises an
-        exception, that is raised here, with the result in its attribute ``result``.
+        exception, that is raised here, with the result in its attribute ``result``. Without a function, value, bound
+        and gap are shown on a terminal and in a notebook, after two seconds. True: elsewhere too, every ten seconds.
+        False, and None with a log: nothing is shown (`problems.showing.progress`).
     proof
         Say why the bound holds, as `Result.proof`. Writing it may take a second beyond the time limit. Refused where
         units may change places: there is no form of proof for that.
@@ -119,9 +121,8 @@ def solve(
     (True, True, True)
     """
     require_problem(problem)
-    require_settings(
-        solver=solver, objective=objective, time_limit=time_limit, seed=seed, hint=hint, progress=progress, proof=proof
-    )
+    require_settings(solver=solver, objective=objective, time_limit=time_limit, seed=seed, hint=hint, proof=proof)
+    require_settings(progress=None if isinstance(progress, bool) else progress)
     require_settings(stop=stop, lower_bound=lower_bound, resume=resume, workers=workers, log=log)
     chosen = _with_workers(solver_named(solver), workers)
     goal = objective_named(objective)

@@ -22,6 +22,7 @@ from solvers.common.watch import CallbackFailed, Stopped, Watch
 from solvers.gate import result_of
 from solvers.logs import Log
 from solvers.methods.greedy import greedy_in_time
+from solvers.showing.progress import noted, solve_bar
 
 GREEDY_SHARE = 0.5  # share: of the time that greedy's order may take; by hand
 
@@ -83,18 +84,32 @@ class Solve:
         self,
         time_limit: float,
         stop: Rule | None,
-        progress: Callable[[Progress], object] | None,
+        progress: Callable[[Progress], object] | bool | None,
         write: Callable[[str], object] | None,
     ) -> Result:
         """The result; raises what the callback raises, and Ctrl-C, with the result."""
+        if callable(progress):
+            return self._run(time_limit, stop, progress, write, ())
+        logged = progress is None and write is not None
+        with solve_bar(self._problem, progress=False if logged else progress) as bar:
+            return self._run(time_limit, stop, None, write, (noted(bar, self._objective.ticks_of(self._problem)),))
+
+    def _run(
+        self,
+        time_limit: float,
+        stop: Rule | None,
+        callback: Callable[[Progress], object] | None,
+        write: Callable[[str], object] | None,
+        listeners: Sequence[Callable[[Progress], object]],
+    ) -> Result:
         limit = _Limit.of(time_limit, stop)
         log = None if write is None else Log(write, self._problem, self._objective)
         watch = Watch(
-            progress,
+            callback,
             limit.rules,
             counts_work=limit.counts_work,
             known_bound=self._given_bound,
-            listeners=[] if log is None else [log.improved],
+            listeners=listeners if log is None else [*listeners, log.improved],
         )
         if log is not None:
             log.begin(self._solver.name, str(limit), self._seed)

@@ -10,6 +10,7 @@ import inspect
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from enum import Enum
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -96,8 +97,20 @@ def examples():
     yield solvers.WidthProgress(3, 2, tuple(range(500)))
     yield solvers.Finding(problems.Order.identity(order), stats={f"step {i}": list(range(99)) for i in range(99)})
     yield solvers.Task(order, problems.objective_named("span"), problems.Order.identity(order), 0.0, 1.0)
+    yield from built()
     yield from simple()
     yield from networks(timings, allocation)
+
+
+def built():
+    """What solves and problems are made with."""
+    rules = tuple(solvers.GapLimit(1 / (k + 1)) for k in range(200))
+    yield from (solvers.AnyOf(rules), solvers.AllOf(rules), solvers.Standing(1.0, 0.5, 3, 2, 0.5, 0.2))
+    yield solvers.WrittenModel(Fraction(10**300 + 1, 3), Fraction(1, 7), 10**6, 10**6)
+    builder = problems.ProblemBuilder("many blocks")
+    for k in range(500):
+        builder.block(f"block {k}", 2).access(f"access {k}", {f"block {k}": [1, 0]})
+    yield builder
 
 
 def simple():
@@ -236,6 +249,12 @@ def test_a_result_with_its_problem_is_drawn_channel_by_channel():
     paths = [part.get("d") for part in ElementTree.fromstring(picture) if part.tag.endswith("path")]
     assert len(paths) == 3  # a: kept, and read although not kept; b: a view
     assert [path.count("M") for path in paths] == [2, 1, 1]
+
+
+def test_the_card_of_a_result_draws_every_channel_and_says_why_the_solve_ended():
+    result = solvers.solve(random_masks(64, 5, seed=1), solver="greedy", objective="span")
+    markup = result._repr_html_()
+    assert "shares are drawn" not in markup and f">{result.stop_reason}</td>" in markup
 
 
 def test_values_are_abbreviated():

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar
 
+from problems.showing.reprs import shown
 from solvers.common.errors import SolverError
 from solvers.common.result import StopReason, gap_between
 
 
+@shown
 @dataclass(frozen=True)
 class Standing:
     """What rules look at.
@@ -179,6 +181,7 @@ class NoImprovement(StopRule):
         return standing.seconds_since >= self.seconds or standing.work_since >= self.work
 
 
+@shown
 @dataclass(frozen=True)
 class AnyOf(StopRule):
     """Stop if one of the rules says so; ``a | b``."""
@@ -193,6 +196,7 @@ class AnyOf(StopRule):
         return any(rule(standing) for rule in self.rules)
 
 
+@shown
 @dataclass(frozen=True)
 class AllOf(StopRule):
     """Stop if all of the rules say so at once; ``a & b``."""

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from problems import Objective, Order, Problem, ProblemError, objective_named
 from problems.files import write_bytes_atomically, write_text_atomically
+from problems.showing.reprs import shown
 from solvers.common.arguments import require_problem, require_settings
 from solvers.common.clock import time_now
 from solvers.common.task import Task
 
 
+@shown
 @dataclass(frozen=True)
 class WrittenModel:
     """What the objective of a written model means: ``value = offset + unit * objective``.

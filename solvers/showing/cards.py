@@ -22,14 +22,14 @@ def result_card(result: Any) -> str:
         "value": f"{in_units(result.value, ticks)}{unit}",
         "bound": "none" if result.bound is None else f"{in_units(result.bound, ticks)}{unit}, gap {result.gap:.1%}",
         "status": str(result.status),
-        "ended by": str(getattr(result, "stop_reason", "")),
+        "ended by": str(result.stop_reason),
         "reads": f"{evaluation.views} views, {evaluation.over_reads} over-reads, "
         + (f"{evaluation.pieces} in pieces, " if evaluation.pieces else "")
         + f"{evaluation.copies} copies of {evaluation.copied_channels:,} channels",
         "seconds": f"{result.runtime:.2f}",
         "proof": "" if result.proof is None else f"{len(result.proof.claims)} claims",
     }
-    picture = evaluation_parts(evaluation, getattr(result, "problem", None), result.order)
+    picture = evaluation_parts(evaluation, result.problem, result.order)
     return card(f"Result of {result.solver}: {result.order}", facts(known), *picture)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,7 @@ from solver_instances import one_block, several_blocks
 from problems import OBJECTIVES, Problem, write_instance
 from problems.collection import load
 from problems.generators import disjoint_masks, grouped_masks, random_masks, random_matrix, with_tables
-from solvers import Auto, Beam, BruteForce, CpSat, LargeNeighbourhoods, LocalSearch, Result, Status, solve
+from solvers import Auto, Beam, BruteForce, CpSat, LargeNeighbourhoods, LocalSearch, Result, Status, WorkLimit, solve
 from solvers.__main__ import main
 from solvers.explaining import explained
 from solvers.spans.branch_and_bound import SpanSearch
@@ -58,7 +59,7 @@ def begun(methods: tuple[str, ...], legs: list[tuple[str, ...]]) -> bool:
 def check(problem: Problem, objective: str, seconds: float, ran: list[str]) -> Result:
     """Solve, and compare what ran with what is said to have run, and with what is listed."""
     ran.clear()
-    result = solve(problem, objective=objective, time_limit=seconds)
+    result = solve(problem, objective=objective, time_limit=math.inf, stop=WorkLimit(seconds))  # the same when busy
     methods = list(result.stats.get("methods", ()))
     watched = {kind.name for kind in WATCHED} | set(SEARCHES)
     seen = ["span-search" if own in SEARCHES else own for own in methods if own in watched]
@@ -84,13 +85,13 @@ def test_small_problems_meet_the_methods_that_are_listed(objective: str, seed: i
         (random_masks(64, 10, seed=1), "copies"),
         (random_masks(64, 12, seed=1), "runs"),
         (random_masks(64, 3, seed=1), "runs"),
-        (random_masks(128, 18, correlation=0.5, seed=2), "span"),
-        (random_masks(128, 18, correlation=0.5, seed=2), "traffic"),
-        (random_matrix(60, 25, density=0.05, seed=1), "span"),
+        pytest.param(random_masks(128, 18, correlation=0.5, seed=2), "span", marks=pytest.mark.slow),
+        pytest.param(random_masks(128, 18, correlation=0.5, seed=2), "traffic", marks=pytest.mark.slow),
+        pytest.param(random_matrix(60, 25, density=0.05, seed=1), "span", marks=pytest.mark.slow),
         (random_matrix(60, 25, density=0.05, seed=1), "copies"),
-        (with_tables(random_masks(48, 8, seed=3), concave=False), "latency"),
-        (with_tables(random_masks(128, 15, seed=3), concave=True), "latency"),
-        (with_tables(random_masks(128, 15, seed=3), concave=False), "latency"),
+        pytest.param(with_tables(random_masks(48, 8, seed=3), concave=False), "latency", marks=pytest.mark.slow),
+        pytest.param(with_tables(random_masks(128, 15, seed=3), concave=True), "latency", marks=pytest.mark.slow),
+        pytest.param(with_tables(random_masks(128, 15, seed=3), concave=False), "latency", marks=pytest.mark.slow),
         (disjoint_masks(12, 4), "copies"),
         (load("resnet50/l2-0.50/layer2"), "span"),
     ],

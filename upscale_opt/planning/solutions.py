@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from problems import Objective, Problem, in_units, objective_named
+from problems import Objective, Problem, objective_named
 from problems.showing.progress import ProgressBar, ShowProgress
-from solvers import Progress, Result, SolveInterrupted
+from solvers import Result, SolveInterrupted
+from solvers.showing.progress import noted
 
 Solutions = dict[str, dict[str, Result]]
 """Segment name to solver name to result."""
@@ -55,7 +56,7 @@ def each_solution(
     with ProgressBar("solve", jobs, unit="run", progress=progress) as bar:
         for segment, name in bar:
             bar.note(f"{segment} {name}")
-            watch = _noted(bar, f"{segment} {name}", objective_named(objective).ticks_of(problems[segment]))
+            watch = noted(bar, objective_named(objective).ticks_of(problems[segment]), f"{segment} {name}")
             try:
                 result = solve(
                     problems[segment],
@@ -71,16 +72,6 @@ def each_solution(
                 yield segment, name, stopped.result
                 raise
             yield segment, name, result
-
-
-def _noted(bar: ProgressBar[Any], what: str, ticks: int) -> Callable[[Progress], None]:
-    """What a solver calls when it knows more: it writes value and bound behind the bar."""
-
-    def note(now: Progress) -> None:
-        bound = "" if now.bound is None else f", bound {in_units(now.bound, ticks)}"
-        bar.note(f"{what}: best {in_units(now.value, ticks)}{bound}")
-
-    return note
 
 
 def total_in_units(results: Sequence[Result]) -> Fraction:

@@ -20,8 +20,13 @@ PROBLEMS = [Problem.from_matrix(MATRIX, weights=[1, 2, 1, 1], channel_sizes=[2, 
 OBJECTIVES = ["runs", "span", "copies", "traffic", Objective("mine", alpha=2, gamma=1)]
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
-@pytest.mark.parametrize("suffix", [".lp", ".mps"])
+def forms(first: str, second: str, objectives: list[str | Objective]) -> list[object]:
+    """Suffix and objective: one form with every objective, the other one, of the same model, with one."""
+    slow = [pytest.param(second, own, marks=pytest.mark.slow) for own in objectives if own != "span"]
+    return [*((first, own) for own in objectives), (second, "span"), *slow]
+
+
+@pytest.mark.parametrize(("suffix", "objective"), forms(".lp", ".mps", OBJECTIVES), ids=str)
 def test_the_linear_program_has_the_optimum(tmp_path: Path, objective, suffix: str) -> None:
     for problem in PROBLEMS:
         best = solve(problem, objective=objective)
@@ -37,8 +42,7 @@ def test_the_linear_program_has_the_optimum(tmp_path: Path, objective, suffix: s
         assert written.offset + written.unit * round(other.getObjectiveValue()) == best.value
 
 
-@pytest.mark.parametrize("objective", [*OBJECTIVES, "latency"], ids=str)
-@pytest.mark.parametrize("suffix", [".pb", ".txt"])
+@pytest.mark.parametrize(("suffix", "objective"), forms(".pb", ".txt", [*OBJECTIVES, "latency"]), ids=str)
 def test_the_constraint_program_has_the_optimum(tmp_path: Path, objective, suffix: str) -> None:
     for problem in (*PROBLEMS, *([] if objective == "runs" else [grouped_masks(3, 4, 3, whole=0)])):
         own = with_tables(problem) if objective == "latency" else problem

@@ -13,4 +13,4 @@ def test_progress_tells_segment_solver_value_and_bound():
     ]  # fmt: skip
     assert [own.done for own in told] == [0, 1, 2, 3, 4] and all(own.what == "solve" and own.total == 4 for own in told)
     best = found[1][2]
-    assert told[2].note == f"first auto: best {best.value}, bound {best.bound}"
+    assert told[2].note == f"first auto: best {best.value}, bound {best.bound}, gap {best.gap:.1%}"
