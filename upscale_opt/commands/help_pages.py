@@ -109,7 +109,7 @@ def page(command: str) -> dict[str, Any]:
 
 
 def placed(command: str, parameter: str, hint: Any) -> Any:
-    """The type of a parameter as help shows it: brackets are kept, and an option of rare use stands below the others."""
+    """The type of a parameter as help shows it: brackets are kept, and options of rare use stand below the others."""
     kind, *details = get_args(hint)
     for i, detail in enumerate(details):
         if isinstance(detail, ParameterInfo):
