@@ -54,7 +54,7 @@ def test_turns_ask_for_more_until_the_network_is_fast_enough(monkeypatch, tmp_pa
     kept = {name: int(mask.sum()) for name, mask in found.plan.masks.items() if not mask.all()}
     assert kept and found.chosen.widths == kept
     check_report(found)
-    text = page(found, title="own")
+    text = page(found, title="own").html()
     assert "no bound is known" in text and all(name[-32:] in text for name in kept)
     names = {own.name for own in (tmp_path / "out").iterdir()}
     assert names == {"journal.json", "model.safetensors", "plan.json", "spdy"}
