@@ -56,7 +56,7 @@ def _is_protocol(own):
 
 
 def wide():
-    """A network with residual streams, as many consumers as ResNet-50, and long names."""
+    """A network with a residual stream that many consumers read."""
 
     class Block(nn.Module):
         def __init__(self, width):
@@ -67,7 +67,7 @@ def wide():
             return torch.relu(x + self.conv3(torch.relu(self.conv2(torch.relu(self.conv1(x))))))
 
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 64, 1), *(Block(64) for _ in range(18))).eval()
+    return nn.Sequential(nn.Conv2d(3, 64, 1), *(Block(64) for _ in range(8))).eval()
 
 
 def examples():
@@ -96,6 +96,10 @@ def examples():
     yield solvers.Progress(1.0, 3, 2, problems.Order.identity(random_masks(2048, 60)))
     yield solvers.WidthProgress(3, 2, tuple(range(500)))
     yield solvers.Finding(problems.Order.identity(order), stats={f"step {i}": list(range(99)) for i in range(99)})
+    standing = solvers.Standing(1.0, 2.0, 9, 8, 0.5, 0.5)
+    rules = (solvers.TimeLimit(60.5), solvers.GapLimit(0.05), solvers.TargetValue(10**30))
+    yield from (standing, solvers.AllOf(rules), solvers.AnyOf(rules), problems.ProblemBuilder("x" * 5000))
+    yield solvers.WrittenModel(Fraction(1, 3), Fraction(10**400, 7), 10**6, 10**6)
     yield solvers.Task(order, problems.objective_named("span"), problems.Order.identity(order), 0.0, 1.0)
     yield from built()
     yield from simple()

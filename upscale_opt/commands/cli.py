@@ -315,4 +315,4 @@ _COMMANDS = (
 )
 for _command in _COMMANDS:
     app.command(**help_pages.page(_command.__name__))(spreading.spread(_command))
-app.add_typer(sweep.app, name="sweep", rich_help_panel=help_pages.SWEEPS)
+app.add_typer(sweep.app, name="sweep", **help_pages.page("sweep"))

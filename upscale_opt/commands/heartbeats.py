@@ -4,8 +4,9 @@
         doing("solving segment 3 of 17")
         ...
 
-Progress bars are for terminals, and a step between two of their updates may be long. This is the promise for all
-commands, with a terminal or without: whatever is written to either stream counts as a sign of life.
+`problems.showing.progress` shows the calls of the library, which know their steps. Between two calls, and in a call
+without steps, it shows nothing. This is the promise for all commands, with a terminal or without: whatever is written
+to either stream counts as a sign of life, so bars and this line never say the same thing twice.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
-from tqdm import tqdm
+from problems.showing.progress import tell
 
 SECONDS = 10.0
 """Longest silence."""
@@ -83,8 +84,7 @@ def heartbeat(command: str, *, seconds: float = SECONDS) -> Iterator[None]:
         while not stop.wait(wait):
             wait = max(out.at, err.at) + seconds - time.monotonic()
             if wait <= 0:
-                tqdm.write(str(work), file=err)  # bars that are there move down
-                err.flush()
+                tell(str(work), True)  # above the bar, if there is one
                 wait = seconds
 
     _WORK.append(work)

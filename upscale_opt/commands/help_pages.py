@@ -5,15 +5,15 @@ from __future__ import annotations
 import copy
 from typing import Annotated, Any, get_args
 
-from typer.models import OptionInfo
+from rich.markup import escape
+from typer.models import OptionInfo, ParameterInfo
 
 _ORDER = "Order the channels of a network"
 _MEASURE = "Measure"
 _CHOOSE = "Choose masks and widths"
 _TRAIN = "Train"
 _LOOK = "Look"
-SWEEPS = "Many at once"
-"""The group of `sweep`, which has commands of its own."""
+_SWEEPS = "Many at once"
 _RARE = "Advanced options"
 
 GROUPS = {
@@ -29,6 +29,7 @@ GROUPS = {
     "train": _TRAIN,
     "evaluate": _TRAIN,
     "show": _LOOK,
+    "sweep": _SWEEPS,
 }
 """Command to the group that it stands in; groups and commands in the order in which help shows them."""
 
@@ -81,6 +82,10 @@ EXAMPLES = {
         "upscale-opt show --model resnet50 --out pictures",
         "upscale-opt show --model resnet50 --segment layer1.0.conv3",
     ),
+    "sweep": (
+        "upscale-opt sweep --models resnet18,resnet34 --amounts 0.3,0.5,0.7",
+        "upscale-opt sweep report sweep.sqlite --out sweep.html",
+    ),
 }
 """Command to two command lines."""
 
@@ -104,12 +109,12 @@ def page(command: str) -> dict[str, Any]:
 
 
 def placed(command: str, parameter: str, hint: Any) -> Any:
-    """The type of a parameter; if it is an option of rare use, help shows it below the others."""
-    if parameter not in RARE - _NEEDED.get(command, set()):
-        return hint
+    """The type of a parameter as help shows it: brackets are kept, and options of rare use stand below the others."""
     kind, *details = get_args(hint)
     for i, detail in enumerate(details):
-        if isinstance(detail, OptionInfo):
+        if isinstance(detail, ParameterInfo):
             details[i] = copy.copy(detail)
-            details[i].rich_help_panel = _RARE
+            details[i].help = detail.help and escape(detail.help)
+            if isinstance(detail, OptionInfo) and parameter in RARE - _NEEDED.get(command, set()):
+                details[i].rich_help_panel = _RARE
     return Annotated[kind, *details]

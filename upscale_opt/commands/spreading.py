@@ -67,7 +67,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
             for group in chosen.values():
                 if hasattr(group, "check_typed"):
                     group.check_typed()
-            with heartbeat(command.__name__):
+            with heartbeat(context.command_path.removeprefix(context.find_root().command_path).strip()):
                 command(**chosen, **values)
         finally:
             _TYPED.reset(token)

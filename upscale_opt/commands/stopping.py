@@ -17,7 +17,9 @@ MOST_WORKERS = 1024
 _Gap = Annotated[
     float | None, typer.Option("--gap", help="Stop at this gap, a share (0.05).", callback=real(least=0, below=1.0001))
 ]
-_Target = Annotated[int | None, typer.Option("--target", help="Stop at an order of at most this value.")]
+_Target = Annotated[
+    int | None, typer.Option("--target", help="Stop at an order of at most this value.", callback=whole(0))
+]
 _Patience = Annotated[
     float | None, typer.Option("--no-improvement", help="Stop after so many seconds in vain.", callback=real(above=0))
 ]

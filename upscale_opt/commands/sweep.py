@@ -30,7 +30,8 @@ class _WithDefault(TyperGroup):
 
 app = typer.Typer(
     cls=_WithDefault,
-    help="Compute many cells (models x amounts x masks x objectives x methods x conditions); docs/sweeps.md.",
+    help="Compute many cells (models x amounts x masks x objectives x methods x conditions); docs/sweeps.md. "
+    "`sweep FILE` and `sweep --models ...` are short for `sweep run`, whose help has the options.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -62,7 +63,7 @@ def run(
 ) -> None:
     """Compute the cells of a sweep file that the store lacks. It may be killed at any time and run again."""
     if file is None and not axes.models:
-        raise SweepError("give a sweep file, or --models; upscale-opt sweep --help shows both")
+        raise SweepError("give a sweep file, or --models; upscale-opt sweep run --help shows both")
     from upscale_opt.sweeps.cells import cells_of
     from upscale_opt.sweeps.declarations import axes_of, number_of_kinds, sweep_file
     from upscale_opt.sweeps.documents import read_document

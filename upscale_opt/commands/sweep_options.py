@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from upscale_opt.commands.options import MOST_PROCESSES
-from upscale_opt.commands.values import nameable, whole
+from upscale_opt.commands.values import nameable, real, whole
 from upscale_opt.errors import SweepError
 
 if TYPE_CHECKING:
@@ -52,7 +52,10 @@ NumWorkers = Annotated[
     typer.Option("--workers", help="Processes. [default: one per core]", callback=whole(1, MOST_PROCESSES)),
 ]
 Memory = Annotated[
-    float | None, typer.Option(help="Gigabytes of a worker process, above which it is replaced after its cell.")
+    float | None,
+    typer.Option(
+        help="Gigabytes of a worker process, above which it is replaced after its cell.", callback=real(above=0)
+    ),
 ]
 Job = Annotated[
     list[str], typer.Option(metavar="KEY=VALUE", help="A parameter of SLURM's jobs (slurm_partition=cpu); may repeat.")

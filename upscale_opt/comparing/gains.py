@@ -208,17 +208,21 @@ def latency_text(latencies: Mapping[str, Profile], ours: str, *, how: str) -> st
 
 
 def _verdict(latencies: Mapping[str, Profile], ours: str) -> str:
-    """What `ours` gains over the other variants, or that this is within the noise."""
+    """What `ours` gains over the other variants, or that this is within the noise.
+
+    The factor is that of the medians, which stand above. It counts only if most rounds agree with it.
+    """
     own = np.array(latencies[ours].seconds)
     parts, same = [], []
     for name in ("unpruned", "baseline", "upscale"):
         if name not in latencies:
             continue
-        low, middle, high = np.percentile(np.array(latencies[name].seconds) / own, (25, 50, 75))
-        if low > 1:
-            parts.append(f"{middle:.2f} times as fast as {name}")
-        elif high < 1:
-            parts.append(f"{1 / middle:.2f} times as slow as {name}")
+        factor = latencies[name].median / latencies[ours].median
+        low, high = np.percentile(np.array(latencies[name].seconds) / own, (25, 75))
+        if min(low, factor) > 1:
+            parts.append(f"{factor:.2f} times as fast as {name}")
+        elif max(high, factor) < 1:
+            parts.append(f"{1 / factor:.2f} times as slow as {name}")
         else:
             same.append(name)
     if same:

@@ -312,7 +312,7 @@ def test_an_emptied_consumer_keeps_its_best_channel_and_says_so(tmp_path):
 def test_masks_may_be_pairs_of_a_weight_and_a_pruned_channel(tmp_path, monkeypatch):
     (tmp_path / "pairs.json").write_text('[["down.weight", 0], ["down", 5]]')
     out = tmp_path / "out.json"
-    given = ("--masks", tmp_path / "pairs.json", "--solver", "greedy", "--no-verify", "--json", out)
+    given = ("--masks", tmp_path / "pairs.json", "--solver", "greedy", "--no-verify", "--no-measure", "--json", out)
     monkeypatch.setattr(sys, "argv", ["upscale-opt", "solve", "--model", f"{NETS}:Residual", *SHAPE, *map(str, given)])
     with pytest.raises(SystemExit) as stop:
         main()

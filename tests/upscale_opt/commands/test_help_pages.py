@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 import typer
-from command_line import ROOT, upscale_opt
+from command_line import ROOT, upscale_opt, words
 
 from upscale_opt.commands.cli import app
 from upscale_opt.commands.help_pages import EXAMPLES, GROUPS, RARE
@@ -26,7 +26,11 @@ def test_examples_are_of_the_command_and_parse(command):
     for example in EXAMPLES[command]:
         program, own, *arguments = shlex.split(example)
         assert (program, own) == ("upscale-opt", command) and len(example) <= 78
-        GROUP.commands[command].make_context(command, arguments)
+        page = GROUP.commands[command]
+        context = page.make_context(command, arguments)
+        if hasattr(page, "commands"):
+            name, inner, rest = page.resolve_command(context, [*context._protected_args, *context.args])
+            inner.make_context(name, rest, parent=context)
 
 
 @pytest.mark.parametrize("command", GROUPS)
@@ -40,6 +44,12 @@ def test_help_fits_80_columns_with_rare_options_below(monkeypatch, command):
     for parameter in GROUP.commands[command].params:
         if parameter.name in RARE and getattr(parameter, "rich_help_panel", None):
             assert parameter.opts[0] in below
+
+
+def test_help_shows_what_stands_in_brackets():
+    """They are no markup; defaults that a sentence explains stand in them."""
+    assert "[default: png]" in words(upscale_opt("show", "--help").stdout)
+    assert "[default: 10 on CPU" in words(upscale_opt("compare", "--help").stdout)
 
 
 def test_rare_options_are_options():

@@ -150,7 +150,8 @@ def test_senseless_options_are_one_sentence_and_exit_code_2(run, arguments, mess
         ('{"down": "all"}', "the mask of 'down'"),
         ('{"down": null}', "the mask of 'down'"),
         ('{"down": [[0], [1]]}', "a list of kept channels, or one of Booleans"),
-        ("[]", "must hold an object"),
+        ("3", "must hold an object"),
+        ("[3]", "each entry must be a pair"),
     ],
 )
 def test_spoilt_files_of_masks_are_one_sentence(text, message, run, tmp_path):

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from command_line import RESIDUAL, ROOT, upscale_opt
+from command_line import RESIDUAL, ROOT, upscale_opt, words
 
 from problems import write_instance
 from problems.generators import random_masks
@@ -26,7 +26,7 @@ def test_everything_about_an_instance_is_written(instance, tmp_path):
     outputs = ["--report", tmp_path / "a.html", *_all_outputs(tmp_path)]
     done = upscale_opt("solve", "--instance", instance, "--objective", "span", *outputs)
     assert done.returncode == 0, done.stderr
-    assert "written: " in done.stdout
+    assert f"written: {tmp_path / 'a.html'}, " in words(done.stdout)
     page = (tmp_path / "a.html").read_text()
     assert page.startswith("<!doctype html>") and "Objective: span" in page and "--objective span" in page
     rows = list(csv.DictReader((tmp_path / "a.csv").open()))

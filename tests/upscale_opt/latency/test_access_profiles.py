@@ -223,8 +223,9 @@ def test_the_table_has_the_worst_accesses_first_and_counts_the_rest():
     found = [access(f"conv{i}") for i in range(20)]
     found += [access("slow", 2e-3, mode="copy", copied=4096), access("hidden", copied=4096), access("small", copied=64)]
     lines = access_table(found).splitlines()
-    rule = next(line for line in lines if set(line.strip()) == {"─"})
-    rows = [line.split()[0] for line in lines[lines.index(rule) + 1 : -1]]
+    rule = next(line for line in lines if set(line.strip()) == {"-"})
+    table = lines[lines.index(rule) + 1 :]
+    rows = [line.split()[0] for line in table[: table.index("")]]
     assert rows[:3] == ["hidden", "slow", "small"] and len(rows) == 15
     assert sum("hidden copy" in line for line in lines) == 1
     assert lines[-1] == "accesses: 23, with hidden copies: 1, 4 KiB a pass; 8 not shown"

@@ -80,6 +80,7 @@ def test_the_legend_names_what_is_shown():
     assert "dropped, but read" in orders.legend({OVER_READ}) and DROPPED in STATES
 
 
+@pytest.mark.slow
 def test_pictures_have_the_form_of_their_name_and_are_the_same_every_time(tmp_path):
     problem = random_masks(12, 3, seed=1)
     for name in ("one.svg", "two.svg", "a.pdf"):
