@@ -1,4 +1,4 @@
-"""Copies that an export may lack pin channels only where one of the two tensors is changed while the other is needed."""
+"""Copies that an export may lack pin channels only where one tensor is changed while the other one is needed."""
 
 import torch
 from torch import nn
