@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.nn import functional
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from upscale_opt.capture.known_values import KnownValues, has_shape_by_value
@@ -155,6 +156,8 @@ class NodeRun:
     def _call(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if node.op == "call_function":
             assert callable(node.target)
+            if node.target is functional.batch_norm and _normalises_surely(*args, **kwargs):
+                return torch.empty_like(args[0])
             return node.target(*args, **kwargs)
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
@@ -258,6 +261,25 @@ def keeps_shape_surely(module: nn.Module, x: Any) -> bool:
         return False
     return type(module) in _KEEPING or (
         type(module) is nn.BatchNorm2d and x.ndim == 4 and x.shape[1] == module.num_features
+    )
+
+
+def _normalises_surely(
+    x: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    training: Any = False,
+    *others: Any,
+    **named: Any,
+) -> bool:
+    """Whether `torch.nn.functional.batch_norm` accepts these arguments and keeps the shape. Its meta kernel is slow."""
+    if not isinstance(x, torch.Tensor) or x.ndim < 2 or training is not False:
+        return False
+    statistics = [running_mean, running_var, *(own for own in (weight, bias) if own is not None)]
+    return all(
+        isinstance(own, torch.Tensor) and own.shape == x.shape[1:2] and own.dtype == x.dtype for own in statistics
     )
 
 

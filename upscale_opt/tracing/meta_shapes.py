@@ -23,7 +23,12 @@ Shapes = dict[str, Any]
 
 
 def shapes_of(
-    traced: fx.GraphModule, inputs: tuple[Any, ...], known: KnownValues | None = None, *, restores: bool = True
+    traced: fx.GraphModule,
+    inputs: tuple[Any, ...],
+    known: KnownValues | None = None,
+    *,
+    restores: bool = True,
+    run: NodeRun | None = None,
 ) -> tuple[Shapes, Shapes, dict[str, str]]:
     """Return the shapes of all nodes' outputs: first for the given inputs, second for a batch of at least two samples.
 
@@ -33,14 +38,17 @@ def shapes_of(
 
     The third result names the nodes whose shape is not known without the values of the input, each with the reason.
 
-    Modules that are kept whole may change themselves. With `restores` they are restored.
+    Modules that are kept whole may change themselves. With `restores` they are restored. If the traced model has been
+    run on these inputs already, give this `run`.
 
     Raises
     ------
     ModelError
         If the network rejects the inputs.
     """
-    run, failed = run_on(traced, inputs, known, restores=restores)
+    failed: tuple[fx.Node, Exception] | None = None
+    if run is None:
+        run, failed = run_on(traced, inputs, known, restores=restores)
     if failed is not None:
         node, error = failed
         given = ", ".join(str(tuple(x.shape)) for x in nested_tensors(inputs))
@@ -49,14 +57,14 @@ def shapes_of(
         raise ModelError(
             f"the network rejects inputs of shape {given} ({first_line(error)}{where}); give inputs that it accepts"
         ) from error
-    shapes = _shapes(run)
-    reasons = {node.name: own for node, own in run.doubtful.items()}
+    shapes = _shapes(traced, run)
+    reasons = {node.name: run.doubtful[node] for node in traced.graph.nodes if node in run.doubtful}
     tensors = list(nested_tensors(inputs))
     if not tensors or any(x.ndim < 1 or x.shape[0] != 1 for x in tensors):
         return shapes, shapes, reasons
     pair = map_tensors(lambda x: x.to("meta").expand(2, *x.shape[1:]), inputs)
     two, failed = run_on(traced, pair, known, restores=restores)
-    return (shapes, shapes, reasons) if failed is not None else (shapes, _shapes(two), reasons)
+    return (shapes, shapes, reasons) if failed is not None else (shapes, _shapes(traced, two), reasons)
 
 
 def run_on(
@@ -66,7 +74,7 @@ def run_on(
 
     Modules that are kept whole may change themselves. With `restores` they are restored.
     """
-    before = Snapshot([traced]) if restores else None
+    before = Snapshot([traced]) if restores and _changes_itself(traced) else None
     on_meta = map_tensors(lambda x: x.to("meta"), inputs)
     run = NodeRun(
         traced.get_submodule, lambda name: attribute_of(traced, name), known, device_of_all(traced, inputs), keeps_shape
@@ -85,9 +93,23 @@ def run_on(
     return run, failed
 
 
-def _shapes(run: NodeRun) -> Shapes:
+def _changes_itself(traced: fx.GraphModule) -> bool:
+    """Whether any module that is called may change itself. Most modules of torch.nn do not, and snapshots are slow."""
+    called = (traced.get_submodule(str(node.target)) for node in traced.graph.nodes if node.op == "call_module")
+    return any(_may_change(own) for module in called for own in module.modules())
+
+
+def _may_change(module: nn.Module) -> bool:
+    foreign = not type(module).__module__.startswith("torch.nn.") or isinstance(module, nn.RNNBase)
+    return bool(foreign or module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+
+
+def _shapes(traced: fx.GraphModule, run: NodeRun) -> Shapes:
     shapes: Shapes = {}
-    for node, result in run.values.items():
+    for node in traced.graph.nodes:
+        if node not in run.values:
+            continue
+        result = run.values[node]
         shapes[node.name] = tuple(result.shape) if isinstance(result, torch.Tensor) else None
         parted = isinstance(result, (tuple, list)) and all(isinstance(part, torch.Tensor) for part in result)
         if parted and node.op != "placeholder":

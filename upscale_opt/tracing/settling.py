@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import fx
 
+from upscale_opt.capture.node_runs import NodeRun
 from upscale_opt.capture.tracer import Tracing
 from upscale_opt.channels.flow import Flow
 from upscale_opt.models.nested import map_tensors
@@ -16,26 +17,31 @@ from upscale_opt.tracing.meta_shapes import run_on
 from upscale_opt.tracing.validity import Validity, erase_answered, insert_guards, validity_of
 
 
-def settle(found: Tracing, inputs: tuple[Any, ...]) -> Validity | None:
+def settle(found: Tracing, inputs: tuple[Any, ...]) -> tuple[Validity, NodeRun] | None:
     """Find out which settled values depend on the sizes of the inputs, and erase the nodes of the others.
 
-    Return None if nothing was settled.
+    Return for which sizes the trace holds, and the run of the traced model on the example inputs. Return None if
+    nothing was settled, or if the network rejects the inputs.
     """
     if not found.settled:
         return None
-    validity = validity_of(found.module, inputs, found.settled, found.known)
-    run, _ = run_on(found.module, inputs, found.known)
+    run, failed = run_on(found.module, inputs, found.known)
+    if failed is not None:
+        return None
+    validity = validity_of(found.module, inputs, found.settled, found.known, run)
     erase_answered(found.module, found.settled, list(validity.conditions), run)
     found.module.recompile()
-    return validity
+    return validity, run
 
 
-def guarded(graph: Graph, flow: Flow, validity: Validity | None, found: Tracing, inputs: tuple[Any, ...]) -> Graph:
+def guarded(
+    graph: Graph, flow: Flow, holds: tuple[Validity, NodeRun] | None, found: Tracing, inputs: tuple[Any, ...]
+) -> Graph:
     """Return a graph that knows its inputs and what was settled. Its module checks what depends on sizes."""
     result = replace(graph, inputs=map_tensors(lambda x: x.to("meta"), inputs), settled=found.settled)
-    if validity is None:
+    if holds is None:
         return result
-    run, _ = run_on(found.module, inputs, found.known)
+    validity, run = holds
 
     def counts_channels(node: fx.Node) -> bool:
         layout = flow.layout(node)

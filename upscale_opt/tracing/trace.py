@@ -33,6 +33,7 @@ from upscale_opt.operators.elementwise import elementwise
 from upscale_opt.operators.sizes import pin_counted
 from upscale_opt.operators.splits import wished
 from upscale_opt.operators.table import rule_of
+from upscale_opt.tracing.copies import pin_copies
 from upscale_opt.tracing.fixed_values import fixed_values
 from upscale_opt.tracing.graphs import NETWORK_INPUT, NETWORK_OUTPUT, Graph, build
 from upscale_opt.tracing.meta_shapes import shapes_of
@@ -76,8 +77,9 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
             raise explained(error, model, inputs) from error
         normalise(found.module)
         renew_changed(found.module, model)
-        validity = settle(found, inputs)
-        shapes, batched, doubts = shapes_of(found.module, inputs, found.known, restores=False)
+        holds = settle(found, inputs)
+        run = None if holds is None else holds[1]
+        shapes, batched, doubts = shapes_of(found.module, inputs, found.known, restores=False, run=run)
         later = dict(all_tensors(model))
     constants = frozenset(found.module.state_dict()) - frozenset(model.state_dict())
     fixed = fixed_values(model, found, tensors, later)
@@ -95,10 +97,11 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
             whole |= buffers_used_whole(flow)
             continue
         pin_counted(flow)
+        pin_copies(flow, inputs, found.known)
         unfit = pin_shared(flow) | _unused_rearrangements(flow)
         graph = build(flow, shapes, constants, fixed, found.used)
         if isinstance(graph, Graph) and not unfit:
-            return guarded(graph, flow, validity, found, inputs)
+            return guarded(graph, flow, holds, found, inputs)
         # The results of some rules cannot be used. Start again, and treat these nodes as unknown operators.
         refused |= unfit | (frozenset() if isinstance(graph, Graph) else graph)
 

@@ -57,6 +57,7 @@ def validity_of(
     inputs: tuple[Any, ...],
     settled: Sequence[Settled],
     known: KnownValues | None = None,
+    base: NodeRun | None = None,
 ) -> Validity:
     """Find out for which input sizes a traced model holds.
 
@@ -70,11 +71,14 @@ def validity_of(
         What the trace took from them.
     known
         Values of nodes that are computed only from buffers.
+    base
+        The run of the traced model on the example inputs, if it exists already.
     """
     nodes = {node.name: node for node in traced.graph.nodes}
-    base, failed = run_on(traced, inputs, known)
-    if failed is not None:
-        return Validity()
+    if base is None:
+        base, failed = run_on(traced, inputs, known)
+        if failed is not None:
+            return Validity()
     free: list[str] = []
     conditions: dict[Settled, list[str]] = {}
     for name, changed in _changes(inputs).items():

@@ -106,7 +106,8 @@ def test_layers_whose_weights_are_computed_are_listed_and_an_export_says_that_no
 def test_standardised_convolutions_are_listed_by_their_own_class():
     graph = trace(chain(kind=Standardised), X)
     assert {str(own) for own in graph.skipped} == {
-        f"{name} (Standardised): its weight is computed in every pass; hold the computed weight in a plain layer"
+        f"{name} (Standardised): its weight is computed in every pass; make its weight plain "
+        "(upscale_opt.plain_weights), or hold the computed weight in a plain layer"
         for name in "024"
     }
     assert len(graph.unsupported) == 3
@@ -210,13 +211,13 @@ def weight_normed():
     return nn.Sequential(wrap(nn.Conv2d(3, 8, 3)), nn.ReLU(), wrap(nn.Conv2d(8, 8, 1)), wrap(nn.Conv2d(8, 4, 1)))
 
 
-class Standardised(nn.Conv2d):
+class Steered(nn.Conv2d):
     def forward(self, x):
-        return nn.functional.conv2d(x, self.weight - self.weight.mean(), self.bias, self.stride, self.padding)
+        return nn.functional.conv2d(x, self.weight * x.mean().sigmoid(), self.bias, self.stride, self.padding)
 
 
-def standardised():
-    return nn.Sequential(Standardised(3, 8, 3), nn.ReLU(), Standardised(8, 4, 1))
+def steered():
+    return nn.Sequential(Steered(3, 8, 3), nn.ReLU(), Steered(8, 4, 1))
 
 
 def rows():
@@ -241,18 +242,18 @@ def run(tmp_path, monkeypatch, capsys):
 
 
 def test_the_command_line_says_what_it_skips_and_that_nothing_is_removed(run, tmp_path):
-    code, _, err = run("solve", "standardised", "--json", tmp_path / "a.json")
+    code, _, err = run("solve", "steered", "--json", tmp_path / "a.json")
     assert code == 0
-    line = "2 layers with parameters (Standardised): its weight is computed in every pass: 0, 2"
+    line = "2 layers with parameters (Steered): its weight is computed in every pass: 0, 2"
     assert f"note: skipped {line}" in err
     warned = [own for own in err.splitlines() if own.startswith("warning: ")]
     assert len(warned) == 1 and "the export removes nothing, it has all" in warned[0] and line in warned[0]
     skipped = json.loads((tmp_path / "a.json").read_text())["skipped"]
     assert [own["path"] for own in skipped] == ["0", "2"]
-    assert skipped[0]["kind"] == "Standardised" and skipped[0]["reason"] == "its weight is computed in every pass"
-    code, _, err = run("export", "standardised")
+    assert skipped[0]["kind"] == "Steered" and skipped[0]["reason"] == "its weight is computed in every pass"
+    code, _, err = run("export", "steered")
     assert code == 0 and "warning: the export removes nothing" in err
-    code, _, err = run("show", "standardised", "--out", tmp_path)
+    code, _, err = run("show", "steered", "--out", tmp_path)
     assert code == 0 and f"note: skipped {line}" in err
 
 
