@@ -152,6 +152,13 @@ class ProgressBar(Generic[Item]):
             inner, bar = bar._what, bar._outer
         return found
 
+    def _is_in(self, other: ProgressBar[Any]) -> bool:
+        """Whether it is another bar, or stands in it."""
+        bar: ProgressBar[Any] | None = self
+        while bar is not None and bar is not other:
+            bar = bar._outer
+        return bar is other
+
     def _look(self) -> None:
         if self._function is not None:
             self._function(self.stage())
@@ -195,9 +202,11 @@ class _Screen:
                 self._watch.start()
 
     def close(self, bar: ProgressBar[Any]) -> None:
-        """Remove a bar, and what is shown of it."""
+        """Remove a bar, the bars in it that an error left open, and what is shown of it."""
         with self._lock:
-            self._bars = [own for own in self._bars if own is not bar]
+            for own in (gone := [own for own in self._bars if own._is_in(bar)]):
+                own._is_open = False
+            self._bars = [own for own in self._bars if own not in gone]
             if bar._where == "terminal":
                 self._clear()
             if bar._where == "notebook" and self._display is not None and not self._bars:

@@ -193,11 +193,11 @@ def evaluate(
     else:
         network, reference = _network(model, weights, images, seed, device)
     images.require_fitting(network)
-    batches = ProgressBar("evaluate", images.test_batches(), unit="batch", progress=True)
-    if dense is None:
-        found: Any = accuracy(network, batches)
-    else:
-        found = compare_outputs(_dense(dense, reference, device), network, batches)
+    with ProgressBar("evaluate", images.test_batches(), unit="batch", progress=True) as batches:
+        if dense is None:
+            found: Any = accuracy(network, batches)
+        else:
+            found = compare_outputs(_dense(dense, reference, device), network, batches)
     say(str(found))
     options.write_json({"model": model, "data": images.name, "plan": plan and str(plan), **asdict(found)}, json)
 

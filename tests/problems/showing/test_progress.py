@@ -196,3 +196,15 @@ def test_processes_of_a_pool_are_silent_and_a_fork_forgets():
 def test_words():
     assert str(Stage("read", 3, None, "batch", 3700.0)) == "read: 3 batches, 1:01 h"
     assert str(Stage("trace", seconds=61.0)) == "trace: 1:01 min"
+
+
+def test_a_bar_that_an_error_left_open_goes_with_the_one_around_it():
+    """Whoever keeps the error, such as a notebook, keeps the loop and its bar."""
+    told = []
+    with pytest.raises(ZeroDivisionError) as kept, ProgressBar("outer", progress=told.append):
+        for _ in ProgressBar("inner", [1, 2]):
+            raise ZeroDivisionError
+    assert kept.value.__traceback__ is not None
+    with ProgressBar("next", progress=told.append):
+        assert str(told[-1]).startswith("next: ")
+    assert not showing._SCREEN._bars

@@ -20,7 +20,9 @@ def test_widths_are_aligned_reported_and_kept_in_the_plan(tmp_path):
     )
     assert exported.returncode == 0, exported.stderr
     off = upscale_opt("solve", *RESIDUAL, "--align", "off", "--no-measure", "--json", tmp_path / "off.json")
-    assert "of them to align" not in words(off.stdout) and json.loads((tmp_path / "off.json").read_text())["padding"] == {}
+    assert (
+        "of them to align" not in words(off.stdout) and json.loads((tmp_path / "off.json").read_text())["padding"] == {}
+    )
 
 
 def test_auto_is_what_calibrate_has_measured(tmp_path):

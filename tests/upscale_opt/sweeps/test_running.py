@@ -86,6 +86,7 @@ def tasks_of(axes):
     return [Task(Addresses().of(cell), 1, cell) for cell in cells_of(axes)]
 
 
+@pytest.mark.slow
 def test_a_cell_has_value_bound_and_costs():
     greedy, auto = (compute(task) for task in tasks_of(SMALL))
     assert greedy.done and auto.done, (greedy.reason, auto.reason)
