@@ -83,9 +83,17 @@ def entrance(**checks: Check) -> Callable[[Callable[Parameters, Result]], Callab
 
 def arrays_by_name(value: Any, name: str) -> Mapping[str, np.ndarray]:
     """Require masks by the names of weights, and return Boolean arrays. The check needs no network."""
+    return _arrays(value if isinstance(value, Mapping) else MASKS(value, name), name)
+
+
+def output_arrays_by_name(value: Any, name: str) -> Mapping[str, np.ndarray]:
+    """As `arrays_by_name`, for masks of outputs."""
+    return _arrays(value if isinstance(value, Mapping) else OUTPUTS(value, name), name)
+
+
+def _arrays(found: Any, name: str) -> Mapping[str, np.ndarray]:
     from upscale_opt.arguments.mask_arrays import boolean_arrays
 
-    found = value if isinstance(value, Mapping) else MASKS(value, name)
     return boolean_arrays(named("its Boolean mask", "weight", MaskError)(found, name), "the mask")
 
 

@@ -18,7 +18,7 @@ from problems.showing.reprs import shown_as
 from upscale_opt.arguments.checks import (
     settle_fields,
 )
-from upscale_opt.arguments.entrance import REFERENCE, arrays_by_name, entrance
+from upscale_opt.arguments.entrance import REFERENCE, arrays_by_name, entrance, output_arrays_by_name
 from upscale_opt.errors import PlanError
 from upscale_opt.models.references import ModelReference
 from upscale_opt.planning.plan_fields import PLAN_FIELDS
@@ -145,7 +145,7 @@ def consumer_of(access: str) -> str:
     return access.partition("#")[0]
 
 
-@entrance(model=REFERENCE, masks=arrays_by_name)
+@entrance(model=REFERENCE, masks=arrays_by_name, output_masks=output_arrays_by_name)
 def plan(
     problems: Mapping[str, Problem],
     masks: Mapping[str, np.ndarray],
@@ -207,7 +207,7 @@ def plan_of_orders(
     return _assemble(problems, masks, orders, evaluations, model, output_masks)
 
 
-@entrance(model=REFERENCE, masks=arrays_by_name)
+@entrance(model=REFERENCE, masks=arrays_by_name, output_masks=output_arrays_by_name)
 def baseline_plan(
     problems: Mapping[str, Problem],
     masks: Mapping[str, np.ndarray],
