@@ -116,6 +116,7 @@ def test_one_answer_and_only_improvements() -> None:
     assert seen[-1] == first.value
 
 
+@pytest.mark.slow
 def test_auto_begins_with_a_beam_where_paths_are_too_long() -> None:
     for num, asked in ((16, True), (14, False)):
         problem = random_masks(64, num, seed=4)

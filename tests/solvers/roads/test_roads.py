@@ -73,7 +73,7 @@ def test_conflicts_bound_every_objective_from_below(objective: Objective) -> Non
     assert checked >= 60 and (useful >= 10 or 0 in (objective.alpha, objective.gamma))
 
 
-@pytest.mark.parametrize("objective", ["copies", "span", "traffic"])
+@pytest.mark.parametrize("objective", ["copies", pytest.param("span", marks=pytest.mark.slow), "traffic"])
 def test_auto_proves_what_conflicts_imply_and_the_checker_agrees(objective: str) -> None:
     """Sparse rows that never meet: levels say nothing there, but an access that is no view costs 1 at least."""
     triangle = [[1, 1, 0], [0, 1, 1], [1, 0, 1]]
@@ -133,6 +133,7 @@ def test_pieces_are_closed_wherever_few_arrangements_are(monkeypatch: pytest.Mon
             assert found.value == solve(problem, solver="brute-force", objective="latency").value
 
 
+@pytest.mark.slow
 def test_pieces_of_more_arrangements_go_to_a_program_that_counts_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pieces, "_MOST_ARRANGEMENTS", 0)
     for problem in map(_with_dear_pieces, DEAR):
@@ -276,7 +277,7 @@ def test_planted_intervals_of_many_accesses_are_recognised() -> None:
         assert (found.value, found.status) == (0, Status.OPTIMAL)
 
 
-@pytest.mark.parametrize("objective", ["span", "traffic"])
+@pytest.mark.parametrize("objective", [pytest.param("span", marks=pytest.mark.slow), "traffic"])
 def test_sixteen_accesses_do_not_fall_into_a_hole(objective: str) -> None:
     """Paths over pairs of sets cannot end there; the levels, which come first, leave 2 %."""
     found = solve(random_masks(256, 16, correlation=0.5), objective=objective, time_limit=8)

@@ -186,7 +186,9 @@ def randomise_statistics(model):
             module.running_var.uniform_(0.5, 1.5, generator=generator)
 
 
-@pytest.mark.parametrize("kind", [networks.Two, pytest.param(networks.InPlace, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(own, marks=pytest.mark.slow) for own in (networks.Two, networks.InPlace)]
+)
 def test_every_form_round_trips_in_fresh_processes(kind, exported_net, tmp_path):
     """pt2, TorchScript and ONNX without this package, plan and weights without solver; three batch sizes."""
     pytest.importorskip("onnxruntime")

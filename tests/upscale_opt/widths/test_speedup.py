@@ -179,7 +179,7 @@ def test_networks_without_free_widths_or_without_logits_are_refused_early(monkey
 @pytest.mark.parametrize(
     "wrap",
     [
-        nn.DataParallel,
+        pytest.param(nn.DataParallel, marks=pytest.mark.slow),
         pytest.param(torch.optim.swa_utils.AveragedModel, marks=pytest.mark.slow),
         pytest.param(torch.compile, marks=pytest.mark.slow),
     ],
