@@ -177,6 +177,10 @@ class Collection:
     def save(self, name: str, directory: str | Path) -> list[Path]:
         """As `problems.collection.save`."""
         target, written = Path(directory), []
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ProblemError(f"cannot write to {target}: {error.strerror}; choose another directory") from error
         for path in (self.path(name), self.solutions_path(name)):
             content = self._content(name, path)
             if content is not None:
@@ -370,7 +374,8 @@ def solutions(name: str) -> dict[str, Solution]:
 def save(name: str, directory: str | Path) -> list[Path]:
     """Write an instance of the library, and its best-known solutions, as files; returns their paths.
 
-    Commands that take files can read them: ``python -m solvers``, ``python -m problems.checking``.
+    The directory is made if it is not there. Commands that take files can read them: ``python -m solvers``, and
+    ``python -m problems.checking``.
 
     Raises
     ------

@@ -146,8 +146,9 @@ def test_saved_instances_are_files_in_the_documented_format(tmp_path):
     instance, solved = save(name, tmp_path)
     assert read_instance(instance) == load(name)
     assert read_solutions(solved, load(name)).keys() == solutions(name).keys()
-    with pytest.raises(ProblemError, match="cannot write"):
-        save(name, tmp_path / "nowhere")
+    assert [path.parent for path in save(name, tmp_path / "new" / "one")] == [tmp_path / "new" / "one"] * 2
+    with pytest.raises(ProblemError, match=r"cannot write to .*; choose another directory"):
+        save(name, instance)
 
 
 @pytest.fixture
