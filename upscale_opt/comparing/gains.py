@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from upscale_opt.latency.profiling import Profile
 
 LATENCY, TRAFFIC, COPIES = "latency", "traffic", "copies"
+_UNREST = 0.5  # interquartile range over median, above which rounds say nothing about factors
 MEANINGS = {
     TRAFFIC: "traffic: a channel that is read but not wanted counts 1, a copied channel counts 2.",
     COPIES: "copies: channels to copy, if a layer reads in place only channels that lie side by side.",
@@ -212,6 +213,12 @@ def _verdict(latencies: Mapping[str, Profile], ours: str) -> str:
 
     The factor is that of the medians, which stand above. It counts only if most rounds agree with it.
     """
+    restless = [name for name, found in latencies.items() if found.iqr > _UNREST * found.median]
+    if restless:
+        return (
+            f"The rounds of {', '.join(restless)} differ by more than half, so something else was running, and these "
+            "figures say little; measure again when nothing else runs."
+        )
     own = np.array(latencies[ours].seconds)
     parts, same = [], []
     for name in ("unpruned", "baseline", "upscale"):
