@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,9 +11,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from upscale_opt.capture.known_values import KINDS
+from upscale_opt.capture.pausing import Pausable
 
 
-class Origins(TorchFunctionMode):
+class Origins(Pausable, TorchFunctionMode):
     """A mode that tracks from which tensors of the network other tensors are computed during tracing.
 
     Parameters
@@ -30,16 +30,6 @@ class Origins(TorchFunctionMode):
         self.names = names
         self.use = use
         self.found: dict[int, tuple[torch.Tensor, frozenset[str]]] = {}
-        self._is_paused = False
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Track nothing inside the context."""
-        self._is_paused, before = True, self._is_paused
-        try:
-            yield
-        finally:
-            self._is_paused = before
 
     def of(self, tensor: torch.Tensor) -> frozenset[str]:
         """Return the names of the network's tensors from which a tensor was computed."""

@@ -19,6 +19,7 @@ import torch
 from torch import fx
 from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 
+from upscale_opt.capture.pausing import Pausable
 from upscale_opt.capture.proxies import Untraceable
 
 REENTRANT = "reentrant"
@@ -122,7 +123,7 @@ def regions_of(traced: fx.GraphModule) -> dict[str, tuple[Description, ...]]:
 # Recording
 
 
-class Regions:
+class Regions(Pausable):
     """The regions of a forward that is being traced.
 
     Parameters
@@ -135,16 +136,6 @@ class Regions:
         self._tracer = tracer
         self._stack: list[tuple[Any, fx.Node]] = []
         self._modes = _modes()
-        self._is_paused = False
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Record nothing inside the context."""
-        self._is_paused, before = True, self._is_paused
-        try:
-            yield
-        finally:
-            self._is_paused = before
 
     def require_known(self) -> None:
         """Check that the modes of torch have changed only by regions that were recorded.
