@@ -195,3 +195,14 @@ def make(kind, seed=0):
 
 
 ALL = (Residual, Dense, Inverted, Flattened, Sliced, Shared, Odd, Two, InPlace)
+
+
+class Between(nn.Module):
+    """A function between two convolutions."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.a, self.b, self.function = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1), function
+
+    def forward(self, x):
+        return self.b(self.function(self.a(x)))

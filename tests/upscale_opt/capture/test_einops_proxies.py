@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from networks import Between
 
 from upscale_opt import trace
 
@@ -15,17 +15,6 @@ FUNCTIONS = {
     "repeat": lambda x: einops.repeat(x[..., 0], "b c h -> b c h w", w=4),
     "sequence": lambda x: einops.rearrange(einops.rearrange(x, "b c h w -> b (h w) c"), "b (h w) c -> b c h w", h=8),
 }
-
-
-class Between(nn.Module):
-    """A function between two convolutions."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.a, self.b, self.function = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1), function
-
-    def forward(self, x):
-        return self.b(self.function(self.a(x)))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -4,7 +4,7 @@ import operator
 
 import pytest
 import torch
-from torch import nn
+from networks import Between
 from torch.nn import functional
 
 from upscale_opt import trace
@@ -49,17 +49,6 @@ SPELLINGS = {
     "root mean square": lambda x: x.to(torch.float32) * torch.rsqrt(x.float().pow(2).mean(1, keepdim=True) + 1e-6),
 }
 NEEDED = ("root mean square",)
-
-
-class Between(nn.Module):
-    """A function between two convolutions."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.a, self.b, self.function = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1), function
-
-    def forward(self, x):
-        return self.b(self.function(self.a(x)))
 
 
 @pytest.mark.parametrize("name", SPELLINGS)
