@@ -50,7 +50,9 @@ def ghost(b: Builder) -> None:
 
 def modulation(b: Builder) -> None:
     """FiLM: a linear layer computes a factor and a summand for every channel."""
-    x, condition = b.tensor(4), b.tensor(2)
+    x = b.tensor(4)
+    vectors = [own for own in b.values if own.ndim == 2]
+    condition = b.pick(vectors) if vectors else b.emit(f"{x}.mean((2, 3))")
     channels = x.shape[1]
     y = _layer(b, condition, 1, 2 * channels)
     wide = b.pick((f"{y}[:, :, None, None].chunk(2, 1)", f"{y}.view({b.size(y, 0)}, -1, 1, 1).chunk(2, dim=1)"))

@@ -78,7 +78,7 @@ def test_exports_of_twenty_thousand_random_networks_are_exact(capsys):
 @pytest.mark.slow
 def test_random_networks_have_every_operator_and_few_are_refused():
     """Whatever is in nobody's way may move: a generator that pins everything would prove nothing."""
-    programs = [random_network(seed) for seed in range(250)]
+    programs = [random_network(seed) for seed in range(600)]
     assert {operator.__name__ for operator in OPERATORS} <= set().union(*(p.operators for p in programs))
     outcomes = [outcome_of(seed) for seed in range(40)]
     skipped = sum(outcome.verdict is Verdict.SKIPPED for outcome in outcomes)
