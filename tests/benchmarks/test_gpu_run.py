@@ -93,6 +93,7 @@ def test_the_budget_is_kept_whatever_steps_take(tmp_path):
     assert len(rows_of(tmp_path, "steps")) == 18
 
 
+@pytest.mark.slow
 def test_a_worker_survives_what_steps_do(tmp_path):
     """Failing, breaking the device, hanging, dying: the next step runs, and what was written is kept."""
     calls = {"first": says_its_process, "second": says_its_process, "fails": fails, "third": says_its_process}

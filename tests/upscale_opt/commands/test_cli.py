@@ -350,6 +350,7 @@ def interrupted(arguments, seconds):
     return process.returncode, errors
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_what_is_solved(tmp_path):
     """Ctrl-C during a long search: exit code 130, and a document with the best orders so far, better than greedy's.
 
@@ -578,6 +579,7 @@ def test_help_names_every_command():
     assert all(command in result.stdout for command in ("solve", "compare", "export", "profile", "show"))
 
 
+@pytest.mark.slow
 def test_latency_is_calibrated_solved_for_and_checked(tmp_path):
     """Three commands on one set of tables; the second says that its costs are measured."""
     model = ("--model", f"{NETS}:Residual", *SHAPE, "--batch", "2", "--memory-format", "channels_last")

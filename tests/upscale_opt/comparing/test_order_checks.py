@@ -116,6 +116,7 @@ def test_other_models_are_measured_beside_the_orders(checked):
         check_orders(made, copies=1, beside={"greedy": made.model})
 
 
+@pytest.mark.slow
 def test_torchscript_is_traced_once_per_model_and_not_per_copy(checked, monkeypatch):
     """Tracing took most of a check's time on a GPU."""
     made, _ = checked

@@ -201,7 +201,13 @@ def test_every_form_round_trips_in_fresh_processes(kind, exported_net, tmp_path)
 
 @pytest.mark.parametrize(
     ("form", "objective"),
-    [("pt2", "copies"), ("pt2", "span"), ("torchscript", "copies"), ("torchscript", "span"), ("onnx", "copies")],
+    [
+        *(("pt2", "copies"), ("torchscript", "span"), ("onnx", "copies")),
+        *(
+            pytest.param(form, own, marks=pytest.mark.slow)
+            for form, own in (("pt2", "span"), ("torchscript", "copies"))
+        ),
+    ],
 )
 @pytest.mark.parametrize("kind", networks.ALL)
 def test_every_network_can_be_saved(kind, objective, form, exported_net, tmp_path):
@@ -301,7 +307,10 @@ def test_exports_compiled_to_machine_code_compute_the_same():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("kind", [networks.Residual, networks.Dense, networks.Inverted])
+@pytest.mark.parametrize(
+    "kind",
+    [networks.Residual, *(pytest.param(own, marks=pytest.mark.slow) for own in (networks.Dense, networks.Inverted))],
+)
 def test_half_precision_and_channels_last(kind, channels_last, dtype, exported_net, tmp_path):
     """Near the export in float64, in the dtype asked for, and in every form that torch runs."""
     exported, inputs = exported_net(kind)
