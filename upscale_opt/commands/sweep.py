@@ -115,7 +115,6 @@ def report(
     ] = None,
 ) -> None:
     """Write one self-contained HTML page over a store: pictures per network, and tables that sort and filter."""
-    from problems.files import write_text_atomically
     from upscale_opt.sweeps.pages.page import page
     from upscale_opt.sweeps.stores import open_store
 
@@ -124,7 +123,7 @@ def report(
     for path in [store, *([] if other is None else [other])]:
         with open_store(path, create=False) as opened:
             found[str(path)] = list(opened.rows())
-    write_text_atomically(page(found), out)
+    page(found).save(out)
     say(f"written to {out}: {', '.join(f'{len(rows)} rows of {name}' for name, rows in found.items())}")
 
 

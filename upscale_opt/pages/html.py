@@ -6,6 +6,10 @@ from html import escape
 from typing import Protocol
 
 
+_VOID = frozenset({"input", "meta", "link", "img", "br"})
+"""Elements that have no content and no end."""
+
+
 class Html(str):
     """Markup that is part of a page as it stands."""
 
@@ -48,7 +52,8 @@ def element(name: str, *content: str, **attributes: str | None) -> Html:
         for key, value in attributes.items()
         if value is not None
     )
-    return Html(f"<{name}{written}>{''.join(map(inline, content))}</{name}>")
+    end = "" if name in _VOID else f"</{name}>"
+    return Html(f"<{name}{written}>{''.join(map(inline, content))}{end}")
 
 
 def block(content: Shown) -> Html:

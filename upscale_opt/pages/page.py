@@ -77,6 +77,8 @@ class Page:
         Words that are used so far, and what they mean in this page.
     notes
         What a reader must know before anything else, such as random weights.
+    style, script
+        Looks and behaviour of parts that only this page has.
 
     Examples
     --------
@@ -94,6 +96,8 @@ class Page:
     sections: tuple[Section, ...] = ()
     words: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    style: str = ""
+    script: str = ""
 
     def html(self) -> Html:
         """The page."""
@@ -101,7 +105,7 @@ class Page:
             Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'),
             Html(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><link rel="icon" href="data:,">'),
             element("title", self.title),
-            element("style", Html(STYLE)),
+            element("style", Html(STYLE + self.style)),
         ]
         top = [element("h1", self.title)]
         top += [element("p", self.answer, class_="answer")] if self.answer else []
@@ -111,7 +115,8 @@ class Page:
         top += [element("p", *meanings, class_="words")] if meanings else []
         top += [element("p", own, class_="note") for own in self.notes]
         rest = [element("section", element("h2", own.title), *map(block, own.parts)) for own in self.sections]
-        script = [element("script", Html(SCRIPT))] if self._sortable else []
+        code = [*([SCRIPT] if self._sortable else []), *([self.script] if self.script else [])]
+        script = [element("script", Html(own)) for own in code]
         body = element("body", element("header", *top), element("main", *rest), *script)
         return Html(f'<!doctype html>\n<html lang="en"><head>{joined(head)}</head>{body}</html>\n')
 

@@ -4,6 +4,7 @@ Pictures are left in pytest's temporary folder, for people to look at.
 """
 
 import io
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,12 +15,15 @@ from PIL import Image
 from upscale_opt import ModelReference, load_model, prune
 from upscale_opt.pages.page import Page, Section
 from upscale_opt.pages.tables import Column, Table
+from upscale_opt.sweeps.benchmark_files import rows_of
+from upscale_opt.sweeps.pages import page as sweep_pages
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(installed() is None, reason="no browser: install chromium (apt-get install chromium)"),
 ]
 SCREENS = [(1280, 800, False), (1280, 800, True), (390, 844, False), (390, 844, True)]
+RESULTS = Path(__file__).resolve().parents[3] / "benchmarks" / "results"
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 BOTTOM = "document.querySelector('.top').getBoundingClientRect().bottom"
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
@@ -83,3 +87,23 @@ def test_a_table_is_sorted_by_a_click_and_filtered_by_typing(chromium, tmp_path)
     seen = chromium.open(tmp_path / "table.html", width=800, height=600, questions=questions)
     assert list(seen.values.values()) == ["bacd", "abdc", "cdba", "abcd", "a"]
     assert not seen.messages
+
+
+def test_the_page_of_a_sweep_draws_its_pictures_and_filters_its_cells(chromium, tmp_path):
+    rows = rows_of(RESULTS / "accuracy.csv")
+    sweep_pages.page({"sweep.sqlite": rows}).save(tmp_path / "sweep.html")
+    drawn, count = (
+        "document.querySelectorAll('.pictures svg').length",
+        "document.getElementById('cells-count').textContent",
+    )
+    typed = (
+        "(() => { const own = document.querySelector('.filter'); own.value = 'model=dense kind=accuracy'; "
+        f"own.dispatchEvent(new Event('input')); return {count}; }})()"
+    )
+    for width, dark in ((1280, False), (390, True)):
+        questions = (OVERFLOW, drawn, count, typed)
+        seen = chromium.open(tmp_path / "sweep.html", width=width, height=800, dark=dark, questions=questions)
+        assert not seen.messages and seen.values[OVERFLOW] <= 0 and seen.values[drawn] == 3
+        assert seen.values[count] == f"{len(rows)} of {len(rows)} rows, the first 500 shown"
+        wanted = sum(row.cell["kind"] == "accuracy" and row.cell["model"]["name"].endswith("dense") for row in rows)
+        assert seen.values[typed].startswith(f"{wanted} of ")

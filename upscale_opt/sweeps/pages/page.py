@@ -1,29 +1,33 @@
-"""The HTML page over one or two stores: self-contained, without network, light and dark."""
+"""The page over one or two stores: pictures of networks, and tables of cells that sort and filter."""
 
 from __future__ import annotations
 
 import datetime
 import json
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
+from upscale_opt.pages.html import Html, element
+from upscale_opt.pages.page import Page, Section
 from upscale_opt.sweeps.pages.columns import failures, summary, table_of
-from upscale_opt.sweeps.pages.comparison import Comparison, compare
+from upscale_opt.sweeps.pages.comparison import compare
 from upscale_opt.sweeps.pages.pictures import svg_of
 from upscale_opt.sweeps.pages.points import pictures_of
 from upscale_opt.sweeps.rows import Row
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 _HERE = Path(__file__).parent
 _COMPARED = (
     *("kind", "model", "amount", "importance", "mode", "objective", "method", "figure", "first", "second"),
     *("change_percent", "verdict"),
 )
+_HOW = (
+    "To the left is faster or less. A point says what it is when pointed at. The line joins the points that no other "
+    "beats; where the horizontal axis is the amount, it joins each series. Milliseconds are medians."
+)
 
 
-def page(stores: Mapping[str, Sequence[Row]]) -> str:
+def page(stores: Mapping[str, Sequence[Row]]) -> Page:
     """The page.
 
     Parameters
@@ -33,22 +37,19 @@ def page(stores: Mapping[str, Sequence[Row]]) -> str:
     """
     (name, rows), *others = stores.items()
     today = datetime.datetime.now(datetime.UTC).date()
-    parts = [
-        f"<header><h1>Sweep {escape(Path(name).stem)}</h1><p>{escape(summary(rows))}. {_where(rows)} {today}.</p>",
-        _failed(rows),
-        "</header>",
-        *(_compared(name, rows, *other) for other in others),
-        "<section><h2>Networks</h2><p>To the left is faster or less. A point says what it is when pointed at. The line "
-        "joins the points that no other beats; where the horizontal axis is the amount, it joins each series. "
-        "Milliseconds are medians.</p>",
-        '<div class="pictures">',
-        *(f"<figure><figcaption>{escape(own.title)}</figcaption>{svg_of(own)}</figure>" for own in pictures_of(rows)),
-        "</div></section>",
-        "<section><h2>Cells</h2>",
-        _table("cells", *table_of(rows)),
-        "</section>",
-    ]
-    return _document(f"Sweep {Path(name).stem}", "\n".join(parts))
+    pictures = [element("figure", element("figcaption", own.title), Html(svg_of(own))) for own in pictures_of(rows)]
+    return Page(
+        f"Sweep {Path(name).stem}",
+        f"{summary(rows)}. {_where(rows)} {today}.",
+        top=_failed(rows),
+        sections=(
+            *(_compared(name, rows, *other) for other in others),
+            Section("Networks", (_HOW, element("div", *pictures, class_="pictures"))),
+            Section("Cells", (_table("cells", *table_of(rows)),)),
+        ),
+        style=(_HERE / "cells.css").read_text(encoding="utf-8"),
+        script=(_HERE / "cells.js").read_text(encoding="utf-8"),
+    )
 
 
 def _where(rows: Sequence[Row]) -> str:
@@ -56,52 +57,43 @@ def _where(rows: Sequence[Row]) -> str:
     told = sorted(f"{processor} ({host})" for host, processor in places if processor)
     versions = sorted({str(row.environment["torch"]) for row in rows if row.environment.get("torch")})
     text = f"Computed on {', '.join(told)}" if told else "Computed elsewhere"
-    return escape(f"{text}, torch {', '.join(versions)}," if versions else f"{text},")
+    return f"{text}, torch {', '.join(versions)}," if versions else f"{text},"
 
 
-def _failed(rows: Sequence[Row]) -> str:
+def _failed(rows: Sequence[Row]) -> tuple[Html, ...]:
     found = failures(rows)
-    if not found:
-        return ""
-    return f"<details><summary>Why cells failed</summary><ul>{_items(found)}</ul></details>"
+    return (element("details", element("summary", "Why cells failed"), _items(found)),) if found else ()
 
 
-def _items(texts: Sequence[str]) -> str:
-    return "".join(f"<li>{escape(text)}</li>" for text in texts)
+def _items(texts: Sequence[str]) -> Html:
+    return element("ul", *(element("li", own) for own in texts))
 
 
-def _compared(first: str, rows: Sequence[Row], second: str, others: Sequence[Row]) -> str:
-    found: Comparison = compare(rows, others)
+def _compared(first: str, rows: Sequence[Row], second: str, others: Sequence[Row]) -> Section:
+    found = compare(rows, others)
     told = [
         f"{figure}: {own['better']} better, {own['equal']} equal, {own['worse']} worse"
         for figure, own in found.counts.items()
     ]
-    return (
-        f"<section><h2>{escape(second)} against {escape(first)}</h2>"
-        f"<p>{found.common} cells have results in both, {found.only_first} in the first only, {found.only_second} in "
-        f"the second only. Latencies that differ by at most 2 % count as equal.</p><ul>{_items(told)}</ul>"
-        f"{_table('compared', list(_COMPARED), found.lines)}</section>"
+    counted = (
+        f"{found.common} cells have results in both, {found.only_first} in the first only, {found.only_second} in the "
+        "second only. Latencies that differ by at most 2 % count as equal."
     )
+    table = (_table("compared", list(_COMPARED), found.lines),) if found.lines else ()
+    return Section(f"{second} against {first}", (counted, _items(told), *table))
 
 
-def _table(name: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+def _table(name: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Html:
     """A table that the page's script fills, sorts and filters."""
     data = {"columns": list(columns), "rows": [[row.get(column) for column in columns] for row in rows]}
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    return (
-        f'<input class="filter" data-table="{name}" type="search" placeholder="filter: words that a row must have, or '
-        f'column=value, column&lt;number" aria-label="filter"><p class="count" id="{name}-count"></p>'
-        f'<div class="scroll"><table id="{name}"></table></div><noscript>The table needs JavaScript.</noscript>'
-        f'<script type="application/json" id="{name}-data">{text}</script>'
-    )
-
-
-def _document(title: str, body: str) -> str:
-    style, script = ((_HERE / name).read_text() for name in ("page.css", "page.js"))
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
-        'content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"<title>{escape(title)}</title><style>{style}</style></head>\n<body>\n{body}\n<script>{script}</script>\n"
-        "</body></html>\n"
+    hint = "filter: words that a row must have, or column=value, column<number"
+    return element(
+        "div",
+        element("input", class_="filter", data_table=name, type="search", placeholder=hint, aria_label="filter"),
+        element("p", class_="count", id=f"{name}-count"),
+        element("div", element("table", id=name), class_="scroll"),
+        element("noscript", "The table needs JavaScript."),
+        element("script", Html(text), type="application/json", id=f"{name}-data"),
+        class_="cells",
     )
