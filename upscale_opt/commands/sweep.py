@@ -64,6 +64,7 @@ def run(
     """Compute the cells of a sweep file that the store lacks. It may be killed at any time and run again."""
     if file is None and not axes.models:
         raise SweepError("give a sweep file, or --models; upscale-opt sweep run --help shows both")
+    from upscale_opt.models.loading import require_known
     from upscale_opt.sweeps.cells import cells_of
     from upscale_opt.sweeps.declarations import axes_of, number_of_kinds, sweep_file
     from upscale_opt.sweeps.documents import read_document
@@ -80,10 +81,13 @@ def run(
     cells = cells_of(axes_of(document, axes.document(**replaced, **replaced_numbers)))
     if part is not None:
         cells = part_of(cells, *sweep_options.part_of(part))
+    target = store or Path(f"{'sweep' if path is None else path.stem}.sqlite")
+    if dry_run or not target.exists():
+        for name in dict.fromkeys(cell.model.name for cell in cells):
+            require_known(name)
     say(number_of_kinds(cells))
     if dry_run:
         return
-    target = store or Path(f"{'sweep' if path is None else path.stem}.sqlite")
     options.require_writable(target)
     if not resume and target.exists():
         raise SweepError(f"there is a store {target} already; leave out --no-resume to go on, or name another --store")

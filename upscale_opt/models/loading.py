@@ -20,7 +20,7 @@ from torch import nn
 
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import ModelError
-from upscale_opt.models.python_files import function_in, in_file
+from upscale_opt.models.python_files import function_in, in_file, require_there
 from upscale_opt.models.references import ModelReference
 from upscale_opt.models.torch_prune import permanent_state
 from upscale_opt.models.wrappers import unwrapped, without_prefixes
@@ -60,6 +60,36 @@ def load_model(reference: ModelReference) -> nn.Module:
     if reference.weights is not None and not default:
         load_weights(model, reference.weights)
     return unwrapped(model).eval()
+
+
+def require_known(name: str) -> None:
+    """Require a model's name that `load_model` knows, without building the model.
+
+    Parameters
+    ----------
+    name
+        As in `ModelReference.name`. A file must be there; its factory is not looked for.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model (the message has similar names), or its package is missing.
+
+    Examples
+    --------
+    >>> require_known("resnet18")
+    >>> require_known("resnet1")
+    Traceback (most recent call last):
+        ...
+    upscale_opt.errors.ModelError: there is no model 'resnet1'; did you mean resnet18 or resnet152 or resnet101?
+    """
+    own = in_file(name)
+    if own is None and name.startswith(TIMM):
+        _timm_with(name.removeprefix(TIMM))
+    elif own is None:
+        _torchvision_with(name)
+    else:
+        require_there(own[0], "factory", ModelError)
 
 
 def has_random_weights(reference: ModelReference) -> bool:
@@ -152,7 +182,8 @@ def import_torchvision() -> ModuleType:
     return importlib.import_module("torchvision")
 
 
-def _from_torchvision(name: str, weights: str | None) -> nn.Module:
+def _torchvision_with(name: str) -> ModuleType:
+    """torchvision's models, if there is one of this name."""
     import_torchvision()
     models = importlib.import_module("torchvision.models")
     known = models.list_models()
@@ -164,6 +195,11 @@ def _from_torchvision(name: str, weights: str | None) -> nn.Module:
             else "name a torchvision model, timm:NAME or path/to/file.py:factory"
         )
         raise ModelError(f"there is no model {name!r}; {hint}")
+    return models
+
+
+def _from_torchvision(name: str, weights: str | None) -> nn.Module:
+    models = _torchvision_with(name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # googlenet, inception_v3: their initialisation will change
@@ -174,7 +210,8 @@ def _from_torchvision(name: str, weights: str | None) -> nn.Module:
         ) from error
 
 
-def _from_timm(name: str, *, pretrained: bool) -> nn.Module:
+def _timm_with(name: str) -> ModuleType:
+    """The package timm, if it has a model of this name."""
     import_torchvision()  # timm imports torchvision
     try:
         timm = importlib.import_module("timm")
@@ -184,6 +221,11 @@ def _from_timm(name: str, *, pretrained: bool) -> nn.Module:
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"did you mean {' or '.join(TIMM + other for other in near)}?" if near else "see timm.list_models()"
         raise ModelError(f"there is no model {TIMM + name!r}; {hint}")
+    return timm
+
+
+def _from_timm(name: str, *, pretrained: bool) -> nn.Module:
+    timm = _timm_with(name)
     try:
         return timm.create_model(name, pretrained=pretrained)
     except Exception as error:  # the type of the hub's exception depends on the connection

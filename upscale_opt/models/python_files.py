@@ -17,6 +17,12 @@ def in_file(name: str) -> tuple[Path, str] | None:
     return (Path(path), function) if colon and path.endswith(".py") else None
 
 
+def require_there(path: Path, kind: str, error: type[UpscaleError]) -> None:
+    """Require a file; see `function_in`."""
+    if not path.is_file():
+        raise error(f"there is no file {path}; give path/to/file.py:{kind}")
+
+
 def function_in(path: Path, name: str, kind: str, error: type[UpscaleError]) -> Callable[..., Any]:
     """Import a file and return one of its functions.
 
@@ -34,8 +40,7 @@ def function_in(path: Path, name: str, kind: str, error: type[UpscaleError]) -> 
     UpscaleError
         Of type `error`, if the file does not exist or cannot be imported, or has no such function.
     """
-    if not path.is_file():
-        raise error(f"there is no file {path}; give path/to/file.py:{kind}")
+    require_there(path, kind, error)
     spec = importlib.util.spec_from_file_location(f"_upscale_opt_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise error(f"{path} is no Python file; give path/to/file.py:{kind}")

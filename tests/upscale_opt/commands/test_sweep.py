@@ -53,6 +53,8 @@ def test_a_sweep_is_computed_once_and_reported(file, run):
         (("small.yaml", "--store", "small.yaml"), "cannot use the store small.yaml"),
         (("small.yaml", "--no-resume", "--store", "small.yaml"), "leave out --no-resume to go on"),
         (("report", "none.sqlite"), "there is no store none.sqlite"),
+        (("--models", "resnet18,resnt50", "--dry-run"), "there is no model 'resnt50'; did you mean resnet50"),
+        (("--models", "none.py:make"), "there is no file none.py"),
         (("import", "none.csv"), "cannot read none.csv"),
     ],
 )
