@@ -5,7 +5,6 @@ from __future__ import annotations
 from html import escape
 from typing import Protocol
 
-
 _VOID = frozenset({"input", "meta", "link", "img", "br"})
 """Elements that have no content and no end."""
 
