@@ -122,7 +122,7 @@ def solve(
     """
     require_problem(problem)
     require_settings(solver=solver, objective=objective, time_limit=time_limit, seed=seed, hint=hint, proof=proof)
-    require_settings(progress=None if isinstance(progress, bool) else progress)
+    require_settings(progress=progress)
     require_settings(stop=stop, lower_bound=lower_bound, resume=resume, workers=workers, log=log)
     chosen = _with_workers(solver_named(solver), workers)
     goal = objective_named(objective)

@@ -19,6 +19,7 @@ from solvers.allocation.dispatch import allocate
 from solvers.allocation.result import Allocation
 from solvers.common.arguments import require_problem, require_settings
 from solvers.common.errors import SolverError
+from solvers.showing.progress import shown_progress
 
 Score = Callable[[tuple[int, ...]], float]
 """The score of a choice, to be minimised: for example the loss of the pruned model on calibration data."""
@@ -45,6 +46,9 @@ class SearchProgress:
     num_scored: int
     radius: int | None
     score: float
+
+    def __str__(self) -> str:
+        return f"score {self.score:.4g} after {self.num_tried} coefficients and {self.num_scored} choices"
 
 
 @shown
@@ -94,7 +98,7 @@ def search_allocation(
     share: float = 0.1,
     method: str = "dynamic-programme",
     num_buckets: int = DEFAULT_BUCKETS,
-    progress: Callable[[SearchProgress], None] | None = None,
+    progress: Callable[[SearchProgress], object] | bool | None = None,
 ) -> SearchResult:
     """Look for coefficients whose allocation has a small score.
 
@@ -123,8 +127,9 @@ def search_allocation(
     method, num_buckets
         As for `allocate`.
     progress
-        Called with a `SearchProgress` after every allocation. Its exceptions are passed on, except KeyboardInterrupt,
-        which ends the search.
+        A function is called with a `SearchProgress` after every allocation. Its exceptions are passed on, except
+        KeyboardInterrupt, which ends the search. None, True or False: where a line shows it
+        (`problems.showing.progress`).
 
     Raises
     ------
@@ -154,8 +159,12 @@ def search_allocation(
             f"num_random is {num_random}, patience {patience}, share {share}; give at least 0, at least 1, and a "
             "number in [0, 1]"
         )
-    search = _Search(problem, score, method, num_buckets, progress)
-    num_layers = problem.num_layers
+    with shown_progress("search", progress, str) as tell:
+        return _searched(_Search(problem, score, method, num_buckets, tell), rng, num_random, patience, share)
+
+
+def _searched(search: _Search, rng: np.random.Generator, num_random: int, patience: int, share: float) -> SearchResult:
+    num_layers = search.num_layers
     interrupted = False
     try:
         search.offer(np.ones(num_layers))
@@ -200,13 +209,14 @@ class _Search:
         score: Score,
         method: str,
         num_buckets: int,
-        progress: Callable[[SearchProgress], None] | None,
+        progress: Callable[[SearchProgress], object],
     ) -> None:
         self._problem, self._score, self._progress = problem, score, progress
         self._method, self._num_buckets = method, num_buckets
         self.scores: dict[tuple[int, ...], float] = {}
         self.trials: list[_Trial] = []
         self.num_tried = 0
+        self.num_layers = problem.num_layers
 
     @property
     def best(self) -> _Trial:
@@ -222,8 +232,7 @@ class _Search:
         if improves:
             self.trials.append(_Trial(coefficients, allocation, score))
         self.num_tried += 1
-        if self._progress is not None:
-            self._progress(SearchProgress(self.num_tried, len(self.scores), radius, self.best.score))
+        self._progress(SearchProgress(self.num_tried, len(self.scores), radius, self.best.score))
         return improves
 
     def _score_of(self, choice: tuple[int, ...]) -> float:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 from problems import AllocationProblem
+from problems.showing.progress import ProgressBar
 from solvers.allocation.buckets import DEFAULT_BUCKETS, Buckets, buckets_of
 from solvers.allocation.dynamic_programme import least_error_choice
 from solvers.allocation.gate import allocation_of
@@ -64,7 +65,8 @@ def allocate(
     buckets = buckets_of(problem, num_buckets)
     if not buckets.leaves_a_choice:
         return allocation_of(problem, problem.fastest_choice, method=method, status=Status.FEASIBLE)
-    return allocation_of(problem, _METHODS[method](buckets, time_limit), method=method)
+    with ProgressBar[None]("allocate"):
+        return allocation_of(problem, _METHODS[method](buckets, time_limit), method=method)
 
 
 def _by_dynamic_programme(buckets: Buckets, time_limit: float) -> tuple[int, ...]:

@@ -87,7 +87,10 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "a Result, or the path of a file of one",
         lambda own: own is None or isinstance(own, (str, os.PathLike, Result)),
     ),
-    "progress": ("a function", lambda own: own is None or callable(own)),
+    "progress": (
+        "None, True, False or a function",
+        lambda own: own is None or isinstance(own, bool) or callable(own),
+    ),
     "proof": ("True or False", lambda own: isinstance(own, bool)),
     "method": ("the name of a method", lambda own: isinstance(own, str)),
     "score": ("a function", callable),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from problems import Problem, in_units
@@ -42,3 +43,31 @@ def noted(bar: ProgressBar[Any], ticks: int, what: str = "") -> Callable[[Any], 
         bar.note(f"{before}best {in_units(now.value, ticks)}{bound}")
 
     return note
+
+
+@contextmanager
+def shown_progress(
+    what: str, progress: Callable[[Any], object] | bool | None, told: Callable[[Any], str]
+) -> Iterator[Callable[[Any], object]]:
+    """What a method calls when it knows more: the caller's own function, or one that writes behind a bar.
+
+    Parameters
+    ----------
+    what
+        What is done, in a word or two.
+    progress
+        A function, or None, True or False as in `problems.showing.progress`.
+    told
+        Puts into words what the method knows.
+
+    Examples
+    --------
+    >>> with shown_progress("choose", print, str) as tell:
+    ...     tell("better")
+    better
+    """
+    if callable(progress):
+        yield progress
+        return
+    with ProgressBar[None](what, progress=progress) as bar:
+        yield lambda now: bar.note(told(now))

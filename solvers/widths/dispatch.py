@@ -10,6 +10,7 @@ from fractions import Fraction
 from problems.widths.problem import WidthProblem
 from solvers.common.arguments import require_settings
 from solvers.common.errors import SolverError
+from solvers.showing.progress import shown_progress
 from solvers.widths.baselines import halp, spdy, uniform
 from solvers.widths.branching import WidthSearch
 from solvers.widths.brute_force import look_at_all
@@ -26,7 +27,7 @@ def choose_widths(
     *,
     time_limit: float = DEFAULT_SECONDS,
     seed: int = 0,
-    progress: Callable[[WidthProgress], None] | None = None,
+    progress: Callable[[WidthProgress], object] | bool | None = None,
 ) -> WidthResult:
     """One width per block within the budget, of as little loss as the method finds.
 
@@ -45,7 +46,8 @@ def choose_widths(
     seed
         For `cp-sat`.
     progress
-        Called at every better choice or bound.
+        A function is called at every better choice or bound. None, True or False: where a line shows loss and bound
+        (`problems.showing.progress`).
 
     Raises
     ------
@@ -67,6 +69,13 @@ def choose_widths(
     require_settings(method=method, time_limit=time_limit, seed=seed, progress=progress)
     if method not in _METHODS:
         raise SolverError(f"there is no method {method!r}; choose one of {', '.join(_METHODS)}")
+    with shown_progress("choose widths", progress, str) as tell:
+        return _chosen(problem, method, time_limit, seed, tell)
+
+
+def _chosen(
+    problem: WidthProblem, method: str, time_limit: float, seed: int, progress: Callable[[WidthProgress], object]
+) -> WidthResult:
     begin = time.perf_counter()
     incumbent = WidthIncumbent(problem, deadline=begin + time_limit, seed=seed, progress=progress)
     try:

@@ -35,7 +35,7 @@ class WidthIncumbent:
         *,
         deadline: float,
         seed: int = 0,
-        progress: Callable[[WidthProgress], None] | None = None,
+        progress: Callable[[WidthProgress], object] | None = None,
     ) -> None:
         self.problem, self.seed = problem, seed
         self.choice: tuple[int, ...] | None = None

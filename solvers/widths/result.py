@@ -30,6 +30,10 @@ class WidthProgress:
     bound: int
     choice: tuple[int, ...] | None
 
+    def __str__(self) -> str:
+        best = "nothing within the budget yet" if self.loss is None else f"loss {self.loss}"
+        return f"{best}, bound {self.bound}"
+
 
 @shown_as(width_card)
 @dataclass(frozen=True)

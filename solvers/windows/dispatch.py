@@ -10,6 +10,7 @@ from problems.windows.problem import WindowProblem
 from problems.windows.words import full_word, require_word
 from solvers.common.arguments import require_problem, require_settings
 from solvers.common.errors import SolverError
+from solvers.showing.progress import shown_progress
 from solvers.windows.brute_force import MOST_BITS as MOST_BRUTE_BITS
 from solvers.windows.cells import TABLE_BITS, CellValues
 from solvers.windows.projection import projected
@@ -26,7 +27,7 @@ def choose_windows(
     time_limit: float = 10.0,
     seed: int = 0,
     start: Sequence[int] | None = None,
-    progress: Callable[[WindowProgress], None] | None = None,
+    progress: Callable[[WindowProgress], object] | bool | None = None,
 ) -> WindowResult:
     """An order of the channels, and a contiguous range per access, of small loss and price.
 
@@ -48,7 +49,8 @@ def choose_windows(
         A word to start from, for example `WindowResult.word` under other prices. The result is not worse than it. The
         local search then starts there and from full windows only.
     progress
-        Called with a `WindowProgress` whenever a value or a bound has improved.
+        A function is called with a `WindowProgress` whenever a value or a bound has improved. None, True or
+        False: where a line shows it (`problems.showing.progress`).
 
     Raises
     ------
@@ -83,16 +85,17 @@ def choose_windows(
         first = [] if start is None else [require_word(problem, start)]
     except ProblemError as error:
         raise SolverError(f"start: {error}") from error
-    run = WindowRun(problem, begun, time_limit, seed, progress)
-    if method == "constrained":
-        run.take_full_windows()
-    elif method == "brute-force":
-        run.look_at_all_words()
-    else:
-        run.search([*first, full_word(problem)], alone=method == "local-search")
-        if method != "local-search":
-            run.bound_and_prove(prove=method == "exact" or size <= _PROOF_BITS)
-    return run.result(method)
+    with shown_progress("choose windows", progress, str) as tell:
+        run = WindowRun(problem, begun, time_limit, seed, tell)
+        if method == "constrained":
+            run.take_full_windows()
+        elif method == "brute-force":
+            run.look_at_all_words()
+        else:
+            run.search([*first, full_word(problem)], alone=method == "local-search")
+            if method != "local-search":
+                run.bound_and_prove(prove=method == "exact" or size <= _PROOF_BITS)
+        return run.result(method)
 
 
 def windows_bound(problem: WindowProblem, *, time_limit: float = 10.0) -> float:

@@ -33,6 +33,10 @@ class WindowProgress:
     value: float | None
     bound: float | None
 
+    def __str__(self) -> str:
+        best = "nothing yet" if self.value is None else f"best {self.value:.6g}"
+        return best if self.bound is None else f"{best}, bound {self.bound:.6g}"
+
 
 @shown_as(window_card)
 @dataclass(frozen=True, eq=False)

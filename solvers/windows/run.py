@@ -45,7 +45,7 @@ class WindowRun:
         begun: float,
         time_limit: float,
         seed: int,
-        progress: Callable[[WindowProgress], None] | None,
+        progress: Callable[[WindowProgress], object] | None,
     ) -> None:
         self._problem, self._begun, self._progress = problem, begun, progress
         self._time_limit, self._rng = time_limit, np.random.default_rng(seed)

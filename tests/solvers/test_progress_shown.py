@@ -5,12 +5,19 @@ import sys
 import time
 import types
 
+import numpy as np
 import pytest
 
+from problems import LayerTimes, TimingTable, allocation_problem
 from problems.generators import random_masks
 from problems.showing import progress as showing
 from problems.showing.progress import ProgressBar
+from problems.widths.generators import residual_network
+from problems.windows.generators import random_windows
 from solvers import SolverError, solve
+from solvers.allocation.coefficient_search import search_allocation
+from solvers.widths.dispatch import choose_widths
+from solvers.windows.dispatch import choose_windows
 
 PROBLEM = random_masks(60, 13, seed=1)
 
@@ -62,6 +69,16 @@ def test_a_solve_in_a_silent_call_is_silent(shown):
     assert not shown()
 
 
+def test_widths_windows_and_coefficients_are_shown_too(shown):
+    choose_widths(residual_network(streams=(64, 128), depths=(2, 2), speedup=2.0))
+    choose_windows(random_windows(40, 5, seed=0))
+    layers = [LayerTimes(name, (0, 0.5), (0.5, 0.1)) for name in "ab"]
+    problem = allocation_problem(TimingTable(layers, base=1.0), 1.6)
+    search_allocation(problem, lambda choice: time.sleep(0.02) or choice[0], np.random.default_rng(0), num_random=3)
+    for what, told in (("choose widths", "(loss "), ("choose windows", "(best "), ("search", "(score ")):
+        assert any(line.startswith(f"{what}: 0 s {told}") for line in shown()), what
+
+
 def test_progress_of_another_kind_is_refused():
-    with pytest.raises(SolverError, match="progress is 'bar'; give a function"):
+    with pytest.raises(SolverError, match="progress is 'bar'; give None, True, False or a function"):
         solved(progress="bar")

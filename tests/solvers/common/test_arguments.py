@@ -78,7 +78,7 @@ def test_odd_arguments_are_refused_by_errors_of_this_package(function):
         ({"seed": 0.5}, "seed is 0.5"),
         ({"hint": [0, 1]}, "hint is of type list; give a problems.Order"),
         ({"proof": "yes"}, "proof is 'yes'; give True or False"),
-        ({"progress": 3}, "progress is 3; give a function"),
+        ({"progress": 3}, "progress is 3; give None, True, False or a function"),
         ({"solver": object()}, "or a configured solver"),
         ({"problem": "a.json"}, r"problem is 'a.json'; give a problems.Problem \(problems.read_instance\)"),
     ],
