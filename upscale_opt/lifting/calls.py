@@ -62,8 +62,8 @@ def _as_written(graph: fx.Graph, target: Any, name: str, args: tuple[Any, ...], 
     if first is not None and str(first.type) == "Tensor" and args and name not in _AS_FUNCTIONS:
         if isinstance(args[0], fx.Node) and callable(getattr(torch.Tensor, name, None)):
             return graph.call_method(name, args, kwargs)
-    for home in (torch, torch._C._nn, torch.special, torch.linalg):
-        function = getattr(home, name, None)
+    for home, prefix in ((torch, ""), (torch._C._nn, ""), (torch.special, "special_"), (torch.linalg, "linalg_")):
+        function = getattr(home, name.removeprefix(prefix), None)
         if callable(function) and not isinstance(function, type):
             return graph.call_function(function, args, kwargs)
     return graph.call_function(target, args, kwargs)

@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 from upscale_opt.capture.known_values import KnownValues
 from upscale_opt.capture.traced_module import TracedModule, keep_persistence
 from upscale_opt.capture.tracer import Tracing
-from upscale_opt.lifting.guards import add_conditions, conditions_of, hold_for
+from upscale_opt.lifting.guards import add_conditions, conditions_of, hold_for, is_constant
 from upscale_opt.lifting.groups import is_leaf
 from upscale_opt.lifting.lifter import Lifter
 from upscale_opt.lifting.programs import Inputs, accepts, program_of
@@ -81,7 +81,7 @@ def _network(program: ExportedProgram) -> nn.Module:
     }
     found = Lifter(program, arguments, lambda path: None, named.get).run()
     sizes = {
-        place: torch.Size([own if type(own) is int else -1 for own in node.meta["val"].shape])
+        place: torch.Size([int(own) if is_constant(own) else -1 for own in node.meta["val"].shape])
         for place, node in found.places.items()
     }
     network = rebuilt(program, found, sizes)

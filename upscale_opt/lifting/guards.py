@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from upscale_opt.capture.settled import CONDITION, NUMBER, Settled
+from upscale_opt.capture.source_lines import Place, is_of_network
 
 _BINARY: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add,
@@ -42,19 +45,86 @@ _CALLED: dict[str, Callable[..., Any]] = {
 }
 MOST = 64
 """If a program has more conditions than this, the sizes themselves are taken for granted."""
+_TRIED = (*range(5, 41), 48, 56, 64, 80, 96, 128, 224, 255, 256)
+"""Lengths of axes that are tried to find out whether a condition says anything about usual sizes."""
 
 
 class UnreadableError(Exception):
     """A condition is written in a way that is not known."""
 
 
-def conditions_of(program: ExportedProgram) -> list[str]:
-    """Return the conditions on sizes of the inputs, as Python code. ``L['x']`` stands for the input ``x``."""
-    found: list[str] = list(getattr(program, "_guards_code", None) or ())
-    return list(dict.fromkeys(found))
+@dataclass(frozen=True)
+class Condition:
+    """A condition on the sizes of the inputs.
+
+    Attributes
+    ----------
+    text
+        Python code, in which ``L['x']`` stands for the input ``x``.
+    place
+        The source line of the network that has asked. None if torch has asked by itself, or if that is not known.
+    """
+
+    text: str
+    place: str | None
+
+    def __str__(self) -> str:
+        shown = re.sub(r"\.size\(\)\[(\d+)\]", r".size(\1)", re.sub(r"L\['(\w+)'\]", r"\1", self.text))
+        return self.place or f"the program of torch.export (`{shown}`)"
 
 
-def hold_for(conditions: list[str], sizes: Mapping[str, torch.Size]) -> bool:
+def conditions_of(program: ExportedProgram) -> list[Condition]:
+    """Return the conditions of a program on sizes of its inputs.
+
+    torch itself asks much about memory formats, which does not matter: operators ask again when they run. So a question
+    that is not the network's is left out if all usual sizes give the same answer.
+    """
+    texts: list[str] = list(getattr(program, "_guards_code", None) or ())
+    asked = [_line(own) for own in _guards(program)]
+    places = asked if len(asked) == len(texts) else [None] * len(texts)
+    found: dict[str, Condition] = {}
+    for text, place in zip(texts, places, strict=True):
+        if place is not None or _says_something(text):
+            found.setdefault(text, Condition(text, place))
+    return list(found.values())
+
+
+def _guards(program: ExportedProgram) -> Sequence[Any]:
+    for node in program.graph.nodes:
+        mode = getattr(node.meta.get("val"), "fake_mode", None)
+        if mode is not None and mode.shape_env is not None:
+            guards: Sequence[Any] = mode.shape_env.guards
+            return guards
+    return ()
+
+
+def _line(guard: Any) -> str | None:
+    """Return the source line that has asked, if it is none of torch."""
+    where = getattr(getattr(guard, "sloc", None), "framework_loc", None)
+    file, number = getattr(where, "filename", None), getattr(where, "lineno", None)
+    return str(Place(file, number)) if file is not None and number is not None and is_of_network(file) else None
+
+
+def _says_something(text: str) -> bool:
+    """Whether a condition does not hold for some usual sizes."""
+    asked: dict[tuple[str, int], None] = {}
+
+    def lengths(n: int, step: int) -> Callable[[str, int], int]:
+        def length(place: str, axis: int) -> int:
+            asked.setdefault((place, axis))
+            return _TRIED[(n + step * list(asked).index((place, axis))) % len(_TRIED)]
+
+        return length
+
+    try:
+        return not all(
+            _evaluated(text, lengths(n, step), _now) for step in (0, 1, 7, len(_TRIED) // 2) for n in range(len(_TRIED))
+        )
+    except (UnreadableError, ZeroDivisionError):
+        return True
+
+
+def hold_for(conditions: Sequence[Condition], sizes: Mapping[str, torch.Size]) -> bool:
     """Whether conditions hold for inputs of these shapes. Conditions that cannot be read are said to hold.
 
     Parameters
@@ -64,13 +134,9 @@ def hold_for(conditions: list[str], sizes: Mapping[str, torch.Size]) -> bool:
     sizes
         Shapes of the inputs by their places, such as ``x['left']``.
     """
-
-    def value_of(place: str, axis: int) -> int:
-        return sizes[place][axis]
-
-    for text in conditions:
+    for own in conditions:
         try:
-            if not _evaluated(text, value_of, lambda function, *args: function(*args)):
+            if not _evaluated(own.text, lambda place, axis: sizes[place][axis], _now):
                 return False
         except (UnreadableError, KeyError):
             continue
@@ -95,7 +161,7 @@ def add_conditions(
     places
         Nodes of the input tensors by their places.
     sizes
-        Their shapes in the example.
+        Their shapes in the example, -1 for free ones of a program without example.
     is_asked
         Says for an axis of the inputs whether it matters that it has the length of the example: a network with a
         convolution refuses other channels by itself.
@@ -121,36 +187,30 @@ class _Adding:
 
     def settled(self) -> Iterator[Settled]:
         fixed = dict.fromkeys(self._fixed())
-        texts = [text for text in self._conditions if self._asks_about_more(text, set(fixed))]
-        if len(texts) > MOST:
-            fixed, texts = (
-                dict.fromkeys((place, axis) for place, own in self._sizes.items() for axis in range(len(own))),
-                [],
-            )
-        made: list[Settled] = []
-        for text in texts:
+        free = {(place, axis): None for place, own in self._sizes.items() for axis in range(len(own))}
+        conditions = [own for own in self._conditions if self._asks_about_more(own.text, set(fixed))]
+        if len(conditions) > MOST:
+            fixed, conditions = free, []
+        for own in conditions:
             try:
-                node = _evaluated(text, self._size, self._call)
+                node = _evaluated(own.text, self._size, self._call)
             except (UnreadableError, KeyError):
-                fixed |= dict.fromkeys(
-                    (place, axis) for place in self._sizes for axis in range(len(self._sizes[place]))
-                )
+                fixed |= free
                 continue
             if isinstance(node, fx.Node):
-                made.append(Settled(CONDITION, True, node.name, f"the program of torch.export (`{_shown(text)}`)"))
+                yield Settled(CONDITION, True, node.name, str(own))
         for place, axis in fixed:
-            if self._is_asked(axis):
-                size = self._size(place, axis)
+            length = self._sizes[place][axis]
+            if length >= 0 and self._is_asked(axis):
                 told = f"the program of torch.export (`{place}.size({axis})`)"
-                made.append(Settled(NUMBER, self._sizes[place][axis], size.name, told))
-        yield from made
+                yield Settled(NUMBER, length, self._size(place, axis).name, told)
 
     def _fixed(self) -> Iterator[tuple[str, int]]:
         """Yield the sizes that are constants of the program."""
         for place, node in self._places.items():
             value = node.meta.get("val")
             for axis, length in enumerate(value.shape if isinstance(value, torch.Tensor) else ()):
-                if type(length) is int:
+                if is_constant(length):
                     yield place, axis
 
     def _asks_about_more(self, text: str, fixed: set[tuple[str, int]]) -> bool:
@@ -159,11 +219,11 @@ class _Adding:
 
         def noted(place: str, axis: int) -> Any:
             asked.append((place, axis))
-            return self._sizes[place][axis]
+            return 8
 
         try:
-            _evaluated(text, noted, lambda function, *args: function(*args))
-        except (UnreadableError, KeyError, ZeroDivisionError):
+            _evaluated(text, noted, _now)
+        except (UnreadableError, ZeroDivisionError):
             return True
         return not set(asked) <= fixed
 
@@ -178,16 +238,13 @@ class _Adding:
         return self._graph.call_function(function, args)
 
 
-def _shown(text: str) -> str:
-    return ast.unparse(ast.parse(text.replace("L['", "").replace("']", "", 1), mode="eval")) if _reads(text) else text
+def is_constant(length: Any) -> bool:
+    """Whether a size in a program is the same for all inputs."""
+    return type(length) is int or not length.node.expr.free_symbols
 
 
-def _reads(text: str) -> bool:
-    try:
-        ast.parse(text.replace("L['", "").replace("']", "", 1), mode="eval")
-    except SyntaxError:
-        return False
-    return True
+def _now(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
 
 
 def _evaluated(text: str, size: Callable[[str, int], Any], call: Callable[..., Any]) -> Any:

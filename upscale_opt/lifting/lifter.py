@@ -25,6 +25,8 @@ from upscale_opt.operators.spellings import aten_name
 
 _STATE = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 _LINE = re.compile(r'File "(?P<file>[^"]+)", line (?P<number>\d+)')
+_VIEWS = ("size", "view", "permute", "t", "transpose", "expand", "numel")
+_NUMBERS = (operator.getitem, operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, operator.neg)
 _REGIONS = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
 
 
@@ -99,7 +101,7 @@ class Lifter:
         spec = self.program.call_spec.out_spec
         assert spec is not None
         self.graph.output(returned(self.graph, [self._value(own) for own in outputs], spec))
-        self._erase_unused_sizes()
+        self._erase_unused()
         return Lifted(self.graph, places, self._tensors)
 
     # Inputs and results
@@ -265,16 +267,15 @@ class Lifter:
         result = self._values.get(node)
         if isinstance(result, fx.Node):
             result.meta.setdefault("val", node.meta.get("val"))
-        elif isinstance(result, tuple) and isinstance(result[0], fx.Node):
+        elif isinstance(result, tuple) and result and isinstance(result[0], fx.Node):
             values = node.meta.get("val")
             result[0].meta.setdefault("val", values[0] if isinstance(values, (tuple, list)) else None)
 
-    def _erase_unused_sizes(self) -> None:
-        """Erase sizes and numbers that nothing uses, and parts of results."""
+    def _erase_unused(self) -> None:
+        """Erase sizes and numbers that nothing uses, parts of results, and views."""
         for node in reversed(list(self.graph.nodes)):
-            sized = node.target == "size" or getattr(node.target, "__module__", "") in ("_operator", "math")
-            own = node.op in ("call_function", "call_method") and sized and node.target is not operator.setitem
-            if own and not node.users and not str(getattr(node.target, "__name__", "")).startswith("i"):
+            own = node.target in _VIEWS if node.op == "call_method" else node.target in _NUMBERS
+            if not node.users and (own or node.op == "get_attr"):
                 self.graph.erase_node(node)
 
 

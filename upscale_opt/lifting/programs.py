@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import torch
@@ -62,6 +64,8 @@ def program_of(
             raise
         except Exception as error:  # torch.export and the network may raise anything
             first = first or error
+            if "data-dependent" in str(error):
+                break
             continue
         if example is given or holds(program):
             return program
@@ -96,9 +100,21 @@ def _exported(model: nn.Module, inputs: Inputs, is_free: Callable[[int], bool]) 
         ),
         inputs,
     )
-    with unchanged(model), _refused_functions(), torch.enable_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with unchanged(model), _refused_functions(), torch.enable_grad(), _quietly(), _FreshResults():
         return torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Drop what `torch.export` prints: its errors are raised, too."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager
@@ -126,6 +142,19 @@ def _require_plain_backward(model: nn.Module, is_leaf: Callable[[nn.Module], boo
             inside.update(module.modules())
         elif has_backward_hooks(module):
             raise ModelError(f"torch.export loses the backward hooks of {path or 'the network'}; remove them")
+
+
+class _FreshResults(TorchFunctionMode):
+    """Gives a view to functions that may return their argument itself.
+
+    `torch.export` knows a tensor by its last producer. In eval mode, dropout returns its argument. So other uses of this
+    argument would get the result of dropout, which matters in training.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if "dropout" in getattr(func, "__name__", "") and args and isinstance(args[0], torch.Tensor):
+            args = (torch.ops.aten.alias.default(args[0]), *args[1:])
+        return func(*args, **(kwargs or {}))
 
 
 class _Names(TorchFunctionMode):
