@@ -59,9 +59,9 @@ def _as_written(graph: fx.Graph, target: Any, name: str, args: tuple[Any, ...], 
     """Call a method or a function of torch with the same name and arguments; else the operator itself."""
     kwargs = {key: own for key, own in kwargs.items() if own is not None and not (key == "pin_memory" and not own)}
     first = target._schema.arguments[0] if target._schema.arguments else None
-    if first is not None and str(first.type) == "Tensor" and args and name not in _AS_FUNCTIONS:
-        if isinstance(args[0], fx.Node) and callable(getattr(torch.Tensor, name, None)):
-            return graph.call_method(name, args, kwargs)
+    of_tensor = first is not None and str(first.type) == "Tensor" and bool(args) and isinstance(args[0], fx.Node)
+    if of_tensor and name not in _AS_FUNCTIONS and callable(getattr(torch.Tensor, name, None)):
+        return graph.call_method(name, args, kwargs)
     for home, prefix in ((torch, ""), (torch._C._nn, ""), (torch.special, "special_"), (torch.linalg, "linalg_")):
         function = getattr(home, name.removeprefix(prefix), None)
         if callable(function) and not isinstance(function, type):
@@ -198,7 +198,7 @@ def _resized(mode: str) -> Spelling:
         size, factors = given.get("output_size"), given.get("scale_factors")
         if factors is not None:
             kwargs["scale_factor"] = list(factors) if len(set(factors)) > 1 else factors[0]
-        else:
+        elif size is not None:
             kwargs["size"] = tuple(size)
         if "align_corners" in given:
             kwargs["align_corners"] = given["align_corners"]
@@ -222,7 +222,7 @@ def _convolution(dims: int, *, transposed: bool = False) -> Spelling:
 
 def _embedding(graph: fx.Graph, given: Given) -> Any:
     padding = given["padding_idx"]
-    kwargs = {"padding_idx": padding} if type(padding) is int and padding >= 0 else {}
+    kwargs: dict[str, Any] = {"padding_idx": padding} if type(padding) is int and padding >= 0 else {}
     return graph.call_function(functional.embedding, (given["indices"], given["weight"]), kwargs)
 
 

@@ -12,8 +12,8 @@ from torch.export import ExportedProgram
 from upscale_opt.capture.known_values import KnownValues
 from upscale_opt.capture.traced_module import TracedModule, keep_persistence
 from upscale_opt.capture.tracer import Tracing
-from upscale_opt.lifting.guards import add_conditions, conditions_of, hold_for, is_constant
 from upscale_opt.lifting.groups import is_leaf
+from upscale_opt.lifting.guards import add_conditions, conditions_of, hold_for, is_constant
 from upscale_opt.lifting.lifter import Lifter
 from upscale_opt.lifting.programs import Inputs, accepts, program_of
 from upscale_opt.lifting.rebuilt import rebuilt

@@ -194,5 +194,5 @@ def _before(node: Any, inside: set[fx.Node]) -> set[fx.Node]:
         if x not in inside:
             found.add(x)
         elif aten_name(x.target) != "linear":
-            waiting += [own for own in x.all_input_nodes]
+            waiting += x.all_input_nodes
     return found

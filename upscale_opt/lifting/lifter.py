@@ -194,18 +194,17 @@ class Lifter:
                 self._values[node] = self._called(call)
                 self._describe(node, before)
             else:
-                self._skip(node, call)
+                self._skip(node)
 
-    def _skip(self, node: fx.Node, call: Call) -> None:
+    def _skip(self, node: fx.Node) -> None:
         """Pass over a node inside of a call. A buffer that it writes into may be used by a later call."""
         first = node.args[0] if node.args else None
-        if isinstance(first, fx.Node) and (aten_name(node.target) or "").endswith("_"):
-            if first in self._names:
-                self._names[node] = self._names[first]
+        if isinstance(first, fx.Node) and first in self._names and (aten_name(node.target) or "").endswith("_"):
+            self._names[node] = self._names[first]
 
     def _called(self, call: Call) -> fx.Node:
         arguments = tuple(self._value(own) for own in call.arguments)
-        named = {"need_weights": False} if isinstance(call.module, nn.MultiheadAttention) else {}
+        named: dict[str, Any] = {"need_weights": False} if isinstance(call.module, nn.MultiheadAttention) else {}
         node = self.graph.call_module(call.path, arguments, named)
         node.meta[STACK] = {call.path: (call.path, type(call.module))}
         return self.graph.call_function(operator.getitem, (node, 0)) if call.is_first_of_several else node
@@ -228,7 +227,8 @@ class Lifter:
 
     def _inlined(self, node: fx.Node) -> Any:
         """Translate a region with another gradient mode, or in another precision."""
-        name = node.target.name() if callable(getattr(node.target, "name", None)) else str(node.target)
+        target: Any = node.target
+        name = str(target.name())
         if name not in _REGIONS:
             raise ModelError(f"the program of torch.export has {name}; only tensors and plain operators can be lifted")
         number = 1 if name == _REGIONS[0] else 4

@@ -94,12 +94,12 @@ def _attempts(model: nn.Module, given: Inputs) -> Iterator[tuple[Inputs, Callabl
 
 
 def _exported(model: nn.Module, inputs: Inputs, is_free: Callable[[int], bool]) -> ExportedProgram:
-    shapes = pytree.tree_map(
-        lambda x: (
-            {axis: _AUTO for axis in range(x.ndim) if is_free(axis)} or None if isinstance(x, torch.Tensor) else None
-        ),
-        inputs,
-    )
+    def axes(x: Any) -> dict[int, Any] | None:
+        if not isinstance(x, torch.Tensor):
+            return None
+        return {axis: _AUTO for axis in range(x.ndim) if is_free(axis)} or None
+
+    shapes = pytree.tree_map(axes, inputs)
     with unchanged(model), _refused_functions(), torch.enable_grad(), _quietly(), _FreshResults():
         return torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False)
 
@@ -147,8 +147,8 @@ def _require_plain_backward(model: nn.Module, is_leaf: Callable[[nn.Module], boo
 class _FreshResults(TorchFunctionMode):
     """Gives a view to functions that may return their argument itself.
 
-    `torch.export` knows a tensor by its last producer. In eval mode, dropout returns its argument. So other uses of this
-    argument would get the result of dropout, which matters in training.
+    `torch.export` knows a tensor by its last producer. In eval mode, dropout returns its argument. So other uses of
+    this argument would get the result of dropout, which matters in training.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:

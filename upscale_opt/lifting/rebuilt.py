@@ -85,7 +85,7 @@ def _module_for(
     given = None if make is None else arguments_of(node)
     if make is None or given is None:
         return None
-    read = {name: given.get(name) for name in _PARAMETERS if isinstance(given.get(name), fx.Node)}
+    read: dict[str, fx.Node] = {name: own for name in _PARAMETERS if isinstance(own := given.get(name), fx.Node)}
     if "weight" not in read and "running_mean" not in read:
         return None
     if any(own.op != "get_attr" for own in read.values()):
@@ -95,10 +95,10 @@ def _module_for(
     if len(paths) != 1 or not fits or "" in paths:
         return None
     (path,) = paths
-    own = make({**given, **{name: tensors[str(own.target)] for name, own in read.items()}}, node)
-    if own is None or not _fits(root.get_submodule(path), own):
+    module = make({**given, **{name: tensors[str(own.target)] for name, own in read.items()}}, node)
+    if module is None or not _fits(root.get_submodule(path), module):
         return None
-    return path, own, read
+    return path, module, read
 
 
 def _fits(there: nn.Module, own: nn.Module) -> bool:
@@ -161,18 +161,17 @@ def _convolution(dims: int, *, transposed: bool) -> Callable[[Arguments, fx.Node
 
     def make(given: Arguments, node: fx.Node) -> nn.Module | None:
         names = ("stride", "padding", "dilation", "output_padding") if transposed else ("stride", "padding", "dilation")
-        named = {
+        named: dict[str, Any] = {
             name: own if isinstance(own := given[name], str) else _numbers(own, dims) for name in names if name in given
         }
-        if any(own is None for own in named.values()) or len(node.args[0].meta["val"].shape) not in (
-            dims + 1,
-            dims + 2,
-        ):  # type: ignore[union-attr]
+        if any(own is None for own in named.values()):
             return None
         groups, weight = given.get("groups", 1), given["weight"]
         first, second = weight.shape[:2]
         channels = (first, second * groups) if transposed else (second * groups, first)
-        return kind(*channels, weight.shape[2:], groups=groups, bias="bias" in _given(given), device="meta", **named)  # type: ignore[no-any-return]
+        named |= {"groups": groups, "bias": "bias" in _given(given), "device": "meta"}
+        module: nn.Module = kind(*channels, tuple(weight.shape[2:]), **named)
+        return module
 
     return make
 
@@ -221,7 +220,8 @@ def _prelu(given: Arguments, node: fx.Node) -> nn.Module | None:
 
 
 def _embedding(given: Arguments, node: fx.Node) -> nn.Module | None:
-    return nn.Embedding(*given["weight"].shape, padding_idx=given.get("padding_idx"), device="meta")
+    rows, columns = given["weight"].shape
+    return nn.Embedding(rows, columns, padding_idx=given.get("padding_idx"), device="meta")
 
 
 _MAKERS: dict[Callable[..., Any], Callable[[Arguments, fx.Node], nn.Module | None]] = {

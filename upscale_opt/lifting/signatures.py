@@ -46,7 +46,7 @@ class Argument:
 def arguments_of_forward(model: nn.Module, inputs: tuple[Any, ...]) -> list[Argument]:
     """Return the parameters of a network's forward for the example inputs, in order."""
     named, left_out = arguments_by_name(model, inputs)
-    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    stars: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     found = []
     for own in inspect.signature(model.forward).parameters.values():
         if own.kind in stars and not named.get(own.name):
