@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -82,11 +83,10 @@ def conditions_of(program: ExportedProgram) -> list[Condition]:
     texts: list[str] = list(getattr(program, "_guards_code", None) or ())
     asked = [_line(own) for own in _guards(program)]
     places = asked if len(asked) == len(texts) else [None] * len(texts)
-    found: dict[str, Condition] = {}
+    by_text: dict[str, str | None] = {}
     for text, place in zip(texts, places, strict=True):
-        if place is not None or _says_something(text):
-            found.setdefault(text, Condition(text, place))
-    return list(found.values())
+        by_text[text] = by_text.get(text) or place
+    return [Condition(text, place) for text, place in by_text.items() if place is not None or _says_something(text)]
 
 
 def _guards(program: ExportedProgram) -> Sequence[Any]:
@@ -274,9 +274,14 @@ def _evaluated(text: str, size: Callable[[str, int], Any], call: Callable[..., A
         raise UnreadableError(text)
 
     try:
-        return value(ast.parse(text, mode="eval").body)
+        return value(_parsed(text))
     except SyntaxError as error:
         raise UnreadableError(text) from error
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(text: str) -> ast.expr:
+    return ast.parse(text, mode="eval").body
 
 
 def _size_in(node: ast.expr) -> tuple[str, int] | None:

@@ -32,6 +32,11 @@ class RefusedError(ModelError):
 
     is_of_front_end = True
 
+    @property
+    def reason(self) -> str:
+        """The message without the advice."""
+        return str(self).partition("; move ")[0]
+
 
 class _DecidesByValueError(RefusedError):
     is_of_front_end = False
@@ -48,7 +53,9 @@ def captured_instead(model: nn.Module, inputs: tuple[Any, ...], refusal: Refused
     try:
         return captured(model, inputs)
     except ModelError as error:
-        raise ModelError(f"{_shortened(str(refusal))}; with front_end='export': {_shortened(str(error))}") from refusal
+        raise ModelError(
+            f"{_shortened(refusal.reason)}; with front_end='export': {_shortened(str(error))}"
+        ) from refusal
 
 
 def _shortened(text: str) -> str:

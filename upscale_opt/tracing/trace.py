@@ -80,7 +80,7 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any], *, fro
     except RefusedError as error:
         if front_end == FX or not error.is_of_front_end:
             raise
-        return _graph_of(model, inputs, captured_instead(model, inputs, error), str(error))
+        return _graph_of(model, inputs, captured_instead(model, inputs, error), error.reason)
 
 
 def _graph_of(
