@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -134,7 +135,11 @@ def _call(
         return None if arguments is None else Call(path, module, tuple(nodes), arguments, results[0], True)
     if len(tensors) != 1 or not _is_usual(module, nodes):
         return None
-    return Call(path, module, tuple(nodes), tuple(tensors), results[0])
+    several = isinstance(module, nn.RNNBase) or getattr(module, "return_indices", False) is True
+    is_part = results[0].target is operator.getitem
+    if several != is_part or (is_part and results[0].args[1] != 0):
+        return None
+    return Call(path, module, tuple(nodes), tuple(tensors), results[0], several)
 
 
 _OPERATORS = (torch._ops.OpOverload, type(lambda: None), type(len))
