@@ -37,7 +37,7 @@ from upscale_opt.arguments.checks import (
     several,
     whole,
 )
-from upscale_opt.arguments.modes import AUTO, NEAREST
+from upscale_opt.arguments.modes import AUTO, NEAREST, front_end
 from upscale_opt.errors import LearningError, MaskError, ModelError, PlanError, UpscaleError
 
 Parameters = ParamSpec("Parameters")
@@ -230,6 +230,7 @@ CHECKS: dict[str, Check] = {
     **dict.fromkeys(("seed", "rounds"), whole(0)),
     **dict.fromkeys(("repeats", "copies"), whole(1, ModelError)),
     "round_to": a_multiple,
+    "front_end": front_end,
     "min_channels": whole(1, MaskError),
     **dict.fromkeys(("time_limit", "speedup"), above(0)),
     **dict.fromkeys(("form", "backend", "scope", "mode", "solver"), a_text),

@@ -1,4 +1,4 @@
-"""Modes, alignments and roundings: who is masked, which widths are stored, how many channels are kept.
+"""Modes, alignments, roundings, front ends: who is masked, which widths are stored, what captures a network.
 
 These are the words of the library and the command line.
 """
@@ -8,12 +8,21 @@ from __future__ import annotations
 from typing import Any
 
 from upscale_opt.arguments.checks import refused, whole
-from upscale_opt.errors import MaskError, PlanError
+from upscale_opt.errors import MaskError, ModelError, PlanError
 
 INPUT, CONSTRAINED, OUTPUT, BOTH = "input", "constrained", "output", "both"
 MODES = (INPUT, CONSTRAINED, OUTPUT, BOTH)
 AUTO, OFF = "auto", "off"
 NEAREST = "auto-nearest"
+FX, EXPORT = "fx", "export"
+FRONT_ENDS = (AUTO, FX, EXPORT)
+
+
+def front_end(value: Any, name: str) -> str:
+    """``auto``, ``fx`` or ``export``. Raises `ModelError` otherwise."""
+    if value not in FRONT_ENDS:
+        raise refused(value, name, f"{AUTO}, {FX} (torch.fx) or {EXPORT} (torch.export)", ModelError)
+    return str(value)
 
 
 def alignment(value: Any, name: str) -> str | int:

@@ -103,10 +103,25 @@ _original = types.FunctionType(
     _APPLY.__code__, _APPLY.__globals__, _APPLY.__name__, _APPLY.__defaults__, _APPLY.__closure__
 )
 _recorders: list[Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]] = []
+_refusers: list[Callable[[Any], None]] = []
+
+
+@contextmanager
+def refused_functions(refuse: Callable[[Any], None]) -> Iterator[None]:
+    """Call `refuse` with every autograd function that is applied inside the context."""
+    outer, _APPLY.__code__ = _APPLY.__code__, _recording_code()
+    _refusers.append(refuse)
+    try:
+        yield
+    finally:
+        _refusers.pop()
+        _APPLY.__code__ = outer
 
 
 def apply_or_record(function: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
     """Replace ``apply`` while a network is traced: record the call if an argument is a proxy, else run it."""
+    if _refusers:
+        _refusers[-1](function)
     if any(isinstance(x, fx.Proxy) for x in tree_leaves((arguments, named))):
         return _recorders[-1](function, arguments, named)
     return _original(function, *arguments, **named)

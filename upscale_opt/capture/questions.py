@@ -128,6 +128,11 @@ class AnsweringTracer(RecordingTracer):
             self._parsed = (instruction, (*before, own))
         return value
 
+    def settle_again(self, node: fx.Node, value: Any, is_length: bool, place: str) -> None:
+        """Take over what an earlier trace has settled, of a network that is an export or a lifted program."""
+        kind = LENGTH if is_length else CONDITION if isinstance(value, bool) else NUMBER
+        self.settled.append(Settled(kind, value, node.name, place))
+
     def _measured(self, node: fx.Node) -> int:
         assert self.example is not None
         value = self.example.value(node)

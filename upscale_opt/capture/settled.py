@@ -36,13 +36,13 @@ class Settled:
     node
         Name of the node.
     place
-        The source line that needed it. None if it is not known.
+        The source line that needed it, or another place in words. None if it is not known.
     """
 
     kind: str
     value: Any
     node: str
-    place: Place | None
+    place: Place | str | None
 
     def __str__(self) -> str:
         where = "an unknown line" if self.place is None else str(self.place)

@@ -14,6 +14,7 @@ import typer
 
 from problems import Order, Problem, read_problem
 from problems.proofs import require_provable
+from upscale_opt.arguments.modes import AUTO
 from upscale_opt.commands import (
     allocation,
     first_screen,
@@ -28,6 +29,7 @@ from upscale_opt.commands import (
     spreading,
     sweep,
 )
+from upscale_opt.commands.front_ends import FrontEnd
 from upscale_opt.commands.heartbeats import doing
 from upscale_opt.commands.mask_choices import MaskChoice
 from upscale_opt.commands.measuring import Measure, Measuring, Segments, documented, lint_all
@@ -82,6 +84,7 @@ def solve(
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     measuring: Measuring = DEFAULT_MEASURING,
+    front_end: FrontEnd = AUTO,
     verify: options.Verify = True,
     measure: Measure = True,
     segments: Segments = False,
@@ -117,7 +120,7 @@ def solve(
         print(f"\n{instances.next_steps(problem, search)}")
         return
     assert model is not None
-    setting = Setting(model, weights, masks, input_shape, seed, device, measuring)
+    setting = Setting(model, weights, masks, input_shape, seed, device, measuring, front_end)
     run = Run(setting, search, json)
     run.solve()
     exports = run.export(verify=verify)
@@ -162,6 +165,7 @@ def compare(
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     measuring: Measuring = DEFAULT_MEASURING,
+    front_end: FrontEnd = AUTO,
     repeats: options.Repeats = None,
     verify: options.Verify = True,
     reporting: Reporting = DEFAULT_REPORTING,
@@ -173,7 +177,7 @@ def compare(
     options.require_settings(objective, time_limit)
     options.require_writable(json)
     reporting.check()
-    setting = Setting(required_model(model), weights, masks, input_shape, seed, device, measuring)
+    setting = Setting(required_model(model), weights, masks, input_shape, seed, device, measuring, front_end)
     run = Run(setting, Search(solvers, objective, time_limit, seed), json)
     run.solve()
     exports = run.export(verify=verify, baseline=True)
@@ -204,7 +208,7 @@ def compare(
 
 @spreading.alone(
     "plan",
-    ("model", "weights", "input_shape", "seed", "device", "verify", "out", "forms", "json"),
+    ("model", "weights", "input_shape", "seed", "device", "front_end", "verify", "out", "forms", "json"),
     "a plan says what is exported, in which order and under which masks",
 )
 def export(
@@ -219,6 +223,7 @@ def export(
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     measuring: Measuring = DEFAULT_MEASURING,
+    front_end: FrontEnd = AUTO,
     verify: options.Verify = True,
     out: options.ExportDirectory = None,
     forms: options.Forms = NO_FORMS,
@@ -228,7 +233,7 @@ def export(
     options.require_writable(json)
     options.require_export(forms, out)
     if plan is not None:
-        exported = export_by_plan(plan, model, weights, input_shape, seed, device, verify=verify)
+        exported = export_by_plan(plan, model, weights, input_shape, seed, device, verify=verify, front_end=front_end)
         verified = {"plan": exported.verification.relative_error} if exported.verification else {}
         from upscale_opt.rewriting.exports import gradients_of
 
@@ -242,7 +247,7 @@ def export(
     else:
         solvers = chosen_solvers(solver)
         options.require_settings(objective, time_limit)
-        setting = Setting(required_model(model), weights, masks, input_shape, seed, device, measuring)
+        setting = Setting(required_model(model), weights, masks, input_shape, seed, device, measuring, front_end)
         run = Run(setting, Search(solvers, objective, time_limit, seed), json)
         run.solve()
         best = best_solver(run.solutions, solvers)

@@ -97,7 +97,9 @@ _OF_SEARCHES |= {"reconstruction", "reestimate", "budget", "images", "workers"}
 _OF_TRAINING = {"momentum", "weight_decay", "schedule", "warmup", "mixed_precision", "mask_lr", "gamma", "implicit"}
 _OF_TRAINING |= {"partitions", "processes", "finetune_epochs", "distillation", "temperature", "dense", "distill"}
 _OF_REPORTS = {"csv", "latex", "svg", "pdf", "pictures"}
-RARE = frozenset({*_OF_MASKS, *_OF_MEASURING, *_OF_SEARCHES, *_OF_TRAINING, *_OF_REPORTS, "forms", "verify"})
+RARE = frozenset(
+    {*_OF_MASKS, *_OF_MEASURING, *_OF_SEARCHES, *_OF_TRAINING, *_OF_REPORTS, "forms", "verify", "front_end"}
+)
 """Names of parameters that few users need."""
 _NEEDED = {"train": {"method"}, "evaluate": {"dense"}, "speedup": {"images"}}
 """What many users of a command need although it is rare elsewhere."""

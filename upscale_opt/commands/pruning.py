@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from upscale_opt.arguments.amounts import require_amount, require_rounding
-from upscale_opt.arguments.modes import CONSTRAINED, INPUT, OUTPUT
+from upscale_opt.arguments.modes import AUTO, CONSTRAINED, INPUT, OUTPUT
 from upscale_opt.commands import data_options, options, spreading
+from upscale_opt.commands.front_ends import FrontEnd
 from upscale_opt.commands.mask_choices import MaskChoice, Rounding, require_own_masks
 from upscale_opt.commands.measuring import Measuring
 from upscale_opt.commands.sessions import Run, Search, Setting, load_model_and_input, reference_of, remark, say
@@ -80,6 +81,7 @@ def prune(
     input_shape: options.InputShape = DEFAULT_SHAPE,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
+    front_end: FrontEnd = AUTO,
     workers: data_options.Workers = 0,
     objective: options.ObjectiveName = None,
     time_limit: options.TimeLimit = 10.0,
@@ -117,7 +119,7 @@ def prune(
     from upscale_opt.verifying.masked_copies import masked_copy
 
     _require_data(ranking.importance, images, network)
-    graph = trace(network, x)
+    graph = trace(network, x, front_end=front_end)
     masks = _ranked(graph, ranking, amounts, images, seed)
     summary = ""
     if isinstance(ranking.rounding, str):
@@ -139,7 +141,7 @@ def prune(
     if export is not None:
         shape = ",".join(map(str, reference.input_shape))
         given = MaskChoice(output_masks=out / OUTPUT_MASKS) if is_output else MaskChoice(masks=out / MASKS)
-        setting = Setting(reference.name, str(out / WEIGHTS_FILE), given, shape, seed, device)
+        setting = Setting(reference.name, str(out / WEIGHTS_FILE), given, shape, seed, device, front_end=front_end)
         document["verified"] = _export(setting, Search(["greedy", "auto"], objective, time_limit, seed), export, verify)
     options.write_json(document, json)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from problems import objective_named
 from solvers import SolveInterrupted
 from upscale_opt.arguments.amounts import require_amount
+from upscale_opt.arguments.modes import AUTO
 from upscale_opt.commands import options, spreading
 from upscale_opt.commands.heartbeats import doing
 from upscale_opt.commands.mask_choices import MaskChoice, settle, settle_outputs
@@ -77,6 +78,7 @@ class Setting:
     seed: int
     device: str
     measuring: Measuring = field(default_factory=Measuring)
+    front_end: str = AUTO
 
 
 class Run:
@@ -273,7 +275,7 @@ def prepare_model(setting: Setting, objective: str | None) -> Prepared:
     require_backend(measuring.backend_on(x.device.type), x.device)
     require_inputs_of(measuring.backend_on(x.device.type), (x,))
     started = time.perf_counter()
-    graph = trace(network, x)
+    graph = trace(network, x, front_end=setting.front_end)
     masks = settle(graph, setting.masks)
     masks = replace(masks, messages=(*notes, *masks.messages))
     masks = measuring.rounded(masks, x, setting.masks.rounding, min_channels=setting.masks.min_channels)
@@ -323,7 +325,15 @@ def refuse_beside(plan: Plan, *names: str) -> None:
 
 
 def export_by_plan(
-    path: Path, model: str | None, weights: str | None, input_shape: str, seed: int, device: str, *, verify: bool
+    path: Path,
+    model: str | None,
+    weights: str | None,
+    input_shape: str,
+    seed: int,
+    device: str,
+    *,
+    verify: bool,
+    front_end: str = AUTO,
 ) -> Exported:
     """Export by a plan file. The plan names the model, unless the command line does."""
     from upscale_opt.exporting.exporter import export as run_export
@@ -333,7 +343,7 @@ def export_by_plan(
     refuse_beside(plan, "seed", "input_shape")
     network, x, notes = load_model_and_input(reference_of(plan, model, weights, input_shape, seed), device)
     remark(notes)
-    return run_export(network, x, plan, verify=verify)
+    return run_export(network, x, plan, verify=verify, front_end=front_end)
 
 
 def required_model(model: str | None) -> str:

@@ -22,7 +22,7 @@ from problems import Objective, objective_named
 from problems.showing.progress import ShowProgress
 from upscale_opt.arguments.checks import at_least, whole
 from upscale_opt.arguments.entrance import IMPORTANCE, MASKS_OF_BOTH_SIDES, entrance
-from upscale_opt.arguments.modes import BOTH, CONSTRAINED, INPUT, MODES, OUTPUT
+from upscale_opt.arguments.modes import AUTO, BOTH, CONSTRAINED, INPUT, MODES, OUTPUT
 from upscale_opt.comparing.comparison import Comparison
 from upscale_opt.comparing.masked_model import MaskedModel, device_kind
 from upscale_opt.errors import MaskError
@@ -60,6 +60,7 @@ def prune(
     round_to: int = 1,
     min_channels: int = 1,
     graph: Graph | None = None,
+    front_end: str = AUTO,
 ) -> MaskedModel:
     """Trace a network and choose its masks. The result can be solved, exported and compared.
 
@@ -81,6 +82,8 @@ def prune(
         `upscale_opt.normalise_output_masks` accept.
     graph
         The model's trace, if you already have one.
+    front_end
+        What captures the model if there is no trace: ``fx``, ``export`` or ``auto`` (`upscale_opt.trace`).
 
     Raises
     ------
@@ -98,7 +101,7 @@ def prune(
     started = time.perf_counter()
     if graph is None:
         require_values(model)
-        graph = trace(model, with_values(example_inputs, model))
+        graph = trace(model, with_values(example_inputs, model), front_end=front_end)
     rounding = {"round_to": round_to, "min_channels": min_channels}
     settled: Any = masks
     rows = output_masks

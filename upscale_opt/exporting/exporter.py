@@ -13,6 +13,7 @@ from torch import nn
 
 from upscale_opt.arguments.checks import a_flag, either
 from upscale_opt.arguments.entrance import VERIFIER, entrance
+from upscale_opt.arguments.modes import AUTO
 from upscale_opt.errors import PlanError
 from upscale_opt.exporting.held_zeros import prepare_training
 from upscale_opt.exporting.removals import warn_if_nothing_removed
@@ -47,6 +48,7 @@ def export(
     baseline: bool = False,
     verify: bool | Verifier = True,
     graph: Graph | None = None,
+    front_end: str = AUTO,
 ) -> Exported:
     """Carry out a plan: make a new, smaller model that computes the same as the masked model.
 
@@ -73,6 +75,8 @@ def export(
         may share one `Verifier`.
     graph
         The model's trace, if you already have one.
+    front_end
+        What captures the model if there is no trace: ``fx``, ``export`` or ``auto`` (`upscale_opt.trace`).
 
     Raises
     ------
@@ -89,7 +93,12 @@ def export(
         If nothing is removed. The message says why.
     """
     exported = carry_out(
-        model, example_inputs, plan, masks=masks, output_masks=output_masks, baseline=baseline, graph=graph
+        *(model, example_inputs, plan),
+        masks=masks,
+        output_masks=output_masks,
+        baseline=baseline,
+        graph=graph,
+        front_end=front_end,
     )
     warn_if_nothing_removed(exported)
     if verify is False:
@@ -111,11 +120,12 @@ def carry_out(
     output_masks: Mapping[str, Any] | None = None,
     baseline: bool = False,
     graph: Graph | None = None,
+    front_end: str = AUTO,
 ) -> Exported:
     """As `export`, but without verification, and without a warning if nothing is removed."""
     require_values(model)
     if graph is None:
-        graph = trace(model, example_inputs)
+        graph = trace(model, example_inputs, front_end=front_end)
     else:
         require_same_network(model, graph)
         require_fitting_inputs(model, graph, example_inputs)

@@ -27,13 +27,15 @@ _ORIGINAL = "give the original nn.Module that it was made from"
 
 def a_model(value: Any, name: str) -> nn.Module:
     """Require a network that can be traced, and return it without its wrappers (`upscale_opt.unwrapped`)."""
-    if isinstance(value, torch.export.ExportedProgram):
-        raise ModelError(f"{name} is a program of torch.export; {_ORIGINAL}")
-    model = unwrapped(_a_module(value, name))
+    is_program = isinstance(value, torch.export.ExportedProgram)
+    model = unwrapped(value if is_program else _a_module(value, name))
     if isinstance(model, torch.jit.ScriptModule):
         raise ModelError(f"{name} is TorchScript, which cannot be traced again; {_ORIGINAL}")
     if _is_exported_program(model):
-        raise ModelError(f"{name} is a module of torch.export, which no longer has layers; {_ORIGINAL}")
+        raise ModelError(
+            f"{name} is a module of torch.export, which no longer has layers; give the ExportedProgram itself, or the "
+            "original nn.Module that it was made from"
+        )
     for path, module in model.named_modules():
         if _is_quantised(module):
             raise ModelError(
@@ -90,10 +92,17 @@ def _a_module(value: Any, name: str) -> nn.Module:
 
 
 def _is_exported_program(model: nn.Module) -> bool:
-    """Whether a module is the result of ``torch.export.export(...).module()``: its nodes call operators of aten."""
+    """Whether a module is the result of ``torch.export.export(...).module()``: its layers are operators of aten."""
     return isinstance(model, fx.GraphModule) and any(
-        isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == "aten" for node in model.graph.nodes
+        isinstance(node.target, torch._ops.OpOverload) and node.target.overloadpacket in _LAYERS
+        for node in model.graph.nodes
     )
+
+
+_LAYERS = tuple(
+    getattr(torch.ops.aten, name)
+    for name in ("linear", "addmm", "mm", "convolution", *(f"conv{d}d" for d in (1, 2, 3)), "batch_norm", "embedding")
+)
 
 
 def _is_quantised(module: nn.Module) -> bool:

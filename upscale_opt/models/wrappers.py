@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import sys
 from collections.abc import Collection, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
 
 from upscale_opt.arguments.checks import refused
 from upscale_opt.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 PREFIXES = ("module", "_orig_mod")
 """Attribute names under which wrappers hold the network: `DataParallel` and similar ones, and `torch.compile`."""
@@ -18,17 +22,18 @@ _COUNTER = "n_averaged"  # counter of `AveragedModel`, the only wrapper that add
 Value = TypeVar("Value")
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the network inside wrappers such as `torch.nn.DataParallel` and `torch.compile`.
+def unwrapped(model: nn.Module | ExportedProgram) -> nn.Module:
+    """Return the network inside wrappers such as `torch.nn.DataParallel` and `torch.compile`, or of a program.
 
     Supported are ``DataParallel``, ``DistributedDataParallel`` and ``AveragedModel`` (their ``.module``) and compiled
     modules (``._orig_mod``). They may be around the whole network, around parts of it, and nested. These wrappers
-    compute the same as the network inside and share its tensors.
+    compute the same as the network inside and share its tensors. A program of `torch.export` becomes a network with
+    modules, parameters and buffers under the original names.
 
     Parameters
     ----------
     model
-        Any module; it is not changed.
+        Any module, or a `torch.export.ExportedProgram`; it is not changed.
 
     Returns
     -------
@@ -54,6 +59,10 @@ def unwrapped(model: nn.Module) -> nn.Module:
       )
     )
     """
+    if _is(model, "torch.export", "ExportedProgram"):
+        # Not imported above: the room of programs is over this one, and few users have a program.
+        network: nn.Module = importlib.import_module("upscale_opt.lifting.capture").lifted(model)
+        return network
     if not isinstance(model, nn.Module):
         raise refused(model, "model", "a torch.nn.Module", ModelError)
     return _unwrapped(model, {})
@@ -101,7 +110,7 @@ def _held_under(module: nn.Module) -> str | None:
     return None
 
 
-def _is(module: nn.Module, home: str, name: str) -> bool:
+def _is(module: Any, home: str, name: str) -> bool:
     """Whether a module is an instance of a class, without importing the class's module `home`.
 
     If `home` has not been imported, the result is False.

@@ -13,6 +13,7 @@ from torch import fx
 
 from problems import Block, Bundle
 from problems.showing.reprs import shown_as
+from upscale_opt.arguments.modes import FX
 from upscale_opt.capture.regions import regions_of
 from upscale_opt.capture.settled import Settled
 from upscale_opt.capture.shared_memory import Memory
@@ -120,6 +121,10 @@ class Graph:
     settled
         Values that the trace took from the example inputs, because Python needed them: the lengths of lists, and
         conditions on shapes. `validity` says for which input sizes they are the same.
+    front_end
+        What has captured the network: ``fx`` or ``export``.
+    refusal
+        Why torch.fx has refused the network, if `torch.export` was asked for that reason.
     """
 
     module: fx.GraphModule
@@ -147,6 +152,8 @@ class Graph:
     skipped: tuple[Skipped, ...] = ()
     inputs: tuple[Any, ...] = ()
     settled: tuple[Settled, ...] = ()
+    front_end: str = FX
+    refusal: str | None = None
 
     def __str__(self) -> str:
         pinned = sum(block.size for block in self.blocks if block.pinned)
@@ -157,6 +164,7 @@ class Graph:
             f"{len(self.consumers)} consumers, {len(self.unsupported)} unsupported operators{skipped}"
             + (f"; is valid only for the values of {', '.join(self.used)}" if self.used else "")
             + (f"; {self.validity}" if self.settled and self.validity.conditions else "")
+            + (f"; captured by torch.export, because {self.refusal}" if self.refusal else "")
         )
 
     @cached_property

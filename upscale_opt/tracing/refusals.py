@@ -7,13 +7,59 @@ from typing import Any
 import torch
 from torch import nn
 
+from upscale_opt.capture.node_runs import BY_VALUE
 from upscale_opt.capture.proxies import Untraceable
 from upscale_opt.capture.settled import NeedsValueError
 from upscale_opt.capture.source_lines import place_of_error
+from upscale_opt.capture.tracer import Tracing
 from upscale_opt.errors import ModelError, first_line
+from upscale_opt.lifting.capture import captured
 from upscale_opt.models.nested import map_tensors, nested_tensors
 
+MOST_OF_A_REASON = 160
+"""Characters that a message quotes of each reason, if both front ends refuse a network."""
 _REMEDY = "move these lines into a module of their own, which is then left as it is"
+
+
+class RefusedError(ModelError):
+    """torch.fx cannot capture a network.
+
+    Attributes
+    ----------
+    is_of_front_end
+        Whether another front end may be able to. None can if the forward decides on values of its input.
+    """
+
+    is_of_front_end = True
+
+    @property
+    def reason(self) -> str:
+        """The message without the advice."""
+        return str(self).partition("; move ")[0]
+
+
+class _DecidesByValueError(RefusedError):
+    is_of_front_end = False
+
+
+def captured_instead(model: nn.Module, inputs: tuple[Any, ...], refusal: RefusedError) -> Tracing:
+    """Capture a network by `torch.export`, because torch.fx has refused it.
+
+    Raises
+    ------
+    ModelError
+        If `torch.export` refuses it, too. The message has both reasons.
+    """
+    try:
+        return captured(model, inputs)
+    except ModelError as error:
+        raise ModelError(
+            f"{_shortened(refusal.reason)}; with front_end='export': {_shortened(str(error))}"
+        ) from refusal
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MOST_OF_A_REASON else f"{text[:MOST_OF_A_REASON].rstrip()} ..."
 
 
 def explained(error: Exception, model: nn.Module, inputs: tuple[Any, ...]) -> ModelError:
@@ -28,11 +74,11 @@ def explained(error: Exception, model: nn.Module, inputs: tuple[Any, ...]) -> Mo
     """
     name = type(model).__name__
     if isinstance(error, NeedsValueError):
-        return ModelError(
+        return (_DecidesByValueError if BY_VALUE in str(error) else RefusedError)(
             f"the forward of {name} needs {error}; {_REMEDY}, or compute both cases and choose with torch.where"
         )
     if isinstance(error, Untraceable):
-        return ModelError(
+        return RefusedError(
             f"{name} cannot be traced: {error}; move that into a module of its own, which is then left as it is"
         )
     place = place_of_error(error)
@@ -43,7 +89,7 @@ def explained(error: Exception, model: nn.Module, inputs: tuple[Any, ...]) -> Mo
             f"the network rejects inputs of shape {given} ({first_line(error)}{where}); give inputs that it accepts"
         )
     kind = "" if first_line(error) == type(error).__name__ else f"{type(error).__name__}: "
-    return ModelError(f"{name} cannot be traced ({kind}{first_line(error)}{where}); {_REMEDY}")
+    return RefusedError(f"{name} cannot be traced ({kind}{first_line(error)}{where}); {_REMEDY}")
 
 
 def _rejects(model: nn.Module, inputs: tuple[Any, ...], error: Exception) -> bool:

@@ -8,25 +8,28 @@ that it touches, and `Graph.pins` reports it. An export is therefore always corr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import fx, nn
 
 from upscale_opt.arguments.entrance import entrance
+from upscale_opt.arguments.modes import AUTO, EXPORT, FX
 from upscale_opt.capture.argument_names import normalise
 from upscale_opt.capture.constants import renew_changed
 from upscale_opt.capture.einops_proxies import support_einops
 from upscale_opt.capture.hooks import hooks_of, require_traceable_hooks
 from upscale_opt.capture.origins import all_tensors
 from upscale_opt.capture.regions import enter, leave
-from upscale_opt.capture.tracer import REASON, traced
+from upscale_opt.capture.tracer import REASON, Tracing, traced
 from upscale_opt.channels.findings import Value, channels_in
 from upscale_opt.channels.flow import Flow, UnknownArguments
 from upscale_opt.channels.lengths import computed
 from upscale_opt.channels.table import Scattered
 from upscale_opt.channels.whole_uses import buffers_used_whole, pin_shared
 from upscale_opt.errors import ModelError
+from upscale_opt.lifting.capture import captured
 from upscale_opt.models.network_checks import require_call
 from upscale_opt.models.preservation import Preservation
 from upscale_opt.operators.elementwise import elementwise
@@ -37,12 +40,12 @@ from upscale_opt.tracing.copies import pin_copies
 from upscale_opt.tracing.fixed_values import fixed_values
 from upscale_opt.tracing.graphs import NETWORK_INPUT, NETWORK_OUTPUT, Graph, build
 from upscale_opt.tracing.meta_shapes import shapes_of
-from upscale_opt.tracing.refusals import explained
+from upscale_opt.tracing.refusals import RefusedError, captured_instead, explained
 from upscale_opt.tracing.settling import guarded, settle
 
 
 @entrance()
-def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Graph:
+def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any], *, front_end: str = AUTO) -> Graph:
     """Trace a model into channel layouts. The model is not changed and not run.
 
     Parameters
@@ -55,6 +58,10 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
         tensors only shapes and dtypes matter. None, flags and texts become constants, and so do arguments that are left
         out. What Python asks about sizes is answered for these inputs: `Graph.validity` says for which others the trace
         holds.
+    front_end
+        What captures the forward: ``fx`` (torch.fx), ``export`` (`torch.export`), or ``auto``: torch.fx, and
+        `torch.export` if torch.fx refuses the network. `Graph.front_end` says which one it was, and `Graph.refusal` why
+        torch.fx has refused.
 
     Raises
     ------
@@ -66,15 +73,23 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
     if model.training:
         raise ModelError("the model is in training mode; call model.eval() first")
     require_traceable_hooks(model)
+    if front_end == EXPORT:
+        return _graph_of(model, inputs, captured(model, inputs))
+    try:
+        return _graph_of(model, inputs)
+    except RefusedError as error:
+        if front_end == FX or not error.is_of_front_end:
+            raise
+        return _graph_of(model, inputs, captured_instead(model, inputs, error), error.reason)
+
+
+def _graph_of(
+    model: nn.Module, inputs: tuple[Any, ...], lifted: Tracing | None = None, refusal: str | None = None
+) -> Graph:
+    """Return the graph of a network that `torch.export` has captured, or that torch.fx captures now."""
     tensors = dict(all_tensors(model))
     with Preservation(model) as state:
-        try:
-            support_einops()
-            found = traced(model, state, inputs)
-        except ModelError:
-            raise
-        except Exception as error:
-            raise explained(error, model, inputs) from error
+        found = _by_fx(model, state, inputs) if lifted is None else lifted
         normalise(found.module)
         renew_changed(found.module, model)
         holds = settle(found, inputs)
@@ -101,15 +116,27 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
         unfit = pin_shared(flow) | _unused_rearrangements(flow)
         graph = build(flow, shapes, constants, fixed, found.used)
         if isinstance(graph, Graph) and not unfit:
+            graph = replace(graph, front_end=FX if lifted is None else EXPORT, refusal=refusal)
             return guarded(graph, flow, holds, found, inputs)
         # The results of some rules cannot be used. Start again, and treat these nodes as unknown operators.
         refused |= unfit | (frozenset() if isinstance(graph, Graph) else graph)
 
 
-def operators_of(model: nn.Module, inputs: tuple[Any, ...] | None) -> fx.Graph:
+def _by_fx(model: nn.Module, state: Preservation, inputs: tuple[Any, ...]) -> Tracing:
+    try:
+        support_einops()
+        return traced(model, state, inputs)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise explained(error, model, inputs) from error
+
+
+def operators_of(model: nn.Module, inputs: tuple[Any, ...] | None, front_end: str = FX) -> fx.Graph:
     """Return the traced graph of a model in its current mode, training or eval, for inputs of these shapes."""
+    found = captured(model, inputs) if front_end == EXPORT and inputs is not None else None
     with Preservation(model) as state:
-        found = traced(model, state, inputs)
+        found = traced(model, state, inputs) if found is None else found
         normalise(found.module)
         renew_changed(found.module, model)
     return found.module.graph

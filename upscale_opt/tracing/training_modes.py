@@ -128,7 +128,7 @@ def _compared(model: nn.Module, graph: Graph) -> TrainingMode:
     try:
         # Buffers are copied, because the forward may change them during the trace.
         copied = copy_with(model, lambda _, own: own.detach() if isinstance(own, nn.Parameter) else own.clone())
-        there = list(operators_of(copied.train(), graph.inputs or None).nodes)
+        there = list(operators_of(copied.train(), graph.inputs or None, graph.front_end).nodes)
     except Exception as error:  # user code may raise anything
         return TrainingMode(reason=str(error).strip().split("\n")[0] or type(error).__name__)
     keys, others = [_key(node) for node in here], [_key(node) for node in there]

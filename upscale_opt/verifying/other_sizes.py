@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from upscale_opt.arguments.modes import EXPORT
 from upscale_opt.models.nested import map_tensors, nested_tensors
 from upscale_opt.models.outputs import clones, relative_error, tensors
 from upscale_opt.models.preservation import Preservation
@@ -74,9 +75,10 @@ def at_another_size(graph: Graph, inputs: tuple[Any, ...], generator: torch.Gene
     Returns
     -------
     tuple or None
-        None if the trace settled no sizes, or if it does not hold for other image sizes.
+        None if the trace settled no sizes, or if it does not hold for other image sizes. `torch.export` may have
+        settled sizes without a word.
     """
-    if not graph.settled or not {HEIGHT, WIDTH} <= set(graph.validity.free):
+    if not (graph.settled or graph.front_end == EXPORT) or not {HEIGHT, WIDTH} <= set(graph.validity.free):
         return None
     for scaled in (lambda n: n // 2, lambda n: 2 * n):
         changed: tuple[Any, ...] = map_tensors(_with_image_size(scaled), inputs)

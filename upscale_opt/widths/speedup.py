@@ -23,6 +23,7 @@ from problems.showing.progress import ShowProgress, tell
 from solvers import least_time
 from upscale_opt.arguments.checks import a_text, above, at_least, names, whole
 from upscale_opt.arguments.entrance import entrance
+from upscale_opt.arguments.modes import AUTO
 from upscale_opt.errors import MaskError
 from upscale_opt.importance.fisher import block_losses
 from upscale_opt.importance.observation import Loss
@@ -90,6 +91,7 @@ def speedup(
     forms: Iterable[str] = (),
     seed: int = 0,
     progress: ShowProgress = None,
+    front_end: str = AUTO,
 ) -> Speedup:
     """Make a network that is `target` times as fast, and as close to the given one as the estimate allows.
 
@@ -147,6 +149,8 @@ def speedup(
         Of drawn labels and random widths.
     progress
         Show what is done, and the turns. Default: on a terminal and in a notebook (`problems.showing.progress`).
+    front_end
+        What captures the network: ``fx``, ``export`` or ``auto`` (`upscale_opt.trace`).
 
     Raises
     ------
@@ -181,7 +185,7 @@ def speedup(
     device = next((x.device for x in inputs if isinstance(x, torch.Tensor)), torch.device("cpu"))
     backend = backend or default_backend(device)
     conditions = conditions_of(inputs, backend=backend)
-    graph = trace(model, inputs)
+    graph = trace(model, inputs, front_end=front_end)
     parts = partition(graph)
     candidates = candidate_widths(graph, parts, step=step, least=least)
     if method != SPDY and not any(len(own) > 1 for own in candidates.values()):
