@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ COLUMNS = (
     *("family", *KEY, "status", "reason", "error", "control"),
     *("input", "parameters", "model_mb", "channels", "free", "not_removable", "pinned", "pinned_by"),
     *("trace_seconds", "trace_cpu_seconds", "trace_mb", "solve_seconds", "export_seconds", "verify_seconds", "peak_mb"),
-    *("removed", "copies", "proven", "segments", "commit", "versions", "load"),
+    *("removed", "copies", "proven", "segments", "commit", "versions", "load", "gradients", "gradients_reason"),
 )
 
 LARGE_PAGES = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
@@ -129,5 +130,6 @@ def _lines(rows: Sequence[Row]) -> str:
 
 
 def _versions(family: str) -> str:
-    packages = ("torch", "timm" if family == "timm" else "torchvision")
-    return ", ".join(f"{package} {metadata.version(package)}" for package in packages)
+    own = {"timm": ("timm",), "wild": ("timm", "segmentation_models_pytorch", "transformers", "diffusers")}
+    packages = ("torch", *own.get(family, ("torchvision",)))
+    return ", ".join(f"{package} {metadata.version(package)}" for package in packages if find_spec(package))
