@@ -8,6 +8,7 @@ from torch import fx
 from torch.fx.graph_module import _CodeOnlyModule
 
 from upscale_opt.capture.custom_functions import CustomFunctions
+from upscale_opt.capture.decorated import called_as_signed, is_decorated
 from upscale_opt.capture.hooks import called_whole, forward_of
 from upscale_opt.capture.regions import Regions
 
@@ -26,8 +27,9 @@ class RecordingTracer(fx.Tracer):
         """Prepare the call of the network so that its hooks run."""
         if not is_module or isinstance(self.root, _CodeOnlyModule):
             return super().create_args_for_root(root_fn, is_module, concrete_args)
-        forward, inputs = super().create_args_for_root(forward_of(self.root, root_fn), True, concrete_args)
-        return called_whole(forward), inputs
+        own = forward_of(self.root, root_fn)
+        forward, inputs = super().create_args_for_root(own, True, concrete_args)
+        return called_whole(called_as_signed(own) if is_decorated(own) else forward), inputs
 
     def create_node(self, *arguments: Any, **named: Any) -> fx.Node:
         """Create a node, after a check that the modes of torch come from recorded regions only."""

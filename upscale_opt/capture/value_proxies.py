@@ -16,7 +16,7 @@ from torch.fx import proxy
 from upscale_opt.capture.known_values import MEASURES
 from upscale_opt.capture.proxies import Changing
 from upscale_opt.capture.settled import CONDITION, KEY, LENGTH, TEXT
-from upscale_opt.capture.source_lines import is_of_network
+from upscale_opt.capture.source_lines import asks_for_class
 
 _VALUES = ("item", "tolist", "numpy")
 """Methods that convert a tensor to Python or NumPy objects."""
@@ -33,9 +33,8 @@ class ValueProxy(Changing, fx.Proxy):
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
-        """The type of the value if the network's code calls ``isinstance``, and otherwise the proxy's own type."""
-        frame = sys._getframe(1)
-        return self.tracer.type_of(self.node) or type(self) if is_of_network(frame.f_code.co_filename) else type(self)
+        """The type of the value if the network's code asks for it, and otherwise the proxy's own type."""
+        return self.tracer.type_of(self.node) or type(self) if asks_for_class(sys._getframe(1)) else type(self)
 
     def _attribute(self, name: str) -> Any:
         known, value = self.tracer.measure(self.node, name) if name in MEASURES else (False, None)
