@@ -2,7 +2,8 @@
 
 Rows are appended to ``results/coverage.csv`` as soon as they are measured, those of the family ``wild`` to
 ``results/coverage_wild.csv``. Rows in these files are not measured again, so an interrupted command continues where it
-stopped; ``--retry`` measures failed rows again. ``--table`` only writes docs/coverage.md from the files. Exit code 0 if all requested rows are verified, 1 if not, 130 if interrupted.
+stopped; ``--retry`` measures failed rows again, ``--again`` all. ``--table`` only writes docs/coverage.md from the
+files. Exit code 0 if all requested rows are verified, 1 if not, 130 if interrupted.
 
     python -m benchmarks.coverage --models resnet18 --amounts 0.5
 """
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of weights, masks and solvers [0]")
     parser.add_argument("--threads", type=int, default=1, help="of torch [1]")
     parser.add_argument("--retry", action="store_true", help="measure failed rows again")
+    parser.add_argument("--again", action="store_true", help="measure all rows again")
     parser.add_argument("--table", action="store_true", help="make docs/coverage.md of the results; measure nothing")
     given = parser.parse_args(arguments)
     paths = {family: DIRECTORY / f"{FILES.get(family, 'coverage')}.csv" for family in FAMILIES}
@@ -58,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for mode in given.modes or (WILD if wild else ALL)[1]
         for solver in given.solvers or (WILD if wild else ALL)[2]
     ]
-    if not sweep(given.family, tasks, path, retry=given.retry, num_threads=given.threads):
+    if not sweep(given.family, tasks, path, retry=given.retry, again=given.again, num_threads=given.threads):
         return 130
     keys = {key_of(task) for task in tasks}
     failed = [

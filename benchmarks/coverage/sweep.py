@@ -31,7 +31,15 @@ LARGE_PAGES = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
 """An environment variable for child processes: on Linux, the first access to memory is much faster in large pages."""
 
 
-def sweep(family: str, tasks: Sequence[Task], path: Path, *, retry: bool = False, num_threads: int = 1) -> bool:
+def sweep(
+    family: str,
+    tasks: Sequence[Task],
+    path: Path,
+    *,
+    retry: bool = False,
+    again: bool = False,
+    num_threads: int = 1,
+) -> bool:
     """Measure the tasks that have no row in the file, and append their rows. Returns whether all are done.
 
     Parameters
@@ -44,13 +52,16 @@ def sweep(family: str, tasks: Sequence[Task], path: Path, *, retry: bool = False
         The CSV file.
     retry
         Forget failed rows of these tasks, so that they are measured again.
+    again
+        Forget all rows of these tasks.
     num_threads
         Number of torch threads.
     """
     rows = read_rows(path)
     keys = {key_of(task) for task in tasks}
-    if retry:
-        rows = [row for row in rows if row["status"] == "verified" or tuple(row[name] for name in KEY) not in keys]
+    if retry or again:
+        kept = "verified" if retry and not again else None
+        rows = [row for row in rows if row["status"] == kept or tuple(row[name] for name in KEY) not in keys]
     path.parent.mkdir(exist_ok=True)
     path.write_text(csv_text([dict.fromkeys(COLUMNS, "")]).split("\n")[0] + "\n" + _lines(rows))
     done = {tuple(row[name] for name in KEY) for row in rows}

@@ -18,7 +18,6 @@ PLACE = "source line"
 """Key in a node's ``meta``: the `Place` whose execution created the node."""
 
 
-
 @dataclass(frozen=True)
 class Place:
     """A line of source code.

@@ -95,7 +95,10 @@ def some_slow(names, fast):
     return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
-@pytest.mark.parametrize("name", some_slow(FREE, {"a list of chunks", "isinstance", "types and C functions", "tensors of these sizes"}))
+FAST = {"a list of chunks", "isinstance", "types and C functions", "tensors of these sizes"}
+
+
+@pytest.mark.parametrize("name", some_slow(FREE, FAST))
 def test_what_does_not_depend_on_sizes_of_inputs_leaves_them_free(name):
     graph, exported = proven(Net(FREE[name]))
     assert str(graph.validity) == ANY and len(graph.consumers) >= 3 and graph.unsupported == ()
