@@ -11,11 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 
-def is_decorated(forward: Callable[..., Any]) -> bool:
-    """Whether a function stands in front of another one with a signature of its own (`functools.wraps`)."""
-    return inspect.unwrap(forward) is not forward
-
-
 def called_as_signed(forward: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that calls a decorated forward: ``f(network, *values)``.
 

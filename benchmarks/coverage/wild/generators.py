@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from benchmarks.coverage.wild.network import Network
+from upscale_opt.models.loading import import_torchvision
 
 
 class DcganGenerator(nn.Sequential):
@@ -296,6 +297,7 @@ class DenoisingNet(nn.Module):
 
 
 def _of_diffusers(name: str, **arguments: Any) -> nn.Module:
+    import_torchvision()  # diffusers imports it
     return getattr(importlib.import_module("diffusers"), name)(**arguments)
 
 
