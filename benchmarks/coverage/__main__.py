@@ -19,7 +19,7 @@ from benchmarks.coverage.modes import MODES
 from benchmarks.coverage.networks import FAMILIES, names
 from benchmarks.coverage.sweep import KEY, key_of, read_rows, sweep
 from benchmarks.coverage.tables import save
-from benchmarks.coverage.wild.catalogue import missing_packages
+from benchmarks.coverage.wild.catalogue import NETWORKS, missing_packages, preload
 from benchmarks.results import DIRECTORY
 
 FILES = {"wild": "coverage_wild"}
@@ -60,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for mode in given.modes or (WILD if wild else ALL)[1]
         for solver in given.solvers or (WILD if wild else ALL)[2]
     ]
+    if wild:
+        preload([task.model for task in tasks if task.model in NETWORKS])
     if not sweep(given.family, tasks, path, retry=given.retry, again=given.again, num_threads=given.threads):
         return 130
     keys = {key_of(task) for task in tasks}

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from upscale_opt import ModelReference, load_model
+from upscale_opt import ModelReference, load_model, plain_weights
 from upscale_opt.models.loading import import_torchvision
 
 FAMILIES = ("classification", "segmentation", "timm", "wild")
@@ -37,7 +37,10 @@ def names(family: str) -> list[str]:
 
 
 def built(name: str, seed: int) -> tuple[nn.Module, tuple[Any, ...]]:
-    """A network in eval mode with random weights, and the positional inputs that it is traced with."""
+    """A network in eval mode with random weights, and the positional inputs that it is traced with.
+
+    The weights of wild networks are made plain first, as the commands do it.
+    """
     if "/" not in name:
         shape = input_shape(name)
         return load_model(ModelReference(name, seed=seed, input_shape=shape)), (torch.zeros(shape),)
@@ -45,7 +48,7 @@ def built(name: str, seed: int) -> tuple[nn.Module, tuple[Any, ...]]:
 
     torch.manual_seed(seed)
     network = NETWORKS[name]
-    return network.build().eval(), network.example_inputs()
+    return plain_weights(network.build().eval()), network.example_inputs()
 
 
 def input_shape(name: str) -> tuple[int, ...]:

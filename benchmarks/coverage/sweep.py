@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import multiprocessing
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import metadata
@@ -99,9 +100,13 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _in_child(tasks: Sequence[Task], num_threads: int) -> Any:
-    """Yield the rows of a new process. If the process dies, the next row is a failure."""
+    """Yield the rows of a new process. If the process dies, the next row is a failure.
+
+    The many small networks of the wild family share the imports of this process (`preload`), where the system can fork.
+    """
     os.environ.setdefault(*LARGE_PAGES)
-    context = multiprocessing.get_context("spawn")
+    forks = "/" in tasks[0].model and sys.platform == "linux"
+    context: Any = multiprocessing.get_context("fork" if forks else "spawn")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_report, args=(tasks, num_threads, sender), daemon=True)
     child.start()

@@ -40,6 +40,16 @@ class ValueProxy(Changing, fx.Proxy):
         known, value = self.tracer.measure(self.node, name) if name in MEASURES else (False, None)
         return value if known and not callable(value) else ValueAttribute(self, name)
 
+    def __add__(self, other: Any) -> Any:
+        """A sum. Tuples of sizes or tensors are joined entry by entry: ``x.shape[:-1] + (n,)`` has the entry n."""
+        return (*self, *other) if isinstance(other, tuple) and self._is_tuple() else super().__add__(other)  # type: ignore[misc]
+
+    def __radd__(self, other: Any) -> Any:
+        return (*other, *self) if isinstance(other, tuple) and self._is_tuple() else super().__radd__(other)  # type: ignore[misc]
+
+    def _is_tuple(self) -> bool:
+        return not self.tracer.knows(self.node) and issubclass(self.tracer.type_of(self.node) or object, tuple)
+
     def __len__(self) -> int:
         length: int = self.tracer.value_of(self.node, LENGTH)
         return length
