@@ -104,6 +104,7 @@ _OPERATORS: dict[str, Rule] = {
     **dict.fromkeys((f"conv_transpose{d}d" for d in (1, 2, 3)), weights.functional_convolution),
     "linear": weights.functional_linear,
     **dict.fromkeys(("mm", "matmul"), weights.product),
+    "embedding": weights.functional_embedding,
     "batch_norm": normalisations.functional_batch_norm,
     "layer_norm": normalisations.functional_layer_norm,
     "rms_norm": normalisations.functional_rms_norm,

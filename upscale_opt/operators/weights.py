@@ -162,8 +162,22 @@ def _multiply(flow: Flow, node: fx.Node, weight: str, bias: str | None, *, trans
 
 def embedding(flow: Flow, node: fx.Node) -> Value:
     """An embedding computes channels on a new last axis. Its table is indexed by numbers that are no channels."""
-    module, weight = flow.module(node), f"{node.target}.weight"
-    if flow.value(flow.source(node)) is not None or module.max_norm is not None:
+    if flow.module(node).max_norm is not None:
+        return flow.unknown(node)
+    return _look_up(flow, node, f"{node.target}.weight")
+
+
+def functional_embedding(flow: Flow, node: fx.Node) -> Value:
+    """Same as `embedding`, if the table is a parameter of the network."""
+    weight = flow.argument(node, "weight")
+    if not _is_attribute(weight) or flow.argument(node, "max_norm") is not None:
+        return flow.unknown(node)
+    flow.attribute_uses.add((node.name, weight.name))
+    return _look_up(flow, node, str(weight.target))
+
+
+def _look_up(flow: Flow, node: fx.Node, weight: str) -> Value:
+    if flow.value(flow.source(node)) is not None:
         return flow.unknown(node)
     if not flow.is_used_as(weight, ("embedding",)):
         flow.hold(weight)

@@ -90,3 +90,20 @@ def test_tuples_of_sizes_and_of_parts_are_joined_entry_by_entry():
 def test_a_product_of_the_wrong_size_is_refused():
     with pytest.raises(ModelError, match="rejects inputs of shape"):
         trace(net("@"), torch.randn(2, 5, 7))
+
+
+class Table(nn.Embedding):
+    """A subclass, as transformers has them: positions begin at two."""
+
+    def forward(self, x):
+        return super().forward(x + 2)
+
+
+def test_tables_that_a_function_looks_up_lose_columns():
+    torch.manual_seed(0)
+    model = nn.Sequential(Table(12, 16), nn.Linear(16, 4)).eval()
+    graph = trace(model, torch.randint(0, 10, (2, 5)))
+    assert {own.reason for own in graph.pins} == {"network output"}
+    masks = constrained_masks(graph, 0.5)
+    exported = export(model, torch.randint(0, 10, (2, 5)), masks=masks, baseline=True, graph=graph)
+    assert exported.verification.passed and exported.module.state_dict()["0.weight"].shape == (12, 8)
