@@ -213,9 +213,9 @@ class _Tracer(AnsweringTracer):
         if m in (self.submodule_paths or {}):
             return False
         if any(True for _ in itertools.chain(m.parameters(), m.buffers())):
-            name = type(m).__name__
             raise TraceError(
-                f"a {name} is called that is no submodule; assign it to the module, or put it into a list that is nn.ModuleList"
+                f"a {type(m).__name__} is called that is no submodule; assign it to the module, or put it into an "
+                "nn.ModuleList instead of a list"
             )
         return True
 
