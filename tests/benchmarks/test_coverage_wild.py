@@ -8,10 +8,11 @@ from torch import nn
 
 from benchmarks.coverage import __main__ as command
 from benchmarks.coverage import measurement, sweep, tables
-from benchmarks.coverage.networks import names
+from benchmarks.coverage.networks import built, names
 from benchmarks.coverage.wild import catalogue
 from benchmarks.coverage.wild.catalogue import KINDS, NETWORKS
 from benchmarks.coverage.wild.network import Cut, Network
+from upscale_opt import constrained_masks, export, trace
 
 
 class Asking(nn.Module):
@@ -87,3 +88,20 @@ def test_every_network_runs_on_its_inputs(name):
     torch.manual_seed(0)
     with torch.no_grad():
         network.build().eval()(*network.example_inputs())
+
+
+@pytest.mark.slow
+def test_half_of_the_channels_of_a_yolo_are_three_quarters_of_its_parameters():
+    """Constrained masks of one half leave at most 0.95 of the 3.16 million parameters of the YOLOv8-like detector."""
+    model, inputs = built("detector/yolov8n", 0)
+    graph = trace(model, inputs)
+    exported = export(model, inputs, masks=constrained_masks(graph, 0.5), baseline=True, graph=graph)
+    before, after = (sum(own.numel() for own in net.parameters()) for net in (model, exported.module))
+    assert exported.verification.passed and before > 3.1e6 and after <= 0.95e6
+
+
+@pytest.mark.slow
+def test_a_part_of_efficientvit_that_is_left_whole_pins_itself_only():
+    pytest.importorskip("timm")
+    graph = trace(*built("timm/efficientvit_b0", 0))
+    assert len(graph.consumers) >= 25
