@@ -116,7 +116,7 @@ ATTENTION: dict[str, dict[str, Any]] = {
 """Model to arguments: networks with attention between positions."""
 
 SIZES = {
-    "bat_resnext26ts": 128,
+    "bat_resnext26ts": 256,
     "crossvit_9_240": 240,
     "csatv2": 128,
     "efficientformer_l1": 224,
