@@ -60,6 +60,16 @@ def shape_of(flow: Flow, node: fx.Node) -> Value:
     return None
 
 
+def number_of_entries(flow: Flow, node: fx.Node) -> Value:
+    """``x.numel()`` counts all channels of the tensor."""
+    source = flow.source(node)
+    if not flow.is_tensor(source):
+        return flow.unknown(node)
+    counted = list(channels_in(flow.value(source)))
+    flow.sizes[node.name] = np.concatenate(counted) if counted else None
+    return None
+
+
 def take_size(flow: Flow, node: fx.Node, source: fx.Node, index: Any) -> Value:
     """Take one length, or a slice of lengths, out of a tuple of lengths."""
     sizes = flow.sizes[source.name]

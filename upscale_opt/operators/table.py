@@ -166,6 +166,7 @@ FUNCTION_RULES: dict[Callable[..., Any], Rule] = {
     torch.linalg.vector_norm: norm,
     operator.getitem: selections.get_item,
     getattr: sizes.get_attribute,
+    torch.numel: sizes.number_of_entries,
 }
 """Functions to rules."""
 
@@ -176,6 +177,7 @@ METHOD_RULES: dict[str, Rule] = {
         for method in methods_of(name, in_place=rule in _MAY_BE_IN_PLACE)
     },
     "size": sizes.shape_of,
+    **dict.fromkeys(("numel", "nelement"), sizes.number_of_entries),
     "dim": lambda flow, node: None,
 }
 """Tensor methods to rules."""

@@ -78,6 +78,7 @@ FREE = {
     "numbers of channels": lambda m, x: x * {8: 0.5}.get(x.shape[1], 3.0) * int(x.shape[1] / 2),
 }
 BOUND = {
+    "the number of entries": (lambda m, x: x * 2 if x.numel() < 2**31 else x, ("batch", "height", "width")),
     "an image size": (lambda m, x: x * 2 if x.shape[2] > 8 else x, ("height",)),
     "a batch": (lambda m, x: x * 2 if x.shape[0] > 1 else x, ("batch",)),
     "the length of a tensor": (lambda m, x: x / len(x), ("batch",)),

@@ -34,11 +34,21 @@ def split_attention(m, x, y):
     return (parts * gate.reshape((n, 2, c // 2, 1, 1))).sum(dim=1)
 
 
+def repeated(m, x, y):
+    """What is global is repeated for every point (PointNet); the numbers come from other sizes."""
+    return x * y.amax((2, 3), keepdim=True).repeat(1, 1, x.size(2), x.shape[-1])
+
+
 def maxout(m, x, y):
     return x.view(x.shape[0], 8, 2, *x.shape[2:]).amax(2) + y.unflatten(1, (2, 8)).max(1).values
 
 
-BRANCHES = {"selective kernel": (selective, 8), "split attention": (split_attention, 16), "maxout": (maxout, 16)}
+BRANCHES = {
+    "selective kernel": (selective, 8),
+    "split attention": (split_attention, 16),
+    "maxout": (maxout, 16),
+    "repeated": (repeated, 8),
+}
 
 
 @pytest.mark.parametrize("name", BRANCHES)
