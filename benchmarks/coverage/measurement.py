@@ -14,16 +14,14 @@ import numpy as np
 import torch
 
 from benchmarks.coverage.modes import MODES
-from benchmarks.coverage.networks import input_shape
+from benchmarks.coverage.networks import built
 from solvers import SolverError, solve
 from upscale_opt import (
     Graph,
-    ModelReference,
     UpscaleError,
     effective_masks,
     export,
     extract,
-    load_model,
     plan,
     trace,
 )
@@ -63,12 +61,19 @@ class Task:
 def measure(tasks: Sequence[Task]) -> Iterator[Row]:
     """Yield the figures of every task. All tasks have one model and seed; tasks with equal masks follow each other.
 
-    An error gives a row too: its `status` is ``failed``, and its `reason` says why.
+    An error gives a row too: its `reason` says why. Its `status` is ``refused`` if `trace` refuses the network in a
+    sentence of its own, or else ``failed``.
     """
     try:
         subject = Subject(tasks[0].model, tasks[0].seed)
     except Exception as error:
         yield from (failure(_reason(error)) for _ in tasks)
+        return
+    try:
+        subject.trace()
+    except Exception as error:
+        status = "refused" if isinstance(error, UpscaleError) else "failed"
+        yield from ({**subject.figures, "status": status, "reason": _reason(error)} for _ in tasks)
         return
     masked, key = None, None
     for task in tasks:
@@ -87,24 +92,26 @@ def failure(reason: str) -> Row:
 
 
 class Subject:
-    """One model, built and traced, with the figures that do not depend on masks."""
+    """One model with the figures that do not depend on masks."""
+
+    graph: Graph
 
     def __init__(self, name: str, seed: int) -> None:
-        self.shape = input_shape(name)
-        self.model = load_model(ModelReference(name, seed=seed, input_shape=self.shape))
+        self.model, self.inputs = built(name, seed)
         fill_zeros(self.model, seed)
-        self.inputs = torch.zeros(self.shape)
         tensors = [*self.model.parameters(), *self.model.buffers()]
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         self.figures: Row = {
-            "input": "x".join(map(str, self.shape)),
+            "input": " + ".join("x".join(map(str, x.shape)) for x in self.inputs),
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
             "model_mb": f"{size / 1e6:.1f}",
         }
+
+    def trace(self) -> None:
+        """Trace and extract, with the figures of that."""
         memory = PeakMemory()
         clock = Clock()
-        self.graph: Graph = trace(self.model, self.inputs)
-        self.trace_seconds = clock.seconds
+        self.graph = trace(self.model, self.inputs)
         extract(self.graph, effective_masks(self.graph).masks)
         self.figures["trace_seconds"] = f"{clock.seconds:.3f}"
         self.figures["trace_cpu_seconds"] = f"{clock.cpu_seconds:.3f}"
@@ -162,6 +169,8 @@ class Masked:
             "reason": found.message or "",
             "error": f"{found.relative_error:.2e}",
             "control": "" if found.negative_control is None else f"{found.negative_control:.2e}",
+            "gradients": "" if found.gradients is None else f"{found.gradients:.2e}",
+            "gradients_reason": found.gradients_reason or "",
             "removed": f"{1 - after / before:.4f}",
             "copies": sum(evaluation.copies for evaluation in evaluations),
             "proven": sum(str(result.status) == "OPTIMAL" for result in results.values()),

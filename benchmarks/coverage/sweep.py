@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import multiprocessing
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +25,22 @@ COLUMNS = (
     *("family", *KEY, "status", "reason", "error", "control"),
     *("input", "parameters", "model_mb", "channels", "free", "not_removable", "pinned", "pinned_by"),
     *("trace_seconds", "trace_cpu_seconds", "trace_mb", "solve_seconds", "export_seconds", "verify_seconds", "peak_mb"),
-    *("removed", "copies", "proven", "segments", "commit", "versions", "load"),
+    *("removed", "copies", "proven", "segments", "commit", "versions", "load", "gradients", "gradients_reason"),
 )
 
 LARGE_PAGES = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
 """An environment variable for child processes: on Linux, the first access to memory is much faster in large pages."""
 
 
-def sweep(family: str, tasks: Sequence[Task], path: Path, *, retry: bool = False, num_threads: int = 1) -> bool:
+def sweep(
+    family: str,
+    tasks: Sequence[Task],
+    path: Path,
+    *,
+    retry: bool = False,
+    again: bool = False,
+    num_threads: int = 1,
+) -> bool:
     """Measure the tasks that have no row in the file, and append their rows. Returns whether all are done.
 
     Parameters
@@ -43,13 +53,16 @@ def sweep(family: str, tasks: Sequence[Task], path: Path, *, retry: bool = False
         The CSV file.
     retry
         Forget failed rows of these tasks, so that they are measured again.
+    again
+        Forget all rows of these tasks.
     num_threads
         Number of torch threads.
     """
     rows = read_rows(path)
     keys = {key_of(task) for task in tasks}
-    if retry:
-        rows = [row for row in rows if row["status"] == "verified" or tuple(row[name] for name in KEY) not in keys]
+    if retry or again:
+        kept = "verified" if retry and not again else None
+        rows = [row for row in rows if row["status"] == kept or tuple(row[name] for name in KEY) not in keys]
     path.parent.mkdir(exist_ok=True)
     path.write_text(csv_text([dict.fromkeys(COLUMNS, "")]).split("\n")[0] + "\n" + _lines(rows))
     done = {tuple(row[name] for name in KEY) for row in rows}
@@ -87,9 +100,13 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _in_child(tasks: Sequence[Task], num_threads: int) -> Any:
-    """Yield the rows of a new process. If the process dies, the next row is a failure."""
+    """Yield the rows of a new process. If the process dies, the next row is a failure.
+
+    The many small networks of the wild family share the imports of this process (`preload`), where the system can fork.
+    """
     os.environ.setdefault(*LARGE_PAGES)
-    context = multiprocessing.get_context("spawn")
+    forks = "/" in tasks[0].model and sys.platform == "linux"
+    context: Any = multiprocessing.get_context("fork" if forks else "spawn")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_report, args=(tasks, num_threads, sender), daemon=True)
     child.start()
@@ -129,5 +146,6 @@ def _lines(rows: Sequence[Row]) -> str:
 
 
 def _versions(family: str) -> str:
-    packages = ("torch", "timm" if family == "timm" else "torchvision")
-    return ", ".join(f"{package} {metadata.version(package)}" for package in packages)
+    own = {"timm": ("timm",), "wild": ("timm", "segmentation_models_pytorch", "transformers", "diffusers")}
+    packages = ("torch", *own.get(family, ("torchvision",)))
+    return ", ".join(f"{package} {metadata.version(package)}" for package in packages if find_spec(package))

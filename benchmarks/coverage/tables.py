@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.coverage.measurement import Row
 from benchmarks.coverage.networks import FAMILIES, names
+from benchmarks.coverage.wild.tables import section
 from benchmarks.results import markdown_table, provenance
 from problems.files import write_text_atomically
 
@@ -67,7 +68,9 @@ def document(rows: Sequence[Row]) -> str:
     parts = ["# Coverage", "", provenance("python -m benchmarks.coverage --table"), "", HEAD]
     for family in FAMILIES:
         own = [row for row in rows if row["family"] == family]
-        if own:
+        if own and family == "wild":
+            parts += ["", f"## {family}", "", section(own)]
+        elif own:
             parts += ["", f"## {family}", "", summary(family, own), "", markdown_table(_by_model(family, own, _line))]
             failed = [row for row in own if row["status"] != "verified"]
             if failed:

@@ -1,4 +1,7 @@
-"""Records functions that create tensors, if a size comes from a traced tensor: ``torch.zeros(len(x), 8)``."""
+"""Records functions that create tensors, if a size comes from a traced tensor: ``torch.zeros(len(x), 8)``.
+
+So are those that tell the limits of a type: ``torch.finfo(x.dtype).min``.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 _NAMES = (
     *("arange", "empty", "eye", "full", "linspace", "logspace", "ones", "rand", "randint", "randn", "randperm"),
-    *("tril_indices", "triu_indices", "zeros", "full_like"),
+    *("tril_indices", "triu_indices", "zeros", "full_like", "finfo", "iinfo"),
 )
 
 

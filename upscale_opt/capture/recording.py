@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from torch import fx
 from torch.fx.graph_module import _CodeOnlyModule
 
 from upscale_opt.capture.custom_functions import CustomFunctions
+from upscale_opt.capture.decorated import called_as_signed
 from upscale_opt.capture.hooks import called_whole, forward_of
 from upscale_opt.capture.regions import Regions
 
@@ -26,8 +28,9 @@ class RecordingTracer(fx.Tracer):
         """Prepare the call of the network so that its hooks run."""
         if not is_module or isinstance(self.root, _CodeOnlyModule):
             return super().create_args_for_root(root_fn, is_module, concrete_args)
-        forward, inputs = super().create_args_for_root(forward_of(self.root, root_fn), True, concrete_args)
-        return called_whole(forward), inputs
+        own = forward_of(self.root, root_fn)
+        forward, inputs = super().create_args_for_root(inspect.unwrap(own), True, concrete_args)
+        return called_whole(forward if inspect.unwrap(own) is own else called_as_signed(own)), inputs
 
     def create_node(self, *arguments: Any, **named: Any) -> fx.Node:
         """Create a node, after a check that the modes of torch come from recorded regions only."""

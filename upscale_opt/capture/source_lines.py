@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dis
+import functools
 import linecache
 import os
 import sys
 from dataclasses import dataclass
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
 
 import torch
 
@@ -71,3 +73,32 @@ def place_of_error(error: BaseException) -> Place | None:
 def is_of_network(file: str) -> bool:
     """Whether a file is neither of torch nor of this package (its code runs around the network's)."""
     return not file.startswith((_TORCH, *_OWN)) and not file.startswith(("<frozen", "<eval_with_key>"))
+
+
+def asks_for_class(frame: FrameType) -> bool:
+    """Whether a frame is of the network's code and asks for an object's type: `isinstance`, ``__class__``, a pattern.
+
+    Functions of torch that are written in C ask, too, and then read the object's memory as that of a tensor. They have
+    no frame of their own, so the instruction that calls them has to tell.
+    """
+    if frame.f_code.co_filename == "<frozen abc>" and frame.f_back is not None:  # a class of collections.abc
+        frame = frame.f_back
+    return is_of_network(frame.f_code.co_filename) and frame.f_lasti in _asking(frame.f_code)
+
+
+@functools.lru_cache(maxsize=1024)
+def _asking(code: CodeType) -> frozenset[int]:
+    """The offsets of the instructions that ask for a type."""
+    instructions = list(dis.get_instructions(code))
+    calls = {_start_of(own) for own in instructions if own.argval == "isinstance"}
+    return frozenset(
+        own.offset
+        for own in instructions
+        if own.opname == "MATCH_CLASS" or own.argval == "__class__" or _start_of(own) in calls
+    )
+
+
+def _start_of(instruction: dis.Instruction) -> tuple[int | None, int | None]:
+    """Line and column where the expression of an instruction begins: that of a call begins with what is called."""
+    place = instruction.positions
+    return (None, None) if place is None else (place.lineno, place.col_offset)

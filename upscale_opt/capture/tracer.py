@@ -163,7 +163,7 @@ class _Tracer(AnsweringTracer):
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Trace into a module. If that fails, use its buffers by value. If that fails, too, keep it as one node."""
-        if self.apart:
+        if self.apart or self._made_in_forward(m):
             return forward(*args, **kwargs)
         path = self.path_of_module(m)
         if self.is_leaf_module(m, path):
@@ -207,6 +207,17 @@ class _Tracer(AnsweringTracer):
             self._proxies.pop(name, None)
         self._left_alone.update(name for name in self.tensor_attrs.values() if name.startswith(f"{path}."))
         return whole
+
+    def _made_in_forward(self, m: nn.Module) -> bool:
+        """Whether a module is none of the network's, and has no tensors: ``nn.ReLU()(x)``. It is traced into."""
+        if m in (self.submodule_paths or {}):
+            return False
+        if any(True for _ in itertools.chain(m.parameters(), m.buffers())):
+            raise TraceError(
+                f"a {type(m).__name__} is called that is no submodule; assign it to the module, or put it into an "
+                "nn.ModuleList instead of a list"
+            )
+        return True
 
     def _undo(self, before: Snapshot | None, point: Point) -> None:
         """Undo the changes of a failed attempt to the network. Begin again if there is no snapshot."""

@@ -16,7 +16,7 @@ from torch.fx import proxy
 from upscale_opt.capture.known_values import MEASURES
 from upscale_opt.capture.proxies import Changing
 from upscale_opt.capture.settled import CONDITION, KEY, LENGTH, TEXT
-from upscale_opt.capture.source_lines import is_of_network
+from upscale_opt.capture.source_lines import asks_for_class
 
 _VALUES = ("item", "tolist", "numpy")
 """Methods that convert a tensor to Python or NumPy objects."""
@@ -33,13 +33,22 @@ class ValueProxy(Changing, fx.Proxy):
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
-        """The type of the value if the network's code calls ``isinstance``, and otherwise the proxy's own type."""
-        frame = sys._getframe(1)
-        return self.tracer.type_of(self.node) or type(self) if is_of_network(frame.f_code.co_filename) else type(self)
+        """The type of the value if the network's code asks for it, and otherwise the proxy's own type."""
+        return self.tracer.type_of(self.node) or type(self) if asks_for_class(sys._getframe(1)) else type(self)
 
     def _attribute(self, name: str) -> Any:
         known, value = self.tracer.measure(self.node, name) if name in MEASURES else (False, None)
         return value if known and not callable(value) else ValueAttribute(self, name)
+
+    def __add__(self, other: Any) -> Any:
+        """A sum. Tuples of sizes or tensors are joined entry by entry: ``x.shape[:-1] + (n,)`` has the entry n."""
+        return (*self, *other) if isinstance(other, tuple) and self._is_tuple() else super().__add__(other)  # type: ignore[misc]
+
+    def __radd__(self, other: Any) -> Any:
+        return (*other, *self) if isinstance(other, tuple) and self._is_tuple() else super().__radd__(other)  # type: ignore[misc]
+
+    def _is_tuple(self) -> bool:
+        return not self.tracer.knows(self.node) and issubclass(self.tracer.type_of(self.node) or object, tuple)
 
     def __len__(self) -> int:
         length: int = self.tracer.value_of(self.node, LENGTH)

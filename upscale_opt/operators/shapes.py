@@ -233,16 +233,18 @@ def expand_as(flow: Flow, node: fx.Node) -> Value:
 
 
 def repeat(flow: Flow, node: fx.Node) -> Value:
-    """``repeat``: along the channel axis, the whole list of channels is repeated."""
+    """``repeat``: along the channel axis, the whole list of channels is repeated, by a constant number of times."""
     source = flow.source(node)
     if flow.value(source) is None:
         return flow.opaque(node)
     x = flow.layout(source)
     given: Any = node.args[1:]
     times = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
-    if x is None or not all(type(t) is int for t in times):
+    if x is None or isinstance(times, fx.Node):
         return flow.unknown(node)
     axis = len(times) - len(flow.shape(source)) + x.axis
+    if type(times[axis]) is not int:
+        return flow.unknown(node)
     return Layout(axis, np.tile(x.channels, times[axis]))
 
 

@@ -19,6 +19,9 @@ from upscale_opt.operators.shapes import transposed
 
 HARMLESS = ("dtype", "device", "ndim", "requires_grad", "is_cuda", "layout", "is_floating_point", "is_complex")
 
+_PARTS = {"values": 0, "indices": 1}
+"""Names of results of operators that return several tensors: ``x.max(1).values``."""
+
 
 def get_attribute(flow: Flow, node: fx.Node) -> Value:
     """``getattr``: ``x.shape``, and attributes that do not depend on the channels. All others are unknown."""
@@ -31,6 +34,10 @@ def get_attribute(flow: Flow, node: fx.Node) -> Value:
         return same(flow, node)
     if name in ("T", "mT"):
         return transposed(flow, node)
+    several = flow.value(flow.source(node))
+    if name in _PARTS and isinstance(several, tuple):
+        part: Value = several[_PARTS[name]]
+        return part
     return flow.unknown(node)
 
 
@@ -50,6 +57,16 @@ def shape_of(flow: Flow, node: fx.Node) -> Value:
     if dim is not None and type(dim) is not int:
         return flow.unknown(node)
     flow.sizes[node.name] = tuple(counted) if dim is None else counted[dim]
+    return None
+
+
+def number_of_entries(flow: Flow, node: fx.Node) -> Value:
+    """``x.numel()`` counts all channels of the tensor."""
+    source = flow.source(node)
+    if not flow.is_tensor(source):
+        return flow.unknown(node)
+    counted = list(channels_in(flow.value(source)))
+    flow.sizes[node.name] = np.concatenate(counted) if counted else None
     return None
 
 

@@ -8,6 +8,7 @@ wrong.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from torch import fx
@@ -15,7 +16,7 @@ from torch import fx
 from upscale_opt.channels.findings import Value
 from upscale_opt.channels.flow import Flow
 from upscale_opt.channels.table import Scattered
-from upscale_opt.operators import normalisations, shapes, weights
+from upscale_opt.operators import elementwise, normalisations, shapes, weights
 
 Rule = Callable[[Flow, fx.Node], Value]
 
@@ -30,6 +31,8 @@ _OVER_LAST = (
     normalisations.functional_rms_norm,
 )
 """Rules of operators whose channels are on the last axis."""
+_OVER_GIVEN = (normalisations.softmax, elementwise.reduction, elementwise.extremum)
+"""Rules of operators that combine the entries along given axes."""
 MOST_SEARCHED = 50
 """Number of nodes that are searched for an operator that decides."""
 
@@ -50,11 +53,41 @@ def wished(flow: Flow, node: fx.Node, rule_of: Callable[[Flow, fx.Node], Rule | 
     for source in node.all_input_nodes:
         value = flow.value(source)
         if isinstance(value, Scattered) and value.split not in flow.splits:
-            wanted = _wanted_axis(flow, node, len(value.places.shape), rule_of)
-            axis = None if wanted is None else _axis_of_split(flow, value, wanted)
+            wanted = _axis_beside(flow, node, value) if rule_of(flow, node) is elementwise.elementwise else None
+            wanted = _wanted_axis(flow, node, value.places.ndim, rule_of) if wanted is None else wanted
+            axis = (
+                _axis_of_split(flow, value, wanted) if wanted is not None else _other_axis(flow, node, value, rule_of)
+            )
             if axis is not None:
                 found[value.split] = axis
     return found
+
+
+def _axis_beside(flow: Flow, node: fx.Node, value: Scattered) -> int | None:
+    """Return the axis of the channels in the other operand of an elementwise operator."""
+    layouts = [own for x in node.all_input_nodes if (own := flow.layout(x)) is not None]
+    alike = len(flow.shape(node)) == value.places.ndim if flow.is_tensor(node) else False
+    axes = {own.axis for own in layouts} if alike else set()
+    return axes.pop() if len(axes) == 1 else None
+
+
+def _other_axis(
+    flow: Flow, node: fx.Node, value: Scattered, rule_of: Callable[[Flow, fx.Node], Rule | None]
+) -> int | None:
+    """Return the axis of the splitting reshape beside those that a node combines, if there is just one.
+
+    A softmax or a sum over branches (selective kernels, split attention, maxout) leaves the channels to the other axis.
+    """
+    if rule_of(flow, node) not in _OVER_GIVEN:
+        return None
+    given: Any = flow.module(node).dim if node.op == "call_module" else flow.argument(node, "dim")
+    dims = given if isinstance(given, (tuple, list)) else [given]
+    if not all(type(d) is int for d in dims):
+        return None
+    ndim = value.places.ndim
+    others = set(range(ndim)) - {d % ndim for d in dims}
+    found = {axis for d in others if (axis := _axis_of_split(flow, value, d)) is not None}
+    return found.pop() if len(found) == 1 else None
 
 
 def _wanted_axis(flow: Flow, node: fx.Node, ndim: int, rule_of: Callable[[Flow, fx.Node], Rule | None]) -> int | None:

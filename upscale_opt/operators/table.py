@@ -103,6 +103,8 @@ _OPERATORS: dict[str, Rule] = {
     **dict.fromkeys((f"conv{d}d" for d in (1, 2, 3)), weights.functional_convolution),
     **dict.fromkeys((f"conv_transpose{d}d" for d in (1, 2, 3)), weights.functional_convolution),
     "linear": weights.functional_linear,
+    **dict.fromkeys(("mm", "matmul"), weights.product),
+    "embedding": weights.functional_embedding,
     "batch_norm": normalisations.functional_batch_norm,
     "layer_norm": normalisations.functional_layer_norm,
     "rms_norm": normalisations.functional_rms_norm,
@@ -164,6 +166,7 @@ FUNCTION_RULES: dict[Callable[..., Any], Rule] = {
     torch.linalg.vector_norm: norm,
     operator.getitem: selections.get_item,
     getattr: sizes.get_attribute,
+    torch.numel: sizes.number_of_entries,
 }
 """Functions to rules."""
 
@@ -174,6 +177,7 @@ METHOD_RULES: dict[str, Rule] = {
         for method in methods_of(name, in_place=rule in _MAY_BE_IN_PLACE)
     },
     "size": sizes.shape_of,
+    **dict.fromkeys(("numel", "nelement"), sizes.number_of_entries),
     "dim": lambda flow, node: None,
 }
 """Tensor methods to rules."""

@@ -135,7 +135,16 @@ def functional_linear(flow: Flow, node: fx.Node) -> Value:
     return _multiply(flow, node, str(given[0].target), None if given[1] is None else str(given[1].target))
 
 
-def _multiply(flow: Flow, node: fx.Node, weight: str, bias: str | None) -> Value:
+def product(flow: Flow, node: fx.Node) -> Value:
+    """A product of matrices is a linear layer if its second factor is a parameter, with inputs as rows."""
+    if len(node.args) != 2 or node.kwargs or not _is_attribute(node.args[1]) or _is_attribute(node.args[0]):
+        return flow.unknown(node)
+    weight: Any = node.args[1]
+    flow.attribute_uses.add((node.name, weight.name))
+    return _multiply(flow, node, str(weight.target), None, transposed=True)
+
+
+def _multiply(flow: Flow, node: fx.Node, weight: str, bias: str | None, *, transposed: bool = False) -> Value:
     source, tensor = flow.source(node), flow.parameter(weight)
     if not flow.is_tensor(source) or not flow.shape(source) or tensor.ndim != 2:
         return flow.unknown(node)
@@ -146,15 +155,29 @@ def _multiply(flow: Flow, node: fx.Node, weight: str, bias: str | None) -> Value
         flow.hold(weight, bias)
         return layout
     x = flow.channels(node, source, last)
-    if x is None or len(x) != tensor.shape[1]:
+    if x is None or len(x) != tensor.shape[0 if transposed else 1]:
         return flow.unknown(node)
-    return flow.compute(node, x, axis=last, weight=weight, bias=bias, is_convolution=False)
+    return flow.compute(node, x, axis=last, weight=weight, bias=bias, transposed=transposed, is_convolution=False)
 
 
 def embedding(flow: Flow, node: fx.Node) -> Value:
     """An embedding computes channels on a new last axis. Its table is indexed by numbers that are no channels."""
-    module, weight = flow.module(node), f"{node.target}.weight"
-    if flow.value(flow.source(node)) is not None or module.max_norm is not None:
+    if flow.module(node).max_norm is not None:
+        return flow.unknown(node)
+    return _look_up(flow, node, f"{node.target}.weight")
+
+
+def functional_embedding(flow: Flow, node: fx.Node) -> Value:
+    """Same as `embedding`, if the table is a parameter of the network."""
+    weight = flow.argument(node, "weight")
+    if not _is_attribute(weight) or flow.argument(node, "max_norm") is not None:
+        return flow.unknown(node)
+    flow.attribute_uses.add((node.name, weight.name))
+    return _look_up(flow, node, str(weight.target))
+
+
+def _look_up(flow: Flow, node: fx.Node, weight: str) -> Value:
+    if flow.value(flow.source(node)) is not None:
         return flow.unknown(node)
     if not flow.is_used_as(weight, ("embedding",)):
         flow.hold(weight)

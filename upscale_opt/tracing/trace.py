@@ -18,6 +18,7 @@ from upscale_opt.arguments.entrance import entrance
 from upscale_opt.arguments.modes import AUTO, EXPORT, FX
 from upscale_opt.capture.argument_names import normalise
 from upscale_opt.capture.constants import renew_changed
+from upscale_opt.capture.decompositions import decompose
 from upscale_opt.capture.einops_proxies import support_einops
 from upscale_opt.capture.hooks import hooks_of, require_traceable_hooks
 from upscale_opt.capture.origins import all_tensors
@@ -91,6 +92,7 @@ def _graph_of(
     with Preservation(model) as state:
         found = _by_fx(model, state, inputs) if lifted is None else lifted
         normalise(found.module)
+        decompose(found.module)
         renew_changed(found.module, model)
         holds = settle(found, inputs)
         run = None if holds is None else holds[1]
@@ -138,6 +140,7 @@ def operators_of(model: nn.Module, inputs: tuple[Any, ...] | None, front_end: st
     with Preservation(model) as state:
         found = traced(model, state, inputs) if found is None else found
         normalise(found.module)
+        decompose(found.module)
         renew_changed(found.module, model)
     return found.module.graph
 

@@ -1,6 +1,8 @@
 """Tests that Python's questions about sizes, types and arguments are answered from the example inputs."""
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -51,6 +53,16 @@ def starred(m, x):
     return torch.cat([*rest, first], 1)
 
 
+def types_and_c_functions(m, x):
+    """torch.pow and torch.where ask for the type of their arguments in C: there a proxy is no tensor."""
+    parts = x.chunk(2, 1)
+    assert isinstance(parts, Sequence) and x.__class__ is torch.Tensor
+    match x:
+        case torch.Tensor():
+            return torch.where(x > 0, torch.pow(x, 3.0), x) if isinstance(torch.pow(x, 2.0), torch.Tensor) else -x
+    return -x
+
+
 ANY = "holds for any batch, height and width"
 FREE = {
     "a list of chunks": listed,
@@ -61,10 +73,12 @@ FREE = {
     "the number of channels": lambda m, x: x * 2 if x.shape[1] in (8, 16) else x,
     "a dtype and a device": lambda m, x: x * 2 if x.is_floating_point() and x.device.type == "cpu" else -x,
     "isinstance": lambda m, x: x * 2 if isinstance(x, torch.Tensor) and isinstance(x.shape[2], int) else x[0],
+    "types and C functions": types_and_c_functions,
     "tensors of these sizes": lambda m, x: x + torch.arange(x.shape[3]) + torch.ones(len(x.shape), 1, 1)[:1],
     "numbers of channels": lambda m, x: x * {8: 0.5}.get(x.shape[1], 3.0) * int(x.shape[1] / 2),
 }
 BOUND = {
+    "the number of entries": (lambda m, x: x * 2 if x.numel() < 2**31 else x, ("batch", "height", "width")),
     "an image size": (lambda m, x: x * 2 if x.shape[2] > 8 else x, ("height",)),
     "a batch": (lambda m, x: x * 2 if x.shape[0] > 1 else x, ("batch",)),
     "the length of a tensor": (lambda m, x: x / len(x), ("batch",)),
@@ -82,7 +96,10 @@ def some_slow(names, fast):
     return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
-@pytest.mark.parametrize("name", some_slow(FREE, {"a list of chunks", "isinstance", "tensors of these sizes"}))
+FAST = {"a list of chunks", "isinstance", "types and C functions", "tensors of these sizes"}
+
+
+@pytest.mark.parametrize("name", some_slow(FREE, FAST))
 def test_what_does_not_depend_on_sizes_of_inputs_leaves_them_free(name):
     graph, exported = proven(Net(FREE[name]))
     assert str(graph.validity) == ANY and len(graph.consumers) >= 3 and graph.unsupported == ()
@@ -258,3 +275,27 @@ def test_a_trace_that_asked_for_the_batch_size_is_proven_at_this_size():
         exported.module(X)
     with pytest.raises(ModelError, match="another size"):
         export(model, X, masks=halved(graph), baseline=True, graph=graph)
+
+
+def asked_by_name(forward):
+    """A decorator as those of transformers: it looks at what was given by name, and adds some."""
+
+    @functools.wraps(forward)
+    def call(self, *args, **kwargs):
+        assert len(args) == 1 and "scale" not in kwargs and "flag" not in kwargs
+        return forward(self, *args, **kwargs, half=True)
+
+    return call
+
+
+class Decorated(Net):
+    @asked_by_name
+    def forward(self, x, scale=None, *, flag=False, **options):
+        x = super().forward(x)
+        return {"out": x / 2 if options["half"] and not flag and scale is None else x}
+
+
+def test_a_decorated_forward_is_called_as_its_user_calls_it():
+    graph, exported = proven(Decorated(lambda m, x: x * 2))
+    assert len(graph.consumers) >= 3 and graph.unsupported == ()
+    assert set(exported.module(X)) == {"out"}
