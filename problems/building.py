@@ -9,10 +9,10 @@ import numpy as np
 
 from problems.blocks import Access, Block
 from problems.bundles import Bundle
-from problems.conversions import items, text, whole_number
+from problems.conversions import items, text
 from problems.costs import CostTable
 from problems.errors import ProblemError
-from problems.problem import MAX_WEIGHT, Problem, counted
+from problems.problem import Problem, counted
 from problems.showing.reprs import shown
 
 
@@ -32,7 +32,7 @@ class ProblemBuilder:
     <ProblemBuilder two layers: 2 blocks, 6 channels, 0 accesses so far>
     >>> _ = builder.access("a", {"x": [1, 0, 1, 0]}).access("b", {"x": [0, 0, 1, 1], "y": [1, 1]}, weight=2)
     >>> print(builder.problem())
-    two layers: 2 blocks, 6 channels (5 stored), 3 accesses, 4 classes
+    two layers: 2 blocks, 6 channels (5 stored), 2 accesses, 4 classes
     """
 
     def __init__(self, name: str = "problem") -> None:
@@ -82,9 +82,6 @@ class ProblemBuilder:
         kept
             What it keeps of every block, in the order in which it reads them: name of the block to Booleans, or 0 and
             1. Pairs instead of a mapping if it reads a block twice.
-        weight
-            How often it counts; so many equal accesses are made of it, as in `Problem.from_matrix`.
-
         Raises
         ------
         ProblemError
@@ -102,10 +99,8 @@ class ProblemBuilder:
             pieces.append(np.asarray(own))
         if not pieces:
             raise ProblemError(f"access {name!r} reads no block; give it at least one")
-        for k in range(whole_number(weight, f"access {name!r}: weight", least=1, most=MAX_WEIGHT)):
-            full = name if k == 0 else f"{name}#{k + 1}"
-            blocks = tuple(known.index(block) for block, _ in pairs)
-            self._accesses.append(Access(full, blocks, np.concatenate(pieces), channel_size, table))
+        blocks = tuple(known.index(block) for block, _ in pairs)
+        self._accesses.append(Access(name, blocks, np.concatenate(pieces), channel_size, table, weight))
         return self
 
     def bundle(self, *units: Sequence[str]) -> ProblemBuilder:

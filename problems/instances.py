@@ -14,6 +14,7 @@ signature has one entry per class.
 | 2 | an access may have a cost table |
 | 3 | a block may list ``required`` channels, which are always stored |
 | 4 | ``bundles``: lists of units that may change places; a unit is a list of blocks |
+| 5 | an access may have a ``weight``, 1 if it is not there |
 
 A file states the lowest version that has all its fields.
 """
@@ -43,7 +44,7 @@ from problems.files import (
 from problems.problem import Problem
 
 FORMAT = "upscale_opt.instance"
-VERSION = 4
+VERSION = 5
 _MOST_LISTED = 8
 """If a block has more readers than this, its signatures are written as hexadecimal numbers."""
 
@@ -107,12 +108,15 @@ def instance_to_dict(problem: Problem) -> dict[str, Any]:
             "blocks": list(access.blocks),
             "channel_size": access.channel_size,
         }
+        if access.weight != 1:
+            own["weight"] = access.weight
         accesses.append(own if access.table is None else {**own, "table": _table_to_dict(access.table)})
+    weighted = any(access.weight != 1 for access in problem.accesses)
     required = any(block.required for block in problem.blocks)
     bundles = [[list(unit) for unit in bundle.units] for bundle in problem.bundles]
     return {
         "format": FORMAT,
-        "version": 4 if bundles else 3 if required else 2,
+        "version": 5 if weighted else 4 if bundles else 3 if required else 2,
         "name": problem.name,
         "blocks": blocks,
         **({"bundles": bundles} if bundles else {}),
@@ -146,7 +150,7 @@ def instance_from_dict(document: dict[str, Any]) -> Problem:
     for a, raw in enumerate(raw_accesses):
         where = f"accesses[{a}]"
         indices = require_field(raw, "blocks", list, where)
-        reject_unknown_fields(raw, {"name", "blocks", "channel_size", "table"}, where)
+        reject_unknown_fields(raw, {"name", "blocks", "channel_size", "table", "weight"}, where)
         if not indices or not all(type(b) is int and 0 <= b < len(raw_blocks) for b in indices):
             raise ProblemError(
                 f"{where}: field 'blocks' must list indices into the {len(raw_blocks)} blocks, from 0, at least one"
@@ -172,6 +176,7 @@ def instance_from_dict(document: dict[str, Any]) -> Problem:
                 np.concatenate(pieces) if pieces else np.zeros(0, dtype=bool),
                 require_field(raw, "channel_size", int, f"accesses[{a}]"),
                 _table_from_dict(raw["table"], f"accesses[{a}]: table") if "table" in raw else None,
+                require_field(raw, "weight", int, f"accesses[{a}]") if "weight" in raw else 1,
             )
         )
     raw_bundles = require_field(document, "bundles", list, "the instance") if "bundles" in document else []

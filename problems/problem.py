@@ -24,9 +24,6 @@ from problems.errors import ProblemError
 from problems.showing.cards import problem_card
 from problems.showing.reprs import shown_as
 
-MAX_WEIGHT = 10_000
-"""Most accesses that `Problem.from_matrix` makes of rows with weights."""
-
 
 @shown_as(problem_card)
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ class Problem:
 
     def _require_exact_sums(self) -> None:
         """Raise unless there are at most `MAX_TICKS` ticks per nanosecond and sums of costs in ticks fit 2^52."""
-        tables = [access.table for access in self.accesses if access.table is not None]
+        tables = [access.weighted_table for access in self.accesses if access.weighted_table is not None]
         most = sum(t.read.costs[-1] + (t.copy or 0) + (t.pieces.costs[-1] if t.pieces else 0) for t in tables)
         if self.ticks > MAX_TICKS or self.ticks * most > 2**52:
             raise ProblemError(
@@ -126,29 +123,28 @@ class Problem:
         matrix
             Booleans or 0 and 1, shape (num_rows, num_columns). Rows without ones cost nothing and are left out.
         weights
-            How often every row counts: whole numbers of at least 0, shape (num_rows,). A row of weight 3 becomes three
-            equal accesses, so that weights hold for every objective, `runs` and tables of times too; methods take
-            longer with more accesses. Default: 1.
+            `Access.weight` of every row, for all objectives: whole numbers, shape (num_rows,). A row of weight 0 is
+            left out. Default: 1.
         channel_sizes
-            `Access.channel_size` of every row: a weight of the row for the objectives with prices (copies, span,
-            traffic) that makes the problem no larger. `runs` does not depend on it. Default: 1.
+            `Access.channel_size` of every row: a weight for the objectives with prices (copies, span, traffic) only.
+            Default: 1.
         removable
             Whether columns without ones are left out of orders. Default: an order is one of all columns.
         name
-            Name of the problem. Accesses are ``row1``, ``row2``, ...; further ones of a row ``row1#2``, ``row1#3``, ...
+            Name of the problem. Accesses are ``row1``, ``row2``, ...
 
         Raises
         ------
         ProblemError
-            If the matrix is not two-dimensional or holds no ones, the weights add up to more than 10,000, or an
-            argument is of the wrong kind.
+            If the matrix is not two-dimensional or holds no ones, or an argument is of the wrong kind or out of its
+            range.
 
         Examples
         --------
         >>> from problems import Order, evaluate
         >>> problem = Problem.from_matrix([[1, 0, 1], [0, 1, 1]], weights=[1, 2])
-        >>> [access.name for access in problem.accesses]
-        ['row1', 'row2', 'row2#2']
+        >>> [access.weight for access in problem.accesses]
+        [1, 2]
         >>> [evaluate(problem, Order([order]), "runs").value for order in ([0, 1, 2], [1, 0, 2], [0, 2, 1])]
         [4, 5, 3]
         """
@@ -162,13 +158,10 @@ class Problem:
         for own, what, least in ((times, "weights", 0), (sizes, "channel_sizes", 1)):
             if own.shape != (len(rows),) or (own < least).any():
                 raise ProblemError(f"{what} must be {len(rows)} whole numbers from {least} up, one per row")
-        if int(times.sum()) > MAX_WEIGHT:
-            raise ProblemError(f"the weights add up to {times.sum()}, more than {MAX_WEIGHT}; divide them")
         accesses = [
-            Access(f"row{i + 1}" + (f"#{k + 1}" if k else ""), (0,), row, int(sizes[i]))
-            for i, row in enumerate(rows)
-            for k in range(int(times[i]))
-            if row.any()
+            Access(f"row{i + 1}", (0,), row, int(size), weight=int(weight))
+            for i, (row, size, weight) in enumerate(zip(rows, sizes, times, strict=True))
+            if weight and row.any()
         ]
         return cls((Block("columns", rows.shape[1], removable=removable),), tuple(accesses), name)
 
@@ -199,16 +192,20 @@ class Problem:
     @cached_property
     def ticks(self) -> int:
         """Ticks per nanosecond: the least number that makes all interpolated costs whole (1 without tables)."""
-        return math.lcm(*(access.table.denominator for access in self.accesses if access.table is not None))
+        tables = (access.weighted_table for access in self.accesses)
+        return math.lcm(*(table.denominator for table in tables if table is not None))
 
     @cached_property
     def most_elements(self) -> tuple[int, int]:
-        """Most elements per pixel that all accesses over-read together, and elements if all of them copy."""
+        """Most elements per pixel that all accesses over-read together, and elements if all of them copy.
+
+        Both count an access as often as its weight says.
+        """
         over_read = copied = 0
         for access in self.accesses:
             width = sum(len(self.stored[b]) for b in access.blocks)
-            over_read += access.channel_size * (width - access.num_kept)
-            copied += access.channel_size * access.num_kept
+            over_read += access.price * (width - access.num_kept)
+            copied += access.price * access.num_kept
         return over_read, copied
 
     @cached_property

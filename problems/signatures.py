@@ -65,7 +65,10 @@ def content_hash(problem: Problem) -> str:
         bits = np.packbits(classes.signature[own][:, problem.readers_of(b)], axis=1, bitorder="little")
         runs = [[int(weight), row.tobytes().hex()] for weight, row in zip(classes.weight[own], bits, strict=True)]
         blocks.append([block.pinned, runs])
-    accesses = [[access.blocks, access.channel_size, _table(access)] for access in problem.accesses]
+    accesses = [
+        [access.blocks, access.channel_size, _table(access), *([access.weight] if access.weight != 1 else [])]
+        for access in problem.accesses
+    ]
     content = [blocks, accesses, *([[bundle.units for bundle in problem.bundles]] if problem.bundles else [])]
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from problems import Objective, Order, Problem, objective_named
+from problems.weights import without_weights
 from solvers.arranging import Arranging, suited
 from solvers.common.arguments import require_problem, require_settings
 from solvers.common.block_rows import span_blocks
@@ -107,6 +108,7 @@ def explained(problem: Problem, *, objective: str | Objective = "copies", time_l
     goal = objective_named(objective)
     goal.ticks_of(problem)
     now = time.perf_counter()
+    problem = without_weights(problem, goal)
     task = Task(problem, goal, Order.identity(problem), now, now + time_limit)
     task.costs(task.start)  # refuses accesses without tables
     solver = suited(Auto(), problem)
