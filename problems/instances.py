@@ -156,19 +156,22 @@ def instance_from_dict(document: dict[str, Any]) -> Problem:
                 f"{where}: field 'blocks' must list indices into the {len(raw_blocks)} blocks, from 0, at least one"
             )
         access_blocks.append(tuple(indices))
-    readers = [(a, slot, b) for a, blocks in enumerate(access_blocks) for slot, b in enumerate(blocks)]
+    readers_of: list[list[int]] = [[] for _ in raw_blocks]
+    for r, b in enumerate(b for blocks in access_blocks for b in blocks):
+        readers_of[b].append(r)
 
     blocks = []
     kept_by_reader: dict[int, np.ndarray] = {}
     for b, raw in enumerate(raw_blocks):
-        own = [r for r, (_, _, block) in enumerate(readers) if block == b]
-        block, reads = _block_from_dict(raw, own, f"blocks[{b}]")
+        block, reads = _block_from_dict(raw, readers_of[b], f"blocks[{b}]")
         blocks.append(block)
         kept_by_reader.update(reads)
 
     accesses = []
+    reader = 0
     for a, raw in enumerate(raw_accesses):
-        pieces = [kept_by_reader[r] for r, (access, _, _) in enumerate(readers) if access == a]
+        pieces = [kept_by_reader[reader + slot] for slot in range(len(access_blocks[a]))]
+        reader += len(pieces)
         accesses.append(
             Access(
                 require_field(raw, "name", str, f"accesses[{a}]"),
@@ -240,15 +243,20 @@ def _block_from_dict(raw: Any, readers: list[int], where: str) -> tuple[Block, d
     return block, {r: bits[:, i] for i, r in enumerate(readers)}
 
 
-def _kept_by(signature: list[Any] | str, readers: list[int], field: str) -> list[bool]:
-    """Per reader of a block, whether a signature names it."""
+def _kept_by(signature: list[Any] | str, readers: list[int], field: str) -> np.ndarray:
+    """Per reader of a block, whether a signature names it; bool, shape (num_readers,)."""
     if isinstance(signature, str):
         if not re.fullmatch("[0-9a-f]+", signature) or int(signature, 16) >> len(readers):
             raise ProblemError(
                 f"{field} has the signature {signature!r}; it must be {len(readers)} bits in hexadecimal"
             )
-        return [bool(int(signature, 16) >> i & 1) for i in range(len(readers))]
+        packed = int(signature, 16).to_bytes(-(-len(readers) // 8), "little")
+        return np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=len(readers), bitorder="little").astype(bool)
     known = all(type(reader) is int for reader in signature) and set(signature) <= set(readers)
     if not known or len(set(signature)) != len(signature):
         raise ProblemError(f"{field} names readers {signature}; each must be one of {readers}, once")
-    return [r in signature for r in readers]
+    return (
+        np.isin(readers, signature)
+        if len(readers) > _MOST_LISTED
+        else np.array([r in signature for r in readers], bool)
+    )

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -220,8 +220,8 @@ class Problem:
         """Per reader, a Boolean view of shape (size of its block,): the channels it keeps."""
         pieces: list[np.ndarray] = []
         for access in self.accesses:
-            bounds = np.cumsum([self.blocks[b].size for b in access.blocks])[:-1]
-            pieces.extend(np.split(access.kept, bounds))
+            ends = list(accumulate((self.blocks[b].size for b in access.blocks), initial=0))
+            pieces.extend(access.kept[start:end] for start, end in pairwise(ends))
         return tuple(pieces)
 
     def readers_of(self, block: int) -> list[int]:
