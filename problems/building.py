@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from problems.blocks import Access, Block
 from problems.bundles import Bundle
+from problems.constraints import Constraint, FixedPlace, Precedence
 from problems.conversions import items, text
 from problems.costs import CostTable
 from problems.errors import ProblemError
@@ -40,6 +41,7 @@ class ProblemBuilder:
         self._blocks: dict[str, Block] = {}
         self._accesses: list[Access] = []
         self._bundles: list[tuple[tuple[str, ...], ...]] = []
+        self._constraints: list[tuple[str, Callable[[int], Constraint]]] = []
 
     def __str__(self) -> str:
         channels = sum(block.size for block in self._blocks.values())
@@ -108,17 +110,30 @@ class ProblemBuilder:
         self._bundles.append(tuple(tuple(unit) for unit in units))
         return self
 
+    def fix(self, block: str, channel: int, place: int) -> ProblemBuilder:
+        """Fix the place of a channel; see `FixedPlace`. Returns the builder."""
+        self._constraints.append((block, lambda b: FixedPlace(b, channel, place)))
+        return self
+
+    def precede(self, block: str, first: int, later: int) -> ProblemBuilder:
+        """Let a channel stand before another one; see `Precedence`. Returns the builder."""
+        self._constraints.append((block, lambda b: Precedence(b, first, later)))
+        return self
+
     def problem(self) -> Problem:
         """The problem of all blocks and accesses so far.
 
         Raises
         ------
         ProblemError
-            As for `Problem`, or if a bundle names a block that is not there.
+            As for `Problem`, or if a bundle or a constraint names a block that is not there.
         """
         known = list(self._blocks)
         for unit in (unit for units in self._bundles for unit in units):
             if missing := [name for name in unit if name not in self._blocks]:
                 raise ProblemError(f"a bundle names the block {missing[0]!r}; add it first, there are {known}")
         bundles = tuple(Bundle(tuple(tuple(map(known.index, unit)) for unit in units)) for units in self._bundles)
-        return Problem(tuple(self._blocks.values()), tuple(self._accesses), self._name, bundles)
+        if missing := [name for name, _ in self._constraints if name not in self._blocks]:
+            raise ProblemError(f"a constraint names the block {missing[0]!r}; add it first, there are {known}")
+        constraints = tuple(make(known.index(name)) for name, make in self._constraints)
+        return Problem(tuple(self._blocks.values()), tuple(self._accesses), self._name, bundles, constraints)

@@ -39,8 +39,8 @@ def combined(problem: Problem, terms: Sequence[Term]) -> Problem:
     Returns
     -------
     Problem
-        The same blocks and bundles, hence the same orders. One tick is a nanosecond. The value of an order for
-        `latency` is the sum over terms of factor times its value for the objective, in ticks for tables.
+        The same blocks, bundles and constraints, hence the same orders. One tick is a nanosecond. The value of an order
+        for `latency` is the sum over terms of factor times its value for the objective, in ticks for tables.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def combined(problem: Problem, terms: Sequence[Term]) -> Problem:
             Access(f"{a}.{k} {access.name}", access.blocks, access.kept, table=table)
             for k, table in enumerate(own for own in tables if own is not None)
         ]
-    return Problem(problem.blocks, tuple(accesses), problem.name, problem.bundles)
+    return Problem(problem.blocks, tuple(accesses), problem.name, problem.bundles, problem.constraints)
 
 
 def _joins_pieces(access: Access, objective: Objective) -> bool:

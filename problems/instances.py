@@ -14,7 +14,8 @@ signature has one entry per class.
 | 2 | an access may have a cost table |
 | 3 | a block may list ``required`` channels, which are always stored |
 | 4 | ``bundles``: lists of units that may change places; a unit is a list of blocks |
-| 5 | an access may have a ``weight``, 1 if it is not there |
+| 5 | an access may have a ``weight``, 1 if it is not there; ``constraints``: objects with the fields ``block``, |
+|   | ``channel`` and ``place`` (from 0, or from the end), or ``block``, ``first`` and ``later`` |
 
 A file states the lowest version that has all its fields.
 """
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ import numpy as np
 
 from problems.blocks import MAX_SIZE, Access, Block
 from problems.bundles import Bundle
+from problems.constraints import Constraint, FixedPlace, Precedence
 from problems.conversions import of_kind
 from problems.costs import CostTable, Curve
 from problems.errors import ProblemError
@@ -60,7 +63,7 @@ def write_instance(problem: Problem, path: str | Path) -> None:
     document = instance_to_dict(problem)
     head = {key: document[key] for key in ("format", "version", "name")}
     lines = [json.dumps(head)[:-1] + ","]
-    keys = [key for key in ("blocks", "bundles", "accesses") if key in document]
+    keys = [key for key in ("blocks", "bundles", "constraints", "accesses") if key in document]
     for key in keys:
         rows = ",\n".join("  " + json.dumps(entry) for entry in document[key])
         lines.append(f' "{key}": [\n{rows}\n ]' + ("," if key != keys[-1] else "}"))
@@ -116,10 +119,11 @@ def instance_to_dict(problem: Problem) -> dict[str, Any]:
     bundles = [[list(unit) for unit in bundle.units] for bundle in problem.bundles]
     return {
         "format": FORMAT,
-        "version": 5 if weighted else 4 if bundles else 3 if required else 2,
+        "version": 5 if weighted or problem.constraints else 4 if bundles else 3 if required else 2,
         "name": problem.name,
         "blocks": blocks,
         **({"bundles": bundles} if bundles else {}),
+        **({"constraints": [asdict(own) for own in problem.constraints]} if problem.constraints else {}),
         "accesses": accesses,
     }
 
@@ -141,7 +145,8 @@ def _table_to_dict(table: CostTable) -> dict[str, Any]:
 def instance_from_dict(document: dict[str, Any]) -> Problem:
     """The problem of a JSON object; errors as in `read_instance`."""
     of_kind(document, dict, "the instance")
-    reject_unknown_fields(document, {"format", "version", "name", "blocks", "bundles", "accesses"}, "the instance")
+    known = {"format", "version", "name", "blocks", "bundles", "constraints", "accesses"}
+    reject_unknown_fields(document, known, "the instance")
     name = require_field(document, "name", str, "the instance")
     raw_accesses = require_field(document, "accesses", list, "the instance")
     raw_blocks = require_field(document, "blocks", list, "the instance")
@@ -184,7 +189,17 @@ def instance_from_dict(document: dict[str, Any]) -> Problem:
         )
     raw_bundles = require_field(document, "bundles", list, "the instance") if "bundles" in document else []
     bundles = [_bundle_from_list(raw, f"bundles[{i}]") for i, raw in enumerate(raw_bundles)]
-    return Problem(tuple(blocks), tuple(accesses), name, tuple(bundles))
+    rules = require_field(document, "constraints", list, "the instance") if "constraints" in document else []
+    constraints = [_constraint_from_dict(raw, f"constraints[{i}]") for i, raw in enumerate(rules)]
+    return Problem(tuple(blocks), tuple(accesses), name, tuple(bundles), tuple(constraints))
+
+
+def _constraint_from_dict(raw: Any, where: str) -> Constraint:
+    """A fixed place, or a precedence."""
+    names = ("block", "channel", "place") if isinstance(raw, dict) and "place" in raw else ("block", "first", "later")
+    first, second, third = (require_field(raw, name, int, where) for name in names)
+    reject_unknown_fields(raw, set(names), where)
+    return FixedPlace(first, second, third) if "place" in raw else Precedence(first, second, third)
 
 
 def _bundle_from_list(raw: Any, where: str) -> Bundle:

@@ -93,6 +93,8 @@ def write_matrix(problem: Problem, path: str | Path, form: str = "lists") -> Non
     >>> np.array_equal(matrix_of(again), matrix_of(problem))
     True
     """
+    if of_kind(problem, Problem, "the problem").constraints:
+        raise ProblemError(f"{problem.name} has constraints, and a matrix has no form for them; write an instance file")
     rows = matrix_of(without_weights(of_kind(problem, Problem, "the problem"), "runs"))
     lists = [" ".join(map(str, [len(own), *own])) for own in (np.flatnonzero(row) + 1 for row in rows)]
     head = f"{rows.shape[0]} {rows.shape[1]}"

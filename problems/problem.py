@@ -18,6 +18,7 @@ import numpy as np
 from problems.blocks import Access, Block, Reader
 from problems.bundles import Bundle, occupants, permuted_slots, require_alike
 from problems.classes import Classes, class_labels, run_labels
+from problems.constraints import Constraint, FixedPlace, first_broken, order_that_keeps
 from problems.conversions import booleans, items, objects, text, whole_numbers
 from problems.costs import MAX_TICKS
 from problems.errors import ProblemError
@@ -31,7 +32,7 @@ class Problem:
     """One segment: blocks, and the accesses that read concatenations of them.
 
     The fields are validated on construction. Solvers work on `classes`, which hold the stored channels only. If there
-    are `bundles`, the units of each bundle may change places too.
+    are `bundles`, the units of each bundle may change places too. If there are `constraints`, an order must keep them.
 
     Raises
     ------
@@ -39,7 +40,8 @@ class Problem:
         If there is no block, names repeat, a block index is out of range, or a kept array has the wrong length. If a
         cost table does not reach from the kept channels of its access to the stored ones. If the units of a bundle are
         not alike: corresponding blocks must store equally many channels, occur equally often in every access, and not
-        be pinned.
+        be pinned. If a constraint is about a pinned block or a channel that is not stored, no order keeps all
+        constraints, or there are bundles as well.
 
     Examples
     --------
@@ -57,6 +59,7 @@ class Problem:
     accesses: tuple[Access, ...]
     name: str = "problem"
     bundles: tuple[Bundle, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
 
     def __post_init__(self) -> None:
         text(self.name, "the name of a problem")
@@ -95,6 +98,41 @@ class Problem:
             [len(stored) for stored in self.stored] if self.bundles else [],
             {access.name: access.blocks for access in self.accesses},
         )
+        object.__setattr__(self, "constraints", objects(self.constraints, Constraint, f"{self.name}: constraints"))
+        if self.constraints:
+            self._require_possible()
+
+    def _require_possible(self) -> None:
+        """Raise unless all constraints are about stored channels that may move, and some order keeps them."""
+        if self.bundles:
+            raise ProblemError(f"{self.name} has constraints and bundles; there is no form for both, leave one out")
+        for own in self.constraints:
+            if own.block >= len(self.blocks) or self.blocks[own.block].pinned:
+                raise ProblemError(f"a constraint says {own}; there is no such block, or it is pinned")
+            stored = self.stored[own.block]
+            if not np.isin(own.channels, stored).all():
+                raise ProblemError(f"a constraint says {own}, which is not stored; list it in the block's 'required'")
+            if isinstance(own, FixedPlace) and not -len(stored) <= own.place < len(stored):
+                raise ProblemError(f"a constraint says {own}, but the block stores {len(stored)} channels")
+        _ = self.original_order
+
+    @cached_property
+    def original_order(self) -> tuple[np.ndarray, ...]:
+        """Per block the stored channels in their original order, or in one that keeps the constraints."""
+        orders = list(self.stored)
+        for b in {own.block for own in self.constraints}:
+            own_constraints = [own for own in self.constraints if own.block == b]
+            if first_broken(own_constraints, self.stored) is not None:
+                order = order_that_keeps(own_constraints, self.stored[b])
+                if order is None:
+                    raise ProblemError(f"no order keeps all constraints on block {self.blocks[b].name!r}; drop some")
+                orders[b] = order
+        return tuple(orders)
+
+    def constrained(self, block: int) -> np.ndarray:
+        """The channels of a block that constraints are about, ascending; they are classes of their own."""
+        named = {channel for own in self.constraints if own.block == block for channel in own.channels}
+        return np.array(sorted(named), dtype=np.int64)
 
     def _require_exact_sums(self) -> None:
         """Raise unless there are at most `MAX_TICKS` ticks per nanosecond and sums of costs in ticks fit 2^52."""
@@ -115,6 +153,7 @@ class Problem:
         channel_sizes: Any = None,
         removable: bool = False,
         name: str = "matrix",
+        constraints: Sequence[Constraint] = (),
     ) -> Problem:
         """One block whose channels are the columns of a 0-1 matrix; its rows are the accesses.
 
@@ -132,6 +171,8 @@ class Problem:
             Whether columns without ones are left out of orders. Default: an order is one of all columns.
         name
             Name of the problem. Accesses are ``row1``, ``row2``, ...
+        constraints
+            Fixed places and precedence of columns; their block is 0.
 
         Raises
         ------
@@ -163,7 +204,8 @@ class Problem:
             for i, (row, size, weight) in enumerate(zip(rows, sizes, times, strict=True))
             if weight and row.any()
         ]
-        return cls((Block("columns", rows.shape[1], removable=removable),), tuple(accesses), name)
+        block = Block("columns", rows.shape[1], removable=removable)
+        return cls((block,), tuple(accesses), name, constraints=tuple(constraints))
 
     def __str__(self) -> str:
         units = sum(len(bundle.units) for bundle in self.bundles)
@@ -172,6 +214,7 @@ class Problem:
             f"({self.num_stored} stored), {counted(len(self.accesses), 'access', 'accesses')}, "
             f"{counted(len(self.classes), 'class', 'classes')}"
             + (f", {units} units that may change places" if units else "")
+            + (f", {counted(len(self.constraints), 'constraint')}" if self.constraints else "")
         )
 
     @property
@@ -267,7 +310,8 @@ class Problem:
             bits = np.zeros((len(stored), len(self.readers)), dtype=bool)
             for r in own:
                 bits[:, r] = self.reads[r][stored]
-            labels = run_labels(bits) if block.pinned else class_labels(bits)
+            apart = np.equal.outer(stored, self.constrained(b))
+            labels = run_labels(bits) if block.pinned else class_labels(np.concatenate([bits, apart], axis=1))
             by_label = np.argsort(labels, kind="stable")
             starts = np.flatnonzero(np.diff(labels[by_label], prepend=-1))
             members.extend(np.split(stored[by_label], starts[1:]))
@@ -297,7 +341,7 @@ class Problem:
             slots = permuted_slots(access.blocks, occupant)
             blocks = tuple(access.blocks[slot] for slot in slots)
             accesses.append(replace(access, blocks=blocks, kept=np.concatenate([own[slot] for slot in slots])))
-        return Problem(self.blocks, tuple(accesses), self.name)
+        return Problem(self.blocks, tuple(accesses), self.name, (), self.constraints)
 
     def restricted(self, accesses: Sequence[int]) -> Problem:
         """The same blocks, stored channels included, with only some of the accesses.
@@ -318,7 +362,10 @@ class Problem:
             access = self.accesses[a]
             kept = np.concatenate([self.reads[first_reader[a] + slot][maps[b]] for slot, b in enumerate(access.blocks)])
             chosen.append(replace(access, kept=kept))
-        return Problem(tuple(blocks), tuple(chosen), self.name, self.bundles)
+        constraints = tuple(
+            own.with_channels(np.searchsorted(maps[own.block], own.channels).tolist()) for own in self.constraints
+        )
+        return Problem(tuple(blocks), tuple(chosen), self.name, self.bundles, constraints)
 
 
 def _require_unique(kind: str, names: list[str]) -> None:

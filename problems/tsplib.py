@@ -113,6 +113,8 @@ def order_of_tour(problem: Problem, nodes: Sequence[int]) -> Order:
 
 def _matrix(problem: Problem) -> np.ndarray:
     rows = matrix_of(problem)
+    if problem.constraints:
+        raise ProblemError(f"{problem.name} has constraints, and a tour has no form for them")
     if problem.blocks[0].pinned:
         raise ProblemError(f"{problem.name} has a pinned block; there is nothing to order")
     return rows

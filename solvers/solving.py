@@ -228,6 +228,8 @@ class Solve:
         with working_on("hint"):
             for order in self._hints:
                 task.report(task.value(order), task.trivial_bound, order)
+        if self._problem.constraints:  # greedy does not keep them
+            return [*self._hints, task.start]
         with working_on("greedy"):
             greedy = greedy_in_time(task, GREEDY_SHARE)
             for order in greedy:
