@@ -62,7 +62,7 @@ def allowed_orders(problem: Problem) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("goal", [*OBJECTIVES.values(), Objective("mixed", alpha=2, gamma=3)], ids=lambda own: own.name)
-@pytest.mark.parametrize("seeds", [range(4), pytest.param(range(4, 60), marks=pytest.mark.slow)], ids=["few", "many"])
+@pytest.mark.parametrize("seeds", [range(2), pytest.param(range(2, 60), marks=pytest.mark.slow)], ids=["few", "many"])
 def test_the_best_order_that_keeps_constraints_is_found(goal: Objective, seeds: range) -> None:
     for seed in seeds:
         problem = instance(seed)
@@ -75,7 +75,7 @@ def test_the_best_order_that_keeps_constraints_is_found(goal: Objective, seeds: 
             assert solver == "identity" or result.value == result.bound == least
 
 
-@pytest.mark.parametrize("seeds", [range(2), pytest.param(range(2, 30), marks=pytest.mark.slow)], ids=["few", "many"])
+@pytest.mark.parametrize("seeds", [range(1), pytest.param(range(1, 30), marks=pytest.mark.slow)], ids=["few", "many"])
 def test_written_models_have_the_constraints(tmp_path: Path, seeds: range) -> None:
     for seed in seeds:
         problem = instance(seed)

@@ -32,7 +32,7 @@ def repeated(problem: Problem) -> Problem:
 
 
 @pytest.mark.parametrize("goal", GOALS, ids=lambda goal: goal.name)
-@pytest.mark.parametrize("seeds", [range(3), pytest.param(range(3, 40), marks=pytest.mark.slow)], ids=["few", "many"])
+@pytest.mark.parametrize("seeds", [range(1, 3), pytest.param(range(3, 40), marks=pytest.mark.slow)], ids=str)
 def test_all_solvers_agree_with_repeated_accesses(goal: Objective, seeds: range) -> None:
     for seed in seeds:
         make = (one_block, several_blocks)[seed % 2]
