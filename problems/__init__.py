@@ -15,6 +15,7 @@ from problems.blocks import Access, Block, Reader
 from problems.building import ProblemBuilder
 from problems.bundles import Bundle
 from problems.classes import Classes
+from problems.constraints import FixedPlace, Precedence
 from problems.costs import CostTable, Curve
 from problems.errors import ProblemError
 from problems.evaluation import AccessCost, Evaluation, evaluate, evaluate_batch
@@ -52,12 +53,14 @@ __all__ = [
     "CostTable",
     "Curve",
     "Evaluation",
+    "FixedPlace",
     "Kind",
     "LayerLevels",
     "LayerTimes",
     "Objective",
     "Order",
     "Potentials",
+    "Precedence",
     "Problem",
     "ProblemBuilder",
     "ProblemError",

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from problems.conversions import booleans, flag, text, whole_number, whole_numbers
-from problems.costs import CostTable
+from problems.costs import MAX_COST, CostTable
 from problems.errors import ProblemError
 from problems.showing.reprs import shown
 
@@ -81,6 +81,15 @@ class Access:
     table
         The access's times, for the objective `latency`; None if they are not known. Its spans count channels, whatever
         the channel size.
+    weight
+        How often the access counts, at least 1: its cost is multiplied by it, for every objective, `runs` and
+        `latency` included. An access of weight 3 costs what three equal accesses cost. Default 1.
+
+    Raises
+    ------
+    ProblemError
+        If the access keeps nothing, or a field is of the wrong kind or out of its range. If weight times channel size
+        is above `MAX_SIZE`, or weight times a cost of the table above `MAX_COST`.
     """
 
     name: str
@@ -88,6 +97,7 @@ class Access:
     kept: np.ndarray
     channel_size: int = 1
     table: CostTable | None = None
+    weight: int = 1
 
     def __post_init__(self) -> None:
         text(self.name, "the name of an access")
@@ -99,6 +109,9 @@ class Access:
         size = whole_number(self.channel_size, f"access {self.name!r}: channel_size", least=1, most=MAX_SIZE)
         if self.table is not None and not isinstance(self.table, CostTable):
             raise ProblemError(f"access {self.name!r}: table is {self.table!r:.80}; give a CostTable, or None")
+        weight = whole_number(self.weight, f"access {self.name!r}: weight", least=1, most=MAX_SIZE)
+        if weight * size > MAX_SIZE or (self.table is not None and weight * self.table.largest > MAX_COST):
+            raise ProblemError(f"access {self.name!r} has weight {weight}, too large for its costs; scale weights down")
         blocks = whole_numbers(self.blocks, f"access {self.name!r}: blocks")
         if blocks.ndim != 1:
             raise ProblemError(f"access {self.name!r}: blocks must be a list of indices")
@@ -106,25 +119,37 @@ class Access:
         object.__setattr__(self, "kept", kept)
         object.__setattr__(self, "blocks", tuple(blocks.tolist()))
         object.__setattr__(self, "channel_size", size)
+        object.__setattr__(self, "weight", weight)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Access):
             return NotImplemented
-        same = (self.name, self.blocks, self.channel_size, self.table) == (
+        same = (self.name, self.blocks, self.channel_size, self.table, self.weight) == (
             other.name,
             other.blocks,
             other.channel_size,
             other.table,
+            other.weight,
         )
         return same and np.array_equal(self.kept, other.kept)
 
     def __hash__(self) -> int:
-        return hash((self.name, self.blocks, self.channel_size, self.kept.tobytes()))
+        return hash((self.name, self.blocks, self.channel_size, self.weight, self.kept.tobytes()))
 
     @cached_property
     def num_kept(self) -> int:
         """Number of kept channels, |K|."""
         return int(self.kept.sum())
+
+    @property
+    def price(self) -> int:
+        """By what costs per channel are multiplied: weight times channel size."""
+        return self.weight * self.channel_size
+
+    @cached_property
+    def weighted_table(self) -> CostTable | None:
+        """The table with all times multiplied by the weight."""
+        return self.table if self.table is None or self.weight == 1 else self.table.times(self.weight)
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from problems.blocks import Access, Block
 from problems.bundles import Bundle
-from problems.conversions import items, text, whole_number
+from problems.constraints import Constraint, FixedPlace, Precedence
+from problems.conversions import items, text
 from problems.costs import CostTable
 from problems.errors import ProblemError
-from problems.problem import MAX_WEIGHT, Problem, counted
+from problems.problem import Problem, counted
 from problems.showing.reprs import shown
 
 
@@ -32,7 +33,7 @@ class ProblemBuilder:
     <ProblemBuilder two layers: 2 blocks, 6 channels, 0 accesses so far>
     >>> _ = builder.access("a", {"x": [1, 0, 1, 0]}).access("b", {"x": [0, 0, 1, 1], "y": [1, 1]}, weight=2)
     >>> print(builder.problem())
-    two layers: 2 blocks, 6 channels (5 stored), 3 accesses, 4 classes
+    two layers: 2 blocks, 6 channels (5 stored), 2 accesses, 4 classes
     """
 
     def __init__(self, name: str = "problem") -> None:
@@ -40,6 +41,7 @@ class ProblemBuilder:
         self._blocks: dict[str, Block] = {}
         self._accesses: list[Access] = []
         self._bundles: list[tuple[tuple[str, ...], ...]] = []
+        self._constraints: list[tuple[str, Callable[[int], Constraint]]] = []
 
     def __str__(self) -> str:
         channels = sum(block.size for block in self._blocks.values())
@@ -82,9 +84,6 @@ class ProblemBuilder:
         kept
             What it keeps of every block, in the order in which it reads them: name of the block to Booleans, or 0 and
             1. Pairs instead of a mapping if it reads a block twice.
-        weight
-            How often it counts; so many equal accesses are made of it, as in `Problem.from_matrix`.
-
         Raises
         ------
         ProblemError
@@ -102,15 +101,23 @@ class ProblemBuilder:
             pieces.append(np.asarray(own))
         if not pieces:
             raise ProblemError(f"access {name!r} reads no block; give it at least one")
-        for k in range(whole_number(weight, f"access {name!r}: weight", least=1, most=MAX_WEIGHT)):
-            full = name if k == 0 else f"{name}#{k + 1}"
-            blocks = tuple(known.index(block) for block, _ in pairs)
-            self._accesses.append(Access(full, blocks, np.concatenate(pieces), channel_size, table))
+        blocks = tuple(known.index(block) for block, _ in pairs)
+        self._accesses.append(Access(name, blocks, np.concatenate(pieces), channel_size, table, weight))
         return self
 
     def bundle(self, *units: Sequence[str]) -> ProblemBuilder:
         """Let units change places, each a list of names of blocks; see `Bundle`. Returns the builder."""
         self._bundles.append(tuple(tuple(unit) for unit in units))
+        return self
+
+    def fix(self, block: str, channel: int, place: int) -> ProblemBuilder:
+        """Fix the place of a channel; see `FixedPlace`. Returns the builder."""
+        self._constraints.append((block, lambda b: FixedPlace(b, channel, place)))
+        return self
+
+    def precede(self, block: str, first: int, later: int) -> ProblemBuilder:
+        """Let a channel stand before another one; see `Precedence`. Returns the builder."""
+        self._constraints.append((block, lambda b: Precedence(b, first, later)))
         return self
 
     def problem(self) -> Problem:
@@ -119,11 +126,14 @@ class ProblemBuilder:
         Raises
         ------
         ProblemError
-            As for `Problem`, or if a bundle names a block that is not there.
+            As for `Problem`, or if a bundle or a constraint names a block that is not there.
         """
         known = list(self._blocks)
         for unit in (unit for units in self._bundles for unit in units):
             if missing := [name for name in unit if name not in self._blocks]:
                 raise ProblemError(f"a bundle names the block {missing[0]!r}; add it first, there are {known}")
         bundles = tuple(Bundle(tuple(tuple(map(known.index, unit)) for unit in units)) for units in self._bundles)
-        return Problem(tuple(self._blocks.values()), tuple(self._accesses), self._name, bundles)
+        if missing := [name for name, _ in self._constraints if name not in self._blocks]:
+            raise ProblemError(f"a constraint names the block {missing[0]!r}; add it first, there are {known}")
+        constraints = tuple(make(known.index(name)) for name, make in self._constraints)
+        return Problem(tuple(self._blocks.values()), tuple(self._accesses), self._name, bundles, constraints)

@@ -74,6 +74,10 @@ class Curve:
         rises = np.diff(self.costs).tolist()
         return math.lcm(*(width // math.gcd(width, rise) for width, rise in zip(widths, rises)))
 
+    def times(self, factor: int) -> Curve:
+        """The curve with all costs multiplied by a whole number."""
+        return Curve(self.points, [cost * factor for cost in self.costs])
+
     @property
     def is_concave(self) -> bool:
         """Whether the slopes never increase from one interval of the grid to the next."""
@@ -157,6 +161,22 @@ class CostTable:
     def denominator(self) -> int:
         """Ticks per nanosecond that the table needs."""
         return math.lcm(self.read.denominator, self.pieces.denominator if self.pieces is not None else 1)
+
+    @property
+    def largest(self) -> int:
+        """The largest number of nanoseconds in it."""
+        return max(self.read.costs[-1], self.copy or 0, self.pieces.costs[-1] if self.pieces is not None else 0)
+
+    def times(self, factor: int) -> CostTable:
+        """The table with all costs multiplied by a whole number.
+
+        Examples
+        --------
+        >>> CostTable(Curve((2, 4), (10, 11)), copy=3).times(2).read.costs
+        (20, 22)
+        """
+        copy = None if self.copy is None else self.copy * factor
+        return CostTable(self.read.times(factor), copy, None if self.pieces is None else self.pieces.times(factor))
 
 
 def _whole_numbers(what: str, values: Iterable[int]) -> tuple[int, ...]:

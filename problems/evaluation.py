@@ -38,7 +38,9 @@ class AccessCost:
     runs
         Number of maximal contiguous runs of kept channels.
     cost
-        What it adds to the value; for tables in ticks.
+        What it adds to the value, its weight included; for tables in ticks.
+    weight
+        How often the access counts.
     """
 
     name: str
@@ -48,12 +50,15 @@ class AccessCost:
     kept: int
     runs: int
     cost: int
+    weight: int = 1
 
 
 @shown_as(evaluation_card)
 @dataclass(frozen=True)
 class Evaluation:
     """The value of an order for one objective, and the share of each access.
+
+    An access of weight 3 counts three times in all sums and numbers of accesses.
 
     Attributes
     ----------
@@ -82,37 +87,37 @@ class Evaluation:
     @property
     def pieces(self) -> int:
         """Number of accesses that first join their contiguous runs."""
-        return sum(access.mode == PIECES for access in self.accesses)
+        return sum(access.weight for access in self.accesses if access.mode == PIECES)
 
     @property
     def views(self) -> int:
         """Number of accesses that read their kept channels in place and no others."""
-        return sum(access.mode == VIEW for access in self.accesses)
+        return sum(access.weight for access in self.accesses if access.mode == VIEW)
 
     @property
     def over_reads(self) -> int:
         """Number of accesses that read unwanted channels too."""
-        return sum(access.mode == OVER_READ for access in self.accesses)
+        return sum(access.weight for access in self.accesses if access.mode == OVER_READ)
 
     @property
     def copies(self) -> int:
         """Number of accesses that first gather their channels."""
-        return sum(access.mode == COPY for access in self.accesses)
+        return sum(access.weight for access in self.accesses if access.mode == COPY)
 
     @property
     def copied_channels(self) -> int:
         """Number of gathered channels, over all copies."""
-        return sum(access.kept for access in self.accesses if access.mode == COPY)
+        return sum(access.weight * access.kept for access in self.accesses if access.mode == COPY)
 
     @property
     def span(self) -> int:
         """Sum of all spans, in channels."""
-        return sum(access.span for access in self.accesses)
+        return sum(access.weight * access.span for access in self.accesses)
 
     @property
     def runs(self) -> int:
         """Sum of all runs."""
-        return sum(access.runs for access in self.accesses)
+        return sum(access.weight * access.runs for access in self.accesses)
 
 
 def evaluate(problem: Problem, order: Order, objective: str | Objective = "copies") -> Evaluation:
@@ -153,6 +158,7 @@ def evaluate(problem: Problem, order: Order, objective: str | Objective = "copie
                 access.num_kept,
                 int(runs[0]),
                 int(chosen.costs(access, span, runs, ticks=ticks)[0]),
+                access.weight,
             )
         )
     return Evaluation(chosen.name, sum(access.cost for access in accesses), tuple(accesses), ticks)

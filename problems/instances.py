@@ -14,6 +14,8 @@ signature has one entry per class.
 | 2 | an access may have a cost table |
 | 3 | a block may list ``required`` channels, which are always stored |
 | 4 | ``bundles``: lists of units that may change places; a unit is a list of blocks |
+| 5 | an access may have a ``weight``, 1 if it is not there; ``constraints``: objects with the fields ``block``, |
+|   | ``channel`` and ``place`` (from 0, or from the end), or ``block``, ``first`` and ``later`` |
 
 A file states the lowest version that has all its fields.
 """
@@ -22,6 +24,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ import numpy as np
 
 from problems.blocks import MAX_SIZE, Access, Block
 from problems.bundles import Bundle
+from problems.constraints import Constraint, FixedPlace, Precedence
 from problems.conversions import of_kind
 from problems.costs import CostTable, Curve
 from problems.errors import ProblemError
@@ -43,7 +47,7 @@ from problems.files import (
 from problems.problem import Problem
 
 FORMAT = "upscale_opt.instance"
-VERSION = 4
+VERSION = 5
 _MOST_LISTED = 8
 """If a block has more readers than this, its signatures are written as hexadecimal numbers."""
 
@@ -59,7 +63,7 @@ def write_instance(problem: Problem, path: str | Path) -> None:
     document = instance_to_dict(problem)
     head = {key: document[key] for key in ("format", "version", "name")}
     lines = [json.dumps(head)[:-1] + ","]
-    keys = [key for key in ("blocks", "bundles", "accesses") if key in document]
+    keys = [key for key in ("blocks", "bundles", "constraints", "accesses") if key in document]
     for key in keys:
         rows = ",\n".join("  " + json.dumps(entry) for entry in document[key])
         lines.append(f' "{key}": [\n{rows}\n ]' + ("," if key != keys[-1] else "}"))
@@ -107,15 +111,19 @@ def instance_to_dict(problem: Problem) -> dict[str, Any]:
             "blocks": list(access.blocks),
             "channel_size": access.channel_size,
         }
+        if access.weight != 1:
+            own["weight"] = access.weight
         accesses.append(own if access.table is None else {**own, "table": _table_to_dict(access.table)})
+    weighted = any(access.weight != 1 for access in problem.accesses)
     required = any(block.required for block in problem.blocks)
     bundles = [[list(unit) for unit in bundle.units] for bundle in problem.bundles]
     return {
         "format": FORMAT,
-        "version": 4 if bundles else 3 if required else 2,
+        "version": 5 if weighted or problem.constraints else 4 if bundles else 3 if required else 2,
         "name": problem.name,
         "blocks": blocks,
         **({"bundles": bundles} if bundles else {}),
+        **({"constraints": [asdict(own) for own in problem.constraints]} if problem.constraints else {}),
         "accesses": accesses,
     }
 
@@ -137,7 +145,8 @@ def _table_to_dict(table: CostTable) -> dict[str, Any]:
 def instance_from_dict(document: dict[str, Any]) -> Problem:
     """The problem of a JSON object; errors as in `read_instance`."""
     of_kind(document, dict, "the instance")
-    reject_unknown_fields(document, {"format", "version", "name", "blocks", "bundles", "accesses"}, "the instance")
+    known = {"format", "version", "name", "blocks", "bundles", "constraints", "accesses"}
+    reject_unknown_fields(document, known, "the instance")
     name = require_field(document, "name", str, "the instance")
     raw_accesses = require_field(document, "accesses", list, "the instance")
     raw_blocks = require_field(document, "blocks", list, "the instance")
@@ -146,25 +155,28 @@ def instance_from_dict(document: dict[str, Any]) -> Problem:
     for a, raw in enumerate(raw_accesses):
         where = f"accesses[{a}]"
         indices = require_field(raw, "blocks", list, where)
-        reject_unknown_fields(raw, {"name", "blocks", "channel_size", "table"}, where)
+        reject_unknown_fields(raw, {"name", "blocks", "channel_size", "table", "weight"}, where)
         if not indices or not all(type(b) is int and 0 <= b < len(raw_blocks) for b in indices):
             raise ProblemError(
                 f"{where}: field 'blocks' must list indices into the {len(raw_blocks)} blocks, from 0, at least one"
             )
         access_blocks.append(tuple(indices))
-    readers = [(a, slot, b) for a, blocks in enumerate(access_blocks) for slot, b in enumerate(blocks)]
+    readers_of: list[list[int]] = [[] for _ in raw_blocks]
+    for r, b in enumerate(b for blocks in access_blocks for b in blocks):
+        readers_of[b].append(r)
 
     blocks = []
     kept_by_reader: dict[int, np.ndarray] = {}
     for b, raw in enumerate(raw_blocks):
-        own = [r for r, (_, _, block) in enumerate(readers) if block == b]
-        block, reads = _block_from_dict(raw, own, f"blocks[{b}]")
+        block, reads = _block_from_dict(raw, readers_of[b], f"blocks[{b}]")
         blocks.append(block)
         kept_by_reader.update(reads)
 
     accesses = []
+    reader = 0
     for a, raw in enumerate(raw_accesses):
-        pieces = [kept_by_reader[r] for r, (access, _, _) in enumerate(readers) if access == a]
+        pieces = [kept_by_reader[reader + slot] for slot in range(len(access_blocks[a]))]
+        reader += len(pieces)
         accesses.append(
             Access(
                 require_field(raw, "name", str, f"accesses[{a}]"),
@@ -172,11 +184,22 @@ def instance_from_dict(document: dict[str, Any]) -> Problem:
                 np.concatenate(pieces) if pieces else np.zeros(0, dtype=bool),
                 require_field(raw, "channel_size", int, f"accesses[{a}]"),
                 _table_from_dict(raw["table"], f"accesses[{a}]: table") if "table" in raw else None,
+                require_field(raw, "weight", int, f"accesses[{a}]") if "weight" in raw else 1,
             )
         )
     raw_bundles = require_field(document, "bundles", list, "the instance") if "bundles" in document else []
     bundles = [_bundle_from_list(raw, f"bundles[{i}]") for i, raw in enumerate(raw_bundles)]
-    return Problem(tuple(blocks), tuple(accesses), name, tuple(bundles))
+    rules = require_field(document, "constraints", list, "the instance") if "constraints" in document else []
+    constraints = [_constraint_from_dict(raw, f"constraints[{i}]") for i, raw in enumerate(rules)]
+    return Problem(tuple(blocks), tuple(accesses), name, tuple(bundles), tuple(constraints))
+
+
+def _constraint_from_dict(raw: Any, where: str) -> Constraint:
+    """A fixed place, or a precedence."""
+    names = ("block", "channel", "place") if isinstance(raw, dict) and "place" in raw else ("block", "first", "later")
+    first, second, third = (require_field(raw, name, int, where) for name in names)
+    reject_unknown_fields(raw, set(names), where)
+    return FixedPlace(first, second, third) if "place" in raw else Precedence(first, second, third)
 
 
 def _bundle_from_list(raw: Any, where: str) -> Bundle:
@@ -235,15 +258,20 @@ def _block_from_dict(raw: Any, readers: list[int], where: str) -> tuple[Block, d
     return block, {r: bits[:, i] for i, r in enumerate(readers)}
 
 
-def _kept_by(signature: list[Any] | str, readers: list[int], field: str) -> list[bool]:
-    """Per reader of a block, whether a signature names it."""
+def _kept_by(signature: list[Any] | str, readers: list[int], field: str) -> np.ndarray:
+    """Per reader of a block, whether a signature names it; bool, shape (num_readers,)."""
     if isinstance(signature, str):
         if not re.fullmatch("[0-9a-f]+", signature) or int(signature, 16) >> len(readers):
             raise ProblemError(
                 f"{field} has the signature {signature!r}; it must be {len(readers)} bits in hexadecimal"
             )
-        return [bool(int(signature, 16) >> i & 1) for i in range(len(readers))]
+        packed = int(signature, 16).to_bytes(-(-len(readers) // 8), "little")
+        return np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=len(readers), bitorder="little").astype(bool)
     known = all(type(reader) is int for reader in signature) and set(signature) <= set(readers)
     if not known or len(set(signature)) != len(signature):
         raise ProblemError(f"{field} names readers {signature}; each must be one of {readers}, once")
-    return [r in signature for r in readers]
+    return (
+        np.isin(readers, signature)
+        if len(readers) > _MOST_LISTED
+        else np.array([r in signature for r in readers], bool)
+    )

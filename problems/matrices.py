@@ -26,6 +26,7 @@ from problems.errors import ProblemError
 from problems.files import write_text_atomically
 from problems.instances import read_instance
 from problems.problem import Problem
+from problems.weights import without_weights
 
 _MOST_ENTRIES = 2**30
 
@@ -63,7 +64,8 @@ def read_matrix(path: str | Path) -> Problem:
 def write_matrix(problem: Problem, path: str | Path, form: str = "lists") -> None:
     """Write a problem of one block as a binary matrix, atomically: a row per access, a column per stored channel.
 
-    The file has no names, channel sizes or tables; `write_instance` keeps everything.
+    The row of an access is written as often as its weight says. The file has no names, channel sizes or tables;
+    `write_instance` keeps everything.
 
     Parameters
     ----------
@@ -77,7 +79,8 @@ def write_matrix(problem: Problem, path: str | Path, form: str = "lists") -> Non
     Raises
     ------
     ProblemError
-        If the problem has another shape, there is no such form, or the path cannot be written.
+        If the problem has another shape, there is no such form, the weights add up to too many rows, or the path
+        cannot be written.
 
     Examples
     --------
@@ -90,7 +93,9 @@ def write_matrix(problem: Problem, path: str | Path, form: str = "lists") -> Non
     >>> np.array_equal(matrix_of(again), matrix_of(problem))
     True
     """
-    rows = matrix_of(problem)
+    if of_kind(problem, Problem, "the problem").constraints:
+        raise ProblemError(f"{problem.name} has constraints, and a matrix has no form for them; write an instance file")
+    rows = matrix_of(without_weights(of_kind(problem, Problem, "the problem"), "runs"))
     lists = [" ".join(map(str, [len(own), *own])) for own in (np.flatnonzero(row) + 1 for row in rows)]
     head = f"{rows.shape[0]} {rows.shape[1]}"
     lines = {

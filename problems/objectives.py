@@ -32,6 +32,8 @@ class Objective:
     - *Tables*: it pays the time of its cheapest read mode by its `CostTable`, in ticks (a nanosecond is
       `Problem.ticks` ticks).
 
+    All of them are multiplied by the weight of the access.
+
     Parameters
     ----------
     name
@@ -94,11 +96,13 @@ class Objective:
             return problem.ticks
         over_read, copied = problem.most_elements
         most = (self.alpha or 0) * over_read + (self.gamma or 0) * copied
+        if self.counts_runs:
+            most = sum(access.weight * access.num_kept for access in problem.accesses)
         if most > MAX_SUM:
             raise ProblemError(
                 f"objective {self.name!r}: with alpha {self.alpha} and gamma {self.gamma} the accesses of "
                 f"{problem.name} could cost {most} together, more than exact arithmetic holds (2^52); "
-                "scale the prices down"
+                "scale the prices down, or the weights"
             )
         return 1
 
@@ -142,7 +146,7 @@ class Objective:
             If tables are used and the access has none.
         """
         if self.counts_runs:
-            return runs
+            return access.weight * runs
         costs: np.ndarray = np.minimum.reduce(
             list(self._by_mode(access, np.asarray(span), np.asarray(runs), ticks).values())
         )
@@ -160,13 +164,13 @@ class Objective:
     def _by_mode(self, access: Access, span: np.ndarray, runs: np.ndarray, ticks: int) -> dict[str, np.ndarray]:
         """Cost of every mode but `view` (an over-read of no channel); a huge number if a mode is not offered."""
         if not self.uses_tables:
-            never = _NEVER // access.channel_size
+            never = _NEVER // access.price
             excess = span - access.num_kept
             over_read = np.where(excess > 0, never, 0) if self.alpha is None else self.alpha * excess
             copied = never if self.gamma is None else self.gamma * access.num_kept
-            size = access.channel_size
+            size = access.price
             return {OVER_READ: size * over_read, COPY: size * np.broadcast_to(np.int64(copied), excess.shape)}
-        table = access.table
+        table = access.weighted_table
         if table is None:
             raise ProblemError(
                 f"access {access.name!r} has no cost table; add one, or choose an objective other than {self.name!r}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from problems.constraints import first_broken
 from problems.conversions import items, of_kind, whole_numbers
 from problems.errors import ProblemError
 from problems.problem import Problem
@@ -81,12 +82,12 @@ class Order:
 
     @classmethod
     def identity(cls, problem: Problem) -> Order:
-        """The stored channels in their original order."""
-        return cls(problem.stored)
+        """The stored channels in their original order, or in one that keeps the problem's constraints."""
+        return cls(problem.original_order)
 
     @classmethod
     def random(cls, problem: Problem, rng: np.random.Generator) -> Order:
-        """Every block and every bundle in random order; pinned blocks in their original order."""
+        """Every block and every bundle in random order, whatever the constraints; pinned blocks as they were."""
         return cls(
             [
                 stored if block.pinned else rng.permutation(stored)
@@ -113,7 +114,10 @@ class Order:
         return cls([np.concatenate(part) if part else np.zeros(0, dtype=np.int64) for part in parts])
 
     def require_valid(self, problem: Problem) -> None:
-        """Raise `ProblemError` unless all stored channels and all units are placed once, pinned channels in place."""
+        """Raise `ProblemError` unless all stored channels and all units are placed once, pinned channels in place.
+
+        Constraints must be kept, too.
+        """
         of_kind(problem, Problem, "the problem")
         if len(self) != len(problem.blocks):
             raise ProblemError(f"the order has {len(self)} blocks, but the problem has {len(problem.blocks)}")
@@ -122,6 +126,8 @@ class Order:
                 raise ProblemError(f"block {block.name!r}: the order is not a permutation of the stored channels")
             if block.pinned and not np.array_equal(channels, stored):
                 raise ProblemError(f"block {block.name!r} is pinned, but the order moves its channels")
+        if (broken := first_broken(problem.constraints, self.channels)) is not None:
+            raise ProblemError(f"the order does not keep a constraint: {broken}")
         if self.arrangement and len(self.arrangement) != len(problem.bundles):
             raise ProblemError(
                 f"the order arranges {len(self.arrangement)} bundles, but the problem has {len(problem.bundles)}"

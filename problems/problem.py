@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,12 @@ import numpy as np
 from problems.blocks import Access, Block, Reader
 from problems.bundles import Bundle, occupants, permuted_slots, require_alike
 from problems.classes import Classes, class_labels, run_labels
+from problems.constraints import Constraint, FixedPlace, first_broken, order_that_keeps
 from problems.conversions import booleans, items, objects, text, whole_numbers
 from problems.costs import MAX_TICKS
 from problems.errors import ProblemError
 from problems.showing.cards import problem_card
 from problems.showing.reprs import shown_as
-
-MAX_WEIGHT = 10_000
-"""Most accesses that `Problem.from_matrix` makes of rows with weights."""
 
 
 @shown_as(problem_card)
@@ -34,7 +32,7 @@ class Problem:
     """One segment: blocks, and the accesses that read concatenations of them.
 
     The fields are validated on construction. Solvers work on `classes`, which hold the stored channels only. If there
-    are `bundles`, the units of each bundle may change places too.
+    are `bundles`, the units of each bundle may change places too. If there are `constraints`, an order must keep them.
 
     Raises
     ------
@@ -42,7 +40,8 @@ class Problem:
         If there is no block, names repeat, a block index is out of range, or a kept array has the wrong length. If a
         cost table does not reach from the kept channels of its access to the stored ones. If the units of a bundle are
         not alike: corresponding blocks must store equally many channels, occur equally often in every access, and not
-        be pinned.
+        be pinned. If a constraint is about a pinned block or a channel that is not stored, no order keeps all
+        constraints, or there are bundles as well.
 
     Examples
     --------
@@ -60,6 +59,7 @@ class Problem:
     accesses: tuple[Access, ...]
     name: str = "problem"
     bundles: tuple[Bundle, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
 
     def __post_init__(self) -> None:
         text(self.name, "the name of a problem")
@@ -98,10 +98,45 @@ class Problem:
             [len(stored) for stored in self.stored] if self.bundles else [],
             {access.name: access.blocks for access in self.accesses},
         )
+        object.__setattr__(self, "constraints", objects(self.constraints, Constraint, f"{self.name}: constraints"))
+        if self.constraints:
+            self._require_possible()
+
+    def _require_possible(self) -> None:
+        """Raise unless all constraints are about stored channels that may move, and some order keeps them."""
+        if self.bundles:
+            raise ProblemError(f"{self.name} has constraints and bundles; there is no form for both, leave one out")
+        for own in self.constraints:
+            if own.block >= len(self.blocks) or self.blocks[own.block].pinned:
+                raise ProblemError(f"a constraint says {own}; there is no such block, or it is pinned")
+            stored = self.stored[own.block]
+            if not np.isin(own.channels, stored).all():
+                raise ProblemError(f"a constraint says {own}, which is not stored; list it in the block's 'required'")
+            if isinstance(own, FixedPlace) and not -len(stored) <= own.place < len(stored):
+                raise ProblemError(f"a constraint says {own}, but the block stores {len(stored)} channels")
+        _ = self.original_order
+
+    @cached_property
+    def original_order(self) -> tuple[np.ndarray, ...]:
+        """Per block the stored channels in their original order, or in one that keeps the constraints."""
+        orders = list(self.stored)
+        for b in {own.block for own in self.constraints}:
+            own_constraints = [own for own in self.constraints if own.block == b]
+            if first_broken(own_constraints, self.stored) is not None:
+                order = order_that_keeps(own_constraints, self.stored[b])
+                if order is None:
+                    raise ProblemError(f"no order keeps all constraints on block {self.blocks[b].name!r}; drop some")
+                orders[b] = order
+        return tuple(orders)
+
+    def constrained(self, block: int) -> np.ndarray:
+        """The channels of a block that constraints are about, ascending; they are classes of their own."""
+        named = {channel for own in self.constraints if own.block == block for channel in own.channels}
+        return np.array(sorted(named), dtype=np.int64)
 
     def _require_exact_sums(self) -> None:
         """Raise unless there are at most `MAX_TICKS` ticks per nanosecond and sums of costs in ticks fit 2^52."""
-        tables = [access.table for access in self.accesses if access.table is not None]
+        tables = [access.weighted_table for access in self.accesses if access.weighted_table is not None]
         most = sum(t.read.costs[-1] + (t.copy or 0) + (t.pieces.costs[-1] if t.pieces else 0) for t in tables)
         if self.ticks > MAX_TICKS or self.ticks * most > 2**52:
             raise ProblemError(
@@ -118,6 +153,7 @@ class Problem:
         channel_sizes: Any = None,
         removable: bool = False,
         name: str = "matrix",
+        constraints: Sequence[Constraint] = (),
     ) -> Problem:
         """One block whose channels are the columns of a 0-1 matrix; its rows are the accesses.
 
@@ -126,29 +162,30 @@ class Problem:
         matrix
             Booleans or 0 and 1, shape (num_rows, num_columns). Rows without ones cost nothing and are left out.
         weights
-            How often every row counts: whole numbers of at least 0, shape (num_rows,). A row of weight 3 becomes three
-            equal accesses, so that weights hold for every objective, `runs` and tables of times too; methods take
-            longer with more accesses. Default: 1.
+            `Access.weight` of every row, for all objectives: whole numbers, shape (num_rows,). A row of weight 0 is
+            left out. Default: 1.
         channel_sizes
-            `Access.channel_size` of every row: a weight of the row for the objectives with prices (copies, span,
-            traffic) that makes the problem no larger. `runs` does not depend on it. Default: 1.
+            `Access.channel_size` of every row: a weight for the objectives with prices (copies, span, traffic) only.
+            Default: 1.
         removable
             Whether columns without ones are left out of orders. Default: an order is one of all columns.
         name
-            Name of the problem. Accesses are ``row1``, ``row2``, ...; further ones of a row ``row1#2``, ``row1#3``, ...
+            Name of the problem. Accesses are ``row1``, ``row2``, ...
+        constraints
+            Fixed places and precedence of columns; their block is 0.
 
         Raises
         ------
         ProblemError
-            If the matrix is not two-dimensional or holds no ones, the weights add up to more than 10,000, or an
-            argument is of the wrong kind.
+            If the matrix is not two-dimensional or holds no ones, or an argument is of the wrong kind or out of its
+            range.
 
         Examples
         --------
         >>> from problems import Order, evaluate
         >>> problem = Problem.from_matrix([[1, 0, 1], [0, 1, 1]], weights=[1, 2])
-        >>> [access.name for access in problem.accesses]
-        ['row1', 'row2', 'row2#2']
+        >>> [access.weight for access in problem.accesses]
+        [1, 2]
         >>> [evaluate(problem, Order([order]), "runs").value for order in ([0, 1, 2], [1, 0, 2], [0, 2, 1])]
         [4, 5, 3]
         """
@@ -162,15 +199,13 @@ class Problem:
         for own, what, least in ((times, "weights", 0), (sizes, "channel_sizes", 1)):
             if own.shape != (len(rows),) or (own < least).any():
                 raise ProblemError(f"{what} must be {len(rows)} whole numbers from {least} up, one per row")
-        if int(times.sum()) > MAX_WEIGHT:
-            raise ProblemError(f"the weights add up to {times.sum()}, more than {MAX_WEIGHT}; divide them")
         accesses = [
-            Access(f"row{i + 1}" + (f"#{k + 1}" if k else ""), (0,), row, int(sizes[i]))
-            for i, row in enumerate(rows)
-            for k in range(int(times[i]))
-            if row.any()
+            Access(f"row{i + 1}", (0,), row, int(size), weight=int(weight))
+            for i, (row, size, weight) in enumerate(zip(rows, sizes, times, strict=True))
+            if weight and row.any()
         ]
-        return cls((Block("columns", rows.shape[1], removable=removable),), tuple(accesses), name)
+        block = Block("columns", rows.shape[1], removable=removable)
+        return cls((block,), tuple(accesses), name, constraints=tuple(constraints))
 
     def __str__(self) -> str:
         units = sum(len(bundle.units) for bundle in self.bundles)
@@ -179,6 +214,7 @@ class Problem:
             f"({self.num_stored} stored), {counted(len(self.accesses), 'access', 'accesses')}, "
             f"{counted(len(self.classes), 'class', 'classes')}"
             + (f", {units} units that may change places" if units else "")
+            + (f", {counted(len(self.constraints), 'constraint')}" if self.constraints else "")
         )
 
     @property
@@ -199,16 +235,20 @@ class Problem:
     @cached_property
     def ticks(self) -> int:
         """Ticks per nanosecond: the least number that makes all interpolated costs whole (1 without tables)."""
-        return math.lcm(*(access.table.denominator for access in self.accesses if access.table is not None))
+        tables = (access.weighted_table for access in self.accesses)
+        return math.lcm(*(table.denominator for table in tables if table is not None))
 
     @cached_property
     def most_elements(self) -> tuple[int, int]:
-        """Most elements per pixel that all accesses over-read together, and elements if all of them copy."""
+        """Most elements per pixel that all accesses over-read together, and elements if all of them copy.
+
+        Both count an access as often as its weight says.
+        """
         over_read = copied = 0
         for access in self.accesses:
             width = sum(len(self.stored[b]) for b in access.blocks)
-            over_read += access.channel_size * (width - access.num_kept)
-            copied += access.channel_size * access.num_kept
+            over_read += access.price * (width - access.num_kept)
+            copied += access.price * access.num_kept
         return over_read, copied
 
     @cached_property
@@ -223,8 +263,8 @@ class Problem:
         """Per reader, a Boolean view of shape (size of its block,): the channels it keeps."""
         pieces: list[np.ndarray] = []
         for access in self.accesses:
-            bounds = np.cumsum([self.blocks[b].size for b in access.blocks])[:-1]
-            pieces.extend(np.split(access.kept, bounds))
+            ends = list(accumulate((self.blocks[b].size for b in access.blocks), initial=0))
+            pieces.extend(access.kept[start:end] for start, end in pairwise(ends))
         return tuple(pieces)
 
     def readers_of(self, block: int) -> list[int]:
@@ -270,7 +310,8 @@ class Problem:
             bits = np.zeros((len(stored), len(self.readers)), dtype=bool)
             for r in own:
                 bits[:, r] = self.reads[r][stored]
-            labels = run_labels(bits) if block.pinned else class_labels(bits)
+            apart = np.equal.outer(stored, self.constrained(b))
+            labels = run_labels(bits) if block.pinned else class_labels(np.concatenate([bits, apart], axis=1))
             by_label = np.argsort(labels, kind="stable")
             starts = np.flatnonzero(np.diff(labels[by_label], prepend=-1))
             members.extend(np.split(stored[by_label], starts[1:]))
@@ -300,7 +341,7 @@ class Problem:
             slots = permuted_slots(access.blocks, occupant)
             blocks = tuple(access.blocks[slot] for slot in slots)
             accesses.append(replace(access, blocks=blocks, kept=np.concatenate([own[slot] for slot in slots])))
-        return Problem(self.blocks, tuple(accesses), self.name)
+        return Problem(self.blocks, tuple(accesses), self.name, (), self.constraints)
 
     def restricted(self, accesses: Sequence[int]) -> Problem:
         """The same blocks, stored channels included, with only some of the accesses.
@@ -321,7 +362,10 @@ class Problem:
             access = self.accesses[a]
             kept = np.concatenate([self.reads[first_reader[a] + slot][maps[b]] for slot, b in enumerate(access.blocks)])
             chosen.append(replace(access, kept=kept))
-        return Problem(tuple(blocks), tuple(chosen), self.name, self.bundles)
+        constraints = tuple(
+            own.with_channels(np.searchsorted(maps[own.block], own.channels).tolist()) for own in self.constraints
+        )
+        return Problem(tuple(blocks), tuple(chosen), self.name, self.bundles, constraints)
 
 
 def _require_unique(kind: str, names: list[str]) -> None:

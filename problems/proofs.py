@@ -276,8 +276,10 @@ def fingerprint(problem: Problem) -> str:
 
 
 def require_provable(problem: Problem) -> None:
-    """Raise `ProblemError` if the problem has bundles: claims hold only for blocks that stay in their places."""
-    if of_kind(problem, Problem, "the problem").bundles:
+    """Raise `ProblemError` if the problem has bundles or constraints: claims hold for all orders of blocks in place."""
+    if of_kind(problem, Problem, "the problem").constraints:
+        raise ProblemError(f"{problem.name} has constraints, and proofs have no form for that yet; leave the proof out")
+    if problem.bundles:
         raise ProblemError(
             f"{problem.name} has units of blocks that may change places, and proofs have no form for that yet; leave "
             "the proof out"

@@ -30,7 +30,7 @@ def signature_form(problem: Problem) -> Problem:
     >>> [access.kept.astype(int).tolist() for access in problem.accesses]
     [[0, 0, 1, 0, 1, 1], [0, 0, 0, 1, 1, 1]]
     """
-    sorted_channels, blocks = [], []
+    sorted_channels, blocks, constraints = [], [], []
     for b, block in enumerate(of_kind(problem, Problem, "the problem").blocks):
         required = np.isin(np.arange(block.size), block.required)
         keys = [required, *(problem.reads[r] for r in problem.readers_of(b))]
@@ -41,15 +41,18 @@ def signature_form(problem: Problem) -> Problem:
         dataclasses.replace(access, kept=np.concatenate([next(pieces)[sorted_channels[b]] for b in access.blocks]))
         for access in problem.accesses
     ]
-    return Problem(tuple(blocks), tuple(accesses), problem.name, problem.bundles)
+    for own in problem.constraints:
+        place = np.argsort(sorted_channels[own.block])
+        constraints.append(own.with_channels(place[list(own.channels)].tolist()))
+    return Problem(tuple(blocks), tuple(accesses), problem.name, problem.bundles, tuple(constraints))
 
 
 def content_hash(problem: Problem) -> str:
     """SHA-256, in hexadecimal, of the problem's content.
 
     Two problems have the same hash if they have the same blocks and accesses in the same order. They may differ in
-    names, in the order of channels within unpinned blocks, and in channels that are not stored. The hash does not
-    depend on the file format or its version.
+    names, in the order of channels within unpinned blocks, and in channels that are not stored. With constraints,
+    the order of channels counts as well. The hash does not depend on the file format or its version.
 
     Examples
     --------
@@ -65,8 +68,14 @@ def content_hash(problem: Problem) -> str:
         bits = np.packbits(classes.signature[own][:, problem.readers_of(b)], axis=1, bitorder="little")
         runs = [[int(weight), row.tobytes().hex()] for weight, row in zip(classes.weight[own], bits, strict=True)]
         blocks.append([block.pinned, runs])
-    accesses = [[access.blocks, access.channel_size, _table(access)] for access in problem.accesses]
+    accesses = [
+        [access.blocks, access.channel_size, _table(access), *([access.weight] if access.weight != 1 else [])]
+        for access in problem.accesses
+    ]
     content = [blocks, accesses, *([[bundle.units for bundle in problem.bundles]] if problem.bundles else [])]
+    if problem.constraints:
+        kept = [np.packbits(access.kept).tobytes().hex() for access in problem.accesses]
+        content.append([kept, [[type(own).__name__, *dataclasses.astuple(own)] for own in problem.constraints]])
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 
 

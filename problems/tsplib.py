@@ -2,8 +2,8 @@
 
 The runs of a row are half the changes between neighbouring columns, if a column of zeros stands at both ends. So the
 runs of a matrix are half the length of a closed tour through its columns and one column of zeros, where two columns
-lie as far apart as they differ in rows (Haddadi et al. 2015). Form: Reinelt, "TSPLIB 95", 1995. Concorde and LKH read
-such files.
+lie as far apart as they differ in rows (Haddadi et al. 2015), each counted with its weight. Form: Reinelt, "TSPLIB 95",
+1995. Concorde and LKH read such files.
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ def write_tsplib(problem: Problem, path: str | Path) -> None:
     if rows.shape[1] > MOST_NODES:
         raise ProblemError(f"{problem.name} has {rows.shape[1]} channels; a TSPLIB file can have {MOST_NODES}")
     columns = np.concatenate([np.zeros((1, len(rows)), dtype=np.float64), rows.T])
-    ones = columns.sum(axis=1)
-    far = np.rint(ones[:, np.newaxis] + ones - 2 * columns @ columns.T).astype(np.int64)
+    weighted = columns * [access.weight for access in problem.accesses]
+    ones = weighted.sum(axis=1)
+    far = np.rint(ones[:, np.newaxis] + ones - 2 * weighted @ columns.T).astype(np.int64)
     head = [
         f"NAME: {' '.join(problem.name.split())}",
         "COMMENT: half the length of a tour is the number of runs; node 1 is a column of zeros",
@@ -112,6 +113,8 @@ def order_of_tour(problem: Problem, nodes: Sequence[int]) -> Order:
 
 def _matrix(problem: Problem) -> np.ndarray:
     rows = matrix_of(problem)
+    if problem.constraints:
+        raise ProblemError(f"{problem.name} has constraints, and a tour has no form for them")
     if problem.blocks[0].pinned:
         raise ProblemError(f"{problem.name} has a pinned block; there is nothing to order")
     return rows

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from solvers.common.task import Finding, Solver, Task
     from solvers.dispatch import solve
+    from solvers.lexicographic import LexicographicResult, solve_lexicographic
     from solvers.methods.beam import Beam
     from solvers.methods.brute_force import BruteForce
     from solvers.methods.cp_sat import CpSat
@@ -71,6 +72,7 @@ _HOMES = {
     ),
     "common.task": ("Finding", "Solver", "Task"),
     "dispatch": ("solve",),
+    "lexicographic": ("LexicographicResult", "solve_lexicographic"),
     "methods.beam": ("Beam",),
     "methods.brute_force": ("BruteForce",),
     "methods.cp_sat": ("CpSat",),
@@ -108,6 +110,7 @@ __all__ = [
     "Greedy",
     "Identity",
     "LargeNeighbourhoods",
+    "LexicographicResult",
     "LocalSearch",
     "NoImprovement",
     "PairOfChains",
@@ -141,6 +144,7 @@ __all__ = [
     "register",
     "search_allocation",
     "solve",
+    "solve_lexicographic",
     "solver_names",
     "trivial_bound",
     "windows_bound",

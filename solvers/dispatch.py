@@ -45,7 +45,8 @@ def solve(
     with many hundreds of accesses.
 
     Where units of bundles may change places, an exact solver is asked about one arrangement of them after another
-    (`solvers.arranging`); heuristics leave them in place.
+    (`solvers.arranging`); heuristics leave them in place. Where there are constraints, `cp-sat` places single channels,
+    and so does `auto`; `brute-force` and `identity` keep them too, and the other solvers refuse the problem.
 
     Parameters
     ----------
@@ -127,6 +128,11 @@ def solve(
     chosen = _with_workers(solver_named(solver), workers)
     goal = objective_named(objective)
     goal.ticks_of(problem)  # refuses prices that are too high for the problem
+    if problem.constraints and not getattr(chosen, "keeps_constraints", False):
+        raise SolverError(
+            f"{problem.name} has constraints, and the solver {chosen.name!r} does not keep them; choose 'auto', "
+            "'cp-sat' or, if it is tiny, 'brute-force'"
+        )
     if proof:
         require_provable(problem)
     hints = [hint] if isinstance(hint, Order) else list(hint or ())

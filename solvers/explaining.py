@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from problems import Objective, Order, Problem, objective_named
+from problems.weights import without_weights
 from solvers.arranging import Arranging, suited
 from solvers.common.arguments import require_problem, require_settings
 from solvers.common.block_rows import span_blocks
+from solvers.common.errors import SolverError
 from solvers.common.loosening import loosened
 from solvers.common.rows import span_rows
 from solvers.common.task import Task
@@ -91,7 +93,7 @@ def explained(problem: Problem, *, objective: str | Objective = "copies", time_l
     Raises
     ------
     SolverError
-        If an argument is of the wrong kind.
+        If an argument is of the wrong kind, or the problem has constraints.
     problems.ProblemError
         If the objective is unknown, or its costs come from tables and an access has none.
 
@@ -106,7 +108,10 @@ def explained(problem: Problem, *, objective: str | Objective = "copies", time_l
     require_settings(objective=objective, time_limit=time_limit)
     goal = objective_named(objective)
     goal.ticks_of(problem)
+    if problem.constraints:
+        raise SolverError(f"{problem.name} has constraints; `auto` asks CP-SAT to place its channels, and nothing else")
     now = time.perf_counter()
+    problem = without_weights(problem, goal)
     task = Task(problem, goal, Order.identity(problem), now, now + time_limit)
     task.costs(task.start)  # refuses accesses without tables
     solver = suited(Auto(), problem)

@@ -156,6 +156,8 @@ def _nearest(problem: Problem, objective: Objective, value: int, found: Order, a
 def _turned(problem: Problem, objective: Objective, value: int, order: Order) -> Order:
     """Reverse single blocks of an order where that brings it nearer to the original and costs nothing."""
     channels = list(order.channels)
+    if problem.constraints:
+        return order
     for b, block in enumerate(problem.blocks):
         turned = channels[b][::-1]
         stored = problem.stored[b]

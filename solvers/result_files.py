@@ -170,7 +170,7 @@ def _require_sound(problem: Problem, goal: Objective, bound: int | None, proof: 
     """Raise unless the proof, or a bound without one, survives the checker."""
     if proof is not None and (proof.bound != bound or proof.objective != goal):
         raise ProblemError(f"field 'proof' is one of {proof.objective.name} >= {proof.bound}, not of the bound {bound}")
-    if bound is None or problem.bundles:
+    if bound is None or problem.bundles or problem.constraints:
         return
     if proof is None:
         proof = Proof.of(problem, goal, max(0, bound), [Claim(Kind.SEARCH, max(0, bound), "a file says so")])

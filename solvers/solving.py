@@ -1,6 +1,7 @@
 """One solve from its start to its result, however it ends: by itself, by a rule, by the callback, or by Ctrl-C.
 
-All methods report to one `Watch`. Its best order, its best bound and its claims go through the gate.
+All methods report to one `Watch`. Its best order, its best bound and its claims go through the gate. Methods know no
+weights of accesses; they get the problem without them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from problems import Claim, Kind, Objective, Order, Problem, evaluate
+from problems.weights import without_weights
 from solvers.arranging import suited
 from solvers.common.bounds import trivial_bound
 from solvers.common.clock import Clock, running, working_on
@@ -71,7 +73,8 @@ class Solve:
         lower_bound: int | None,
         earlier: Result | None,
     ) -> None:
-        self._problem, self._solver, self._objective, self._seed = problem, solver, objective, seed
+        self._given, self._problem = problem, without_weights(problem, objective)
+        self._solver, self._objective, self._seed = solver, objective, seed
         given = [*hints, *([] if earlier is None else [earlier.order])]
         self._hints = sorted(given, key=lambda order: evaluate(problem, order, objective).value)
         self._proof, self._earlier = proof, earlier
@@ -103,7 +106,7 @@ class Solve:
         listeners: Sequence[Callable[[Progress], object]],
     ) -> Result:
         limit = _Limit.of(time_limit, stop)
-        log = None if write is None else Log(write, self._problem, self._objective)
+        log = None if write is None else Log(write, self._given, self._objective)
         watch = Watch(
             callback,
             limit.rules,
@@ -176,7 +179,7 @@ class Solve:
         if watch.clock.counts_work:
             stats["work"] = round(watch.clock.work, 6)
         return result_of(
-            self._problem,
+            self._given,
             self._objective,
             dataclasses.replace(finding, stats=stats),
             solver=self._solver.name,
@@ -225,6 +228,8 @@ class Solve:
         with working_on("hint"):
             for order in self._hints:
                 task.report(task.value(order), task.trivial_bound, order)
+        if self._problem.constraints:  # greedy does not keep them
+            return [*self._hints, task.start]
         with working_on("greedy"):
             greedy = greedy_in_time(task, GREEDY_SHARE)
             for order in greedy:

@@ -40,6 +40,18 @@ def test_links_lead_somewhere(page):
     assert not lost
 
 
+def test_the_model_page_names_methods_that_are_there():
+    """The table of constraints: every file has every method, with a docstring that says the constraint."""
+    rows = re.findall(
+        r"^\| [^|]+ \| `((?:problems|solvers)/\S+\.py)` \| (.+) \|$", (ROOT / "docs" / "model.md").read_text(), re.M
+    )
+    assert len(rows) > 15
+    for file, methods in rows:
+        code = (ROOT / file).read_text()
+        for method in re.findall(r"`(\w+)`", methods):
+            assert re.search(rf"def {method}\(", code), f"{file} has no {method}"
+
+
 @pytest.mark.slow
 def test_the_page_on_the_library_runs(tmp_path):
     code = "\n".join(re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "library.md").read_text(), re.M | re.S))

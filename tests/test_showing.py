@@ -111,6 +111,10 @@ def built():
     rules = tuple(solvers.GapLimit(1 / (k + 1)) for k in range(200))
     yield from (solvers.AnyOf(rules), solvers.AllOf(rules), solvers.Standing(1.0, 0.5, 3, 2, 0.5, 0.2))
     yield solvers.WrittenModel(Fraction(10**300 + 1, 3), Fraction(1, 7), 10**6, 10**6)
+    rows = [[1, 0, 1], [0, 1, 1]]
+    first = problems.FixedPlace(0, 2, -1)
+    yield problems.Problem.from_matrix(rows, weights=[1, 3], constraints=[first, problems.Precedence(0, 1, 0)])
+    yield solvers.solve_lexicographic(random_masks(16, 3), ["copies", "span"], solver="greedy", time_limit=1)
     builder = problems.ProblemBuilder("many blocks")
     for k in range(500):
         builder.block(f"block {k}", 2).access(f"access {k}", {f"block {k}": [1, 0]})

@@ -4,9 +4,9 @@
     python -m benchmarks.agreement --instances 1 --seed 123
 
 An instance may have everything that a file can hold: blocks that are pinned, not removable or with required channels,
-blocks that are read several times, channel sizes, cost tables, bundles. Each is solved for two objectives: known ones,
-or custom prices. `auto` always solves it. Each quick solver solves two instances of five, and a slow one (CP-SAT,
-HiGHS) one of three; the seed decides which. An instance with a contradiction is written to a file.
+blocks that are read several times, channel sizes, weights, cost tables, bundles, constraints. Each is solved for two
+objectives: known ones, or custom prices. `auto` always solves it. Each quick solver solves two instances of five, and a
+slow one (CP-SAT, HiGHS) one of three; the seed decides which. An instance with a contradiction is written to a file.
 
 Exit code 1 if there is any contradiction, 2 for bad input, 130 if interrupted (the message says how to continue).
 """

@@ -130,7 +130,8 @@ def _flaws(
         chosen = solver_named(solver)
         who = solver if isinstance(solver, str) else repr(solver)
         given = hint if rng.random() < HINT_SHARE else None
-        proof = bool(rng.random() < PROOF_SHARE) and not problem.bundles  # there is no form for these proofs
+        proof = bool(rng.random() < PROOF_SHARE)
+        proof = proof and not (problem.bundles or problem.constraints)  # there is no form for these proofs
         seed = int(rng.integers(1000))
         try:
             result = solve(

@@ -1,8 +1,9 @@
 """Random tiny instances with everything that a file can hold, as JSON objects, and objectives for them.
 
 Blocks may be pinned, not removable, or have required channels. Accesses read them in any order and several times, with
-channel sizes and with cost tables of every shape. There are up to two bundles; their units have one or two blocks, side
-by side or not. Everything depends on the seed only. The number of orders is limited, so that all can be tried.
+channel sizes, weights, and cost tables of every shape. There are up to two bundles; their units have one or two blocks,
+side by side or not. Without bundles there may be constraints. Everything depends on the seed only. The number of orders
+is limited, so that all can be tried.
 """
 
 from __future__ import annotations
@@ -58,8 +59,9 @@ def _random_prices(rng: np.random.Generator, document: dict[str, Any]) -> Goal:
     excess = kept = 0
     for access, slots in zip(document["accesses"], oracle.slots):
         own = sum(sum(slot.kept) for slot in slots)
-        kept += access["channel_size"] * own
-        excess += access["channel_size"] * (sum(len(oracle.stored[slot.block]) for slot in slots) - own)
+        price = access["channel_size"] * access.get("weight", 1)
+        kept += price * own
+        excess += price * (sum(len(oracle.stored[slot.block]) for slot in slots) - own)
     largest = _EXACT // (excess + kept)
     alpha, gamma = (
         None if rng.random() < 0.2 else int(rng.choice([0, 1, 2, 3, 5, 17, 1000, 123_457, largest])) for _ in range(2)
@@ -110,7 +112,37 @@ def _drawn(rng: np.random.Generator, name: str) -> dict[str, Any] | None:
     document |= {"accesses": accesses}
     _make_alike(document)
     _add_tables(rng, document)
-    return document
+    _add_weights(rng, document)
+    return document if bundles or _add_constraints(rng, document) else None
+
+
+def _add_weights(rng: np.random.Generator, document: dict[str, Any]) -> None:
+    """Weights for some accesses of some instances."""
+    if rng.random() < 0.3:
+        for access in document["accesses"]:
+            if (weight := int(rng.choice([1, 2, 3, 5]))) > 1:
+                access["weight"] = weight
+                document["version"] = 5
+
+
+def _add_constraints(rng: np.random.Generator, document: dict[str, Any]) -> bool:
+    """Fixed places and precedences for some instances; False if no order keeps them."""
+    oracle = Oracle(document)
+    free = [b for b, own in enumerate(oracle.stored) if len(own) > 1 and not oracle.blocks[b]["pinned"]]
+    if rng.random() < 0.8 or not free or oracle.num_orders > MOST_ORDERS:
+        return True
+    document["constraints"] = []
+    document["version"] = 5
+    for _ in range(int(rng.integers(1, 4))):
+        b = int(rng.choice(free))
+        size = len(oracle.stored[b])
+        first, later = rng.choice(oracle.stored[b], 2, replace=False).tolist()
+        if rng.random() < 0.5:
+            own = {"block": b, "channel": first, "place": int(rng.integers(-size, size))}
+        else:
+            own = {"block": b, "first": first, "later": later}
+        document["constraints"].append(own)
+    return all(len(orders) for orders in Oracle(document).sequences)
 
 
 def _random_reads(rng: np.random.Generator, bundles: list[list[list[int]]], others: list[int]) -> list[int]:
@@ -211,10 +243,14 @@ def _random_table(rng: np.random.Generator, kept: int, width: int, shape: str) -
 
 
 def orders_at_random(oracle: Oracle, rng: np.random.Generator) -> tuple[list[list[int]], list[list[int]]]:
-    """Any order of an instance with any arrangement."""
-    orders = [
-        own if oracle.blocks[b]["pinned"] else rng.permutation(own).tolist() for b, own in enumerate(oracle.stored)
-    ]
+    """Any order of an instance that keeps its constraints, with any arrangement."""
+    constrained = {own["block"] for own in oracle.constraints}
+    orders = []
+    for b, own in enumerate(oracle.stored):
+        if b in constrained:
+            orders.append(rng.choice(oracle.sequences[b]).tolist())
+        else:
+            orders.append(own if oracle.blocks[b]["pinned"] else rng.permutation(own).tolist())
     return orders, [rng.permutation(len(units)).tolist() for units in oracle.bundles]
 
 

@@ -65,6 +65,7 @@ class Oracle:
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.blocks, self.accesses = document["blocks"], document["accesses"]
         self.bundles: list[list[list[int]]] = document.get("bundles", [])
+        self.constraints: list[dict[str, int]] = document.get("constraints", [])
         readers = [(a, slot, b) for a, access in enumerate(self.accesses) for slot, b in enumerate(access["blocks"])]
         keeps: list[list[set[int]]] = []
         for b, block in enumerate(self.blocks):
@@ -85,7 +86,7 @@ class Oracle:
 
     @property
     def num_orders(self) -> int:
-        """Orders of single channels times arrangements."""
+        """Orders of single channels, whatever the constraints, times arrangements."""
         channels = math.prod(math.factorial(len(own)) for b, own in enumerate(self.stored) if not self._pinned(b))
         return channels * math.prod(math.factorial(len(units)) for units in self.bundles)
 
@@ -157,7 +158,7 @@ class Oracle:
         runs: Any = 0
         ends: Any = False
         for slot in self.arranged(a, arrangement):
-            bits = np.array(slot.kept, dtype=bool)[self._sequences[slot.block]]
+            bits = np.array(slot.kept, dtype=bool)[self.sequences[slot.block]]
             shape = [1] * len(self.blocks)
             shape[slot.block] = len(bits)
             if bits.any():
@@ -174,19 +175,35 @@ class Oracle:
         return spans, runs, [(int(span), int(run)) for span, run in pairs.T]
 
     @cached_property
-    def _sequences(self) -> list[np.ndarray]:
-        """Per block all its orders, one per row."""
-        return [
-            np.array([own] if self._pinned(b) else list(permutations(own)), dtype=np.int64)
-            for b, own in enumerate(self.stored)
-        ]
+    def sequences(self) -> list[np.ndarray]:
+        """Per block all its orders that keep the constraints, one per row."""
+        found = []
+        for b, own in enumerate(self.stored):
+            every = [tuple(own)] if self._pinned(b) else list(permutations(own))
+            found.append(np.array([order for order in every if self._keeps(b, order)], dtype=np.int64))
+        return found
+
+    def _keeps(self, b: int, order: Sequence[int]) -> bool:
+        """Whether an order of block b keeps all constraints on it."""
+        for own in self.constraints:
+            if own["block"] != b:
+                continue
+            if "place" in own:
+                if order[own["place"]] != own["channel"]:
+                    return False
+            elif list(order).index(own["first"]) > list(order).index(own["later"]):
+                return False
+        return True
 
     def _prices(self, a: int, goal: Goal) -> dict[tuple[int, int], Fraction]:
         pairs = sorted({pair for places in self._places for pair in places[a][2]})
         return {pair: self._price(a, *pair, goal) for pair in pairs}
 
     def _price(self, a: int, span: int, runs: int, goal: Goal) -> Fraction:
-        """The cost of an access by docs/model.md; for tables by docs/formats.md, in nanoseconds."""
+        """The cost of an access by docs/model.md, with its weight; for tables by docs/formats.md, in nanoseconds."""
+        return self.accesses[a].get("weight", 1) * self._price_once(a, span, runs, goal)
+
+    def _price_once(self, a: int, span: int, runs: int, goal: Goal) -> Fraction:
         kept = sum(sum(slot.kept) for slot in self.slots[a])
         if goal.kind == "runs":
             return Fraction(runs)
@@ -214,6 +231,8 @@ class Oracle:
             raise ValueError("the order does not place the stored channels of every block once")
         if any(self._pinned(b) and list(own) != self.stored[b] for b, own in enumerate(orders)):
             raise ValueError("the order moves channels of a pinned block")
+        if not all(self._keeps(b, list(own)) for b, own in enumerate(orders)):
+            raise ValueError("the order does not keep the constraints")
         if len(arrangement) not in (0, len(self.bundles)):
             raise ValueError("the order arranges other bundles")
         if any(sorted(own) != list(range(len(units))) for own, units in zip(arrangement, self.bundles)):

@@ -1,6 +1,7 @@
 """Build the instance library, improve its best-known solutions, or derive their bounds again.
 
 python -m benchmarks.library --build
+python -m benchmarks.library --build --only "classical/blocks/*"
 python -m benchmarks.library --update --time-limit 10 --only "resnet50/*"
 python -m benchmarks.library --rederive --time-limit 1
 
@@ -56,9 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--accept-weaker goes with --rederive")
     try:
         if given.build:
-            from benchmarks.library.build import build
+            from benchmarks.library.build import build, build_classical
 
-            print(f"{build(Collection(given.directory))} instances in {given.directory}")
+            if given.only == "*":
+                print(f"{build(Collection(given.directory))} instances in {given.directory}")
+            else:
+                written = build_classical(Collection(given.directory), given.only)
+                print(f"{written} classical instances written; those of networks are built without --only")
         solvers = given.solver or [name for name in PREFERRED if name in solver_names()]
         common = {
             "time_limit": given.time_limit,

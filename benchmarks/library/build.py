@@ -1,10 +1,12 @@
 """Builds the library: a file for every candidate whose content is new, and the index of all instances.
 
-Solutions of unchanged instances are kept. Solutions of changed or removed instances are removed.
+Solutions of unchanged instances are kept. Solutions of changed or removed instances are removed. The classical
+instances can be built alone.
 """
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterator
 
 from tqdm import tqdm
@@ -62,6 +64,49 @@ def build(
     _remove_stale(collection, entries)
     collection.write_index(entries.values())
     return len(entries)
+
+
+def build_classical(collection: Collection, only: str = "classical/*") -> int:
+    """Write the classical instances that are new or have changed, and the index; all others stay as they are.
+
+    The index has the order that `build` gives it.
+
+    Parameters
+    ----------
+    collection
+        The collection to write.
+    only
+        Pattern of the names that are written; other classical instances stay, if they are there.
+
+    Returns
+    -------
+    int
+        The number of instances that were written.
+    """
+    before = collection.entries
+    entries: dict[str, Entry] = {}
+    hashes = {entry.hash for name, entry in before.items() if not name.startswith("classical/")}
+    written = 0
+    for candidate in classical_candidates():
+        entry = candidate.entry
+        if not fnmatch.fnmatchcase(entry.name, only):
+            if entry.name in before:
+                entries[entry.name] = before[entry.name]
+                hashes.add(before[entry.name].hash)
+            continue
+        if entry.hash in hashes:
+            continue
+        hashes.add(entry.hash)
+        entries[entry.name] = entry
+        if before.get(entry.name) != entry:
+            path = collection.directory / f"{entry.name}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_instance(candidate.problem, path)
+            written += 1
+    entries |= {name: entry for name, entry in before.items() if not name.startswith("classical/")}
+    _remove_stale(collection, entries)
+    collection.write_index(entries.values())
+    return written
 
 
 def _candidates(models: tuple[str, ...], digits: tuple[str, ...], grouped: tuple[str, ...]) -> Iterator[Candidate]:

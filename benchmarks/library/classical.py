@@ -1,4 +1,7 @@
-"""Classical instances, from generators: intervals with and without outliers, random matrices, concats, groups."""
+"""Classical instances, from generators: intervals with and without outliers, random matrices, concats, groups.
+
+`classical/blocks` has the shapes of the published matrices of consecutive block minimisation, with seeds of our own.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from typing import Any
 from benchmarks.library.candidates import Candidate, Origin
 from problems import Problem
 from problems.generators import (
+    BLOCK_GROUPS,
+    block_matrix,
     grouped_masks,
     planted_intervals,
     planted_outliers,
@@ -51,6 +56,8 @@ def classical_candidates() -> Iterator[Candidate]:
         yield from _seeds(3, "grouped", f"{a}x{g}x{n}", grouped_masks, g, n, a)
     for g, n, a in GROUPS:
         yield from _seeds(4, "grouped-tables", f"{a}x{g}x{n}", grouped_masks_with_tables, g, n, a)
+    for group, (n, density) in BLOCK_GROUPS.items():
+        yield from _seeds(3, "blocks", f"100x{n}-d{density:.2f}", block_matrix, group)
 
 
 def grouped_masks_with_tables(num_groups: int, group_size: int, num_accesses: int, *, seed: int) -> Problem:
@@ -60,11 +67,11 @@ def grouped_masks_with_tables(num_groups: int, group_size: int, num_accesses: in
 
 
 def _seeds(
-    number: int, kind: str, size: str, generator: Callable[..., Problem], *sizes: int, **options: Any
+    number: int, kind: str, size: str, generator: Callable[..., Problem], *sizes: int | str, **options: Any
 ) -> Iterator[Candidate]:
     """The instances of one size with the seeds 0 to `number` - 1."""
     for seed in range(number):
-        arguments = [*map(str, sizes), *(f"{name}={value}" for name, value in options.items()), f"seed={seed}"]
+        arguments = [*map(repr, sizes), *(f"{name}={value}" for name, value in options.items()), f"seed={seed}"]
         source = f"{generator.__module__}.{generator.__name__}({', '.join(arguments)})"
         problem = generator(*sizes, **options, seed=seed)
         yield Candidate.of(problem, f"classical/{kind}/{size}-s{seed}", Origin(f"classical/{kind}", source, seed))

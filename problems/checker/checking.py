@@ -104,6 +104,8 @@ def _bound(problem: Problem, own: StatedSolution) -> Statement:
         return Statement(text, Standing.WRONG, f"this one has {own.value}")
     if problem.bundles:
         return Statement(text, Standing.UNCHECKED, "units may change places, and proofs have no form for that yet")
+    if problem.constraints:
+        return Statement(text, Standing.UNCHECKED, "there are constraints, and proofs have no form for that yet")
     claim = Claim(Kind.SEARCH, max(bound, 0), f"search by {own.bound_solver}")
     found = check_proof(problem, Proof.of(problem, goal, max(bound, 0), [claim]))[-1]
     return Statement(

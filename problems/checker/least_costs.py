@@ -46,7 +46,8 @@ def costs_alone(problem: Problem, objective: Objective) -> list[int]:
     for a, access in enumerate(problem.accesses):
         if objective.counts_runs:
             pinned = all(problem.blocks[b].pinned for b in access.blocks)
-            costs.append(evaluate(problem, Order.identity(problem), objective).accesses[a].runs if pinned else 1)
+            runs = evaluate(problem, Order.identity(problem), objective).accesses[a].runs if pinned else 1
+            costs.append(access.weight * runs)
             continue
         unwanted = parts_of(problem, a)[1]
         costs.append(_cost(problem, objective, a, access.num_kept + unwanted, runs=2 if unwanted else 1))
@@ -90,7 +91,7 @@ def _least_price(problem: Problem, objective: Objective) -> int | None:
     """Try every set of copied accesses; the others read in place. None if that is too much work."""
     accesses = problem.accesses
     taken = [parts_of(problem, a) for a in range(len(accesses))]
-    copy = [(objective.gamma or 0) * access.channel_size * access.num_kept for access in accesses]
+    copy = [(objective.gamma or 0) * access.price * access.num_kept for access in accesses]
     best: int | None = None
     left = MAX_STATES
     for copied in _subsets(len(accesses)) if objective.gamma is not None else [()]:
@@ -108,7 +109,7 @@ def _least_price(problem: Problem, objective: Objective) -> int | None:
                 return None
             excess = 0 if feasible else None
         else:
-            slope = [objective.alpha * accesses[a].channel_size for a in range(len(accesses))]
+            slope = [objective.alpha * accesses[a].price for a in range(len(accesses))]
             excess = sum(slope[a] * taken[a][1] for a in read)
             for b in range(len(problem.blocks)):
                 parts = [(part, slope[a]) for a in read for part in taken[a][0] if part.block == b]

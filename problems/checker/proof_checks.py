@@ -20,6 +20,7 @@ from problems.conversions import of_kind
 from problems.errors import ProblemError
 from problems.problem import Problem
 from problems.proofs import Claim, Kind, Potentials, Proof, fingerprint, require_provable
+from problems.weights import without_weights
 
 MAX_SUBSETS = 20_000
 """Most sets of accesses that are tested for one conflict."""
@@ -51,7 +52,8 @@ class Statement:
 def check_proof(problem: Problem, proof: Proof) -> tuple[Statement, ...]:
     """Check every claim of a proof, and whether the claims give the bound. The last statement is the bound.
 
-    A proof of another instance is wrong as a whole; it is not checked further.
+    A proof of another instance is wrong as a whole; it is not checked further. Where accesses have weights, claims are
+    about the problem without them (`problems.weights.without_weights`).
 
     Raises
     ------
@@ -76,7 +78,7 @@ def check_proof(problem: Problem, proof: Proof) -> tuple[Statement, ...]:
     text = "the proof is one of this instance"
     if proof.fingerprint != fingerprint(problem) or proof.ticks != proof.objective.ticks_of(problem):
         return (Statement(text, Standing.WRONG, f"it is one of {proof.instance}, with other blocks or accesses"),)
-    check = _Check(problem, proof)
+    check = _Check(without_weights(problem, proof.objective), proof)
     claims = [check.claim(claim) for claim in proof.claims]
     return (Statement(text, Standing.VERIFIED), *claims, check.bound(claims))
 
@@ -206,9 +208,10 @@ class _Check:
         starts = np.zeros((len(own) + 1,) * 2, dtype=np.int64)
         for r in self._problem.readers_of(b):
             kept = np.concatenate([[False], classes.signature[own, r]])
-            starts += ~kept[:, np.newaxis] & kept
+            weight = self._problem.accesses[self._problem.readers[r].access].weight
+            starts += weight * (~kept[:, np.newaxis] & kept)
             if self._problem.readers[r].slot > 0 and self._problem.reads[r - 1].any():
-                starts[0] -= kept  # the run may have begun in the block before
+                starts[0] -= weight * kept  # the run may have begun in the block before
         return starts
 
 

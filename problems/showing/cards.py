@@ -28,13 +28,20 @@ _MEANING = {
 def problem_card(problem: Any) -> str:
     """A problem: which of the stored channels each access keeps, in their original order."""
     rows = [
-        Strip(access.name, own, f"keeps {access.num_kept:,}") for access, own in zip(problem.accesses, _kept(problem))
+        Strip(
+            access.name,
+            own,
+            f"keeps {access.num_kept:,}" + (f", counts {access.weight} times" if access.weight > 1 else ""),
+        )
+        for access, own in zip(problem.accesses, _kept(problem))
     ]
     blocks = ", ".join(f"{block.name} ({len(own):,})" for block, own in zip(problem.blocks[:6], problem.stored))
     more = f" and {len(problem.blocks) - 6} more" if len(problem.blocks) > 6 else ""
+    rules = "; ".join(map(str, problem.constraints[:6])) + ("; ..." if len(problem.constraints) > 6 else "")
     return html_of(
         problem,
         note(f"Stored channels, side by side in their original order: {blocks}{more}."),
+        *([note(f"An order must have {rules}.")] if rules else []),
         strips(rows, (CHOSEN,)),
         legend([("kept", CHOSEN)]),
     )

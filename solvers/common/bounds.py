@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from problems import Objective, Order, Problem, evaluate, objective_named
+from problems.weights import without_weights
 from solvers.common.arguments import require_problem, require_settings
 from solvers.common.arrangement_costs import ArrangementCosts
 from solvers.common.least_costs import least_costs
@@ -35,7 +36,8 @@ def trivial_bound(problem: Problem, objective: Objective) -> int:
     """
     require_problem(problem)
     require_settings(objective=objective)
-    return int(_alone(problem, objective_named(objective)).sum())
+    goal = objective_named(objective)
+    return int(_alone(without_weights(problem, goal), goal).sum())
 
 
 def _alone(problem: Problem, objective: Objective) -> np.ndarray:

@@ -20,6 +20,7 @@ from fractions import Fraction
 
 from problems import Claim, Kind, Objective, Problem, Proof
 from problems.checker.implied_bounds import implied_bound
+from problems.weights import without_weights
 from solvers.common.bounds import trivial_bound
 from solvers.common.task import Finding
 
@@ -73,16 +74,17 @@ def proof_of(problem: Problem, objective: Objective, finding: Finding, bound: in
     problem, objective, solver
         What was solved, and by whom.
     finding
-        Its claims and stats are used.
+        Its claims and stats are used. Claims are about the problem without weights.
     bound
         What is to be proven; it may lie above the finding's own bound, if an order of that value was known.
     """
     claims = list(finding.claims)
-    if bound <= trivial_bound(problem, objective):
-        claims = [claim(problem, Kind.TRIVIAL, bound)]
-    elif implied_bound(problem, objective, claims, enough=bound, max_nodes=_MAX_NODES).bound < bound:
+    plain = without_weights(problem, objective)
+    if bound <= trivial_bound(plain, objective):
+        claims = [claim(plain, Kind.TRIVIAL, bound)]
+    elif implied_bound(plain, objective, claims, enough=bound, max_nodes=_MAX_NODES).bound < bound:
         figures = {name: figure for name, figure in finding.stats.items() if _is_figure(figure)}
-        claims.append(claim(problem, Kind.SEARCH, bound, f"search by {solver}", **figures))
+        claims.append(claim(plain, Kind.SEARCH, bound, f"search by {solver}", **figures))
     return Proof.of(problem, objective, bound, claims, solver=solver)
 
 

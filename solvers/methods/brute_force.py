@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from problems import Order, Problem, evaluate_batch
+from problems import FixedPlace, Order, Problem, evaluate_batch
 from solvers.common.clock import time_now
 from solvers.common.errors import SolverError
 from solvers.common.task import Finding, Task
@@ -37,6 +37,7 @@ class BruteForce:
     chunk: int = 16_384
     name: ClassVar[str] = "brute-force"
     exact: ClassVar[bool] = True
+    keeps_constraints: ClassVar[bool] = True
 
     def solve(self, task: Task) -> Finding:
         """The best of all orders, or of those that were tried before the deadline.
@@ -53,7 +54,8 @@ class BruteForce:
                 f"brute-force: {problem.name} has about 10^{math.log10(total):.0f} arrangements, more than the "
                 f"{self.max_arrangements} it may try; use 'pair-of-chains' or 'cp-sat', or raise max_arrangements"
             )
-        labels = [_arrangements(_class_sizes(problem, b)) for b in range(len(problem.blocks))]
+        labels = [_allowed(problem, b, _arrangements(_class_sizes(problem, b))) for b in range(len(problem.blocks))]
+        total = math.prod(len(rows) for rows in labels)
         best_value, best = task.start_value, task.start
         tried = 0
         while tried < total and not task.expired:
@@ -111,6 +113,20 @@ def _arrangements(sizes: list[int]) -> np.ndarray:
         left = left[row]
         left[np.arange(len(row)), label] -= 1
     return prefix
+
+
+def _allowed(problem: Problem, block: int, labels: np.ndarray) -> np.ndarray:
+    """The label sequences that keep the constraints on a block; constrained channels have labels of their own."""
+    label = {int(problem.classes.members[s][0]): k for k, s in enumerate(problem.classes.of_block(block))}
+    for own in problem.constraints:
+        if own.block != block:
+            continue
+        places = [(labels == label[channel]).argmax(axis=1) for channel in own.channels]
+        if isinstance(own, FixedPlace):
+            labels = labels[places[0] == own.place % labels.shape[1]]
+        else:
+            labels = labels[places[0] < places[1]]
+    return labels
 
 
 def _channels(problem: Problem, block: int, labels: np.ndarray) -> np.ndarray:

@@ -6,7 +6,8 @@
 | `span`, `traffic`, `latency` | where every class lies | `span_model` |
 | `runs` | which class follows which | `run_stages` |
 
-OR-Tools is imported when a solve starts, not before.
+Where there are constraints, one program decides the place of every single channel, for every objective
+(`programs.direct_model`). OR-Tools is imported when a solve starts, not before.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class CpSat(SearchSettings):
 
     name: ClassVar[str] = "cp-sat"
     exact: ClassVar[bool] = True
+    keeps_constraints: ClassVar[bool] = True
 
     def with_workers(self, workers: int) -> CpSat:
         """The same with so many threads."""
@@ -38,7 +40,11 @@ class CpSat(SearchSettings):
         """The best order found until the deadline, with the best proven bound."""
         incumbent = Incumbent(task)
         stats: dict[str, int | float] = {"classes": len(task.problem.classes)}
-        if not incumbent.closed and not task.expired:
+        if task.problem.constraints and not incumbent.closed and not task.expired:
+            from solvers.programs.direct_model import search_places
+
+            stats.update(search_places(task, self, incumbent, counts_pieces=True))
+        elif not incumbent.closed and not task.expired:
             if task.objective.counts_runs:
                 from solvers.runs.run_stages import solve_runs as search
             elif task.objective.alpha is None and not task.objective.uses_tables:

@@ -15,6 +15,7 @@ import numpy as np
 from problems import Order, Problem
 from solvers.common.arguments import require_problem, require_settings
 from solvers.common.clock import time_now
+from solvers.common.errors import SolverError
 from solvers.common.task import Finding, Task
 from solvers.methods.induced_paths import OutOfTimeError, heaviest_paths
 
@@ -88,6 +89,8 @@ def greedy_order(problem: Problem, *, max_expansions: int = MAX_EXPANSIONS, dead
 
     Raises
     ------
+    SolverError
+        If the problem has constraints.
     solvers.methods.induced_paths.OutOfTimeError
         If the deadline passes.
 
@@ -106,6 +109,8 @@ def greedy_order(problem: Problem, *, max_expansions: int = MAX_EXPANSIONS, dead
     """
     require_problem(problem)
     require_settings(max_expansions=max_expansions, deadline=deadline)
+    if problem.constraints:
+        raise SolverError(f"{problem.name} has constraints, and greedy does not keep them; use `solve` with 'cp-sat'")
     sizes = [len(stored) for stored in problem.stored]
     offset = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     reorderer = _Reorderer(_member_lists(problem, offset), offset, max_expansions, deadline)

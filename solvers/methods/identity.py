@@ -26,6 +26,7 @@ class Identity:
 
     name: ClassVar[str] = "identity"
     exact: ClassVar[bool] = False
+    keeps_constraints: ClassVar[bool] = True
 
     def solve(self, task: Task) -> Finding:
         """The identity, with the trivial bound."""

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from ortools.sat.python import cp_model
 
-from problems import Order
+from problems import FixedPlace, Order
 from solvers.common.clock import time_now
 from solvers.common.incumbent import Incumbent
 from solvers.common.search import OutOfTimeError, Values
@@ -66,6 +66,7 @@ class DirectModel:
         self.model = cp_model.CpModel()
         self._position = self._place_units(start)
         self._order_twins()
+        self._keep_constraints()
         self._places = [self._arrange(i, start) for i in range(len(self._problem.bundles))]
         cost: list[cp_model.LinearExprT] = []
         for a in range(len(self._problem.accesses)):
@@ -112,8 +113,21 @@ class DirectModel:
         for s, t in pairwise(range(len(units))):
             b = units.block[s]
             alike = b == units.block[t] and np.array_equal(units.signature[s], units.signature[t])
+            if self._form.constrained[[s, t]].any():
+                continue
             if alike and not self._problem.blocks[b].pinned:
                 self.model.add(self._position[s] < self._position[t])
+
+    def _keep_constraints(self) -> None:
+        """position[s] = place, for a fixed place; position[s] < position[t], for a precedence. Units are channels."""
+        units = self._form.units
+        unit = {(int(b), int(own[0])): s for s, (b, own) in enumerate(zip(units.block, units.members, strict=True))}
+        for own in self._problem.constraints:
+            first, *later = (self._position[unit[own.block, channel]] for channel in own.channels)
+            if isinstance(own, FixedPlace):
+                self.model.add(first == own.place % len(self._problem.stored[own.block]))
+            else:
+                self.model.add(first < later[0])
 
     def _arrange(self, i: int, start: Order) -> list[cp_model.IntVar]:
         """all_different(place[u] for the units u of a bundle); place[u] < place[v] for u before v of one kind."""

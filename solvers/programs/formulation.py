@@ -2,7 +2,8 @@
 
 Signature classes may be moved as one where every cost is concave in the span, save for pieces: bringing two parts of a
 class together never adds a run (docs/model.md, Theorems 1 and 2). Elsewhere single channels are moved if there are few;
-otherwise one program looks for orders and another one, with concave costs below, for a bound.
+otherwise one program looks for orders and another one, with concave costs below, for a bound. Where there are
+constraints, single channels are moved, however many.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 
@@ -72,6 +74,13 @@ class Formulation:
         """Whether units are single channels, some of them interchangeable."""
         return self.units is not self.problem.classes
 
+    @cached_property
+    def constrained(self) -> np.ndarray:
+        """The units that constraints are about; bool, shape (num_units,)."""
+        named = {(own.block, channel) for own in self.problem.constraints for channel in own.channels}
+        pairs = zip(self.units.block.tolist(), self.units.members, strict=True)
+        return np.array([(b, int(members[0])) in named for b, members in pairs], dtype=bool)
+
     def order(self, sequences: dict[int, np.ndarray], arrangement: Sequence[np.ndarray] = ()) -> Order:
         """The order that places the units of each block in a sequence (indices within the block); others stay.
 
@@ -94,7 +103,8 @@ class Formulation:
         own = self.units.of_block(b)
         first = np.array([position[self.units.members[s]].min() for s in own], dtype=np.int64)
         if self.single_channels and not self.problem.blocks[b].pinned:
-            starts = np.flatnonzero((self.units.signature[own[1:]] != self.units.signature[own[:-1]]).any(axis=1)) + 1
+            differ = (self.units.signature[own[1:]] != self.units.signature[own[:-1]]).any(axis=1)
+            starts = np.flatnonzero(differ | self.constrained[own[1:]] | self.constrained[own[:-1]]) + 1
             first = np.concatenate([np.sort(twins) for twins in np.split(first, starts)])
         return first
 
@@ -124,10 +134,13 @@ def formulations(
     """
     problem = task.problem
     if task.objective.counts_runs:
-        return (Formulation(problem, problem.classes, None),)
+        units = single_channels(problem) if problem.constraints else problem.classes
+        return (Formulation(problem, units, None),)
     modes = read_modes(problem, task.objective)
     if not counts_pieces:
         modes = tuple(ReadModes(own.least, own.max_excess) if own.pieces is not None else own for own in modes)
+    if problem.constraints:
+        return (Formulation.of(task, single_channels(problem), modes),)
     # What an access must cover depends on the places of the units it reads.
     fixed = np.zeros(len(modes), dtype=np.int64) if problem.bundles else span_rows(problem).fixed
     if all(is_concave(own.in_one_range[least:]) for own, least in zip(modes, fixed.tolist())):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from ortools.linear_solver.python import model_builder
 
-from problems import Objective, Problem, ProblemError
+from problems import FixedPlace, Objective, Problem, ProblemError
 
 
 class LinearModel:
@@ -41,6 +41,7 @@ class LinearModel:
         self.model = model_builder.Model()
         self.model.name = "".join(c if c.isalnum() or c in "_-" else "_" for c in problem.name)
         self._place = self._place_classes()
+        self._keep_constraints()
         self.model.minimize(sum(self._cost(a) for a in range(len(problem.accesses))))
 
     def _place_classes(self) -> list[list[list[Any]]]:
@@ -60,6 +61,20 @@ class LinearModel:
                 model.add(sum(column) == 1)
             place.append(rows)
         return place
+
+    def _keep_constraints(self) -> None:
+        """x[s, p] = 1, for a fixed place p; sum over p of p (x[t, p] - x[s, p]) >= 1, for s before t.
+
+        Channels that constraints are about are classes of their own.
+        """
+        problem = self._problem
+        for own in problem.constraints:
+            label = {int(problem.classes.members[s][0]): k for k, s in enumerate(problem.classes.of_block(own.block))}
+            first, *later = (self._place[own.block][label[channel]] for channel in own.channels)
+            if isinstance(own, FixedPlace):
+                self.model.add(first[own.place % len(first)] == 1)
+            else:
+                self.model.add(sum(p * (x - y) for p, (x, y) in enumerate(zip(later[0], first, strict=True))) >= 1)
 
     def _kept(self, a: int) -> list[Any]:
         """y[a, i]: 1 where the input of an access holds what it keeps."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from problems import Objective, Order, Problem, ProblemError, objective_named
 from problems.files import write_bytes_atomically, write_text_atomically
 from problems.showing.reprs import shown
+from problems.weights import without_weights
 from solvers.common.arguments import require_problem, require_settings
 from solvers.common.clock import time_now
 from solvers.common.task import Task
@@ -42,6 +43,8 @@ def write_model(problem: Problem, path: str | Path, objective: str | Objective =
     | ``.lp``, ``.mps`` | a mixed-integer linear program over positions | HiGHS, SCIP, Gurobi, CPLEX |
     | ``.pb``, ``.txt`` | the constraint program over places that `cp-sat` uses for runs | CP-SAT: binary, or as text |
 
+    A model has no weights of accesses; it is one of the problem without them (`problems.weights.without_weights`).
+
     Raises
     ------
     problems.ProblemError
@@ -62,6 +65,7 @@ def write_model(problem: Problem, path: str | Path, objective: str | Objective =
     require_problem(problem)
     require_settings(objective=objective)
     goal, suffix = objective_named(objective), Path(path).suffix.lower()
+    problem = without_weights(problem, goal)
     if suffix in (".lp", ".mps"):
         return _write_linear(problem, path, goal, suffix)
     if suffix in (".pb", ".txt"):

@@ -45,13 +45,19 @@ class Auto:
     cp_sat: CpSat = field(default_factory=CpSat)
     name: ClassVar[str] = "auto"
     exact: ClassVar[bool] = True
+    keeps_constraints: ClassVar[bool] = True
 
     def with_workers(self, workers: int) -> Auto:
         """The same with so many threads for the constraint programs."""
         return replace(self, cp_sat=self.cp_sat.with_workers(workers))
 
     def solve(self, task: Task) -> Finding:
-        """The best order found until the deadline, with the best proven bound."""
+        """The best order found until the deadline, with the best proven bound.
+
+        With constraints it is the constraint program that looks for it.
+        """
+        if task.problem.constraints:
+            return self.cp_sat.solve(task)
         incumbent = Incumbent(task)
         parts = [] if incumbent.closed else parts_of(task)
         stats: dict[str, Any] = {"classes": len(task.problem.classes), "parts": len(parts)}

@@ -104,15 +104,26 @@ def test_occurrences_make_room_for_each_other_one_by_one():
     assert changed == (7, 2, 2)  # 01 11 11 01
 
 
+def keeps(order, rule):
+    """Whether an order of a block keeps a constraint on it."""
+    if "place" in rule:
+        return order[rule["place"]] == rule["channel"]
+    return order.index(rule["first"]) < order.index(rule["later"])
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_the_brute_force_tries_every_order(seed):
     document = random_document(seed)
     own = Oracle(document)
     if own.num_orders > 800:
         return
-    orders = itertools.product(
-        *([o] if block["pinned"] else itertools.permutations(o) for o, block in zip(own.stored, own.blocks))
-    )
+    orders = [
+        order
+        for order in itertools.product(
+            *([o] if block["pinned"] else itertools.permutations(o) for o, block in zip(own.stored, own.blocks))
+        )
+        if all(keeps(order[rule["block"]], rule) for rule in own.constraints)
+    ]
     places = list(itertools.product(*(itertools.permutations(range(len(units))) for units in own.bundles)))
     goal = random_goals(document, seed, 1)[0][1]
     assert own.least(goal) == min(own.cost(order, units, goal) for order in orders for units in places)
@@ -145,7 +156,10 @@ def test_instances_have_everything_that_a_file_can_hold():
         found["hexadecimal"] += any(
             isinstance(who, str) for block in document["blocks"] for _, who in block["channels"]
         )
-    assert min(found.values()) >= 10 and len(found) == 14, found
+        found["weights"] += any("weight" in access for access in document["accesses"])
+        found["fixed places"] += any("place" in own for own in document.get("constraints", []))
+        found["precedence"] += any("first" in own for own in document.get("constraints", []))
+    assert min(found.values()) >= 10 and len(found) == 17, found
 
 
 def test_prices_reach_from_free_to_as_high_as_is_exact():

@@ -252,3 +252,22 @@ def test_the_command_to_derive_again(small, capsys):
     assert "4 derived again" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["--update", "--accept-weaker"])
+
+
+def test_classical_instances_can_be_built_alone(tmp_path, monkeypatch):
+    """New and changed ones are written; all others stay with their solutions, in the order of a whole build."""
+
+    def named(seed):
+        origin = Origin("classical/y", "random_masks", seed)
+        return Candidate.of(random_masks(16, 4, seed=seed), f"classical/y/m-s{seed}", origin)
+
+    monkeypatch.setattr(building, "classical_candidates", lambda: iter([named(0), named(1), *candidates([5])]))
+    building.build(Collection(tmp_path), models=(), digits=(), grouped=())
+    updating.update(Collection(tmp_path), ["greedy"])
+    monkeypatch.setattr(building, "classical_candidates", lambda: iter([named(0), named(1), named(2), named(3)]))
+    assert building.build_classical(Collection(tmp_path), "classical/y/m-s[02]") == 1
+    again = Collection(tmp_path)
+    assert again.names() == [*(f"classical/y/m-s{seed}" for seed in range(3)), "x/m-s5", "x/m-s5-concave"]
+    assert all(again.solutions(name) for name in again.names() if not name.endswith("s2"))
+    assert again.load("classical/y/m-s2") == named(2).problem
+    assert building.build_classical(again) == 1 and building.build_classical(Collection(tmp_path)) == 0

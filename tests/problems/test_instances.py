@@ -178,7 +178,7 @@ def test_any_value_anywhere_is_a_problem_or_one_clear_sentence(place, tmp_path):
         ('{"format": "upscale_opt.instance", "version": true}', "field 'version' is True"),
         ('{"format": "upscale_opt.instance", "version": 0}', "field 'version' is 0"),
         ('{"format": "upscale_opt.instance", "version": 1.0}', "field 'version' is 1.0"),
-        ('{"format": "upscale_opt.instance", "version": 5}', "newer than the 4"),
+        ('{"format": "upscale_opt.instance", "version": 6}', "newer than the 5"),
         ("\ufffe", "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
     ],

@@ -22,7 +22,12 @@ _WHY_INSTANCES = (
 
 
 def settled(search: Search, problem: Problem) -> Search:
-    """The search with an objective: the one asked for, or the default one, by whether there are cost tables."""
+    """The search with an objective: the one asked for, or the default one, by whether there are cost tables.
+
+    Greedy keeps no constraints; where there are some, `identity` takes its place.
+    """
+    if problem.constraints:
+        search = replace(search, solvers=["identity", *(name for name in search.solvers if name != "greedy")])
     if search.objective is not None:
         return search
     return replace(search, objective=default_objective(all(access.table is not None for access in problem.accesses)))
@@ -63,7 +68,7 @@ def solve_instance(problem: Problem, search: Search, json: Path | None, *, segme
 
 
 def next_steps(problem: Problem, search: Search) -> str:
-    """What to do with a solved instance. Instances with bundles have no proofs."""
-    provable = not search.proof and not problem.bundles
+    """What to do with a solved instance. Instances with bundles or constraints have no proofs."""
+    provable = not search.proof and not problem.bundles and not problem.constraints
     steps = [Step("read why no order is better", [again("solve", "--proof")])] if provable else []
     return next_text([*steps, Step("see the accesses and their channels before and after", [again("show")])])

@@ -46,7 +46,7 @@ def each_solution(
     progress
         Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
     proof
-        Let the results explain why their bounds hold. Segments with bundles have no such proofs.
+        Let the results explain why their bounds hold. Segments with bundles or constraints have no such proofs.
     settings
         Other arguments of `solvers.solve`: when to stop, workers, a log.
     """
@@ -65,7 +65,7 @@ def each_solution(
                     time_limit=time_limit,
                     seed=seed,
                     progress=watch,
-                    proof=proof and not problems[segment].bundles,
+                    proof=proof and not problems[segment].bundles and not problems[segment].constraints,
                     **settings,
                 )
             except SolveInterrupted as stopped:

@@ -1,0 +1,1 @@
+"""A page per family of the instance library, with cost against time: ``python -m benchmarks.families``."""
