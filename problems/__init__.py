@@ -25,6 +25,7 @@ from problems.objectives import OBJECTIVES, Objective, in_units, objective_named
 from problems.order import Order
 from problems.problem import Problem
 from problems.proof_files import read_proof, write_proof
+from problems.obstructions import Obstruction
 from problems.proofs import Claim, Kind, Potentials, Proof
 from problems.tsplib import order_of_tour, read_tour, write_tsplib
 from problems.widths.certificate_files import read_certificate, write_certificate
@@ -56,6 +57,7 @@ __all__ = [
     "LayerLevels",
     "LayerTimes",
     "Objective",
+    "Obstruction",
     "Order",
     "Potentials",
     "Problem",

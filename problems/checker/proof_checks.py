@@ -16,6 +16,7 @@ import numpy as np
 from problems.checker.consecutive_ones import can_all_be_views
 from problems.checker.implied_bounds import implied_bound, members_of, premiums
 from problems.checker.least_costs import LeastCost, costs_alone, least_cost
+from problems.checker.obstruction_checks import bound_of_obstructions
 from problems.conversions import of_kind
 from problems.errors import ProblemError
 from problems.problem import Problem
@@ -102,6 +103,9 @@ class _Check:
             elif claim.kind is Kind.TRIVIAL:
                 alone = sum(self._alone[a] for a in accesses)
                 standing, reason = _verdict(claim.bound <= alone, f"it is {alone}")
+            elif claim.kind is Kind.OBSTRUCTIONS:
+                own, flaw = bound_of_obstructions(self._problem, self._goal, claim.obstructions)
+                standing, reason = (Standing.WRONG, flaw) if flaw else _verdict(claim.bound <= own, f"they give {own}")
             elif claim.potentials:
                 standing, reason = self._potentials(claim)
             else:

@@ -1,0 +1,149 @@
+"""Three classes of which each lies apart from a chain of rows that joins the other two: some row must over-read.
+
+Whatever the order, one of the three lies between the other two, and the chain that joins these covers it without
+keeping it. Tucker (1972, "A structure theorem for the consecutive 1's property") calls the three asteroidal: a 0/1
+matrix has the consecutive-ones property exactly if it has no such three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from solvers.common.clock import WORK_OF_PAIR, time_now
+
+_SWEEPS = 3  # sweeps: over all rows, that make chains longer; by hand
+_NEVER = np.float32(1e6)  # price: of a row that keeps the class it should lie apart from
+_SLACK = 0.01  # share: of 1, that the price of three classes must lie below it; by hand
+_LEAST_PRICE = 1e-3  # price: that every row costs, so that chains are short; by hand
+
+
+@dataclass(frozen=True)
+class Triple:
+    """Three classes with their chains.
+
+    Attributes
+    ----------
+    classes
+        Three indices of classes; the start of the block is the number of classes, its end one more.
+    chains
+        For each of them the rows of a chain that joins the other two, none of which keeps it; empty for an end of the
+        block, which never lies between.
+    """
+
+    classes: tuple[int, int, int]
+    chains: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+    @property
+    def cells(self) -> set[tuple[int, int]]:
+        """Classes and the rows apart from them: one of these rows covers its class, whatever the order."""
+        return {(s, row) for s, chain in zip(self.classes, self.chains, strict=True) for row in chain}
+
+
+class TripleSearch:
+    """Looks for the cheapest triples of one block.
+
+    Parameters
+    ----------
+    bits
+        bool, shape (num_classes, num_rows): which rows keep each class.
+    left, right
+        bool, shape (num_rows,): rows that are open from the start, until the end.
+
+    Examples
+    --------
+    >>> triangle, free = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 1]], dtype=bool), np.zeros(3, dtype=bool)
+    >>> for triple in TripleSearch(triangle, free, free).found(np.zeros((3, 3)), np.zeros(3), most=10):
+    ...     print(triple, sorted(triple.cells))
+    Triple(classes=(0, 1, 2), chains=((2,), (1,), (0,))) [(0, 2), (1, 1), (2, 0)]
+    """
+
+    def __init__(self, bits: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
+        self._num, num_rows = bits.shape
+        ends = np.stack([left, right])
+        self._keeps = np.concatenate([bits, ends])
+        self._places = np.flatnonzero(np.concatenate([np.ones(self._num, dtype=bool), ends.any(axis=1)]))
+        kept = self._keeps.astype(np.float32)
+        meet = kept.T @ kept > 0
+        self._meets = [np.flatnonzero(meet[row] & (np.arange(num_rows) != row)) for row in range(num_rows)]
+
+    def found(self, cell_price: np.ndarray, row_price: np.ndarray, *, most: int) -> Iterator[Triple]:
+        """The triples whose rows cost less than 1 together, cheapest first.
+
+        Parameters
+        ----------
+        cell_price
+            float, shape (num_classes, num_rows): of a row that covers a class which it does not keep.
+        row_price
+            float, shape (num_rows,): of a row wherever it is in a chain.
+        most
+            Triples at most.
+        """
+        price = np.full(self._keeps.shape, _LEAST_PRICE, dtype=np.float32)
+        price[: self._num] += cell_price + row_price
+        price[self._keeps] = _NEVER
+        chains = self._chains(price[: self._num])
+        joined = self._joined(chains)
+        total = joined + joined.transpose(2, 0, 1) + joined.transpose(1, 2, 0)
+        place = np.arange(len(self._places))
+        total[~((place[:, None, None] < place[:, None]) & (place[:, None] < place))] = _NEVER
+        cheap = np.flatnonzero(total.ravel() < 1 - _SLACK)
+        if len(cheap) > most:
+            cheap = cheap[np.argpartition(total.ravel()[cheap], most)[:most]]
+        for own in cheap[np.argsort(total.ravel()[cheap], kind="stable")]:
+            classes = [int(self._places[k]) for k in np.unravel_index(int(own), total.shape)]
+            yield Triple(
+                (classes[0], classes[1], classes[2]),
+                (
+                    self._chain(price, chains, classes[0], classes[1], classes[2]),
+                    self._chain(price, chains, classes[1], classes[0], classes[2]),
+                    self._chain(price, chains, classes[2], classes[0], classes[1]),
+                ),
+            )
+
+    def _chains(self, price: np.ndarray) -> np.ndarray:
+        """Price of the cheapest chain from row to row apart from each class; shape (num_classes, num_rows, num_rows).
+
+        Each row of a chain shares a class with the next; both its ends are counted.
+        """
+        num_rows = price.shape[1]
+        chains = np.full((self._num, num_rows, num_rows), _NEVER, dtype=np.float32)
+        own = np.arange(num_rows)
+        chains[:, own, own] = price
+        for _ in range(_SWEEPS):
+            before = chains.sum()
+            for row, others in enumerate(self._meets):
+                if len(others):
+                    longer = chains[:, :, others].min(axis=2) + price[:, row, np.newaxis]
+                    np.minimum(chains[:, :, row], longer, out=chains[:, :, row])
+            time_now(WORK_OF_PAIR * self._num * num_rows * sum(map(len, self._meets)))
+            if chains.sum() == before:
+                break
+        return chains
+
+    def _joined(self, chains: np.ndarray) -> np.ndarray:
+        """Price of the cheapest chain from class to class apart from each class, over the places; 0 apart from ends."""
+        by_place = [np.flatnonzero(self._keeps[s]) for s in self._places]
+        num = len(self._places)
+        from_class = np.stack([chains[:, rows].min(axis=1, initial=_NEVER) for rows in by_place], axis=1)
+        joined = np.zeros((num, num, num), dtype=np.float32)
+        for v, rows in enumerate(by_place):
+            joined[: self._num, :, v] = from_class[:, :, rows].min(axis=2, initial=_NEVER)
+        time_now(WORK_OF_PAIR * num * num * sum(map(len, by_place)))
+        return joined
+
+    def _chain(self, price: np.ndarray, chains: np.ndarray, apart: int, first: int, last: int) -> tuple[int, ...]:
+        """The rows of the cheapest chain from class `first` to class `last` apart from class `apart`."""
+        if apart >= self._num:
+            return ()
+        starts, ends = np.flatnonzero(self._keeps[first]), np.flatnonzero(self._keeps[last])
+        i, j = np.unravel_index(int(chains[apart][np.ix_(starts, ends)].argmin()), (len(starts), len(ends)))
+        start, row = int(starts[i]), int(ends[j])
+        chain = [row]
+        while row != start:
+            others = self._meets[row]
+            row = int(others[chains[apart, start, others].argmin()])
+            chain.append(row)
+        return tuple(reversed(chain))
