@@ -41,7 +41,7 @@ class Kind(StrEnum):
     SEARCH = "search"
     """An exhaustive search. It is on trust, unless the instance is small enough to be solved again."""
     OBSTRUCTIONS = "obstructions"
-    """Over-read channels that no order avoids, packed into the costs. The checker tests each and adds up what it pays."""
+    """Over-read channels that no order avoids, packed into the costs. The checker tests each and adds up weights."""
 
 
 @shown
@@ -167,7 +167,9 @@ class Claim:
         if len(set(blocks)) != len(blocks) or (blocks and self.kind is not Kind.RELAXATION):
             raise ProblemError("potentials belong to relaxations, one set per block")
         if bool(self.obstructions) != (self.kind is Kind.OBSTRUCTIONS) or (self.obstructions and self.accesses):
-            raise ProblemError("a claim has obstructions if, and only if, it is of that kind; then it names no accesses")
+            raise ProblemError(
+                "a claim has obstructions if, and only if, it is of that kind; then it names no accesses"
+            )
         for name, figure in self.figures.items():
             if isinstance(figure, bool) or not isinstance(figure, (int, float)) or not math.isfinite(figure):
                 raise ProblemError(f"figure {name!r} of a claim is {figure!r}; give a finite number")

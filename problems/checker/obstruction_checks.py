@@ -1,8 +1,9 @@
 """Check a claim from obstructions: every one is one, and what the accesses pay for over-reading pays for all of them.
 
 An obstruction shares its weight among channels that all accesses in obstructions treat alike: each can take another's
-place in it. What an access then pays for a channel is a price; what it pays for all its obstructions is a cap. The least
-of the two must stay below its cost at every span (docs/model.md, "Proofs").
+place in it. What an access then pays for a channel is a price; what it pays for all its obstructions is a cap. Its cost
+at every span must be at least what it pays alone, and price times over-read channels or the cap, whichever is lower
+(docs/model.md, "Proofs").
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 
@@ -128,7 +130,7 @@ class _Loads:
             return f"does not join channels {first} and {last}"
         if any(self._keeps(part, apart) for part in parts):
             return f"keeps channel {apart}"
-        for part, after in zip(parts, parts[1:]):
+        for part, after in pairwise(parts):
             same_end = (part.from_start and after.from_start) or (part.to_end and after.to_end)
             if not same_end and not (part.kept & after.kept).any():
                 return "has accesses that share no channel"

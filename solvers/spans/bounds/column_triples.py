@@ -67,10 +67,11 @@ class TripleSearch:
         self._places = np.flatnonzero(np.concatenate([np.ones(self._num, dtype=bool), ends.any(axis=1)]))
         kept = self._keeps.astype(np.float32)
         meet = kept.T @ kept > 0
+        self._keepers = [np.flatnonzero(own) for own in self._keeps]
         self._meets = [np.flatnonzero(meet[row] & (np.arange(num_rows) != row)) for row in range(num_rows)]
 
     def found(self, cell_price: np.ndarray, row_price: np.ndarray, *, most: int) -> Iterator[Triple]:
-        """The triples whose rows cost less than 1 together, cheapest first.
+        """Triples whose rows cost less than 1 together, cheapest first: for every two classes the best third.
 
         Parameters
         ----------
@@ -89,17 +90,14 @@ class TripleSearch:
         total = joined + joined.transpose(2, 0, 1) + joined.transpose(1, 2, 0)
         place = np.arange(len(self._places))
         total[~((place[:, None, None] < place[:, None]) & (place[:, None] < place))] = _NEVER
-        cheap = np.flatnonzero(total.ravel() < 1 - _SLACK)
-        if len(cheap) > most:
-            cheap = cheap[np.argpartition(total.ravel()[cheap], most)[:most]]
-        for own in cheap[np.argsort(total.ravel()[cheap], kind="stable")]:
-            classes = [int(self._places[k]) for k in np.unravel_index(int(own), total.shape)]
+        for own in _cheapest(total, most):
+            first, second, third = (int(self._places[k]) for k in np.unravel_index(own, total.shape))
             yield Triple(
-                (classes[0], classes[1], classes[2]),
+                (first, second, third),
                 (
-                    self._chain(price, chains, classes[0], classes[1], classes[2]),
-                    self._chain(price, chains, classes[1], classes[0], classes[2]),
-                    self._chain(price, chains, classes[2], classes[0], classes[1]),
+                    self._chain(chains, first, second, third),
+                    self._chain(chains, second, first, third),
+                    self._chain(chains, third, first, second),
                 ),
             )
 
@@ -125,7 +123,7 @@ class TripleSearch:
 
     def _joined(self, chains: np.ndarray) -> np.ndarray:
         """Price of the cheapest chain from class to class apart from each class, over the places; 0 apart from ends."""
-        by_place = [np.flatnonzero(self._keeps[s]) for s in self._places]
+        by_place = [self._keepers[s] for s in self._places]
         num = len(self._places)
         from_class = np.stack([chains[:, rows].min(axis=1, initial=_NEVER) for rows in by_place], axis=1)
         joined = np.zeros((num, num, num), dtype=np.float32)
@@ -134,16 +132,31 @@ class TripleSearch:
         time_now(WORK_OF_PAIR * num * num * sum(map(len, by_place)))
         return joined
 
-    def _chain(self, price: np.ndarray, chains: np.ndarray, apart: int, first: int, last: int) -> tuple[int, ...]:
+    def _chain(self, chains: np.ndarray, apart: int, first: int, last: int) -> tuple[int, ...]:
         """The rows of the cheapest chain from class `first` to class `last` apart from class `apart`."""
         if apart >= self._num:
             return ()
-        starts, ends = np.flatnonzero(self._keeps[first]), np.flatnonzero(self._keeps[last])
-        i, j = np.unravel_index(int(chains[apart][np.ix_(starts, ends)].argmin()), (len(starts), len(ends)))
+        price, starts, ends = chains[apart], self._keepers[first], self._keepers[last]
+        i, j = divmod(int(price[starts[:, np.newaxis], ends].argmin()), len(ends))
         start, row = int(starts[i]), int(ends[j])
         chain = [row]
         while row != start:
             others = self._meets[row]
-            row = int(others[chains[apart, start, others].argmin()])
+            row = int(others[price[start, others].argmin()])
             chain.append(row)
         return tuple(reversed(chain))
+
+
+def _cheapest(total: np.ndarray, most: int) -> np.ndarray:
+    """Where in a cube the least number of some line along an axis is below 1, as flat indices, least numbers first."""
+    places = np.indices(total.shape[:2]).reshape(2, -1)
+    found = []
+    for axis in range(3):
+        index = list(places)
+        index.insert(axis, total.argmin(axis=axis).ravel())
+        found.append(np.ravel_multi_index(tuple(index), total.shape))
+    every = np.unique(np.concatenate(found))
+    price = total.ravel()[every]
+    every, price = every[price < 1 - _SLACK], price[price < 1 - _SLACK]
+    cheapest: np.ndarray = every[np.argsort(price, kind="stable")[:most]]
+    return cheapest

@@ -20,7 +20,7 @@ from problems.obstructions import Obstruction
 from solvers.common.block_rows import BlockRows, span_blocks
 from solvers.common.incumbent import Incumbent
 from solvers.common.least_costs import least_costs, steepest_line
-from solvers.common.rows import merged_classes, span_rows
+from solvers.common.rows import span_rows
 from solvers.common.task import Task
 from solvers.spans.bounds.column_triples import Triple, TripleSearch
 from solvers.spans.bounds.fractional_packing import Packing, packed
@@ -147,9 +147,7 @@ class Obstructions:
 
     def _cell_prices(self) -> list[Fraction]:
         """What a row pays for covering a class, for every pair of the two in every block."""
-        return [
-            self._slope[a] * int(width) for own in self._blocks for width in own.rows.weight for a in own.access
-        ]
+        return [self._slope[a] * int(width) for own in self._blocks for width in own.rows.weight for a in own.access]
 
     def _grow(self, price: np.ndarray, random: np.random.Generator) -> bool:
         """Add obstructions that the prices do not pay for yet; whether there were any."""
@@ -194,9 +192,9 @@ class Obstructions:
         weight = self._exact(sets, packing.weight)
         total = int(weight.sum())
         used = tuple((self._triples[k], int(weight[k])) for k in np.flatnonzero(weight))
-        self._incumbent.raise_bound(
-            self._base - (-total // self._parts), lambda bound: [self._claim(used, bound)], method="obstructions"
-        )
+        if used:
+            bound = self._base - (-total // self._parts)
+            self._incumbent.raise_bound(bound, lambda proven: [self._claim(used, proven)], method="obstructions")
         kept = (weight > 0) | (sets @ packing.price < 1 + _KEPT_SLACK)
         for k in np.flatnonzero(~kept):
             self._known.discard(self._sets[k])
