@@ -25,6 +25,7 @@ from solvers.methods.local_search import LocalSearch
 from solvers.methods.neighbourhoods import LargeNeighbourhoods
 from solvers.roads.copies import conflicts_step, views_step
 from solvers.roads.steps import Stage, Step, asking, hand_over
+from solvers.spans.bounds.group_packing import bound_by_groups
 from solvers.spans.bounds.obstructions import bound_by_obstructions
 from solvers.spans.branch_and_bound import SpanSearch
 from solvers.spans.linear_costs import LinearSpans
@@ -42,6 +43,7 @@ _LEVEL_SHARE = 0.95  # share: of the remaining time, for levels; by hand
 _LEVEL_SHARE_APART = 0.5  # share: of the remaining time, for levels of groups of rows; by hand
 _QUICK_SHARE = 0.1  # share: of the time, for a first bound from levels, before a path; by hand
 _CONFLICT_SHARE = 0.1  # share: of the time, for the covering problem; by hand
+_GROUP_SHARE = 0.15  # share: of the remaining time, for groups of accesses; by hand
 _APART_FOR_OBSTRUCTIONS = 0.1  # share: of all pairs of rows that must not meet for obstructions to be tried; by hand
 _OBSTRUCTION_SHARE = 0.7  # share: of the remaining time, for obstructions; by hand
 _LAST_PATIENCE = 300  # rounds: without an improvement, of the local search before the last neighbourhoods; by hand
@@ -80,6 +82,8 @@ def _steps_for_many_rows(task: Task, rows: int, apart: bool) -> Iterator[Step | 
     why = "two rows share no class: orders get more time, levels less" if apart else "all rows meet: levels get most"
     yield Stage("a good order", why, orders, share=_FIRST_SHARE_APART if apart else _FIRST_SHARE)
     yield _search(_SEARCH_SHARE, ends, taken=exact)
+    why = "groups of some of the rows, each solved without the others, add up"
+    yield Step("groups", why, bound_by_groups, share=_GROUP_SHARE)
     yield conflicts_step(_CONFLICT_SHARE)
     yield _obstructions(task)
     yield _search(_LEVEL_SHARE_APART if apart else _LEVEL_SHARE, f"{many}: levels bound them", levels=True)
