@@ -250,7 +250,8 @@ def report(rows: Sequence[Row], *, name: str, absent: Sequence[str], complete: b
         + (f" Not registered, hence absent: {', '.join(absent)}." if absent else ""),
         "",
         f"Solves of commit {', '.join(commits)}. *Gap*: (value - best known) / max(1, value); it is of the solves that "
-        "the solver did not refuse. *Open*: (value - bound) / max(1, value), of solves with a bound. *Proven* is of all instances. Times are of the whole solve, checks included."
+        "the solver did not refuse. *Open*: (value - bound) / max(1, value), of solves with a bound. *Proven* is "
+        "of all instances. Times are of the whole solve, checks included."
         + (f" Load average of the machine meanwhile: {min(loads):.1f} to {max(loads):.1f}." if loads else ""),
     ]
     rows, wrong = judged(rows, known)
