@@ -44,8 +44,9 @@ _LEVEL_SHARE_APART = 0.5  # share: of the remaining time, for levels of groups o
 _QUICK_SHARE = 0.1  # share: of the time, for a first bound from levels, before a path; by hand
 _CONFLICT_SHARE = 0.1  # share: of the time, for the covering problem; by hand
 _GROUP_SHARE = 0.15  # share: of the remaining time, for groups of accesses; by hand
-_APART_FOR_OBSTRUCTIONS = 0.1  # share: of all pairs of rows that must not meet for obstructions to be tried; by hand
-_OBSTRUCTION_SHARE = 0.7  # share: of the remaining time, for obstructions; by hand
+_OBSTRUCTION_SHARE = 0.3  # share: of the remaining time, for obstructions; by hand
+_OBSTRUCTION_SHARE_APART = 0.7  # share: the same, if many rows do not meet; by hand
+_MANY_APART = 0.1  # share: of all pairs of rows that do not meet, from which they are many; by hand
 _LAST_PATIENCE = 300  # rounds: without an improvement, of the local search before the last neighbourhoods; by hand
 _SEARCH_SHARE = 0.75  # share: of the time, for exact search; the rest is for orders; by hand
 
@@ -117,9 +118,10 @@ def _solve_blocks(task: Task, incumbent: Incumbent) -> dict[str, Any]:
 def _obstructions(task: Task) -> Step:
     """The step for the bound from over-read channels that no order avoids."""
     apart, pairs = _pairs_apart(task)
-    why = f"{apart} of {pairs} pairs of rows share no class; tried from {_APART_FOR_OBSTRUCTIONS:.0%} on"
-    taken = apart > 0 and apart >= _APART_FOR_OBSTRUCTIONS * pairs
-    return Step("obstructions", why, bound_by_obstructions, share=_OBSTRUCTION_SHARE, taken=taken)
+    many = apart > 0 and apart >= _MANY_APART * pairs
+    why = f"{apart} of {pairs} pairs of rows share no class; left out if it cannot reach the bound that is known"
+    share = _OBSTRUCTION_SHARE_APART if many else _OBSTRUCTION_SHARE
+    return Step("obstructions", why, bound_by_obstructions, share=share)
 
 
 def _search(share: float, why: str, *, taken: bool = True, levels: bool = False) -> Step:

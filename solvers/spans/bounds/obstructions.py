@@ -39,6 +39,7 @@ _KEPT_SLACK = 0.3  # share: of 1, by which an unused obstruction may be hit too 
 _STEEPER = Fraction(21, 20)  # factor: by which a line to the excess of the best order must be steeper; by hand
 _JITTER = 1e-3  # price: of random differences, so that equal triples are not all of the same rows; by hand
 _STALLED = 1e-3  # share: by which the bound must grow in some rounds, or the search ends; by hand
+_FAR = 3.0  # factor: by which it must still grow to reach the known bound, for the search to end early; by hand
 _PATIENCE = 5  # rounds: with less growth than that; by hand
 
 
@@ -93,10 +94,10 @@ class Obstructions:
         self._capped = np.array([cap is not None for _, cap in lines], dtype=bool)
         self._blocks = self._chosen()
         self._first_cap = sum(own.rows.bits.size for own in self._blocks)
-        caps = [Fraction(cap or 0) for _, cap in lines]
+        self._caps = [Fraction(cap or 0) for _, cap in lines]
         self._parts = max(1, min(_PARTS, _LARGEST // (1 + sum(int(own[-1] - own[0]) for own in costs))))
         self._room = np.array(
-            [math.floor(self._parts * room) for room in (*self._cell_prices(), *caps)], dtype=np.int64
+            [math.floor(self._parts * room) for room in (*self._cell_prices(), *self._caps)], dtype=np.int64
         )
         self._sets: list[tuple[int, ...]] = []
         self._triples: list[tuple[int, Triple]] = []
@@ -107,8 +108,22 @@ class Obstructions:
         """Obstructions that are used or nearly so."""
         return len(self._sets)
 
+    @property
+    def most(self) -> int:
+        """What the bound cannot exceed: a third of all prices hits every obstruction, half if a row is anchored."""
+        shares = [2 if (own.rows.left | own.rows.right).any() else 3 for own in self._blocks]
+        total = Fraction(0)
+        for own, share in zip(self._blocks, shares, strict=True):
+            missing = own.rows.weight @ ~own.rows.bits
+            for a, width in zip(own.access.tolist(), missing.tolist(), strict=True):
+                price = self._slope[a] * width
+                total += (min(price, self._caps[a]) if self._capped[a] else price) / share
+        return self._base + math.ceil(total)
+
     def run(self) -> int:
         """Pack and search in turns until the deadline, or as long as it pays. Returns the number of rounds."""
+        if self.most <= self._incumbent.bound:
+            return 0
         random = np.random.default_rng(self._task.seed)
         price = np.zeros(len(self._room))
         rounds, best = 0, [0.0]
@@ -121,7 +136,8 @@ class Obstructions:
             packing = self._pack(price, most_steps=_MOST_STEPS)
             price = packing.price
             best.append(max(best[-1], float(packing.weight.sum())))
-            if rounds > _PATIENCE and best[-1] <= (1 + _STALLED) * best[-1 - _PATIENCE]:
+            hopeless = self._base + _FAR * best[-1] < self._incumbent.bound
+            if rounds > _PATIENCE and (hopeless or best[-1] <= (1 + _STALLED) * best[-1 - _PATIENCE]):
                 break
         return rounds
 
