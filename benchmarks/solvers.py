@@ -166,7 +166,9 @@ def summarise(rows: Sequence[Row], known: dict[tuple[str, str], Solution | None]
                 if best is not None:
                     gaps.append((int(row["value"]) - best.value) / max(1, int(row["value"])))
             left = [
-                (int(row["value"]) - int(row["bound"])) / max(1, int(row["value"])) for row in solved if row["bound"]
+                (int(row["value"]) - int(row["bound"])) / max(1, int(row["value"]))
+                for row in solved
+                if row.get("bound")
             ]
             seconds = [float(row["seconds"]) for row in solved]
             worse = sum(int(row["value"]) > greedy.get(row["instance"], int(row["value"])) for row in solved)
