@@ -15,7 +15,7 @@ import numpy as np
 from solvers.common.clock import WORK_OF_PAIR, time_now
 
 _SWEEPS = 3  # sweeps: over all rows, that make chains longer; by hand
-_NEVER = np.float32(1e6)  # price: of a row that keeps the class it should lie apart from
+_NEVER = 1e6  # price: of a row that keeps the class it should lie apart from; by hand
 _SLACK = 0.01  # share: of 1, that the price of three classes must lie below it; by hand
 _LEAST_PRICE = 1e-3  # price: that every row costs, so that chains are short; by hand
 

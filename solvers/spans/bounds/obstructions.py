@@ -36,7 +36,7 @@ _TRIPLES_A_ROUND = 3000  # triples: of a block that are looked at in a round; by
 _NEW_A_ROUND = 1000  # obstructions: added in a round; by hand
 _USES_A_ROUND = 3  # obstructions: added in a round that hold the same pair of a row and a class; by hand
 _KEPT_SLACK = 0.3  # share: of 1, by which an unused obstruction may be hit too often and is still kept; by hand
-_STEEPER = Fraction(21, 20)  # factor: by which a line to the excess of the best order must be steeper; by hand
+_STEEPER = 1.05  # factor: by which a line to the excess of the best order must be steeper; by hand
 _JITTER = 1e-3  # price: of random differences, so that equal triples are not all of the same rows; by hand
 _STALLED = 1e-3  # share: by which the bound must grow in some rounds, or the search ends; by hand
 _FAR = 3.0  # factor: by which it must still grow to reach the known bound, for the search to end early; by hand
@@ -282,6 +282,6 @@ def _line(costs: np.ndarray, first: int, excess: int) -> tuple[Fraction, int | N
     cap = int(costs[last] - costs[first]) if end < last else None
     if first < excess < end:
         steeper = steepest_line(costs, first, excess)
-        if steeper > _STEEPER * slope:
+        if steeper > Fraction(_STEEPER) * slope:
             return steeper, int(costs[excess] - costs[first])
     return slope, cap
