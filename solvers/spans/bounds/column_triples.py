@@ -96,7 +96,7 @@ class TripleSearch:
                 (first, second, third),
                 (
                     self._chain(chains, first, second, third),
-                    self._chain(chains, second, first, third),
+                    self._chain(chains, second, third, first)[::-1],  # in the direction whose price was added up
                     self._chain(chains, third, first, second),
                 ),
             )
@@ -104,7 +104,8 @@ class TripleSearch:
     def _chains(self, price: np.ndarray) -> np.ndarray:
         """Price of the cheapest chain from row to row apart from each class; shape (num_classes, num_rows, num_rows).
 
-        Each row of a chain shares a class with the next; both its ends are counted.
+        Each row of a chain shares a class with the next; both its ends are counted. Some long chains are found in one
+        direction only.
         """
         num_rows = price.shape[1]
         chains = np.full((self._num, num_rows, num_rows), _NEVER, dtype=np.float32)
