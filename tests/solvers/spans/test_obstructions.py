@@ -124,6 +124,21 @@ def test_a_triple_is_found_exactly_if_there_are_no_consecutive_ones() -> None:
             assert consecutive_order(bits, left, right) is not None
 
 
+def test_chains_join_two_classes_apart_from_the_third() -> None:
+    """Sparse rows make long chains, some of which are found in one direction only."""
+    for seed in range(3):
+        bits = np.random.default_rng(seed).random((60, 60)) < 0.04
+        free, random = np.zeros(60, dtype=bool), np.random.default_rng(seed).random((60, 60)) * 0.05
+        found = list(TripleSearch(bits, free, free).found(random, np.zeros(60), most=2000))
+        assert max(len(chain) for triple in found for chain in triple.chains) >= 4
+        for triple in found:
+            for i, chain in enumerate(triple.chains):
+                first, last = (s for j, s in enumerate(triple.classes) if j != i)
+                rows = bits[:, list(chain)]
+                assert rows[first, 0] and rows[last, -1] and not rows[triple.classes[i]].any()
+                assert (rows[:, :-1] & rows[:, 1:]).any(axis=0).all()
+
+
 def test_a_packing_keeps_to_capacities_and_is_nearly_the_best() -> None:
     rng = np.random.default_rng(0)
     members = rng.random((60, 30)) < 0.2
