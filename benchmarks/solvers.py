@@ -7,6 +7,7 @@ stopped; ``--fresh`` begins again. All solvers have the same time limit, greedy'
 They run one after the other.
 
     python -m benchmarks.solvers --per-family 3 --time-limit 1
+    python -m benchmarks.solvers --instances classical/sparse/50x100-d0.05-s0 --solvers auto --name bounds
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--solvers", nargs="+", default=SOLVERS)
     parser.add_argument("--objectives", nargs="+", default=tuple(OBJECTIVES), choices=tuple(OBJECTIVES))
     parser.add_argument("--families", nargs="+", default=families(), choices=families())
+    parser.add_argument("--instances", nargs="+", help="of the library, in place of samples of the families")
     parser.add_argument("--seed", type=int, default=0, help="of the sample and of the solvers [0]")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results")
     parser.add_argument("--name", default="solvers", help="of the files in benchmarks/results [solvers]")
@@ -70,8 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "time_limit": str(given.time_limit),
                 "seed": str(given.seed),
             }
-            for family in given.families
-            for name in sample(family, given.per_family, seed=given.seed)
+            for family, name in _asked(given)
             for objective in objectives_of(name)
             if objective in given.objectives
             for solver in given.solvers
@@ -86,6 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ProblemError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def _asked(given: argparse.Namespace) -> list[tuple[str, str]]:
+    """Family and name of the instances that are asked for."""
+    if given.instances is not None:
+        return [(LIBRARY.entry(name).family, name) for name in given.instances]
+    return [(family, name) for family in given.families for name in sample(family, given.per_family, seed=given.seed)]
 
 
 def families() -> tuple[str, ...]:
@@ -157,6 +165,11 @@ def summarise(rows: Sequence[Row], known: dict[tuple[str, str], Solution | None]
                 best = known[row["instance"], row["objective"]]
                 if best is not None:
                     gaps.append((int(row["value"]) - best.value) / max(1, int(row["value"])))
+            left = [
+                (int(row["value"]) - int(row["bound"])) / max(1, int(row["value"]))
+                for row in solved
+                if row.get("bound")
+            ]
             seconds = [float(row["seconds"]) for row in solved]
             worse = sum(int(row["value"]) > greedy.get(row["instance"], int(row["value"])) for row in solved)
             table.append(
@@ -169,6 +182,7 @@ def summarise(rows: Sequence[Row], known: dict[tuple[str, str], Solution | None]
                     "proven": f"{sum(row['status'] == 'OPTIMAL' for row in own) / max(1, len(own)):.0%}",
                     "mean gap": f"{statistics.mean(gaps):.1%}" if gaps else "",
                     "worst gap": f"{max(gaps):.1%}" if gaps else "",
+                    "mean open": f"{statistics.mean(left):.1%}" if left else "",
                     "beats best known": sum(gap < 0 for gap in gaps),
                     "worse than greedy": worse,
                     "median s": statistics.median(seconds) if seconds else "",
@@ -238,7 +252,8 @@ def report(rows: Sequence[Row], *, name: str, absent: Sequence[str], complete: b
         + (f" Not registered, hence absent: {', '.join(absent)}." if absent else ""),
         "",
         f"Solves of commit {', '.join(commits)}. *Gap*: (value - best known) / max(1, value); it is of the solves that "
-        "the solver did not refuse. *Proven* is of all instances. Times are of the whole solve, checks included."
+        "the solver did not refuse. *Open*: (value - bound) / max(1, value), of solves with a bound. *Proven* is "
+        "of all instances. Times are of the whole solve, checks included."
         + (f" Load average of the machine meanwhile: {min(loads):.1f} to {max(loads):.1f}." if loads else ""),
     ]
     rows, wrong = judged(rows, known)

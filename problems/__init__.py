@@ -23,6 +23,7 @@ from problems.instances import instance_from_dict, instance_to_dict, read_instan
 from problems.matrices import matrix_of, read_matrix, read_problem, write_matrix
 from problems.named_orders import order_by_names, places_of
 from problems.objectives import OBJECTIVES, Objective, in_units, objective_named
+from problems.obstructions import Obstruction
 from problems.order import Order
 from problems.problem import Problem
 from problems.proof_files import read_proof, write_proof
@@ -58,6 +59,7 @@ __all__ = [
     "LayerLevels",
     "LayerTimes",
     "Objective",
+    "Obstruction",
     "Order",
     "Potentials",
     "Precedence",

@@ -19,6 +19,7 @@ from problems.conversions import of_kind
 from problems.errors import ProblemError
 from problems.files import read_json, reject_unknown_fields, require_field, write_text_atomically
 from problems.objectives import OBJECTIVES, Objective
+from problems.obstructions import Obstruction
 from problems.proofs import Claim, Potentials, Proof
 
 FORMAT = "upscale_opt.proof"
@@ -93,6 +94,7 @@ def _claim_to_dict(claim: Claim) -> dict[str, Any]:
         "share": None if claim.share == 1 else str(claim.share),
         "potentials": potentials or None,
         "figures": dict(claim.figures) or None,
+        "obstructions": [_obstruction_to_dict(own) for own in claim.obstructions] or None,
     }
     stated = {name: value for name, value in entry.items() if value is not None}
     return {"kind": claim.kind.value, "bound": claim.bound, **stated}
@@ -101,16 +103,19 @@ def _claim_to_dict(claim: Claim) -> dict[str, Any]:
 def _claim_from_dict(raw: Any, where: str) -> Claim:
     kind, bound = require_field(raw, "kind", str, where), require_field(raw, "bound", int, where)
     optional = {"text": str, "accesses": list, "views": int, "share": str, "potentials": list, "figures": dict}
+    optional["obstructions"] = list
     reject_unknown_fields(raw, {"kind", "bound", *optional}, where)
     given = {name: require_field(raw, name, what, where) for name, what in optional.items() if name in raw}
     if not all(isinstance(name, str) for name in given.get("accesses", [])):
         raise ProblemError(f"{where}: field 'accesses' must list names")
     if "share" in given:
-        if not re.fullmatch(r"[0-9]{1,40}(/0*[1-9][0-9]{0,39})?", given["share"]):
-            raise ProblemError(f"{where}: field 'share' is {given['share']!r}; write a fraction like 1/2")
-        given["share"] = Fraction(given["share"])
+        given["share"] = _fraction(given["share"], f"{where}: field 'share'")
     potentials = given.pop("potentials", [])
     given["potentials"] = tuple(_potentials(own, f"{where}: potentials[{i}]") for i, own in enumerate(potentials))
+    obstructions = given.pop("obstructions", [])
+    given["obstructions"] = tuple(
+        _obstruction(own, f"{where}: obstructions[{i}]") for i, own in enumerate(obstructions)
+    )
     try:
         return Claim(kind, bound, **given)
     except ProblemError as error:
@@ -124,6 +129,30 @@ def _potentials(raw: Any, where: str) -> Potentials:
     if not all(type(price) is int and abs(price) < 2**52 for side in prices for price in side):
         raise ProblemError(f"{where}: fields 'leave' and 'enter' must list whole numbers below 2^52")
     return Potentials(block, *prices)
+
+
+def _obstruction_to_dict(own: Obstruction) -> dict[str, Any]:
+    chains = [list(chain) for chain in own.chains]
+    return {"block": own.block, "channels": list(own.channels), "chains": chains, "weight": str(own.weight)}
+
+
+def _obstruction(raw: Any, where: str) -> Obstruction:
+    fields = {"block": str, "channels": list, "chains": list, "weight": str}
+    given = {name: require_field(raw, name, what, where) for name, what in fields.items()}
+    reject_unknown_fields(raw, set(fields), where)
+    if not all(isinstance(chain, list) for chain in given["chains"]):
+        raise ProblemError(f"{where}: field 'chains' must list lists of names")
+    given["weight"] = _fraction(given["weight"], f"{where}: field 'weight'")
+    try:
+        return Obstruction(**given)
+    except ProblemError as error:
+        raise ProblemError(f"{where}: {error}") from error
+
+
+def _fraction(given: str, what: str) -> Fraction:
+    if not re.fullmatch(r"[0-9]{1,40}(/0*[1-9][0-9]{0,39})?", given):
+        raise ProblemError(f"{what} is {given!r}; write a fraction like 1/2")
+    return Fraction(given)
 
 
 def objective_to_json(objective: Objective) -> str | dict[str, Any]:

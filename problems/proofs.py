@@ -18,6 +18,7 @@ from problems.conversions import items, objects, of_kind, text, whole_number, wh
 from problems.errors import ProblemError
 from problems.instances import instance_to_dict
 from problems.objectives import Objective, in_units
+from problems.obstructions import Obstruction
 from problems.problem import Problem
 from problems.showing.cards import proof_card
 from problems.showing.reprs import shown, shown_as
@@ -39,6 +40,8 @@ class Kind(StrEnum):
     """The optimum of a relaxation. It is checked by potentials if there are any, otherwise on trust."""
     SEARCH = "search"
     """An exhaustive search. It is on trust, unless the instance is small enough to be solved again."""
+    OBSTRUCTIONS = "obstructions"
+    """Over-read channels that no order avoids, packed into the costs. The checker tests each and adds up weights."""
 
 
 @shown
@@ -103,6 +106,8 @@ class Claim:
         Witness of a relaxation of `runs`.
     figures
         Size of a search or relaxation: states, nodes, branches, ...
+    obstructions
+        Witness of a claim from obstructions, and of no other; such a claim is about all accesses.
 
     Raises
     ------
@@ -125,6 +130,7 @@ class Claim:
     share: Fraction = Fraction(1)
     potentials: tuple[Potentials, ...] = ()
     figures: Mapping[str, int | float] = field(default_factory=dict)
+    obstructions: tuple[Obstruction, ...] = ()
 
     def __post_init__(self) -> None:
         try:
@@ -134,6 +140,7 @@ class Claim:
         object.__setattr__(self, "bound", whole_number(self.bound, "the bound of a claim"))
         object.__setattr__(self, "accesses", objects(self.accesses, str, "the accesses of a claim"))
         object.__setattr__(self, "potentials", objects(self.potentials, Potentials, "the potentials of a claim"))
+        object.__setattr__(self, "obstructions", objects(self.obstructions, Obstruction, "the obstructions of a claim"))
         text(self.text, "the text of a claim")
         if self.views is not None:
             object.__setattr__(self, "views", whole_number(self.views, "the views of a conflict"))
@@ -159,6 +166,10 @@ class Claim:
         blocks = [own.block for own in self.potentials]
         if len(set(blocks)) != len(blocks) or (blocks and self.kind is not Kind.RELAXATION):
             raise ProblemError("potentials belong to relaxations, one set per block")
+        if bool(self.obstructions) != (self.kind is Kind.OBSTRUCTIONS) or (self.obstructions and self.accesses):
+            raise ProblemError(
+                "a claim has obstructions if, and only if, it is of that kind; then it names no accesses"
+            )
         for name, figure in self.figures.items():
             if isinstance(figure, bool) or not isinstance(figure, (int, float)) or not math.isfinite(figure):
                 raise ProblemError(f"figure {name!r} of a claim is {figure!r}; give a finite number")
@@ -177,6 +188,8 @@ class Claim:
         else:
             said = f"{who} {'together cost' if several else 'costs'} at least {least}"
         share = f" (counted {self.share} times)" if self.share not in (0, 1) else ""
+        if self.obstructions:
+            said += f", for {_grouped(len(self.obstructions))} obstructions"
         sizes = ", ".join(f"{name.replace('_', ' ')} {_grouped(figure)}" for name, figure in self.figures.items())
         return f"{said}{share}" + (f": {self.text}" if self.text else "") + (f" ({sizes})" if sizes else "")
 

@@ -16,6 +16,8 @@ import numpy as np
 from problems.checker.consecutive_ones import can_all_be_views
 from problems.checker.implied_bounds import implied_bound, members_of, premiums
 from problems.checker.least_costs import LeastCost, costs_alone, least_cost
+from problems.checker.meeting_accesses import cost_at_least
+from problems.checker.obstruction_checks import bound_of_obstructions
 from problems.conversions import of_kind
 from problems.errors import ProblemError
 from problems.problem import Problem
@@ -104,6 +106,9 @@ class _Check:
             elif claim.kind is Kind.TRIVIAL:
                 alone = sum(self._alone[a] for a in accesses)
                 standing, reason = _verdict(claim.bound <= alone, f"it is {alone}")
+            elif claim.kind is Kind.OBSTRUCTIONS:
+                own, flaw = bound_of_obstructions(self._problem, self._goal, claim.obstructions)
+                standing, reason = (Standing.WRONG, flaw) if flaw else _verdict(claim.bound <= own, f"they give {own}")
             elif claim.potentials:
                 standing, reason = self._potentials(claim)
             else:
@@ -166,7 +171,10 @@ class _Check:
             return Standing.VERIFIED, ""
         if claim.bound > own.upper:
             return Standing.WRONG, f"{own.upper} is enough"
-        return Standing.UNCHECKED, "too large to solve here"
+        proven = self._at_least(accesses, claim.bound)
+        if proven is None:
+            return Standing.UNCHECKED, "too large to solve here"
+        return _verdict(proven, "some order costs less")
 
     def _potentials(self, claim: Claim) -> tuple[Standing, str]:
         """``leave[i] + enter[j]`` must not exceed the runs that begin at class j when it follows class i."""
@@ -195,6 +203,10 @@ class _Check:
             bounds = [self._goal.converted(own, part=part, whole=self._problem) for own in (own.lower, own.upper)]
             self._least[accesses] = LeastCost(*bounds)
         return self._least[accesses]
+
+    def _at_least(self, accesses: tuple[int, ...], bound: int) -> bool | None:
+        """Whether some accesses without the others cost at least so much; None if that is too much work."""
+        return cost_at_least(self._problem.restricted(accesses), self._goal, bound)
 
     def _views(self, accesses: tuple[int, ...]) -> bool | None:
         if accesses not in self._can_be_views:

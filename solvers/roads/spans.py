@@ -1,12 +1,14 @@
 """The road for costs that depend on spans: bounds from levels and conflicts first, then exact paths if they can end.
 
 Orders come from a beam and a local search, then from large neighbourhoods. If a block has few distinct classes, the
-sets of placed classes solve it. If a block has many rows, levels bound it, and they get most of the time.
+sets of placed classes solve it. If a block has many rows, levels bound it, and they get most of the time; where many of
+these rows do not meet, obstructions do.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -23,6 +25,8 @@ from solvers.methods.local_search import LocalSearch
 from solvers.methods.neighbourhoods import LargeNeighbourhoods
 from solvers.roads.copies import conflicts_step, views_step
 from solvers.roads.steps import Stage, Step, asking, hand_over
+from solvers.spans.bounds.group_packing import bound_by_groups
+from solvers.spans.bounds.obstructions import bound_by_obstructions
 from solvers.spans.branch_and_bound import SpanSearch
 from solvers.spans.linear_costs import LinearSpans
 
@@ -39,6 +43,10 @@ _LEVEL_SHARE = 0.95  # share: of the remaining time, for levels; by hand
 _LEVEL_SHARE_APART = 0.5  # share: of the remaining time, for levels of groups of rows; by hand
 _QUICK_SHARE = 0.1  # share: of the time, for a first bound from levels, before a path; by hand
 _CONFLICT_SHARE = 0.1  # share: of the time, for the covering problem; by hand
+_GROUP_SHARE = 0.15  # share: of the remaining time, for groups of accesses; by hand
+_OBSTRUCTION_SHARE = 0.3  # share: of the remaining time, for obstructions; by hand
+_OBSTRUCTION_SHARE_APART = 0.7  # share: the same, if many rows do not meet; by hand
+_MANY_APART = 0.1  # share: of all pairs of rows that do not meet, from which they are many; by hand
 _LAST_PATIENCE = 300  # rounds: without an improvement, of the local search before the last neighbourhoods; by hand
 _SEARCH_SHARE = 0.75  # share: of the time, for exact search; the rest is for orders; by hand
 
@@ -54,6 +62,7 @@ def spans_road(task: Task) -> Iterator[Step | Stage]:
     else:
         yield _search(_SEARCH_SHARE, f"{rows} rows in the largest block, at most {_FEW_ROWS}: exact search can end")
         yield conflicts_step(_CONFLICT_SHARE)
+        yield _obstructions(task)
     yield Step(LargeNeighbourhoods.name, "better orders, with the time that is left", _neighbourhoods)
 
 
@@ -74,7 +83,10 @@ def _steps_for_many_rows(task: Task, rows: int, apart: bool) -> Iterator[Step | 
     why = "two rows share no class: orders get more time, levels less" if apart else "all rows meet: levels get most"
     yield Stage("a good order", why, orders, share=_FIRST_SHARE_APART if apart else _FIRST_SHARE)
     yield _search(_SEARCH_SHARE, ends, taken=exact)
+    why = "groups of some of the rows, each solved without the others, add up"
+    yield Step("groups", why, bound_by_groups, share=_GROUP_SHARE)
     yield conflicts_step(_CONFLICT_SHARE)
+    yield _obstructions(task)
     yield _search(_LEVEL_SHARE_APART if apart else _LEVEL_SHARE, f"{many}: levels bound them", levels=True)
 
 
@@ -103,6 +115,15 @@ def _solve_blocks(task: Task, incumbent: Incumbent) -> dict[str, Any]:
     return {}
 
 
+def _obstructions(task: Task) -> Step:
+    """The step for the bound from over-read channels that no order avoids."""
+    apart, pairs = _pairs_apart(task)
+    many = apart > 0 and apart >= _MANY_APART * pairs
+    why = f"{apart} of {pairs} pairs of rows share no class; left out if it cannot reach the bound that is known"
+    share = _OBSTRUCTION_SHARE_APART if many else _OBSTRUCTION_SHARE
+    return Step("obstructions", why, bound_by_obstructions, share=share)
+
+
 def _search(share: float, why: str, *, taken: bool = True, levels: bool = False) -> Step:
     """Branch and bound over ranges of spans."""
 
@@ -122,6 +143,13 @@ def _neighbourhoods(task: Task, incumbent: Incumbent) -> dict[str, Any]:
 def _rows_apart(task: Task) -> bool:
     """Whether two rows of some block share no class. Then levels bound only groups of rows."""
     return any(not block.rows.meet for block in span_blocks(task.problem, span_rows(task.problem)))
+
+
+def _pairs_apart(task: Task) -> tuple[int, int]:
+    """How many pairs of rows of a block share no class, and how many pairs there are."""
+    blocks = [block.rows for block in span_blocks(task.problem, span_rows(task.problem))]
+    apart = sum(int(np.count_nonzero(np.triu(~rows.share, 1))) for rows in blocks)
+    return apart, sum(math.comb(rows.num_rows, 2) for rows in blocks)
 
 
 def _most_rows(rows: Sequence[Row]) -> int:

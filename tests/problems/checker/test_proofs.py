@@ -111,4 +111,4 @@ def test_fingerprints_tell_instances_apart():
     problems = [small_problem(seed) for seed in range(20)] + [small_problem(0, tables=True)]
     assert len({fingerprint(problem) for problem in problems}) == len(problems)
     assert fingerprint(small_problem(3)) == fingerprint(small_problem(3))
-    assert [kind.value for kind in Kind] == ["trivial", "conflict", "group", "relaxation", "search"]
+    assert [kind.value for kind in Kind] == ["trivial", "conflict", "group", "relaxation", "search", "obstructions"]
