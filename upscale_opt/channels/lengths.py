@@ -54,3 +54,18 @@ def with_lengths(flow: Flow, node: fx.Node, result: Layout, given: Sequence[Any]
 
 def _counts(sizes: Any, result: Layout) -> bool:
     return isinstance(sizes, np.ndarray) and np.array_equal(sizes, result.channels)
+
+
+def counts_channels(flow: Flow, node: Any) -> bool:
+    """Whether a length is computed from numbers of channels and constants only."""
+    if (
+        not isinstance(node, fx.Node)
+        or not isinstance(sizes := flow.sizes.get(node.name), np.ndarray)
+        or not len(sizes)
+    ):
+        return False
+    source = node.args[0] if node.args else None
+    is_taken = isinstance(source, fx.Node) and (
+        flow.is_tensor(source) or isinstance(flow.sizes.get(source.name), tuple)
+    )
+    return is_taken or all(counts_channels(flow, own) for own in node.all_input_nodes)

@@ -51,6 +51,7 @@ _PYTHON = {
     "le": "le",
     "lshift": "bitwise_left_shift",
     "lt": "lt",
+    "matmul": "matmul",
     "mod": "remainder",
     "mul": "mul",
     "ne": "ne",

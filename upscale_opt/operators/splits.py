@@ -1,21 +1,26 @@
 """Decides which axis has the channels after a reshape that splits the channel axis: ``linear(x).view(n, c, h, w)``.
 
-A channel shuffle splits and merges the axis again, and needs no decision. If another operator follows, its axis for
-channels decides. A decision only ties channels. A wrong one would leave fewer channels free, but no export would be
-wrong.
+A channel shuffle splits and merges the axis again, and needs no decision. If a product of tensors follows, as in an
+attention, its heads are the channels. If another operator follows, its axis for channels decides. A decision only ties
+channels. A wrong one would leave fewer channels free, but no export would be wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
+import torch
 from torch import fx
 
+from upscale_opt.channels.derivations import applied
 from upscale_opt.channels.findings import Value
 from upscale_opt.channels.flow import Flow
 from upscale_opt.channels.table import Scattered
-from upscale_opt.operators import normalisations, shapes, weights
+from upscale_opt.operators import normalisations, products, selections, shapes, weights
 
 Rule = Callable[[Flow, fx.Node], Value]
 
@@ -30,6 +35,11 @@ _OVER_LAST = (
     normalisations.functional_rms_norm,
 )
 """Rules of operators whose channels are on the last axis."""
+_MOVING = (
+    *(shapes.permute, shapes.transpose, shapes.transposed, shapes.transpose_matrix, shapes.move_dimensions),
+    *(shapes.unsqueeze, shapes.squeeze, selections.get_item, selections.select),
+)
+"""Rules of operators that only rearrange or select elements, by constant arguments."""
 MOST_SEARCHED = 50
 """Number of nodes that are searched for an operator that decides."""
 
@@ -50,11 +60,56 @@ def wished(flow: Flow, node: fx.Node, rule_of: Callable[[Flow, fx.Node], Rule | 
     for source in node.all_input_nodes:
         value = flow.value(source)
         if isinstance(value, Scattered) and value.split not in flow.splits:
-            wanted = _wanted_axis(flow, node, len(value.places.shape), rule_of)
-            axis = None if wanted is None else _axis_of_split(flow, value, wanted)
+            axis = _axis_of_heads(flow, node, source, value, rule_of)
+            if axis is None:
+                wanted = _wanted_axis(flow, node, len(value.places.shape), rule_of)
+                axis = None if wanted is None else _axis_of_split(flow, value, wanted)
             if axis is not None:
                 found[value.split] = axis
     return found
+
+
+def _axis_of_heads(
+    flow: Flow, node: fx.Node, source: fx.Node, value: Scattered, rule_of: Callable[[Flow, fx.Node], Rule | None]
+) -> int | None:
+    """Return the axis of the splitting reshape over which a later product of tensors works entry by entry: heads."""
+    waiting = [(node, source, value.places)]
+    seen = {node}
+    while waiting and len(seen) < MOST_SEARCHED:
+        own, read, places = waiting.pop(0)
+        rule = rule_of(flow, own)
+        if rule in products.PRODUCTS:
+            axes = [
+                _axis_of_split(flow, replace(value, places=places), d) for d in products.shared_axes(flow, own, read)
+            ]
+            axis = next((axis for axis in axes if axis is not None), None)
+            if axis is not None:
+                return axis
+        for after, moved in _places_after(flow, own, rule, places):
+            more = [user for user in after.users if user not in seen]
+            waiting += [(user, after, moved) for user in more]
+            seen.update(more)
+    return None
+
+
+def _places_after(
+    flow: Flow, node: fx.Node, rule: Rule | None, places: np.ndarray
+) -> Iterator[tuple[fx.Node, np.ndarray]]:
+    """Yield the tensors that a node makes of a rearranged one, each with the places of its elements, if known."""
+    if rule is selections.unbind and type(dim := flow.argument(node, "dim", 0)) is int:
+        for part in node.users:
+            if part.target is operator.getitem and type(part.args[1]) is int:
+                yield part, places.take(part.args[1], dim)
+    elif not flow.is_tensor(node):
+        return
+    elif rule is shapes.reshape and math.prod(flow.shape(node)) == places.size:
+        yield node, places.reshape(flow.shape(node))
+    elif rule in _MOVING and len(node.all_input_nodes) == 1:
+        moved = applied(node, torch.from_numpy(places)).numpy()
+        if moved.shape == flow.shape(node):
+            yield node, moved
+    elif flow.shape(node) == places.shape and rule not in (None, *_OVER_SECOND, weights.linear):
+        yield node, places
 
 
 def _wanted_axis(flow: Flow, node: fx.Node, ndim: int, rule_of: Callable[[Flow, fx.Node], Rule | None]) -> int | None:

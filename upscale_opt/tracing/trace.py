@@ -164,7 +164,7 @@ def _apply_rule(flow: Flow, node: fx.Node, doubts: Mapping[str, str]) -> Value:
         return flow.unknown(node) if flow.is_tensor(node) else computed(flow, node)
     if node.kwargs.get("out") is not None and not (rule is elementwise and _same_shape(flow, node, node.kwargs["out"])):
         return flow.unknown(node, f"{flow.operator(node)} with out=")
-    if rule is not elementwise and not (node.args and isinstance(node.args[0], (fx.Node, list, tuple))):
+    if rule is not elementwise and not (node.args and isinstance(node.args[0], (fx.Node, list, tuple, str))):
         return flow.unknown(node)
     try:
         result = rule(flow, node)
