@@ -58,14 +58,9 @@ def _counts(sizes: Any, result: Layout) -> bool:
 
 def counts_channels(flow: Flow, node: Any) -> bool:
     """Whether a length is computed from numbers of channels and constants only."""
-    if (
-        not isinstance(node, fx.Node)
-        or not isinstance(sizes := flow.sizes.get(node.name), np.ndarray)
-        or not len(sizes)
-    ):
+    counted = flow.sizes.get(node.name) if isinstance(node, fx.Node) else None
+    if not isinstance(counted, np.ndarray) or not len(counted):
         return False
     source = node.args[0] if node.args else None
-    is_taken = isinstance(source, fx.Node) and (
-        flow.is_tensor(source) or isinstance(flow.sizes.get(source.name), tuple)
-    )
-    return is_taken or all(counts_channels(flow, own) for own in node.all_input_nodes)
+    taken = isinstance(source, fx.Node) and (flow.is_tensor(source) or isinstance(flow.sizes.get(source.name), tuple))
+    return taken or all(counts_channels(flow, own) for own in node.all_input_nodes)
