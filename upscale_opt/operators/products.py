@@ -50,38 +50,55 @@ def product(flow: Flow, node: fx.Node) -> Value:
     values = [flow.value(operand) for operand, _ in contraction.operands]
     if not all(isinstance(value, (Layout, type(None))) for value in values):
         return flow.unknown(node)
-    known = [
-        letters[value.axis]
+    found = {
+        letters[value.axis]: None
         for value, (_, letters) in zip(values, contraction.operands, strict=True)
         if isinstance(value, Layout)
-    ]
-    if not known:
+    }
+    if not found:
         return flow.opaque(node)
-    if len(set(known)) > 1:
-        return flow.unknown(node, "channels on different axes")
-    (letter,) = set(known)
-    if letter in ("row", "position") and _is_causal(flow, node):
+    if not {"row", "position"}.isdisjoint(found) and _is_causal(flow, node):
         return flow.unknown(node, "a causal mask over channels")
-    sides = [(operand, letters.index(letter)) for operand, letters in contraction.operands if letter in letters]
-    width = max(flow.shape(operand)[axis] for operand, axis in sides)
-    result: np.ndarray | None = None
-    for operand, axis in sides:
-        if flow.layout(operand) is None and flow.shape(operand)[axis] == 1 < width:
-            continue  # one entry, for all channels
-        channels = flow.channels(node, operand, axis, picks=True)
-        if channels is None:
-            return flow.unknown(node)
-        if len(channels) < width:
-            flow.table.need(channels)
-        elif result is None:
+    # The result has one axis with channels. The heads come first.
+    passing = next((letter for letter in contraction.result if letter in found), None)
+    result = None
+    for letter in found:
+        sides = [(operand, letters.index(letter)) for operand, letters in contraction.operands if letter in letters]
+        channels = _tied(flow, node, sides, fixed=letter in contraction.result and letter != passing)
+        if letter == passing:
             result = channels
         else:
-            flow.table.tie(result, channels)
-    assert result is not None
-    if letter in contraction.result:
-        return Layout(contraction.result.index(letter), result)
-    flow.table.need(result)
-    return flow.opaque(node, reads=())
+            flow.table.need(channels)
+    return flow.opaque(node, reads=()) if result is None else Layout(contraction.result.index(passing), result)
+
+
+def _tied(flow: Flow, node: fx.Node, sides: list[tuple[fx.Node, int]], *, fixed: bool) -> np.ndarray:
+    """Tie the channels along the axes of one letter, and return them.
+
+    They are pinned if they are `fixed`, or if an operand has its channels along another axis than that of the letter.
+    """
+    width = max(flow.shape(operand)[axis] for operand, axis in sides)
+    own: list[np.ndarray] = []
+    for operand, axis in sides:
+        layout = flow.layout(operand)
+        if layout is not None and layout.axis != axis:
+            fixed |= flow.shape(operand)[axis] > 1
+        elif layout is not None or flow.shape(operand)[axis] > 1 or width == 1:
+            channels = flow.channels(node, operand, axis, picks=True)
+            assert channels is not None
+            own.append(channels)
+    for channels in own:
+        if fixed:
+            flow.table.pin(channels, "channels on different axes", node.name)
+        if len(channels) < width:
+            flow.table.need(channels)
+    whole = [channels for channels in own if len(channels) == width]
+    if not whole:  # the channels are a single one, which meets all entries of another axis
+        whole = [flow.table.produce(width, node.name)]
+        flow.table.pin(whole[0], "channels on different axes", node.name)
+    for channels in whole[1:]:
+        flow.table.tie(whole[0], channels)
+    return whole[0]
 
 
 def grouped_attention(flow: Flow, node: fx.Node) -> Value:
@@ -134,6 +151,11 @@ def shared_axes(flow: Flow, node: fx.Node, operand: fx.Node) -> list[int]:
 def _batch(node: fx.Node, flow: Flow, trailing: int) -> tuple[Hashable, ...]:
     """Letters of the axes in front of the last ones. They are aligned to the right."""
     return tuple((_BATCH, d) for d in range(len(flow.shape(node)) - trailing, 0, -1))
+
+
+def _rank(contraction: Contraction, letter: Hashable) -> int:
+    result = contraction.result
+    return result.index(letter) if letter in result else len(result)
 
 
 def _is_causal(flow: Flow, node: fx.Node) -> bool:

@@ -20,7 +20,7 @@ from upscale_opt.channels.derivations import applied
 from upscale_opt.channels.findings import Value
 from upscale_opt.channels.flow import Flow
 from upscale_opt.channels.table import Scattered
-from upscale_opt.operators import normalisations, products, selections, shapes, weights
+from upscale_opt.operators import elementwise, normalisations, products, selections, shapes, weights
 
 Rule = Callable[[Flow, fx.Node], Value]
 
@@ -60,7 +60,10 @@ def wished(flow: Flow, node: fx.Node, rule_of: Callable[[Flow, fx.Node], Rule | 
     for source in node.all_input_nodes:
         value = flow.value(source)
         if isinstance(value, Scattered) and value.split not in flow.splits:
-            axis = _axis_of_heads(flow, node, source, value, rule_of)
+            partner = _axis_of_partner(flow, node, value) if rule_of(flow, node) is elementwise.elementwise else None
+            axis = None if partner is None else _axis_of_split(flow, value, partner)
+            if axis is None:
+                axis = _axis_of_heads(flow, node, source, value, rule_of)
             if axis is None:
                 wanted = _wanted_axis(flow, node, len(value.places.shape), rule_of)
                 axis = None if wanted is None else _axis_of_split(flow, value, wanted)
@@ -69,27 +72,41 @@ def wished(flow: Flow, node: fx.Node, rule_of: Callable[[Flow, fx.Node], Rule | 
     return found
 
 
+def _axis_of_partner(flow: Flow, node: fx.Node, value: Scattered) -> int | None:
+    """Return the axis of a tensor with split channels that meets the channels of another operand."""
+    for other in node.all_input_nodes:
+        layout = flow.layout(other)
+        axis = -1 if layout is None else layout.axis + value.places.ndim - len(flow.shape(other))
+        if axis >= 0:
+            return axis
+    return None
+
+
 def _axis_of_heads(
     flow: Flow, node: fx.Node, source: fx.Node, value: Scattered, rule_of: Callable[[Flow, fx.Node], Rule | None]
 ) -> int | None:
-    """Return the axis of the splitting reshape over which a later product of tensors works entry by entry: heads."""
-    waiting = [(node, source, value.places)]
-    seen = {node}
+    """Return the axis of the splitting reshape over which a later product of tensors works entry by entry: heads.
+
+    With a single head, this is the axis of the channels of the head.
+    """
+    waiting, seen = [(node, source, value.places)], {node}
+    within = None
     while waiting and len(seen) < MOST_SEARCHED:
         own, read, places = waiting.pop(0)
         rule = rule_of(flow, own)
         if rule in products.PRODUCTS:
-            axes = [
-                _axis_of_split(flow, replace(value, places=places), d) for d in products.shared_axes(flow, own, read)
-            ]
+            here = replace(value, places=places)
+            axes = [_axis_of_split(flow, here, d) for d in products.shared_axes(flow, own, read)]
             axis = next((axis for axis in axes if axis is not None), None)
             if axis is not None:
                 return axis
+            if within is None:
+                within = next((axis for d in (-1, -2) if (axis := _axis_of_split(flow, here, places.ndim + d))), None)
         for after, moved in _places_after(flow, own, rule, places):
             more = [user for user in after.users if user not in seen]
             waiting += [(user, after, moved) for user in more]
             seen.update(more)
-    return None
+    return within
 
 
 def _places_after(
@@ -100,6 +117,12 @@ def _places_after(
         for part in node.users:
             if part.target is operator.getitem and type(part.args[1]) is int:
                 yield part, places.take(part.args[1], dim)
+    elif rule is selections.split and type(dim := flow.argument(node, "dim", 0)) is int:
+        sizes = [shape[dim] for shape in flow.shapes.get(f"{node.name}:parts", ())]
+        parts = np.split(places, np.cumsum(sizes)[:-1], dim)
+        for part in node.users:
+            if part.target is operator.getitem and type(part.args[1]) is int:
+                yield part, parts[part.args[1]]
     elif not flow.is_tensor(node):
         return
     elif rule is shapes.reshape and math.prod(flow.shape(node)) == places.size:
