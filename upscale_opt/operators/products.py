@@ -111,7 +111,9 @@ def grouped_attention(flow: Flow, node: fx.Node) -> Value:
     query, *others = (flow.argument(node, name) for name in ("query", "key", "value"))
     layouts = [flow.layout(x) for x in (query, *others)]
     axis = len(flow.shape(query)) - 3
-    if flow.argument(node, "attn_mask") is not None or any(own is None or own.axis != axis for own in layouts):
+    mask = flow.argument(node, "attn_mask")
+    fits = mask is None or (flow.is_tensor(mask) and flow.value(mask) is None and {*flow.shape(mask)[:-2]} <= {1})
+    if not fits or any(own is None or own.axis != axis for own in layouts):
         return flow.unknown(node)
     heads, keys, values = (own.channels for own in layouts if own is not None)
     if len(keys) != len(values) or len(heads) % len(keys):
@@ -138,6 +140,8 @@ def contraction_of(flow: Flow, node: fx.Node) -> Contraction | None:
 def shared_axes(flow: Flow, node: fx.Node, operand: fx.Node) -> list[int]:
     """Return the axes of an operand that another operand and the result have, too, such as that of heads."""
     found = contraction_of(flow, node)
+    if found is None and _name(node) == "scaled_dot_product_attention":
+        return [len(flow.shape(operand)) - 3]  # grouped queries
     if found is None:
         return []
     axes = []

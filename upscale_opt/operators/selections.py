@@ -85,6 +85,8 @@ def get_item(flow: Flow, node: fx.Node) -> Value:
         return take_size(flow, node, source, index)
     value = flow.value(source)
     if isinstance(value, tuple):
+        if isinstance(index, slice):
+            return value[index]
         if type(index) is not int:
             return flow.unknown(node)
         part = value[index]

@@ -37,9 +37,14 @@ _OVER_LAST = (
 """Rules of operators whose channels are on the last axis."""
 _MOVING = (
     *(shapes.permute, shapes.transpose, shapes.transposed, shapes.transpose_matrix, shapes.move_dimensions),
-    *(shapes.unsqueeze, shapes.squeeze, selections.get_item, selections.select),
+    shapes.unsqueeze,
 )
-"""Rules of operators that only rearrange or select elements, by constant arguments."""
+"""Rules of operators that only rearrange elements, by constant arguments."""
+_SELECTING = (selections.get_item, selections.select, selections.narrow, shapes.squeeze)
+"""Rules of operators that select elements by constant arguments, which fit only the whole tensor."""
+_PARTING = (selections.split, selections.unbind)
+_KEEPING_AXES = (elementwise.elementwise, elementwise.pad, selections.concat)
+"""Rules of operators whose result has the axes of their input, maybe with other lengths."""
 MOST_SEARCHED = 50
 """Number of nodes that are searched for an operator that decides."""
 
@@ -112,27 +117,43 @@ def _axis_of_heads(
 def _places_after(
     flow: Flow, node: fx.Node, rule: Rule | None, places: np.ndarray
 ) -> Iterator[tuple[fx.Node, np.ndarray]]:
-    """Yield the tensors that a node makes of a rearranged one, each with the places of its elements, if known."""
-    if rule is selections.unbind and type(dim := flow.argument(node, "dim", 0)) is int:
-        for part in node.users:
-            if part.target is operator.getitem and type(part.args[1]) is int:
-                yield part, places.take(part.args[1], dim)
-    elif rule is selections.split and type(dim := flow.argument(node, "dim", 0)) is int:
+    """Yield the tensors that a node makes of a rearranged one, each with the places of its elements, if known.
+
+    They may be those of a part of the tensor: this suffices to see along which axes its elements differ.
+    """
+    is_whole = flow.is_tensor(source := flow.source(node)) and flow.shape(source) == places.shape
+    dim = flow.argument(node, "dim", 0) if rule in _PARTING and is_whole else None
+    if type(dim) is int:
         sizes = [shape[dim] for shape in flow.shapes.get(f"{node.name}:parts", ())]
-        parts = np.split(places, np.cumsum(sizes)[:-1], dim)
-        for part in node.users:
-            if part.target is operator.getitem and type(part.args[1]) is int:
-                yield part, parts[part.args[1]]
+        parts = (
+            np.split(places, np.cumsum(sizes)[:-1], dim) if rule is selections.split else np.moveaxis(places, dim, 0)
+        )
+        yield from _taken(node, list(parts))
     elif not flow.is_tensor(node):
         return
-    elif rule is shapes.reshape and math.prod(flow.shape(node)) == places.size:
+    elif rule in (shapes.reshape, shapes.flatten, shapes.unflatten) and math.prod(flow.shape(node)) == places.size:
         yield node, places.reshape(flow.shape(node))
-    elif rule in _MOVING and len(node.all_input_nodes) == 1:
-        moved = applied(node, torch.from_numpy(places)).numpy()
-        if moved.shape == flow.shape(node):
-            yield node, moved
-    elif flow.shape(node) == places.shape and rule not in (None, *_OVER_SECOND, weights.linear):
+    elif (rule in _MOVING or (rule in _SELECTING and is_whole)) and len(node.all_input_nodes) == 1:
+        yield node, applied(node, torch.from_numpy(places)).numpy()
+    elif rule is shapes.expand and len(flow.shape(node)) == places.ndim:
+        yield node, np.broadcast_to(places, flow.shape(node))
+    elif rule is shapes.repeat_interleave and {type(flow.argument(node, own)) for own in ("repeats", "dim")} == {int}:
+        yield node, places.repeat(flow.argument(node, "repeats"), flow.argument(node, "dim"))
+    elif len(flow.shape(node)) == places.ndim and (
+        rule in _KEEPING_AXES
+        or (flow.shape(node) == places.shape and rule not in (None, *_OVER_SECOND, *_OVER_LAST[:2]))
+    ):
         yield node, places
+
+
+def _taken(node: fx.Node, parts: list[np.ndarray]) -> Iterator[tuple[fx.Node, np.ndarray]]:
+    """Yield the tensors that are taken out of several, one by one or by slices."""
+    for taken in node.users:
+        index = taken.args[1] if taken.target is operator.getitem else None
+        if type(index) is int:
+            yield taken, parts[index]
+        elif isinstance(index, slice):
+            yield from _taken(taken, parts[index])
 
 
 def _wanted_axis(flow: Flow, node: fx.Node, ndim: int, rule_of: Callable[[Flow, fx.Node], Rule | None]) -> int | None:
@@ -158,6 +179,8 @@ def _axis_of_split(flow: Flow, value: Scattered, wanted: int) -> int | None:
     (node,) = (own for own in flow.traced.graph.nodes if own.name == value.split)
     after = flow.shape(node)
     axes = shapes.split_axes(flow.shape(flow.source(node)), after, value.layout.axis)
+    if not value.places.size:
+        return None
     first = value.places[tuple(slice(None) if d == wanted else slice(1) for d in range(value.places.ndim))]
     found = []
     for axis in axes or ():
