@@ -34,8 +34,6 @@ def resize(module: nn.Module, features: Mapping[str, int]) -> None:
             own.out_features, own.in_features = own.weight.shape
         elif isinstance(own, nn.Embedding):
             own.embedding_dim = own.weight.shape[1]
-        elif isinstance(own, nn.MultiheadAttention):
-            own.num_heads = own.out_proj.weight.shape[1] // own.head_dim
         elif isinstance(own, nn.PReLU):
             own.num_parameters = own.weight.numel()
         elif isinstance(own, _NormBase) and own.affine:

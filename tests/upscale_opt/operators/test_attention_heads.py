@@ -201,31 +201,108 @@ def test_attention_between_pixels(attend, rows):
 
 
 class Shared(nn.Module):
-    """All heads of the queries meet the same keys and values, or the heads of keys are those of another tensor."""
+    """Queries with several heads, and keys and values that all of them share."""
 
     def __init__(self, form):
         super().__init__()
-        self.q, self.kv, self.out = nn.Linear(4, 12), nn.Linear(4, 6), nn.Linear(12, 3)
+        self.q, self.kv, self.out = nn.Linear(4, HEADS * SIZE), nn.Linear(4, 2 * SIZE), nn.Linear(HEADS * SIZE, 3)
         self.form = form
 
     def forward(self, x):
-        return self.out(merged(self.form(self.q(x).unflatten(-1, (4, 3)).transpose(1, 2), self.kv(x), x)))
+        return self.out(merged(self.form(self.q(x).unflatten(-1, (HEADS, SIZE)).transpose(1, 2), self.kv(x)[:, None])))
+
+
+def merged_with_the_batch(q, kv):
+    y = q.flatten(0, 1)
+    return (torch.bmm(y, y.mT).softmax(-1) @ y).view(q.shape)
 
 
 @pytest.mark.parametrize(
-    ("form", "heads_pinned"),
+    ("form", "is_pinned"),
     [
-        (lambda q, kv, x: (q @ kv[:, None, :, :3].mT).softmax(-1) @ kv[:, None, :, 3:], False),
-        (lambda q, kv, x: (q @ x[:, :, None, :3].transpose(1, 3) * 0 + q.sum(-1, True)).mul(kv[:, None, :, 3:]), True),
-        (lambda q, kv, x: functional.scaled_dot_product_attention(q.mT, q.mT, q.mT, is_causal=True).mT, False),
-        (lambda q, kv, x: torch.einsum("nhld,nhmd->nhlm", q, q).diagonal(dim1=2, dim2=3)[..., None] * q, True),
+        (lambda q, kv: (q @ kv[..., :SIZE].mT).softmax(-1) @ kv[..., SIZE:], {"q": False, "kv": True}),
+        (lambda q, kv: (q[:, :1] @ q.mT).softmax(-1) @ q, {"q": False}),
+        (lambda q, kv: (q @ q.mT / q.shape[1]) @ q, {"q": True}),
+        (merged_with_the_batch, {"q": True}),
     ],
+    ids=["shared keys", "one head for all", "counted heads", "heads in the batch"],
 )
-def test_what_does_not_fit_is_pinned_and_exports_stay_exact(form, heads_pinned):
+def test_what_does_not_fit_is_pinned_and_exports_stay_exact(form, is_pinned):
     torch.manual_seed(0)
     model, x = Shared(form).eval(), torch.randn(2, TOKENS, 4)
     graph = trace(model, x)
-    heads = [block for block, name in zip(graph.blocks, graph.producers, strict=True) if name == "q"]
-    assert heads and any(block.pinned for block in heads) == heads_pinned
-    masks = {"out.weight": np.arange(12) // 3 % 2 == 0}
-    assert export(model, x, masks=masks, baseline=True, graph=graph).verification.passed
+    for producer, expected in is_pinned.items():
+        own = [block.pinned for block, name in zip(graph.blocks, graph.producers, strict=True) if name == producer]
+        assert own and all(pinned == expected for pinned in own)
+    exported = export(model, x, masks={"out.weight": np.arange(12) // 3 % 2 == 0}, baseline=True, graph=graph)
+    assert exported.verification.relative_error <= 1e-9
+    assert exported.module.q.weight.shape[0] == HEADS * SIZE // (1 if is_pinned["q"] else 2)
+
+
+class Layered(nn.Module):
+    """`nn.MultiheadAttention` between layers. How it is called is a function of the network and its tokens."""
+
+    def __init__(self, call, **options):
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(4, WIDTH), nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 3)
+        self.attention = nn.MultiheadAttention(WIDTH, HEADS, **options)
+        self.register_buffer("later", torch.ones(TOKENS, TOKENS).triu(1) > 0)
+        self.call = call
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.last(x + self.call(self.attention, self.norm(x), self.later))
+
+
+def by_length(attention, x, later):
+    x = x.transpose(0, 1)
+    return attention(x, x, x, need_weights=False)[0].transpose(0, 1)
+
+
+MODULES = {
+    "weights not used": (lambda attention, x, later: attention(x, x, x)[0], {"batch_first": True}),
+    "weights not asked for": (
+        lambda attention, x, later: attention(x, x, x, need_weights=False, attn_mask=later)[0],
+        {"batch_first": True, "dropout": 0.1},
+    ),
+    "a mask of numbers": (
+        lambda attention, x, later: attention(x, x, x, attn_mask=later * -4.0)[0],
+        {"batch_first": True, "dropout": 0.1},
+    ),
+    "length first": (by_length, {"bias": False}),
+    "other widths": (
+        lambda attention, x, later: attention(x, x[..., :7], x[..., :5])[0],
+        {"batch_first": True, "kdim": 7, "vdim": 5},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_heads_of_the_module_go(name):
+    call, options = MODULES[name]
+    torch.manual_seed(0)
+    graph, exported = pruned(Layered(call, **options).eval(), torch.randn(2, TOKENS, 4))
+    assert not any(pin.num_channels for pin in graph.unsupported)
+    assert exported.module.attention.out_proj.weight.shape == (WIDTH, WIDTH // 2)
+    assert not exported.training_notes
+    if "dropout" in options:  # the export drops out in training, as the module does
+        x = torch.randn(2, TOKENS, 4)
+        assert not torch.equal(exported.module.train()(x), exported.module(x))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda attention, x, later: attention(x, x + 1, x)[0],
+        lambda attention, x, later: attention(x[0], x[0], x[0])[0] + x,
+        lambda attention, x, later: sum(attention(x, x, x, average_attn_weights=False)[1].sum((1, 2)))[:, None] + x,
+    ],
+    ids=["other keys", "no batch", "weights are used"],
+)
+def test_heads_of_the_module_stay_where_they_cannot_be_followed(call):
+    torch.manual_seed(0)
+    model, x = Layered(call, batch_first=True).eval(), torch.randn(2, TOKENS, 4)
+    masks = {"last.weight": np.arange(WIDTH) % 2 == 0}
+    exported = export(model, x, masks=masks, baseline=True)
+    assert exported.verification.relative_error <= 1e-9
+    assert exported.module.attention.in_proj_weight.shape[0] == 3 * WIDTH
