@@ -90,6 +90,7 @@ def heads(b: Builder) -> None:
             f"torch.einsum('bhqk,bhkd->bhqd', ({scores}).softmax(dim=-1), {v})",
             f"F.scaled_dot_product_attention({q}, {k}, {v}{f', attn_mask={bias}[None]' if bias else ''})",
             f"F.scaled_dot_product_attention({q}, {k}, {v}, is_causal=True)",
+            _by_bmm(b, q, k, v),
         )
         y = b.emit(f"{mixed}(({scores}).softmax(-1)) @ {v}" if mixed else b.pick(forms))
     if b.chance(0.2):
@@ -97,6 +98,14 @@ def heads(b: Builder) -> None:
     y = b.emit(b.pick((f"{y}.transpose(1, 2).reshape({n}, {length}, -1)", f"{y}.transpose(1, 2).flatten(2)")))
     y = b.emit(f"{b.module(f'nn.Linear({number * size}, {inner})')}({y})")
     b.emit(f"{x} + {y}")
+
+
+def _by_bmm(b: Builder, q: str, k: str, v: str) -> str:
+    """The batch and the heads on one axis."""
+    n, number = b.pick((f"{q}.size(0)", f"{q}.shape[0]")), b.pick((f"{q}.shape[1]", f"{q}.size(1)"))
+    fold = b.pick((f".reshape({n} * {number}, {q}.shape[2], -1)", ".flatten(0, 1)", f".reshape(-1, *{q}.shape[2:])"))
+    scores = f"torch.bmm({q}{fold}, {k}{fold}.transpose(1, 2)).softmax(-1)"
+    return f"torch.bmm({scores}, {v}{fold}).view({n}, {b.pick((number, '-1'))}, *{q}.shape[2:])"
 
 
 def local_attention(b: Builder) -> None:

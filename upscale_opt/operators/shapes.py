@@ -12,7 +12,8 @@ from torch import fx
 from upscale_opt.channels.findings import Value
 from upscale_opt.channels.flow import Flow
 from upscale_opt.channels.lengths import counts_channels, with_lengths
-from upscale_opt.channels.table import Layout, Scattered
+from upscale_opt.channels.table import Folded, Layout, Scattered
+from upscale_opt.operators import folding
 
 MOST_FOLLOWED = 2**25
 """If the channel axis is split, a tensor with more elements is not followed any further."""
@@ -81,11 +82,16 @@ def _transpose(flow: Flow, node: fx.Node, dims: Sequence[Any]) -> Value:
         return Layout([d % ndim for d in dims].index(value.axis), value.channels)
     if isinstance(value, Scattered):
         return _moved(flow, node, value, value.places.transpose(dims))
+    if isinstance(value, Folded) and dims[0] % len(dims) == 0:
+        return value
     return flow.unknown(node)
 
 
 def reshape(flow: Flow, node: fx.Node) -> Value:
     """``view`` and ``reshape``: lengths that count channels are registered, so that an export can adapt them."""
+    value = flow.value(flow.source(node))
+    if (folded := folding.reshaped(flow, node, value)) is not None:
+        return folded
     result = _reshape(flow, node)
     if isinstance(result, Layout):
         if node.name in flow.splits:
@@ -108,7 +114,7 @@ def reshape_as(flow: Flow, node: fx.Node) -> Value:
 
 def flatten(flow: Flow, node: fx.Node) -> Value:
     """``flatten``: if it merges the channel axis with later axes, every channel gets several entries."""
-    return _reshape(flow, node)
+    return folding.reshaped(flow, node, flow.value(flow.source(node))) or _reshape(flow, node)
 
 
 def unflatten(flow: Flow, node: fx.Node) -> Value:
