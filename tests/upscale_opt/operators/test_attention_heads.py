@@ -20,6 +20,8 @@ class Attentive(nn.Module):
         self.first, self.norm, self.last = nn.Linear(4, WIDTH), nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 3)
         self.qkv, self.proj = nn.Linear(WIDTH, 3 * heads * SIZE), nn.Linear(heads * SIZE, WIDTH)
         self.q, self.k, self.v = (nn.Linear(WIDTH, n * SIZE) for n in (heads, groups, groups))
+        self.positions = nn.Linear(2, heads)
+        self.register_buffer("places", torch.randn(3, 2))
         self.norm_q, self.mix = nn.LayerNorm(SIZE), nn.Conv2d(heads, heads, 1)
         self.factor = nn.Parameter(torch.rand(heads, 1, 1))
         self.table = nn.Parameter(torch.randn(9, heads))
@@ -62,6 +64,19 @@ def with_positions(net, x):
     bias = net.table[net.index.view(-1)].view(TOKENS, TOKENS, -1).permute(2, 0, 1).contiguous()
     weights = functional.normalize(q, dim=-1) @ functional.normalize(k, dim=-1).mT * net.factor.clamp(max=2).exp()
     return merged((weights + bias.unsqueeze(0)).softmax(-1) @ v)
+
+
+def in_windows(net, x):
+    """Swin V2: padded windows, a bias without that of the keys, and a layer that computes the table of positions."""
+    n, tokens, width = x.shape
+    x = functional.pad(x, (0, 0, 0, tokens % 2))
+    windows = x.view(n, x.shape[1] // 2, 2, width).view(-1, 2, width)
+    bias = torch.cat([net.q.bias, torch.zeros_like(net.k.bias), net.v.bias])
+    y = functional.linear(windows, net.qkv.weight, bias)
+    q, k, v = y.reshape(-1, 2, 3, net.heads, SIZE).permute(2, 0, 3, 1, 4).unbind(0)
+    bias = net.positions(net.places)[net.index[:2, :2] % 3].permute(2, 0, 1)
+    y = merged((scores(q, k) + bias).softmax(-1) @ v)
+    return y.view(n, -1, width)[:, :tokens]
 
 
 def rotated(net, x):
@@ -116,6 +131,7 @@ ATTENTION = {
     ),
     "chunks and einsum": (by_chunks, {}),
     "positions": (with_positions, {}),
+    "windows": (in_windows, {}),
     "rotary": (rotated, {}),
     "of the first token": (of_first_token, {}),
     "grouped queries": (grouped, {"groups": 2}),
