@@ -1,4 +1,4 @@
-"""Random groups of statements that networks often have: gates, groups, attention, inverted residuals, perceptrons."""
+"""Random groups of statements that networks often have: gates, groups, inverted residuals, perceptrons."""
 
 from __future__ import annotations
 
@@ -62,33 +62,6 @@ def groups(b: Builder) -> None:
         z = b.emit(f"{z}[:, {b.integer(0, number)}:]")
     for _ in range(2):
         b.emit(f"{b.module(f'nn.Conv2d({z.shape[1]}, {b.pick(CHANNELS)}, 1)')}({z})")
-
-
-def attention(b: Builder) -> None:
-    """Queries, keys and values of a sequence, joined or apart, with one head or more."""
-    x = b.tensor(3)
-    width = x.shape[-1]
-    heads = b.pick([h for h in (1, 2) if width % h == 0])
-    n, length = b.size(x, 0), b.size(x, 1)
-    if b.chance(0.4):
-        joined = b.emit(f"{b.module(f'nn.Linear({width}, {3 * width})')}({x})")
-        q = b.emit(b.pick((f"{joined}.chunk(3, -1)", f"{joined}.split({width}, dim=-1)")), outputs=3)
-        q, k, v = b.values[-3:]
-    else:
-        q, k, v = (b.emit(f"{b.module(f'nn.Linear({width}, {width})')}({x})") for _ in range(3))
-    if heads > 1:
-        shape = f"({n}, {length}, {heads}, {b.pick(('-1', str(width // heads)))})"
-        q, k, v = (b.emit(f"{t}.reshape{shape}.transpose(1, 2)") for t in (q, k, v))
-    forms = (
-        f"F.scaled_dot_product_attention({q}, {k}, {v})",
-        f"torch.softmax({q} @ {k}.transpose(-1, -2) * 0.5, dim=-1) @ {v}",
-        f"torch.matmul(F.softmax(torch.matmul({q}, {k}.mT), -1), {v})",
-    )
-    y = b.emit(b.pick(forms))
-    if heads > 1:
-        y = b.emit(b.pick((f"{y}.transpose(1, 2).reshape({n}, {length}, -1)", f"{y}.transpose(1, 2).flatten(2)")))
-    y = b.emit(f"{b.module(f'nn.Linear({width}, {width})')}({y})")
-    b.emit(f"{x} + {y}")
 
 
 def to_sequence(b: Builder) -> None:
@@ -165,7 +138,6 @@ OPERATORS = {
     squeeze_and_excitation: 4,
     inverted_residual: 2,
     groups: 3,
-    attention: 2,
     to_sequence: 2,
     perceptron: 2,
     global_feature: 1,

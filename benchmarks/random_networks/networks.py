@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Callable, Collection
 
-from benchmarks.random_networks import consumers, contexts, elementwise, motifs, pairs, shaping
+from benchmarks.random_networks import attentions, consumers, contexts, elementwise, motifs, pairs, shaping
 from benchmarks.random_networks.builder import CHANNELS, Builder, Value
 from benchmarks.random_networks.program import Program
 
@@ -18,6 +18,7 @@ OPERATORS: dict[Operator, int] = {
     **elementwise.OPERATORS,
     **shaping.OPERATORS,
     **motifs.OPERATORS,
+    **attentions.OPERATORS,
     **contexts.OPERATORS,
     **pairs.OPERATORS,
 }

@@ -7,6 +7,7 @@ buffers, as torch.fx does. If that fails, too, the module becomes one operator w
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from upscale_opt.capture.custom_functions import CustomFunction, attached
 from upscale_opt.capture.factories import recorded_factories
 from upscale_opt.capture.hooks import has_backward_hooks
 from upscale_opt.capture.known_values import KnownValues
+from upscale_opt.capture.opened_attention import attention, may_be_opened
 from upscale_opt.capture.origins import Origins, all_tensors, names_of_tensors
 from upscale_opt.capture.proxies import Untraceable
 from upscale_opt.capture.questions import AnsweringTracer
@@ -113,6 +115,7 @@ class _Tracer(AnsweringTracer):
         self._proxies: dict[str, fx.Proxy] = {}
         self._assigned: dict[str, fx.Proxy] = {}
         self._constants: dict[str, torch.Tensor] = {}
+        self._spare: list[fx.Node] = []
 
     @property
     def may_read_values(self) -> bool:
@@ -131,6 +134,9 @@ class _Tracer(AnsweringTracer):
         self.take_example(root)
         with self._origins, assignments_to_buffers(self._assign), recorded_factories():
             graph = super().trace(root, concrete_args)
+        for node in self._spare:
+            if not node._erased and not node.users:
+                graph.erase_node(node)
         self._write_back(graph)
         self._keep_used(graph)
         return graph
@@ -157,7 +163,10 @@ class _Tracer(AnsweringTracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Modules of torch.nn and of exports are leaf modules, and so are modules with backward hooks."""
         own = isinstance(m, (Gather, MatrixConv2d, CustomFunction)) or has_backward_hooks(m)
-        return own or super().is_leaf_module(m, module_qualified_name)
+        return own or (super().is_leaf_module(m, module_qualified_name) and not self._opens(m))
+
+    def _opens(self, m: nn.Module) -> bool:
+        return self.example is not None and may_be_opened(m)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -169,6 +178,10 @@ class _Tracer(AnsweringTracer):
         if self.is_leaf_module(m, path):
             self._require_own_buffers(m)
             return super().call_module(m, forward, args, kwargs)
+        if self._opens(m):
+            example = self.example
+            assert example is not None
+            forward = functools.partial(attention, m, lambda own: example.value(own.node), self._spare)
         call = (path, self.num_calls.get(path, 0))
         given = Snapshot([args, kwargs])
         while (way := self._lessons.ways.get(call, Way.TRACED)) is not Way.WHOLE:

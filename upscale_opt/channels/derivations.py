@@ -161,13 +161,13 @@ def position_before(node: fx.Node, shape: Callable[[fx.Node], Sequence[int] | No
     length = after[-from_right]
     for d in (d for d, size in enumerate(before) if size == length):
         places = torch.arange(length).reshape([-1 if own == d else 1 for own in range(len(before))]).expand(*before)
-        moved = _applied(node, places).movedim(-from_right, -1)
+        moved = applied(node, places).movedim(-from_right, -1)
         if bool((moved == torch.arange(length)).all()):
             return len(before) - d
     return None
 
 
-def _applied(node: fx.Node, tensor: torch.Tensor) -> torch.Tensor:
+def applied(node: fx.Node, tensor: torch.Tensor) -> torch.Tensor:
     """Apply a node's operator to a tensor that replaces its first argument."""
     if node.op == "call_method":
         result: Any = getattr(tensor, str(node.target))(*node.args[1:], **node.kwargs)

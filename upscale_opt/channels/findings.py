@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar, cast
 import numpy as np
 from torch import fx
 
-from upscale_opt.channels.table import Layout, Scattered, TensorLayout
+from upscale_opt.channels.table import Folded, Layout, Scattered, TensorLayout
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Piece:
     stop: int
 
 
-Value = Layout | Scattered | Piece | tuple[Any, ...] | None
+Value = Layout | Scattered | Folded | Piece | tuple[Any, ...] | None
 """What is known about the result of a node. None if nothing is known, a tuple for several tensors."""
 
 L = TypeVar("L", Layout, TensorLayout)
@@ -196,7 +196,7 @@ def _both(own: Any, blocks_of: BlocksOf) -> dict[str, TensorLayout] | None:
 
 def channels_in(value: Value) -> Iterator[np.ndarray]:
     """Yield the channels of all layouts in the value of a node."""
-    if isinstance(value, Layout):
+    if isinstance(value, (Layout, Folded)):
         yield value.channels
     elif isinstance(value, (Scattered, Piece)):
         yield value.layout.channels

@@ -65,6 +65,9 @@ class Flow:
         Qualified name of a parameter or buffer to the layout of each of its dimensions that follows channels.
     lengths
         Node name of a reshape to the position of the channel axis among its sizes.
+    factors
+        Node name of a reshape that splits a channel axis to lengths beside the channels, by position. They are computed
+        from numbers of channels, and an export has them as constants.
     sizes
         Per node that computes a length, or a tuple of lengths: the channels that it counts (None for other lengths).
     settled
@@ -107,6 +110,7 @@ class Flow:
     picks: dict[tuple[str, str, int], Layout] = field(default_factory=dict)
     parameters: dict[str, dict[int, Layout]] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
+    factors: dict[str, dict[int, int]] = field(default_factory=dict)
     sizes: dict[str, Any] = field(default_factory=dict)
     settled: set[tuple[str, str]] = field(default_factory=set)
     attribute_uses: set[tuple[str, str]] = field(default_factory=set)

@@ -54,3 +54,13 @@ def with_lengths(flow: Flow, node: fx.Node, result: Layout, given: Sequence[Any]
 
 def _counts(sizes: Any, result: Layout) -> bool:
     return isinstance(sizes, np.ndarray) and np.array_equal(sizes, result.channels)
+
+
+def counts_channels(flow: Flow, node: Any) -> bool:
+    """Whether a length is computed from numbers of channels and constants only."""
+    counted = flow.sizes.get(node.name) if isinstance(node, fx.Node) else None
+    if not isinstance(counted, np.ndarray) or not len(counted):
+        return False
+    source = node.args[0] if node.args else None
+    taken = isinstance(source, fx.Node) and (flow.is_tensor(source) or isinstance(flow.sizes.get(source.name), tuple))
+    return taken or all(counts_channels(flow, own) for own in node.all_input_nodes)

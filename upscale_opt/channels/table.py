@@ -55,6 +55,19 @@ class Scattered:
     split: str
 
 
+@dataclass(frozen=True, eq=False)
+class Folded:
+    """A tensor whose first axis is the batch times the channels: all channels of the first sample come first.
+
+    Attributes
+    ----------
+    channels
+        int64, shape (number of channels,): the channels of every sample.
+    """
+
+    channels: np.ndarray
+
+
 @dataclass(frozen=True)
 class TensorLayout:
     """The channel axis of one tensor: dimension `axis` concatenates `blocks`, with `size` entries per channel."""

@@ -87,6 +87,10 @@ def pad(flow: Flow, node: fx.Node) -> Value:
     while num_axes and all(type(a) is int and a == 0 for a in amounts[2 * num_axes - 2 : 2 * num_axes]):
         num_axes -= 1
     source, x = flow.source(node), flow.layout(flow.source(node))
+    if x is not None and flow.is_tensor(node):
+        place = 2 * (len(flow.shape(source)) - 1 - x.axis)
+        if place < 2 * num_axes and all(type(a) is int and a == 0 for a in amounts[place : place + 2]):
+            return x  # only other axes are padded
     if x is None or len(flow.shape(source)) - num_axes != x.axis:
         return _spatial(flow, node, num_axes)
     if node.op != "call_function" or len(node.args) < 2 or flow.argument(node, "mode", "constant") != "constant":

@@ -85,6 +85,8 @@ def get_item(flow: Flow, node: fx.Node) -> Value:
         return take_size(flow, node, source, index)
     value = flow.value(source)
     if isinstance(value, tuple):
+        if isinstance(index, slice):
+            return value[index]
         if type(index) is not int:
             return flow.unknown(node)
         part = value[index]
@@ -105,6 +107,8 @@ def _slice(flow: Flow, node: fx.Node, source: fx.Node, x: Layout, index: Any) ->
     ellipses = [i for i, entry in enumerate(entries) if entry is Ellipsis]
     for dots in ellipses[:1]:
         entries[dots : dots + 1] = [slice(None)] * (ndim - given + 1)
+    if any(flow.is_tensor(entry) for entry in entries):
+        return _indexed(flow, node, source, x, entries)
     if not all(isinstance(entry, slice) or entry is None or type(entry) is int for entry in entries):
         return flow.unknown(node)
     # Find the entry that indexes the channel axis, and the position of this axis in the result.
@@ -132,6 +136,18 @@ def _slice(flow: Flow, node: fx.Node, source: fx.Node, x: Layout, index: Any) ->
         if result is None
         else Layout(axis, result.channels)
     )
+
+
+def _indexed(flow: Flow, node: fx.Node, source: fx.Node, x: Layout, entries: list[Any]) -> Value:
+    """``table[index]``: a tensor of indices for one axis. Through that of another axis, the channels pass."""
+    places = [d for d, entry in enumerate(entries) if entry != slice(None)]
+    index, before = entries[places[0]], flow.shape(source)
+    if len(places) > 1 or flow.value(index) is not None or places[0] == x.axis:
+        return flow.unknown(node)
+    d, shape = places[0], flow.shape(index)
+    if flow.shape(node) != (*before[:d], *shape, *before[d + 1 :]):
+        return flow.unknown(node)
+    return Layout(x.axis + (len(shape) - 1 if d < x.axis else 0), x.channels)
 
 
 def narrow(flow: Flow, node: fx.Node) -> Value:

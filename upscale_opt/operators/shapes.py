@@ -11,8 +11,9 @@ from torch import fx
 
 from upscale_opt.channels.findings import Value
 from upscale_opt.channels.flow import Flow
-from upscale_opt.channels.lengths import with_lengths
-from upscale_opt.channels.table import Layout, Scattered
+from upscale_opt.channels.lengths import counts_channels, with_lengths
+from upscale_opt.channels.table import Folded, Layout, Scattered
+from upscale_opt.operators import folding
 
 MOST_FOLLOWED = 2**25
 """If the channel axis is split, a tensor with more elements is not followed any further."""
@@ -81,13 +82,20 @@ def _transpose(flow: Flow, node: fx.Node, dims: Sequence[Any]) -> Value:
         return Layout([d % ndim for d in dims].index(value.axis), value.channels)
     if isinstance(value, Scattered):
         return _moved(flow, node, value, value.places.transpose(dims))
+    if isinstance(value, Folded) and dims[0] % len(dims) == 0:
+        return value
     return flow.unknown(node)
 
 
 def reshape(flow: Flow, node: fx.Node) -> Value:
     """``view`` and ``reshape``: lengths that count channels are registered, so that an export can adapt them."""
+    value = flow.value(flow.source(node))
+    if (folded := folding.reshaped(flow, node, value)) is not None:
+        return folded
     result = _reshape(flow, node)
     if isinstance(result, Layout):
+        if node.name in flow.splits:
+            _settle_factors(flow, node, result.axis)
         return with_lengths(flow, node, result, node.args[1:])
     return result
 
@@ -106,7 +114,7 @@ def reshape_as(flow: Flow, node: fx.Node) -> Value:
 
 def flatten(flow: Flow, node: fx.Node) -> Value:
     """``flatten``: if it merges the channel axis with later axes, every channel gets several entries."""
-    return _reshape(flow, node)
+    return folding.reshaped(flow, node, flow.value(flow.source(node))) or _reshape(flow, node)
 
 
 def unflatten(flow: Flow, node: fx.Node) -> Value:
@@ -248,6 +256,17 @@ def repeat(flow: Flow, node: fx.Node) -> Value:
     return Layout(axis, np.tile(x.channels, times[axis]))
 
 
+def repeat_interleave(flow: Flow, node: fx.Node) -> Value:
+    """``repeat_interleave``: along the channel axis, every channel is repeated in its place."""
+    source, times, dim = flow.source(node), flow.argument(node, "repeats"), flow.argument(node, "dim")
+    x = flow.layout(source)
+    if x is None:
+        return flow.unknown(node) if flow.value(source) is not None else flow.opaque(node)
+    if type(times) is not int or type(dim) is not int or flow.argument(node, "output_size") is not None:
+        return flow.unknown(node)
+    return Layout(x.axis, x.channels.repeat(times)) if dim % len(flow.shape(source)) == x.axis else x
+
+
 def _reshape(flow: Flow, node: fx.Node) -> Value:
     source = flow.source(node)
     value = flow.value(source)
@@ -307,6 +326,23 @@ def _split(flow: Flow, node: fx.Node, x: Layout, axis: int) -> Value:
         for i in range(inner):
             flow.table.tie(first, channels[o, :, i])
     return Layout(axis, first)
+
+
+def _settle_factors(flow: Flow, node: fx.Node, axis: int) -> None:
+    """Let the computed lengths beside the channels be constants, if they are computed from numbers of channels only.
+
+    ``(n, length, heads, width // heads)``: with fewer heads, a head has as many channels as before.
+    """
+    given: Any = node.args[1:]
+    entries = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+    source = flow.source(node)
+    x = flow.layout(source)
+    axes = None if x is None else split_axes(flow.shape(source), flow.shape(node), x.axis)
+    for d in axes or ():
+        entry = entries[d] if len(entries) == len(flow.shape(node)) else None
+        if d != axis and isinstance(entry, fx.Node) and counts_channels(flow, entry):
+            flow.factors.setdefault(node.name, {})[d] = flow.shape(node)[d]
+            flow.settled.add((node.name, entry.name))
 
 
 def merged_axis(before: Sequence[int], after: Sequence[int], axis: int) -> tuple[int, int, int] | None:

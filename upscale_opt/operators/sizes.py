@@ -13,7 +13,7 @@ from torch import fx
 
 from upscale_opt.channels.findings import Value, channels_in
 from upscale_opt.channels.flow import Flow
-from upscale_opt.channels.table import Layout, Scattered
+from upscale_opt.channels.table import Folded, Layout, Scattered
 from upscale_opt.operators.elementwise import same
 from upscale_opt.operators.shapes import transposed
 
@@ -51,6 +51,8 @@ def shape_of(flow: Flow, node: fx.Node) -> Value:
     counted: list[Any] = [None] * ndim
     if isinstance(value, Layout):
         counted[value.axis] = value.channels
+    elif isinstance(value, Folded):
+        counted[0] = value.channels
     elif value is not None:
         counted = [np.concatenate(list(channels_in(value)))] * ndim
     dim = flow.argument(node, "dim") if node.op == "call_method" else None

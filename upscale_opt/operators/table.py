@@ -15,7 +15,7 @@ from upscale_opt.channels.flow import Flow
 from upscale_opt.errors import ModelError
 from upscale_opt.modules.matrix_convolution import MatrixConv2d
 from upscale_opt.modules.selections import Gather
-from upscale_opt.operators import attention, normalisations, selections, shapes, sizes, weights
+from upscale_opt.operators import attention, normalisations, products, selections, shapes, sizes, weights
 from upscale_opt.operators.elementwise import (
     deviation,
     elementwise,
@@ -103,8 +103,10 @@ _OPERATORS: dict[str, Rule] = {
     **dict.fromkeys((f"conv{d}d" for d in (1, 2, 3)), weights.functional_convolution),
     **dict.fromkeys((f"conv_transpose{d}d" for d in (1, 2, 3)), weights.functional_convolution),
     "linear": weights.functional_linear,
-    **dict.fromkeys(("mm", "matmul"), weights.product),
     "embedding": weights.functional_embedding,
+    **dict.fromkeys(("mm", "matmul"), products.matrix_product),
+    **dict.fromkeys(("bmm", "einsum"), products.product),
+    "scaled_dot_product_attention": products.grouped_attention,
     "batch_norm": normalisations.functional_batch_norm,
     "layer_norm": normalisations.functional_layer_norm,
     "rms_norm": normalisations.functional_rms_norm,
@@ -149,6 +151,7 @@ _OPERATORS: dict[str, Rule] = {
     "expand": shapes.expand,
     "expand_as": shapes.expand_as,
     "repeat": shapes.repeat,
+    "repeat_interleave": shapes.repeat_interleave,
     "pixel_shuffle": shapes.pixel_shuffle,
     "pixel_unshuffle": shapes.pixel_unshuffle,
     "channel_shuffle": shapes.channel_shuffle,

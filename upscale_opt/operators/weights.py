@@ -126,19 +126,32 @@ def linear(flow: Flow, node: fx.Node) -> Value:
 
 def functional_linear(flow: Flow, node: fx.Node) -> Value:
     """Same as `linear`, if weight and bias are parameters of the network."""
-    given = [flow.argument(node, "weight"), flow.argument(node, "bias")]
-    if not all(tensor is None or _is_attribute(tensor) for tensor in given) or given[0] is None:
+    weight, bias = flow.argument(node, "weight"), flow.argument(node, "bias")
+    if not _is_attribute(weight) or not (bias is None or _is_attribute(bias) or flow.is_fixed(bias)):
         return flow.unknown(node)
-    for tensor in given:
-        if tensor is not None:
-            flow.attribute_uses.add((node.name, tensor.name))
-    return _multiply(flow, node, str(given[0].target), None if given[1] is None else str(given[1].target))
+    flow.attribute_uses.add((node.name, weight.name))
+    if bias is None or _is_attribute(bias):
+        flow.attribute_uses |= set() if bias is None else {(node.name, bias.name)}
+        return _multiply(flow, node, str(weight.target), None if bias is None else str(bias.target))
+    result = _multiply(flow, node, str(weight.target), None)
+    if isinstance(result, Layout) and result.axis == len(flow.shape(node)) - 1:
+        channels = flow.channels(node, bias, 0, picks=True)
+        if channels is None or len(channels) != len(result.channels):
+            return flow.unknown(node)
+        flow.table.tie(result.channels, channels)
+    return result
+
+
+def is_layer(flow: Flow, node: fx.Node) -> bool:
+    """Whether a product of matrices is a linear layer: only its second factor is a parameter, a matrix."""
+    if len(node.args) != 2 or node.kwargs or _is_attribute(node.args[0]):
+        return False
+    weight: Any = node.args[1]
+    return _is_attribute(weight) and flow.is_tensor(weight) and len(flow.shape(weight)) == 2
 
 
 def product(flow: Flow, node: fx.Node) -> Value:
-    """A product of matrices is a linear layer if its second factor is a parameter, with inputs as rows."""
-    if len(node.args) != 2 or node.kwargs or not _is_attribute(node.args[1]) or _is_attribute(node.args[0]):
-        return flow.unknown(node)
+    """A product of matrices that is a linear layer (`is_layer`), with inputs as rows."""
     weight: Any = node.args[1]
     flow.attribute_uses.add((node.name, weight.name))
     return _multiply(flow, node, str(weight.target), None, transposed=True)

@@ -66,6 +66,8 @@ class _Rewriter:
         for roll in self.graph.rolls:
             entries = self._entries(self.graph.layouts[roll.source])
             self.nodes[roll.node].update_arg(1, int((entries >= roll.start).sum()))
+        for name, lengths in self.graph.factors.items():
+            self._rewrite_factors(name, lengths)
         for name, position in self.graph.lengths.items():
             self._rewrite_length(name, position)
         for selection in self.graph.selections:
@@ -144,6 +146,16 @@ class _Rewriter:
         place = 2 * (len(self.graph.shapes[pad.node]) - 1 - pad.axis)
         amounts[place : place + 2] = int((entries < pad.before).sum()), int((entries >= behind).sum())
         node.update_arg(1, tuple(amounts))
+
+    def _rewrite_factors(self, name: str, factors: Mapping[int, int]) -> None:
+        """Let lengths of a reshape that are computed from numbers of channels be the constants that they were."""
+        node = self.nodes[name]
+        given = list(node.args[1:])
+        nested = len(given) == 1 and isinstance(given[0], (tuple, list))
+        lengths: list[Any] = list(given[0]) if nested else given
+        for position, length in factors.items():
+            lengths[position] = length
+        node.args = (node.args[0], tuple(lengths)) if nested else (node.args[0], *lengths)
 
     def _rewrite_length(self, name: str, position: int) -> None:
         """Rewrite the length that a reshape has for the channel axis."""

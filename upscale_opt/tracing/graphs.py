@@ -91,6 +91,8 @@ class Graph:
         Rolls along channel axes, in execution order: the entries of the source that come first in the result.
     lengths
         Node name of a reshape to the position of the channel axis among its sizes.
+    factors
+        Node name of a reshape to lengths that an export has as constants, by position: ``width // heads``.
     parameters
         Name of a parameter or buffer to the layout of each of its dimensions that follows channels. Input channels of
         consumers are not listed: see `reads` and `grouped`.
@@ -140,6 +142,7 @@ class Graph:
     pads: tuple[ChannelPad, ...]
     rolls: tuple[ChannelSlice, ...]
     lengths: Mapping[str, int]
+    factors: Mapping[str, Mapping[int, int]]
     parameters: Mapping[str, Mapping[int, TensorLayout]]
     features: Mapping[str, TensorLayout]
     pins: tuple[Pin, ...]
@@ -301,6 +304,7 @@ def build(
         tuple(flow.pads),
         tuple(flow.rolls),
         flow.lengths,
+        flow.factors,
         parameters,
         features,
         (*flow.table.pins, *pins.values()),

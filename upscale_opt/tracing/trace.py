@@ -27,12 +27,13 @@ from upscale_opt.capture.tracer import REASON, Tracing, traced
 from upscale_opt.channels.findings import Value, channels_in
 from upscale_opt.channels.flow import Flow, UnknownArguments
 from upscale_opt.channels.lengths import computed
-from upscale_opt.channels.table import Scattered
+from upscale_opt.channels.table import Folded, Scattered
 from upscale_opt.channels.whole_uses import buffers_used_whole, pin_shared
 from upscale_opt.errors import ModelError
 from upscale_opt.lifting.capture import captured
 from upscale_opt.models.network_checks import require_call
 from upscale_opt.models.preservation import Preservation
+from upscale_opt.operators import folding
 from upscale_opt.operators.elementwise import elementwise
 from upscale_opt.operators.sizes import pin_counted
 from upscale_opt.operators.splits import wished
@@ -194,8 +195,10 @@ def _apply_rule(flow: Flow, node: fx.Node, doubts: Mapping[str, str]) -> Value:
         return flow.unknown(node) if flow.is_tensor(node) else computed(flow, node)
     if node.kwargs.get("out") is not None and not (rule is elementwise and _same_shape(flow, node, node.kwargs["out"])):
         return flow.unknown(node, f"{flow.operator(node)} with out=")
-    if rule is not elementwise and not (node.args and isinstance(node.args[0], (fx.Node, list, tuple))):
+    if rule is not elementwise and not (node.args and isinstance(node.args[0], (fx.Node, list, tuple, str))):
         return flow.unknown(node)
+    if any(isinstance(flow.value(x), Folded) for x in node.all_input_nodes):
+        rule = folding.RULES.get(rule, rule)
     try:
         result = rule(flow, node)
     except UnknownArguments:
