@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from upscale_opt.channels.findings import ChannelSlice, Piece, Value, entries_per_channel, through_channel
+from upscale_opt.channels.findings import ChannelSlice, Piece, Stacked, Value, entries_per_channel, through_channel
 from upscale_opt.channels.flow import Flow
 from upscale_opt.channels.table import Layout
 from upscale_opt.operators.sizes import take_size
@@ -84,6 +84,10 @@ def get_item(flow: Flow, node: fx.Node) -> Value:
     if source.name in flow.sizes:
         return take_size(flow, node, source, index)
     value = flow.value(source)
+    if isinstance(value, Stacked):
+        first, *rest = index if isinstance(index, tuple) and index else (index,)
+        part = value.part(first) if all(own == slice(None) for own in rest) else None
+        return flow.unknown(node) if part is None else part
     if isinstance(value, tuple):
         if type(index) is not int:
             return flow.unknown(node)
@@ -155,9 +159,12 @@ def narrow(flow: Flow, node: fx.Node) -> Value:
 def select(flow: Flow, node: fx.Node) -> Value:
     """``select`` takes one entry of an axis. Along the channel axis it pins the channels."""
     source, dim = flow.source(node), flow.argument(node, "dim")
-    x = flow.layout(source)
+    value, x = flow.value(source), flow.layout(source)
+    if isinstance(value, Stacked):
+        part = value.part(flow.argument(node, "index")) if dim == 0 else None
+        return flow.unknown(node) if part is None else part
     if x is None:
-        return flow.unknown(node) if flow.value(source) is not None else flow.opaque(node)
+        return flow.unknown(node) if value is not None else flow.opaque(node)
     if type(dim) is not int or dim % len(flow.shape(source)) == x.axis:
         return flow.unknown(node, "a single channel is taken out")
     return Layout(x.axis - (dim % len(flow.shape(source)) < x.axis), x.channels)
@@ -250,9 +257,11 @@ def gated(flow: Flow, node: fx.Node) -> Value:
 def unbind(flow: Flow, node: fx.Node) -> Value:
     """``unbind`` splits a tensor along an axis. Along the channel axis it is not supported, and pins the channels."""
     source, dim = flow.source(node), flow.argument(node, "dim", 0)
-    x = flow.layout(source)
+    value, x = flow.value(source), flow.layout(source)
+    if isinstance(value, Stacked):
+        return tuple(value.part(i) for i in range(len(value.parts))) if dim == 0 else flow.unknown(node)
     if x is None:
-        return flow.unknown(node) if flow.value(source) is not None else flow.opaque(node)
+        return flow.unknown(node) if value is not None else flow.opaque(node)
     if type(dim) is not int or dim % len(flow.shape(source)) == x.axis:
         return flow.unknown(node, "single channels are taken out")
     along = dim % len(flow.shape(source))

@@ -15,7 +15,7 @@ from upscale_opt.channels.flow import Flow
 from upscale_opt.errors import ModelError
 from upscale_opt.modules.matrix_convolution import MatrixConv2d
 from upscale_opt.modules.selections import Gather
-from upscale_opt.operators import attention, normalisations, selections, shapes, sizes, weights
+from upscale_opt.operators import attention, normalisations, recurrent, selections, shapes, sizes, weights
 from upscale_opt.operators.elementwise import (
     deviation,
     elementwise,
@@ -96,6 +96,8 @@ MODULE_RULES: dict[type[nn.Module], Rule] = {
     nn.PixelUnshuffle: shapes.pixel_unshuffle,
     Gather: shapes.gather,
     nn.MultiheadAttention: attention.multi_head_attention,
+    **dict.fromkeys(recurrent.LAYERS, recurrent.recurrent),
+    **dict.fromkeys(recurrent.CELLS, recurrent.cell),
 }
 """Module classes to rules. A subclass does not use its parent's rule, because it may do anything."""
 

@@ -73,9 +73,12 @@ class Graph:
     layouts
         Node name to layout, for every tensor with channels.
     reads
-        Calls of consumers with one group, in execution order. Each may select its channels.
+        Calls of consumers that may select their channels, in execution order.
     grouped
-        Calls of convolutions with several groups that are not depthwise, in execution order.
+        Calls of other consumers, in execution order: they read all stored channels. These are convolutions with several
+        groups that are not depthwise, and recurrent layers.
+    alike
+        Sets of layouts of which an export stores equally many channels: the layers of one recurrent module.
     selections
         Nodes that become selections.
     picks
@@ -134,6 +137,7 @@ class Graph:
     in_order: tuple[InOrder, ...]
     pads: tuple[ChannelPad, ...]
     rolls: tuple[ChannelSlice, ...]
+    alike: tuple[tuple[TensorLayout, ...], ...]
     lengths: Mapping[str, int]
     parameters: Mapping[str, Mapping[int, TensorLayout]]
     features: Mapping[str, TensorLayout]
@@ -269,7 +273,8 @@ def build(
         return frozenset(refused)
 
     known_reads = [own for _, own in reads if own is not None]
-    grouped = tuple(own for own in known_reads if own.groups > 1)
+    grouped = tuple(own for own in known_reads if own.takes_all)
+    alike = [tuple(layout for own in axes if (layout := final(own)) is not None) for axes in flow.alike]
     parameters = {
         name: {dim: layout for dim, own in dims.items() if (layout := final(own)) is not None}
         for name, dims in flow.parameters.items()
@@ -284,7 +289,7 @@ def build(
         resolution.blocks,
         resolution.producers,
         layouts,
-        tuple(own for own in known_reads if own.groups == 1),
+        tuple(own for own in known_reads if not own.takes_all),
         grouped,
         tuple(own for _, own in selections if own is not None),
         tuple(Pick(user, node, own) for (user, node), own in picks.items() if own is not None),
@@ -292,6 +297,7 @@ def build(
         tuple(own for _, own in in_order if own is not None),
         tuple(flow.pads),
         tuple(flow.rolls),
+        tuple(alike),
         flow.lengths,
         parameters,
         features,
@@ -301,6 +307,10 @@ def build(
         fixed,
         used,
         resolution.reasons,
-        bundles_of([(read.input, read.output, read.groups) for read in grouped], resolution, known.values()),
+        bundles_of(
+            [(read.input, read.output, read.groups) for read in grouped if not read.is_recurrent],
+            resolution,
+            known.values(),
+        ),
         tuple(own for own, _ in skipped.values()),
     )

@@ -18,6 +18,7 @@ from upscale_opt.capture.argument_names import normalise
 from upscale_opt.capture.constants import renew_changed
 from upscale_opt.capture.einops_proxies import support_einops
 from upscale_opt.capture.hooks import hooks_of, require_traceable_hooks
+from upscale_opt.capture.initial_states import start_from_zero
 from upscale_opt.capture.origins import all_tensors
 from upscale_opt.capture.regions import enter, leave
 from upscale_opt.capture.tracer import REASON, traced
@@ -76,6 +77,7 @@ def trace(model: nn.Module, example_inputs: torch.Tensor | Sequence[Any]) -> Gra
         except Exception as error:
             raise explained(error, model, inputs) from error
         normalise(found.module)
+        start_from_zero(found.module)
         renew_changed(found.module, model)
         holds = settle(found, inputs)
         run = None if holds is None else holds[1]
@@ -111,6 +113,7 @@ def operators_of(model: nn.Module, inputs: tuple[Any, ...] | None) -> fx.Graph:
     with Preservation(model) as state:
         found = traced(model, state, inputs)
         normalise(found.module)
+        start_from_zero(found.module)
         renew_changed(found.module, model)
     return found.module.graph
 
