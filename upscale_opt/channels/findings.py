@@ -90,7 +90,14 @@ class Stacked:
         return Layout(self.axis - 1, self.parts[index])
 
 
-Value = Layout | Scattered | Piece | Stacked | tuple[Any, ...] | None
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """A packed sequence, whose entries have these channels."""
+
+    channels: np.ndarray
+
+
+Value = Layout | Scattered | Piece | Stacked | Packed | tuple[Any, ...] | None
 """What is known about the result of a node. None if nothing is known, a tuple for several tensors."""
 
 L = TypeVar("L", Layout, TensorLayout)
@@ -231,7 +238,7 @@ def _both(own: Any, blocks_of: BlocksOf) -> dict[str, TensorLayout] | None:
 
 def channels_in(value: Value) -> Iterator[np.ndarray]:
     """Yield the channels of all layouts in the value of a node."""
-    if isinstance(value, Layout):
+    if isinstance(value, (Layout, Packed)):
         yield value.channels
     elif isinstance(value, (Scattered, Piece)):
         yield value.layout.channels

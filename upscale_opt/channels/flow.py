@@ -338,7 +338,7 @@ class Flow:
         """
         weight = self.canonical(weight)
         self._read(self.parameter(weight), x)
-        leading = self.given[self.source(node).name][:-1]
+        leading = (self.given[self.source(node).name] or (1,))[:-1]  # a packed sequence has no shape
         axis = len(leading)
         names = (self._next_name(weight), node.name, source, weight, None)
         shapes = ((*leading, len(x)), (*leading, len(units)))

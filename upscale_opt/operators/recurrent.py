@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from upscale_opt.channels.findings import Stacked, Value
+from upscale_opt.channels.findings import Packed, Stacked, Value
 from upscale_opt.channels.flow import Flow
 from upscale_opt.channels.table import Layout
 
@@ -27,12 +27,13 @@ CELLS = (nn.LSTMCell, nn.GRUCell, nn.RNNCell)
 def recurrent(flow: Flow, node: fx.Node) -> Value:
     """``nn.LSTM``, ``nn.GRU`` and ``nn.RNN``: they read the last axis of a sequence, and compute units on this axis."""
     module, source = flow.module(node), flow.source(node)
-    if not flow.is_tensor(source):
-        return flow.unknown(node, f"{flow.operator(node)} of a packed sequence")
-    axis = len(flow.shape(source)) - 1
+    sequence = flow.value(source)
+    if not flow.is_tensor(source) and not isinstance(sequence, Packed):
+        return flow.unknown(node, f"{flow.operator(node)} of a sequence that is no tensor")
+    axis = 2 if isinstance(sequence, Packed) else len(flow.shape(source)) - 1
     names = _suffixes(module)
     initial = _initial_states(flow, node, axis, len(names))
-    x = flow.channels(node, source, axis)
+    x = sequence.channels if isinstance(sequence, Packed) else flow.channels(node, source, axis)
     if x is None or initial is None or len(x) != module.input_size:
         return flow.unknown(node)
     if not all(_uses(flow, node, suffix) for suffix in names):
@@ -53,7 +54,8 @@ def recurrent(flow: Flow, node: fx.Node) -> Value:
         flow.alike.append(tuple(Layout(axis, own) for own in sides))
     states = [_last_states(flow, node, i, axis, own) for i, own in enumerate((outputs, cells))]
     last = tuple(states) if _has_cells(module) else states[0]
-    return (Layout(axis, np.concatenate(outputs[-directions:])), last)
+    computed = np.concatenate(outputs[-directions:])
+    return (Packed(computed) if isinstance(sequence, Packed) else Layout(axis, computed), last)
 
 
 def cell(flow: Flow, node: fx.Node) -> Value:
@@ -73,6 +75,25 @@ def cell(flow: Flow, node: fx.Node) -> Value:
         flow.table.tie(given, units)
     result = Layout(axis, units)
     return (result, result) if _has_cells(module) else result
+
+
+def pack(flow: Flow, node: fx.Node) -> Value:
+    """``pack_padded_sequence`` keeps the channels of the last axis. It gets the lengths of the sequences besides."""
+    source = flow.source(node)
+    if flow.value(source) is None:
+        return flow.opaque(node)
+    x = flow.layout(source)
+    if x is None or len(flow.shape(source)) != 3 or x.axis != 2 or flow.value(flow.argument(node, "lengths")) is not None:
+        return flow.unknown(node)
+    return Packed(x.channels)
+
+
+def unpack(flow: Flow, node: fx.Node) -> Value:
+    """``pad_packed_sequence`` returns a tensor with the channels of the packed sequence, and lengths."""
+    value = flow.value(flow.source(node))
+    if not isinstance(value, Packed):
+        return flow.unknown(node) if value is not None else flow.opaque(node)
+    return (Layout(2, value.channels), None)
 
 
 def _layer(flow: Flow, node: fx.Node, suffix: str, x: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray]:

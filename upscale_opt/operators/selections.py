@@ -89,6 +89,8 @@ def get_item(flow: Flow, node: fx.Node) -> Value:
         part = value.part(first) if all(own == slice(None) for own in rest) else None
         return flow.unknown(node) if part is None else part
     if isinstance(value, tuple):
+        if isinstance(index, slice):
+            return value[index]
         if type(index) is not int:
             return flow.unknown(node)
         part = value[index]

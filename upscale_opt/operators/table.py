@@ -164,6 +164,8 @@ FUNCTION_RULES: dict[Callable[..., Any], Rule] = {
         for function in functions_of(name, in_place=rule in _MAY_BE_IN_PLACE)
     },
     torch.linalg.vector_norm: norm,
+    nn.utils.rnn.pack_padded_sequence: recurrent.pack,
+    nn.utils.rnn.pad_packed_sequence: recurrent.unpack,
     operator.getitem: selections.get_item,
     getattr: sizes.get_attribute,
 }
