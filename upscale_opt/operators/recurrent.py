@@ -29,7 +29,7 @@ def recurrent(flow: Flow, node: fx.Node) -> Value:
     module, source = flow.module(node), flow.source(node)
     sequence = flow.value(source)
     if not flow.is_tensor(source) and not isinstance(sequence, Packed):
-        return flow.unknown(node, f"{flow.operator(node)} of a sequence that is no tensor")
+        return flow.unknown(node, f"{flow.operator(node)} of what is no tensor")
     axis = 2 if isinstance(sequence, Packed) else len(flow.shape(source)) - 1
     names = _suffixes(module)
     initial = _initial_states(flow, node, axis, len(names))
@@ -38,7 +38,8 @@ def recurrent(flow: Flow, node: fx.Node) -> Value:
         return flow.unknown(node)
     if not all(_uses(flow, node, suffix) for suffix in names):
         return flow.unknown(node, "a weight that is used in two ways")
-    outputs, cells = [], []
+    outputs: list[np.ndarray] = []
+    units: list[np.ndarray] = []
     read_from = source.name
     directions = 2 if module.bidirectional else 1
     for k, suffix in enumerate(names):
@@ -46,13 +47,13 @@ def recurrent(flow: Flow, node: fx.Node) -> Value:
             x, read_from = np.concatenate(outputs[-directions:]), node.name
         output, own = _layer(flow, node, suffix, x, read_from)
         outputs.append(output)
-        cells.append(own)
-    for given, own in zip(initial, (outputs, cells), strict=False):
-        for first, other in zip(given, own, strict=True):
+        units.append(own)
+    for given, parts in zip(initial, (outputs, units), strict=False):
+        for first, other in zip(given, parts, strict=True):
             flow.table.tie(first, other)
-    for sides in (outputs, cells) if len(names) > 1 else ():
-        flow.alike.append(tuple(Layout(axis, own) for own in sides))
-    states = [_last_states(flow, node, i, axis, own) for i, own in enumerate((outputs, cells))]
+    for parts in (outputs, units) if len(names) > 1 else ():
+        flow.alike.append(tuple(Layout(axis, part) for part in parts))
+    states = [_last_states(flow, node, place, axis, parts) for place, parts in enumerate((outputs, units))]
     last = tuple(states) if _has_cells(module) else states[0]
     computed = np.concatenate(outputs[-directions:])
     return (Packed(computed) if isinstance(sequence, Packed) else Layout(axis, computed), last)
@@ -83,7 +84,12 @@ def pack(flow: Flow, node: fx.Node) -> Value:
     if flow.value(source) is None:
         return flow.opaque(node)
     x = flow.layout(source)
-    if x is None or len(flow.shape(source)) != 3 or x.axis != 2 or flow.value(flow.argument(node, "lengths")) is not None:
+    if (
+        x is None
+        or len(flow.shape(source)) != 3
+        or x.axis != 2
+        or flow.value(flow.argument(node, "lengths")) is not None
+    ):
         return flow.unknown(node)
     return Packed(x.channels)
 
@@ -200,7 +206,7 @@ def _takes_layers(flow: Flow, user: fx.Node, states: fx.Node) -> bool:
         first, rest = (index[0], index[1:]) if isinstance(index, tuple) and index else (index, ())
         return type(first) is int and all(own == slice(None) for own in rest)
     if user.target in ("select", torch.select):
-        return user.args[1] == 0 and len(user.args) > 2 and type(user.args[2]) is int
+        return len(user.args) == 3 and user.args[1] in (0,) and type(user.args[2]) is int
     if user.target in ("unbind", torch.unbind):
-        return len(user.args) < 2 or user.args[1] == 0
+        return len(user.args) == 1 or user.args[1] in (0,)
     return False

@@ -177,6 +177,17 @@ class Graph:
             consumers.setdefault(read.weight, read)
         return consumers
 
+    @cached_property
+    def outer_reads(self) -> tuple[Read, ...]:
+        """Calls of consumers that read a tensor of the trace. Of a call of a recurrent layer, the first read only."""
+        seen: set[str] = set()
+        first = []
+        for read in self.grouped:
+            if not read.is_recurrent or (not read.is_inside and read.node not in seen):
+                first.append(read)
+                seen.add(read.node)
+        return (*self.reads, *first)
+
     @property
     def unsupported(self) -> tuple[Pin, ...]:
         """Pins that a user may want to see: one per node, without those of the network's inputs and outputs."""
