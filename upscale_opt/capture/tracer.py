@@ -36,6 +36,11 @@ from upscale_opt.modules.selections import Gather
 
 REASON = "why it is not traced into"
 """Key in a node's ``meta``."""
+COMPOSED = (
+    *(nn.TransformerEncoderLayer, nn.TransformerDecoderLayer, nn.TransformerEncoder, nn.TransformerDecoder),
+    nn.Transformer,
+)
+"""Modules of torch.nn that are traced into, because they are made of other layers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +162,7 @@ class _Tracer(AnsweringTracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Modules of torch.nn and of exports are leaf modules, and so are modules with backward hooks."""
         own = isinstance(m, (Gather, MatrixConv2d, CustomFunction)) or has_backward_hooks(m)
-        return own or super().is_leaf_module(m, module_qualified_name)
+        return own or (type(m) not in COMPOSED and super().is_leaf_module(m, module_qualified_name))
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -77,6 +77,7 @@ MODULE_RULES: dict[type[nn.Module], Rule] = {
     **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), weights.convolution),
     nn.Linear: weights.linear,
     nn.Embedding: weights.embedding,
+    nn.EmbeddingBag: weights.embedding,
     **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm), normalisations.batch_norm),
     **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), normalisations.batch_norm),
     nn.LayerNorm: normalisations.layer_norm,
@@ -105,6 +106,7 @@ _OPERATORS: dict[str, Rule] = {
     **dict.fromkeys((f"conv{d}d" for d in (1, 2, 3)), weights.functional_convolution),
     **dict.fromkeys((f"conv_transpose{d}d" for d in (1, 2, 3)), weights.functional_convolution),
     "linear": weights.functional_linear,
+    "embedding": weights.functional_embedding,
     "batch_norm": normalisations.functional_batch_norm,
     "layer_norm": normalisations.functional_layer_norm,
     "rms_norm": normalisations.functional_rms_norm,
@@ -163,7 +165,7 @@ FUNCTION_RULES: dict[Callable[..., Any], Rule] = {
         for name, rule in _OPERATORS.items()
         for function in functions_of(name, in_place=rule in _MAY_BE_IN_PLACE)
     },
-    torch.linalg.vector_norm: norm,
+    **dict.fromkeys((torch.linalg.vector_norm, torch.linalg.norm), norm),
     nn.utils.rnn.pack_padded_sequence: recurrent.pack,
     nn.utils.rnn.pad_packed_sequence: recurrent.unpack,
     operator.getitem: selections.get_item,

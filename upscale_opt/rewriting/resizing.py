@@ -32,7 +32,7 @@ def resize(module: nn.Module, features: Mapping[str, int]) -> None:
             own.in_channels, own.out_channels = (first, others) if own.transposed else (others, first)
         elif isinstance(own, nn.Linear):
             own.out_features, own.in_features = own.weight.shape
-        elif isinstance(own, nn.Embedding):
+        elif isinstance(own, (nn.Embedding, nn.EmbeddingBag)):
             own.embedding_dim = own.weight.shape[1]
         elif isinstance(own, nn.PReLU):
             own.num_parameters = own.weight.numel()
