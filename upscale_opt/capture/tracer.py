@@ -38,9 +38,10 @@ REASON = "why it is not traced into"
 """Key in a node's ``meta``."""
 COMPOSED = (
     *(nn.TransformerEncoderLayer, nn.TransformerDecoderLayer, nn.TransformerEncoder, nn.TransformerDecoder),
-    nn.Transformer,
+    *(nn.Transformer, nn.Softmax2d, nn.Unflatten, nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d),
+    *(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d),
 )
-"""Modules of torch.nn that are traced into, because they are made of other layers."""
+"""Modules of torch.nn that are traced into: they are made of other layers, or of one function that has a rule."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import fx
 
 from upscale_opt.channels.findings import ChannelSlice, Piece, Stacked, Value, entries_per_channel, through_channel
@@ -112,7 +113,7 @@ def _slice(flow: Flow, node: fx.Node, source: fx.Node, x: Layout, index: Any) ->
     for dots in ellipses[:1]:
         entries[dots : dots + 1] = [slice(None)] * (ndim - given + 1)
     if not all(isinstance(entry, slice) or entry is None or type(entry) is int for entry in entries):
-        return flow.unknown(node)
+        return _picked(flow, node, x, index)
     # Find the entry that indexes the channel axis, and the position of this axis in the result.
     places = [i for i, entry in enumerate(entries) if entry is not None]
     at: int | None = places[x.axis] if x.axis < len(places) else None
@@ -138,6 +139,33 @@ def _slice(flow: Flow, node: fx.Node, source: fx.Node, x: Layout, index: Any) ->
         if result is None
         else Layout(axis, result.channels)
     )
+
+
+def _picked(flow: Flow, node: fx.Node, x: Layout, index: Any) -> Value:
+    """``x[:, [0, 2]]`` and ``x[torch.arange(n), -1]``: tensors and lists that pick entries of axes without channels.
+
+    The position of the channel axis in the result is found out by an experiment, with indices of zero.
+    """
+    tensors = [own for own in node.all_input_nodes if own is not node.args[0]]
+    if any(not flow.is_tensor(own) or flow.value(own) is not None for own in tensors) or len(x.channels) == 1:
+        return flow.unknown(node)
+
+    def zeros(own: fx.Node) -> torch.Tensor:
+        return torch.zeros(flow.shape(own), dtype=torch.long)
+
+    shape = flow.shape(node.args[0])
+    number = torch.arange(len(x.channels))
+    places = number.reshape([-1 if d == x.axis else 1 for d in range(len(shape))]).expand(*shape)
+    try:
+        found = places[fx.node.map_arg(index, zeros)]
+    except (IndexError, TypeError, RuntimeError):
+        return flow.unknown(node)
+    if tuple(found.shape) != flow.shape(node):  # a mask of Booleans picks as many entries as its values say
+        return flow.unknown(node)
+    for axis in range(found.ndim):
+        if found.shape[axis] == len(number) and bool((found.movedim(axis, -1) == number).all()):
+            return Layout(axis, x.channels)
+    return flow.unknown(node)
 
 
 def narrow(flow: Flow, node: fx.Node) -> Value:

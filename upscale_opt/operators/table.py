@@ -24,8 +24,10 @@ from upscale_opt.operators.elementwise import (
     pad,
     pooling,
     reduction,
+    resampling,
     resize,
     same,
+    unpooling,
 )
 from upscale_opt.operators.spellings import aten_name, functions_of, methods_of
 
@@ -90,6 +92,8 @@ MODULE_RULES: dict[type[nn.Module], Rule] = {
     **{kind: pooling(dims) for dims, kinds in _POOLING_MODULES.items() for kind in kinds},
     **dict.fromkeys((nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d), resize),
     **{kind: pad for prefix in _PADDINGS for d in (1, 2, 3) if (kind := getattr(nn, f"{prefix}{d}d", None))},
+    **dict.fromkeys((nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d), unpooling),
+    nn.Unfold: shapes.unfold,
     nn.GLU: selections.gated,
     nn.Flatten: shapes.flatten,
     nn.ChannelShuffle: shapes.channel_shuffle,
@@ -119,6 +123,10 @@ _OPERATORS: dict[str, Rule] = {
     **dict.fromkeys(_SAME, same),
     **{f"{kind}_pool{d}d": pooling(d) for d in (1, 2, 3) for kind in ("max", "avg", "lp")},
     **{f"adaptive_{kind}_pool{d}d": pooling(d) for d in (1, 2, 3) for kind in ("max", "avg")},
+    **{f"max_pool{d}d_with_indices": pooling(d) for d in (1, 2, 3)},
+    **{f"max_unpool{d}d": unpooling for d in (1, 2, 3)},
+    "grid_sample": resampling,
+    "unfold": shapes.unfold,
     **dict.fromkeys(("interpolate", "upsample"), resize),
     "pad": pad,
     "cat": selections.concat,
