@@ -26,25 +26,24 @@ def start_from_zero(traced: fx.GraphModule) -> None:
         The traced model. Calls are in the form of `upscale_opt.capture.argument_names.normalise`.
     """
     changed = False
-    for node in list(traced.graph.nodes):
-        if node.op != "call_module" or len(node.args) != 2 or node.kwargs:
-            continue
-        if not isinstance(traced.get_submodule(str(node.target)), (nn.RNNBase, nn.RNNCellBase)):
+    for node in traced.graph.nodes:
+        if not _takes_state(traced, node) or len(node.args) != 2 or node.kwargs:
             continue
         states: Any = node.args[1]
         given = list(states) if isinstance(states, (tuple, list)) else [states]
         if given and all(isinstance(own, fx.Node) and _is_zero(traced, own) for own in given):
             node.args = node.args[:1]
             changed = True
-            for own in dict.fromkeys(given):
-                _erase(traced, own)
     if changed:
+        for node in reversed(list(traced.graph.nodes)):
+            if not node.users and _is_zero(traced, node):
+                traced.graph.erase_node(node)
         traced.recompile()
 
 
 def _is_zero(traced: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a node creates zeros that are given to recurrent layers only, so that nobody writes into them."""
-    if not all(_takes_state(traced, user) or _passes(user) for user in node.users):
+    if not all(_takes_state(traced, user) or _passes(user) or kind_of(user) in _ZEROS for user in node.users):
         return False
     if _passes(node):
         source = node.args[0]
@@ -59,13 +58,3 @@ def _passes(node: fx.Node) -> bool:
 def _takes_state(traced: fx.GraphModule, node: fx.Node) -> bool:
     module = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
     return isinstance(module, (nn.RNNBase, nn.RNNCellBase))
-
-
-def _erase(traced: fx.GraphModule, node: fx.Node) -> None:
-    """Erase zeros that nobody uses any more."""
-    while not node.users and (_passes(node) or kind_of(node) in _ZEROS):
-        source = node.args[0] if _passes(node) else None
-        traced.graph.erase_node(node)
-        if not isinstance(source, fx.Node):
-            return
-        node = source

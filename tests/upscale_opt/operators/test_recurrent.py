@@ -189,7 +189,7 @@ class Starting(nn.Module):
 
 
 def zeros(model, x, y):
-    state = torch.zeros(model.layer.num_layers, x.size(0), 8).to(x.device)
+    state = torch.zeros(model.layer.num_layers, x.size(0), 8).to(x.device, x.dtype)
     return state, torch.zeros_like(state)
 
 
@@ -327,7 +327,8 @@ def test_exports_train_with_held_columns_and_can_be_exported_again():
     others = {name: torch.randn_like(own) for name, own in module.named_parameters()}
     other = torch.func.functional_call(module, others, (x,))
     module.load_state_dict(others)
-    assert torch.equal(other, module(x)) and all(bool((after[name][zero] == 0).all()) for name, zero in before.items())
+    assert torch.allclose(other, module(x), atol=1e-5)
+    assert all(bool((after[name][zero] == 0).all()) for name, zero in before.items())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # maybe nothing more is removed
         again = export(module.eval(), x, masks=constrained_masks(trace(module, x), 0.3), baseline=True)
