@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from upscale_opt.capture.attempts import NETWORK, BeginAgainError, Frame, Lessons, Point, Way
 from upscale_opt.capture.custom_functions import CustomFunction, attached
-from upscale_opt.capture.factories import recorded_factories
+from upscale_opt.capture.factories import PACKING, recorded_factories
 from upscale_opt.capture.hooks import has_backward_hooks
 from upscale_opt.capture.known_values import KnownValues
 from upscale_opt.capture.origins import Origins, all_tensors, names_of_tensors
@@ -137,6 +137,9 @@ class _Tracer(AnsweringTracer):
         self.take_example(root)
         with self._origins, assignments_to_buffers(self._assign), recorded_factories():
             graph = super().trace(root, concrete_args)
+        for node in graph.nodes:
+            if node.target in PACKING:
+                node.meta.pop("is_wrapped", None)  # else the generated code wraps a name that it does not have
         self._write_back(graph)
         self._keep_used(graph)
         return graph

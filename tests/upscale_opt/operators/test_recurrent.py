@@ -258,6 +258,8 @@ class PackedLayer(nn.Module):
 def test_packed_sequences_keep_their_channels(known, whole):
     graph, exported = pruned(PackedLayer(known, whole), (torch.zeros(3, 4, 5), torch.tensor([1, 4, 2])))
     assert not graph.unsupported and exported.module.layer.hidden_size == 4
+    again = trace(exported.module, (torch.zeros(3, 4, 5), torch.tensor([1, 4, 2])))  # the exported code is traced, too
+    assert not again.unsupported and list(again.consumers) == list(graph.consumers)
 
 
 def test_an_unpacked_sequence_of_unknown_length_is_pinned_with_its_reason():
