@@ -51,7 +51,7 @@ def both_sides(graph: Graph, amount: float | str, rng: np.random.Generator) -> S
     masks = {
         weight: _random_mask(_near(common[graph.numbers(read.input)], rng), amount)
         for weight, read in graph.consumers.items()
-        if not read.reads_network_input and read.groups == 1
+        if not read.reads_network_input and not read.takes_all
     }
     return effective_masks(graph, masks).masks, _output_masks(graph, amount, rng, common)
 

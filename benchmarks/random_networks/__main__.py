@@ -4,6 +4,7 @@
     python -m benchmarks.random_networks --seeds 20000:40000 --jobs 2
     python -m benchmarks.random_networks --seeds 0:1000 --streams
     python -m benchmarks.random_networks --seeds 123 --show
+    python -m benchmarks.random_networks --seeds 123 --show --save tests/benchmarks/faults/NAME.json
 
 Exit code 1 if any network is wrong, 130 if interrupted (the message says how to continue).
 """
@@ -17,11 +18,13 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 from tqdm import tqdm
 
 from benchmarks.random_networks.checks import Verdict, check
 from benchmarks.random_networks.networks import OPERATORS
+from benchmarks.random_networks.recipes import save
 from benchmarks.random_networks.running import CHUNK, network_of, outcome_of, outcomes
 from benchmarks.random_networks.shrinking import shrink
 
@@ -38,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--without", default="", help="operators to leave out, with commas between them")
     parser.add_argument("--streams", action="store_true", help="only networks of residual streams")
     parser.add_argument("--show", action="store_true", help="print each network, shortened if it is wrong")
+    parser.add_argument("--save", metavar="FILE", help="with --show and one seed: write the network to a JSON file")
     given = parser.parse_args(arguments)
     try:
         seeds = _seeds(given.seeds)
@@ -49,8 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         print(f"error: there is no operator {min(unknown)!r}", file=sys.stderr)
         return 2
+    if given.save and not (given.show and len(seeds) == 1):
+        print("error: --save needs --show and one seed", file=sys.stderr)
+        return 2
     if given.show:
-        return max(show(seed, without, streams=given.streams) for seed in seeds)
+        return max(show(seed, without, streams=given.streams, path=given.save) for seed in seeds)
     counts: Counter[Verdict] = Counter()
     unproven: Counter[str] = Counter()
     started, channels, movable, done = time.perf_counter(), 0, 0, 0
@@ -85,8 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if done == len(seeds) else 130
 
 
-def show(seed: int, without: tuple[str, ...] = (), *, streams: bool = False) -> int:
-    """Print a network and its errors; a wrong network is shortened first. Returns 1 if it is wrong."""
+def show(seed: int, without: tuple[str, ...] = (), *, streams: bool = False, path: str | None = None) -> int:
+    """Print a network and its errors; a wrong network is shortened first. Returns 1 if it is wrong.
+
+    With a path, the network is also written there (`benchmarks.random_networks.recipes`).
+    """
+    check_seed = seed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = network_of(seed, without, streams=streams)
@@ -96,6 +107,8 @@ def show(seed: int, without: tuple[str, ...] = (), *, streams: bool = False) -> 
             program, check_seed = shrink(program, seed, outcome.kind)
             outcome = check(program, check_seed)
             print(f"# seed {seed}, shortened from {num_steps} to {len(program.steps)} statements")
+    if path is not None:
+        save(program, check_seed, outcome.reason, Path(path))
     print(program.code)
     print(f"# inputs: {', '.join(f'{x.name} {(program.batch, *x.shape[1:])}' for x in program.inputs)}")
     print(f"# {outcome.verdict.value} {outcome.reason}")

@@ -139,20 +139,17 @@ def hooked_module(b: Builder) -> None:
 
 
 def unknown_module(b: Builder) -> None:
-    """Modules without a rule: a subclass, a module of a user, recurrent layers, bilinear layers, attention."""
+    """Modules without a rule: a subclass, a module of a user, bilinear layers, attention."""
     x = b.tensor(4, 3)
     channels, last = x.shape[1], x.shape[-1]
     if x.ndim == 4:
         forms = (f"custom.Scaled({channels}, {b.pick(CHANNELS)}, 1)", "custom.Reverse()", "nn.Softmax2d()")
         b.emit(f"{b.module(b.pick(forms))}({x})")
         return
-    kind = b.integer(0, 3)
+    kind = b.integer(0, 2)
     if kind == 0:
-        layer = b.module(f"nn.{b.pick(('LSTM', 'GRU'))}({last}, {b.pick(CHANNELS)}, batch_first=True)")
-        b.emit(f"{layer}({x})[0]")
-    elif kind == 1:
         b.emit(f"{b.module(f'nn.Bilinear({last}, {last}, {b.pick(CHANNELS)})')}({x}, {x})")
-    elif kind == 2:
+    elif kind == 1:
         layer = b.module(f"nn.MultiheadAttention({last}, {2 if last % 2 == 0 else 1}, batch_first=True)")
         b.emit(f"{layer}({x}, {x}, {x}{b.pick(('', ', need_weights=False'))})[0]")
     else:

@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Callable, Collection
 
-from benchmarks.random_networks import attentions, consumers, contexts, elementwise, motifs, pairs, shaping
+from benchmarks.random_networks import attentions, consumers, contexts, elementwise, motifs, pairs, recurrent, shaping
 from benchmarks.random_networks.builder import CHANNELS, Builder, Value
 from benchmarks.random_networks.program import Program
 
@@ -21,6 +21,7 @@ OPERATORS: dict[Operator, int] = {
     **attentions.OPERATORS,
     **contexts.OPERATORS,
     **pairs.OPERATORS,
+    **recurrent.OPERATORS,
 }
 """Every operator with its relative frequency."""
 

@@ -6,13 +6,25 @@ A failure shows the shortened network; to look at a seed: ``python -m benchmarks
 import random
 import warnings
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from benchmarks.random_networks import OPERATORS, Outcome, Program, Verdict, check, checks, random_network, running
+from benchmarks.random_networks import (
+    OPERATORS,
+    Outcome,
+    Program,
+    Verdict,
+    check,
+    checks,
+    random_network,
+    recipes,
+    running,
+)
 from benchmarks.random_networks.__main__ import main
 from benchmarks.random_networks.program import Input, Step
 from benchmarks.random_networks.running import outcome_of, outcomes
@@ -27,6 +39,8 @@ QUICK = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )
 SLOW_SEEDS = 20_000
+FAULTS = Path(__file__).parent / "faults"
+"""Networks whose exports were wrong once."""
 
 
 @pytest.fixture(autouse=True)
@@ -218,14 +232,24 @@ def test_a_process_that_dies_does_not_hang_the_sweep(monkeypatch, capsys):
     assert "a process died at one of the seeds 1:25" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("seed", [42, 849, 2169, 4111, 4754, 8951])
-def test_seeds_that_found_faults(seed):
-    """A constant beside channels that stay; values overwritten through a list; a view of what is written in place.
+@pytest.mark.parametrize("path", sorted(FAULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_networks_that_found_faults(path):
+    """They are files, because a seed makes another network as soon as a statement is added."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        outcome = check(*recipes.load(path))
+    assert outcome.verdict in (Verdict.RIGHT, Verdict.UNPROVEN), outcome.reason
 
-    Values overwritten behind autograd's back; a backward pass that runs only where a mask of outputs makes a copy; a
-    reentrant checkpoint, whose parameters learn by ``backward`` only.
-    """
-    assert outcome_of(seed).verdict in (Verdict.RIGHT, Verdict.UNPROVEN)
+
+def test_recipes_are_networks(tmp_path, capsys):
+    for seed in range(40):
+        program = random_network(seed)
+        assert recipes.from_recipe(recipes.to_recipe(program)) == replace(program, operators=frozenset())
+    path = tmp_path / "network.json"
+    assert main(["--seeds", "3", "--show", "--save", str(path)]) == 0
+    program, seed = recipes.load(path)
+    assert seed == 3 and program.code == random_network(3).code and program.code in capsys.readouterr().out
+    assert program.inputs == random_network(3).inputs
 
 
 def test_shrinking_leaves_what_matters(monkeypatch):

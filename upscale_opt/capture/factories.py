@@ -1,6 +1,7 @@
-"""Records functions that create tensors, if a size comes from a traced tensor: ``torch.zeros(len(x), 8)``.
+"""Records functions of torch that torch.fx would trace into or run.
 
-So are those that tell the limits of a type: ``torch.finfo(x.dtype).min``.
+They create tensors of sizes that come from a traced tensor (``torch.zeros(len(x), 8)``), tell the limits of a type
+(``torch.finfo(x.dtype).min``), or pack sequences.
 """
 
 from __future__ import annotations
@@ -12,28 +13,32 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.nn.utils import rnn
 from torch.utils._pytree import tree_leaves
 
 _NAMES = (
     *("arange", "empty", "eye", "full", "linspace", "logspace", "ones", "rand", "randint", "randn", "randperm"),
     *("tril_indices", "triu_indices", "zeros", "full_like", "finfo", "iinfo"),
 )
+PACKING = (rnn.pack_padded_sequence, rnn.pad_packed_sequence)
+"""Functions that become one node each. A tracer wraps them where the network's own files import them."""
 
 
 @contextmanager
 def recorded_factories() -> Iterator[None]:
-    """Record calls of torch's factory functions with proxies, inside the context.
+    """Record calls of torch's factory functions, and of packing functions, with proxies, inside the context.
 
     torch itself would ask the proxy for its value, and the size would become a constant.
     """
-    originals = {name: getattr(torch, name) for name in _NAMES}
-    for name, function in originals.items():
-        setattr(torch, name, _recording(function))
+    originals = [(torch, name, getattr(torch, name)) for name in _NAMES]
+    originals += [(rnn, function.__name__, function) for function in PACKING]
+    for home, name, function in originals:
+        setattr(home, name, _recording(function))
     try:
         yield
     finally:
-        for name, function in originals.items():
-            setattr(torch, name, function)
+        for home, name, function in originals:
+            setattr(home, name, function)
 
 
 def _recording(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from upscale_opt.capture.known_values import KnownValues, has_shape_by_value
+from upscale_opt.capture.packed_sequences import is_last_state, packed
 from upscale_opt.capture.regions import enter, leave
 from upscale_opt.capture.source_lines import PLACE
 from upscale_opt.models.nested import map_tensors, nested_tensors
@@ -143,6 +144,11 @@ class NodeRun:
         of_device = self._asked_of_device(node, args)
         if of_device is not None:
             return of_device
+        sequences = packed(node, args, kwargs)
+        if sequences is not None:
+            if not sequences[1]:
+                self.doubtful[node] = f"the length of {self.name_of(node)}{_place_of(node)}, {BY_VALUE}"
+            return sequences[0]
         module = self.module_of(str(node.target)) if node.op == "call_module" else None
         own = module is not None and not type(module).__module__.startswith("torch.nn")
         before = Snapshot([module]) if own else None
@@ -190,6 +196,8 @@ class NodeRun:
         reasons = [self.doubtful[x] for x in node.all_input_nodes if x in self.doubtful]
         if not reasons or node in self.doubtful or _name_of(node) in ("dtype", "device", "ndim", "dim"):
             return
+        if is_last_state(node, self.module_of):
+            return
         from_numbers = not any(x in self.doubtful for x in node.all_input_nodes if _has_tensor(self.values[x]))
         if from_numbers and _name_of(node) in _ARITHMETIC and isinstance(value, torch.Tensor):
             return
@@ -211,11 +219,10 @@ class NodeRun:
         except Exception as other:
             raise (other if "meta" in str(error).lower() else error) from None
         shapes = [[tuple(x.shape) for x in nested_tensors(own)] for own in results]
-        place = f" in {node.meta[PLACE]}" if node.meta.get(PLACE) else ""
         by_value = node.op != "call_module" and has_shape_by_value(node)
         if by_value or not shapes[0] or shapes[0] != shapes[1]:
             what = "value" if not shapes[0] else "length"
-            self.doubtful[node] = f"the {what} of {self.name_of(node)}{place}, {BY_VALUE}"
+            self.doubtful[node] = f"the {what} of {self.name_of(node)}{_place_of(node)}, {BY_VALUE}"
         else:
             self.substitutes[node] = f"no rule for {self.name_of(node)}"
         return map_tensors(_on_meta, results[0])
@@ -291,6 +298,10 @@ _KEEPING = (
 
 def _on_meta(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to("meta")
+
+
+def _place_of(node: fx.Node) -> str:
+    return f" in {node.meta[PLACE]}" if node.meta.get(PLACE) else ""
 
 
 def _has_tensor(value: Any) -> bool:

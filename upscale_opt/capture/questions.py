@@ -11,6 +11,7 @@ from torch import fx, nn
 from torch.fx.proxy import TraceError
 
 from upscale_opt.capture.examples import Example, arguments_by_name, device_of_all, traced_argument
+from upscale_opt.capture.factories import PACKING
 from upscale_opt.capture.known_values import MEASURES, KnownValues, UnknownValueError
 from upscale_opt.capture.node_runs import NodeRun, keeps_shape_surely
 from upscale_opt.capture.origins import Origins
@@ -33,7 +34,7 @@ class AnsweringTracer(RecordingTracer):
     _constants: dict[str, torch.Tensor]
 
     def __init__(self, inputs: tuple[Any, ...] | None) -> None:
-        super().__init__()
+        super().__init__(autowrap_functions=PACKING)
         self.used: dict[str, None] = {}
         self.settled: list[Settled] = []
         self.apart = False

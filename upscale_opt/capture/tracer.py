@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from upscale_opt.capture.attempts import NETWORK, BeginAgainError, Frame, Lessons, Point, Way
 from upscale_opt.capture.custom_functions import CustomFunction, attached
-from upscale_opt.capture.factories import recorded_factories
+from upscale_opt.capture.factories import PACKING, recorded_factories
 from upscale_opt.capture.hooks import has_backward_hooks
 from upscale_opt.capture.known_values import KnownValues
 from upscale_opt.capture.opened_attention import attention, may_be_opened
@@ -38,6 +38,12 @@ from upscale_opt.modules.selections import Gather
 
 REASON = "why it is not traced into"
 """Key in a node's ``meta``."""
+COMPOSED = (
+    *(nn.TransformerEncoderLayer, nn.TransformerDecoderLayer, nn.TransformerEncoder, nn.TransformerDecoder),
+    *(nn.Transformer, nn.Softmax2d, nn.Unflatten, nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d),
+    *(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d),
+)
+"""Modules of torch.nn that are traced into: they are made of other layers, or of one function that has a rule."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +143,9 @@ class _Tracer(AnsweringTracer):
         for node in self._spare:
             if not node._erased and not node.users:
                 graph.erase_node(node)
+        for node in graph.nodes:
+            if node.target in PACKING:
+                node.meta.pop("is_wrapped", None)  # else the generated code wraps a name that it does not have
         self._write_back(graph)
         self._keep_used(graph)
         return graph
@@ -163,7 +172,8 @@ class _Tracer(AnsweringTracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Modules of torch.nn and of exports are leaf modules, and so are modules with backward hooks."""
         own = isinstance(m, (Gather, MatrixConv2d, CustomFunction)) or has_backward_hooks(m)
-        return own or (super().is_leaf_module(m, module_qualified_name) and not self._opens(m))
+        opened = type(m) in COMPOSED or self._opens(m)
+        return own or (not opened and super().is_leaf_module(m, module_qualified_name))
 
     def _opens(self, m: nn.Module) -> bool:
         return self.example is not None and may_be_opened(m)

@@ -68,7 +68,36 @@ class Piece:
     stop: int
 
 
-Value = Layout | Scattered | Folded | Piece | tuple[Any, ...] | None
+@dataclass(frozen=True, eq=False)
+class Stacked:
+    """A tensor whose first axis has several parts with channels of their own, as the last states of a deep LSTM.
+
+    Attributes
+    ----------
+    axis
+        The dimension of the tensor that has the channels.
+    parts
+        The channels of every entry of the first axis.
+    """
+
+    axis: int
+    parts: tuple[np.ndarray, ...]
+
+    def part(self, index: Any) -> Layout | None:
+        """The layout of one entry of the first axis. None if the index is not the number of one."""
+        if type(index) is not int or not -len(self.parts) <= index < len(self.parts):
+            return None
+        return Layout(self.axis - 1, self.parts[index])
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """A packed sequence, whose entries have these channels."""
+
+    channels: np.ndarray
+
+
+Value = Layout | Scattered | Folded | Piece | Stacked | Packed | tuple[Any, ...] | None
 """What is known about the result of a node. None if nothing is known, a tuple for several tensors."""
 
 L = TypeVar("L", Layout, TensorLayout)
@@ -77,7 +106,7 @@ BlocksOf = Callable[[Layout], TensorLayout | None]
 
 @dataclass(frozen=True)
 class Read(Generic[L]):
-    """One call of a consumer: a convolution or a linear layer, as a module or as a function.
+    """One call of a consumer: a convolution or a linear layer, as a module or as a function, or a recurrent layer.
 
     Attributes
     ----------
@@ -101,6 +130,8 @@ class Read(Generic[L]):
         Whether the consumer is a convolution. Linear layers are not masked by default.
     reads_network_input
         Whether any of its input channels comes from a network input. Set only for layouts of blocks.
+    is_recurrent
+        Whether it is a weight of a recurrent layer. If `source` is `node`, the layer itself computes the channels.
     """
 
     name: str
@@ -116,6 +147,17 @@ class Read(Generic[L]):
     input_axis: int
     is_convolution: bool
     reads_network_input: bool = False
+    is_recurrent: bool = False
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the channels that it reads are inside a recurrent layer, so that no tensor of the trace has them."""
+        return self.source == self.node
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether it always reads all stored channels: no order suits it better than another."""
+        return self.groups > 1 or self.is_recurrent
 
     def resolved(self, blocks_of: BlocksOf, network_inputs: Container[int]) -> Read[TensorLayout] | None:
         """Return the same read with layouts of blocks. None if a layout is not a concatenation of blocks.
@@ -196,10 +238,12 @@ def _both(own: Any, blocks_of: BlocksOf) -> dict[str, TensorLayout] | None:
 
 def channels_in(value: Value) -> Iterator[np.ndarray]:
     """Yield the channels of all layouts in the value of a node."""
-    if isinstance(value, (Layout, Folded)):
+    if isinstance(value, (Layout, Folded, Packed)):
         yield value.channels
     elif isinstance(value, (Scattered, Piece)):
         yield value.layout.channels
+    elif isinstance(value, Stacked):
+        yield from value.parts
     elif isinstance(value, tuple):
         for part in value:
             yield from channels_in(part)

@@ -88,11 +88,14 @@ class Flow:
         Rolls along channel axes: the entries that come first in the result.
     in_order
         Nodes that need channels in their original order.
+    alike
+        Sets of channel axes of which an export must store equally many channels.
     wishes
         Reshapes that should split a channel axis in another way, as in `splits`. The pass must then be repeated.
     bound
         Identity of a parameter or buffer, and a dimension of it, to the channels that this dimension follows. Dimension
-        -1 stands for the channels that a weight reads, -2 for those that a transposed weight computes.
+        -1 stands for the channels that a weight reads, -2 for those that a transposed weight computes, -3 for the units
+        of a recurrent layer.
     """
 
     traced: fx.GraphModule
@@ -121,6 +124,7 @@ class Flow:
     pads: list[ChannelPad] = field(default_factory=list)
     rolls: list[ChannelSlice] = field(default_factory=list)
     in_order: list[InOrder[Layout]] = field(default_factory=list)
+    alike: list[tuple[Layout, ...]] = field(default_factory=list)
     wishes: dict[str, int] = field(default_factory=dict)
     bound: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     _assumed: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
@@ -315,11 +319,47 @@ class Flow:
                 for g in range(1, groups):
                     self.table.cut(channels, g * len(channels) // groups, whole_parts_may_move=True)
         result, source = Layout(axis, output), self.source(node).name
-        name, number = weight.removesuffix(".weight"), 1 + sum(own.weight == weight for own in self.reads)
-        names = (name if number == 1 else f"{name}#{number}", node.name, source, weight, bias)
+        names = (self._next_name(weight), node.name, source, weight, bias)
         shapes = (self.given[source], self.given[node.name])
         self.reads.append(Read(*names, Layout(axis, x), result, *shapes, groups, 1 - rows, is_convolution))
         return result
+
+    def compute_units(self, node: fx.Node, x: np.ndarray, units: np.ndarray, *, weight: str, source: str) -> None:
+        """Register a read of the channels `x` by a weight of a recurrent layer, for the layer's units.
+
+        Parameters
+        ----------
+        node
+            The call of the layer.
+        x
+            The channels that the weight reads.
+        units
+            The channels that it helps to compute.
+        weight
+            Name of the weight.
+        source
+            Name of the node whose tensor is read: the node itself for channels inside the layer.
+        """
+        weight = self.canonical(weight)
+        self._read(self.parameter(weight), x)
+        leading = (self.given[self.source(node).name] or (1,))[:-1]  # a packed sequence has no shape
+        axis = len(leading)
+        names = (self._next_name(weight), node.name, source, weight, None)
+        shapes = ((*leading, len(x)), (*leading, len(units)))
+        layouts = Layout(axis, x), Layout(axis, units)
+        self.reads.append(Read(*names, *layouts, *shapes, 1, 1, is_convolution=False, is_recurrent=True))
+
+    def units(self, weight: str, number: int, name: str) -> np.ndarray:
+        """Return the units of a recurrent layer, by the weight that reads them. They are new at the first call."""
+        key = (id(self.parameter(weight)), -3)
+        if key not in self.bound:
+            self.bound[key] = self.table.produce(number, name)
+        return self.bound[key]
+
+    def _next_name(self, weight: str) -> str:
+        """The name of the next read of a weight."""
+        name, number = weight.removesuffix(".weight"), 1 + sum(own.weight == weight for own in self.reads)
+        return name if number == 1 else f"{name}#{number}"
 
     def is_used_as(self, weight: str, way: tuple[Any, ...]) -> bool:
         """Whether all uses of a weight so far are of the same kind as this one."""

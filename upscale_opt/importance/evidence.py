@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -99,9 +99,32 @@ class Point:
 
 
 def points_of(graph: Graph, weight: str, side: str) -> list[Point]:
-    """Where the channels of a layer are observed: once per call on the input side, once in all on the output side."""
+    """Where the channels of a layer are observed: once per call on the input side, once in all on the output side.
+
+    Raises
+    ------
+    MaskError
+        If the channels are inside a recurrent layer.
+    """
     if side == INPUT:
-        calls = [read for read in (*graph.reads, *graph.grouped) if read.weight == weight]
+        calls = [read for read in graph.outer_reads if read.weight == weight]
+        if not calls:
+            raise _not_observed(weight)
         return [Point(weight, read.node, read.source, read.input, read.groups) for read in calls]
     masked = writes_of(graph)[weight].masked
     return [Point(weight, masked, masked, graph.layouts[masked])]
+
+
+def require_observed(graph: Graph, weights: Collection[str]) -> None:
+    """Raise an error if any of these weights reads channels that are inside a recurrent layer."""
+    for read in graph.grouped:
+        if read.is_inside and read.weight in weights:
+            raise _not_observed(read.weight)
+
+
+def _not_observed(weight: str) -> MaskError:
+    layer = weight.rpartition(".")[0]
+    return MaskError(
+        f"what {weight} reads is inside a recurrent layer, where data shows nothing; ignore {layer}.* or choose an "
+        "importance of weights, such as l2"
+    )

@@ -18,7 +18,7 @@ from upscale_opt.arguments.checks import a_flag, above, whole
 from upscale_opt.arguments.entrance import entrance
 from upscale_opt.errors import MaskError
 from upscale_opt.importance.calibration import Calibration, Loss, evaluated, looked_at
-from upscale_opt.importance.evidence import Point
+from upscale_opt.importance.evidence import Point, require_observed
 from upscale_opt.importance.observation import calibration_for, measured
 from upscale_opt.importance.registry import Importance
 from upscale_opt.importance.taps import Gates, Tapped, come_apart
@@ -96,10 +96,11 @@ def fisher_scores(
     """
     require_numbers_in(graph)
     calibration = Calibration(data, loss, samples_labels, seed)
-    consumers: dict[str, list[np.ndarray]] = {weight: [] for weight in graph.consumers}
+    read_weights = {read.weight for read in graph.outer_reads}
+    consumers: dict[str, list[np.ndarray]] = {weight: [] for weight in graph.consumers if weight in read_weights}
     channels: list[np.ndarray] = []
     room = max_bytes
-    for found in _products(graph, calibration, _reads(graph)):
+    for found in _products(graph, calibration, list(graph.outer_reads)):
         single: dict[str, torch.Tensor] = {}
         for read, own in found:
             summed = own.reshape(len(own), read.groups, -1).sum(1)
@@ -147,7 +148,7 @@ def block_losses(
     require_numbers_in(graph)
     calibration = Calibration(data, loss, samples_labels, seed)
     total, images = np.zeros(graph.offsets[-1]), 0
-    for found in _products(graph, calibration, _reads(graph)):
+    for found in _products(graph, calibration, list(graph.outer_reads)):
         joint = channel_products(graph, found)
         total += joint.square().sum(0).cpu().numpy()
         images += len(joint)
@@ -192,9 +193,10 @@ def shared_scores(
         If data or labels are missing or do not fit the network, or a score is NaN.
     """
     calibration, wanted = calibration_for(importance, data, loss=loss, seed=seed), set(weights)
+    require_observed(graph, wanted)
     number, images = int(classes.max()) + 1, 0
     total = np.zeros(number)
-    reads = [read for read in _reads(graph) if read.weight in wanted]
+    reads = [read for read in graph.outer_reads if read.weight in wanted]
     for found in _products(graph, calibration, reads):
         joint = channel_products(graph, found)
         own = joint.new_zeros(len(joint), number).index_add_(1, _index(classes, joint), joint)
@@ -270,10 +272,6 @@ def _products(graph: Graph, calibration: Calibration, reads: list[Read]) -> Iter
             value = calibration.mean_loss(runner.run(*inputs), inputs, labels)
             found = gates.products(torch.autograd.grad(value, gates.tensors, allow_unused=True))
         yield [(by_node[point.node], own) for point, own in found]
-
-
-def _reads(graph: Graph) -> list[Read]:
-    return [*graph.reads, *graph.grouped]
 
 
 def _places(graph: Graph) -> list[slice]:

@@ -59,7 +59,8 @@ def collect(
     calibration = calibration_for(importance, data, loss=loss, seed=seed)
     names = list(weights)
     tensors = [attribute_of(graph.module, name) for name in names] if importance.needs_gradients else []
-    points = [point for name in names for point in points_of(graph, name, side)]
+    observed = importance.statistic is not None or importance.product_statistic is not None
+    points = [point for name in names for point in points_of(graph, name, side)] if observed else []
     watch, gates = _Watch(importance.statistic), Gates(graph)
     gated = points if importance.product_statistic is not None else []
 

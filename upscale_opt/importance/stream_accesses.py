@@ -74,7 +74,7 @@ def stream_of(graph: Graph, block: int) -> Stream:
     block
         Number of the block.
     """
-    reads: dict[str, Read] = {read.node: read for read in (*graph.reads, *graph.grouped)}
+    reads: dict[str, Read] = {read.node: read for read in graph.outer_reads}
     nodes = list(graph.module.graph.nodes)
     origins: list[fx.Node] = []
     carried: dict[str, frozenset[int]] = {}

@@ -173,7 +173,7 @@ class MaskedGraph(MaskHolder):
 
         A selection requires the source channels of its stored outputs. A convolution with several groups requires the
         channels that its mask keeps, and equally many in every group. A group with fewer also keeps its first channels.
-        All channels of the padding are required.
+        So do the layers of a recurrent module. All channels of the padding are required.
         """
         graph, offsets = self.graph, self.graph.offsets
         required = self._padded
@@ -190,10 +190,10 @@ class MaskedGraph(MaskHolder):
             for read in reversed(graph.grouped):
                 entries, outputs = (graph.numbers(own).reshape(read.groups, -1) for own in (read.input, read.output))
                 _require(required, stored, entries[np.repeat(self.kept(read), read.input.size).reshape(entries.shape)])
-                for channels in (entries, outputs):
-                    counts = stored[channels].sum(axis=1, keepdims=True)
-                    lacking = np.cumsum(~stored[channels], axis=1) <= counts.max() - counts
-                    _require(required, stored, channels[~stored[channels] & lacking])
+                _require_alike(required, stored, entries)
+                _require_alike(required, stored, outputs)
+            for layouts in graph.alike:
+                _require_alike(required, stored, np.stack([graph.numbers(own) for own in layouts]))
             if required.sum() == before:
                 return required
 
@@ -201,3 +201,10 @@ class MaskedGraph(MaskHolder):
 def _require(required: np.ndarray, stored: np.ndarray, channels: np.ndarray) -> None:
     required[channels] = True
     stored[channels] = True
+
+
+def _require_alike(required: np.ndarray, stored: np.ndarray, channels: np.ndarray) -> None:
+    """Require equally many channels of every row. A row with fewer also keeps its first channels."""
+    counts = stored[channels].sum(axis=1, keepdims=True)
+    lacking = np.cumsum(~stored[channels], axis=1) <= counts.max() - counts
+    _require(required, stored, channels[~stored[channels] & lacking])

@@ -89,7 +89,9 @@ def zero_row_messages(graph: Graph, output_masks: Mapping[str, np.ndarray]) -> t
         One sentence, or nothing if there are no such channels. Weights that are completely zero are not counted.
     """
     found: dict[str, int] = {}
-    for weight in graph.consumers:
+    for weight, read in graph.consumers.items():
+        if read.is_recurrent:
+            continue  # its rows are gates
         zero = slice_norms(graph, weight, OUTPUT, order=LARGEST) == 0
         if zero.any() and not zero.all():
             kept = output_masks.get(weight, np.ones(len(zero), dtype=bool))

@@ -110,16 +110,44 @@ def pad(flow: Flow, node: fx.Node) -> Value:
     return Layout(x.axis, output)
 
 
-def _spatial(flow: Flow, node: fx.Node, num_spatial: int) -> Value:
+def unpooling(flow: Flow, node: fx.Node) -> Value:
+    """``max_unpool2d`` and its like: the channels of values and indices are tied, and pass.
+
+    Of the size of the output, only the spatial axes matter.
+    """
+    values, indices, size = (flow.argument(node, name) for name in ("input", "indices", "output_size"))
+    x, other = flow.layout(values), flow.layout(indices)
+    if x is None or other is None or x.axis != other.axis or x.axis != len(flow.shape(values)) - _unpooled(flow, node):
+        return flow.unknown(node)
+    flow.table.tie(x.channels, other.channels)
+    if isinstance(size, fx.Node):
+        flow.settled.add((node.name, size.name))
+    return x
+
+
+def _unpooled(flow: Flow, node: fx.Node) -> int:
+    """Number of axes from the channels to the last one."""
+    return 1 + int(flow.operator(node).lower().removesuffix("d")[-1])
+
+
+def resampling(flow: Flow, node: fx.Node) -> Value:
+    """``grid_sample`` reads the third and all later axes at other places. The channels pass unchanged."""
     source = flow.source(node)
-    if not flow.is_tensor(node) or not flow.is_tensor(source):
+    if flow.value(flow.argument(node, "grid")) is not None:
+        return flow.unknown(node)
+    return _spatial(flow, node, len(flow.shape(source)) - 2) if flow.is_tensor(source) else flow.unknown(node)
+
+
+def _spatial(flow: Flow, node: fx.Node, num_spatial: int) -> Value:
+    source, parts = flow.source(node), flow.shapes.get(f"{node.name}:parts", ())
+    if not (flow.is_tensor(node) or parts) or not flow.is_tensor(source):
         return flow.unknown(node)
     if flow.value(source) is None:
         return flow.opaque(node)
     x = flow.layout(source)
     if x is None or x.axis >= len(flow.shape(source)) - num_spatial:
         return flow.unknown(node)
-    return x
+    return (x,) * len(parts) if parts else x  # the values of a pooling, and their indices
 
 
 def reduction(flow: Flow, node: fx.Node) -> Value:

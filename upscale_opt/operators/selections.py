@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import fx
 
-from upscale_opt.channels.findings import ChannelSlice, Piece, Value, entries_per_channel, through_channel
+from upscale_opt.channels.findings import ChannelSlice, Piece, Stacked, Value, entries_per_channel, through_channel
 from upscale_opt.channels.flow import Flow
 from upscale_opt.channels.table import Layout
 from upscale_opt.operators.sizes import take_size
@@ -84,6 +85,10 @@ def get_item(flow: Flow, node: fx.Node) -> Value:
     if source.name in flow.sizes:
         return take_size(flow, node, source, index)
     value = flow.value(source)
+    if isinstance(value, Stacked):
+        first, *rest = index if isinstance(index, tuple) and index else (index,)
+        part = value.part(first) if all(own == slice(None) for own in rest) else None
+        return flow.unknown(node) if part is None else part
     if isinstance(value, tuple):
         if isinstance(index, slice):
             return value[index]
@@ -107,10 +112,8 @@ def _slice(flow: Flow, node: fx.Node, source: fx.Node, x: Layout, index: Any) ->
     ellipses = [i for i, entry in enumerate(entries) if entry is Ellipsis]
     for dots in ellipses[:1]:
         entries[dots : dots + 1] = [slice(None)] * (ndim - given + 1)
-    if any(flow.is_tensor(entry) for entry in entries):
-        return _indexed(flow, node, source, x, entries)
     if not all(isinstance(entry, slice) or entry is None or type(entry) is int for entry in entries):
-        return flow.unknown(node)
+        return _picked(flow, node, x, index)
     # Find the entry that indexes the channel axis, and the position of this axis in the result.
     places = [i for i, entry in enumerate(entries) if entry is not None]
     at: int | None = places[x.axis] if x.axis < len(places) else None
@@ -138,16 +141,31 @@ def _slice(flow: Flow, node: fx.Node, source: fx.Node, x: Layout, index: Any) ->
     )
 
 
-def _indexed(flow: Flow, node: fx.Node, source: fx.Node, x: Layout, entries: list[Any]) -> Value:
-    """``table[index]``: a tensor of indices for one axis. Through that of another axis, the channels pass."""
-    places = [d for d, entry in enumerate(entries) if entry != slice(None)]
-    index, before = entries[places[0]], flow.shape(source)
-    if len(places) > 1 or flow.value(index) is not None or places[0] == x.axis:
+def _picked(flow: Flow, node: fx.Node, x: Layout, index: Any) -> Value:
+    """``x[:, [0, 2]]`` and ``x[torch.arange(n), -1]``: tensors and lists that pick entries of axes without channels.
+
+    The position of the channel axis in the result is found out by an experiment, with indices of zero.
+    """
+    tensors = [own for own in node.all_input_nodes if own is not node.args[0]]
+    if any(not flow.is_tensor(own) or flow.value(own) is not None for own in tensors) or len(x.channels) == 1:
         return flow.unknown(node)
-    d, shape = places[0], flow.shape(index)
-    if flow.shape(node) != (*before[:d], *shape, *before[d + 1 :]):
+
+    def zeros(own: fx.Node) -> torch.Tensor:
+        return torch.zeros(flow.shape(own), dtype=torch.long)
+
+    shape = flow.shape(node.args[0])
+    number = torch.arange(len(x.channels))
+    places = number.reshape([-1 if d == x.axis else 1 for d in range(len(shape))]).expand(*shape)
+    try:
+        found = places[fx.node.map_arg(index, zeros)]
+    except (IndexError, TypeError, RuntimeError):
         return flow.unknown(node)
-    return Layout(x.axis + (len(shape) - 1 if d < x.axis else 0), x.channels)
+    if tuple(found.shape) != flow.shape(node):  # a mask of Booleans picks as many entries as its values say
+        return flow.unknown(node)
+    for axis in range(found.ndim):
+        if found.shape[axis] == len(number) and bool((found.movedim(axis, -1) == number).all()):
+            return Layout(axis, x.channels)
+    return flow.unknown(node)
 
 
 def narrow(flow: Flow, node: fx.Node) -> Value:
@@ -171,9 +189,12 @@ def narrow(flow: Flow, node: fx.Node) -> Value:
 def select(flow: Flow, node: fx.Node) -> Value:
     """``select`` takes one entry of an axis. Along the channel axis it pins the channels."""
     source, dim = flow.source(node), flow.argument(node, "dim")
-    x = flow.layout(source)
+    value, x = flow.value(source), flow.layout(source)
+    if isinstance(value, Stacked):
+        part = value.part(flow.argument(node, "index")) if dim == 0 else None
+        return flow.unknown(node) if part is None else part
     if x is None:
-        return flow.unknown(node) if flow.value(source) is not None else flow.opaque(node)
+        return flow.unknown(node) if value is not None else flow.opaque(node)
     if type(dim) is not int or dim % len(flow.shape(source)) == x.axis:
         return flow.unknown(node, "a single channel is taken out")
     return Layout(x.axis - (dim % len(flow.shape(source)) < x.axis), x.channels)
@@ -266,9 +287,11 @@ def gated(flow: Flow, node: fx.Node) -> Value:
 def unbind(flow: Flow, node: fx.Node) -> Value:
     """``unbind`` splits a tensor along an axis. Along the channel axis it is not supported, and pins the channels."""
     source, dim = flow.source(node), flow.argument(node, "dim", 0)
-    x = flow.layout(source)
+    value, x = flow.value(source), flow.layout(source)
+    if isinstance(value, Stacked):
+        return tuple(value.part(i) for i in range(len(value.parts))) if dim == 0 else flow.unknown(node)
     if x is None:
-        return flow.unknown(node) if flow.value(source) is not None else flow.opaque(node)
+        return flow.unknown(node) if value is not None else flow.opaque(node)
     if type(dim) is not int or dim % len(flow.shape(source)) == x.axis:
         return flow.unknown(node, "single channels are taken out")
     along = dim % len(flow.shape(source))

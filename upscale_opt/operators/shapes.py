@@ -186,6 +186,15 @@ def pixel_unshuffle(flow: Flow, node: fx.Node) -> Value:
     return Layout(x.axis, x.channels.repeat(factor**2))
 
 
+def unfold(flow: Flow, node: fx.Node) -> Value:
+    """``unfold`` of images puts the pixels of a window behind each other, channel by channel."""
+    x = _channels_of_images(flow, node)
+    if x is None or node.op == "call_method":  # the method slides along one axis
+        return flow.unknown(node) if flow.value(flow.source(node)) is not None else flow.opaque(node)
+    size, pixels = len(x.channels), flow.shape(node)[x.axis]
+    return Layout(x.axis, x.channels.repeat(pixels // size))
+
+
 def _channels_of_images(flow: Flow, node: fx.Node) -> Layout | None:
     """The layout of a node's input, if its channels are in front of two spatial axes."""
     source = flow.source(node)

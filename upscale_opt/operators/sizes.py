@@ -17,7 +17,10 @@ from upscale_opt.channels.table import Folded, Layout, Scattered
 from upscale_opt.operators.elementwise import same
 from upscale_opt.operators.shapes import transposed
 
-HARMLESS = ("dtype", "device", "ndim", "requires_grad", "is_cuda", "layout", "is_floating_point", "is_complex")
+HARMLESS = (
+    *("dtype", "device", "ndim", "requires_grad", "is_cuda", "layout", "is_floating_point", "is_complex"),
+    *("is_nested", "is_sparse", "is_quantized", "is_meta", "is_leaf"),
+)
 
 _PARTS = {"values": 0, "indices": 1}
 """Names of results of operators that return several tensors: ``x.max(1).values``."""

@@ -15,7 +15,7 @@ from upscale_opt.channels.flow import Flow
 from upscale_opt.errors import ModelError
 from upscale_opt.modules.matrix_convolution import MatrixConv2d
 from upscale_opt.modules.selections import Gather
-from upscale_opt.operators import attention, normalisations, products, selections, shapes, sizes, weights
+from upscale_opt.operators import attention, normalisations, products, recurrent, selections, shapes, sizes, weights
 from upscale_opt.operators.elementwise import (
     deviation,
     elementwise,
@@ -24,8 +24,10 @@ from upscale_opt.operators.elementwise import (
     pad,
     pooling,
     reduction,
+    resampling,
     resize,
     same,
+    unpooling,
 )
 from upscale_opt.operators.spellings import aten_name, functions_of, methods_of
 
@@ -77,6 +79,7 @@ MODULE_RULES: dict[type[nn.Module], Rule] = {
     **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), weights.convolution),
     nn.Linear: weights.linear,
     nn.Embedding: weights.embedding,
+    nn.EmbeddingBag: weights.embedding,
     **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm), normalisations.batch_norm),
     **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), normalisations.batch_norm),
     nn.LayerNorm: normalisations.layer_norm,
@@ -89,6 +92,8 @@ MODULE_RULES: dict[type[nn.Module], Rule] = {
     **{kind: pooling(dims) for dims, kinds in _POOLING_MODULES.items() for kind in kinds},
     **dict.fromkeys((nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d), resize),
     **{kind: pad for prefix in _PADDINGS for d in (1, 2, 3) if (kind := getattr(nn, f"{prefix}{d}d", None))},
+    **dict.fromkeys((nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d), unpooling),
+    nn.Unfold: shapes.unfold,
     nn.GLU: selections.gated,
     nn.Flatten: shapes.flatten,
     nn.ChannelShuffle: shapes.channel_shuffle,
@@ -96,6 +101,8 @@ MODULE_RULES: dict[type[nn.Module], Rule] = {
     nn.PixelUnshuffle: shapes.pixel_unshuffle,
     Gather: shapes.gather,
     nn.MultiheadAttention: attention.multi_head_attention,
+    **dict.fromkeys(recurrent.LAYERS, recurrent.recurrent),
+    **dict.fromkeys(recurrent.CELLS, recurrent.cell),
 }
 """Module classes to rules. A subclass does not use its parent's rule, because it may do anything."""
 
@@ -119,6 +126,10 @@ _OPERATORS: dict[str, Rule] = {
     **dict.fromkeys(_SAME, same),
     **{f"{kind}_pool{d}d": pooling(d) for d in (1, 2, 3) for kind in ("max", "avg", "lp")},
     **{f"adaptive_{kind}_pool{d}d": pooling(d) for d in (1, 2, 3) for kind in ("max", "avg")},
+    **{f"max_pool{d}d_with_indices": pooling(d) for d in (1, 2, 3)},
+    **{f"max_unpool{d}d": unpooling for d in (1, 2, 3)},
+    "grid_sample": resampling,
+    "unfold": shapes.unfold,
     **dict.fromkeys(("interpolate", "upsample"), resize),
     "pad": pad,
     "cat": selections.concat,
@@ -166,7 +177,9 @@ FUNCTION_RULES: dict[Callable[..., Any], Rule] = {
         for name, rule in _OPERATORS.items()
         for function in functions_of(name, in_place=rule in _MAY_BE_IN_PLACE)
     },
-    torch.linalg.vector_norm: norm,
+    **dict.fromkeys((torch.linalg.vector_norm, torch.linalg.norm), norm),
+    nn.utils.rnn.pack_padded_sequence: recurrent.pack,
+    nn.utils.rnn.pad_packed_sequence: recurrent.unpack,
     operator.getitem: selections.get_item,
     getattr: sizes.get_attribute,
     torch.numel: sizes.number_of_entries,

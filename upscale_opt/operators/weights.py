@@ -174,23 +174,25 @@ def _multiply(flow: Flow, node: fx.Node, weight: str, bias: str | None, *, trans
 
 
 def embedding(flow: Flow, node: fx.Node) -> Value:
-    """An embedding computes channels on a new last axis. Its table is indexed by numbers that are no channels."""
-    if flow.module(node).max_norm is not None:
-        return flow.unknown(node)
-    return _look_up(flow, node, f"{node.target}.weight")
+    """An embedding computes channels on a new last axis. Its table is indexed by numbers that are no channels.
+
+    The same holds for ``nn.EmbeddingBag``, which reduces every channel over a bag.
+    """
+    return _look_up(flow, node, f"{node.target}.weight", flow.module(node).max_norm)
 
 
 def functional_embedding(flow: Flow, node: fx.Node) -> Value:
     """Same as `embedding`, if the table is a parameter of the network."""
-    weight = flow.argument(node, "weight")
-    if not _is_attribute(weight) or flow.argument(node, "max_norm") is not None:
+    table = flow.argument(node, "weight")
+    if not _is_attribute(table):
         return flow.unknown(node)
-    flow.attribute_uses.add((node.name, weight.name))
-    return _look_up(flow, node, str(weight.target))
+    flow.attribute_uses.add((node.name, table.name))
+    return _look_up(flow, node, str(table.target), flow.argument(node, "max_norm"))
 
 
-def _look_up(flow: Flow, node: fx.Node, weight: str) -> Value:
-    if flow.value(flow.source(node)) is not None:
+def _look_up(flow: Flow, node: fx.Node, weight: str, max_norm: Any) -> Value:
+    others = [own for own in node.all_input_nodes if own.op != "get_attr"]
+    if any(flow.value(own) is not None for own in others) or max_norm is not None:
         return flow.unknown(node)
     if not flow.is_used_as(weight, ("embedding",)):
         flow.hold(weight)

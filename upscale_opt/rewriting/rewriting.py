@@ -56,7 +56,7 @@ class _Rewriter:
         for read in self.graph.reads:
             self.readings.insert(read)
         for read in self.graph.grouped:
-            self._slice_groups(read)
+            self._slice_whole(read)
         for write in self.masked.writes.values():
             self.writes.insert(write)
         for channel_slice in self.graph.slices:
@@ -114,8 +114,15 @@ class _Rewriter:
             node.replace_all_uses_with(chosen, delete_user_cb=lambda user: user is not chosen)
             self.nodes[ordered.node] = chosen
 
-    def _slice_groups(self, read: Read) -> None:
-        """Slice a convolution with several groups. It reads all stored channels, equally many of each group."""
+    def _slice_whole(self, read: Read) -> None:
+        """Slice a consumer that reads all stored channels: a recurrent layer, or a convolution with several groups.
+
+        A convolution reads equally many channels of each group.
+        """
+        if read.groups == 1:
+            indices = {**self._parameter_indices(read.weight), read.input_axis: self._entries(read.input)}
+            self.slices[read.weight] = ParameterSlice(indices, self.readings.input_mask(read))
+            return
         width = sum(self.graph.blocks[b].size for b in read.input.blocks) * read.input.size // read.groups
         columns = self._entries(read.input).reshape(read.groups, -1) % width
         rows = self._parameter_indices(read.weight)

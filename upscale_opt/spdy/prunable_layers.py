@@ -82,7 +82,7 @@ def prunable_layers(graph: Graph, *, linear: bool = False, ignore: Iterable[str]
     dense = MaskedGraph(graph, {})
     layers = []
     for weight, read in graph.consumers.items():
-        if weight in ignored or read.groups > 1 or read.reads_network_input:
+        if weight in ignored or read.takes_all or read.reads_network_input:
             continue
         shape = _shape_of(dense, read, linear)
         if shape is None:

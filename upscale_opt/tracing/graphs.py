@@ -74,9 +74,12 @@ class Graph:
     layouts
         Node name to layout, for every tensor with channels.
     reads
-        Calls of consumers with one group, in execution order. Each may select its channels.
+        Calls of consumers that may select their channels, in execution order.
     grouped
-        Calls of convolutions with several groups that are not depthwise, in execution order.
+        Calls of other consumers, in execution order: they read all stored channels. These are convolutions with several
+        groups that are not depthwise, and recurrent layers.
+    alike
+        Sets of layouts of which an export stores equally many channels: the layers of one recurrent module.
     selections
         Nodes that become selections.
     picks
@@ -141,6 +144,7 @@ class Graph:
     in_order: tuple[InOrder, ...]
     pads: tuple[ChannelPad, ...]
     rolls: tuple[ChannelSlice, ...]
+    alike: tuple[tuple[TensorLayout, ...], ...]
     lengths: Mapping[str, int]
     factors: Mapping[str, Mapping[int, int]]
     parameters: Mapping[str, Mapping[int, TensorLayout]]
@@ -183,6 +187,17 @@ class Graph:
         for read in sorted((*self.reads, *self.grouped), key=lambda read: place[read.node]):
             consumers.setdefault(read.weight, read)
         return consumers
+
+    @cached_property
+    def outer_reads(self) -> tuple[Read, ...]:
+        """Calls of consumers that read a tensor of the trace. Of a call of a recurrent layer, the first read only."""
+        seen: set[str] = set()
+        first = []
+        for read in self.grouped:
+            if not read.is_recurrent or (not read.is_inside and read.node not in seen):
+                first.append(read)
+                seen.add(read.node)
+        return (*self.reads, *first)
 
     @property
     def unsupported(self) -> tuple[Pin, ...]:
@@ -280,7 +295,8 @@ def build(
         return frozenset(refused)
 
     known_reads = [own for _, own in reads if own is not None]
-    grouped = tuple(own for own in known_reads if own.groups > 1)
+    grouped = tuple(own for own in known_reads if own.takes_all)
+    alike = [tuple(layout for own in axes if (layout := final(own)) is not None) for axes in flow.alike]
     parameters = {
         name: {dim: layout for dim, own in dims.items() if (layout := final(own)) is not None}
         for name, dims in flow.parameters.items()
@@ -295,7 +311,7 @@ def build(
         resolution.blocks,
         resolution.producers,
         layouts,
-        tuple(own for own in known_reads if own.groups == 1),
+        tuple(own for own in known_reads if not own.takes_all),
         grouped,
         tuple(own for _, own in selections if own is not None),
         tuple(Pick(user, node, own) for (user, node), own in picks.items() if own is not None),
@@ -303,6 +319,7 @@ def build(
         tuple(own for _, own in in_order if own is not None),
         tuple(flow.pads),
         tuple(flow.rolls),
+        tuple(alike),
         flow.lengths,
         flow.factors,
         parameters,
@@ -313,6 +330,10 @@ def build(
         fixed,
         used,
         resolution.reasons,
-        bundles_of([(read.input, read.output, read.groups) for read in grouped], resolution, known.values()),
+        bundles_of(
+            [(read.input, read.output, read.groups) for read in grouped if not read.is_recurrent],
+            resolution,
+            known.values(),
+        ),
         tuple(own for own, _ in skipped.values()),
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from upscale_opt.capture.examples import arguments_by_name, device_of_all
 from upscale_opt.capture.known_values import KnownValues
@@ -112,7 +113,7 @@ def _shapes(traced: fx.GraphModule, run: NodeRun) -> Shapes:
         result = run.values[node]
         shapes[node.name] = tuple(result.shape) if isinstance(result, torch.Tensor) else None
         parted = isinstance(result, (tuple, list)) and all(isinstance(part, torch.Tensor) for part in result)
-        if parted and node.op != "placeholder":
+        if parted and not isinstance(result, PackedSequence) and node.op != "placeholder":
             shapes[f"{node.name}:parts"] = tuple(tuple(part.shape) for part in result)
     return shapes
 

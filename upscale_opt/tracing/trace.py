@@ -21,6 +21,7 @@ from upscale_opt.capture.constants import renew_changed
 from upscale_opt.capture.decompositions import decompose
 from upscale_opt.capture.einops_proxies import support_einops
 from upscale_opt.capture.hooks import hooks_of, require_traceable_hooks
+from upscale_opt.capture.initial_states import start_from_zero
 from upscale_opt.capture.origins import all_tensors
 from upscale_opt.capture.regions import enter, leave
 from upscale_opt.capture.tracer import REASON, Tracing, traced
@@ -94,6 +95,7 @@ def _graph_of(
         found = _by_fx(model, state, inputs) if lifted is None else lifted
         normalise(found.module)
         decompose(found.module)
+        start_from_zero(found.module)
         renew_changed(found.module, model)
         holds = settle(found, inputs)
         run = None if holds is None else holds[1]
@@ -142,6 +144,7 @@ def operators_of(model: nn.Module, inputs: tuple[Any, ...] | None, front_end: st
         found = traced(model, state, inputs) if found is None else found
         normalise(found.module)
         decompose(found.module)
+        start_from_zero(found.module)
         renew_changed(found.module, model)
     return found.module.graph
 

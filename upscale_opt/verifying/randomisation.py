@@ -78,6 +78,10 @@ def randomise(
         bias, weight = getattr(module, "bias", None), getattr(module, "weight", None)
         if isinstance(bias, nn.Parameter):
             bias.copy_(_uniform(bias, -0.2, 0.2, generator))
+        if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+            for name, own in module.named_parameters(recurse=False):
+                if name.startswith("bias"):
+                    own.copy_(_uniform(own, -0.2, 0.2, generator))
         if isinstance(module, (_BatchNorm, nn.LayerNorm, nn.GroupNorm)) and isinstance(weight, nn.Parameter):
             weight.copy_(_uniform(weight, 0.5, 1.5, generator))
         if isinstance(module, _BatchNorm):

@@ -226,7 +226,8 @@ class _Cutter:
         graph = self.graph
         for read in graph.grouped:
             for b in (*read.input.blocks, *read.output.blocks):
-                self.fixed.setdefault(b, f"{read.name} is a convolution with {read.groups} groups")
+                kind = "a recurrent layer" if read.is_recurrent else f"a convolution with {read.groups} groups"
+                self.fixed.setdefault(b, f"{read.name} is {kind}")
         for selection in graph.selections:
             for b in (*selection.input.blocks, *selection.output.blocks):
                 self.fixed.setdefault(b, f"{selection.node} selects channels")

@@ -95,7 +95,8 @@ class _SideBySide:
                 with torch.no_grad():
                     parameter.mul_(torch.from_numpy(mask).to(parameter).reshape(shape))
                 self.kept[weight] = mask
-        self.reads = {read.node: read for read in (*graph.reads, *graph.grouped)}
+        self.reads = {read.node: read for read in graph.outer_reads}
+        self.masked_calls = {read.node for read in (*graph.reads, *graph.grouped) if read.weight in self.kept}
         writes = writes_of(graph) if output_masks else {}
         self.written = {
             writes[weight].masked: np.asarray(mask)
@@ -117,8 +118,7 @@ class _SideBySide:
         with unchanged, in_modes(self.dense, training=False), in_modes(self.pruned, training=False), torch.no_grad():
             for node in bar:
                 targets = sides[0].advance(node, inputs)
-                if node.name in self.reads:
-                    self.differs |= self.reads[node.name].weight in self.kept
+                self.differs |= node.name in self.masked_calls
                 if not self.differs:
                     pass  # both networks are still the same
                 elif node.name in self.reads:

@@ -117,6 +117,39 @@ def test_embeddings_lose_columns():
     assert exported.module.table.embedding_dim == 8 and exported.module.table.weight.shape == (20, 8)
 
 
+def test_embeddings_as_functions_and_bags_lose_columns():
+    class Bags(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.bags = nn.Parameter(torch.randn(20, 16)), nn.EmbeddingBag(20, 16, mode="mean")
+            self.a, self.b = nn.Linear(16, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.b(torch.relu(self.a(functional.embedding(x, self.words).mean(1) * self.bags(x))))
+
+    torch.manual_seed(0)
+    _, exported = pruned(Bags().eval(), torch.randint(20, (2, 5)), constrained_masks)
+    assert exported.module.words.shape == exported.module.bags.weight.shape == (20, 8)
+    assert exported.module.bags.embedding_dim == 8
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_transformer_layers_are_traced_into_and_lose_hidden_channels(norm_first):
+    class Encoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=norm_first, activation="gelu")
+            self.layers, self.head = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.head(self.layers(x))
+
+    torch.manual_seed(0)
+    graph, exported = pruned(Encoder().eval(), torch.randn(2, 5, 8), constrained_masks)
+    assert not graph.unsupported and not graph.skipped
+    assert all(layer.linear1.out_features == 8 for layer in exported.module.layers.layers.children())
+
+
 def test_embeddings_that_are_also_the_last_layer_stay_whole():
     class Tied(nn.Module):
         def __init__(self):

@@ -26,6 +26,18 @@ def multiplied(_, x):
     return first * second
 
 
+def unpooled(_, x):
+    """Max pooling and its inverse, as in SegNet."""
+    values, indices = functional.max_pool2d(x, 2, return_indices=True)
+    return functional.max_unpool2d(torch.tanh(values), indices, 2, output_size=x.size())
+
+
+def resampled(_, x):
+    """Every image is turned."""
+    turned = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]).to(x).expand(x.shape[0], 2, 3)
+    return functional.grid_sample(x, functional.affine_grid(turned, (x.shape[0], 1, 6, 6), False), align_corners=False)
+
+
 class Net(nn.Module):
     """A convolution, the operator, and a convolution that reads what comes out of it."""
 
@@ -92,6 +104,22 @@ CASES = {
     ),
     "a parameter viewed as": (lambda m, x: x * m.bias.repeat(36).view_as(x), 12, None, PINNED),
     "a parameter asked for channels": (lambda m, x: x + m.bias[x.argmax(1)][:, None], 12, None, PINNED),
+    "unpooling": (unpooled, 12, None, FREE),
+    "resampling": (resampled, 12, None, FREE),
+    "windows of pixels": (lambda m, x: functional.unfold(x, 2, stride=2).unsqueeze(-1), 48, None, FREE),
+    "windows along one axis": (lambda m, x: x.unfold(2, 2, 2).mean(-1), 12, None, PINNED),
+    "some rows": (lambda m, x: x[:, :, [4, 0]], 12, None, FREE),
+    "one pixel of every sample": (lambda m, x: x[torch.arange(len(x)), ..., -1:], 12, None, FREE),
+    "pixels apart from each other": (lambda m, x: x[:, :, [1, 2], [3, 0]].unsqueeze(-1), 12, None, FREE),
+    "some channels": (lambda m, x: x[:, [1, 3, 5]], 3, None, PINNED),
+    "a slice of parts": (lambda m, x: sum(x.split(4, 1)[1:]), 4, None, FREE),
+    "softmax of images": (lambda m, x: m.module(x), 12, nn.Softmax2d(), NEEDED),
+    "a module that pads channels": (lambda m, x: m.module(x), 15, nn.ConstantPad3d((0, 0, 0, 0, 1, 2), 0.5), FREE),
+    "a module that splits an axis": (lambda m, x: m.module(x).mean(3), 12, nn.Unflatten(2, (2, 3)), FREE),
+    "another norm over pixels": (
+        lambda m, x: x / (1 + torch.linalg.norm(x.flatten(2), dim=-1)[..., None, None]),
+        *(12, None, FREE),
+    ),
     "another channel of the same producer": (lambda m, x: x[:, :6] + x[:, 6:], 6, None, FREE),
 }
 

@@ -54,11 +54,11 @@ class Embedded(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.recurrent = nn.GRU(8, 8, batch_first=True)
+        self.bilinear = nn.Bilinear(8, 8, 8)
         self.conv = nn.Conv2d(3, 4, 1)
 
     def forward(self, x):
-        return self.conv(self.recurrent(x.flatten(1, 2))[0].unflatten(1, (3, 8)))
+        return self.conv(self.bilinear(x, x))
 
 
 def chain(wrap=lambda layer: layer, kind=nn.Conv2d):
@@ -130,7 +130,7 @@ def test_only_the_layers_that_nobody_follows_are_listed():
     assert [own.path for own in graph.skipped] == ["2"]
     assert not trace(Residual().eval(), X).skipped
     embedded = trace(Embedded().eval(), X)
-    assert embedded.skipped == (Skipped("recurrent", "GRU", "no rule for GRU"),)
+    assert embedded.skipped == (Skipped("bilinear", "Bilinear", "no rule for Bilinear"),)
 
 
 def test_an_export_that_removes_something_does_not_warn_and_one_that_keeps_all_says_why():
