@@ -33,7 +33,7 @@ from solvers.windows.expansion import Expansion
 from solvers.windows.gate import windows_result_of
 from solvers.windows.local_search import best_insertion
 from solvers.windows.projection import accesses_to_keep, projected
-from solvers.windows.states import states_of
+from problems.windows.states import states_of
 
 FOREVER = math.inf
 
