@@ -84,8 +84,12 @@ class JointAccess:
 
     def accepts(self, kept: np.ndarray) -> bool:
         """Whether a Boolean set of input positions is not empty, and meets width and required sum."""
+        return self.accepts_values(kept, self.importance)
+
+    def accepts_values(self, kept: np.ndarray, importance: np.ndarray) -> bool:
+        """As `accepts`, for positions in another order, with their importances."""
         number = int(kept.sum())
-        enough = self.required is None or int(self.importance[kept].sum()) >= self.required
+        enough = self.required is None or int(importance[kept].sum()) >= self.required
         return number >= 1 and enough and self.width in (None, number)
 
     def largest_kept(self, loss_price: int) -> tuple[np.ndarray, int]:

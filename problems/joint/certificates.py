@@ -70,8 +70,8 @@ def check_joint_certificate(problem: JointProblem, certificate: JointCertificate
     Examples
     --------
     >>> problem = JointProblem.from_importance([[5, 4, 0, 1], [0, 1, 3, 6], [7, 0, 3, 0]], widths=2, units=10)
-    >>> check_joint_certificate(problem, JointCertificate(2, (5, 4, 4), (0, 0, 0), ((9, 7, 10, 7),), ((0, 1, 2),), 5))
-    5
+    >>> check_joint_certificate(problem, JointCertificate(2, (5, 4, 3), (0, 0, 0), ((8, 7, 7, 6),), ((0, 1, 2),), 2))
+    2
     """
     of_kind(problem, JointProblem, "the problem")
     of_kind(certificate, JointCertificate, "the certificate")

@@ -19,7 +19,18 @@ from typing import Any
 import numpy as np
 
 from problems.blocks import Access, Block
-from problems.conversions import booleans, finite_numbers, flag, items, objects, of_kind, real, text, whole_number, whole_numbers
+from problems.conversions import (
+    booleans,
+    finite_numbers,
+    flag,
+    items,
+    objects,
+    of_kind,
+    real,
+    text,
+    whole_number,
+    whole_numbers,
+)
 from problems.errors import ProblemError
 from problems.joint.access import JointAccess
 from problems.objectives import MAX_SUM, Objective, objective_named

@@ -10,11 +10,11 @@ end of a block it has passed at the start of the next one.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from ortools.sat.python import cp_model
 
+from problems import AccessCost
 from problems.joint.decision import JointChoice, evaluation_of
 from problems.joint.problem import JointProblem
 from problems.objectives import COPY
@@ -223,47 +223,45 @@ class JointModel:
 
     def _hint(self, choice: JointChoice) -> None:
         """Hint at a choice: kept sets, read modes, and for every block the events and cells along its order."""
-        problem = self._problem
-        evaluation = evaluation_of(problem, choice)
+        evaluation = evaluation_of(self._problem, choice)
         for a, cost in enumerate(evaluation.accesses):
             self.model.add_hint(self._copied[a], cost.mode == COPY)
             for literal, kept in zip(self._keep[a], choice.kept[a].tolist()):
                 self.model.add_hint(literal, kept)
+        places = [self._event_places(a, choice, cost) for a, cost in enumerate(evaluation.accesses)]
         for b, order in enumerate(choice.order.channels):
-            events = self._events_along(b, choice, evaluation.accesses)
+            events = sorted(
+                (place, kind, a, s)
+                for a, s in self._readers[b]
+                for kind, (slot, place) in enumerate(places[a])
+                if slot == s
+            )
             if self._may_be_reversed(b):
-                first = [rank for rank, (_, a, _, _) in enumerate(events) if a == self._readers[b][0][0]]
+                first = [rank for rank, event in enumerate(events) if event[2] == self._readers[b][0][0]]
                 if sum(first) > len(events) - 1:
                     order = order[::-1]
-                    turned = [(len(order) - place, a, s, 1 - kind) for place, a, s, kind in events[::-1]]
-                    events = sorted(turned, key=lambda own: (own[0], own[3]))
-            self._hint_block(b, order, events)
+                    events = [(len(order) - place, 1 - kind, a, s) for place, kind, a, s in events[::-1]]
+            ranks = {(a, s, kind): rank for rank, (_, kind, a, s) in enumerate(events)}
+            for a, s in self._readers[b]:
+                for kind in (0, 1):
+                    rank = ranks.get((a, s, kind), -1 if places[a][kind][0] < s else self._num_cells(b))
+                    for k, literal in enumerate(self._passed[a][s][kind][1:], start=1):
+                        self.model.add_hint(literal, k > rank)
+            cells = {c: sum(event[0] <= place for event in events) for place, c in enumerate(order.tolist())}
+            for c, literals in enumerate(self._cell[b]):
+                if not self._problem.always_stored[b][c]:
+                    self.model.add_hint(self._stored[b][c], c in cells)
+                for k, literal in enumerate(literals):
+                    self.model.add_hint(literal, k == cells.get(c))
 
-    def _events_along(self, b: int, choice: JointChoice, costs: Any) -> list[tuple[int, int, int, int]]:
-        """Events in a block, in order: the number of channels before, access, slot, and 0 for opening, 1 for closing."""
-        events = []
-        for a, s in self._readers[b]:
-            before = sum(len(choice.order[own]) for own, _ in self._problem.slots[a][:s])
-            length, last = len(choice.order[b]), s == len(self._problem.slots[a]) - 1
-            start, stop = costs[a].start, costs[a].start + costs[a].span
-            if costs[a].mode == COPY:
-                start = stop = before + length if last else before + length + 1
-            for kind, place in ((0, start), (1, stop)):
-                inside = before <= place < before + length or (kind == 1 and place == before + length and stop > before)
-                if inside and (kind == 0 or before < place) or (last and place >= before + length):
-                    events.append((min(place - before, length), a, s, kind))
-        return sorted(events, key=lambda own: (own[0], own[3]))
-
-    def _hint_block(self, b: int, order: np.ndarray, events: list[tuple[int, int, int, int]]) -> None:
-        ranks = {(a, s, kind): rank for rank, (_, a, s, kind) in enumerate(events)}
-        for a, s in self._readers[b]:
-            for kind in (0, 1):
-                own = self._passed[a][s][kind]
-                rank = ranks.get((a, s, kind))
-                if rank is not None:
-                    for k in range(1, len(own)):
-                        self.model.add_hint(own[k], k > rank)
-        for place, c in enumerate(order.tolist()):
-            cell = sum(own[0] <= place for own in events)
-            for k, literal in enumerate(self._cell[b][c]):
-                self.model.add_hint(literal, k == cell)
+    def _event_places(self, a: int, choice: JointChoice, cost: AccessCost) -> list[tuple[int, int]]:
+        """Slots in which an access opens and closes, and the channels before that in the block; copies at the end."""
+        lengths = [len(choice.order[b]) for b, _ in self._problem.slots[a]]
+        if cost.mode == COPY:
+            return 2 * [(len(lengths) - 1, lengths[-1])]
+        ends = np.cumsum(lengths)
+        found = []
+        for kept, shift in ((cost.start, 0), (cost.start + cost.span - 1, 1)):
+            slot = int(np.searchsorted(ends, kept, side="right"))
+            found.append((slot, kept - int(ends[slot]) + lengths[slot] + shift))
+        return found

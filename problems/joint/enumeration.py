@@ -12,20 +12,21 @@ import math
 
 import numpy as np
 
+from problems.errors import ProblemError
+from problems.joint.access import JointAccess
 from problems.joint.decision import JointChoice
-from problems.joint.problem import JointAccess, JointProblem
-from solvers.common.errors import SolverError
+from problems.joint.problem import JointProblem
 
 MOST_ENTRIES = 2**25
 """Most pairs of an arrangement and a kept set that are looked at, over all accesses."""
 
 
-def brute_force(problem: JointProblem) -> JointChoice:
+def best_of_all(problem: JointProblem) -> JointChoice:
     """A choice of least value.
 
     Raises
     ------
-    SolverError
+    ProblemError
         If there are too many. One block of 7 channels is about the largest.
     """
     arrangements = [_arrangements(problem, b) for b in range(len(problem.blocks))]
@@ -64,9 +65,9 @@ def _require_few(problem: JointProblem, arrangements: list[list[np.ndarray]]) ->
         for own in itertools.product(*arrangements)
     )
     if entries > MOST_ENTRIES:
-        raise SolverError(
-            f"method 'brute-force': {problem.name} has {entries} pairs of an order and a kept set, more than "
-            f"{MOST_ENTRIES}; use 'auto'"
+        raise ProblemError(
+            f"{problem.name} has {entries} pairs of an order and a kept set, more than "
+            f"{MOST_ENTRIES}; it cannot be enumerated"
         )
 
 
@@ -89,9 +90,8 @@ def _least(problem: JointProblem, a: int, own: list[np.ndarray]) -> tuple[np.nda
     access, dims = problem.accesses[a], len(own)
     parts = []
     for b, positions in problem.slots[a]:
-        shape = [1] * dims
-        shape[b] = len(own[b])
-        parts.append((own[b] + positions.start).reshape(*shape, own[b].shape[1]))
+        axes = [len(own[b]) if axis == b else 1 for axis in range(dims)]
+        parts.append((own[b] + positions.start).reshape(*axes, own[b].shape[1]))
     shape = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
     placed = np.concatenate([np.broadcast_to(part, (*shape, part.shape[-1])) for part in parts], axis=-1)
     flat = placed.reshape(-1, placed.shape[-1])
