@@ -19,9 +19,10 @@ from problems.joint.problem import JointProblem
 from problems.joint.relaxation import BlockTerms, Relaxation
 from solvers.common.clock import time_now
 
-_MOST_STEPS = 300  # steps: of the ascent; by hand
-_PATIENCE = 10  # steps: without a better bound, after which the step length is halved; by hand
-_SHORTEST = 1e-2  # share: of Polyak's step length, at which the ascent ends; by hand
+_MOST_STEPS = 1000  # steps: of the ascent; by hand
+_PATIENCE = 12  # steps: without a better bound, after which the step length is halved; by hand
+_SHORTEST = 2e-3  # share: of Polyak's step length, at which the ascent ends; by hand
+_ROW_STEP = 0.1  # share: of a step that multipliers of widths and sums take, whose slopes are larger; tuned 2026-11-28
 _UNITS = (1024, 64, 8, 1)  # per unit of loss: fineness of multipliers; the first with exact sums is taken
 
 
@@ -76,11 +77,9 @@ def joint_certificate(
         report(best.bound)
     if problem.num_accesses and (value is None or best.bound < value):
         aim = float(value if value is not None else best.bound + max(1, problem.most_besides // 10))
-        found = _ascent(relaxation, start, aim, deadline)
         if choice is not None:
-            near = _ascent(relaxation, _near(relaxation, start, choice), aim, deadline)
-            found = max(found, near, key=lambda own: own[0])
-        better = _certified(relaxation, found[1])
+            start = _near(relaxation, start, choice)
+        better = _certified(relaxation, _ascent(relaxation, start, aim, deadline))
         if better.bound > best.bound:
             best = better
             if report is not None:
@@ -88,24 +87,24 @@ def joint_certificate(
     return best
 
 
-def _ascent(relaxation: Relaxation, start: _Point, aim: float, deadline: float) -> tuple[float, _Point]:
-    """The best bound, and its multipliers."""
+def _ascent(relaxation: Relaxation, start: _Point, aim: float, deadline: float) -> _Point:
+    """The multipliers of the best bound."""
     point, length, failures = start, 1.0, 0
-    best = (-np.inf, start)
+    best, found = -np.inf, start
     for _ in range(_MOST_STEPS):
         bound, slope = _bound_and_slope(relaxation, point)
-        if bound > best[0] + 1e-9 * abs(best[0]):
-            best, failures = (bound, point), 0
+        if bound > best:
+            best, found, failures = bound, point, 0
         else:
             failures += 1
         square = slope.square
-        if best[0] > aim - 1 + 1e-6 or square == 0 or length < _SHORTEST or time_now() >= deadline:
+        if best > aim - 1 or square == 0 or length < _SHORTEST or time_now() >= deadline:
             break
         if failures >= _PATIENCE:
-            point, length, failures = best[1], length / 2, 0
+            point, length, failures = found, length / 2, 0
             continue
         point = point.moved(slope, length * max(aim - bound, 1e-6) / square)
-    return best
+    return found
 
 
 def _bound_and_slope(relaxation: Relaxation, point: _Point) -> tuple[float, _Point]:
@@ -128,7 +127,7 @@ def _bound_and_slope(relaxation: Relaxation, point: _Point) -> tuple[float, _Poi
             if access.required is not None:
                 sums[reader.access] -= kept @ access.importance[reader.positions]
     sums[(point.sums <= 0) & (sums < 0)] = 0
-    return total, _Point(widths, sums, tuple(potentials))
+    return total, _Point(_ROW_STEP * widths, _ROW_STEP * sums, tuple(potentials))
 
 
 def _keeps(terms: BlockTerms, r: int, cells: np.ndarray) -> np.ndarray:

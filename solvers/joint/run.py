@@ -34,7 +34,8 @@ from solvers.joint.result import JointInterrupted, JointProgress, JointResult
 _ORDER_SHARE = 0.15  # share: of the time, for the order of the sets that were chosen first; by hand
 _SEARCH_SHARE = 0.35  # share: of the time left, for the local search, if anything follows; by hand
 _BOUND_SHARE = 0.3  # share: of the time left, for the relaxation, if anything follows; by hand
-_PATIENCE = 200  # changes: of the lines in vain, before the local search ends; by hand
+_PATIENCE = 4  # changes per channel: of the lines in vain, before the local search ends; by hand
+_PATIENCE_ALONE = 20  # changes per channel: the same, if nothing follows; by hand
 _MOST_CLAUSES = 1_500_000  # clauses: of a constraint program that `auto` still builds; by hand
 
 
@@ -152,20 +153,19 @@ class JointRun:
             return
         alone = method == "local-search"
         searches = method in ("auto", "local-search")
-        proves = method in ("auto", "cp-sat")
         if searches and not self._closed:
             with working_on("local search"):
-                self._climb(1.0 if alone else _SEARCH_SHARE, 5 * _PATIENCE if alone else _PATIENCE)
-        if proves and not self._closed:
+                self._climb(*((1.0, _PATIENCE_ALONE) if alone else (_SEARCH_SHARE, _PATIENCE)))
+        if method == "auto" and not self._closed:
             with working_on("relaxation"):
                 self._relax()
-        if proves and not self._closed:
+        if method in ("auto", "cp-sat") and not self._closed:
             if method == "cp-sat" or self._num_clauses <= _MOST_CLAUSES:
                 with working_on("CP-SAT"):
                     self._program()
             else:
                 with working_on("local search"):
-                    self._climb(1.0, 100 * _PATIENCE)
+                    self._climb(1.0, _PATIENCE_ALONE)
 
     def _sets_then_order(self) -> None:
         """The best sets if order did not matter, and then the best order that is found for them."""
@@ -188,7 +188,7 @@ class JointRun:
         rng = np.random.default_rng([self.seed, self._stats.get("steps", 0)])
         deadline = time_now(0.0) + share * self.remaining
         climb = JointClimb(self.problem, rng, deadline, lambda choice, value: self._offer(choice))
-        climb.run([self._choice], patience)
+        climb.run([self._choice], patience * self.problem.num_channels)
         self._stats["steps"] = self._stats.get("steps", 0) + climb.steps
 
     def _relax(self) -> None:
