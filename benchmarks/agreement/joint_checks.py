@@ -1,7 +1,7 @@
 """One tiny joint problem: enumeration, constraint program, relaxation and heuristics, and the checks of every answer.
 
-The enumeration of the product counts as true, and is itself compared with a second one that shares no code with it
-(`tests/oracles/all_joint_choices.py`) where there are few choices. So is the value of random choices, for every problem.
+The enumeration of the product counts as true. Where there are few choices, it is compared with a second one that shares
+no code with it (`tests/oracles/all_joint_choices.py`). The values of random choices are compared for every problem.
 """
 
 from __future__ import annotations

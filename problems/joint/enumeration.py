@@ -29,8 +29,8 @@ def best_of_all(problem: JointProblem) -> JointChoice:
     ProblemError
         If there are too many. One block of 7 channels is about the largest.
     """
+    _require_few(problem)
     arrangements = [_arrangements(problem, b) for b in range(len(problem.blocks))]
-    _require_few(problem, arrangements)
     best: tuple[int, list[np.ndarray]] | None = None
     for own in itertools.product(*arrangements):
         total = np.zeros((1,) * len(own), dtype=np.int64)
@@ -58,17 +58,26 @@ def _arrangements(problem: JointProblem, b: int) -> list[np.ndarray]:
     return found
 
 
-def _require_few(problem: JointProblem, arrangements: list[list[np.ndarray]]) -> None:
-    entries = sum(
-        math.prod(len(part) for part in own)
-        * sum(2 ** sum(own[b].shape[1] for b in access.blocks) for access in problem.accesses)
-        for own in itertools.product(*arrangements)
-    )
-    if entries > MOST_ENTRIES:
-        raise ProblemError(
-            f"{problem.name} has {entries} pairs of an order and a kept set, more than "
-            f"{MOST_ENTRIES}; it cannot be enumerated"
+def _require_few(problem: JointProblem) -> None:
+    """Raise unless all pairs of an arrangement and a kept set can be looked at."""
+    counts: list[list[tuple[int, int]]] = []
+    for block, always in zip(problem.blocks, problem.always_stored):
+        fixed = int(always.sum())
+        lengths = [block.size] if block.pinned else range(max(1, fixed), block.size + 1)
+        counts.append(
+            [
+                (length, 1 if block.pinned else math.comb(block.size - fixed, length - fixed) * math.factorial(length))
+                for length in lengths
+            ]
         )
+    entries = 0
+    for own in itertools.product(*counts):
+        sets = sum(2 ** sum(own[b][0] for b in access.blocks) for access in problem.accesses)
+        entries += sets * math.prod(number for _, number in own)
+        if entries > MOST_ENTRIES:
+            raise ProblemError(
+                f"{problem.name} has more than {MOST_ENTRIES} pairs of an order and a kept set; it cannot be enumerated"
+            )
 
 
 def _least(problem: JointProblem, a: int, own: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -39,8 +39,9 @@ def choose_jointly(
         The problem.
     method
         ``"auto"`` (the default): local search, the bound of the relaxation, then the constraint program with the rest
-        of the time. ``"cp-sat"``: the constraint program alone. ``"local-search"``: with the bound of free sets only. ``"sequential"``: the sets of largest importance first, then an order for them; what tools do that choose
-        masks and order apart. ``"brute-force"``: everything, for up to about 7 channels.
+        of the time. ``"cp-sat"``: the constraint program alone. ``"local-search"``: with the bound of free sets only.
+        ``"sequential"``: the sets of largest importance first, then an order for them; what tools do that choose masks
+        and order apart. ``"brute-force"``: everything, for up to about 7 channels.
     time_limit
         Seconds. `brute-force` has none. Default 10.
     seed
