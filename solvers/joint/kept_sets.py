@@ -17,7 +17,7 @@ from problems.joint.access import JointAccess
 from problems.joint.problem import JointProblem
 
 _NEVER = 2**40  # units of loss: per over-read channel, where over-reading is not allowed; values stay below 2^52
-_ROUNDS = 24  # halvings: of the multiplier of a required sum; by hand
+_ROUNDS = 6  # halvings: of the multiplier of a required sum; by hand
 
 
 @dataclass(frozen=True)
@@ -87,26 +87,32 @@ class AccessLine:
         return min(allowed, key=self.cost)
 
     def _enough(self) -> list[np.ndarray]:
-        """Sets under the smallest multiplier of importance at which they reach the required sum."""
+        """Sets under multipliers of importance: four times the last one until they reach the required sum, then less.
+
+        There may be no such set within a range; then what is left is the set of largest importance.
+        """
         found, least, most = self._sets(0), 0, 1
-        if all(self.access.accepts_values(own, self.importance) for own in found):
+        if self._all_accepted(found):
             return found
-        top = int(np.abs(self.keep).max() + self.over_read.max()) + 1
-        while most <= 2 * top:
+        over = self.over_read[self.over_read < _NEVER].max(initial=0)
+        top = 4 * (int(np.abs(self.keep).max()) + int(over)) + 1
+        while most <= top:
             own = self._sets(most)
             found += own
-            if all(self.access.accepts_values(kept, self.importance) for kept in own):
+            if self._all_accepted(own):
                 break
             least, most = most, 4 * most
         for _ in range(_ROUNDS):
-            if most - least <= 1:
+            if most - least <= 1 or most > top:
                 break
             middle = (least + most) // 2
             own = self._sets(middle)
             found += own
-            enough = all(self.access.accepts_values(kept, self.importance) for kept in own)
-            least, most = (least, middle) if enough else (middle, most)
+            least, most = (least, middle) if self._all_accepted(own) else (middle, most)
         return found
+
+    def _all_accepted(self, sets: list[np.ndarray]) -> bool:
+        return all(self.access.accepts_values(own, self.importance) for own in sets)
 
     def _sets(self, multiplier: int) -> list[np.ndarray]:
         """The best set within a range, and the best to copy, if a unit of importance earns a multiplier."""
