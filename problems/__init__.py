@@ -1,8 +1,8 @@
 """The problems that `solvers` solves: ordering problems of pruned networks, with costs, files and generators.
 
-This package needs NumPy only. It also holds three other problems: `AllocationProblem` chooses a sparsity per layer and
+This package needs NumPy only. It also holds four other problems: `AllocationProblem` chooses a sparsity per layer and
 is made from a `TimingTable`; `WidthProblem` chooses a width per block; `WindowProblem` chooses a contiguous window of
-channels for every access of a stream.
+channels for every access of a stream; `JointProblem` chooses kept sets and their order together.
 """
 
 from problems.allocation.problem import AllocationProblem, LayerLevels, Totals, UnreachableSpeedupError
@@ -20,6 +20,12 @@ from problems.costs import CostTable, Curve
 from problems.errors import ProblemError
 from problems.evaluation import AccessCost, Evaluation, evaluate, evaluate_batch
 from problems.instances import instance_from_dict, instance_to_dict, read_instance, write_instance
+from problems.joint.access import JointAccess
+from problems.joint.certificates import JointCertificate, check_joint_certificate
+from problems.joint.decision import JointChoice, JointTotals, evaluate_joint
+from problems.joint.files import JointSolution, read_joint, read_joint_solution, write_joint, write_joint_solution
+from problems.joint.problem import JointProblem
+from problems.joint.proofs import JointClaim, JointProof
 from problems.matrices import matrix_of, read_matrix, read_problem, write_matrix
 from problems.named_orders import order_by_names, places_of
 from problems.objectives import OBJECTIVES, Objective, in_units, objective_named
@@ -55,6 +61,14 @@ __all__ = [
     "Curve",
     "Evaluation",
     "FixedPlace",
+    "JointAccess",
+    "JointCertificate",
+    "JointChoice",
+    "JointClaim",
+    "JointProblem",
+    "JointProof",
+    "JointSolution",
+    "JointTotals",
     "Kind",
     "LayerLevels",
     "LayerTimes",
@@ -82,10 +96,12 @@ __all__ = [
     "allocation_problem",
     "best_known_of",
     "check_certificate",
+    "check_joint_certificate",
     "distinct_levels",
     "error_units",
     "evaluate",
     "evaluate_batch",
+    "evaluate_joint",
     "evaluate_windows",
     "in_units",
     "instance_from_dict",
@@ -99,6 +115,8 @@ __all__ = [
     "rank_errors",
     "read_certificate",
     "read_instance",
+    "read_joint",
+    "read_joint_solution",
     "read_matrix",
     "read_problem",
     "read_proof",
@@ -110,6 +128,8 @@ __all__ = [
     "sparsity_grid",
     "write_certificate",
     "write_instance",
+    "write_joint",
+    "write_joint_solution",
     "write_matrix",
     "write_proof",
     "write_sparsity_profile",

@@ -1,8 +1,8 @@
 """How ordering problems are solved: `solve` and the solvers behind it (NumPy; OR-Tools only when it is used).
 
 The public names below are imported on first use, so that a command that only prints its help loads neither SciPy nor
-any solver. Beside them stand three other problems: a sparsity per layer (`allocate`, `search_allocation`), a width per
-block (`choose_widths`), and windows of a stream (`choose_windows`).
+any solver. Beside them stand four other problems: a sparsity per layer (`allocate`, `search_allocation`), a width per
+block (`choose_widths`), windows of a stream (`choose_windows`), and kept sets with their order (`choose_jointly`).
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     )
     from solvers.common.task import Finding, Solver, Task
     from solvers.dispatch import solve
+    from solvers.joint.dispatch import JOINT_METHODS, choose_jointly, joint_bound
+    from solvers.joint.result import JointInterrupted, JointProgress, JointResult
     from solvers.lexicographic import LexicographicResult, solve_lexicographic
     from solvers.methods.beam import Beam
     from solvers.methods.brute_force import BruteForce
@@ -72,6 +74,8 @@ _HOMES = {
     ),
     "common.task": ("Finding", "Solver", "Task"),
     "dispatch": ("solve",),
+    "joint.dispatch": ("JOINT_METHODS", "choose_jointly", "joint_bound"),
+    "joint.result": ("JointInterrupted", "JointProgress", "JointResult"),
     "lexicographic": ("LexicographicResult", "solve_lexicographic"),
     "methods.beam": ("Beam",),
     "methods.brute_force": ("BruteForce",),
@@ -94,6 +98,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ALLOCATION_METHODS",
+    "JOINT_METHODS",
     "STATISTICS",
     "WIDTH_METHODS",
     "WINDOW_METHODS",
@@ -109,6 +114,9 @@ __all__ = [
     "GapLimit",
     "Greedy",
     "Identity",
+    "JointInterrupted",
+    "JointProgress",
+    "JointResult",
     "LargeNeighbourhoods",
     "LexicographicResult",
     "LocalSearch",
@@ -136,9 +144,11 @@ __all__ = [
     "WorkLimit",
     "WrittenModel",
     "allocate",
+    "choose_jointly",
     "choose_widths",
     "choose_windows",
     "greedy_order",
+    "joint_bound",
     "least_time",
     "read_result",
     "register",

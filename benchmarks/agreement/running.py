@@ -6,9 +6,10 @@ import multiprocessing
 from collections.abc import Iterator
 
 from benchmarks.agreement.checks import Outcome, check_seed
+from benchmarks.agreement.joint_checks import check_joint_seed
 
 
-def outcomes(seeds: range, jobs: int = 1) -> Iterator[tuple[int, Outcome]]:
+def outcomes(seeds: range, jobs: int = 1, *, joint: bool = False) -> Iterator[tuple[int, Outcome]]:
     """Yield seeds with their outcomes, in order.
 
     Parameters
@@ -17,9 +18,12 @@ def outcomes(seeds: range, jobs: int = 1) -> Iterator[tuple[int, Outcome]]:
         The seeds.
     jobs
         Number of processes.
+    joint
+        Joint problems, instead of ordering problems.
     """
+    check = check_joint_seed if joint else check_seed
     if jobs == 1:
-        yield from zip(seeds, map(check_seed, seeds))
+        yield from zip(seeds, map(check, seeds))
         return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from zip(seeds, pool.imap(check_seed, seeds, chunksize=8))
+        yield from zip(seeds, pool.imap(check, seeds, chunksize=8))

@@ -1,6 +1,7 @@
 """The checker: it evaluates any order again, and checks the claims of any proof. It uses no solver.
 
     python -m problems.checking INSTANCE [--order FILE | --solution FILE] [--proof FILE]
+    python -m problems.checking JOINT_PROBLEM [--solution FILE]
 
 prints one line per statement: verified, on trust, or WRONG. The exit code is 0 if nothing is wrong, 1 if something is
 wrong, and 2 for bad input.
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from problems.checker.joint_checks import check_joint_files, is_joint
 from problems.checker.proof_checks import Standing, Statement, check_proof
 from problems.conversions import of_kind, whole_number
 from problems.errors import ProblemError
@@ -148,6 +150,12 @@ def _statements(given: argparse.Namespace) -> list[Statement]:
     """Check everything that the command line asks for."""
     if given.order is None and (given.objective is not None or given.value is not None):
         raise ProblemError("--objective and --value say what --order is to be evaluated for; add it, or leave them out")
+    if is_joint(given.instance):
+        if given.order is not None or given.proof is not None:
+            raise ProblemError(
+                f"{given.instance} is a joint problem, whose choices and proofs are in one file; give it as --solution"
+            )
+        return check_joint_files(given.instance, given.solution)
     problem = read_instance(given.instance)
     proof = None if given.proof is None else read_proof(given.proof)
     statements = [Statement(f"{given.instance} is an instance: {problem}", Standing.VERIFIED)]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
-from problems import AllocationProblem, Objective, Order, Problem, WindowProblem
+from problems import AllocationProblem, JointProblem, Objective, Order, Problem, WindowProblem
 from solvers.common.errors import SolverError
 from solvers.common.result import Result
 
@@ -64,6 +64,7 @@ _MAKERS = {
     Problem: "problems.read_instance",
     AllocationProblem: "problems.allocation_problem",
     WindowProblem: "problems.read_windows",
+    JointProblem: "problems.read_joint",
 }
 
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {

@@ -10,17 +10,40 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event, Thread
-from typing import Any
+from typing import Any, Protocol
 
 from ortools.sat.python import cp_model
 
 from solvers.common.clock import current, time_now
 from solvers.common.errors import SolverError
 from solvers.common.settings import SearchSettings
-from solvers.common.task import Task
 
 _WAIT_SECONDS = 0.05  # seconds: until Ctrl-C is noticed while CP-SAT runs
 Values = Callable[[Any], int]
+
+
+class Named(Protocol):
+    """A problem of any kind."""
+
+    @property
+    def name(self) -> str:
+        """Name for messages."""
+
+
+class Limits(Protocol):
+    """What a search needs to know of the solve: a `Task`, or what another kind of problem has in its place."""
+
+    @property
+    def problem(self) -> Named:
+        """The problem."""
+
+    @property
+    def seed(self) -> int:
+        """Of every random choice."""
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the deadline, at least 0."""
 
 
 class OutOfTimeError(Exception):
@@ -57,7 +80,7 @@ class Outcome:
 
 def run_search(
     model: cp_model.CpModel,
-    task: Task,
+    task: Limits,
     config: SearchSettings,
     *,
     on_solution: Callable[[Values], None] | None = None,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from problems.windows.states import states_of
 from solvers.windows.cells import cells_of
-from solvers.windows.states import states_of
 
 _MOST_STEPS = 300  # steps: of the ascent; by hand
 _PATIENCE = 12  # steps: without a better bound, after which the step length is halved; by hand

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from solvers.windows.states import states_of
+from problems.windows.states import states_of
 
 _BATCH_BYTES = 2**23  # bytes: of the least values of the nodes that are expanded together; by hand
 _REACH_BYTES = 2**28  # bytes: most for the least values that every state can still reach; by hand

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 
 from benchmarks.agreement import __main__ as command
-from benchmarks.agreement import checks, oracle, running
+from benchmarks.agreement import checks, joint_checks, oracle, running
 from benchmarks.agreement.instances import MOST_ORDERS, random_document, random_goals
+from benchmarks.agreement.joint_instances import random_joint_problem
 from benchmarks.agreement.oracle import GOALS, Goal, Oracle
-from problems import Order, read_instance
+from problems import JointCertificate, Order, read_instance, read_joint
 from solvers import Finding, SolverError
+
+TOO_HIGH = JointCertificate(1, (), (), (), (), 10**9)
 
 TWO_BLOCKS = {
     "blocks": [
@@ -244,3 +247,14 @@ def test_outcomes_are_the_same_in_several_processes():
     assert [seed for seed, _ in two] == [0, 1, 2, 3]
     assert [outcome.document for _, outcome in one] == [outcome.document for _, outcome in two]
     assert np.array_equal([o.counts["answers"] for _, o in one], [o.counts["answers"] for _, o in two])
+
+
+def test_joint_problems_agree_and_false_answers_are_found_and_kept(tmp_path, capsys, monkeypatch):
+    arguments = ["--joint", "--instances", "2", "--seed", "4", "--directory", str(tmp_path)]
+    assert command.main(arguments) == 0
+    assert "seeds 4:6: 0 instances with contradictions; " in capsys.readouterr().out
+    monkeypatch.setattr(joint_checks, "joint_bound", lambda problem, **_: TOO_HIGH)
+    monkeypatch.setattr(joint_checks, "check_joint_certificate", lambda problem, own: own.bound)
+    assert command.main(arguments) == 1
+    assert "bound 1000000000 is above the optimum" in capsys.readouterr().out
+    assert read_joint(tmp_path / "tiny-4.json") == random_joint_problem(4)

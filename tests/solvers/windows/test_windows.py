@@ -24,6 +24,7 @@ from problems import (
     ordering_problem,
 )
 from problems.windows.generators import random_windows
+from problems.windows.states import states_of
 from problems.windows.words import cells_of_word, full_word, require_word, word_of_windows
 from solvers import WINDOW_METHODS, SolverError, Status, choose_windows, solve, windows_bound
 from solvers.windows.cells import CellValues, cells_of, value_of
@@ -33,7 +34,6 @@ from solvers.windows.expansion import Expansion
 from solvers.windows.gate import windows_result_of
 from solvers.windows.local_search import best_insertion
 from solvers.windows.projection import accesses_to_keep, projected
-from solvers.windows.states import states_of
 
 FOREVER = math.inf
 

@@ -1,0 +1,1 @@
+"""The joint problem: which channels every access keeps, and their order, chosen together; decisions, files, bounds."""

@@ -1,0 +1,1 @@
+"""Choosing kept sets and an order together: `choose_jointly`, its methods, and bounds."""
