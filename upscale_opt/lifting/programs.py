@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 import warnings
@@ -99,7 +100,8 @@ def _exported(model: nn.Module, inputs: Inputs, is_free: Callable[[int], bool]) 
             return None
         return {axis: _AUTO for axis in range(x.ndim) if is_free(axis)} or None
 
-    shapes = pytree.tree_map(axes, inputs)
+    named = inspect.signature(model.forward).bind(*inputs).arguments
+    shapes = pytree.tree_map(axes, dict(named)) if is_free(0) else None
     with unchanged(model), _refused_functions(), torch.enable_grad(), _quietly(), _FreshResults():
         return torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False)
 

@@ -239,7 +239,8 @@ def test_nested_inputs_and_results_keep_their_form():
 # Programs of users
 
 
-def test_a_program_is_a_network(network, tmp_path):
+@pytest.mark.slow
+def test_a_program_is_a_network(network):
     auto = torch.export.Dim.AUTO
     program = torch.export.export(network, (X,), dynamic_shapes=({0: auto, 2: auto, 3: auto},))
     (buffer := io.BytesIO()).seek(0)
