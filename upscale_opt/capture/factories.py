@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 _NAMES = (
     *("arange", "empty", "eye", "full", "linspace", "logspace", "ones", "rand", "randint", "randn", "randperm"),
-    *("tril_indices", "triu_indices", "zeros", "full_like", "finfo", "iinfo"),
+    *("tril_indices", "triu_indices", "zeros", "full_like", "finfo", "iinfo", "tensor", "as_tensor"),
 )
 
 
