@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 _NAMES = (
     *("arange", "empty", "eye", "full", "linspace", "logspace", "ones", "rand", "randint", "randn", "randperm"),
-    *("tril_indices", "triu_indices", "zeros", "full_like", "finfo", "iinfo"),
+    *("tril_indices", "triu_indices", "zeros", "full_like", "finfo", "iinfo", "tensor", "as_tensor"),
 )
 PACKING = (rnn.pack_padded_sequence, rnn.pad_packed_sequence)
 """Functions that become one node each. A tracer wraps them where the network's own files import them."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.fx.immutable_collections import immutable_dict, immutable_list
 from torch.nn import functional
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -140,7 +141,7 @@ class NodeRun:
         return self._attributes[name]
 
     def _computed(self, node: fx.Node) -> Any:
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.values.__getitem__)
+        args, kwargs = _own_lists(fx.node.map_arg((node.args, node.kwargs), self.values.__getitem__))
         of_device = self._asked_of_device(node, args)
         if of_device is not None:
             return of_device
@@ -245,7 +246,7 @@ class NodeRun:
             return tree_map_only(torch.Tensor, drawn, self.values[x])
 
         with torch.device(device):
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), given)
+            args, kwargs = _own_lists(fx.node.map_arg((node.args, node.kwargs), given))
             if node.op != "call_module":
                 return self._call(node, args, kwargs)
             module = self.module_of(str(node.target))
@@ -260,6 +261,13 @@ class NodeRun:
         if node.target is operator.getitem:
             return "an index"
         return _name_of(node)
+
+
+def _own_lists(x: Any) -> Any:
+    """Arguments with lists and dictionaries that a function may change, in place of the node's own ones."""
+    if isinstance(x, immutable_list) or type(x) is tuple:
+        return (tuple if type(x) is tuple else list)(map(_own_lists, x))
+    return {key: _own_lists(own) for key, own in x.items()} if isinstance(x, immutable_dict) else x
 
 
 def keeps_shape_surely(module: nn.Module, x: Any) -> bool:

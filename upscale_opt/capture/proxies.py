@@ -10,8 +10,8 @@ from torch import fx
 
 _OWN = ("tracer", "node", "root", "attr", "_node")
 _GRADIENT_HOOKS = ("register_hook", "register_post_accumulate_grad_hook")
-_OF_NUMPY = "__array_"
-"""Start of names that NumPy looks for on an object, to find out whether it is an array."""
+_OF_ARRAYS = ("__array_", "__cuda_array_interface__")
+"""Starts of names that NumPy and torch look for on an object, to find out whether it is an array."""
 
 
 class Untraceable(Exception):
@@ -58,7 +58,7 @@ class Changing:
     def __getattr__(self, name: str) -> Any:
         if name in _GRADIENT_HOOKS:
             raise Untraceable("a gradient hook on a tensor")
-        if name.startswith(_OF_NUMPY):
+        if name.startswith(_OF_ARRAYS):
             raise AttributeError(name)
         return self._attribute(name)
 

@@ -78,10 +78,14 @@ def is_of_network(file: str) -> bool:
 def asks_for_class(frame: FrameType) -> bool:
     """Whether a frame is of the network's code and asks for an object's type: `isinstance`, ``__class__``, a pattern.
 
+    `torch.is_tensor` asks for its caller. So do the classes of ``collections.abc``.
+
     Functions of torch that are written in C ask, too, and then read the object's memory as that of a tensor. They have
     no frame of their own, so the instruction that calls them has to tell.
     """
-    if frame.f_code.co_filename == "<frozen abc>" and frame.f_back is not None:  # a class of collections.abc
+    if frame.f_code is torch.is_tensor.__code__:
+        return frame.f_back is not None and is_of_network(frame.f_back.f_code.co_filename)
+    if frame.f_code.co_filename == "<frozen abc>" and frame.f_back is not None:
         frame = frame.f_back
     return is_of_network(frame.f_code.co_filename) and frame.f_lasti in _asking(frame.f_code)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch import fx
 
+from upscale_opt.capture.decompositions import GROUPS
 from upscale_opt.channels.findings import InOrder, Value, through_channel
 from upscale_opt.channels.flow import Flow
 from upscale_opt.channels.table import Layout
@@ -25,6 +27,11 @@ def functional_convolution(flow: Flow, node: fx.Node) -> Value:
     transposed = "transpose" in flow.operator(node)
     groups = flow.argument(node, "groups", 1)
     given = [flow.argument(node, "weight"), flow.argument(node, "bias")]
+    counts = isinstance(groups, fx.Node) and _counts_input(flow, node, groups)
+    if counts:
+        flow.settled.add((node.name, groups.name))
+    if isinstance(groups, fx.Node):
+        groups = len(flow.sizes[groups.name]) if counts else groups.meta.get(GROUPS)
     if type(groups) is not int:
         return flow.unknown(node)
     if not all(tensor is None or _is_attribute(tensor) for tensor in given):
@@ -34,7 +41,14 @@ def functional_convolution(flow: Flow, node: fx.Node) -> Value:
             flow.attribute_uses.add((node.name, tensor.name))
     weight, bias = (None if tensor is None else str(tensor.target) for tensor in given)
     assert weight is not None
-    return _convolve(flow, node, weight, bias, groups, transposed=transposed)
+    return _convolve(flow, node, weight, bias, groups, transposed=transposed, counts=counts)
+
+
+def _counts_input(flow: Flow, node: fx.Node, length: fx.Node) -> bool:
+    """Whether a length counts the channels of a node's input."""
+    x = flow.layout(flow.source(node))
+    counted = flow.sizes.get(length.name)
+    return x is not None and isinstance(counted, np.ndarray) and np.array_equal(counted, x.channels)
 
 
 def _filter(flow: Flow, node: fx.Node, given: list[Any], groups: int) -> Value:
@@ -59,7 +73,9 @@ def _filter(flow: Flow, node: fx.Node, given: list[Any], groups: int) -> Value:
     return flow.passes(node, x, 1)
 
 
-def _convolve(flow: Flow, node: fx.Node, weight: str, bias: str | None, groups: int, *, transposed: bool) -> Value:
+def _convolve(
+    flow: Flow, node: fx.Node, weight: str, bias: str | None, groups: int, *, transposed: bool, counts: bool = False
+) -> Value:
     source = flow.source(node)
     tensor = flow.parameter(weight)
     if not flow.is_tensor(source) or len(flow.shape(source)) not in (tensor.ndim, tensor.ndim - 1):
@@ -83,7 +99,7 @@ def _convolve(flow: Flow, node: fx.Node, weight: str, bias: str | None, groups: 
         flow.follow(weight, 0, x)
         if bias is not None:
             flow.follow(bias, 0, x)
-        if node.op == "call_function":
+        if node.op == "call_function" and not counts:
             # The number of groups is a constant in the code, so it cannot change.
             flow.table.need(x)
         return flow.passes(node, x, axis)

@@ -19,7 +19,16 @@ class Net(nn.Module):
         return self.b(self.part(self, self.a(x)))
 
 
+@torch.fx.wrap
+def fitted(sizes, most):
+    """Changes its arguments, as a function of torchvision's Swin does."""
+    sizes[0], most[0] = min(sizes[0], most[0]), 0
+    return sizes
+
+
 MADE = {
+    "a tensor of a size": lambda m, x: x / torch.sqrt(torch.tensor(x.shape[3])) + torch.as_tensor(x.shape[2]),
+    "a list that a function changes": lambda m, x: x * fitted([x.shape[2], 3], [4, 4])[1],
     "nn.ReLU()(x)": lambda m, x: nn.ReLU()(x),
     "pooling and softmax": lambda m, x: nn.Softmax(dim=-1)(nn.AvgPool2d(2)(x)),
     "nested": lambda m, x: nn.Sequential(nn.Identity(), nn.Upsample(scale_factor=2))(x),

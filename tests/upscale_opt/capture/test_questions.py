@@ -56,7 +56,7 @@ def starred(m, x):
 def types_and_c_functions(m, x):
     """torch.pow and torch.where ask for the type of their arguments in C: there a proxy is no tensor."""
     parts = x.chunk(2, 1)
-    assert isinstance(parts, Sequence) and x.__class__ is torch.Tensor
+    assert isinstance(parts, Sequence) and x.__class__ is torch.Tensor and torch.is_tensor(x)
     match x:
         case torch.Tensor():
             return torch.where(x > 0, torch.pow(x, 3.0), x) if isinstance(torch.pow(x, 2.0), torch.Tensor) else -x

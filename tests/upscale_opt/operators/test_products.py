@@ -4,6 +4,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from upscale_opt import ModelError, constrained_masks, effective_masks, export, trace
 
@@ -107,3 +108,32 @@ def test_tables_that_a_function_looks_up_lose_columns():
     masks = constrained_masks(graph, 0.5)
     exported = export(model, torch.randint(0, 10, (2, 5)), masks=masks, baseline=True, graph=graph)
     assert exported.verification.passed and exported.module.state_dict()["0.weight"].shape == (12, 8)
+
+
+class SameDepthwise(nn.Conv2d):
+    """A depthwise convolution that pads by itself, as timm's networks from TensorFlow have it."""
+
+    def forward(self, x):
+        own = functional.pad(x, (0, 1, 0, 1))
+        return functional.conv2d(own, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+class Grouped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 12, 3), SameDepthwise(12, 12, 2, groups=12), nn.Conv2d(12, 4, 1)
+        self.weight = nn.Parameter(torch.randn(12, 1, 3, 3))
+
+    def forward(self, x):
+        x = self.b(self.a(x))
+        return self.c(x + functional.conv2d(x, self.weight, padding=1, groups=x.shape[1]))
+
+
+def test_the_groups_of_a_functional_depthwise_convolution_follow_its_channels():
+    torch.manual_seed(0)
+    model, x = Grouped().eval(), torch.randn(2, 3, 8, 8)
+    graph = trace(model, x)
+    assert {own.reason for own in graph.pins} == {"network input", "network output"}
+    exported = export(model, x, masks=constrained_masks(graph, 0.5), baseline=True, graph=graph)
+    assert exported.verification.passed
+    assert exported.module.a.out_channels == 6
