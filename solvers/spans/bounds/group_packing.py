@@ -28,14 +28,15 @@ from solvers.common.rows import span_rows
 from solvers.common.task import Task
 from solvers.spans.branch_and_bound import SpanSearch
 
-SIZES = (4, 6, 8, 10, 12, 14)
-"""Accesses of a group. All accesses are divided into groups of one size after the other, as long as there is time."""
+SIZES = (4, 6, 8, 10, 13)
+"""Most accesses of a group: all accesses are divided into groups of one size after the other, if there is time."""
 
 _DEARER_A_ROW = 4.0  # factor: in time, of a group that has one access more (estimate)
 _LEAST_SECONDS = 0.05  # seconds: that a group gets at least; by hand
 _PARTS = 2**20  # parts: of 1, in which weights of groups are whole numbers; by hand
 _NOISE = 0.3  # share: of the mean price of an access, by which prices are disturbed to draw groups; by hand
-_PATIENCE = 12  # groups: drawn in a row without one that pays, before the search ends; by hand
+_PATIENCE = 12  # groups: drawn in a row, in which the bound must grow, or the search ends; by hand
+_GROWTH = 2e-3  # share: by which the bound must grow in that time; by hand
 
 
 @dataclass(frozen=True)
@@ -78,29 +79,32 @@ class GroupPacking:
     def run(self) -> None:
         """Divide the accesses into ever larger groups, then add groups that the prices ask for, until the deadline."""
         num, seconds = len(self._accesses), 0.0
-        for size in (own for own in SIZES if own < num):
-            count = -(-num // size)
+        for count in dict.fromkeys(-(-num // own) for own in SIZES if own < num):
+            size = -(-num // count)
             expected = seconds * _DEARER_A_ROW ** (size - self.size) * count
             if self._incumbent.closed or (self.size and expected > self._task.remaining) or self._task.expired:
                 break
             began = time_now()
-            for chosen in np.array_split(self._random.permutation(self._accesses), count):
-                self._solve(chosen, count)
+            divided = np.array_split(self._random.permutation(self._accesses), count)
+            found = [self._solve(chosen, count - k) for k, chosen in enumerate(divided)]
             seconds = (time_now() - began) / count
-            self.size = size
             self._raise()
+            if not all(group is not None and group.exact for group in found):
+                break
+            self.size = size
         self._refine()
 
     def _refine(self) -> None:
         """Add groups whose extra cost is more than the prices of their accesses."""
-        fruitless = 0
-        while self.size and fruitless < _PATIENCE and not self._incumbent.closed and not self._task.expired:
+        totals: list[float] = []
+        while self.size and not self._incumbent.closed and not self._task.expired:
             price = self._raise()
+            totals.append(float(price.sum()))
+            if len(totals) > _PATIENCE and totals[-1] < (1 + _GROWTH) * totals[-1 - _PATIENCE]:
+                break
             chosen = self._drawn(price)
-            known = tuple(sorted(chosen.tolist())) in self.groups
-            group = None if known else self._solve(chosen, 1)
-            pays = group is not None and group.extra > price[list(group.accesses)].sum() * (1 + 1e-6)
-            fruitless = 0 if pays else fruitless + 1
+            if tuple(sorted(chosen.tolist())) not in self.groups:
+                self._solve(chosen, 1)
 
     def _drawn(self, price: np.ndarray) -> np.ndarray:
         """A group of cheap accesses: those of least price, disturbed at random."""
