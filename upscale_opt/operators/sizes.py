@@ -38,7 +38,7 @@ def get_attribute(flow: Flow, node: fx.Node) -> Value:
     if name in ("T", "mT"):
         return transposed(flow, node)
     several = flow.value(flow.source(node))
-    if name in _PARTS and isinstance(several, tuple):
+    if isinstance(name, str) and name in _PARTS and isinstance(several, tuple):
         part: Value = several[_PARTS[name]]
         return part
     return flow.unknown(node)

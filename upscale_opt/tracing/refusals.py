@@ -27,7 +27,8 @@ class RefusedError(ModelError):
     Attributes
     ----------
     is_of_front_end
-        Whether another front end may be able to. None can if the forward decides on values of its input.
+        Whether another front end may be able to. None can if the forward decides on values of its input. And
+        `torch.export` would lose without a word what `Untraceable` stands for, such as hooks of gradients.
     """
 
     is_of_front_end = True
@@ -38,7 +39,7 @@ class RefusedError(ModelError):
         return str(self).partition("; move ")[0]
 
 
-class _DecidesByValueError(RefusedError):
+class _FinalRefusedError(RefusedError):
     is_of_front_end = False
 
 
@@ -74,11 +75,11 @@ def explained(error: Exception, model: nn.Module, inputs: tuple[Any, ...]) -> Mo
     """
     name = type(model).__name__
     if isinstance(error, NeedsValueError):
-        return (_DecidesByValueError if BY_VALUE in str(error) else RefusedError)(
+        return (_FinalRefusedError if BY_VALUE in str(error) else RefusedError)(
             f"the forward of {name} needs {error}; {_REMEDY}, or compute both cases and choose with torch.where"
         )
     if isinstance(error, Untraceable):
-        return RefusedError(
+        return _FinalRefusedError(
             f"{name} cannot be traced: {error}; move that into a module of its own, which is then left as it is"
         )
     place = place_of_error(error)

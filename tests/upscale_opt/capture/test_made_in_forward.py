@@ -47,4 +47,4 @@ def test_modules_without_tensors_that_forward_makes_are_traced_into(name):
 
 def test_layers_that_are_no_submodules_are_refused_in_a_sentence():
     with pytest.raises(ModelError, match="a Conv2d is called that is no submodule; assign it"):
-        trace(Net(lambda m, x: m.listed[0](x)).eval(), torch.randn(2, 3, 10, 10))
+        trace(Net(lambda m, x: m.listed[0](x)).eval(), torch.randn(2, 3, 10, 10), front_end="fx")
