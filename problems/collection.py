@@ -63,6 +63,8 @@ class Entry:
         Its size; `channels` counts the stored ones.
     tables
         Whether the accesses have cost tables, for the objective `latency`.
+    objectives
+        The objectives for which it is there; None, and not in the file: all that apply (`Collection.objectives`).
     """
 
     name: str
@@ -78,8 +80,11 @@ class Entry:
     accesses: int
     classes: int
     tables: bool
+    objectives: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.objectives is not None:
+            object.__setattr__(self, "objectives", tuple(objective_named(own).name for own in self.objectives))
         parts = self.name.split("/")
         if not all(part not in ("", ".", "..") and "\\" not in part for part in parts):
             raise ProblemError(f"field 'name' is {self.name!r}; it must be a path below the index, like a/b")
@@ -94,7 +99,10 @@ _KINDS: dict[str, Any] = {
     **dict.fromkeys(("name", "family", "source", "hash"), str),
     **dict.fromkeys(("model", "amount", "segment"), (str, type(None))),
     "tables": bool,
+    "objectives": (list, type(None)),
 }
+_OPTIONAL = {"objectives": None}
+"""Fields that an entry may lack."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,8 @@ class Collection:
             found: dict[str, Entry] = {}
             for i, raw in enumerate(require_field(document, "instances", list, "the index")):
                 where = f"instances[{i}]"
-                values = {name: require_field(raw, name, kind, where) for name, kind in _KINDS.items()}
+                stated = _OPTIONAL | raw if isinstance(raw, dict) else raw
+                values = {name: require_field(stated, name, kind, where) for name, kind in _KINDS.items()}
                 reject_unknown_fields(raw, set(_KINDS), where)
                 try:
                     entry = Entry(**values)
@@ -264,8 +273,12 @@ class Collection:
     def objectives(self, name: str) -> tuple[str, ...]:
         """The objectives for which an instance is in the library: `latency` if it has cost tables, and all others.
 
-        The others are left out if the library also has the instance without tables (``NAME`` for ``NAME-steps``).
+        The index may say less. The others are left out if the library also has the instance without tables (``NAME``
+        for ``NAME-steps``).
         """
+        stated = self.entry(name).objectives
+        if stated is not None:
+            return stated
         tables, (without, _, _) = self.entry(name).tables, name.rpartition("-")
         others = not (tables and without in self.entries)
         return tuple(own.name for own in OBJECTIVES.values() if (tables if own.uses_tables else others))
@@ -294,7 +307,10 @@ class Collection:
 
     def write_index(self, entries: Iterable[Entry]) -> None:
         """Write the index, atomically. This object keeps the entries that it has read before."""
-        lines = ",\n".join("  " + json.dumps(asdict(entry)) for entry in entries)
+        lines = ",\n".join(
+            "  " + json.dumps({key: own for key, own in asdict(entry).items() if own or key not in _OPTIONAL})
+            for entry in entries
+        )
         head = json.dumps({"format": FORMAT, "version": VERSION})
         write_text_atomically(f'{head[:-1]},\n "instances": [\n{lines}\n ]}}\n', self.directory / "index.json")
 
