@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from problems.archives import Archive, write_archive
-from problems.conversions import text, whole_number
+from problems.conversions import text
 from problems.errors import ProblemError
 from problems.files import (
     read_bytes,
@@ -29,6 +27,7 @@ from problems.files import (
     write_text_atomically,
 )
 from problems.instances import instance_in
+from problems.library_entries import Entry, entry_from_dict, entry_to_dict
 from problems.objectives import OBJECTIVES, objective_named
 from problems.problem import Problem
 from problems.signatures import content_hash
@@ -38,63 +37,6 @@ FORMAT = "upscale_opt.library"
 VERSION = 1
 ARCHIVES = "archives"
 """Folder of the archives, one per family."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """The entry of one instance in the index.
-
-    Attributes
-    ----------
-    name
-        The name for `load`.
-    family
-        How the masks were made, for example ``l2`` or ``classical/random``.
-    source
-        The origin of the instance: a model's builder, or a call of a generator.
-    model, amount, segment
-        The network, the share of removed channels, and the module that produces the segment's first block. None for
-        instances that do not come from a network.
-    seed
-        Seed of the weights, of the scores, or of the generator.
-    hash
-        `problems.signatures.content_hash`.
-    blocks, channels, accesses, classes
-        Its size; `channels` counts the stored ones.
-    tables
-        Whether the accesses have cost tables, for the objective `latency`.
-    """
-
-    name: str
-    family: str
-    source: str
-    model: str | None
-    amount: str | None
-    segment: str | None
-    seed: int
-    hash: str
-    blocks: int
-    channels: int
-    accesses: int
-    classes: int
-    tables: bool
-
-    def __post_init__(self) -> None:
-        parts = self.name.split("/")
-        if not all(part not in ("", ".", "..") and "\\" not in part for part in parts):
-            raise ProblemError(f"field 'name' is {self.name!r}; it must be a path below the index, like a/b")
-        if not re.fullmatch("[0-9a-f]{64}", self.hash):
-            raise ProblemError(f"field 'hash' is {self.hash!r}; it must be 64 digits in hexadecimal")
-        for field, least in (("seed", 0), ("blocks", 1), ("channels", 1), ("accesses", 0), ("classes", 1)):
-            whole_number(getattr(self, field), f"field {field!r}", least=least)
-
-
-_KINDS: dict[str, Any] = {
-    **dict.fromkeys((field.name for field in fields(Entry)), int),
-    **dict.fromkeys(("name", "family", "source", "hash"), str),
-    **dict.fromkeys(("model", "amount", "segment"), (str, type(None))),
-    "tables": bool,
-}
 
 
 @dataclass(frozen=True)
@@ -124,14 +66,9 @@ class Collection:
             found: dict[str, Entry] = {}
             for i, raw in enumerate(require_field(document, "instances", list, "the index")):
                 where = f"instances[{i}]"
-                values = {name: require_field(raw, name, kind, where) for name, kind in _KINDS.items()}
-                reject_unknown_fields(raw, set(_KINDS), where)
-                try:
-                    entry = Entry(**values)
-                except ProblemError as error:
-                    raise ProblemError(f"{where}: {error}") from error
+                entry = entry_from_dict(raw, where)
                 if found.setdefault(entry.name, entry) is not entry:
-                    raise ProblemError(f"{where}: field 'name' is {values['name']!r} a second time")
+                    raise ProblemError(f"{where}: field 'name' is {entry.name!r} a second time")
             return found
         except ProblemError as error:
             raise ProblemError(f"{path}: {error}") from error
@@ -264,8 +201,12 @@ class Collection:
     def objectives(self, name: str) -> tuple[str, ...]:
         """The objectives for which an instance is in the library: `latency` if it has cost tables, and all others.
 
-        The others are left out if the library also has the instance without tables (``NAME`` for ``NAME-steps``).
+        The index may say less. The others are left out if the library also has the instance without tables (``NAME``
+        for ``NAME-steps``).
         """
+        stated = self.entry(name).objectives
+        if stated is not None:
+            return stated
         tables, (without, _, _) = self.entry(name).tables, name.rpartition("-")
         others = not (tables and without in self.entries)
         return tuple(own.name for own in OBJECTIVES.values() if (tables if own.uses_tables else others))
@@ -294,7 +235,7 @@ class Collection:
 
     def write_index(self, entries: Iterable[Entry]) -> None:
         """Write the index, atomically. This object keeps the entries that it has read before."""
-        lines = ",\n".join("  " + json.dumps(asdict(entry)) for entry in entries)
+        lines = ",\n".join("  " + json.dumps(entry_to_dict(entry)) for entry in entries)
         head = json.dumps({"format": FORMAT, "version": VERSION})
         write_text_atomically(f'{head[:-1]},\n "instances": [\n{lines}\n ]}}\n', self.directory / "index.json")
 

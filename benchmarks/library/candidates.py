@@ -26,6 +26,7 @@ class Origin:
     model: str | None = None
     amount: str | None = None
     segment: str | None = None
+    objectives: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,10 @@ GROUPS = ((4, 3, 4), (5, 2, 6), (8, 4, 5), (16, 2, 6), (32, 4, 8))
 """Groups, channels of each, accesses: bundles, whose units may change places."""
 
 
+_OBJECTIVES = {"blocks": ("runs",)}
+"""Kinds that are there for some objectives only."""
+
+
 def classical_candidates() -> Iterator[Candidate]:
     """All classical instances."""
     for n, a in PLANTED:
@@ -74,4 +78,5 @@ def _seeds(
         arguments = [*map(repr, sizes), *(f"{name}={value}" for name, value in options.items()), f"seed={seed}"]
         source = f"{generator.__module__}.{generator.__name__}({', '.join(arguments)})"
         problem = generator(*sizes, **options, seed=seed)
-        yield Candidate.of(problem, f"classical/{kind}/{size}-s{seed}", Origin(f"classical/{kind}", source, seed))
+        origin = Origin(f"classical/{kind}", source, seed, objectives=_OBJECTIVES.get(kind))
+        yield Candidate.of(problem, f"classical/{kind}/{size}-s{seed}", origin)
