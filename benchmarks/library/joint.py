@@ -72,7 +72,7 @@ def _families(problem: Problem, importance: list[np.ndarray], name: str) -> Iter
     """The problems of one segment."""
     halves = [(len(own.kept) + 1) // 2 for own in problem.accesses]
     best = [np.sort(own)[::-1][:half].sum() for own, half in zip(importance, halves)]
-    average = max(1, UNITS // max(len(own) for own in importance))
+    average = max(1, UNITS // (2 * max(len(own) for own in importance)))
     families = {
         "windows-0.50": (
             [{"width": half} for half in halves],
