@@ -97,6 +97,7 @@ def _summary(found: dict[str, list[Row]]) -> str:
     commits = ", ".join(sorted({row["commit"] for own in found.values() for row in own}))
     versions = ", ".join(sorted({row["versions"] for own in found.values() for row in own}))
     reasonless = [n for n, own in found.items() if any(row.get("gradients_reason") for row in own)]
+    waiting = [name for name in NETWORKS if name not in found]
     sentences = [
         f"{len(found)} networks beyond those above: {len(verified)} are exported exactly, outputs and gradients, in",
         f"every mode; {len(refused)} are refused ({len(refused) / max(1, len(found)):.1%}), {len(wrong)} fail.",
@@ -106,11 +107,12 @@ def _summary(found: dict[str, list[Row]]) -> str:
         f"{_middle(own_free(own) for own in map(_first, (found[n] for n in attention)) if own)}.",
         f"Slowest to trace: {slow[-1][1]}, {slow[-1][0]:.1f} s of one processor." if slow else "",
         f"Beyond {TRACE_SECONDS} s: {', '.join(over) or 'none'}.",
+        f"Not measured yet: {len(waiting)}{', such as ' + waiting[0] if waiting else ''}.",
         f"Gradients were not compared in {len(reasonless)}, for the reasons below.",
         "*Could be free* are channels that no LayerNorm or softmax reads and that are no in- or output of the network.",
     ]
     about = f"Rows of commit {commits}; {versions}. Command: `python -m benchmarks.coverage --family wild`."
-    return "\n".join(sentences) + f"\n\n{about}"
+    return " ".join(filter(None, sentences)) + f"\n\n{about}"
 
 
 def _middle(shares: Iterable[float | None]) -> str:
