@@ -100,7 +100,7 @@ class GroupPacking:
         while self.size and not self._incumbent.closed and not self._task.expired:
             price = self._raise()
             totals.append(float(price.sum()))
-            if len(totals) > _PATIENCE and totals[-1] < (1 + _GROWTH) * totals[-1 - _PATIENCE]:
+            if len(totals) > _PATIENCE and totals[-1] <= (1 + _GROWTH) * totals[-1 - _PATIENCE]:
                 break
             chosen = self._drawn(price)
             if tuple(sorted(chosen.tolist())) not in self.groups:
