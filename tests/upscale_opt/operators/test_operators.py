@@ -180,7 +180,7 @@ def test_fixed_tensors_reach_users_without_a_rule_whole(fixed, user):
         assert exported.verification.relative_error <= 1e-9
 
 
-def test_attention_may_be_permuted_but_not_removed():
+def test_the_stream_around_attention_may_be_permuted_but_not_removed():
     class Layer(nn.Module):
         def __init__(self):
             super().__init__()
@@ -199,8 +199,9 @@ def test_attention_may_be_permuted_but_not_removed():
         torch.manual_seed(seed)
         model, x = Layer().eval(), torch.randn(1, 5, 6)
         graph = trace(model, x)
-        stream, hidden = graph.blocks[graph.reads[1].input.blocks[0]], graph.blocks[graph.reads[2].input.blocks[0]]
-        assert not stream.pinned and not stream.removable and hidden.removable and not hidden.pinned
+        read = {own.name: graph.blocks[own.input.blocks[0]] for own in graph.reads}
+        assert not read["up"].pinned and not read["up"].removable
+        assert all(read[own].removable and not read[own].pinned for own in ("attention.out_proj", "down"))
         rng = np.random.default_rng(seed)
         masks = random_masks(graph, rng, 0.5)
         exported = export(model, x, random_plan(extract(graph, masks), masks, rng, "copies"), graph=graph)
