@@ -15,6 +15,7 @@ from solvers.common.stopping import Rule, TimeLimit, WorkLimit, alternatives
 from solvers.joint.bound import joint_certificate
 from solvers.joint.result import JointProgress, JointResult
 from solvers.joint.run import JointRun
+from solvers.showing.progress import shown_progress
 
 JOINT_METHODS = ("auto", "cp-sat", "local-search", "sequential", "brute-force")
 """The methods of `choose_jointly`."""
@@ -27,7 +28,7 @@ def choose_jointly(
     time_limit: float = 10.0,
     seed: int = 0,
     hint: JointChoice | Sequence[JointChoice] | None = None,
-    progress: Callable[[JointProgress], object] | None = None,
+    progress: Callable[[JointProgress], object] | bool | None = None,
     stop: Rule | None = None,
     workers: int = 1,
 ) -> JointResult:
@@ -49,8 +50,9 @@ def choose_jointly(
     hint
         A choice to start from, or several; the result is not worse.
     progress
-        Called with a `JointProgress` on every improvement of value or bound, perhaps from another thread. If it returns
-        True, the search stops. What it raises is raised here, with the result in the attribute ``result``.
+        A function is called with a `JointProgress` on every improvement of value or bound, perhaps from another thread.
+        If it returns True, the search stops. What it raises is raised here, with the result in the attribute
+        ``result``. None, True or False: where a line shows value and bound (`problems.showing.progress`).
     stop
         A rule such as ``GapLimit(0.01) | TimeLimit(5)`` (`solvers.common.stopping`). Work is not counted here.
     workers
@@ -90,8 +92,9 @@ def choose_jointly(
         raise SolverError("stop: the methods of choose_jointly do not count work; use TimeLimit in place of WorkLimit")
     limit = min([time_limit, *(rule.seconds for rule in rules if isinstance(rule, TimeLimit))])
     others = [rule for rule in rules if not isinstance(rule, TimeLimit)]
-    run = JointRun(problem, limit, seed=seed, workers=workers or 1, rules=others, progress=progress)
-    return run.result(method, hints)
+    with shown_progress("choose jointly", progress, str) as tell:
+        run = JointRun(problem, limit, seed=seed, workers=workers or 1, rules=others, progress=tell)
+        return run.result(method, hints)
 
 
 def joint_bound(problem: JointProblem, *, time_limit: float = 10.0) -> JointCertificate:

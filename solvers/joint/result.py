@@ -41,6 +41,9 @@ class JointProgress:
     choice: JointChoice
     method: str
 
+    def __str__(self) -> str:
+        return f"best {self.value}" if self.bound is None else f"best {self.value}, bound {self.bound}"
+
     @property
     def gap(self) -> float | None:
         """``(value - bound) / max(1, value)``; None without a bound."""

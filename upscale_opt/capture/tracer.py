@@ -172,11 +172,10 @@ class _Tracer(AnsweringTracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Modules of torch.nn and of exports are leaf modules, and so are modules with backward hooks."""
         own = isinstance(m, (Gather, MatrixConv2d, CustomFunction)) or has_backward_hooks(m)
-        opened = type(m) in COMPOSED or self._opens(m)
-        return own or (not opened and super().is_leaf_module(m, module_qualified_name))
+        return own or (not self._opens(m) and super().is_leaf_module(m, module_qualified_name))
 
     def _opens(self, m: nn.Module) -> bool:
-        return self.example is not None and may_be_opened(m)
+        return type(m) in COMPOSED or (self.example is not None and may_be_opened(m))
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from torch import fx
 
-from upscale_opt.capture.argument_names import arguments_of
-from upscale_opt.capture.custom_functions import CustomFunction
 from upscale_opt.capture.shared_memory import written_by
 from upscale_opt.channels.derivations import Derivation
 from upscale_opt.channels.findings import (
@@ -24,26 +21,18 @@ from upscale_opt.channels.findings import (
     channels_in,
     through_channel,
 )
+from upscale_opt.channels.nodes import Nodes
 from upscale_opt.channels.table import ChannelTable, Layout, Scattered
-from upscale_opt.models.attributes import attribute_of, named_tensors
-
-
-class UnknownArguments(Exception):
-    """A rule asks for an argument of an operator whose signature is not known."""
 
 
 @dataclass
-class Flow:
+class Flow(Nodes):
     """The state of one pass over the nodes of a traced model. The rules in `upscale_opt.operators` work on it.
+
+    Its attributes, besides those of `Nodes`:
 
     Attributes
     ----------
-    traced
-        The traced model.
-    shapes
-        Node name to the shape of the node's tensor, for at least two samples. None if the node computes no tensor.
-    given
-        The same for the example inputs.
     refused
         Names of nodes that are treated as unknown operators.
     whole
@@ -52,8 +41,6 @@ class Flow:
         Names of reshapes that split a channel axis, to the axis of the result that has the channels.
     table
         All channels so far.
-    values
-        The value of every node so far: what is known about its result.
     reasons
         For each tensor without a layout, the reason why nothing is known. Its channels are pinned for this reason.
     reads, selections, slices
@@ -98,14 +85,10 @@ class Flow:
         of a recurrent layer.
     """
 
-    traced: fx.GraphModule
-    shapes: Mapping[str, Any]
-    given: Mapping[str, Any]
     refused: frozenset[str] = frozenset()
     whole: frozenset[int] = frozenset()
     splits: Mapping[str, int] = field(default_factory=dict)
     table: ChannelTable = field(default_factory=ChannelTable)
-    values: dict[str, Value] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     reads: list[Read[Layout]] = field(default_factory=list)
     selections: list[Selection[Layout]] = field(default_factory=list)
@@ -128,50 +111,7 @@ class Flow:
     wishes: dict[str, int] = field(default_factory=dict)
     bound: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     _assumed: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
-    _arguments: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     _ways: dict[int, tuple[Any, ...]] = field(default_factory=dict)
-
-    # Queries
-
-    def module(self, node: fx.Node) -> Any:
-        """Return the submodule that a call_module node calls."""
-        return self.traced.get_submodule(str(node.target))
-
-    def shape(self, node: Any) -> tuple[int, ...]:
-        """Return the shape of a node's tensor."""
-        return self.shapes[node.name]
-
-    def is_tensor(self, node: Any) -> bool:
-        """Whether a node computes a single tensor."""
-        return isinstance(node, fx.Node) and isinstance(self.shapes.get(node.name), tuple)
-
-    def value(self, node: Any) -> Value:
-        """Return what is known about the result of a node."""
-        return self.values.get(node.name) if isinstance(node, fx.Node) else None
-
-    def layout(self, node: Any) -> Layout | None:
-        """Return the layout of a node's tensor. None if it has none yet (`channels` may create one)."""
-        value = self.value(node)
-        return value if isinstance(value, Layout) else None
-
-    def source(self, node: fx.Node) -> Any:
-        """Return the first argument of a node, its input."""
-        return node.args[0]
-
-    def argument(self, node: fx.Node, name: str, default: Any = None) -> Any:
-        """Return an argument of a node by name, however the call is written; see `upscale_opt.capture.argument_names`.
-
-        Raises
-        ------
-        UnknownArguments
-            If the operator's signature is not known. `upscale_opt.trace` then pins the channels that the node touches.
-        """
-        if node.name not in self._arguments:
-            self._arguments[node.name] = arguments_of(node, self.module(node) if node.op == "call_module" else None)
-        known = self._arguments[node.name]
-        if known is None:
-            raise UnknownArguments
-        return known.get(name, default)
 
     def channels(self, user: fx.Node, node: Any, axis: int, *, picks: bool = False) -> np.ndarray | None:
         """Return the channels along a dimension of a tensor that `user` reads. None if another dimension has them.
@@ -206,20 +146,6 @@ class Flow:
             channels = self.table.produce(self.shape(node)[axis], node.name)
             self.picks[user.name, node.name, axis] = Layout(axis, channels)
         return self.picks[user.name, node.name, axis].channels
-
-    def is_fixed(self, node: Any) -> bool:
-        """Whether a node computes a tensor that does not depend on the network's input."""
-        return self.is_tensor(node) and node in self._fixed
-
-    @cached_property
-    def _fixed(self) -> set[fx.Node]:
-        """Nodes that do not depend on the network's input: they are computed only from parameters and buffers."""
-        fixed: set[fx.Node] = set()
-        for node in self.traced.graph.nodes:
-            computed = node.op in ("call_function", "call_method", "call_module") and node.all_input_nodes
-            if node.op == "get_attr" or (computed and fixed.issuperset(node.all_input_nodes)):
-                fixed.add(node)
-        return fixed
 
     def _attribute(self, node: fx.Node, axis: int) -> np.ndarray | None:
         """Return the channels of a tensor computed entry by entry from parameters, which follow them from now on."""
@@ -403,28 +329,6 @@ class Flow:
         """Mark parameters as used as a whole: none of their dimensions may follow channels."""
         self.foreign.update(id(self.parameter(name)) for name in names if name is not None)
 
-    def parameter(self, name: str) -> Any:
-        """Return a parameter, buffer or other attribute by its qualified name."""
-        return attribute_of(self.traced, name)
-
-    def canonical(self, name: str) -> str:
-        """Return the first of all names of a parameter or buffer."""
-        return self._names.get(id(self.parameter(name)), name)
-
-    @cached_property
-    def _names(self) -> dict[int, str]:
-        names: dict[int, str] = {}
-        for name, tensor in named_tensors(self.traced):
-            names.setdefault(id(tensor), name)
-        return names
-
     def assumed(self, reason: str) -> list[np.ndarray]:
         """Return the pinned channels of those tensors about which nothing is known for this reason."""
         return [channels for (name, _), channels in self._assumed.items() if self.reasons.get(name) == reason]
-
-    def operator(self, node: fx.Node) -> str:
-        """Return the name of a node's operator, for messages."""
-        if node.op == "call_module":
-            module = self.module(node)
-            return (module.function if isinstance(module, CustomFunction) else type(module)).__name__
-        return getattr(node.target, "__name__", str(node.target))

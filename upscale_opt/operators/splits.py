@@ -21,7 +21,7 @@ from upscale_opt.channels.derivations import applied
 from upscale_opt.channels.findings import Value
 from upscale_opt.channels.flow import Flow
 from upscale_opt.channels.table import Scattered
-from upscale_opt.operators import elementwise, normalisations, products, selections, shapes, weights
+from upscale_opt.operators import elementwise, normalisations, products, repetitions, selections, shapes, weights
 
 Rule = Callable[[Flow, fx.Node], Value]
 
@@ -159,9 +159,11 @@ def _places_after(
         yield node, places.reshape(flow.shape(node))
     elif (rule in _MOVING or (rule in _SELECTING and is_whole)) and len(node.all_input_nodes) == 1:
         yield node, applied(node, torch.from_numpy(places)).numpy()
-    elif rule is shapes.expand and len(flow.shape(node)) == places.ndim:
+    elif rule is repetitions.expand and len(flow.shape(node)) == places.ndim:
         yield node, np.broadcast_to(places, flow.shape(node))
-    elif rule is shapes.repeat_interleave and {type(flow.argument(node, own)) for own in ("repeats", "dim")} == {int}:
+    elif rule is repetitions.repeat_interleave and {type(flow.argument(node, own)) for own in ("repeats", "dim")} == {
+        int
+    }:
         yield node, places.repeat(flow.argument(node, "repeats"), flow.argument(node, "dim"))
     elif len(flow.shape(node)) == places.ndim and (
         rule in _KEEPING_AXES

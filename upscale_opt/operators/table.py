@@ -15,7 +15,17 @@ from upscale_opt.channels.flow import Flow
 from upscale_opt.errors import ModelError
 from upscale_opt.modules.matrix_convolution import MatrixConv2d
 from upscale_opt.modules.selections import Gather
-from upscale_opt.operators import attention, normalisations, products, recurrent, selections, shapes, sizes, weights
+from upscale_opt.operators import (
+    attention,
+    normalisations,
+    products,
+    recurrent,
+    repetitions,
+    selections,
+    shapes,
+    sizes,
+    weights,
+)
 from upscale_opt.operators.elementwise import (
     deviation,
     elementwise,
@@ -159,10 +169,10 @@ _OPERATORS: dict[str, Rule] = {
     "movedim": shapes.move_dimensions,
     "transpose": shapes.transpose,
     "t": shapes.transpose_matrix,
-    "expand": shapes.expand,
-    "expand_as": shapes.expand_as,
-    "repeat": shapes.repeat,
-    "repeat_interleave": shapes.repeat_interleave,
+    "expand": repetitions.expand,
+    "expand_as": repetitions.expand_as,
+    "repeat": repetitions.repeat,
+    "repeat_interleave": repetitions.repeat_interleave,
     "pixel_shuffle": shapes.pixel_shuffle,
     "pixel_unshuffle": shapes.pixel_unshuffle,
     "channel_shuffle": shapes.channel_shuffle,
@@ -183,6 +193,7 @@ FUNCTION_RULES: dict[Callable[..., Any], Rule] = {
     operator.getitem: selections.get_item,
     getattr: sizes.get_attribute,
     torch.numel: sizes.number_of_entries,
+    torch.embedding: weights.plain_embedding,
 }
 """Functions to rules."""
 

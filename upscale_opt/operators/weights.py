@@ -199,11 +199,18 @@ def embedding(flow: Flow, node: fx.Node) -> Value:
 
 def functional_embedding(flow: Flow, node: fx.Node) -> Value:
     """Same as `embedding`, if the table is a parameter of the network."""
+    if flow.argument(node, "max_norm") is not None:
+        return flow.unknown(node)
+    return plain_embedding(flow, node)
+
+
+def plain_embedding(flow: Flow, node: fx.Node) -> Value:
+    """Same as `functional_embedding`, without its ``max_norm``: torch's own operator."""
     table = flow.argument(node, "weight")
     if not _is_attribute(table):
         return flow.unknown(node)
     flow.attribute_uses.add((node.name, table.name))
-    return _look_up(flow, node, str(table.target), flow.argument(node, "max_norm"))
+    return _look_up(flow, node, str(table.target), None)
 
 
 def _look_up(flow: Flow, node: fx.Node, weight: str, max_norm: Any) -> Value:

@@ -26,8 +26,9 @@ from upscale_opt.capture.origins import all_tensors
 from upscale_opt.capture.regions import enter, leave
 from upscale_opt.capture.tracer import REASON, Tracing, traced
 from upscale_opt.channels.findings import Value, channels_in
-from upscale_opt.channels.flow import Flow, UnknownArguments
+from upscale_opt.channels.flow import Flow
 from upscale_opt.channels.lengths import computed
+from upscale_opt.channels.nodes import UnknownArguments
 from upscale_opt.channels.table import Folded, Scattered
 from upscale_opt.channels.whole_uses import buffers_used_whole, pin_shared
 from upscale_opt.errors import ModelError
@@ -107,7 +108,7 @@ def _graph_of(
     whole: frozenset[int] = frozenset()
     splits: dict[str, int] = {}
     while True:
-        flow = Flow(found.module, batched, shapes, refused, whole, splits)
+        flow = Flow(found.module, batched, shapes, refused=refused, whole=whole, splits=splits)
         for node in found.module.graph.nodes:
             flow.values[node.name] = _apply_rule(flow, node, doubts)
         if flow.wishes:
