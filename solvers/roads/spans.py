@@ -25,9 +25,9 @@ from solvers.methods.local_search import LocalSearch
 from solvers.methods.neighbourhoods import LargeNeighbourhoods
 from solvers.roads.copies import conflicts_step, views_step
 from solvers.roads.steps import Stage, Step, asking, hand_over
-from solvers.spans.bounds.group_packing import bound_by_groups
 from solvers.spans.bounds.obstructions import bound_by_obstructions
 from solvers.spans.branch_and_bound import SpanSearch
+from solvers.spans.group_packing import bound_by_groups
 from solvers.spans.linear_costs import LinearSpans
 
 _FEW_ROWS = 12  # rows: of a block, up to which exact methods are used at once; by hand
