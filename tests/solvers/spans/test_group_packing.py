@@ -15,7 +15,7 @@ from problems.generators import random_masks, with_tables
 from solvers import solve
 from solvers.common.incumbent import Incumbent
 from solvers.common.task import Task
-from solvers.spans.bounds import group_packing
+from solvers.spans import group_packing
 from solvers.spans.group_packing import bound_by_groups
 
 PRICES = [own for own in ALL_OBJECTIVES if not own.counts_runs]
