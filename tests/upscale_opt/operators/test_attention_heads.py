@@ -331,3 +331,20 @@ def test_heads_of_the_module_stay_where_they_cannot_be_followed(call):
     exported = export(model, x, masks=masks, baseline=True)
     assert exported.verification.relative_error <= 1e-9
     assert exported.module.attention.in_proj_weight.shape[0] == 3 * WIDTH
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["qkv in one layer", "repeated keys", "windows"])
+def test_saved_files_compute_the_same_for_any_batch(name, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    attend, options = ATTENTION[name]
+    torch.manual_seed(0)
+    _, exported = pruned(Attentive(attend, **options).eval(), torch.randn(2, TOKENS, 4))
+    exported.save(tmp_path, forms=["pt2", "onnx"])
+    x = torch.randn(3, TOKENS, 4)
+    with torch.no_grad():
+        expected = exported(x).numpy()
+        assert np.allclose(torch.export.load(tmp_path / "model.pt2").module()(x).numpy(), expected, atol=1e-5)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    assert np.allclose(found, expected, atol=1e-5)
