@@ -84,6 +84,10 @@ def examples():
     yield from (widths, residual_network(), chosen_widths, widths.evaluate(chosen_widths.choice))
     windows = random_windows(40, 5, seed=0)
     chosen = solvers.choose_windows(windows, time_limit=1)
+    told: list[object] = []
+    matrix = [[5, 4, 1, 0], [1, 5, 4, 0], [4, 1, 5, 0]]
+    joint = solvers.choose_jointly(problems.JointProblem.from_importance(matrix, widths=2), progress=told.append)
+    yield from (joint, joint.problem, joint.solution, solvers.joint_bound(joint.problem), *told)
     yield from (windows, chosen, problems.evaluate_windows(windows, chosen.windows))
     grid = tuple(i / 5 for i in range(5))
     layers = tuple(problems.LayerTimes(f"layer{i}.conv", grid, tuple(2 - s for s in grid)) for i in range(60))
