@@ -115,6 +115,9 @@ def _layer(flow: Flow, node: fx.Node, suffix: str, x: np.ndarray, source: str) -
         units = flow.units(projection, module.hidden_size, f"{name}.units")
         output = flow.units(recurrent, size, name)
         flow.follow(projection, 0, output)
+        flow.table.need(
+            units
+        )  # torch takes a layer with as many units as projected channels for one without projection
     rows = np.tile(units, _GATES[type(module)])
     biases = [f"{path}.bias_{kind}{suffix}" for kind in ("ih", "hh")] if module.bias else []
     for own in (incoming, recurrent, *biases):
