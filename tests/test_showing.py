@@ -77,6 +77,7 @@ def examples():
     for problem, objective in ((order, "span"), (with_tables(order), "latency"), (random_masks(512, 60), "copies")):
         yield solvers.solve(problem, solver="greedy", objective=objective, proof=objective == "span")
     yield problems.Potentials("x", tuple(range(900)), tuple(range(900)))
+    yield problems.Obstruction("x", (0, 1, 2), (tuple(map(str, range(900))),) * 3, Fraction(1, 3))
     yield from (problems.Reader(0, 0, 0), problems.Access("a <b>", (0,), np.ones(4096, bool)))
     yield from (order.classes, problems.objective_named("span"))
     widths = random_widths()

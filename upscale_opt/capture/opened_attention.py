@@ -1,4 +1,4 @@
-"""Opens `torch.nn.MultiheadAttention` in a trace: it becomes the products that it stands for, so that heads can go.
+"""Opens modules of torch in a trace. `torch.nn.MultiheadAttention` becomes the products that it stands for.
 
 The operators use the module's own parameters, by their names. Arguments that this module does not know leave the module
 closed: it is one operator of the trace, as modules of torch are.
@@ -14,6 +14,13 @@ from torch import fx, nn
 from torch.nn import functional
 
 from upscale_opt.capture.hooks import has_backward_hooks, has_foreign_hooks
+
+COMPOSED = (
+    *(nn.TransformerEncoderLayer, nn.TransformerDecoderLayer, nn.TransformerEncoder, nn.TransformerDecoder),
+    *(nn.Transformer, nn.Softmax2d, nn.Unflatten, nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d),
+    *(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d),
+)
+"""Modules of torch.nn that are traced into: they are made of other layers, or of one function that has a rule."""
 
 
 class ClosedError(Exception):

@@ -23,7 +23,7 @@ from upscale_opt.capture.custom_functions import CustomFunction, attached
 from upscale_opt.capture.factories import PACKING, recorded_factories
 from upscale_opt.capture.hooks import has_backward_hooks
 from upscale_opt.capture.known_values import KnownValues
-from upscale_opt.capture.opened_attention import attention, may_be_opened
+from upscale_opt.capture.opened_attention import COMPOSED, attention, may_be_opened
 from upscale_opt.capture.origins import Origins, all_tensors, names_of_tensors
 from upscale_opt.capture.proxies import Untraceable
 from upscale_opt.capture.questions import AnsweringTracer
@@ -38,12 +38,6 @@ from upscale_opt.modules.selections import Gather
 
 REASON = "why it is not traced into"
 """Key in a node's ``meta``."""
-COMPOSED = (
-    *(nn.TransformerEncoderLayer, nn.TransformerDecoderLayer, nn.TransformerEncoder, nn.TransformerDecoder),
-    *(nn.Transformer, nn.Softmax2d, nn.Unflatten, nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d),
-    *(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d),
-)
-"""Modules of torch.nn that are traced into: they are made of other layers, or of one function that has a rule."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,11 +165,12 @@ class _Tracer(AnsweringTracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Modules of torch.nn and of exports are leaf modules, and so are modules with backward hooks."""
-        own = isinstance(m, (Gather, MatrixConv2d, CustomFunction)) or has_backward_hooks(m)
-        return own or (not self._opens(m) and super().is_leaf_module(m, module_qualified_name))
+        if isinstance(m, (Gather, MatrixConv2d, CustomFunction)) or has_backward_hooks(m):
+            return True
+        return type(m) not in COMPOSED and not self._opens(m) and super().is_leaf_module(m, module_qualified_name)
 
     def _opens(self, m: nn.Module) -> bool:
-        return type(m) in COMPOSED or (self.example is not None and may_be_opened(m))
+        return self.example is not None and may_be_opened(m)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -37,10 +37,13 @@ class Contraction:
         The nodes of the operands, each with the letters of its axes.
     result
         The letters of the result's axes.
+    is_causal
+        Whether only some pairs of rows and positions are multiplied.
     """
 
     operands: tuple[tuple[fx.Node, tuple[Hashable, ...]], ...]
     result: tuple[Hashable, ...]
+    is_causal: bool = False
 
 
 def product(flow: Flow, node: fx.Node) -> Value:
@@ -58,7 +61,7 @@ def product(flow: Flow, node: fx.Node) -> Value:
     }
     if not found:
         return flow.opaque(node)
-    if not {"row", "position"}.isdisjoint(found) and _is_causal(flow, node):
+    if contraction.is_causal and not {"row", "position"}.isdisjoint(found):
         return flow.unknown(node, "a causal mask over channels")
     # The result has one axis with channels. The heads come first.
     passing = next((letter for letter in contraction.result if letter in found), None)
@@ -131,12 +134,7 @@ def grouped_attention(flow: Flow, node: fx.Node) -> Value:
 
 def contraction_of(flow: Flow, node: fx.Node) -> Contraction | None:
     """Return a product with the letters of all axes. None if it is written in a way that is not supported."""
-    if _name(node) == "einsum":
-        found = _einsum(flow, node)
-    elif _name(node) == "scaled_dot_product_attention":
-        found = _attention(flow, node)
-    else:
-        found = _matmul(flow, node)
+    found = _SPELLED.get(_name(node), _matmul)(flow, node)
     if found is None or not all(flow.is_tensor(own) for own, _ in found.operands) or not flow.is_tensor(node):
         return None
     fits = all(len(letters) == len(flow.shape(own)) == len({*letters}) for own, letters in found.operands)
@@ -166,10 +164,6 @@ def _batch(node: fx.Node, flow: Flow, trailing: int) -> tuple[Hashable, ...]:
 def _rank(contraction: Contraction, letter: Hashable) -> int:
     result = contraction.result
     return result.index(letter) if letter in result else len(result)
-
-
-def _is_causal(flow: Flow, node: fx.Node) -> bool:
-    return _name(node) == "scaled_dot_product_attention" and flow.argument(node, "is_causal", False) is not False
 
 
 def _name(node: fx.Node) -> str:
@@ -204,7 +198,8 @@ def _attention(flow: Flow, node: fx.Node) -> Contraction | None:
         if not flow.is_tensor(mask) or len(flow.shape(mask)) < 2:
             return None
         found.append((mask, (*_batch(mask, flow, 2), "row", "position")))
-    return Contraction(tuple(found), (*longest, "row", "column"))
+    is_causal = flow.argument(node, "is_causal", False) is not False
+    return Contraction(tuple(found), (*longest, "row", "column"), is_causal)
 
 
 def _einsum(flow: Flow, node: fx.Node) -> Contraction | None:
@@ -232,5 +227,7 @@ def _einsum(flow: Flow, node: fx.Node) -> Contraction | None:
     return Contraction(tuple(found), (*before, *batch, *behind))
 
 
+_SPELLED = {"einsum": _einsum, "scaled_dot_product_attention": _attention}
+"""Operators whose axes are not those of a product of matrices."""
 PRODUCTS = (product, matrix_product, grouped_attention)
 """Rules of products."""

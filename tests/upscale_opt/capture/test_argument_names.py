@@ -167,5 +167,5 @@ def test_calls_are_brought_into_one_form():
 
 def test_an_operator_whose_arguments_cannot_be_read_is_pinned(monkeypatch):
     model, x = made("{y}.mean((2, 3), True)")
-    monkeypatch.setattr("upscale_opt.channels.flow.arguments_of", lambda node, module=None: None)
+    monkeypatch.setattr("upscale_opt.channels.nodes.arguments_of", lambda node, module=None: None)
     assert "mean, called in a way that cannot be read" in {pin.reason for pin in trace(model, x).unsupported}
