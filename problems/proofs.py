@@ -281,10 +281,10 @@ class Proof:
 def fingerprint(problem: Problem) -> str:
     """SHA-256, in hexadecimal, of everything in an instance file except the problem's own name.
 
-    Without bundles it covers blocks and accesses only, as in files from before there were bundles.
+    Without bundles and constraints it covers blocks and accesses only, as in files from before there were any.
     """
     document = instance_to_dict(problem)
-    parts = [document[part] for part in ("blocks", "accesses", "bundles") if part in document]
+    parts = [document[part] for part in ("blocks", "accesses", "bundles", "constraints") if part in document]
     return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -25,7 +25,7 @@ def random_joint_problem(seed: int) -> JointProblem:
     Examples
     --------
     >>> print(random_joint_problem(3))
-    tiny-3: 2 blocks, 5 channels, 3 accesses that choose, traffic at 5 a unit
+    tiny-3: 1 block, 5 channels, 2 accesses that choose, own at 5 a unit
     """
     rng = np.random.default_rng([seed, 7])
     sizes = _sizes(rng)

@@ -16,7 +16,7 @@ import numpy as np
 from problems.joint.access import JointAccess
 from problems.joint.problem import JointProblem
 
-_NEVER = 2**40  # units of loss: per over-read channel, where over-reading is not allowed; values stay below 2^52
+_NEVER = 2**40  # loss: per over-read channel, where over-reading is not allowed; values stay below 2^52
 _ROUNDS = 6  # halvings: of the multiplier of a required sum; by hand
 
 

@@ -34,8 +34,8 @@ from solvers.joint.result import JointInterrupted, JointProgress, JointResult
 _ORDER_SHARE = 0.15  # share: of the time, for the order of the sets that were chosen first; by hand
 _SEARCH_SHARE = 0.35  # share: of the time left, for the local search, if anything follows; by hand
 _BOUND_SHARE = 0.3  # share: of the time left, for the relaxation, if anything follows; by hand
-_PATIENCE = 4  # changes per channel: of the lines in vain, before the local search ends; by hand
-_PATIENCE_ALONE = 20  # changes per channel: the same, if nothing follows; by hand
+_PATIENCE = 4  # changes: per channel of the lines in vain, before the local search ends; by hand
+_PATIENCE_ALONE = 20  # changes: per channel, the same, if nothing follows; by hand
 _MOST_CLAUSES = 1_500_000  # clauses: of a constraint program that `auto` still builds; by hand
 
 

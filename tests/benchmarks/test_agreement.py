@@ -232,7 +232,7 @@ def test_the_command_writes_what_is_wrong(monkeypatch, tmp_path, capsys):
 
 
 def test_the_command_goes_on_where_it_was_interrupted(monkeypatch, tmp_path, capsys):
-    def interrupted(seeds, jobs):
+    def interrupted(seeds, jobs, joint):
         yield from zip(seeds[:4], map(checks.check_seed, seeds[:4]))
         raise KeyboardInterrupt
 

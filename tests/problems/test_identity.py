@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from problems import Access, Block, Bundle, CostTable, Curve, Problem, instance_to_dict
+from problems import Access, Block, Bundle, CostTable, Curve, Precedence, Problem, instance_to_dict
 from problems.collection import LIBRARY
 from problems.proofs import fingerprint
 from problems.signatures import content_hash
@@ -59,6 +59,7 @@ CHANGES = {
         "kept": [lambda: with_access(1, kept=np.array([1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0]))],
         "channel_size": [lambda: with_access(0, channel_size=1)],
         "table": [lambda: with_access(1, table=None)],
+        "weight": [lambda: with_access(0, weight=2)],
     },
     CostTable: {
         "read": [
@@ -76,6 +77,7 @@ CHANGES = {
         "blocks": [lambda: dataclasses.replace(PROBLEM, blocks=(*BLOCKS, Block("e", 1)))],
         "accesses": [lambda: dataclasses.replace(PROBLEM, accesses=ACCESSES[::-1])],
         "bundles": [lambda: dataclasses.replace(PROBLEM, bundles=())],
+        "constraints": [lambda: dataclasses.replace(PROBLEM, bundles=(), constraints=(Precedence(0, 0, 1),))],
     },
     Bundle: {"units": [lambda: dataclasses.replace(PROBLEM, bundles=(Bundle(((1,), (0,))),))]},
 }
@@ -99,6 +101,12 @@ def test_every_field_that_changes_the_problem_changes_hash_and_fingerprint(kind,
         assert changed != PROBLEM
         assert content_hash(changed) != content_hash(PROBLEM), field
         assert fingerprint(changed) != fingerprint(PROBLEM), field
+
+
+def test_constraints_change_both_hashes():
+    free = dataclasses.replace(PROBLEM, bundles=())
+    found = [free, *(dataclasses.replace(free, constraints=(Precedence(0, *own),)) for own in ((0, 1), (1, 0)))]
+    assert len({content_hash(own) for own in found}) == len({fingerprint(own) for own in found}) == 3
 
 
 @pytest.mark.parametrize("kind", NAMES)

@@ -20,7 +20,7 @@ FRONT_ENDS = (AUTO, FX, EXPORT)
 
 def front_end(value: Any, name: str) -> str:
     """``auto``, ``fx`` or ``export``. Raises `ModelError` otherwise."""
-    if value not in FRONT_ENDS:
+    if not isinstance(value, str) or value not in FRONT_ENDS:
         raise refused(value, name, f"{AUTO}, {FX} (torch.fx) or {EXPORT} (torch.export)", ModelError)
     return str(value)
 

@@ -189,7 +189,7 @@ def test_shares_above_one_count_for_nothing():
 
 def test_a_search_is_on_trust_where_it_cannot_be_repeated():
     """The verdict says so, and how much of the bound is verified."""
-    problem = random_masks(96, 8)
+    problem = random_masks(96, 16)  # more accesses than the checker solves
     group = Claim("group", 1, accesses=tuple(access.name for access in problem.accesses[:3]))
     search = Claim("search", 20, "path over pairs of chains", figures={"states": 900})
     proof = Proof.of(problem, OBJECTIVES["span"], 20, [group, search])
