@@ -63,8 +63,8 @@ FAULTS = (
     Fault(
         "proofs do not know of bundles",
         "problems/proofs.py",
-        '("blocks", "accesses", "bundles")',
-        '("blocks", "accesses")',
+        '("blocks", "accesses", "bundles", "constraints")',
+        '("blocks", "accesses", "constraints")',
         ("problems/checker",),
     ),
     Fault(
