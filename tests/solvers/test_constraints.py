@@ -75,18 +75,27 @@ def test_the_best_order_that_keeps_constraints_is_found(goal: Objective, seeds: 
             assert solver == "identity" or result.value == result.bound == least
 
 
+def optimum(path: Path) -> float:
+    """What HiGHS finds. Its presolve sometimes misses its own tolerance by a millionth, and then it gives no value."""
+    for presolve in ("choose", "off"):
+        other = highs._Highs()
+        other.setOptionValue("output_flag", False)
+        other.setOptionValue("presolve", presolve)
+        other.readModel(str(path))
+        other.run()
+        if other.getModelStatus() == highs.HighsModelStatus.kOptimal:
+            break
+    return float(other.getObjectiveValue())
+
+
 @pytest.mark.parametrize("seeds", [range(1), pytest.param(range(1, 30), marks=pytest.mark.slow)], ids=["few", "many"])
 def test_written_models_have_the_constraints(tmp_path: Path, seeds: range) -> None:
     for seed in seeds:
         problem = instance(seed)
         for goal in ("runs", "span"):
             written = write_model(problem, tmp_path / "m.lp", goal)
-            other = highs._Highs()
-            other.setOptionValue("output_flag", False)
-            other.readModel(str(tmp_path / "m.lp"))
-            other.run()
             best = solve(problem, objective=goal, solver="brute-force").value
-            assert written.offset + written.unit * round(other.getObjectiveValue()) == best
+            assert written.offset + written.unit * round(optimum(tmp_path / "m.lp")) == best
         assert write_model(problem, tmp_path / "m.pb", "latency").num_variables > 0
 
 

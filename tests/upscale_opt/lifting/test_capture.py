@@ -277,10 +277,10 @@ def test_a_program_in_core_operators_is_a_network_too(network):
     lifted = unwrapped(program)
     names = {path for path, own in lifted.named_modules() if isinstance(own, (nn.Conv2d, nn.Linear))}
     assert {"stem.0", "twice", "hidden.0", "hidden.3", "head"} <= names
-    before = lifted.calls.clone()
-    for a, b in zip(tree_leaves(lifted(X)), tree_leaves(network(X)), strict=True):
-        torch.testing.assert_close(a, b)
+    before, results = lifted.calls.clone(), lifted(X)
     assert lifted.calls == before + 1
+    for a, b in zip(tree_leaves(results), tree_leaves(network(X)), strict=True):
+        torch.testing.assert_close(a, b)
     assert movable(trace(program, X)) > 0
 
 
@@ -293,8 +293,9 @@ def test_random_networks_through_both_front_ends(seed):
     try:
         graph = trace(model, inputs, front_end="export")
     except ModelError as error:
-        assert "data-dependent" in str(error) or "autograd function" in str(error)
+        assert "torch.export refuses" in str(error) or "autograd function" in str(error)
         return
     assert movable(graph) == movable(by_fx)
     exported = export(model, inputs, masks=constrained_masks(graph, "0.5"), baseline=True, graph=graph, verify=False)
-    assert verify(model, exported, inputs).relative_error < 1e-9
+    # A dtype that the code asks a tensor for is a constant of the program: float32, in float64 as well.
+    assert verify(model, exported, inputs).relative_error < (1e-6 if ".dtype" in program.code else 1e-9)
