@@ -61,6 +61,7 @@ def test_hints_are_solutions_of_the_program_with_the_value_of_the_choice(seed):
     problem = random_joint_problem(seed)
     for choice in (best_of_all(problem), _first(problem)):
         solver = cp_model.CpSolver()
+        solver.parameters.catch_sigint_signal = False  # else Ctrl-C ends this process from now on
         solver.parameters.num_workers = 1
         solver.parameters.fix_variables_to_their_hinted_value = True
         assert solver.solve(JointModel(problem, math.inf, choice).model) == cp_model.OPTIMAL

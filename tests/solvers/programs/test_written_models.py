@@ -59,6 +59,7 @@ def test_the_constraint_program_has_the_optimum(tmp_path: Path, objective, suffi
         model = cp_model.CpModel()
         model.proto.parse_text_format(text_format.MessageToString(proto))
         solver = cp_model.CpSolver()
+        solver.parameters.catch_sigint_signal = False  # else Ctrl-C ends this process from now on
         solver.parameters.num_workers = 1
         assert solver.solve(model) == cp_model.OPTIMAL
         assert written.offset + written.unit * round(solver.objective_value) == best.value
