@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -15,6 +15,10 @@ from upscale_opt.commands.sessions import remark, say
 from upscale_opt.commands.sweep_options import Axes
 from upscale_opt.commands.values import nameable
 from upscale_opt.errors import SweepError
+
+if TYPE_CHECKING:
+    from upscale_opt.pages.page import Page
+    from upscale_opt.sweeps.rows import Row
 
 RUN = "run"
 
@@ -60,6 +64,7 @@ def run(
     retry_failed: sweep_options.RetryFailed = False,
     part: sweep_options.Part = None,
     dry_run: sweep_options.DryRun = False,
+    page: sweep_options.Report = None,
 ) -> None:
     """Compute the cells of a sweep file that the store lacks. It may be killed at any time and run again."""
     if file is None and not axes.models:
@@ -89,6 +94,7 @@ def run(
     if dry_run:
         return
     options.require_writable(target)
+    options.require_writable(page)
     if not resume and target.exists():
         raise SweepError(f"there is a store {target} already; leave out --no-resume to go on, or name another --store")
     limit = None if memory is None else max(1, int(memory * 1e9))
@@ -106,8 +112,17 @@ def run(
         except KeyboardInterrupt:
             print(f"interrupted; what is done is in {target}, the same command goes on", file=sys.stderr)
             raise
+        if page is not None:
+            _page_of({target: list(opened.rows())}).save(page)
     say(str(summary))
-    say(f"rows: {target}; next: upscale-opt sweep report {shlex.quote(str(target))} --out sweep.html")
+    next_one = f"next: upscale-opt sweep report {shlex.quote(str(target))} --out sweep.html"
+    say(f"rows: {target}; {next_one if page is None else f'page: {page}'}")
+
+
+def _page_of(stores: dict[Path, list[Row]]) -> Page:
+    from upscale_opt.sweeps.pages.page import page
+
+    return page({str(path): rows for path, rows in stores.items()})
 
 
 @app.command()
@@ -119,15 +134,14 @@ def report(
     ] = None,
 ) -> None:
     """Write one self-contained HTML page over a store: pictures per network, and tables that sort and filter."""
-    from upscale_opt.sweeps.pages.page import page
     from upscale_opt.sweeps.stores import open_store
 
     options.require_writable(out)
     found = {}
     for path in [store, *([] if other is None else [other])]:
         with open_store(path, create=False) as opened:
-            found[str(path)] = list(opened.rows())
-    page(found).save(out)
+            found[path] = list(opened.rows())
+    _page_of(found).save(out)
     say(f"written to {out}: {', '.join(f'{len(rows)} rows of {name}' for name, rows in found.items())}")
 
 

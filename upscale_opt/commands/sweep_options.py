@@ -68,6 +68,10 @@ Part = Annotated[
     str | None, typer.Option(metavar="I/N", help="Only the I-th of N parts, for machines without a common disk.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many cells there are; compute nothing.")]
+Report = Annotated[
+    Path | None,
+    typer.Option("--report", help="Also write the page over the store, as `sweep report` does.", callback=nameable),
+]
 File = Annotated[
     str | None, typer.Argument(help="A .yaml, .toml or .json file, or upscale-2023 (the paper's protocol).")
 ]

@@ -27,8 +27,9 @@ def test_a_sweep_is_computed_once_and_reported(file, run):
     code, out, err = run("sweep", file, "--engine", "serial")
     assert code == 0, err
     assert "1 cells (1 orders)" in out and "1 computed now, 0 known before" in out
-    code, out, _ = run("sweep", file, "--engine", "serial", "--amounts", "0.5,0.25")
-    assert code == 0 and "1 computed now, 1 known before" in out
+    code, out, _ = run("sweep", file, "--engine", "serial", "--amounts", "0.5,0.25", "--report", "own.html")
+    assert code == 0 and "1 computed now, 1 known before" in out and "page: own.html" in out
+    assert "<svg" in (file.parent / "own.html").read_text()
     code, out, _ = run("sweep", "report", "small.sqlite", "--out", "page.html")
     assert code == 0 and "2 rows of small.sqlite" in out and "<svg" in (file.parent / "page.html").read_text()
     code, out, _ = run("sweep", "rows", "small.sqlite", "--csv", "all.csv")
