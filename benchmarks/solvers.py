@@ -13,19 +13,15 @@ They run one after the other.
 from __future__ import annotations
 
 import argparse
-import csv
-import random
 import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from tqdm import tqdm
-
-from benchmarks import block_matrices
+from benchmarks import block_matrices, solves
 from benchmarks.profiles import performance_profile
-from benchmarks.results import DIRECTORY, commit, csv_text, load, markdown_table, save_markdown
+from benchmarks.results import DIRECTORY, Row, markdown_table, read_rows, save_markdown
+from benchmarks.solves import KEY, names_of, solve_missing
 from problems import OBJECTIVES, ProblemError
 from problems.collection import LIBRARY
 from problems.solutions import Solution
@@ -38,10 +34,6 @@ COLUMNS = (
     *("objective", "family", "instance", "solver", "status", "value", "bound", "seconds"),
     *("time_limit", "seed", "commit", "load"),
 )
-KEY = ("objective", "instance", "solver", "time_limit", "seed")
-"""Columns that identify a row."""
-
-Row = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,37 +100,13 @@ def objectives_of(name: str) -> Sequence[str]:
 
 def sample(family: str, number: int, *, seed: int = 0) -> list[str]:
     """A sample of one family (all instances if there are fewer), always the same for the same seed."""
-    if block_matrices.is_block_matrix(family):
-        names = block_matrices.names(family)
-    else:
-        names = [name for name in LIBRARY.names() if LIBRARY.entry(name).family == family]
-    return sorted(random.Random(f"{seed} {family}").sample(names, min(number, len(names))))
+    own = block_matrices.names(family) if block_matrices.is_block_matrix(family) else names_of(family)
+    return solves.sample(family, own, number, seed=seed)
 
 
 def measure(wanted: Sequence[Row], path: Path) -> bool:
     """Do the solves that are not in the file yet, and append them. Returns whether all are done."""
-    done = {tuple(row[column] for column in KEY) for row in read_rows(path)}
-    todo = [row for row in wanted if tuple(row[column] for column in KEY) not in done]
-    path.parent.mkdir(exist_ok=True)
-    if not path.exists():
-        path.write_text(",".join(COLUMNS) + "\n")
-    stamp = commit()
-    try:
-        for row in tqdm(todo, unit="solve"):
-            line = csv_text([{**dict.fromkeys(COLUMNS, ""), **row, **_solved(row), "commit": stamp, "load": load()}])
-            with path.open("a") as file:
-                file.write(line.split("\n", 1)[1])
-    except KeyboardInterrupt:
-        return False
-    return True
-
-
-def read_rows(path: Path) -> list[Row]:
-    """The rows of the CSV file; none if it does not exist."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    return solve_missing(wanted, path, COLUMNS, _solved)
 
 
 def summarise(rows: Sequence[Row], known: dict[tuple[str, str], Solution | None]) -> list[Row]:

@@ -12,18 +12,15 @@ in ``results/families/`` for every family, with pictures.
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from benchmarks import results
 from benchmarks.families.pages import write_pages
 from benchmarks.families.standings import moments, standings_text
-from benchmarks.results import Row, commit, csv_text, load, read_rows
+from benchmarks.results import Row, read_rows
+from benchmarks.solves import names_of, sample, solve_missing
 from problems import OBJECTIVES, ProblemError
 from problems.collection import LIBRARY
 from solvers import SolverError, solve, solver_names
@@ -35,8 +32,6 @@ COLUMNS = (
     *("objective", "family", "instance", "solver", "time_limit", "seed", "status", "value", "bound", "seconds"),
     *("standings", "commit", "load"),
 )
-KEY = ("objective", "instance", "solver", "time_limit", "seed")
-"""Columns that identify a row."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given.fresh:
             path.unlink(missing_ok=True)
-        finished = given.pages or _measure(_wanted(given), path)
+        finished = given.pages or solve_missing(_wanted(given), path, COLUMNS, _solved)
         rows = read_rows(path)
         if rows:
             print(write_pages(rows))
@@ -82,35 +77,11 @@ def _wanted(given: argparse.Namespace) -> list[Row]:
             "seed": str(given.seed),
         }
         for family in given.family
-        for name in _sample(family, given.per_family, given.seed)
+        for name in sample(family, names_of(family), given.per_family, seed=given.seed)
         for objective in LIBRARY.objectives(name)
         if objective in given.objectives
         for solver in given.solvers
     ]
-
-
-def _sample(family: str, number: int, seed: int) -> list[str]:
-    """A sample of one family, always the same for the same seed; all of it if it has no more."""
-    names = [name for name in LIBRARY.names() if LIBRARY.entry(name).family == family]
-    return sorted(random.Random(f"{seed} {family}").sample(names, min(number, len(names))))
-
-
-def _measure(wanted: Sequence[Row], path: Path) -> bool:
-    """Do the solves that are not in the file yet, and append them. Returns whether all are done."""
-    done = {tuple(row[column] for column in KEY) for row in read_rows(path)}
-    todo = [row for row in wanted if tuple(row[column] for column in KEY) not in done]
-    path.parent.mkdir(exist_ok=True)
-    if not path.exists():
-        path.write_text(",".join(COLUMNS) + "\n")
-    stamp = commit()
-    try:
-        for row in tqdm(todo, unit="solve"):
-            line = csv_text([{**row, **_solved(row), "commit": stamp, "load": load()}], COLUMNS)
-            with path.open("a") as file:
-                file.write(line.split("\n", 1)[1])
-    except KeyboardInterrupt:
-        return False
-    return True
 
 
 def _solved(row: Row) -> dict[str, Any]:
