@@ -23,6 +23,10 @@ from upscale_opt.operators.table import MODULE_RULES
 Shapes = dict[str, Any]
 
 
+class NodeFailedError(ModelError):
+    """A node of a traced model fails for the inputs. The error of the node is the cause."""
+
+
 def shapes_of(
     traced: fx.GraphModule,
     inputs: tuple[Any, ...],
@@ -44,8 +48,8 @@ def shapes_of(
 
     Raises
     ------
-    ModelError
-        If the network rejects the inputs.
+    NodeFailedError
+        If a node fails for the inputs.
     """
     failed: tuple[fx.Node, Exception] | None = None
     if run is None:
@@ -55,7 +59,7 @@ def shapes_of(
         given = ", ".join(str(tuple(x.shape)) for x in nested_tensors(inputs))
         place = node.meta.get(PLACE)
         where = f" in {place}" if place is not None else f" in {node.target}" if node.op == "call_module" else ""
-        raise ModelError(
+        raise NodeFailedError(
             f"the network rejects inputs of shape {given} ({first_line(error)}{where}); give inputs that it accepts"
         ) from error
     shapes = _shapes(traced, run)

@@ -93,6 +93,25 @@ def explained(error: Exception, model: nn.Module, inputs: tuple[Any, ...]) -> Mo
     return RefusedError(f"{name} cannot be traced ({kind}{first_line(error)}{where}); {_REMEDY}")
 
 
+def unfollowed(error: ModelError, model: nn.Module, inputs: tuple[Any, ...]) -> ModelError:
+    """Return the error to raise if a trace fails where its network may not: the network may catch what is raised.
+
+    Parameters
+    ----------
+    error
+        What a run of the trace raised. Its cause is the error of the node.
+    model, inputs
+        The network, and the example inputs.
+    """
+    cause = error.__cause__
+    if not isinstance(cause, Exception) or _rejects(model, inputs, cause):
+        return error
+    return RefusedError(
+        f"{type(model).__name__} cannot be traced: its forward catches an error ({first_line(cause)}), and a trace "
+        f"cannot; {_REMEDY}"
+    )
+
+
 def _rejects(model: nn.Module, inputs: tuple[Any, ...], error: Exception) -> bool:
     """Whether the network itself raises the same error for these inputs."""
     named = (*model.named_parameters(), *model.named_buffers())

@@ -43,8 +43,8 @@ from upscale_opt.operators.table import rule_of
 from upscale_opt.tracing.copies import pin_copies
 from upscale_opt.tracing.fixed_values import fixed_values
 from upscale_opt.tracing.graphs import NETWORK_INPUT, NETWORK_OUTPUT, Graph, build
-from upscale_opt.tracing.meta_shapes import shapes_of
-from upscale_opt.tracing.refusals import RefusedError, captured_instead, explained
+from upscale_opt.tracing.meta_shapes import NodeFailedError, shapes_of
+from upscale_opt.tracing.refusals import RefusedError, captured_instead, explained, unfollowed
 from upscale_opt.tracing.settling import guarded, settle
 
 
@@ -100,7 +100,10 @@ def _graph_of(
         renew_changed(found.module, model)
         holds = settle(found, inputs)
         run = None if holds is None else holds[1]
-        shapes, batched, doubts = shapes_of(found.module, inputs, found.known, restores=False, run=run)
+        try:
+            shapes, batched, doubts = shapes_of(found.module, inputs, found.known, restores=False, run=run)
+        except NodeFailedError as error:
+            raise unfollowed(error, model, inputs) from error
         later = dict(all_tensors(model))
     constants = frozenset(found.module.state_dict()) - frozenset(model.state_dict())
     fixed = fixed_values(model, found, tensors, later)

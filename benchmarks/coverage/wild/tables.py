@@ -100,7 +100,8 @@ def _summary(found: dict[str, list[Row]]) -> str:
     waiting = [name for name in NETWORKS if name not in found]
     sentences = [
         f"{len(found)} networks beyond those above: {len(verified)} are exported exactly, outputs and gradients, in",
-        f"every mode; {len(refused)} are refused ({len(refused) / max(1, len(found)):.1%}), {len(wrong)} fail.",
+        "every mode that was measured;",
+        f"{len(refused)} are refused ({len(refused) / max(1, len(found)):.1%}), {len(wrong)} fail.",
         f"Median share of free channels {_middle(_share(own) for own in rows)}, of those that could be free",
         f"{_middle(own_free(own) for own in rows)}; over the {len(attention)} networks with attention",
         f"{_middle(_share(own) for own in map(_first, (found[n] for n in attention)) if own)} and",

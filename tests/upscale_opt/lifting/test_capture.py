@@ -299,3 +299,33 @@ def test_random_networks_through_both_front_ends(seed):
     exported = export(model, inputs, masks=constrained_masks(graph, "0.5"), baseline=True, graph=graph, verify=False)
     # A dtype that the code asks a tensor for is a constant of the program: float32, in float64 as well.
     assert verify(model, exported, inputs).relative_error < (1e-6 if ".dtype" in program.code else 1e-9)
+
+
+class Catching(nn.Module):
+    """An attempt that fails leads to another way; a network that catches nothing rejects the same inputs."""
+
+    def __init__(self, catches):
+        super().__init__()
+        self.trunk, self.wide, self.right = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 6, 1), nn.Conv2d(8, 8, 1)
+        self.catches = catches
+
+    def forward(self, x):
+        y = self.trunk(x)
+        try:
+            y = y + self.wide(y)
+        except RuntimeError:
+            if not self.catches:
+                raise
+            y = y + self.right(y)
+        return y
+
+
+def test_what_a_forward_catches_is_no_fault_of_the_input():
+    with pytest.raises(ModelError, match=r"its forward catches an error .*, and a trace cannot"):
+        trace(Catching(True).eval(), X, front_end="fx")
+    model = Catching(True).eval()
+    graph = trace(model, X)
+    assert graph.front_end == "export" and any(own.startswith("right") for own in graph.consumers)
+    export(model, X, masks=constrained_masks(graph, "0.5"), baseline=True, graph=graph)
+    with pytest.raises(ModelError, match="the network rejects inputs of shape"):
+        trace(Catching(False).eval(), X)
