@@ -84,7 +84,7 @@ def test_a_cut_network_hands_on_what_each_part_returns():
 def test_every_network_runs_on_its_inputs(name):
     network = NETWORKS[name]
     if network.package and importlib.util.find_spec(network.package) is None:
-        pytest.skip(f"needs {network.package}")
+        pytest.skip(f"needs {network.package}: pip install -e '.[wild]'")
     torch.manual_seed(0)
     with torch.no_grad():
         network.build().eval()(*network.example_inputs())

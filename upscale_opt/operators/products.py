@@ -161,11 +161,6 @@ def _batch(node: fx.Node, flow: Flow, trailing: int) -> tuple[Hashable, ...]:
     return tuple((_BATCH, d) for d in range(len(flow.shape(node)) - trailing, 0, -1))
 
 
-def _rank(contraction: Contraction, letter: Hashable) -> int:
-    result = contraction.result
-    return result.index(letter) if letter in result else len(result)
-
-
 def _name(node: fx.Node) -> str:
     kind = kind_of(node)
     return kind if isinstance(kind, str) else getattr(kind, "__name__", "")

@@ -45,6 +45,8 @@ def element(name: str, *content: str, **attributes: str | None) -> Html:
     --------
     >>> element("p", "a < b", class_="note", data_value="1")
     '<p class="note" data-value="1">a &lt; b</p>'
+    >>> element("input", type="search")
+    '<input type="search">'
     """
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(value, quote=True)}"'

@@ -200,7 +200,7 @@ def test_obstructions_and_claims_refuse_what_they_cannot_be() -> None:
     with pytest.raises(ProblemError, match="below 0"):
         Obstruction("x", (0, 1, 2), ((), (), ()), Fraction(-1))
     with pytest.raises(ProblemError, match="give a fraction"):
-        Obstruction("x", (0, 1, 2), ((), (), ()), "much")  # type: ignore[arg-type]
+        Obstruction("x", (0, 1, 2), ((), (), ()), "much")
     with pytest.raises(ProblemError, match="of that kind"):
         Claim("search", 1, obstructions=(_ONE,))
     with pytest.raises(ProblemError, match="of that kind"):

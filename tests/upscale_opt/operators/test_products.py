@@ -1,6 +1,8 @@
-"""Tests of linear layers that are written as products with a parameter, as GPT-2 in transformers has them."""
+"""Tests of linear layers that are written as products with a parameter, as GPT-2 in transformers has them.
 
-# ruff: noqa: RUF005
+Tuples of sizes are joined by `+` here on purpose: this spelling is tested (RUF005 would write it another way).
+"""
+
 import pytest
 import torch
 from torch import nn
@@ -22,7 +24,7 @@ class Product(nn.Module):
 
 
 def as_rows(m, x):
-    return torch.addmm(m.bias, x.view(-1, x.size(-1)), m.weight).view(x.size()[:-1] + (m.o,))
+    return torch.addmm(m.bias, x.view(-1, x.size(-1)), m.weight).view(x.size()[:-1] + (m.o,))  # noqa: RUF005
 
 
 FORMS = {
@@ -75,9 +77,9 @@ class Joined(nn.Module):
 
     def forward(self, x):
         x = self.a(x)
-        parts = (x[:, :4],) + x.chunk(2, 1) if x.shape[1:2] + (1,) == (8, 1) else ()
-        whole = torch.cat(x.chunk(2, 1) + (x[:, :4],), 1)
-        return self.b(whole.view(whole.shape[:2] + (-1,)).view((-1,) + whole.shape[1:])), len(parts)
+        parts = (x[:, :4],) + x.chunk(2, 1) if x.shape[1:2] + (1,) == (8, 1) else ()  # noqa: RUF005
+        whole = torch.cat(x.chunk(2, 1) + (x[:, :4],), 1)  # noqa: RUF005
+        return self.b(whole.view(whole.shape[:2] + (-1,)).view((-1,) + whole.shape[1:])), len(parts)  # noqa: RUF005
 
 
 def test_tuples_of_sizes_and_of_parts_are_joined_entry_by_entry():
