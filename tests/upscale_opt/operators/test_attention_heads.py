@@ -348,3 +348,24 @@ def test_saved_files_compute_the_same_for_any_batch(name, tmp_path):
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     assert np.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_channels_in_the_place_of_the_sequence_keep_it_if_a_mask_is_causal(is_causal):
+    """Attention over channels: a causal mask says that a channel sees those before it only, so none may move."""
+
+    class OverChannels(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv1d(3, 8, 1), nn.Conv1d(8, 4, 1)
+
+        def forward(self, x):
+            y = self.first(x)
+            return self.last(functional.scaled_dot_product_attention(y, y, y, is_causal=is_causal))
+
+    torch.manual_seed(0)
+    model, x = OverChannels().eval(), torch.randn(2, 3, 6)
+    graph = trace(model, x)
+    (block,) = (own for own in graph.blocks if own.name == "first")
+    assert block.pinned == is_causal
+    assert any("a causal mask over channels" in pin.reason for pin in graph.pins) == is_causal

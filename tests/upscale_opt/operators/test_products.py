@@ -57,15 +57,13 @@ def test_a_product_with_a_parameter_is_a_linear_layer(form):
     assert state["0.weight"].shape == (6, 10) and state["2.weight"].shape == (10, 24) and exported.verification.passed
 
 
-def test_scaled_sums_of_products_are_left_whole():
-    model = net("addmm as a method")
-    FORMS["scaled"] = lambda m, x: m.bias.addmm(x.flatten(0, 1), m.weight, beta=2).unflatten(0, (-1, 5))
-    try:
-        for own in (model[0], model[2], model[4]):
-            own.form = "scaled"
-        assert not trace(model, torch.randn(2, 5, 6)).consumers
-    finally:
-        del FORMS["scaled"]
+@pytest.mark.parametrize("scaled", [{"beta": 2}, {"alpha": 2}])
+def test_scaled_sums_of_products_are_left_whole(scaled, monkeypatch):
+    form = "scaled"
+    monkeypatch.setitem(
+        FORMS, form, lambda m, x: m.bias.addmm(x.flatten(0, 1), m.weight, **scaled).unflatten(0, (-1, 5))
+    )
+    assert not trace(net(form), torch.randn(2, 5, 6)).consumers
 
 
 class Joined(nn.Module):

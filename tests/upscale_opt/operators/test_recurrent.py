@@ -222,6 +222,18 @@ def test_initial_states_follow_the_units(start, layers):
     assert not any("zeros" in name for name in names)
 
 
+def filled(model, x, y):
+    """Zeros into which something is written before the layer gets them."""
+    state = torch.zeros(1, x.size(0), 8, dtype=x.dtype)
+    state.fill_(0.5)
+    return state, state
+
+
+def test_zeros_that_are_written_into_stay():
+    graph, _ = pruned(Starting(filled), torch.zeros(2, 4, 5))
+    assert any("zeros" in str(node.target) for node in graph.module.graph.nodes)
+
+
 class GivenState(nn.Module):
     def __init__(self):
         super().__init__()
