@@ -6,12 +6,13 @@ import inspect
 import io
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
@@ -26,6 +27,8 @@ from upscale_opt.models.preservation import unchanged
 
 Inputs = tuple[Any, ...]
 _AUTO = torch.export.Dim.AUTO
+_OF_SIZES = ("aten.sym_", "aten._assert", "aten.scalar_tensor", "aten.alias")
+"""Operators that only exist because sizes are free."""
 MOST_OF_A_REASON = 200
 """Characters of an error of `torch.export` that a message quotes."""
 
@@ -36,7 +39,9 @@ def program_of(
     """Return the program of a network for inputs of these shapes.
 
     Sizes of the inputs are free where the network does not ask about them. A single sample is given twice, because
-    `torch.export` takes sizes of one for constants.
+    `torch.export` takes sizes of one for constants. A free size is a symbol, and code that makes a text of it
+    (``getattr(self, f"at_{x.shape[-1]}")``) goes another way without a word. So a program with free sizes must have
+    the operators of the one with fixed sizes.
 
     Parameters
     ----------
@@ -68,7 +73,7 @@ def program_of(
             if "data-dependent" in str(error):
                 break
             continue
-        if example is given or holds(program):
+        if not axes(0) or ((example is given or holds(program)) and _is_of_fixed_sizes(program, model, given)):
             return program
     assert first is not None
     raise ModelError(f"torch.export refuses {type(model).__name__}: {reason_of(first)}") from first
@@ -92,6 +97,31 @@ def _attempts(model: nn.Module, given: Inputs) -> Iterator[tuple[Inputs, Callabl
             yield two, lambda axis: axis == 0
     yield given, lambda axis: True
     yield given, lambda axis: False
+
+
+def _is_of_fixed_sizes(program: ExportedProgram, model: nn.Module, given: Inputs) -> bool:
+    """Whether a program with free sizes has the operators, on the same tensors, that it has with fixed sizes."""
+    try:
+        fixed = _exported(model, given, lambda axis: False)
+    except Exception:  # there is nothing to compare with
+        return True
+    return _work_of(program) == _work_of(fixed)
+
+
+def _work_of(program: ExportedProgram) -> Counter[tuple[str, ...]]:
+    """Count the operators of a program that compute, each with the parameters and buffers that it is given.
+
+    Views are left out: slices that take everything are there only if sizes are free.
+    """
+    own = {spec.arg.name: str(spec.target) for spec in program.graph_signature.input_specs if spec.target is not None}
+    found: Counter[tuple[str, ...]] = Counter()
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, fx.GraphModule) else ():
+            name = str(node.target)
+            computes = isinstance(node.target, torch._ops.OpOverload) and not node.target.is_view
+            if computes and not name.startswith(_OF_SIZES):
+                found[(name, *(own[x.name] for x in node.all_input_nodes if x.name in own))] += 1
+    return found
 
 
 def _exported(model: nn.Module, inputs: Inputs, is_free: Callable[[int], bool]) -> ExportedProgram:

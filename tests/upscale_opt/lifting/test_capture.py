@@ -329,3 +329,22 @@ def test_what_a_forward_catches_is_no_fault_of_the_input():
     export(model, X, masks=constrained_masks(graph, "0.5"), baseline=True, graph=graph)
     with pytest.raises(ModelError, match="the network rejects inputs of shape"):
         trace(Catching(False).eval(), X)
+
+
+class ByName(nn.Module):
+    """A layer is chosen by a text with a size in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.at_8, self.other = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 6, 3), nn.Conv2d(8, 6, 1)
+
+    def forward(self, x):
+        y = self.first(x)
+        return (getattr(self, f"at_{y.shape[-1]}", None) or self.other)(y)
+
+
+def test_a_text_with_a_size_in_it_leads_where_it_leads_in_the_network():
+    model = ByName().eval()
+    graph = trace(model, X[..., :8, :8], front_end="export")
+    assert {"first.weight", "at_8.weight"} == set(graph.consumers) and not graph.validity.free
+    export(model, X[..., :8, :8], masks=constrained_masks(graph, "0.5"), baseline=True, graph=graph)
