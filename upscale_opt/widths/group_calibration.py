@@ -27,7 +27,6 @@ from upscale_opt.latency.backends import EAGER, ONNXRUNTIME, prepared, prepared_
 from upscale_opt.latency.calibration import MEMORY_FORMATS, Effort, conditions_of, interleaved, placed
 from upscale_opt.latency.cost_tables import Conditions, default_directory
 from upscale_opt.latency.drift import slowness
-from upscale_opt.latency.retained_memory import retained_memory
 from upscale_opt.onnx_runtime.requirements import OnnxError, RemovedOperatorError
 from upscale_opt.tracing.graphs import Graph
 from upscale_opt.widths.group_specimens import GroupSpecimens
@@ -106,7 +105,7 @@ def calibrate_groups(
     UpscaleError
         If tables cannot be read or written.
     """
-    conditions = conditions_of(example_inputs, backend=backend)
+    conditions = replace(conditions_of(example_inputs, backend=backend), memory="")
     directory = default_directory() if directory is None else directory
     tables = GroupTables.load(directory, conditions)
     effort = effort or GROUP_EFFORT
@@ -267,7 +266,6 @@ class _Timer:
     def __enter__(self) -> _Timer:
         self.full, self.pool = self.specimens.sizes(self.group), shared_pool(self.conditions.backend)
         self.contexts.enter_context(torch.inference_mode())
-        self.contexts.enter_context(retained_memory())
         if self.conditions.backend == ONNXRUNTIME:
             nothing = prepared(nn.Identity().eval(), (torch.zeros(1),), ONNXRUNTIME)
             self.idle = [[nothing] * self.effort.copies]
