@@ -52,10 +52,27 @@ def retained_memory() -> Iterator[None]:
     finally:
         _depth -= 1
         if _depth == 0:
-            libc.mallopt(_MMAP_MAX, _DEFAULT_MMAP_MAX)
-            libc.mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
-            libc.mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_MMAP_THRESHOLD)
-            libc.malloc_trim(0)
+            _as_adjusted(libc)
+
+
+def return_memory() -> None:
+    """Let freed memory go back to the system, as in a program that does not care: a saved network runs like that.
+
+    glibc adjusts itself to the blocks that a process frees; this is where the adjustment ends. Blocks of 32 MiB and
+    more come from the system each time, page by page, so a layer whose output is smaller may be several times as fast.
+    Inside `retained_memory`, and with other C libraries, this does nothing.
+    """
+    libc = _glibc()
+    if libc is not None and _depth == 0:
+        _as_adjusted(libc)
+
+
+def _as_adjusted(libc: Any) -> None:
+    """The largest values that glibc's own adjustment reaches."""
+    libc.mallopt(_MMAP_MAX, _DEFAULT_MMAP_MAX)
+    libc.mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
+    libc.mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_MMAP_THRESHOLD)
+    libc.malloc_trim(0)
 
 
 @cache

@@ -29,6 +29,8 @@ CLOSE = 1.03
 """Measured speedup over the target, up to which a choice is close enough: the machine's own noise is about as large."""
 MORE = 1.005
 """Factor on what is asked for after a turn that was too slow."""
+LEAST_ASKED = 1.01
+"""Least speedup that the tables are asked for in a first turn."""
 METHODS = {"joint": "auto", "uniform": "uniform", "halp": "halp", "mdp": "mdp"}
 """Ways to choose widths, with the solver of each."""
 
@@ -59,6 +61,8 @@ class Loop:
         Chooses instead of the method.
     label
         Stands in front of the turns' names in the journal.
+    off
+        Measured speedups over what was asked for, as other turns of the same network found: how far the tables are off.
     """
 
     target: float
@@ -67,6 +71,7 @@ class Loop:
     time_limit: float = 60.0
     chooser: Chooser | None = None
     label: str = ""
+    off: float = 1.0
 
     def run(
         self,
@@ -116,7 +121,7 @@ class Loop:
                 journal.note(f"{self.label}round {number}", _plain(choice))
             else:
                 choice = _choice(known)
-            if not made and choice.round.asked < self.target > choice.round.measured:
+            if not made and choice.round.asked < self._next(made) and choice.round.measured < self.target:
                 raise UnreachableSpeedupError(self.target, choice.round.measured)
             made.append(choice)
             tell(f"round {number + 1}: {choice.round}")
@@ -130,7 +135,7 @@ class Loop:
         Between one that was too slow and one that was too fast, it stays between them.
         """
         if not made:
-            return self.target
+            return max(self.target / self.off, min(LEAST_ASKED, self.target))
         last = made[-1].round
         slow = max((own.round.asked for own in made if own.round.measured < self.target), default=0.0)
         fast = min((own.round.asked for own in made if own.round.measured >= self.target), default=np.inf)
@@ -167,7 +172,7 @@ class Loop:
         measured = float(measure(found.widths))
         narrower, windows = _shown(programme, found.widths)
         # What the last measurement said of the tables' scale corrects what they say of this choice.
-        predicted = found.predicted * (made[-1].round.measured / made[-1].round.asked if made else 1.0)
+        predicted = found.predicted * (made[-1].round.measured / made[-1].round.asked if made else self.off)
         return Choice(Round(asked, predicted, measured, found.loss, found.bound, narrower, windows), found.widths)
 
 
@@ -219,6 +224,11 @@ def measured_correction(
     dense = float(np.median([own.dense_seconds for own in measured]))
     times = [dense, *(dense / own.speedup for own in measured)]
     return fitted([programme.predicted(own) for own in (whole, *chosen)], [1e9 * own for own in times])
+
+
+def off_by(choices: Sequence[Round]) -> float:
+    """How far measured speedups are off what was asked for: the median ratio of some turns."""
+    return float(np.median([own.measured / own.asked for own in choices]))
 
 
 def remeasured(choices: Sequence[Choice], best: Choice, measured: float) -> list[Choice]:

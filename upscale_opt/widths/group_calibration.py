@@ -27,6 +27,7 @@ from upscale_opt.latency.backends import EAGER, ONNXRUNTIME, prepared, prepared_
 from upscale_opt.latency.calibration import MEMORY_FORMATS, Effort, conditions_of, interleaved, placed
 from upscale_opt.latency.cost_tables import Conditions, default_directory
 from upscale_opt.latency.drift import slowness
+from upscale_opt.latency.retained_memory import RETAINED, retained_memory, return_memory
 from upscale_opt.onnx_runtime.requirements import OnnxError, RemovedOperatorError
 from upscale_opt.tracing.graphs import Graph
 from upscale_opt.widths.group_specimens import GroupSpecimens
@@ -75,6 +76,7 @@ def calibrate_groups(
     backend: str = EAGER,
     directory: str | Path | None = None,
     effort: Effort | None = None,
+    retained: bool = True,
     progress: ShowProgress = None,
 ) -> GroupTables:
     """Measure what is missing of the tables of a network's groups.
@@ -95,6 +97,9 @@ def calibrate_groups(
         Where tables are kept. Default: `upscale_opt.latency.cost_tables.default_directory`.
     effort
         How carefully to time. Default: `GROUP_EFFORT`.
+    retained
+        Whether freed memory stays with the process, as in `upscale_opt.profile`. False: as a saved network runs in a
+        process of its own (`upscale_opt.latency.retained_memory`).
     progress
         Show what is done. Default: on a terminal and in a notebook (`problems.showing.progress`).
 
@@ -105,7 +110,8 @@ def calibrate_groups(
     UpscaleError
         If tables cannot be read or written.
     """
-    conditions = replace(conditions_of(example_inputs, backend=backend), memory="")
+    conditions = conditions_of(example_inputs, backend=backend)
+    conditions = conditions if retained else replace(conditions, memory="")
     directory = default_directory() if directory is None else directory
     tables = GroupTables.load(directory, conditions)
     effort = effort or GROUP_EFFORT
@@ -266,6 +272,10 @@ class _Timer:
     def __enter__(self) -> _Timer:
         self.full, self.pool = self.specimens.sizes(self.group), shared_pool(self.conditions.backend)
         self.contexts.enter_context(torch.inference_mode())
+        if self.conditions.memory == RETAINED:
+            self.contexts.enter_context(retained_memory())
+        else:
+            return_memory()
         if self.conditions.backend == ONNXRUNTIME:
             nothing = prepared(nn.Identity().eval(), (torch.zeros(1),), ONNXRUNTIME)
             self.idle = [[nothing] * self.effort.copies]

@@ -83,7 +83,7 @@ class Stopwatch:
     ) -> None:
         self.model, self.inputs, self.backend, self.repeats = model, example_inputs, backend, repeats
         device = next((x.device.type for x in example_inputs if isinstance(x, torch.Tensor)), "cpu")
-        self.form = FORM_OF.get(backend) if device == "cpu" else None
+        self.form = saved_form(backend, device)
         self.reason = ""
         self._folder = tempfile.TemporaryDirectory() if self.form is not None else None
         if self.form is not None:
@@ -146,6 +146,11 @@ class Stopwatch:
             found = measured_files([self._dense, path], self.inputs, repeats=self.repeats, together=together)
             processes.append(Measured(1 / found["median_ratios"][1], found["files"][0]["median"]))
         return min(processes, key=lambda measured: measured.speedup)
+
+
+def saved_form(backend: str, device: str) -> str | None:
+    """The saved form in which networks are measured, in a process of its own; None if they are measured in this one."""
+    return FORM_OF.get(backend) if device == "cpu" else None
 
 
 def size_of(module: nn.Module, inputs: Sequence[Any]) -> Size:

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,12 @@ from upscale_opt.spdy.journal import Journal
 from upscale_opt.tracing.trace import as_tuple, trace
 from upscale_opt.widths.candidates import LEAST_SHARE, candidate_widths
 from upscale_opt.widths.choosers import Chooser, WindowChooser
-from upscale_opt.widths.closed_loop import METHODS, Loop, scores_to
+from upscale_opt.widths.closed_loop import METHODS, Loop, off_by, scores_to
 from upscale_opt.widths.group_calibration import GROUP_EFFORT, calibrate_groups
 from upscale_opt.widths.layer_sparsities import SPDY, SparsityMaker
 from upscale_opt.widths.macs import macs_tables
 from upscale_opt.widths.making import Maker, batches_of, best_result
-from upscale_opt.widths.measuring import Stopwatch
+from upscale_opt.widths.measuring import Stopwatch, saved_form
 from upscale_opt.widths.operator_groups import partition
 from upscale_opt.widths.programme import Programme
 from upscale_opt.widths.results import MACS, TIME, Speedup
@@ -224,9 +224,11 @@ def speedup(
     if budget == MACS:
         measured = macs_tables(graph, parts, candidates)
     else:
+        retained = saved_form(backend, device.type) is None  # as the network will be measured
         measured = calibrate_groups(
-            graph, parts, candidates, inputs, backend=backend, directory=tables, effort=effort, progress=progress
-        )
+            graph, parts, candidates, inputs, backend=backend, directory=tables, effort=effort, retained=retained,
+            progress=progress,
+        )  # fmt: skip
     programme = Programme(graph, parts, candidates, scores, measured)
     choosers: dict[str, Chooser | None] = {method: None}
     try:
@@ -252,7 +254,8 @@ def speedup(
             return maker.make(loops[0], directory)
         made: list[Speedup] = []
         for loop in loops:
-            made.append(maker.make(loop, None))
+            off = off_by(made[-1].rounds) if made else 1.0  # what the tables are off by, another method knows
+            made.append(maker.make(replace(loop, off=off), None))
             if made[-1].interrupted:
                 break
         winner = best_result(made)

@@ -8,7 +8,7 @@ import torch
 
 from upscale_opt.latency import retained_memory as module
 from upscale_opt.latency.calibration import conditions_of
-from upscale_opt.latency.retained_memory import memory_kind, retained_memory
+from upscale_opt.latency.retained_memory import memory_kind, retained_memory, return_memory
 
 
 @pytest.fixture
@@ -29,6 +29,15 @@ def test_settings_hold_until_the_outermost_block_ends(calls):
             pass
         assert len(calls) == 2
     assert calls[2:] == [(-4, 65536), (-3, 32 * 2**20), (-1, 64 * 2**20), "trim"]
+
+
+def test_memory_may_go_back_to_the_system_but_not_inside_a_block(calls):
+    return_memory()
+    assert calls == [(-4, 65536), (-3, 32 * 2**20), (-1, 64 * 2**20), "trim"]
+    with retained_memory():
+        calls.clear()
+        return_memory()
+        assert not calls
 
 
 def test_an_error_ends_the_block_too(calls):

@@ -18,6 +18,7 @@ from upscale_opt.widths.closed_loop import (
     best_of,
     correction_to,
     measured_correction,
+    off_by,
     scores_to,
 )
 from upscale_opt.widths.corrections import Correction, fitted
@@ -84,6 +85,21 @@ def test_one_turn_is_enough_if_the_tables_are_right():
     _, _, programme = programme_of(width_networks.PreActivation, step=1)
     choices = Loop(1.5, time_limit=5).run(programme, PLAIN, Machine(programme, lambda s: s), Journal(None, ""), quiet)
     assert len(choices) == 1
+
+
+@pytest.mark.parametrize("factor", [0.7, 1.6])
+def test_what_another_method_found_of_the_tables_saves_turns(factor):
+    """Tables that are off by the same factor for all networks are right at once the next time."""
+    _, _, programme = programme_of(width_networks.PreActivation, step=1)
+    first, second = ([], [])
+    for made, off in ((first, 1.0), (second, factor)):
+        loop = Loop(1.5, rounds=6, time_limit=5, off=off)
+        loop.run(programme, PLAIN, Machine(programme, lambda s: factor * s), Journal(None, ""), quiet, made)
+        assert off_by([own.round for own in made]) == pytest.approx(
+            factor, rel=0.05
+        )  # choices are a little faster than asked
+    assert len(first) > len(second) == 1
+    assert second[0].round.predicted == pytest.approx(second[0].round.measured)
 
 
 def test_a_choice_that_was_too_slow_is_not_measured_again_but_left_behind():

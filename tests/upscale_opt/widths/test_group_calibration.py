@@ -11,6 +11,7 @@ from measuring import QUICK
 from width_networks import ALL, make
 
 from upscale_opt import Effort, trace
+from upscale_opt.latency.retained_memory import memory_kind
 from upscale_opt.onnx_runtime.requirements import OnnxError, RemovedOperatorError
 from upscale_opt.widths import group_calibration
 from upscale_opt.widths.candidates import candidate_widths
@@ -192,6 +193,19 @@ def test_a_calibration_measures_every_group_once_and_goes_on_where_it_ended(kind
     assert not timed, "what was covered stays covered"
     calibrated(effort=Effort(spans=2, rounds=2, sweeps=1, seconds=1e-9, copies=1))
     assert len(timed) == wanted
+
+
+def test_tables_of_both_kinds_of_memory_are_kept_apart(tmp_path, monkeypatch):
+    model, inputs = make(networks.Residual)
+    graph = trace(model, inputs)
+    parts = partition(graph)
+    timed = counted(monkeypatch)
+    for retained in (True, False):
+        how = {"directory": tmp_path, "effort": QUICK, "retained": retained}
+        found = calibrate_groups(graph, parts, candidate_widths(graph, parts), inputs, **how)
+        assert found.conditions.memory == (memory_kind("cpu") if retained else "")
+    number = len(found.entries)
+    assert len(timed) == (2 * number if memory_kind("cpu") else number)
 
 
 def computed(monkeypatch, refusal=None):
