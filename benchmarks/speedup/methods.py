@@ -190,7 +190,8 @@ def _ratio(cell: Cell, subject: Subject, stopwatch: Stopwatch, module: nn.Module
     inputs = (subject.x,)
     if cell.budget == MACS:
         return size_of(subject.model, inputs).macs / max(1, size_of(module, inputs).macs)
-    return stopwatch.measure(savable or Unpruned(module, inputs)).speedup
+    own = savable or Unpruned(module, inputs)
+    return stopwatch.measure(own, is_final=False, wanted=float(cell.target)).speedup
 
 
 _MAKERS: dict[str, Callable[[Cell, Subject, Settings, Stopwatch], Made]] = {

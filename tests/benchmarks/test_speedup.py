@@ -48,7 +48,7 @@ class FakeStopwatch:
     def __str__(self):
         return "not measured"
 
-    def measure(self, exported, path=None):
+    def measure(self, exported, path=None, **how):
         numbers = [sum(x.numel() for x in own.parameters()) for own in (self.model, exported.module)]
         return Measured(numbers[0] / numbers[1], 1.0)
 

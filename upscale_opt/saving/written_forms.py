@@ -122,7 +122,8 @@ def _content(module: nn.Module, form: str, samples: Samples, *, verify: bool) ->
         with warnings.catch_warnings():
             # TorchScript is deprecated. Both tracers warn about values that torch.fx leaves as constants.
             warnings.simplefilter("ignore")
-            content = make(module, samples)
+            with _without_stack_traces():
+                content = make(module, samples)
             loaded = load(content) if verify and (form != "onnx" or _dtype(module) in _ONNX_RUNS) else None
     except Exception as error:
         remedy = "; dynamic_batch=False asks for less" if samples.dynamic_batch else ""
@@ -229,6 +230,21 @@ def _padded_writes(module: nn.Module) -> Iterator[None]:
     finally:
         for own in writes:
             own.pads = False
+
+
+@contextmanager
+def _without_stack_traces() -> Iterator[None]:
+    """Files have no paths of source files, and collecting them for every node takes a third of the time."""
+    name = "do_not_emit_stack_traces"
+    before = getattr(fx.config, name, None)
+    if before is None:  # a version of torch that cannot leave them out
+        yield
+        return
+    setattr(fx.config, name, True)
+    try:
+        yield
+    finally:
+        setattr(fx.config, name, before)
 
 
 def _program(module: nn.Module, samples: Samples) -> torch.export.ExportedProgram:

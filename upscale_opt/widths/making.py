@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +105,12 @@ class Maker:
     def _macs(self) -> int:
         return size_of(self.model, self.inputs).macs
 
-    def measure(self, widths: Widths) -> float:
-        """The speedup of a choice, or the ratio of multiply-accumulates."""
+    def measure(self, widths: Widths, target: float) -> float:
+        """The speedup of a choice, or the ratio of multiply-accumulates. What is too slow is measured only once."""
         exported = exported_widths(self.programme, self.model, self.inputs, widths)
         if self.budget == MACS:
             return self._macs / size_of(exported.module, self.inputs).macs
-        return self.stopwatch.measure(exported).speedup
+        return self.stopwatch.measure(exported, is_final=False, wanted=target).speedup
 
     def make(self, loop: Loop, directory: str | Path | None) -> Speedup:
         """The network of one method. The loop goes on if the final file is too slow.
@@ -119,10 +119,11 @@ class Maker:
         everything.
         """
         choices: list[Choice] = []
+        measure = partial(self.measure, target=loop.target)
         while True:
             number, interrupted = len(choices), False
             try:
-                loop.run(self.programme, self.correction, self.measure, self.journal, self.tell, choices)
+                loop.run(self.programme, self.correction, measure, self.journal, self.tell, choices)
             except KeyboardInterrupt:
                 if not choices:
                     raise

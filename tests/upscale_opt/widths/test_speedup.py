@@ -240,7 +240,7 @@ def test_an_interrupt_leaves_the_best_network_so_far(monkeypatch, tmp_path):
     fake = fake_times(monkeypatch, lambda share: share**0.5)
     model, inputs = make(networks.Residual)
 
-    def interrupted(self, exported, path=None):
+    def interrupted(self, exported, path=None, **how):
         if fake.measured == 1 and path is None and not fake.finishing:
             fake.finishing = True
             raise KeyboardInterrupt
