@@ -46,7 +46,7 @@ def test_the_least_process_counts_and_both_files_are_written_alike(timed, backen
         assert calls == [([f"dense-model.{end}", f"model.{end}"], way) for way in ways]
         calls.clear()
         assert watch.measure(own, is_final=False).speedup == pytest.approx(2.0)
-        assert calls == [([f"dense-fixed-model.{end}", f"fixed-model.{end}"], way) for way in ways]
+        assert calls == [([f"dense-fixed-model.{end}", f"fixed-model.{end}"], False)] * PROCESSES
 
 
 def test_what_is_too_slow_is_measured_only_once(timed):
