@@ -30,7 +30,7 @@ CLOSE = 1.03
 MORE = 1.005
 """Factor on what is asked for after a turn that was too slow."""
 LEAST_ASKED = 1.01
-"""Least speedup that the tables are asked for in a first turn."""
+"""Least speedup that the tables are asked for: the unpruned network is no answer."""
 METHODS = {"joint": "auto", "uniform": "uniform", "halp": "halp", "mdp": "mdp"}
 """Ways to choose widths, with the solver of each."""
 
@@ -134,15 +134,16 @@ class Loop:
 
         Between one that was too slow and one that was too fast, it stays between them.
         """
+        least = min(LEAST_ASKED, self.target)
         if not made:
-            return max(self.target / self.off, min(LEAST_ASKED, self.target))
+            return max(self.target / self.off, least)
         last = made[-1].round
         slow = max((own.round.asked for own in made if own.round.measured < self.target), default=0.0)
         fast = min((own.round.asked for own in made if own.round.measured >= self.target), default=np.inf)
         asked = last.asked * self.target / last.measured * (MORE if last.measured < self.target else 1.0)
         if 0 < slow < fast < np.inf and not slow < asked < fast:
             return float(np.sqrt(slow * fast))
-        return asked
+        return max(asked, least)
 
     def _turn(
         self,

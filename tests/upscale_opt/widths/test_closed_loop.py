@@ -101,6 +101,14 @@ def test_what_another_method_found_of_the_tables_saves_turns(factor, target):
     assert second[0].round.predicted == pytest.approx(second[0].round.measured)
 
 
+def test_a_turn_that_was_much_too_fast_does_not_lead_to_the_unpruned_network():
+    _, _, programme = programme_of(width_networks.PreActivation, step=1)
+    loop = Loop(1.3, rounds=4, time_limit=5)
+    machine = Machine(programme, lambda s: 5 * s)
+    choices = loop.run(programme, PLAIN, machine, Journal(None, ""), quiet)
+    assert len(choices) > 1 and all(own.round.asked > 1 and own.round.measured > 5 for own in choices)
+
+
 def test_a_choice_that_was_too_slow_is_not_measured_again_but_left_behind():
     """With few candidates, a little more speedup is the same choice: the loop asks for the next one."""
     _, _, programme = programme_of(networks.Residual, step=8)
