@@ -26,7 +26,7 @@ def fake_groups(monkeypatch):
     def interleaved(calls, device, effort):
         return [[own[0]()] * 3 for own in calls]
 
-    def prepared(make_specimen, inputs, copies, backend, pool):
+    def prepared(make_specimen, inputs, copies, backend, pool, *, alone=False):
         size = 5000 + size_of(make_specimen(), inputs).macs + sum(x.numel() for x in inputs)
         return [lambda: size] * copies
 

@@ -9,8 +9,8 @@
   count, and `width_tables` holds their times.
 - `agreement` and `misranking` compare predictions with measurements. `drift` removes the slow-down of whole rounds.
   `copies` makes copies of models to measure. `file_timing` measures saved files in a fresh process.
-- `backends` prepares models for timing. `environment`, `retained_memory` and `stack_room` are about the conditions of a
-  measurement.
+- `backends` prepares models for timing, `interleaving` times them in turn, in ONNX Runtime in the process of
+  `onnx_worker`. `environment`, `retained_memory` and `stack_room` are about the conditions of a measurement.
 
 The comparison of whole orders is in `upscale_opt.comparing.order_checks`.
 """

@@ -16,8 +16,9 @@ from torch import nn
 
 from upscale_opt.errors import ModelError
 from upscale_opt.onnx_runtime.inside import inside
+from upscale_opt.onnx_runtime.remote_calls import timing_process
 from upscale_opt.onnx_runtime.requirements import CPU_ONLY, NAME, require_inputs, require_packages
-from upscale_opt.onnx_runtime.sessions import Written, bound
+from upscale_opt.onnx_runtime.sessions import Written, bound, named
 from upscale_opt.onnx_runtime.writing import written
 
 EAGER, TORCHSCRIPT, CUDA_GRAPH, COMPILE, ONNXRUNTIME = "eager", "torchscript", "cuda-graph", "compile", NAME
@@ -105,12 +106,19 @@ def prepared(module: nn.Module, inputs: Sequence[Any], backend: str = EAGER, poo
 
 
 def prepared_parts(
-    make: Callable[[], nn.Module], inputs: Sequence[Any], copies: int, backend: str = EAGER, pool: Any = None
+    make: Callable[[], nn.Module],
+    inputs: Sequence[Any],
+    copies: int,
+    backend: str = EAGER,
+    pool: Any = None,
+    *,
+    alone: bool = False,
 ) -> list[Callable[[], Any]]:
     """Prepare calls of copies of one operator of a network, each with weights of its own.
 
     ONNX Runtime runs the operator as inside a network (`upscale_opt.onnx_runtime.inside`): one module in several
-    sessions. On other backends, every copy is a module of its own.
+    sessions, in another process (`upscale_opt.onnx_runtime.remote_calls`). On other backends, every copy is a module of
+    its own.
 
     Parameters
     ----------
@@ -120,11 +128,17 @@ def prepared_parts(
         As for `prepared`.
     copies
         Number of calls.
+    alone
+        In ONNX Runtime, the operator is a network of its own.
     """
     if backend != ONNXRUNTIME:
         return [prepared(make(), inputs, backend, pool) for _ in range(copies)]
+    if alone:
+        module = make()
+        require_backend(backend, next((x.device for x in inputs if isinstance(x, torch.Tensor)), torch.device("cpu")))
+        return list(timing_process().load(written(module, inputs), named(inputs), copies, optimise=True))
     part = inside(make(), tuple(inputs))
-    return [_warm(part.call()) for _ in range(copies)]
+    return list(timing_process().load(part.content, part.inputs, copies, optimise=False))
 
 
 def in_form_of(backend: str, module: nn.Module, inputs: Sequence[Any]) -> nn.Module:

@@ -9,7 +9,6 @@ in the same state as in a network: weights come from memory, and the input was j
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -46,10 +45,10 @@ from upscale_opt.latency.cost_tables import (
     default_directory,
 )
 from upscale_opt.latency.environment import processor
+from upscale_opt.latency.interleaving import interleaved
 from upscale_opt.latency.retained_memory import memory_kind, retained_memory
 from upscale_opt.latency.span_search import spans_to_time
 from upscale_opt.latency.specimens import Specimen, forms_of, inputs_of
-from upscale_opt.latency.stack_room import with_stack_room
 from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.models.memory_formats import is_channels_last
 from upscale_opt.models.precisions import tf32_setting
@@ -312,26 +311,6 @@ class _Bench:
         return prepared_parts(made, self.inputs[own], self.effort.copies, self.conditions.backend, self.pool)
 
 
-@with_stack_room
-def interleaved(
-    calls: Sequence[Sequence[Callable[[], Any]]], device: torch.device, effort: Effort
-) -> list[tuple[int, ...]]:
-    """Nanoseconds per call of several objects, measured in turn (A B C ...). Each object is a list of calls in turn.
-
-    Returns
-    -------
-    list
-        For each object, one measurement per round.
-    """
-    timer = _cuda_seconds if device.type == "cuda" else _cpu_seconds
-    repeats = [_repeats(timer, own, effort) for own in calls]
-    figures: list[list[int]] = [[] for _ in calls]
-    for _ in range(effort.rounds):
-        for own_calls, number, found in zip(calls, repeats, figures, strict=True):
-            found.append(round(1e9 * timer(own_calls, number) / number))
-    return [tuple(found) for found in figures]
-
-
 class _Requests:
     """A cost model that records which tables are requested."""
 
@@ -359,30 +338,3 @@ def placed(
     if memory_format is torch.channels_last:
         module.to(memory_format=memory_format)  # type: ignore[call-overload]
     return module
-
-
-def _repeats(timer: Callable[..., float], calls: Sequence[Callable[[], Any]], effort: Effort) -> int:
-    """Number of calls per measurement. All calls that will be used run once before."""
-    timer(calls, 1)
-    once = timer(calls, 1)
-    number = max(1, math.ceil(effort.seconds / max(once, 1e-7)))
-    timer(calls[1:number], len(calls[1:number]))
-    return number
-
-
-def _cpu_seconds(calls: Sequence[Callable[[], Any]], number: int) -> float:
-    started = time.perf_counter()
-    for i in range(number):
-        calls[i % len(calls)]()
-    return time.perf_counter() - started
-
-
-def _cuda_seconds(calls: Sequence[Callable[[], Any]], number: int) -> float:
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda.synchronize()
-    start.record()
-    for i in range(number):
-        calls[i % len(calls)]()
-    end.record()
-    torch.cuda.synchronize()
-    return float(start.elapsed_time(end)) / 1e3

@@ -16,8 +16,9 @@ from problems.objectives import OVER_READ
 from problems.showing.progress import ProgressBar, ShowProgress
 from upscale_opt.errors import UpscaleWarning
 from upscale_opt.latency.backends import EAGER, prepared_parts, shared_pool
-from upscale_opt.latency.calibration import MEMORY_FORMATS, Effort, conditions_of, interleaved, placed
+from upscale_opt.latency.calibration import MEMORY_FORMATS, Effort, conditions_of, placed
 from upscale_opt.latency.cost_tables import Case, default_directory
+from upscale_opt.latency.interleaving import interleaved
 from upscale_opt.latency.retained_memory import retained_memory
 from upscale_opt.latency.specimens import Specimen, channelwise_module, inputs_of
 from upscale_opt.latency.width_tables import KEEP, PRODUCE, READ, WidthTables, WidthWork

@@ -15,12 +15,27 @@ from upscale_opt.onnx_runtime.requirements import INPUT, OnnxError
 
 _PROVIDERS = ["CPUExecutionProvider"]
 _ERRORS_ONLY = 3
+_shared = False
+
+
+def share_threads(number: int) -> None:
+    """Let all sessions of this process share their threads, which wait actively. Sessions of other code then fail.
+
+    Versions of ONNX Runtime that cannot do this from Python are left as they are.
+    """
+    global _shared
+    import onnxruntime
+
+    if hasattr(onnxruntime, "set_global_thread_pool_sizes"):
+        onnxruntime.set_global_thread_pool_sizes(number, 1)
+        _shared = True
 
 
 def session(content: bytes | str, *, optimise: bool = True, writes: str | Path | None = None) -> Any:
     """An `onnxruntime.InferenceSession` on the CPU, with as many threads as torch uses, and one operator at a time.
 
-    Threads of several sessions would disturb each other if they waited actively, so they sleep while there is no work.
+    Threads of several sessions would disturb each other if they waited actively, so they sleep while there is no work,
+    unless all sessions of the process share them (`share_threads`).
 
     Parameters
     ----------
@@ -41,8 +56,11 @@ def session(content: bytes | str, *, optimise: bool = True, writes: str | Path |
     options = onnxruntime.SessionOptions()
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
-    options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if _shared:
+        options.use_per_session_threads = False
+    else:
+        options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _ERRORS_ONLY
     if writes is not None:
         options.optimized_model_filepath = str(writes)
@@ -109,9 +127,14 @@ class Written(nn.Module):
         return bound(self.content, inputs)()
 
 
+def named(inputs: Sequence[Any]) -> dict[str, torch.Tensor]:
+    """Tensors among the leaves of positional inputs, by the names that a written model gives them."""
+    given = [x for x in tree_leaves(tuple(inputs)) if isinstance(x, torch.Tensor)]
+    return {f"{INPUT}{i}": x for i, x in enumerate(given)}
+
+
 def bound(content: bytes, inputs: Sequence[Any]) -> BoundCall:
     """A call of a model from `upscale_opt.onnx_runtime.writing.written` on the inputs that it was written for."""
     running = session(content)
-    given = [x for x in tree_leaves(tuple(inputs)) if isinstance(x, torch.Tensor)]
     needed = {own.name for own in running.get_inputs()}
-    return BoundCall(running, {f"{INPUT}{i}": x for i, x in enumerate(given) if f"{INPUT}{i}" in needed})
+    return BoundCall(running, {name: x for name, x in named(inputs).items() if name in needed})

@@ -18,8 +18,9 @@ from torch import nn
 from problems import LayerTimes, TimingTable, sparsity_grid
 from problems.showing.progress import ProgressBar, ShowProgress
 from upscale_opt.latency.backends import EAGER, prepared_parts, shared_pool
-from upscale_opt.latency.calibration import MEMORY_FORMATS, Effort, conditions_of, interleaved, placed
+from upscale_opt.latency.calibration import MEMORY_FORMATS, Effort, conditions_of, placed
 from upscale_opt.latency.cost_tables import Case, Conditions, CostTables, Key, Timing, default_directory
+from upscale_opt.latency.interleaving import interleaved
 from upscale_opt.latency.profiling import profile
 from upscale_opt.latency.specimens import Specimen
 from upscale_opt.planning.layer_shapes import Layer

@@ -23,10 +23,11 @@ from torch import nn
 
 from problems.showing.progress import ProgressBar, ShowProgress
 from upscale_opt.errors import UpscaleWarning
-from upscale_opt.latency.backends import EAGER, ONNXRUNTIME, prepared, prepared_parts, shared_pool
-from upscale_opt.latency.calibration import MEMORY_FORMATS, Effort, conditions_of, interleaved, placed
+from upscale_opt.latency.backends import EAGER, ONNXRUNTIME, prepared_parts, shared_pool
+from upscale_opt.latency.calibration import MEMORY_FORMATS, Effort, conditions_of, placed
 from upscale_opt.latency.cost_tables import Conditions, default_directory
 from upscale_opt.latency.drift import slowness
+from upscale_opt.latency.interleaving import interleaved
 from upscale_opt.latency.retained_memory import RETAINED, retained_memory, return_memory
 from upscale_opt.onnx_runtime.requirements import OnnxError, RemovedOperatorError
 from upscale_opt.tracing.graphs import Graph
@@ -277,8 +278,8 @@ class _Timer:
         else:
             return_memory()
         if self.conditions.backend == ONNXRUNTIME:
-            nothing = prepared(nn.Identity().eval(), (torch.zeros(1),), ONNXRUNTIME)
-            self.idle = [[nothing] * self.effort.copies]
+            nothing = (nn.Identity().eval, (torch.zeros(1),), self.effort.copies, ONNXRUNTIME)
+            self.idle = [prepared_parts(*nothing, alone=True)]
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -311,6 +312,5 @@ class _Timer:
         def made() -> nn.Module:
             return placed(self.specimens.make(self.group, point), self.device, dtype, memory_format)
 
-        if self.is_alone:
-            return [prepared(made(), inputs, self.conditions.backend, self.pool) for _ in range(self.effort.copies)]
-        return prepared_parts(made, inputs, self.effort.copies, self.conditions.backend, self.pool)
+        copies, backend = self.effort.copies, self.conditions.backend
+        return prepared_parts(made, inputs, copies, backend, self.pool, alone=self.is_alone)

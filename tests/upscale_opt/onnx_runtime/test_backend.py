@@ -13,7 +13,7 @@ from torch import nn
 from upscale_opt import ModelError, UpscaleError, UpscaleWarning, prune
 from upscale_opt.comparing.order_checks import check_orders
 from upscale_opt.latency import backends, calibration
-from upscale_opt.latency.backends import ONNXRUNTIME, in_form_of, prepared, prepared_parts, scripted
+from upscale_opt.latency.backends import ONNXRUNTIME, in_form_of, prepared, scripted
 from upscale_opt.latency.calibration import conditions_of
 from upscale_opt.latency.cost_tables import Conditions, CostTables
 from upscale_opt.latency.profiling import profile_interleaved
@@ -142,13 +142,6 @@ def test_a_network_that_is_written_wrongly_is_noticed():
     assert _same(content, x, [module(*x).detach()]) is content
     with pytest.raises(OnnxError, match="computes something else, relative error"):
         _same(content, x, [module(*x).detach() + 1])
-
-
-def test_copies_of_a_part_have_weights_of_their_own():
-    module, x = nn.Linear(4, 3).eval(), torch.randn(2, 4)
-    calls = prepared_parts(lambda: module, (x,), 3, ONNXRUNTIME)
-    outputs = [call() for call in calls]
-    assert len({own.data_ptr() for own in outputs}) == len({id(call._session) for call in calls}) == 3
 
 
 def test_what_it_cannot_run_is_refused():

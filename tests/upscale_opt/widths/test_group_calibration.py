@@ -211,15 +211,14 @@ def test_tables_of_both_kinds_of_memory_are_kept_apart(tmp_path, monkeypatch):
 def computed(monkeypatch, refusal=None):
     """In ONNX Runtime, a call that does nothing takes 400 ns, and a part 1000 more; parts may be refused."""
 
-    def parts(make, inputs, copies, backend, pool):
+    def parts(make, inputs, copies, backend, pool=None, *, alone=False):
+        if alone:
+            return [lambda: 400 if isinstance(make(), torch.nn.Identity) else 900] * copies
         if refusal is not None:
             raise refusal("as it happens")
         return [lambda: 1400] * copies
 
     monkeypatch.setattr(group_calibration, "prepared_parts", parts)
-    monkeypatch.setattr(
-        group_calibration, "prepared", lambda module, *_: lambda: 400 if isinstance(module, torch.nn.Identity) else 900
-    )
     monkeypatch.setattr(group_calibration, "interleaved", lambda calls, *_: [[own[0]()] * 3 for own in calls])
 
 
