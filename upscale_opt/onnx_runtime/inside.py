@@ -17,7 +17,6 @@ from torch.nn import functional
 
 from upscale_opt.onnx_runtime.optimised import BLOCKED, CONVOLUTIONS, block_size, optimised, sizes_of
 from upscale_opt.onnx_runtime.requirements import INPUT, OnnxError, RemovedOperatorError, require_inputs
-from upscale_opt.onnx_runtime.sessions import BoundCall, session
 from upscale_opt.onnx_runtime.writing import written
 
 _OUTPUT, _PRODUCED = "y", "h"
@@ -39,10 +38,6 @@ class Inside:
 
     content: bytes
     inputs: Mapping[str, torch.Tensor]
-
-    def call(self) -> BoundCall:
-        """A session of its own, ready to run. Outputs stay in the layout of the graph."""
-        return BoundCall(session(self.content, optimise=False), self.inputs)
 
 
 def inside(module: nn.Module, inputs: Sequence[torch.Tensor]) -> Inside:
