@@ -9,6 +9,7 @@ pool allows no session without it, so it must not be the user's process.
 from __future__ import annotations
 
 import atexit
+import os
 import pickle
 import subprocess
 import sys
@@ -41,7 +42,7 @@ class TimingProcess:
     """
 
     def __init__(self, threads: int) -> None:
-        self._lock, self._number, self._forgotten = threading.Lock(), 0, list[int]()
+        self._lock, self._number, self._forgotten, self._owner = threading.Lock(), 0, list[int](), os.getpid()
         self._process = subprocess.Popen(
             [sys.executable, "-m", WORKER, str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -49,8 +50,8 @@ class TimingProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether it can be asked."""
-        return self._process.poll() is None
+        """Whether it can be asked: by the process that started it, not by a fork of that."""
+        return self._owner == os.getpid() and self._process.poll() is None
 
     def load(
         self, content: bytes, inputs: Mapping[str, torch.Tensor], copies: int, *, optimise: bool
@@ -113,6 +114,8 @@ class TimingProcess:
 
     def close(self) -> None:
         """End it."""
+        if self._owner != os.getpid():
+            return
         atexit.unregister(self.close)
         self._process.kill()
         self._process.wait()

@@ -83,6 +83,18 @@ def test_an_interrupt_does_not_end_the_process_but_a_broken_question_does(monkey
     assert not process.is_running, "its answer might be taken for another one"
 
 
+def test_a_fork_starts_a_process_of_its_own_and_does_not_end_this_one(monkeypatch):
+    process, own = timing_process(), os.getpid()
+    monkeypatch.setattr(remote_calls.os, "getpid", lambda: own + 1)
+    other = timing_process()
+    assert other is not process
+    process.close()
+    assert process._process.poll() is None
+    other.close()
+    monkeypatch.undo()
+    process.close()
+
+
 def test_what_it_cannot_run_is_refused_and_it_goes_on():
     process = timing_process()
     with pytest.raises(OnnxError, match="ONNX Runtime does not accept this network"):
