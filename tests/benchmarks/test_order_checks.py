@@ -40,6 +40,7 @@ def rows_of(directory, name="order_checks"):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_every_cell_is_checked_twice_and_never_again(directory, checked_once, monkeypatch):
     arguments = ["--models", NETWORK, "--formats", "NCHW", *QUICK]
     assert order_checks.main(arguments) == 0

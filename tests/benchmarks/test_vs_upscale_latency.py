@@ -308,6 +308,7 @@ def test_bad_input_is_one_sentence(arguments, message, tmp_path, monkeypatch, ca
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_children_report_values_errors_and_their_death():
     assert list(in_child(iter, [1, 2])) == [1, 2]
     with pytest.raises(ChildError, match="ValueError"):

@@ -279,7 +279,7 @@ def test_planted_intervals_of_many_accesses_are_recognised() -> None:
         assert (found.value, found.status) == (0, Status.OPTIMAL)
 
 
-@pytest.mark.parametrize("objective", [pytest.param("span", marks=pytest.mark.slow), "traffic"])
+@pytest.mark.parametrize("objective", [pytest.param(own, marks=pytest.mark.slow) for own in ("span", "traffic")])
 def test_sixteen_accesses_do_not_fall_into_a_hole(objective: str) -> None:
     """Paths over pairs of sets cannot end there; the levels, which come first, leave 2 %."""
     found = solve(random_masks(256, 16, correlation=0.5), objective=objective, time_limit=8)

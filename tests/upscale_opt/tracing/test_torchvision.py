@@ -10,8 +10,9 @@ from benchmarks.coverage.networks import input_shape
 from solvers import solve
 from upscale_opt import ModelReference, effective_masks, export, extract, l2_masks, load_model, plan, trace, verify
 
-QUICK = ("resnet18", "squeezenet1_1", "mobilenet_v3_small", "shufflenet_v2_x0_5", "regnet_x_400mf")
+QUICK = ("resnet18", "squeezenet1_1", "mobilenet_v3_small", "shufflenet_v2_x0_5")
 REST = (
+    "regnet_x_400mf",
     *("densenet121", "googlenet", "convnext_tiny", "swin_t", "lraspp_mobilenet_v3_large"),
     *("resnet34", "resnet50", "resnet101", "wide_resnet50_2", "resnext50_32x4d", "vgg11", "vgg16_bn", "alexnet"),
     *("mobilenet_v2", "mnasnet1_0", "efficientnet_b0", "efficientnet_v2_s", "inception_v3", "regnet_y_400mf"),
