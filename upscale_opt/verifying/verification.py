@@ -149,6 +149,13 @@ class Verifier:
         tensors = dict(named_tensors(self.masked))
         names = frozen_statistics(self.graph) if jitter else ()
         randomise(self.masked, self.inputs[0], generator, [tensors[name] for name in names if name in tensors])
+        # That run may have filled caches without gradients. A copy with the same values has not run yet.
+        self.masked = self._masked_model()
+        with torch.no_grad():
+            for name, tensor in named_tensors(self.masked):
+                own = tensors.get(name)
+                if own is not None and own.shape == tensor.shape and not torch.equal(tensor, own):
+                    tensor.copy_(own)
 
     def _masked_model(self) -> nn.Module:
         axes = {weight: read.input_axis for weight, read in self.graph.consumers.items()}
