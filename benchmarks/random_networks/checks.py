@@ -178,7 +178,7 @@ def _check_exports(
 ) -> Iterator[str]:
     """Check exports one by one. Yields the reason if an export is unproven."""
     mode = modes[rng.integers(len(modes))] if len(modes) > 1 else modes[0]
-    masks, outputs = _must(lambda: random_sides(graph, rng, mode), "masks")
+    masks, outputs = _must(lambda: random_sides(program, graph, rng, mode), "masks")
     yield from _check_plans(
         program, model, MaskedGraph(graph, masks, outputs), _plans(graph, masks, outputs, rng, num_plans)
     )
@@ -229,24 +229,24 @@ def _check_plans(program: Program, model: nn.Module, masked: MaskedGraph, plans:
         yield verification.message or verification.gradients_reason or ""
 
 
-def random_masks(graph: Graph, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def random_masks(program: Program, graph: Graph, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Each consumer keeps a share of its inputs between 0.1 and 0.9; some, or all, have no mask."""
     masked = rng.random() < 0.95
     result = {}
     for name in graph.consumers:
-        length = tensor_of(graph.module, name).shape[input_axis(graph.module, name)]
+        length = tensor_of(graph.module, name).shape[input_axis(program, graph.module, name)]
         if masked and rng.random() < 0.9:
             result[name] = rng.random(length) < rng.uniform(0.1, 0.9)
     return result
 
 
 def random_sides(
-    graph: Graph, rng: np.random.Generator, mode: str
+    program: Program, graph: Graph, rng: np.random.Generator, mode: str
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Masks of consumers and of producers in one of the modes."""
     if mode == "constrained":
         return constrained_masks(graph, f"{rng.uniform(0.1, 0.9):.2f}"), {}
-    masks = effective_masks(graph, random_masks(graph, rng) if mode != "output" else {}).masks
+    masks = effective_masks(graph, random_masks(program, graph, rng) if mode != "output" else {}).masks
     if mode == "input":
         return masks, {}
     outputs = {}

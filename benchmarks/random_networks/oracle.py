@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,7 +52,7 @@ class Oracle:
             masked.get_submodule(path).register_forward_hook(functools.partial(_zero_dropped, kept, axis))
         self._values = {name: _values(p) for name, p in masked.named_parameters(remove_duplicate=False)}
         self._dropped = {
-            name: (input_axis(masked, name), np.flatnonzero(~mask).tolist()) for name, mask in masks.items()
+            name: (input_axis(program, masked, name), np.flatnonzero(~mask).tolist()) for name, mask in masks.items()
         }
         for name, (axis, columns) in self._dropped.items():
             for column in columns:
@@ -209,8 +210,10 @@ def tensor_of(module: nn.Module, name: str) -> Any:
     return functools.reduce(getattr, name.split("."), module)
 
 
-def input_axis(module: nn.Module, weight: str) -> int:
-    """The dimension of a weight for its input channels."""
+def input_axis(program: Program, module: nn.Module, weight: str) -> int:
+    """The dimension of a weight for its input channels: the first on the right of ``@``, as the text says."""
+    if any(re.search(rf"@ self\.{re.escape(weight)}(?![\w.])", step.line) for step in program.steps):
+        return 0
     owner = tensor_of(module, weight.rpartition(".")[0]) if "." in weight else module
     return 0 if isinstance(owner, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d) else 1
 

@@ -197,6 +197,13 @@ def test_the_sign_of_rounding_noise_proves_nothing():
     assert not any(outcome.reason.startswith("relative error") for outcome in outcomes)  # verify blames no export
 
 
+@pytest.mark.parametrize("outputs", [4, 6])
+def test_weights_on_the_right_of_a_product_have_their_inputs_first(outputs):
+    """A square weight looks the same both ways, and a check along the wrong dimension blamed the export."""
+    program = tiny("y = x @ self.w", output="y", init=(f"self.w = nn.Parameter(torch.randn(4, {outputs}))",))
+    assert {check(program, seed).verdict for seed in range(4)} <= {Verdict.RIGHT, Verdict.UNPROVEN}
+
+
 def test_what_raises_is_wrong_and_what_is_refused_is_skipped(monkeypatch):
     program = tiny("y = self.conv(x)", output="y")
     refused = tiny("y = x if x.sum() > 0 else -x", output="y")

@@ -92,7 +92,7 @@ def prepared(module: nn.Module, inputs: Sequence[Any], backend: str = EAGER, poo
     require_backend(backend, device)
     if backend == ONNXRUNTIME:
         content = module.content if isinstance(module, Written) else written(module, inputs)
-        return _warm(bound(content, inputs))
+        return warmed(bound(content, inputs))
     run: Any = module
     if backend == TORCHSCRIPT:
         run = scripted(module, inputs)
@@ -134,9 +134,7 @@ def prepared_parts(
     if backend != ONNXRUNTIME:
         return [prepared(make(), inputs, backend, pool) for _ in range(copies)]
     if alone:
-        module = make()
-        require_backend(backend, next((x.device for x in inputs if isinstance(x, torch.Tensor)), torch.device("cpu")))
-        return list(timing_process().load(written(module, inputs), named(inputs), copies, optimise=True))
+        return list(timing_process().load(written(make(), inputs), named(inputs), copies, optimise=True))
     part = inside(make(), tuple(inputs))
     return list(timing_process().load(part.content, part.inputs, copies, optimise=False))
 
@@ -148,7 +146,8 @@ def in_form_of(backend: str, module: nn.Module, inputs: Sequence[Any]) -> nn.Mod
     return Written(written(module, inputs)) if backend == ONNXRUNTIME else module
 
 
-def _warm(call: Callable[[], Any]) -> Callable[[], Any]:
+def warmed(call: Callable[[], Any]) -> Callable[[], Any]:
+    """A call after its first runs, in which memory is set up."""
     for _ in range(WARM_UPS):
         call()
     return call

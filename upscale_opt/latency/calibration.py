@@ -53,7 +53,7 @@ from upscale_opt.masking.masked_graph import MaskedGraph
 from upscale_opt.models.memory_formats import is_channels_last
 from upscale_opt.models.precisions import tf32_setting
 from upscale_opt.modules.gather_convolution import is_fused_on
-from upscale_opt.onnx_runtime.requirements import OnnxError, version
+from upscale_opt.onnx_runtime.requirements import OnnxError, shares_threads, version
 from upscale_opt.planning.cost_model import AnalyticCosts, Workload
 from upscale_opt.planning.extraction import problems_of
 from upscale_opt.planning.reading import CONTIGUOUS, MATMUL, Reading
@@ -128,7 +128,7 @@ def conditions_of(example_inputs: Sequence[Any], *, backend: str = EAGER) -> Con
         torch.__version__,
         memory_kind(x.device.type),
         tf32_setting(x.device, x.dtype),
-        version() if backend == ONNXRUNTIME else "",
+        _runtime() if backend == ONNXRUNTIME else "",
     )
 
 
@@ -309,6 +309,11 @@ class _Bench:
             return placed(Specimen(layer, case, stored, self.rng), device, dtype, memory_format)
 
         return prepared_parts(made, self.inputs[own], self.effort.copies, self.conditions.backend, self.pool)
+
+
+def _runtime() -> str:
+    """The version of ONNX Runtime, and whether its threads sleep between the parts that are timed."""
+    return version() + (", shared threads" if shares_threads() else "")
 
 
 class _Requests:

@@ -60,8 +60,8 @@ class Conditions:
         ``convolutions`` or ``products``. Empty for other dtypes, on a CPU, and in older tables, which have no such
         field.
     runtime
-        Name and version of the runtime that computes, if it is not torch, such as ``onnxruntime 1.22.0``. Empty for
-        torch, and in older tables, which have no such field.
+        Name and version of the runtime that computes, if it is not torch, and how parts ran in it: ``onnxruntime
+        1.31.1, shared threads``. Empty for torch, and in older tables, which have no such field.
     """
 
     device: str

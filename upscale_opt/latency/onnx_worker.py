@@ -10,7 +10,7 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, BinaryIO
 
@@ -18,29 +18,23 @@ import numpy as np
 import torch
 
 from upscale_opt.errors import UpscaleError, first_line
+from upscale_opt.latency.backends import warmed
 from upscale_opt.latency.interleaving import interleaved
 from upscale_opt.onnx_runtime.remote_calls import DONE, INTERLEAVED, LOAD, REFUSED, RUN
-from upscale_opt.onnx_runtime.sessions import BoundCall, session, share_threads
-
-WARM_UPS = 3
+from upscale_opt.onnx_runtime.sessions import bound_by_name, share_threads
 
 
 class Worker:
     """Sessions by their numbers."""
 
     def __init__(self) -> None:
-        self.calls: dict[int, BoundCall] = {}
+        self.calls: dict[int, Callable[[], Any]] = {}
 
     def load(self, handles: Sequence[int], content: bytes, inputs: Mapping[str, np.ndarray], optimise: bool) -> None:
         """Make sessions of a model, and warm them up."""
         given = {name: torch.from_numpy(x) for name, x in inputs.items()}
         for handle in handles:
-            running = session(content, optimise=optimise)
-            needed = {own.name for own in running.get_inputs()}
-            call = BoundCall(running, {name: x for name, x in given.items() if name in needed})
-            for _ in range(WARM_UPS):
-                call()
-            self.calls[handle] = call
+            self.calls[handle] = warmed(bound_by_name(content, given, optimise=optimise))
 
     def run(self, handle: int) -> None:
         """Run a session once."""

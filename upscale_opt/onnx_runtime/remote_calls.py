@@ -30,6 +30,7 @@ DONE, REFUSED = "done", "refused"
 """Whether an answer is a result or an error's text."""
 LOAD, RUN, INTERLEAVED = "load", "run", "interleaved"
 """What may be asked."""
+_ENDED = "the process that times parts in ONNX Runtime has ended; run this again"
 
 
 class TimingProcess:
@@ -96,15 +97,17 @@ class TimingProcess:
     def _ask(self, what: str, *details: Any) -> Any:
         assert self._process.stdin is not None and self._process.stdout is not None
         with self._lock:
+            if not self.is_running:
+                raise OnnxError(_ENDED)
             gone = self._forgotten.copy()
             del self._forgotten[: len(gone)]
             try:
                 pickle.dump((gone, what, details), self._process.stdin)
                 self._process.stdin.flush()
                 kind, answer = pickle.load(self._process.stdout)
-            except (OSError, EOFError) as error:
+            except (OSError, EOFError, pickle.UnpicklingError) as error:
                 self.close()
-                raise OnnxError("the process that times parts in ONNX Runtime has ended; run this again") from error
+                raise OnnxError(_ENDED) from error
             except BaseException:  # an answer may be on its way, so nothing can be asked any more
                 self.close()
                 raise

@@ -41,6 +41,13 @@ def require_packages() -> None:
         raise ModelError(f"the backend {NAME} needs {' and '.join(missing)}: pip install -e '.[onnx]'")
 
 
+def shares_threads() -> bool:
+    """Whether all sessions of a process can share their threads, from Python."""
+    import onnxruntime
+
+    return hasattr(onnxruntime, "set_global_thread_pool_sizes")
+
+
 def version() -> str:
     """Name and version of the runtime, such as ``onnxruntime 1.22.0``."""
     require_packages()

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from upscale_opt.errors import first_line
-from upscale_opt.onnx_runtime.requirements import INPUT, OnnxError
+from upscale_opt.onnx_runtime.requirements import INPUT, OnnxError, shares_threads
 
 _PROVIDERS = ["CPUExecutionProvider"]
 _ERRORS_ONLY = 3
@@ -26,7 +26,7 @@ def share_threads(number: int) -> None:
     global _shared
     import onnxruntime
 
-    if hasattr(onnxruntime, "set_global_thread_pool_sizes"):
+    if shares_threads():
         onnxruntime.set_global_thread_pool_sizes(number, 1)
         _shared = True
 
@@ -135,6 +135,11 @@ def named(inputs: Sequence[Any]) -> dict[str, torch.Tensor]:
 
 def bound(content: bytes, inputs: Sequence[Any]) -> BoundCall:
     """A call of a model from `upscale_opt.onnx_runtime.writing.written` on the inputs that it was written for."""
-    running = session(content)
+    return bound_by_name(content, named(inputs))
+
+
+def bound_by_name(content: bytes, inputs: Mapping[str, torch.Tensor], *, optimise: bool = True) -> BoundCall:
+    """A call of a model on inputs by their names. What the model does not take is left out."""
+    running = session(content, optimise=optimise)
     needed = {own.name for own in running.get_inputs()}
-    return BoundCall(running, {name: x for name, x in named(inputs).items() if name in needed})
+    return BoundCall(running, {name: x for name, x in inputs.items() if name in needed})

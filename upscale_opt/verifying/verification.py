@@ -240,11 +240,20 @@ class Verifier:
 
     @cached_property
     def gradients(self) -> Gradients:
-        """The gradients of the masked model. They are computed once."""
+        """The gradients of the masked model. They are computed once.
+
+        They are those of a copy with the same values that has not run yet: a run may fill caches without gradients.
+        """
+        masked = self._masked_model()
+        with torch.no_grad():
+            for name, tensor in named_tensors(masked):
+                own = self.state.get(name)
+                if own is not None and own.shape == tensor.shape and not torch.equal(tensor, own):
+                    tensor.copy_(own)
         axes = {weight: read.input_axis for weight, read in self.graph.consumers.items()}
         dropped = {weight: (axes[weight], ~mask) for weight, mask in self.masks.items()}
         return Gradients(
-            *(self.masked, self.inputs[0], self._start.running, dropped),
+            *(masked, self.inputs[0], self._start.running, dropped),
             multiplications=self._multiplications,
             seed=self.seed,
         )

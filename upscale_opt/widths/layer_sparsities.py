@@ -145,7 +145,7 @@ class SparsityMaker:
                         raise
                     break
                 assert found.exported is not None  # it was measured
-                measured = self.stopwatch.measure(found.exported, is_final=False)
+                measured = self.stopwatch.measure(found.exported, is_final=False, wanted=target)
                 figures = [measured.speedup, measured.dense_seconds]
                 self.journal.note(f"turn {number}", [asked, *figures, found.base / found.predicted, found.score])
             else:

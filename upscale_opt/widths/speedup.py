@@ -254,7 +254,8 @@ def speedup(
             return maker.make(loops[0], directory)
         made: list[Speedup] = []
         for loop in loops:
-            off = off_by(made[-1].rounds) if made else 1.0  # what the tables are off by, another method knows
+            # What tables of times are off by, another method knows. Counts are never off.
+            off = off_by(made[-1].rounds) if made and budget == TIME else 1.0
             made.append(maker.make(replace(loop, off=off), None))
             if made[-1].interrupted:
                 break

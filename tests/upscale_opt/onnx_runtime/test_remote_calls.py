@@ -81,6 +81,20 @@ def test_an_interrupt_does_not_end_the_process_but_a_broken_question_does(monkey
     with pytest.raises(KeyboardInterrupt):
         call()
     assert not process.is_running, "its answer might be taken for another one"
+    monkeypatch.undo()
+    with pytest.raises(OnnxError, match="has ended; run this again"):
+        call()
+
+
+def test_half_an_answer_is_said(monkeypatch):
+    call = prepared_parts(layer, X, 1, ONNXRUNTIME)[0]
+
+    def truncated(*_):
+        raise pickle.UnpicklingError("pickle data was truncated")
+
+    monkeypatch.setattr(remote_calls.pickle, "load", truncated)
+    with pytest.raises(OnnxError, match="has ended; run this again"):
+        call()
 
 
 def test_a_fork_starts_a_process_of_its_own_and_does_not_end_this_one(monkeypatch):

@@ -387,3 +387,26 @@ def test_nobody_keeps_a_masked_model_that_has_done_its_work():
         assert masked() is None
     finally:
         gc.enable()
+
+
+class Cached(nn.Module):
+    """In eval mode, rows of a parameter are picked once and kept, as timm does with biases of attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1)
+        self.biases = nn.Parameter(torch.randn(6))
+        self.register_buffer("places", torch.arange(8) % 6, persistent=False)
+        self.known = {}
+
+    def forward(self, x):
+        if "all" not in self.known:
+            self.known["all"] = self.biases[self.places]
+        return self.last(self.first(x).relu() + self.known["all"].view(1, 8, 1, 1))
+
+
+def test_what_a_network_keeps_between_calls_has_gradients_in_the_masked_model_too():
+    model, x = Cached().eval(), (torch.randn(2, 3, 4, 4),)
+    found = export(model, x, masks={"last.weight": np.arange(8) % 2 == 0}, baseline=True).verification
+    assert found.gradients is not None and found.gradients <= 1e-9
+    assert not model.known

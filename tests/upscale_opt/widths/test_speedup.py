@@ -217,6 +217,13 @@ def test_what_is_not_reached_is_said(monkeypatch, tmp_path):
     assert not found.reached and "NOT reached" in found.report() and "NOT reached" in repr(found)
 
 
+@pytest.mark.slow
+def test_counts_are_never_off_so_both_methods_ask_for_the_target():
+    model, inputs = make(width_networks.PreActivation)
+    found = upscale_opt.speedup(model, inputs, data(), 1.3, budget="macs", **{**LEAST, "repeats": 2})
+    assert found.others and {own.rounds[0].asked for own in (found, *found.others)} == {1.3}
+
+
 def test_a_network_that_cannot_be_saved_is_measured_in_this_process():
     class Odd(nn.Module):
         def __init__(self):
