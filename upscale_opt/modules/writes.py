@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -87,6 +89,24 @@ class ScatterAdd(nn.Module):
             return x.index_add(self.axis, self.index, y)
         total = _target(x, y, self.inplace)
         return total.index_add_(self.axis, self.index, y.to(total.dtype))
+
+
+@contextmanager
+def padded_writes(module: nn.Module) -> Iterator[None]:
+    """Let additions to ranges add padded tensors while a module is written as ONNX.
+
+    ONNX has no addition in place. Of what `RangeAdd` does otherwise, one exporter of torch makes several transposes and
+    a scatter of indices, and the other one forgets it without a word.
+    """
+    writes = [own for own in module.modules() if isinstance(own, RangeAdd)]
+    before = [own.pads for own in writes]
+    try:
+        for own in writes:
+            own.pads = True
+        yield
+    finally:
+        for own, pads in zip(writes, before, strict=True):
+            own.pads = pads
 
 
 def between_zeros(y: Any, axis: int, before: int, behind: int) -> Any:

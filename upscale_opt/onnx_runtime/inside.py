@@ -63,7 +63,7 @@ def inside(module: nn.Module, inputs: Sequence[torch.Tensor]) -> Inside:
         network = _Between(module, inputs).eval()
     given = [x[:, :1].contiguous() if i in network.places else x for i, x in enumerate(inputs)]
     names = [_OUTPUT, *(f"{_PRODUCED}{i}" for i in network.places)]
-    model = optimised(written(network, given, names, verify=False))
+    model = optimised(written(network, given, names))
     content, channels = _cut(model, network.places, network.has_tail)
     placed = {f"{INPUT}{i}": x for i, x in enumerate(inputs)}
     for name, (source, stored) in channels.items():

@@ -3,7 +3,8 @@
 The TorchScript-based exporter is used if it can be: it takes 6 to 11 ms for a single consumer and 0.9 s for
 MobileNetV2, the exporter on `torch.export` 650 ms and 17 s. ONNX Runtime makes the same convolutions and reorders of
 both (a test compares them). What TorchScript cannot trace is exported by `torch.export`,
-and so is what it traces wrongly: a write into a view, for instance.
+and so is what it traces wrongly: a write into a view, for instance. Additions to ranges are written as padded ones,
+as in saved files.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from upscale_opt.errors import first_line
 from upscale_opt.models.outputs import clones, relative_error, tensors
+from upscale_opt.modules.writes import padded_writes
 from upscale_opt.onnx_runtime.requirements import INPUT, NAME, OnnxError, require_inputs
 from upscale_opt.onnx_runtime.sessions import bound
 
@@ -54,9 +56,9 @@ def written(
     require_inputs(inputs, module)
     names = [f"{INPUT}{i}" for i in range(sum(isinstance(x, torch.Tensor) for x in tree_leaves(inputs)))]
     how: dict[str, Any] = {"input_names": names, "output_names": None if outputs is None else list(outputs)}
-    with warnings.catch_warnings(), torch.no_grad():
+    own = copy.deepcopy(module)
+    with warnings.catch_warnings(), torch.no_grad(), padded_writes(own):
         warnings.simplefilter("ignore")  # the exporter is deprecated; both warn about constants of the trace
-        own = copy.deepcopy(module)
         if not all(isinstance(x, torch.Tensor) for x in inputs):
             own = _OfTensors(own, inputs)
             inputs = tuple(x for x in tree_leaves(inputs) if isinstance(x, torch.Tensor))

@@ -24,7 +24,7 @@ from upscale_opt.errors import PlanError, UpscaleError, VerificationError, first
 from upscale_opt.models.nested import map_tensors, nested_tensors
 from upscale_opt.models.outputs import clones, relative_error, tensors
 from upscale_opt.models.running import device_of
-from upscale_opt.modules.writes import RangeAdd
+from upscale_opt.modules.writes import padded_writes
 from upscale_opt.saving.forms import require_forms
 from upscale_opt.saving.samples import Samples, with_images
 
@@ -217,22 +217,6 @@ def _keeping_buffers(module: nn.Module) -> Iterator[list[str]]:
 
 
 @contextmanager
-def _padded_writes(module: nn.Module) -> Iterator[None]:
-    """Let additions to ranges add padded tensors.
-
-    ONNX has no addition in place. torch would convert it to several transposes and a scatter of indices.
-    """
-    writes = [own for own in module.modules() if isinstance(own, RangeAdd)]
-    try:
-        for own in writes:
-            own.pads = True
-        yield
-    finally:
-        for own in writes:
-            own.pads = False
-
-
-@contextmanager
 def _without_stack_traces() -> Iterator[None]:
     """Files have no paths of source files, and collecting them for every node takes a third of the time."""
     name = "do_not_emit_stack_traces"
@@ -274,7 +258,7 @@ def _make_torchscript(module: nn.Module, samples: Samples) -> bytes:
 
 
 def _make_onnx(module: nn.Module, samples: Samples) -> bytes:
-    with _padded_writes(module):
+    with padded_writes(module):
         exported = _program(module, samples)
     program = torch.onnx.export(
         exported,

@@ -33,6 +33,9 @@ puts its memory and threads changes times by a third, and ratios by a tenth."""
 TOGETHER = 2
 """More processes for ``.onnx`` files, with the sessions of both networks at once: their threads disturb each other, and
 the ratio is another one than that of sessions alone. The promise is to hold in both."""
+LONELY = 0.9
+"""A turn of the closed loop does not count a process whose speedup is below this share of all others': the loop would
+prune by as much too much, and need more turns to come back."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ class Stopwatch:
     def _save_fixed(self, network: Savable, path: Path) -> None:
         """Write a file for these inputs only. It runs like that of `_save`, and takes a tenth of the time."""
         if self.form == FORM_OF[ONNXRUNTIME]:
-            path.write_bytes(written(network.module, self.inputs, verify=False))
+            path.write_bytes(written(network.module, self.inputs))  # compared: another exporter writes it
         else:
             path.write_bytes(to_bytes(network, FORM_OF[EAGER], self.inputs, dynamic_batch=False, verify=False))
 
@@ -159,18 +162,19 @@ class Stopwatch:
         is_final
             Whether it is measured as it will be saved. Otherwise, both networks are written for these inputs only, and
             sessions of ONNX Runtime are never there at once: at once, they differ by a quarter from process to process.
+            One process that is far slower than the others (`LONELY`) does not count then.
         wanted
             A speedup below this is not measured more carefully.
         """
         if self.form is None:
             return self.measure_all([exported])[0]
         ways = self._ways if is_final else [False] * PROCESSES
-        return self._in_processes(self._files(exported, path, is_final), ways, wanted)
+        return self._in_processes(self._files(exported, path, is_final), ways, wanted, lonely=is_final)
 
     def measure_all(self, exports: Sequence[Savable]) -> list[Measured]:
         """Measure several exports with less care: in one process each; or all of them in turn in this process."""
         if self.form is not None:
-            return [self._in_processes(self._files(own, None, is_final=False), [False]) for own in exports]
+            return [self._in_processes(self._files(own, None, is_final=False), [False], lonely=True) for own in exports]
         models = {"dense": self.model} | {str(i): own.module for i, own in enumerate(exports)}
         profiles = profile_interleaved(models, self.inputs, repeats=self.repeats, backend=self.backend)
         seconds = without_drift(profiles)
@@ -179,17 +183,29 @@ class Stopwatch:
             for i in range(len(exports))
         ]
 
-    def _in_processes(self, files: Sequence[Path], ways: Sequence[bool], wanted: float = 0.0) -> Measured:
-        """The least of several fresh processes, with one session at a time or both at once."""
-        least: Measured | None = None
+    def _in_processes(
+        self, files: Sequence[Path], ways: Sequence[bool], wanted: float = 0.0, *, lonely: bool
+    ) -> Measured:
+        """The least of several fresh processes, with one session at a time or both at once.
+
+        No more processes follow when the result is known to be below `wanted`. A process that is far below all others
+        counts only if `lonely` is set.
+        """
+        found: list[Measured] = []
         for together in ways:
-            found = measured_files(files, self.inputs, repeats=self.repeats, together=together)
-            measured = Measured(1 / found["median_ratios"][1], found["files"][0]["median"])
-            least = measured if least is None or measured.speedup < least.speedup else least
-            if least.speedup < wanted:
+            measured = measured_files(files, self.inputs, repeats=self.repeats, together=together)
+            found.append(Measured(1 / measured["median_ratios"][1], measured["files"][0]["median"]))
+            least = _least(found, lonely=lonely)
+            may_be_lonely = not lonely and len(found) == 1 and least.speedup < LONELY * wanted
+            if least.speedup < wanted and not may_be_lonely:
                 break
-        assert least is not None
         return least
+
+
+def _least(found: Sequence[Measured], *, lonely: bool) -> Measured:
+    """The least of several measurements; one that is far below all others counts only if `lonely` is set."""
+    least, *others = sorted(found, key=lambda own: own.speedup)
+    return others[0] if others and not lonely and least.speedup < LONELY * others[0].speedup else least
 
 
 def saved_form(backend: str, device: str) -> str | None:

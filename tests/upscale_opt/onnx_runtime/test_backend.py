@@ -19,6 +19,7 @@ from upscale_opt.latency.cost_tables import Conditions, CostTables
 from upscale_opt.latency.profiling import profile_interleaved
 from upscale_opt.latency.specimens import Specimen, forms_of, inputs_of
 from upscale_opt.models.outputs import tensors
+from upscale_opt.modules.writes import RangeAdd
 from upscale_opt.onnx_runtime.inside import from_blocks, inside, to_blocks
 from upscale_opt.onnx_runtime.optimised import BLOCKED, REORDERS, block_size, optimised
 from upscale_opt.onnx_runtime.requirements import OnnxError
@@ -126,6 +127,24 @@ def test_both_exporters_give_the_same_operators():
         for content in (written(exported, inputs), by_export.model_proto.SerializeToString())
     )
     assert fast == slow and fast["Conv"] == 8
+
+
+def test_additions_to_ranges_are_written_as_padded_ones():
+    class Adds(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.own, self.add = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1), RangeAdd(1, 2, 4, 2, inplace=True)
+
+        def forward(self, x):
+            x = self.stem(x)
+            return self.add(x, self.own(x)).relu()
+
+    module, x = Adds().eval(), torch.randn(2, 3, 4, 4)
+    content = written(module, (x,), verify=False)
+    kinds = Counter(node.op_type for node in optimised(content).graph.node)
+    assert kinds["Conv"] == 2 and kinds["Pad"] == kinds["Add"] == 1 and not kinds.keys() & {"ScatterND", "Transpose"}
+    with torch.no_grad():
+        torch.testing.assert_close(prepared(module, (x,), ONNXRUNTIME)(), module(x))
 
 
 def test_scripts_and_written_modules_run_too():

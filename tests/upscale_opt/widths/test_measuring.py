@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from upscale_opt.errors import UpscaleError
+from upscale_opt.modules.writes import RangeAdd
 from upscale_opt.widths import measuring
 from upscale_opt.widths.measuring import PROCESSES, TOGETHER, Stopwatch, Unpruned
 
@@ -55,6 +56,60 @@ def test_what_is_too_slow_is_measured_only_once(timed):
     with closing(Stopwatch(network(), (X,), repeats=2)) as watch:
         assert watch.measure(Unpruned(network(3), (X,)), wanted=1.95).speedup == pytest.approx(1.9)
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("ratios", "final", "turn", "processes"),
+    [
+        ([1.0, 2.0, 2.1], 1.0, 2.0, (1, 3)),  # a lonely one, which only the final file must bear
+        ([2.1, 1.0, 2.0], 1.0, 2.0, (2, 3)),
+        ([1.0, 1.05, 2.0], 1.0, 1.0, (1, 2)),  # two are not lonely
+        ([1.85, 2.0, 2.0], 1.85, 1.85, (1, 1)),
+        ([2.2, 2.0, 2.1], 2.0, 2.0, (3, 3)),
+    ],
+)
+def test_turns_of_the_loop_leave_out_a_lonely_process(timed, ratios, final, turn, processes):
+    calls, given = timed
+    given += ratios
+    with closing(Stopwatch(network(), (X,), repeats=2)) as watch:
+        for is_final, expected, number in ((True, final, processes[0]), (False, turn, processes[1])):
+            calls.clear()
+            found = watch.measure(Unpruned(network(3), (X,)), is_final=is_final, wanted=1.9)
+            assert found.speedup == pytest.approx(expected)
+            assert len(calls) == number
+
+
+class Stream(nn.Module):
+    """Writes into a range of its channels, as an export with windows does."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.own = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 3, padding=1)
+        self.add, self.head = RangeAdd(1, 2, 4, 2, inplace=True), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.head(self.add(x, self.own(x)))
+
+
+def test_a_file_for_fixed_sizes_has_what_is_added_to_a_range(timed, monkeypatch):
+    runtime = pytest.importorskip("onnxruntime")
+    outputs = []
+
+    def measured_files(files, inputs, *, repeats, together):
+        for own in files:
+            running = runtime.InferenceSession(str(own), providers=["CPUExecutionProvider"])
+            outputs.append(torch.from_numpy(running.run(None, {running.get_inputs()[0].name: X.numpy()})[0]))
+        return {"median_ratios": [1.0, 0.5], "files": [{"median": 0.1}, {"median": 0.05}]}
+
+    monkeypatch.setattr(measuring, "measured_files", measured_files)
+    dense, own = Stream().eval(), Stream().eval()
+    with closing(Stopwatch(dense, (X,), backend="onnxruntime", repeats=2)) as watch:
+        watch.measure(Unpruned(own, (X,)), is_final=False)
+    with torch.no_grad():
+        torch.testing.assert_close(outputs[0], dense(X))
+        torch.testing.assert_close(outputs[1], own(X))
+    assert not own.add.pads
 
 
 def test_what_cannot_be_written_for_fixed_sizes_is_measured_as_it_is_saved(timed, monkeypatch):
